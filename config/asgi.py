@@ -1,0 +1,14 @@
+"""Live updates, served by uvicorn. The HTTP API is served by ``config.wsgi``, which is several times as fast at it."""
+
+import os
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+http = get_asgi_application()  # loads the applications, which the routes below need
+
+from generation.realtime.routing import websocket_urlpatterns  # noqa: E402
+
+application = ProtocolTypeRouter({"http": http, "websocket": URLRouter(websocket_urlpatterns)})

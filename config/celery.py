@@ -1,0 +1,54 @@
+"""Celery: transport and worker processes. What may run, and when, is decided by the database."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+#: In the order in which a worker looks at them: an earlier one is emptied before a later one is touched.
+QUEUES = ("urgent", "high", "normal", "low")
+
+app = Celery("visual-generation")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    imports=("workers.tasks",),
+    task_queues=[Queue(name) for name in QUEUES],
+    task_default_queue="normal",
+    task_create_missing_queues=False,
+    # The message is acknowledged before the work, so that a broker's hiccup does not deliver running work again.
+    # What a crash loses, the database brings back.
+    task_acks_late=False,
+    task_reject_on_worker_lost=False,
+    worker_prefetch_multiplier=1,
+    worker_disable_prefetch=True,
+    # The database keeps the results.
+    task_ignore_result=True,
+    result_backend=None,
+    task_serializer="json",
+    accept_content=["json"],
+    result_accept_content=["json"],
+    # Whoever reaches Redis must not be able to stop a worker.
+    worker_enable_remote_control=False,
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    worker_max_tasks_per_child=200,
+    task_publish_retry=False,
+    broker_transport_options={
+        "queue_order_strategy": "priority",
+        "visibility_timeout": 3600,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        # A submit waits at most this long for a Redis that does not answer. It must exceed the 1 s of a worker's BRPOP.
+        "socket_timeout": 2,
+        "socket_connect_timeout": 1,
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0.1,
+        "interval_max": 0.1,
+    },
+)

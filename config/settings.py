@@ -1,0 +1,215 @@
+"""Everything that can be set, read once from the environment. ``.env.example`` explains each variable."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from datetime import timedelta
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+from config import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = env.directory("VAR_DIR", BASE_DIR / "var")
+
+# Without a database of one's own this is a laptop; with one it is a deployment, and that must ask for DEBUG by name.
+DEBUG = env.boolean("DEBUG", default=not env.present("DATABASE_URL"))
+if not DEBUG:
+    missing = [name for name in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL") if not env.present(name)]
+    if missing:
+        raise ImproperlyConfigured(f"DEBUG is off, so these must be set: {', '.join(missing)}")
+
+
+def _laptop_secret() -> str:
+    """A secret made on first use and kept, so that the processes share it and tokens survive a restart."""
+    path = VAR_DIR / "secret_key"
+    try:
+        VAR_DIR.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"secret_key.{secrets.token_hex(4)}")
+        if not path.exists():
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_urlsafe(48))
+            with contextlib.suppress(FileExistsError):  # another process was first, and its secret counts
+                path.hardlink_to(draft)
+            draft.unlink()
+        return path.read_text()
+    except OSError as error:
+        raise ImproperlyConfigured(f"VAR_DIR {VAR_DIR} cannot be written: {error.strerror}") from None
+
+
+def _laptop_redis() -> str:
+    """The Valkey server that the running stack started, as it noted it down, else Redis where it usually is."""
+    note = VAR_DIR / "valkey" / "url"
+    return note.read_text().strip() if note.exists() else "redis://127.0.0.1:6379/0"
+
+
+SECRET_KEY = env.text("SECRET_KEY") or _laptop_secret()
+JWT_SECRET = env.text("JWT_SECRET") or SECRET_KEY
+if not DEBUG and len(JWT_SECRET.encode()) < 32:
+    raise ImproperlyConfigured("JWT_SECRET (or SECRET_KEY, which stands in for it) must have at least 32 bytes")
+
+# --- Where we are reached -------------------------------------------------------------------------------------------
+PORT = env.integer("PORT", 8000, minimum=1, maximum=65535)
+REALTIME_PORT = env.integer("REALTIME_PORT", 8001, minimum=1, maximum=65535)
+PUBLIC_BASE_URL = env.text("PUBLIC_BASE_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "")
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
+
+# --- The application ------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+    "channels",
+    "generation",
+    "workers",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+ASGI_APPLICATION = "config.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+APPEND_SLASH = False
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_AUTOREFRESH = DEBUG
+MEDIA_ROOT = VAR_DIR / "media"
+STORAGES = {
+    "default": {"BACKEND": "generation.storage.AtomicFileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+# --- Database -------------------------------------------------------------------------------------------------------
+MAX_CONCURRENT_REQUESTS = env.integer("MAX_CONCURRENT_REQUESTS", 5, minimum=1, maximum=1000)
+DATABASES = {
+    "default": env.database(
+        "DATABASE_URL",
+        f"sqlite:///{VAR_DIR / 'db.sqlite3'}",
+        # One for each slot of a worker and a few for its heartbeat and its web neighbours.
+        pool_size=max(MAX_CONCURRENT_REQUESTS, 10) + 4,
+    )
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+# --- Redis ----------------------------------------------------------------------------------------------------------
+REDIS_URL = env.text("REDIS_URL") or _laptop_redis()
+CELERY_BROKER_URL = REDIS_URL
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {
+            "hosts": [{"address": REDIS_URL, "socket_timeout": 5, "socket_connect_timeout": 2}],
+            "prefix": "vga",
+        },
+    }
+}
+
+# --- The queue ------------------------------------------------------------------------------------------------------
+QUEUE_PROCESSING_INTERVAL = env.milliseconds("QUEUE_PROCESSING_INTERVAL", 3000, minimum=50)
+RETRY_DELAY = env.milliseconds("RETRY_DELAY_MS", 10_000)
+PROVIDER_TIMEOUT = env.milliseconds("PROVIDER_TIMEOUT_MS", 180_000, minimum=100)
+#: How long a worker's claim holds without a heartbeat, and how often a heartbeat comes.
+LEASE = timedelta(seconds=30)
+HEARTBEAT_INTERVAL = timedelta(seconds=10)
+#: How long a message may stay unclaimed before it counts as lost and is sent again.
+REDISPATCH_AFTER = timedelta(seconds=30)
+#: The most messages that the dispatcher keeps waiting in Redis.
+DISPATCH_WINDOW = max(64, 8 * MAX_CONCURRENT_REQUESTS)
+
+# --- Providers ------------------------------------------------------------------------------------------------------
+PROVIDERS = env.words("PROVIDERS", "clipart")
+
+# --- Who may call ---------------------------------------------------------------------------------------------------
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
+    "ROTATE_REFRESH_TOKENS": True,
+    "BLACKLIST_AFTER_ROTATION": True,
+    "CHECK_REVOKE_TOKEN": True,  # a changed password ends every token
+    "ALGORITHM": "HS256",
+    "SIGNING_KEY": JWT_SECRET,
+    "ISSUER": "visual-generation",
+    "AUDIENCE": "visual-generation",
+    "UPDATE_LAST_LOGIN": False,
+}
+#: With DEBUG and the embedded database only: who may sign in to a fresh one.
+DEMO_USERNAME = env.text("DEMO_USERNAME", "demo")
+DEMO_PASSWORD = env.text("DEMO_PASSWORD")
+LOGIN_URL = "/admin/login/"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["generation.authentication.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["generation.api.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "EXCEPTION_HANDLER": "generation.api.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+#: How long the address of a picture in an answer stays valid, at the least.
+IMAGE_URL_LIFETIME = timedelta(hours=24)
+
+# --- Headers and cookies --------------------------------------------------------------------------------------------
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_BASE_URL.startswith("https://")
+SESSION_COOKIE_HTTPONLY = True
+
+# --- Logs -----------------------------------------------------------------------------------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "console": {
+            "format": "{asctime} {levelname:<7} {name}: {message}",
+            "style": "{",
+            "datefmt": "%H:%M:%S",
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "console"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {
+        # Clients' errors are theirs and stand in the answer; ours are logged by the exception handler with the cause.
+        "django.request": {"level": "CRITICAL"},
+        # httpx writes whole addresses at INFO, and some vendors carry the key in theirs.
+        "httpx": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,19 @@
+"""Every address of the HTTP server."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from generation.api import health
+from generation.dashboard import views as dashboard
+
+handler400 = "generation.api.errors.bad_request"
+handler404 = "generation.api.errors.page_not_found"
+handler500 = "generation.api.errors.server_error"
+
+urlpatterns = [
+    path("", dashboard.home, name="home"),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("admin/", admin.site.urls),
+    path("", include("generation.api.urls")),
+]

@@ -1,0 +1,135 @@
+"""One shape for every error: ``error`` for people, ``code`` for programs, and ``errors`` with a path for each field."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, JsonResponse
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenRefused
+from rest_framework_simplejwt.exceptions import TokenError
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a client may try again when the database is away.
+_RETRY_AFTER_OUTAGE = 5
+
+
+class BodyTooLarge(exceptions.APIException):
+    """The body has more bytes than any call needs."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_detail = "The body is larger than 1 MiB"
+    default_code = "body_too_large"
+
+
+class InvalidValue(exceptions.APIException):
+    """One value that cannot be accepted, with the path at which it stands."""
+
+    status_code = status.HTTP_400_BAD_REQUEST
+    default_code = "validation_error"
+
+    def __init__(self, path: str, message: str, code: str) -> None:
+        super().__init__(message)
+        self.faults = [{"path": printable(path), "msg": message, "code": code}]
+
+
+class NotFound(exceptions.APIException):
+    """What is not there, or is somebody else's: the two look the same, to the byte."""
+
+    status_code = status.HTTP_404_NOT_FOUND
+    default_detail = "Request not found"
+    default_code = "not_found"
+
+
+def printable(text: str) -> str:
+    """What an answer can carry, whatever the client put into its names and values, and not longer than of use."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")[:200]
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """DRF's hook: every exception of a view becomes the one shape. Unknown ones are logged and told nothing of."""
+    if isinstance(error, exceptions.ValidationError):
+        return _validation(list(_faults(error.detail, "")))
+    if isinstance(error, InvalidValue):
+        return _validation(error.faults)
+    if isinstance(error, TokenRefused | TokenError):
+        return _unauthenticated("Invalid token", "token_not_valid")
+    if isinstance(error, exceptions.NotAuthenticated):
+        return _unauthenticated("Access denied", "not_authenticated")
+    if isinstance(error, exceptions.AuthenticationFailed):
+        # A wrong name or password; what is wrong with a token is the branch above.
+        codes = error.get_codes()
+        return _unauthenticated(_sentence(error.detail), codes if isinstance(codes, str) else "authentication_failed")
+    if isinstance(error, Http404):
+        return _answer(404, NotFound.default_detail, NotFound.default_code)
+    if isinstance(error, PermissionDenied | exceptions.PermissionDenied):
+        return _answer(403, "You may not do this", "permission_denied")
+    if isinstance(error, RequestDataTooBig):
+        return _answer(413, BodyTooLarge.default_detail, BodyTooLarge.default_code)
+    if isinstance(error, exceptions.APIException):
+        codes = error.get_codes()
+        headers = {"Allow": ", ".join(context["view"].allowed_methods)} if error.status_code == 405 else {}
+        return _answer(
+            error.status_code, _sentence(error.detail), codes if isinstance(codes, str) else "error", headers
+        )
+    if isinstance(error, OperationalError | InterfaceError):
+        logger.error("the database is not reachable: %s", error)
+        headers = {"Retry-After": str(_RETRY_AFTER_OUTAGE)}
+        return _answer(503, "The database is not reachable at the moment", "database_unavailable", headers)
+    logger.error("unexpected error in %s", type(context.get("view")).__name__, exc_info=error)
+    return _answer(500, "Internal server error", "internal")
+
+
+def _answer(code: int, message: str, name: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
+    return Response({"error": message, "code": name, **more}, status=code, headers=headers or {})
+
+
+def _unauthenticated(message: str, name: str) -> Response:
+    return _answer(401, message, name, {"WWW-Authenticate": 'Bearer realm="api"'})
+
+
+def _validation(faults: list[dict[str, str]]) -> Response:
+    first = faults[0]
+    message = f"{first['path']}: {first['msg']}" if first["path"] else first["msg"]
+    if len(faults) > 1:
+        message += f" (and {len(faults) - 1} more)"
+    return _answer(400, message, "validation_error", errors=faults)
+
+
+def _sentence(detail: Any) -> str:
+    if isinstance(detail, dict):
+        return _sentence(detail.get("detail", "The request is not valid"))
+    return str(detail)
+
+
+def _faults(detail: Any, path: str) -> Any:
+    if isinstance(detail, dict):
+        for name, inner in detail.items():
+            here = "" if name == "non_field_errors" else str(name)
+            yield from _faults(inner, f"{path}.{here}" if path and here else path or here)
+    elif isinstance(detail, list):
+        for index, inner in enumerate(detail):
+            # DRF uses lists both for the messages of one field and for the members of a list field.
+            yield from _faults(inner, f"{path}[{index}]" if isinstance(inner, dict | list) else path)
+    else:
+        yield {"path": printable(path), "msg": printable(str(detail)), "code": getattr(detail, "code", "invalid")}
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+    """Django's handler404: also what is no endpoint at all answers in the one shape."""
+    return JsonResponse({"error": "Not found", "code": "not_found"}, status=404)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
+    """Django's handler400: a forbidden host, a malformed upload."""
+    return JsonResponse({"error": "Bad request", "code": "bad_request"}, status=400)
+
+
+def server_error(request: HttpRequest) -> JsonResponse:
+    """Django's handler500, for what fails outside a view of ours."""
+    return JsonResponse({"error": "Internal server error", "code": "internal"}, status=500)

@@ -1,0 +1,56 @@
+"""Whether the process is up, and whether the whole can do its work. For machines, so without a token."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from django.db import connection
+from rest_framework.decorators import api_view, authentication_classes, permission_classes
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from generation import dispatch, selectors
+
+logger = logging.getLogger(__name__)
+
+
+def _database() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return True
+
+
+def _broker() -> bool:
+    return dispatch.waiting_messages() >= 0
+
+
+def _worker() -> bool:
+    return selectors.live_workers().exists()
+
+
+_CHECKS: dict[str, Callable[[], bool]] = {"database": _database, "broker": _broker, "worker": _worker}
+
+
+@api_view(["GET"])
+@authentication_classes([])
+@permission_classes([])
+def healthz(request: Request) -> Response:
+    """GET /healthz: this process answers."""
+    return Response({"status": "ok"})
+
+
+@api_view(["GET"])
+@authentication_classes([])
+@permission_classes([])
+def readyz(request: Request) -> Response:
+    """GET /readyz: the database, the broker and at least one worker, each by name; 503 where one is missing."""
+    found = {}
+    for name, check in _CHECKS.items():
+        try:
+            found[name] = "ok" if check() else "missing"
+        except Exception as error:  # whatever it is, the answer is that it cannot be reached
+            logger.warning("not ready: %s: %s", name, error)
+            found[name] = "unreachable"
+    ready = set(found.values()) == {"ok"}
+    return Response({"status": "ok" if ready else "unavailable", "checks": found}, status=200 if ready else 503)

@@ -1,0 +1,85 @@
+"""JSON as strictly as the database and the wire need it, so that nothing odd gets past the door."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import IO, Any, Final, NoReturn
+
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+
+from generation.api.errors import BodyTooLarge, InvalidValue
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+#: Nesting of the whole body: a batch's list and item around the 8 levels that metadata may have.
+MAX_DEPTH: Final = 12
+#: Whole numbers beyond 64 bits are exact in no database column and in hardly any client.
+_INTEGER_LIMIT: Final = 2**63
+
+
+class StrictJSONParser(BaseParser):
+    """UTF-8 JSON of bounded size and depth. Refuses NaN, infinities, NUL, lone surrogates and repeated names."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        # The server gives no more than Content-Length; one byte past the limit tells that there is too much.
+        body = stream.read(MAX_BODY_BYTES + 1)
+        if len(body) > MAX_BODY_BYTES:
+            raise BodyTooLarge
+        try:
+            data = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_object)
+        except UnicodeDecodeError:
+            raise ParseError("The body is not UTF-8") from None
+        except RecursionError:
+            raise ParseError("The body is nested too deeply") from None
+        except ValueError as error:
+            raise ParseError(f"The body is not JSON: {error}"[:200]) from None
+        check_value(data)
+        return data
+
+
+def check_value(value: Any, path: str = "", depth: int = 0, *, max_depth: int = MAX_DEPTH) -> None:
+    """Raise :class:`InvalidValue` with its path for what JSON allows and a database does not."""
+    if isinstance(value, str):
+        _check_text(value, path)
+    elif isinstance(value, dict | list):
+        if depth >= max_depth:
+            raise InvalidValue(path, f"Nested more than {max_depth} levels deep", "max_depth")
+        if isinstance(value, dict):
+            for name, member in value.items():
+                _check_text(name, path)
+                check_value(member, f"{path}.{name}" if path else name, depth + 1, max_depth=max_depth)
+        else:
+            for index, member in enumerate(value):
+                check_value(member, f"{path}[{index}]", depth + 1, max_depth=max_depth)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidValue(path, "The number is too large", "max_value")
+    elif isinstance(value, int) and abs(value) >= _INTEGER_LIMIT:
+        raise InvalidValue(path, "The number does not fit 64 bits", "max_value")
+
+
+def _check_text(text: str, path: str) -> None:
+    if "\0" in text:
+        raise InvalidValue(path, "NUL characters are not allowed", "null_characters_not_allowed")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidValue(
+            path, "Half a surrogate pair is not a character", "surrogate_characters_not_allowed"
+        ) from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return members

@@ -1,0 +1,71 @@
+"""The token endpoints: simplejwt's, with fields that take strings and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.exceptions import ValidationError
+from rest_framework_simplejwt.exceptions import InvalidToken
+from rest_framework_simplejwt.serializers import (
+    TokenObtainPairSerializer,
+    TokenRefreshSerializer,
+    TokenVerifySerializer,
+)
+from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
+from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView, TokenVerifyView
+
+from generation.api.fields import StringField
+from generation.authentication import BearerAuthentication, odd_claims_refused
+
+
+class ObtainSerializer(TokenObtainPairSerializer):
+    """Name and password, as strings and nothing else."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"] = StringField(max_length=150, write_only=True)
+        self.fields["password"] = StringField(max_length=4096, write_only=True, trim_whitespace=False)
+
+
+class RefreshSerializer(TokenRefreshSerializer):
+    """A refresh token, which is used up by this."""
+
+    refresh = StringField(max_length=4096)
+
+    @odd_claims_refused()
+    def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
+        # simplejwt overlooks a changed password here, and would hand out an access token that does not hold.
+        BearerAuthentication().get_user(RefreshToken(attrs["refresh"]))
+        return dict(super().validate(attrs))
+
+
+class VerifySerializer(TokenVerifySerializer):
+    """Any token of ours."""
+
+    token = StringField(max_length=4096, write_only=True)
+
+    @odd_claims_refused()
+    def validate(self, attrs: dict[str, Any]) -> dict[Any, Any]:
+        BearerAuthentication().get_user(UntypedToken(attrs["token"]))
+        try:
+            return dict(super().validate(attrs))
+        except ValidationError:  # it was used up, which is no fault of the body
+            raise InvalidToken from None
+
+
+class ObtainView(TokenObtainPairView):
+    """POST /api/token: name and password against an access and a refresh token."""
+
+    serializer_class = ObtainSerializer
+
+
+class RefreshView(TokenRefreshView):
+    """POST /api/token/refresh: a refresh token against a new pair."""
+
+    serializer_class = RefreshSerializer
+
+
+class VerifyView(TokenVerifyView):
+    """POST /api/token/verify: whether a token still holds."""
+
+    serializer_class = VerifySerializer

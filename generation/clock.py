@@ -1,0 +1,21 @@
+"""The database's clock. Deadlines and leases are decided by it alone, whatever the clocks of the workers say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.db.models import functions
+
+
+class Now(functions.Now):
+    """Django's ``Now``, in SQLite with six digits after the point.
+
+    SQLite keeps times as text and compares them as text. Django writes its own with six digits and ``Now`` with three,
+    so that the same moment would be earlier than itself.
+    """
+
+    def as_sqlite(self, compiler: Any, connection: DatabaseWrapper, **context: Any) -> Any:
+        return self.as_sql(
+            compiler, connection, template="STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f000', 'NOW')", **context
+        )

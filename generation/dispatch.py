@@ -1,0 +1,76 @@
+"""Ledger → Celery message. The message carries the id alone and is a hint: the ledger knows what is queued."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Final
+
+from celery import current_app
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+
+from generation.clock import Now
+from generation.models import GenerationQueue
+from generation.states import WEIGHTS, queue_for
+
+logger = logging.getLogger(__name__)
+
+#: The task by its name, since this side does not know the workers' code. A test compares the two.
+TASK: Final = "workers.tasks.generate"
+
+#: After a failed publish, for how many seconds no other is tried here, so that submits stay fast while Redis is away.
+_PAUSE_AFTER_FAILURE: Final = 10.0
+_closed_until = 0.0
+
+
+def send(request_id: str, weight: int) -> bool:
+    """Publish one message. Returns whether the broker took it; where not, the row is due again at once."""
+    global _closed_until
+    if time.monotonic() >= _closed_until:
+        try:
+            current_app.send_task(TASK, args=[request_id], queue=queue_for(weight), retry=False)
+            return True
+        except Exception as error:  # kombu, redis-py and the socket each raise their own
+            _closed_until = time.monotonic() + _PAUSE_AFTER_FAILURE
+            logger.warning("the broker took no message, the dispatcher will send it: %s", error)
+    GenerationQueue.objects.filter(pk=request_id).update(redispatch_at=Now())
+    return False
+
+
+def send_after_commit(request_id: str, weight: int) -> None:
+    """Publish once the transaction commits. The ledger row must say that it is sent, as :func:`sent_now` does."""
+    transaction.on_commit(lambda: send(request_id, weight), robust=True)
+
+
+def sent_now() -> dict[str, object]:
+    """The ledger's columns of a message that leaves now. They are written before it leaves, so none is forgotten."""
+    return {"dispatched_at": Now(), "redispatch_at": Now() + settings.REDISPATCH_AFTER}
+
+
+def waiting_messages() -> int:
+    """How many messages wait in Redis. Raises what the broker's client raises where it cannot be reached."""
+    with current_app.pool.acquire(block=True, timeout=5) as connection:
+        client: Any = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py, of the Redis transport
+        return sum(int(client.llen(queue)) for queue in WEIGHTS)
+
+
+def take_due(limit: int) -> list[tuple[str, int]]:
+    """Mark up to ``limit`` rows that are due and return their ids and weights, the most pressing first.
+
+    Due is what may start and was never sent, or was sent so long ago that the message counts as lost. Rows that
+    another dispatcher is taking at this moment are left to it.
+    """
+    due = Q(redispatch_at__isnull=True) | Q(redispatch_at__lte=Now())
+    with transaction.atomic():
+        rows = list(
+            GenerationQueue.objects.select_for_update(skip_locked=True)
+            .filter(due, available_at__lte=Now())
+            .order_by("-priority_weight", "queued_at", "pk")
+            .values_list("pk", "priority_weight")[:limit]
+        )
+        GenerationQueue.objects.filter(pk__in=[pk for pk, _ in rows]).update(
+            dispatch_count=F("dispatch_count") + 1, **sent_now()
+        )
+    return rows

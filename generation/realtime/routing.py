@@ -1,0 +1,11 @@
+"""Where live updates are reached."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.urls import re_path
+
+from generation.realtime.consumer import UpdatesConsumer
+
+websocket_urlpatterns: list[Any] = [re_path(r"^ws/visual-generation/?$", cast("Any", UpdatesConsumer.as_asgi()))]

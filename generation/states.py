@@ -1,0 +1,185 @@
+"""The vocabulary: statuses, priorities, kinds of picture, error codes, and which status may follow which.
+
+Nothing here reads or writes anything, so everything may import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from django.db.models import TextChoices
+
+
+class Status(TextChoices):
+    """Where a request stands."""
+
+    #: Waits in the ledger for a worker; a claim moves it on. Lasts as long as the queue ahead, or a retry's delay.
+    QUEUED = "queued", "Queued"
+    #: One worker holds a claim with a lease on it; that worker, a cancel or the lease's end moves it on.
+    IN_PROGRESS = "in-progress", "In progress"
+    #: Has its picture. Final.
+    COMPLETED = "completed", "Completed"
+    #: Has an error, and no attempts left or no use for another. Final unless somebody retries it by hand.
+    FAILED = "failed", "Failed"
+    #: Its owner or the staff gave it up. Final unless somebody retries it by hand.
+    CANCELLED = "cancelled", "Cancelled"
+
+
+TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+ACTIVE: Final = frozenset(Status) - TERMINAL
+
+#: Percent, where nothing finer is known.
+PROGRESS: Final[Mapping[str, int]] = {
+    Status.QUEUED: 0,
+    Status.IN_PROGRESS: 50,
+    Status.COMPLETED: 100,
+    Status.FAILED: 0,
+    Status.CANCELLED: 0,
+}
+
+
+class Priority(TextChoices):
+    """What the client asked for, the most pressing first; also the names of the Celery queues."""
+
+    URGENT = "urgent", "Urgent"
+    HIGH = "high", "High"
+    NORMAL = "normal", "Normal"
+    LOW = "low", "Low"
+
+
+WEIGHTS: Final[Mapping[str, int]] = {
+    Priority.URGENT: 1000,
+    Priority.HIGH: 100,
+    Priority.NORMAL: 10,
+    Priority.LOW: 1,
+}
+#: A retry makes room for those that have not had their first try.
+RETRY_WEIGHT: Final = WEIGHTS[Priority.LOW]
+
+
+def queue_for(weight: int) -> str:
+    """The Celery queue that rows of this weight are sent to: the highest whose weight they reach."""
+    return next(priority for priority, reach in WEIGHTS.items() if weight >= reach)
+
+
+class GenerationType(TextChoices):
+    """What kind of picture is wanted."""
+
+    COLORING_PAGE = "coloring-page", "Coloring page"
+    COVER = "cover", "Cover"
+    ILLUSTRATION = "illustration", "Illustration"
+    CHARACTER_REFERENCE = "character-reference", "Character reference"
+    BACKGROUND = "background", "Background"
+
+
+class ErrorCode(TextChoices):
+    """Why a request failed."""
+
+    REFUSED_INPUT = "refused_input", "The provider's safety system refused the prompt"
+    REFUSED_OUTPUT = "refused_output", "The provider's safety system refused the picture"
+    INVALID_REQUEST = "invalid_request", "The provider does not accept the request"
+    AUTH = "auth", "The provider does not accept the key"
+    QUOTA_EXHAUSTED = "quota_exhausted", "The provider's quota or credit is used up"
+    RATE_LIMITED = "rate_limited", "The provider asks to wait"
+    UNAVAILABLE = "unavailable", "The provider is not reachable or has a fault"
+    TIMEOUT = "timeout", "The provider did not answer in time"
+    UNKNOWN_OUTCOME = "unknown_outcome", "Sent, but no answer came; it may have been billed"
+    EMPTY_RESULT = "empty_result", "The provider answered without a picture"
+    INVALID_IMAGE = "invalid_image", "What the provider sent is not a sound picture"
+    MODEL_RETIRED = "model_retired", "The model does not exist any more"
+    STORAGE = "storage", "The picture could not be stored"
+    WORKER_LOST = "worker_lost", "The worker stopped in the middle of the work"
+    INTERNAL = "internal", "A fault of ours"
+
+
+RETRYABLE: Final = frozenset(
+    {
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.UNAVAILABLE,
+        ErrorCode.TIMEOUT,
+        ErrorCode.UNKNOWN_OUTCOME,
+        ErrorCode.EMPTY_RESULT,
+        ErrorCode.WORKER_LOST,
+        ErrorCode.STORAGE,
+    }
+)
+
+
+class AttemptOutcome(TextChoices):
+    """What came of one claim."""
+
+    RUNNING = "running", "Running"
+    SUCCEEDED = "succeeded", "Succeeded"
+    FAILED = "failed", "Failed"
+    #: Ended from outside: cancelled, or given back.
+    ABANDONED = "abandoned", "Abandoned"
+
+
+class StyleScope(TextChoices):
+    """What a style phrase belongs to."""
+
+    TYPE = "type", "Type of picture"
+    IMAGE_STYLE = "image-style", "Image style"
+
+
+class Reason(TextChoices):
+    """Why a status changed. The status says where a request is, the reason how it came there."""
+
+    SUBMITTED = "submitted", "submitted"
+    CLAIMED = "claimed", "claimed by a worker"
+    COMPLETED = "completed", "picture stored"
+    FAILED = "failed", "failed"
+    RETRY = "retry", "retry after an error"
+    CANCELLED = "cancelled", "cancelled"
+
+
+class Edge(NamedTuple):
+    """One legal step. ``source`` is ``None`` where a request comes into being."""
+
+    source: Status | None
+    target: Status
+    reason: Reason
+
+
+#: Every step that a request can take. The lifecycle, the database's constraint and the README's diagram follow it.
+TRANSITIONS: Final = (
+    Edge(None, Status.QUEUED, Reason.SUBMITTED),
+    Edge(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED),
+    Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED),
+    Edge(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED),
+    Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY),
+    Edge(Status.QUEUED, Status.CANCELLED, Reason.CANCELLED),
+    Edge(Status.IN_PROGRESS, Status.CANCELLED, Reason.CANCELLED),
+)
+
+
+def check_transitions(transitions: tuple[Edge, ...]) -> None:
+    """Raise ``ValueError`` where the table leaves a status unreachable, without a way out, or not final."""
+    if len(set(transitions)) != len(transitions):
+        raise ValueError("a transition is listed twice")
+    for status in Status:
+        if not any(edge.target is status for edge in transitions):
+            raise ValueError(f"nothing leads to {status}")
+        leaves = any(edge.source is status for edge in transitions)
+        if status in ACTIVE and not leaves:
+            raise ValueError(f"nothing leads on from {status}")
+    if any(edge.source is Status.COMPLETED for edge in transitions):
+        raise ValueError("completed is final")
+    if [edge.target for edge in transitions if edge.source is None] != [Status.QUEUED]:
+        raise ValueError("a request begins queued and nowhere else")
+
+
+check_transitions(TRANSITIONS)
+
+
+def diagram() -> str:
+    """The transitions as a Mermaid state diagram."""
+
+    def node(status: Status | None) -> str:
+        return "[*]" if status is None else status.value.replace("-", "_")
+
+    names = [f'    state "{status.value}" as {node(status)}' for status in Status if "-" in status.value]
+    steps = [f"    {node(edge.source)} --> {node(edge.target)}: {edge.reason.label}" for edge in TRANSITIONS]
+    ends = [f"    {node(status)} --> [*]" for status in Status if status in TERMINAL]
+    return "\n".join(["stateDiagram-v2", *names, *steps, *ends])

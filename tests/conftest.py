@@ -1,0 +1,101 @@
+"""The people who appear in the tests, and how they reach the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import User
+from rest_framework.test import APIClient
+from rest_framework_simplejwt.tokens import AccessToken
+
+_TESTS = Path(__file__).parent
+#: The tier of a test is the folder that it is in.
+_TIERS = {"unit", "contracts", "integration", "api", "acceptance"}
+
+PROMPT = "A friendly dragon playing in a garden"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (tier := item.path.relative_to(_TESTS).parts[0]) in _TIERS:
+            item.add_marker(tier)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A file for SQLite, as in real life: several threads cannot share a database in memory."""
+    from django.db import connections
+
+    settings = connections["default"].settings_dict
+    if "sqlite" in settings["ENGINE"]:
+        settings["TEST"]["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "test.sqlite3")
+
+
+@pytest.fixture(autouse=True)
+def _files_of_their_own(settings: Any, tmp_path: Path) -> None:
+    settings.MEDIA_ROOT = tmp_path / "media"
+
+
+@pytest.fixture
+def empty_queues() -> Iterator[None]:
+    """Redis without a message of ours, before and after."""
+    from celery import current_app
+
+    from generation.states import WEIGHTS
+
+    def empty() -> None:
+        with current_app.connection_for_write() as connection:
+            channel: Any = connection.default_channel
+            channel.client.delete(*WEIGHTS)
+
+    empty()
+    yield
+    empty()
+
+
+@pytest.fixture
+def seeded(db: None) -> None:
+    """The rows that the migrations put in, which a test with real transactions has swept away."""
+    import_module("generation.migrations.0002_seed").seed(apps, None)
+
+
+def _user(name: str, **more: Any) -> User:
+    user: User = User.objects.create(username=name, **more)
+    return user
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """Owns what the tests are about."""
+    return _user("alice")
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """Is on the staff."""
+    return _user("bob", is_staff=True)
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    """Is a stranger."""
+    return _user("charlie")
+
+
+def client_of(user: User | None) -> APIClient:
+    """A client that sends the user's token, or none."""
+    client = APIClient()
+    if user is not None:
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {AccessToken.for_user(user)}")
+    return client
+
+
+@pytest.fixture
+def api(alice: User) -> APIClient:
+    """Alice's client."""
+    return client_of(alice)

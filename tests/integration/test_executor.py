@@ -1,0 +1,193 @@
+"""One attempt, with a provider that does as it is told: what the request, its attempt and the storage hold after it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from PIL import Image
+
+from generation import lifecycle, representations, storage
+from generation.clock import Now
+from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, PromptStyle
+from generation.states import Status
+from tests.support.requests import queued
+from workers.executor import Executor
+from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
+from workers.runtime import Runtime
+
+# The executor gives its connection back during the call, so it needs a real one.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("seeded", "empty_queues")]
+
+
+def png(shade: str = "white") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 48), shade).save(out, "PNG")
+    return out.getvalue()
+
+
+class Scripted:
+    """A provider that keeps what it was asked and does what the test says."""
+
+    name: ClassVar[str] = "clipart"
+
+    def __init__(self, act: Callable[[ImageRequest], Any]) -> None:
+        self.asked: list[ImageRequest] = []
+        self._act = act
+
+    async def generate(self, request: ImageRequest) -> ImageAnswer:
+        self.asked.append(request)
+        result = self._act(request)
+        if asyncio.iscoroutine(result):
+            result = await result
+        return ImageAnswer(data=result, content_type="image/png", model="model-1", seed=7, provider_request_id="req-1")
+
+
+class Only:
+    """A registry of one."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def choose(self, wanted: str = "") -> Provider:
+        return self._provider
+
+
+def execute(request: GenerationRequest, act: Callable[[ImageRequest], Any]) -> Scripted:
+    provider = Scripted(act)
+    Executor(runtime=Runtime(slots=1), providers=Only(provider)).run(request.pk)  # type: ignore[arg-type]
+    request.refresh_from_db()
+    return provider
+
+
+def test_a_picture_ends_in_storage_and_the_request_completed(alice: User) -> None:
+    request = queued(alice, metadata={"seed": 7})
+    execute(request, lambda _: png())
+    assert request.status == Status.COMPLETED
+    assert storage.read(request.result["image_key"]) == png()
+    assert request.result["image_key"].endswith(f"{request.result['sha256']}.png")
+    with Image.open(io.BytesIO(storage.read(request.result["thumbnail_key"]))) as small:
+        assert (small.format, small.size) == ("WEBP", (64, 48))
+    shown = representations.status(request)["result"]
+    assert (shown["width"], shown["height"], shown["bytes"]) == (64, 48, len(png()))
+    assert (shown["provider"], shown["model"], shown["seed"]) == ("clipart", "model-1", 7)
+
+
+def test_the_provider_gets_the_prompt_with_the_phrases_of_type_and_style(alice: User) -> None:
+    PromptStyle.objects.filter(scope="type", name="cover").update(phrase="as a cover")
+    request = queued(alice, type="cover", metadata={"imageStyle": "woodcut", "aspectRatio": "portrait", "title": "Ho"})
+    asked = execute(request, lambda _: png()).asked[0]
+    assert asked.prompt == f"{request.prompt}, as a cover, woodcut style"
+    assert (asked.subject, asked.title, asked.width, asked.height) == (request.prompt, "Ho", 1024, 1536)
+    assert GenerationAttempt.objects.get(request=request).prompt == asked.prompt
+
+
+def test_an_image_style_with_a_phrase_of_its_own_is_sent_as_that_phrase(alice: User) -> None:
+    request = queued(alice, metadata={"imageStyle": "cartoon"})
+    phrase = PromptStyle.objects.get(scope="image-style", name="cartoon").phrase
+    assert execute(request, lambda _: png()).asked[0].prompt.endswith(f", {phrase}")
+
+
+def refuse(code: str, **more: Any) -> Callable[[ImageRequest], Any]:
+    def act(_: ImageRequest) -> Any:
+        raise ProviderError("The provider says no", code=code, **more)
+
+    return act
+
+
+def test_a_failure_that_may_pass_goes_back_to_the_queue_with_a_delay(alice: User, settings: Any) -> None:
+    settings.RETRY_DELAY = timedelta(seconds=10)
+    request = queued(alice)
+    execute(request, refuse("unavailable"))
+    assert (request.status, request.attempts) == (Status.QUEUED, 1)
+    due = GenerationQueue.objects.filter(
+        pk=request.pk,
+        available_at__gt=Now() + timedelta(seconds=8),
+        available_at__lt=Now() + timedelta(seconds=13),
+    )
+    assert due.exists()
+
+
+def test_the_last_attempt_that_fails_fails_the_request(alice: User) -> None:
+    request = queued(alice, max_attempts=1)
+    execute(request, refuse("unavailable", provider_request_id="req-2"))
+    assert request.status == Status.FAILED
+    assert request.error == {
+        "message": "The provider says no",
+        "code": "unavailable",
+        "retryable": True,
+        "provider": "clipart",
+    }
+    assert GenerationAttempt.objects.get(request=request).provider_request_id == "req-2"
+
+
+def test_a_refusal_is_not_tried_again(alice: User) -> None:
+    request = queued(alice)
+    execute(request, refuse("refused_input"))
+    assert (request.status, request.error["retryable"]) == (Status.FAILED, False)
+
+
+def test_a_picture_that_does_not_decode_fails_and_stores_nothing(alice: User, settings: Any) -> None:
+    request = queued(alice)
+    execute(request, lambda _: png()[:-20])
+    assert (request.status, request.error["code"]) == (Status.FAILED, "invalid_image")
+    assert not Path(settings.MEDIA_ROOT).exists()
+
+
+def test_a_fault_of_ours_tells_the_client_nothing_of_its_text(alice: User, caplog: pytest.LogCaptureFixture) -> None:
+    request = queued(alice)
+    execute(request, lambda _: 1 / 0)
+    assert (request.status, request.error["code"]) == (Status.FAILED, "internal")
+    assert "division" not in str(request.error)
+    assert "division" in caplog.text
+
+
+def test_a_provider_that_never_answers_ends_at_the_deadline(alice: User, settings: Any) -> None:
+    settings.PROVIDER_TIMEOUT = timedelta(milliseconds=100)
+    request = queued(alice, max_attempts=1)
+    execute(request, lambda _: asyncio.sleep(60))
+    assert (request.status, request.error["code"]) == (Status.FAILED, "timeout")
+
+
+def test_a_request_that_was_cancelled_during_the_call_shows_no_picture(alice: User) -> None:
+    request = queued(alice)
+
+    def cancel() -> None:
+        lifecycle.cancel(request.pk, actor=alice)
+        connection.close()
+
+    async def cancelled_meanwhile() -> bytes:
+        await asyncio.to_thread(cancel)
+        return png()
+
+    execute(request, lambda _: cancelled_meanwhile())
+    assert (request.status, request.result) == (Status.CANCELLED, None)
+    assert GenerationAttempt.objects.get(request=request).outcome == "abandoned"
+
+
+def test_a_message_for_what_is_not_queued_calls_nobody(alice: User) -> None:
+    request = queued(alice)
+    lifecycle.cancel(request.pk, actor=alice)
+    assert execute(request, lambda _: png()).asked == []
+
+
+def test_storage_that_fails_is_an_error_that_may_pass(alice: User, settings: Any, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    settings.MEDIA_ROOT = in_the_way / "media"
+    request = queued(alice, max_attempts=1)
+    execute(request, lambda _: png())
+    assert (request.status, request.error["code"], request.error["retryable"]) == (Status.FAILED, "storage", True)
+
+
+def test_the_same_picture_is_stored_once(alice: User, settings: Any) -> None:
+    for _ in range(2):
+        execute(queued(alice), lambda _: png())
+    assert len(list((Path(settings.MEDIA_ROOT) / "results").rglob("*.png"))) == 1

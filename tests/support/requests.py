@@ -1,0 +1,71 @@
+"""Requests in the state that a test needs, brought there by the lifecycle itself."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+
+from generation import lifecycle
+from generation.lifecycle import Claim, Failure
+from generation.models import GenerationRequest
+from generation.states import Status
+
+PROMPT = "A friendly dragon playing in a garden"
+FAILURE = Failure(message="The provider is away", code="unavailable", retryable=True, provider="clipart")
+RESULT = {
+    "image_key": "results/aa/bb/aabb.png",
+    "thumbnail_key": "thumbnails/cc/dd/ccdd.webp",
+    "content_type": "image/png",
+    "width": 8,
+    "height": 8,
+    "bytes": 100,
+    "sha256": "aabb",
+    "provider": "clipart",
+    "model": "openmoji-17",
+    "seed": 1,
+    "revised_prompt": "",
+    "cached": False,
+    "attribution": "",
+}
+
+
+def queued(owner: User, **more: Any) -> GenerationRequest:
+    """A request that waits."""
+    values: dict[str, Any] = {
+        "type": "coloring-page",
+        "prompt": PROMPT,
+        "priority": "normal",
+        "metadata": {},
+        "max_attempts": 3,
+    }
+    return lifecycle.submit(owner=owner, **values | more)
+
+
+def claimed(owner: User, *, worker: str = "worker-1", **more: Any) -> Claim:
+    """A request that a worker holds."""
+    claim = lifecycle.claim(queued(owner, **more).pk, worker=worker)
+    assert claim is not None
+    return claim
+
+
+def in_status(owner: User, status: Status) -> GenerationRequest:
+    """A request of that status."""
+    if status == Status.QUEUED:
+        return queued(owner)
+    claim = claimed(owner)
+    match status:
+        case Status.COMPLETED:
+            assert lifecycle.complete(claim, result=RESULT, model="openmoji-17")
+        case Status.FAILED:
+            assert lifecycle.fail(claim, FAILURE)
+        case Status.CANCELLED:
+            assert lifecycle.cancel(claim.request.pk, actor=owner)
+    claim.request.refresh_from_db()
+    return claim.request
+
+
+def back_in_queue(claim: Claim, *, delay: timedelta = timedelta(0)) -> None:
+    """The attempt failed, another may follow."""
+    assert lifecycle.retry_later(claim, FAILURE, delay=delay)

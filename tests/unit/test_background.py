@@ -1,0 +1,51 @@
+import asyncio
+import os
+from concurrent.futures import CancelledError
+
+import pytest
+
+from generation.background import BackgroundLoop
+
+
+async def _loop_id() -> int:
+    return id(asyncio.get_running_loop())
+
+
+def test_everything_runs_on_one_loop() -> None:
+    loop = BackgroundLoop()
+    assert loop.submit(_loop_id()).result(5) == loop.submit(_loop_id()).result(5)
+
+
+def test_cancelling_the_future_cancels_the_work() -> None:
+    loop = BackgroundLoop()
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    future = loop.submit(work())
+    loop.submit(asyncio.sleep(0)).result(5)
+    future.cancel()
+    with pytest.raises(CancelledError):
+        future.result(5)
+    loop.submit(asyncio.sleep(0)).result(5)
+    assert ended == ["cancelled"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_gets_a_loop_of_its_own() -> None:
+    from generation import background
+
+    background.loop.submit(_loop_id()).result(5)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            background.loop.submit(_loop_id()).result(5)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0

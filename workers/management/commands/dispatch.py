@@ -1,0 +1,28 @@
+"""``manage.py dispatch``: the dispatcher process."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from workers import dispatcher
+
+
+class Command(BaseCommand):
+    help = "Sends what is queued and has not been sent, until it is told to stop."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--once", action="store_true", help="make one pass and print how many messages were sent")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["once"]:
+            self.stdout.write(str(dispatcher.run_once()))
+            return
+        stopping = threading.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda *_: stopping.set())
+        dispatcher.run_forever(stopping)

@@ -1,0 +1,83 @@
+"""What every image provider looks like to the rest of the product.
+
+A provider turns one :class:`ImageRequest` into one :class:`ImageAnswer`, or raises one :class:`ProviderError`.
+It knows nothing of the database, of Celery or of HTTP clients of ours, so that it can be tried on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageRequest:
+    """One picture to make.
+
+    ``subject`` is what the client wrote; ``prompt`` is the same with the style phrases of its type added, which is
+    what a model is sent. ``width`` and ``height`` are pixels. ``seed`` is ``None`` when the client gave none.
+    ``title`` is the text that a cover leaves room for and shows.
+    """
+
+    request_id: str
+    type: str
+    subject: str
+    prompt: str
+    width: int = 1024
+    height: int = 1024
+    seed: int | None = None
+    negative_prompt: str = ""
+    quality: str = ""
+    output_format: str = "png"
+    image_style: str = ""
+    title: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageAnswer:
+    """The bytes that a provider returned, unchecked, with what it said about them."""
+
+    data: bytes = field(repr=False)
+    content_type: str
+    model: str
+    seed: int | None = None
+    revised_prompt: str = ""
+    provider_request_id: str = ""
+    attribution: str = ""
+
+
+class ProviderError(Exception):
+    """A call that gave no picture. ``code`` is one of ``generation.states.ErrorCode``.
+
+    ``retry_after`` is in seconds, where the provider named a time. ``message`` is shown to the client: it never
+    carries a key, a header or a raw body.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        retry_after: float | None = None,
+        provider_request_id: str = "",
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.retry_after = retry_after
+        self.provider_request_id = provider_request_id
+        self.detail = dict(detail or {})
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """One vendor, or the built-in one."""
+
+    name: ClassVar[str]
+
+    async def generate(self, request: ImageRequest) -> ImageAnswer:
+        """Make the picture. Raises :class:`ProviderError`; cancelling the coroutine abandons the call."""
+        ...

@@ -1,0 +1,50 @@
+"""Celery's side: parse the message, call one function, let infrastructure errors be tried again."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from celery import shared_task
+from celery.signals import worker_ready, worker_shutdown
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+
+from workers.executor import Executor
+from workers.providers.registry import Registry
+from workers.runtime import Runtime
+
+
+@cache
+def runtime() -> Runtime:
+    """The runtime of this process."""
+    return Runtime(slots=settings.MAX_CONCURRENT_REQUESTS)
+
+
+@cache
+def executor() -> Executor:
+    """The executor of this process."""
+    return Executor(runtime=runtime(), providers=Registry(settings.PROVIDERS))
+
+
+@shared_task(
+    autoretry_for=(OperationalError, InterfaceError),
+    retry_backoff=1,
+    retry_backoff_max=5,
+    retry_jitter=True,
+    max_retries=2,
+)
+def generate(request_id: str) -> None:
+    """Do one attempt of the request. A short hiccup of the database is tried again here; a provider's failure is not,
+    since a wait in a worker's memory dies with it: that one goes back to the ledger."""
+    executor().run(request_id)
+
+
+@worker_ready.connect
+def _start(**_: object) -> None:
+    executor()  # makes the providers known, so that a wrong name is found at the start
+    runtime().start()
+
+
+@worker_shutdown.connect
+def _stop(**_: object) -> None:
+    runtime().stop()
