@@ -13,8 +13,9 @@ from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
-#: What looking up a user or a token raises for claims of the wrong type, or for a user who is gone.
-_ODD_CLAIMS: Final = (TypeError, ValueError, OverflowError, DataError, ObjectDoesNotExist)
+#: What looking up a user or a token raises for claims that are missing or of the wrong type, or a user who is gone;
+#: ``OSError`` is what the C library says of a year beyond its calendar.
+_ODD_CLAIMS: Final = (TypeError, KeyError, ValueError, OverflowError, OSError, DataError, ObjectDoesNotExist)
 
 
 @contextmanager

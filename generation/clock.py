@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import functions
 
 
@@ -15,7 +15,7 @@ class Now(functions.Now):
     so that the same moment would be earlier than itself.
     """
 
-    def as_sqlite(self, compiler: Any, connection: DatabaseWrapper, **context: Any) -> Any:
+    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
         return self.as_sql(
             compiler, connection, template="STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f000', 'NOW')", **context
         )

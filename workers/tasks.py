@@ -41,7 +41,11 @@ def generate(request_id: str) -> None:
 
 @worker_ready.connect
 def _start(**_: object) -> None:
-    executor()  # makes the providers known, so that a wrong name is found at the start
+    try:
+        executor()
+    except ValueError as error:
+        # Celery swallows what a signal's receiver raises, and a worker that cannot work must not look like one.
+        raise SystemExit(f"error: PROVIDERS: {error}") from None
     runtime().start()
 
 

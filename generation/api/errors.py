@@ -120,8 +120,8 @@ def _faults(detail: Any, path: str) -> Any:
         yield {"path": printable(path), "msg": printable(str(detail)), "code": getattr(detail, "code", "invalid")}
 
 
-def page_not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
-    """Django's handler404: also what is no endpoint at all answers in the one shape."""
+def page_not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
+    """Django's handler404, and the view of every address without another: also what is no endpoint at all answers in the one shape."""
     return JsonResponse({"error": "Not found", "code": "not_found"}, status=404)
 
 

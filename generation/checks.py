@@ -1,3 +1,0 @@
-"""System checks: combinations of settings that cannot work, found before the first request."""
-
-from __future__ import annotations
