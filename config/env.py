@@ -83,6 +83,8 @@ def directory(name: str, default: Path) -> Path:
 def database(name: str, default: str, *, pool_size: int) -> dict[str, object]:
     """Django's settings for a ``postgres://`` or ``sqlite://`` URL. Raises ``ImproperlyConfigured``."""
     url = text(name) or default
+    if not url.startswith(("postgres://", "postgresql://", "sqlite://")):
+        raise ImproperlyConfigured(f"{name} must start with postgres:// or sqlite://")
     try:
         settings: dict[str, object] = dict(_env.db_url_config(url))
     except Exception:  # the library raises what its parser happens to raise
@@ -92,13 +94,11 @@ def database(name: str, default: str, *, pool_size: int) -> dict[str, object]:
         options["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 10}
         # A pooled connection is checked when it is handed out, so a restarted server costs no failed request.
         settings |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
-    elif settings["ENGINE"] == "django.db.backends.sqlite3":
+    else:
         # Writers queue at BEGIN instead of failing half-way, which is what makes one file safe for several processes.
         options |= {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         }
-    else:
-        raise ImproperlyConfigured(f"{name} must start with postgres:// or sqlite://")
     return settings | {"OPTIONS": options}

@@ -1,9 +1,9 @@
 """Every address of the HTTP server."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 
-from generation.api import health
+from generation.api import errors, health
 from generation.dashboard import views as dashboard
 
 handler400 = "generation.api.errors.bad_request"
@@ -16,4 +16,6 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),
     path("", include("generation.api.urls")),
+    # Last, for all that is left; with DEBUG on, Django would answer with a page of its own instead of handler404.
+    re_path("", errors.page_not_found),
 ]

@@ -104,7 +104,7 @@ def _validation(faults: list[dict[str, str]]) -> Response:
 def _sentence(detail: Any) -> str:
     if isinstance(detail, dict):
         return _sentence(detail.get("detail", "The request is not valid"))
-    return str(detail)
+    return printable(str(detail))
 
 
 def _faults(detail: Any, path: str) -> Any:
@@ -121,7 +121,7 @@ def _faults(detail: Any, path: str) -> Any:
 
 
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
-    """Django's handler404, and the view of every address without another: also what is no endpoint at all answers in the one shape."""
+    """Django's handler404, and the view of every address without another: the one shape there, too."""
     return JsonResponse({"error": "Not found", "code": "not_found"}, status=404)
 
 

@@ -32,7 +32,7 @@ def _worker() -> bool:
 _CHECKS: dict[str, Callable[[], bool]] = {"database": _database, "broker": _broker, "worker": _worker}
 
 
-@api_view(["GET"])
+@api_view(["GET", "HEAD"])
 @authentication_classes([])
 @permission_classes([])
 def healthz(request: Request) -> Response:
@@ -40,7 +40,7 @@ def healthz(request: Request) -> Response:
     return Response({"status": "ok"})
 
 
-@api_view(["GET"])
+@api_view(["GET", "HEAD"])
 @authentication_classes([])
 @permission_classes([])
 def readyz(request: Request) -> Response:

@@ -17,6 +17,7 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 12
 #: Whole numbers beyond 64 bits are exact in no database column and in hardly any client.
 _INTEGER_LIMIT: Final = 2**63
+_MOST_DIGITS: Final = len(str(-_INTEGER_LIMIT))
 
 
 class StrictJSONParser(BaseParser):
@@ -27,12 +28,16 @@ class StrictJSONParser(BaseParser):
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        # The server gives no more than Content-Length; one byte past the limit tells that there is too much.
-        body = stream.read(MAX_BODY_BYTES + 1)
-        if len(body) > MAX_BODY_BYTES:
+        length = int((parser_context or {})["request"].META.get("CONTENT_LENGTH") or 0)
+        if length > MAX_BODY_BYTES:
             raise BodyTooLarge
+        body = stream.read(MAX_BODY_BYTES)
+        if len(body) != length:
+            raise ParseError("The body is not as long as Content-Length says")
         try:
-            data = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_object)
+            data = json.loads(
+                body.decode("utf-8"), parse_int=_integer, parse_constant=_refuse_constant, object_pairs_hook=_object
+            )
         except UnicodeDecodeError:
             raise ParseError("The body is not UTF-8") from None
         except RecursionError:
@@ -72,6 +77,11 @@ def _check_text(text: str, path: str) -> None:
         raise InvalidValue(
             path, "Half a surrogate pair is not a character", "surrogate_characters_not_allowed"
         ) from None
+
+
+def _integer(digits: str) -> float:
+    # Thousands of digits take long to convert; what is infinite is refused with its path, like any number too large.
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -37,7 +37,9 @@ def _opens(stack: Stack) -> bool:
 
 
 def socket(stack: Stack, **more: Any) -> AbstractContextManager[ClientConnection]:
-    return connect(f"ws://127.0.0.1:{stack.realtime_port}/ws/visual-generation", **more)
+    address = f"ws://127.0.0.1:{stack.realtime_port}/ws/visual-generation"
+    opening: AbstractContextManager[ClientConnection] = connect(address, **more)
+    return opening
 
 
 def ask(connection: ClientConnection, **message: Any) -> dict[str, Any]:

@@ -52,8 +52,9 @@ def no_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def forget_connections() -> None:
         # Celery keeps pools by address and remembers the one in use.
-        current_app._pool = None
-        current_app.amqp._producer_pool = None
+        application: Any = current_app
+        application._pool = None
+        application.amqp._producer_pool = None
 
     with monkeypatch.context() as patch:
         patch.setenv("CELERY_BROKER_URL", nobody)

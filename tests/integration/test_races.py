@@ -32,7 +32,7 @@ def test_one_of_four_workers_gets_the_request(alice: User) -> None:
     for _ in range(ROUNDS):
         request_id = queued(alice).pk
         got = at_once(
-            *(lambda name=name: lifecycle.claim(request_id, worker=name) is not None for name in "abcd")  # type: ignore[misc]
+            *(lambda name=name: lifecycle.claim(request_id, worker=name) is not None for name in "abcd")
         )
         assert got.count(True) == 1
         assert assert_whole(request_id).claims == 1

@@ -141,9 +141,9 @@ def own_database() -> Iterator[str]:
     name = f"stack_{uuid4().hex[:12]}"
     server = urlunsplit(url._replace(scheme="postgresql"))
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        connection.execute(f"CREATE DATABASE {name}")
         yield urlunsplit(url._replace(path=f"/{name}"))
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager

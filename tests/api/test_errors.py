@@ -1,0 +1,200 @@
+"""What every endpoint has in common: who is let in, which methods, which ids, and how it says no."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from rest_framework.test import APIClient
+
+from generation.states import Status
+from tests.api.helpers import (
+    NOTHING,
+    OF_ONE_REQUEST,
+    PREFIX,
+    SUBMIT,
+    UNKNOWN_ID,
+    address,
+    assert_error,
+    body,
+    completed,
+    post_json,
+    stored_rows,
+)
+from tests.support.requests import in_status, queued
+
+ALLOWED = {
+    SUBMIT: {"POST"},
+    **{address(endpoint, UNKNOWN_ID): {method} for endpoint, method in OF_ONE_REQUEST.items()},
+    "/api/token": {"POST"},
+    "/api/token/refresh": {"POST"},
+    "/api/token/verify": {"POST"},
+    "/healthz": {"GET"},
+    "/readyz": {"GET"},
+}
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW")
+WRONG = [(at, method) for at, allowed in ALLOWED.items() for method in METHODS if method not in allowed]
+
+
+@pytest.mark.parametrize(("at", "method"), WRONG, ids=[f"{method} {at}" for at, method in WRONG])
+def test_a_wrong_method_is_answered_with_those_that_are_right(api: APIClient, at: str, method: str) -> None:
+    response = api.generic(method, at)
+    assert_error(response, 405, "method_not_allowed")
+    allowed = set(response["Allow"].split(", "))
+    assert allowed - {"HEAD", "OPTIONS"} == ALLOWED[at]
+    assert method not in allowed
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("endpoint", OF_ONE_REQUEST)
+def test_an_endpoint_of_one_request_works_with_and_without_a_slash(
+    api: APIClient, alice: User, endpoint: str, slash: str
+) -> None:
+    request = queued(alice) if endpoint == "cancel" else completed(alice)
+    assert api.generic(OF_ONE_REQUEST[endpoint], address(endpoint, request.pk) + slash).status_code == 200
+
+
+def test_submit_works_with_a_slash(api: APIClient) -> None:
+    assert post_json(api, body(), at=f"{SUBMIT}/").status_code == 200
+
+
+# --- Not signed in ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "at"),
+    [("POST", SUBMIT), *((method, address(endpoint, UNKNOWN_ID)) for endpoint, method in OF_ONE_REQUEST.items())],
+)
+def test_who_is_not_signed_in_is_refused(nobody: APIClient, method: str, at: str) -> None:
+    response = nobody.generic(method, at, "{}", content_type="application/json")
+    assert response.status_code == 401
+    assert response.json() == {"error": "Access denied", "code": "not_authenticated"}
+    assert response["WWW-Authenticate"].startswith("Bearer")
+    assert stored_rows() == NOTHING
+
+
+def test_who_is_not_signed_in_learns_nothing_of_what_there_is(nobody: APIClient, alice: User) -> None:
+    there = completed(alice)
+    for endpoint, method in OF_ONE_REQUEST.items():
+        known = nobody.generic(method, address(endpoint, there.pk))
+        unknown = nobody.generic(method, address(endpoint, UNKNOWN_ID))
+        assert (known.status_code, known.content) == (unknown.status_code, unknown.content)
+
+
+# --- Somebody else's, and what never was ------------------------------------------------------------------------------
+
+
+def _shown(response: Any) -> tuple[int, bytes, dict[str, str]]:
+    return response.status_code, response.content, dict(response.items())
+
+
+@pytest.mark.parametrize("status", Status.values)
+@pytest.mark.parametrize("endpoint", OF_ONE_REQUEST)
+def test_somebody_elses_request_looks_like_one_that_never_was(
+    stranger: APIClient, alice: User, endpoint: str, status: str
+) -> None:
+    request = completed(alice) if status == Status.COMPLETED else in_status(alice, Status(status))
+    theirs = stranger.generic(OF_ONE_REQUEST[endpoint], address(endpoint, request.pk))
+    never = stranger.generic(OF_ONE_REQUEST[endpoint], address(endpoint, UNKNOWN_ID))
+    assert_error(theirs, 404, "not_found")
+    assert _shown(theirs) == _shown(never)
+    request.refresh_from_db()
+    assert request.status == status
+
+
+@pytest.mark.parametrize("query", ["imageData=maybe", "expires=1&signature=x", "format=xml"])
+def test_no_query_tells_somebody_elses_request_from_one_that_never_was(
+    stranger: APIClient, alice: User, query: str
+) -> None:
+    request = completed(alice)
+    for endpoint, method in OF_ONE_REQUEST.items():
+        theirs = stranger.generic(method, f"{address(endpoint, request.pk)}?{query}")
+        never = stranger.generic(method, f"{address(endpoint, UNKNOWN_ID)}?{query}")
+        assert _shown(theirs) == _shown(never)
+        assert theirs.status_code == 404
+
+
+ODD_IDS = {
+    "a word": "nonsense",
+    "NUL": "%00",
+    "NUL at the end of an id": f"{UNKNOWN_ID}%00",
+    "a line's end": f"{UNKNOWN_ID}%0A",
+    "a space": "%20",
+    "ten thousand characters": "a" * 10_000,
+    "digits without end": f"vga_{'1' * 5_000}_abcdefghi",
+    "letters of another alphabet": "%C3%BC%F0%9F%90%89",
+    "digits of another alphabet": "vga_%D9%A1%D9%A2%D9%A3%D9%A1%D9%A2%D9%A3%D9%A1%D9%A2%D9%A3%D9%A1_abcdefghi",
+    "bytes that are not UTF-8": "%FF%FE",
+    "half a surrogate pair": "%ED%A0%80",
+    "upper case": UNKNOWN_ID.upper(),
+    "parents": "..",
+    "a percent sign": "%25s%25n",
+    "SQL": "'%20OR%201=1;--",
+    "markup": "%3Cscript%3Ealert(1)%3C%5Cscript%3E",
+    "a batch's id": UNKNOWN_ID.replace("vga", "vgb"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_IDS.values(), ids=ODD_IDS.keys())
+@pytest.mark.parametrize("endpoint", OF_ONE_REQUEST)
+def test_an_odd_id_is_one_that_nobody_has(staff: APIClient, endpoint: str, odd: str) -> None:
+    response = staff.generic(OF_ONE_REQUEST[endpoint], address(endpoint, odd))
+    never = staff.generic(OF_ONE_REQUEST[endpoint], address(endpoint, UNKNOWN_ID))
+    assert_error(response, 404, "not_found")
+    assert response.content == never.content
+
+
+@pytest.mark.parametrize("tail", ["%00", "%0A", "%20", ".gif", ".svg", "x"])
+@pytest.mark.parametrize("endpoint", OF_ONE_REQUEST)
+def test_an_id_with_something_behind_it_is_not_the_id(api: APIClient, alice: User, endpoint: str, tail: str) -> None:
+    request = queued(alice) if endpoint == "cancel" else completed(alice)
+    response = api.generic(OF_ONE_REQUEST[endpoint], address(endpoint, request.pk) + tail)
+    assert_error(response, 404, "not_found")
+    assert api.get(address("status", request.pk)).json()["status"] == request.status
+
+
+# --- Unknown addresses and unforeseen headers -------------------------------------------------------------------------
+
+
+UNKNOWN = [
+    "/nonsense",
+    "/api",
+    PREFIX,
+    f"{PREFIX}/nonsense",
+    f"{PREFIX}/status",
+    f"{PREFIX}/status/",
+    f"{PREFIX}/status/a/b",
+    f"{SUBMIT}%0A",
+    f"{SUBMIT}//",
+    f"{PREFIX}/status/..%2F..%2Fetc%2Fpasswd",
+    "/%FF%FE%00",
+    "/healthz/x",
+]
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["in production", "with DEBUG"])
+@pytest.mark.parametrize("at", UNKNOWN)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_an_unknown_address_is_json_too(api: APIClient, settings: Any, at: str, method: str, debug: bool) -> None:
+    settings.DEBUG = debug
+    assert_error(api.generic(method, at), 404, "not_found")
+
+
+def test_a_foreign_host_is_refused_in_json(api: APIClient) -> None:
+    assert_error(api.get(address("status", UNKNOWN_ID), HTTP_HOST="evil.example"), 400, "bad_request")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/png", "application/xml", "*/*", "nonsense", "a/b;q=x", ""])
+def test_answers_are_json_whatever_the_client_says_it_accepts(api: APIClient, alice: User, accept: str) -> None:
+    response = api.get(address("status", queued(alice).pk), HTTP_ACCEPT=accept)
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
+    assert_error(api.get(address("status", UNKNOWN_ID), HTTP_ACCEPT=accept), 404, "not_found")
+
+
+@pytest.mark.parametrize("accept", ["image/png", "image/avif,image/webp", "text/html"])
+def test_a_picture_is_sent_whatever_the_client_says_it_accepts(api: APIClient, alice: User, accept: str) -> None:
+    response = api.get(address("image", completed(alice).pk), HTTP_ACCEPT=accept)
+    assert response.status_code == 200
+    assert response["Content-Type"] == "image/png"

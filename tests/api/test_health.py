@@ -1,0 +1,104 @@
+"""GET /healthz and /readyz: what machines are told of whether we are up and can work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from celery import current_app
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from generation.models import WorkerProcess
+from tests.api.helpers import assert_error
+
+pytestmark = pytest.mark.django_db
+
+OK = {"database": "ok", "broker": "ok", "worker": "ok"}
+
+
+@pytest.fixture
+def worker(db: None) -> WorkerProcess:
+    """A worker that has just been heard of."""
+    process: WorkerProcess = WorkerProcess.objects.create(name="worker-1", slots=5)
+    return process
+
+
+def _use_broker(url: str) -> None:
+    celery: Any = current_app
+    celery.conf.broker_url = url
+    celery.pool.force_close_all()
+    celery._pool = celery.amqp._producer_pool = None
+
+
+@pytest.fixture
+def broker_down() -> Iterator[None]:
+    """The broker's address is one where nobody listens."""
+    before = current_app.conf.broker_url
+    _use_broker("redis://127.0.0.1:1/0")
+    yield
+    _use_broker(before)
+
+
+@pytest.mark.parametrize("at", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_machines_ask_without_a_token(nobody: APIClient, worker: WorkerProcess, at: str, method: str) -> None:
+    assert nobody.generic(method, at).status_code == 200
+
+
+def test_a_process_that_answers_is_healthy_whatever_else_is_missing(nobody: APIClient) -> None:
+    response = nobody.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+def test_health_asks_no_database(nobody: APIClient, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(0):
+        assert nobody.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("at", ["/healthz", "/readyz"])
+def test_a_bad_token_does_not_matter(nobody: APIClient, worker: WorkerProcess, at: str) -> None:
+    assert nobody.get(at, HTTP_AUTHORIZATION="Bearer garbage").status_code == 200
+
+
+def test_with_everything_there_it_is_ready(nobody: APIClient, worker: WorkerProcess) -> None:
+    response = nobody.get("/readyz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok", "checks": OK})
+
+
+def test_without_a_worker_it_is_not_ready(nobody: APIClient) -> None:
+    response = nobody.get("/readyz")
+    assert response.status_code == 503
+    assert response.json() == {"status": "unavailable", "checks": OK | {"worker": "missing"}}
+
+
+@pytest.mark.parametrize(("silent_for", "status"), [(25, 200), (35, 503)], ids=["two heartbeats", "three heartbeats"])
+def test_a_worker_that_missed_three_heartbeats_is_not_there(
+    nobody: APIClient, worker: WorkerProcess, silent_for: int, status: int
+) -> None:
+    WorkerProcess.objects.update(seen_at=timezone.now() - timedelta(seconds=silent_for))
+    assert nobody.get("/readyz").status_code == status
+
+
+def test_one_live_worker_among_dead_ones_is_enough(nobody: APIClient, worker: WorkerProcess) -> None:
+    WorkerProcess.objects.create(name="worker-0", slots=5, seen_at=timezone.now() - timedelta(days=1))
+    assert nobody.get("/readyz").status_code == 200
+
+
+@pytest.mark.usefixtures("broker_down")
+def test_without_the_broker_it_is_not_ready(nobody: APIClient, worker: WorkerProcess) -> None:
+    response = nobody.get("/readyz")
+    assert response.status_code == 503
+    assert response.json() == {"status": "unavailable", "checks": OK | {"broker": "unreachable"}}
+
+
+@pytest.mark.usefixtures("broker_down")
+def test_everything_that_is_missing_is_named(nobody: APIClient) -> None:
+    checks = nobody.get("/readyz").json()["checks"]
+    assert {name for name, state in checks.items() if state != "ok"} == {"broker", "worker"}
+
+
+def test_health_has_no_pages_below_it(nobody: APIClient) -> None:
+    assert_error(nobody.get("/healthz/x"), 404, "not_found")

@@ -1,0 +1,200 @@
+"""GET /image and /thumbnail: who gets the bytes, under which address, and with which headers."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.storage import default_storage
+from rest_framework.test import APIClient
+
+from generation import storage
+from generation.models import GenerationRequest
+from generation.states import Status
+from tests.api.helpers import address, assert_error, completed, picture
+from tests.support.requests import in_status
+
+KINDS = ("image", "thumbnail")
+BYTES = {"image": picture(), "thumbnail": picture("WEBP", "silver")}
+CONTENT_TYPES = {"image": "image/png", "thumbnail": "image/webp"}
+
+
+def _signed(request: GenerationRequest, kind: str = "image") -> tuple[str, dict[str, str]]:
+    """Path and query of the address that a status shows."""
+    extension = storage.EXTENSIONS[request.result["content_type"]] if kind == "image" else ""
+    parts = urlsplit(storage.signed_url(kind, request.pk, extension))
+    return parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()}
+
+
+# --- Who gets it ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_owner_gets_the_stored_bytes(api: APIClient, alice: User, kind: str) -> None:
+    response = api.get(address(kind, completed(alice).pk))
+    assert (response.status_code, response.content) == (200, BYTES[kind])
+    assert response["Content-Type"] == CONTENT_TYPES[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_session_of_the_owner_is_enough(nobody: APIClient, alice: User, charlie: User, kind: str) -> None:
+    at = address(kind, completed(alice).pk)
+    nobody.force_login(charlie)
+    assert nobody.get(at).status_code == 404
+    nobody.force_login(alice)
+    assert nobody.get(at).content == BYTES[kind]
+    nobody.logout()
+    assert nobody.get(at).status_code == 401
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_staff_get_everybodys(staff: APIClient, alice: User, kind: str) -> None:
+    assert staff.get(address(kind, completed(alice).pk)).content == BYTES[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", [status for status in Status if status != Status.COMPLETED])
+def test_a_request_without_a_picture_has_none_to_show(api: APIClient, alice: User, kind: str, status: Status) -> None:
+    assert_error(api.get(address(kind, in_status(alice, status).pk)), 404, "not_found")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_that_is_gone_is_told_without_a_trace(api: APIClient, alice: User, kind: str) -> None:
+    request = completed(alice)
+    default_storage.delete(request.result[f"{kind}_key"])
+    assert_error(api.get(address(kind, request.pk)), 410, "picture_gone")
+
+
+# --- The signed address -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "kind"), [("imageUrl", "image"), ("thumbnailUrl", "thumbnail")])
+def test_the_address_in_a_result_works_without_a_token(
+    api: APIClient, nobody: APIClient, alice: User, name: str, kind: str
+) -> None:
+    shown = api.get(address("status", completed(alice).pk)).json()["result"][name]
+    response = nobody.get(shown.removeprefix("http://127.0.0.1:8000"))
+    assert (response.status_code, response.content) == (200, BYTES[kind])
+
+
+def test_the_signed_address_works_for_a_stranger_who_is_signed_in(stranger: APIClient, alice: User) -> None:
+    path, query = _signed(completed(alice))
+    assert stranger.get(path, query).status_code == 200
+
+
+def test_the_signed_address_holds_for_a_day_at_the_least(alice: User) -> None:
+    _, query = _signed(completed(alice))
+    assert 24 * 3600 <= int(query["expires"]) - time.time() <= 25 * 3600 + 1
+
+
+def test_a_signed_address_that_has_expired_is_refused(nobody: APIClient, alice: User, settings: Any) -> None:
+    settings.IMAGE_URL_LIFETIME *= -1
+    path, query = _signed(completed(alice))
+    assert_error(nobody.get(path, query), 401, "not_authenticated")
+
+
+TAMPERED: dict[str, dict[str, str]] = {
+    "later": {"expires": "99999999999"},
+    "later, in other digits": {"expires": "٩٩٩٩٩٩٩٩٩٩"},
+    "earlier": {"expires": "1"},
+    "expires empty": {"expires": ""},
+    "expires negative": {"expires": "-1"},
+    "expires a word": {"expires": "never"},
+    "expires a fraction": {"expires": "99999999999.5"},
+    "expires without end": {"expires": "9" * 5_000},
+    "expires NUL": {"expires": "\0"},
+    "signature empty": {"signature": ""},
+    "signature short": {"signature": "x"},
+    "signature not ASCII": {"signature": "é🐉"},
+    "signature NUL": {"signature": "\0"},
+    "signature without end": {"signature": "x" * 5_000},
+}
+
+
+@pytest.mark.parametrize("change", TAMPERED.values(), ids=TAMPERED.keys())
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tampered_address_is_refused(nobody: APIClient, alice: User, kind: str, change: dict[str, str]) -> None:
+    path, query = _signed(completed(alice), kind)
+    assert_error(nobody.get(path, query | change), 401, "not_authenticated")
+
+
+@pytest.mark.parametrize("name", ["expires", "signature"])
+def test_half_a_signature_is_none(nobody: APIClient, alice: User, name: str) -> None:
+    path, query = _signed(completed(alice))
+    del query[name]
+    assert_error(nobody.get(path, query), 401, "not_authenticated")
+
+
+def test_a_signature_with_one_character_changed_is_refused(nobody: APIClient, alice: User) -> None:
+    path, query = _signed(completed(alice))
+    signature = query["signature"]
+    for index in (0, len(signature) // 2):
+        changed = signature[:index] + ("a" if signature[index] != "a" else "b") + signature[index + 1 :]
+        assert nobody.get(path, query | {"signature": changed}).status_code == 401
+
+
+def test_the_signature_of_another_request_is_refused(nobody: APIClient, alice: User) -> None:
+    path, _ = _signed(completed(alice))
+    _, query = _signed(completed(alice))
+    assert_error(nobody.get(path, query), 401, "not_authenticated")
+
+
+def test_the_signature_of_a_thumbnail_does_not_open_the_image(nobody: APIClient, alice: User) -> None:
+    request = completed(alice)
+    path, _ = _signed(request, "image")
+    _, query = _signed(request, "thumbnail")
+    assert_error(nobody.get(path, query), 401, "not_authenticated")
+
+
+def test_the_signature_does_not_open_the_status(nobody: APIClient, alice: User) -> None:
+    request = completed(alice)
+    _, query = _signed(request)
+    assert_error(nobody.get(f"{address('status', request.pk)}?{urlencode(query)}"), 401, "not_authenticated")
+
+
+# --- Extensions and headers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("content_type", "extension"), storage.EXTENSIONS.items())
+def test_an_image_is_shown_as_what_it_is(api: APIClient, alice: User, content_type: str, extension: str) -> None:
+    at = address("image", completed(alice, content_type=content_type).pk)
+    for address_of_it in (at, f"{at}.{extension}", f"{at}.{extension}/"):
+        response = api.get(address_of_it)
+        assert (response.status_code, response["Content-Type"]) == (200, content_type)
+    for wrong in {*storage.CONTENT_TYPES, "gif", "jpg", "PNG", ""} - {extension}:
+        assert_error(api.get(f"{at}.{wrong}"), 404, "not_found")
+
+
+@pytest.mark.parametrize(("extension", "status"), [("", 200), (".webp", 200), (".png", 404), (".jpeg", 404)])
+def test_a_thumbnail_is_a_webp(api: APIClient, alice: User, extension: str, status: int) -> None:
+    assert api.get(address("thumbnail", completed(alice).pk) + extension).status_code == status
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_headers_let_it_be_cached_and_nothing_else_be_done_with_it(
+    api: APIClient, alice: User, kind: str, method: str
+) -> None:
+    request = completed(alice)
+    response = api.generic(method, address(kind, request.pk))
+    assert response.status_code == 200
+    assert response["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert response["ETag"] == f'"{hashlib.sha256(BYTES[kind]).hexdigest()}"'
+    assert response["Content-Type"] == CONTENT_TYPES[kind]
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert response["X-Frame-Options"] == "DENY"
+    extension = CONTENT_TYPES[kind].removeprefix("image/")
+    assert response["Content-Disposition"] == f'inline; filename="{request.pk}.{extension}"'
+    assert response.content == (b"" if method == "HEAD" else BYTES[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refusal_is_not_cached_like_a_picture(stranger: APIClient, alice: User, kind: str) -> None:
+    response = stranger.get(address(kind, completed(alice).pk))
+    assert "Cache-Control" not in response
+    assert "ETag" not in response

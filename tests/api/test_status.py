@@ -1,0 +1,208 @@
+"""GET /status: the one shape, in each status."""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.storage import default_storage
+from rest_framework.test import APIClient
+
+from generation import lifecycle
+from generation.models import GenerationRequest
+from generation.states import PROGRESS, Status
+from tests.api.helpers import address, assert_error, client_for, completed, picture
+from tests.support.requests import FAILURE, PROMPT, back_in_queue, claimed, in_status, queued
+
+KEYS = {
+    *("requestId", "type", "prompt", "status", "priority", "progress", "sequence"),
+    *("projectId", "pageId", "batchId", "metadata", "result", "error"),
+}
+TIMES = {"requestedAt", "startedAt", "completedAt"}
+METADATA = TIMES | {"attempts", "maxAttempts", "generationTime"}
+RESULT = {
+    *("imageData", "imageUrl", "thumbnailUrl", "contentType", "width", "height", "bytes", "sha256"),
+    *("provider", "model", "seed", "revisedPrompt", "generationTime", "cached", "attribution"),
+}
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def _request(owner: User, status: str) -> GenerationRequest:
+    return completed(owner) if status == Status.COMPLETED else in_status(owner, Status(status))
+
+
+def _status(client: APIClient, request: GenerationRequest, query: str = "") -> dict[str, Any]:
+    response = client.get(address("status", request.pk) + query)
+    assert response.status_code == 200, response.content
+    shown: dict[str, Any] = response.json()
+    return shown
+
+
+@pytest.mark.parametrize("status", Status.values)
+def test_the_shape_is_whole_in_every_status(api: APIClient, alice: User, status: str) -> None:
+    request = _request(alice, status)
+    shown = _status(api, request)
+    waiting = {"queuePosition", "estimatedWaitTime"} if status == Status.QUEUED else set()
+    assert shown.keys() == KEYS | waiting
+    assert shown["metadata"].keys() == METADATA
+    assert (shown["requestId"], shown["type"], shown["prompt"]) == (request.pk, "coloring-page", PROMPT)
+    assert (shown["status"], shown["priority"], shown["progress"]) == (status, "normal", PROGRESS[status])
+    assert (shown["projectId"], shown["pageId"], shown["batchId"]) == (None, None, None)
+    assert (shown["result"] is not None) == (status == Status.COMPLETED)
+    assert (shown["error"] is not None) == (status == Status.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("status", "set_times"),
+    [
+        (Status.QUEUED, {"requestedAt"}),
+        (Status.IN_PROGRESS, {"requestedAt", "startedAt"}),
+        (Status.COMPLETED, TIMES),
+        (Status.FAILED, TIMES),
+        (Status.CANCELLED, TIMES),
+    ],
+    ids=Status.values,
+)
+def test_times_are_in_utc_with_milliseconds(api: APIClient, alice: User, status: str, set_times: set[str]) -> None:
+    metadata = _status(api, _request(alice, status))["metadata"]
+    assert {name for name in TIMES if metadata[name] is not None} == set_times
+    assert all(MOMENT.fullmatch(metadata[name]) for name in set_times)
+    assert [metadata[name] for name in ("requestedAt", "startedAt", "completedAt") if metadata[name]] == sorted(
+        metadata[name] for name in set_times
+    )
+
+
+def test_the_generation_time_is_from_start_to_end_in_milliseconds(api: APIClient, alice: User) -> None:
+    request = completed(alice)
+    assert request.started_at is not None
+    end = request.started_at + timedelta(seconds=3, microseconds=141_592)
+    GenerationRequest.objects.filter(pk=request.pk).update(completed_at=end)
+    shown = _status(api, request)
+    assert shown["metadata"]["generationTime"] == 3_142
+    assert shown["result"]["generationTime"] == 3_142
+
+
+def test_what_never_started_has_no_generation_time(api: APIClient, alice: User) -> None:
+    request = queued(alice)
+    assert lifecycle.cancel(request.pk, actor=alice)
+    metadata = _status(api, request)["metadata"]
+    assert (metadata["startedAt"], metadata["generationTime"]) == (None, None)
+
+
+def test_a_completed_request_carries_its_picture(api: APIClient, alice: User) -> None:
+    request = completed(alice)
+    result = _status(api, request)["result"]
+    assert result.keys() == RESULT
+    head, _, encoded = result["imageData"].partition(",")
+    assert head == "data:image/png;base64"
+    assert base64.b64decode(encoded, validate=True) == picture()
+    assert (result["contentType"], result["width"], result["height"]) == ("image/png", 16, 12)
+    assert (result["bytes"], result["sha256"]) == (len(picture()), request.result["sha256"])
+    assert (result["provider"], result["model"], result["seed"], result["cached"]) == (
+        *("clipart", "openmoji-17", 1),
+        False,
+    )
+
+
+def test_the_addresses_in_a_result_are_absolute(api: APIClient, alice: User, settings: Any) -> None:
+    settings.PUBLIC_BASE_URL = "https://pictures.example"
+    request = completed(alice)
+    result = _status(api, request)["result"]
+    assert result["imageUrl"].startswith(f"https://pictures.example{address('image', request.pk)}.png?")
+    assert result["thumbnailUrl"].startswith(f"https://pictures.example{address('thumbnail', request.pk)}?")
+
+
+def test_image_data_can_be_left_out(api: APIClient, alice: User) -> None:
+    request = completed(alice)
+    without = _status(api, request, "?imageData=false")
+    assert without["result"].keys() == RESULT - {"imageData"}
+    whole = _status(api, request, "?imageData=true")
+    assert whole["result"].pop("imageData")
+    assert without == whole
+
+
+@pytest.mark.parametrize("value", ["maybe", "", "0", "False", "%00", "%FF", "true&imageData=no"])
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.COMPLETED])
+def test_image_data_is_true_or_false_and_nothing_else(api: APIClient, alice: User, status: str, value: str) -> None:
+    response = api.get(address("status", _request(alice, status).pk) + f"?imageData={value}")
+    assert [fault["path"] for fault in assert_error(response, 400, "validation_error")["errors"]] == ["imageData"]
+
+
+def test_a_picture_that_is_gone_is_told_without_a_trace(api: APIClient, alice: User) -> None:
+    request = completed(alice)
+    default_storage.delete(request.result["image_key"])
+    assert_error(api.get(address("status", request.pk)), 410, "picture_gone")
+    assert _status(api, request, "?imageData=false")["status"] == "completed"
+
+
+def test_a_failed_request_says_why(api: APIClient, alice: User) -> None:
+    shown = _status(api, in_status(alice, Status.FAILED))
+    assert shown["error"] == {
+        "message": "The provider is away",
+        "code": "unavailable",
+        "retryable": True,
+        "provider": "clipart",
+    }
+    assert shown["result"] is None
+
+
+def test_a_failure_before_any_provider_names_none(api: APIClient, alice: User) -> None:
+    claim = claimed(alice)
+    assert lifecycle.fail(claim, lifecycle.Failure(message="A fault on our side", code="internal", retryable=False))
+    assert _status(api, claim.request)["error"]["provider"] is None
+
+
+def test_a_request_that_waits_for_its_second_try_is_queued(api: APIClient, alice: User) -> None:
+    claim = claimed(alice)
+    back_in_queue(claim)
+    shown = _status(api, claim.request)
+    assert (shown["status"], shown["progress"], shown["error"]) == ("queued", 0, None)
+    assert (shown["metadata"]["attempts"], shown["metadata"]["startedAt"]) == (1, None)
+    assert shown["queuePosition"] == 1
+    assert FAILURE.message not in str(shown)
+
+
+def test_the_sequence_rises_with_every_change(api: APIClient, alice: User) -> None:
+    request = queued(alice)
+    seen = [_status(api, request)["sequence"]]
+    claim = lifecycle.claim(request.pk, worker="worker-1")
+    assert claim is not None
+    seen.append(_status(api, request)["sequence"])
+    back_in_queue(claim)
+    seen.append(_status(api, request)["sequence"])
+    assert lifecycle.cancel(request.pk, actor=alice)
+    seen.append(_status(api, request)["sequence"])
+    assert seen == [1, 2, 3, 4]
+
+
+def test_the_place_in_the_queue_follows_priority_and_time(api: APIClient, alice: User, charlie: User) -> None:
+    first, low, second = queued(alice), queued(alice, priority="low"), queued(charlie)
+    urgent = queued(charlie, priority="urgent")
+    staff = client_for(User.objects.create(username="bea", is_staff=True))
+    shown = [_status(staff, request) for request in (urgent, first, second, low)]
+    assert [place["queuePosition"] for place in shown] == [1, 2, 3, 4]
+    waits = [place["estimatedWaitTime"] for place in shown]
+    assert waits == sorted(waits)
+
+
+def test_staff_see_everybodys_request(staff: APIClient, alice: User) -> None:
+    assert _status(staff, completed(alice))["result"]["imageData"]
+
+
+def test_a_status_can_be_asked_for_with_head(api: APIClient, alice: User) -> None:
+    response = api.head(address("status", queued(alice).pk))
+    assert (response.status_code, response.content) == (200, b"")
+
+
+@pytest.mark.parametrize(("status", "queries"), [("queued", 4), ("in-progress", 2), ("completed", 2)])
+def test_a_status_costs_few_queries(
+    api: APIClient, alice: User, status: str, queries: int, django_assert_max_num_queries: Any
+) -> None:
+    """The user and the request; for the place in the queue its ledger row and those before it."""
+    request = _request(alice, status)
+    with django_assert_max_num_queries(queries):
+        _status(api, request)
