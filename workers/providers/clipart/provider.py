@@ -1,0 +1,132 @@
+"""The provider: one request in, one picture out, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import threading
+from typing import TYPE_CHECKING, ClassVar
+
+from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ATTRIBUTION = (
+    "Drawings by OpenMoji, the open-source emoji and icon project (openmoji.org), licensed CC BY-SA 4.0 "
+    "(https://creativecommons.org/licenses/by-sa/4.0/); arranged, recoloured and added to for this picture"
+)
+_MODEL = "openmoji-17"
+_SOFTWARE = "clipart"
+_CONTENT_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+_SMALLEST_SIDE, _LARGEST_SIDE = 256, 4096
+_LONGEST_CAPTION = 200
+# The tags of EXIF that hold what PNG keeps as text.
+_EXIF_DESCRIPTION, _EXIF_SOFTWARE, _EXIF_ARTIST, _EXIF_COPYRIGHT = 0x010E, 0x0131, 0x013B, 0x8298
+
+
+class _CancelledError(Exception):
+    """Nobody waits for the picture any more."""
+
+
+class ClipartProvider:
+    """Draws pictures from OpenMoji's drawings and shapes of its own; a mandala where the prompt names nothing."""
+
+    name: ClassVar[str] = "clipart"
+
+    async def generate(self, request: ImageRequest) -> ImageAnswer:
+        """Make the picture in a thread. Raises :class:`ProviderError` for a size or format that is not offered."""
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(_generate, request, stop)
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+
+
+def _generate(request: ImageRequest, stop: threading.Event) -> ImageAnswer:
+    from workers.providers.clipart import draw, lettering, mandala, scene, words
+
+    _check(request)
+    subject = _well_formed(request.subject) or _well_formed(request.prompt)
+    text_hash = _hash(subject, request.type)
+    seed = request.seed if request.seed is not None else text_hash % 2**31
+    wish = words.read(subject, _well_formed(request.negative_prompt))
+    drawn = bool(wish.nouns or wish.setting)
+    if drawn:
+        composed = scene.compose(
+            scene.Brief(wish, request.type, request.width, request.height, seed, request.image_style)
+        )
+    else:
+        composed = mandala.compose(text_hash, request.type, request.width, request.height, seed)
+
+    def checkpoint() -> None:
+        if stop.is_set():
+            raise _CancelledError
+
+    picture = draw.render(composed, request.width, request.height, checkpoint)
+    if composed.panel:
+        unit = request.width / composed.page.width
+        x, y, width, height = composed.panel
+        box = ((x + 44) * unit, (y + 34) * unit, (width - 88) * unit, (height - 68) * unit)
+        lettering.write_title(picture, _well_formed(request.title), box)
+    attribution = ATTRIBUTION if drawn else ""
+    return ImageAnswer(
+        data=_encode(picture, request.output_format, subject, attribution),
+        content_type=_CONTENT_TYPES[request.output_format],
+        model=_MODEL,
+        seed=seed,
+        attribution=attribution,
+    )
+
+
+def _check(request: ImageRequest) -> None:
+    if request.output_format not in _CONTENT_TYPES:
+        raise ProviderError("The output format must be png, jpeg or webp.", code="invalid_request")
+    if not all(_SMALLEST_SIDE <= side <= _LARGEST_SIDE for side in (request.width, request.height)):
+        raise ProviderError(
+            f"Width and height must be from {_SMALLEST_SIDE} to {_LARGEST_SIDE} pixels.", code="invalid_request"
+        )
+
+
+def _well_formed(text: str) -> str:
+    """The text without lone surrogates and control characters, its white space single."""
+    encodable = text.encode("utf-8", "ignore").decode("utf-8")
+    return " ".join("".join(char if char.isprintable() or char == "\u200d" else " " for char in encodable).split())
+
+
+def _hash(*texts: str) -> int:
+    return int.from_bytes(hashlib.sha256("\0".join(texts).encode()).digest()[:8], "big")
+
+
+def _encode(picture: Image, output_format: str, subject: str, attribution: str) -> bytes:
+    caption = subject if len(subject) <= _LONGEST_CAPTION else subject[: _LONGEST_CAPTION - 1] + "…"
+    file = io.BytesIO()
+    if output_format == "png":
+        from PIL.PngImagePlugin import PngInfo
+
+        notes = PngInfo()
+        for key, value in (("Title", caption), ("Software", _SOFTWARE), ("Attribution", attribution)):
+            if value:
+                notes.add_text(key, value)
+        picture.save(file, "PNG", pnginfo=notes)
+        return file.getvalue()
+    exif = _exif(caption, attribution)
+    if output_format == "jpeg":
+        picture.save(file, "JPEG", quality=90, exif=exif)
+    else:
+        picture.convert("RGB").save(file, "WEBP", quality=90, method=2, exif=exif)
+    return file.getvalue()
+
+
+def _exif(caption: str, attribution: str) -> bytes:
+    from PIL.Image import Exif
+
+    exif = Exif()
+    exif[_EXIF_DESCRIPTION] = caption.encode("ascii", "replace").decode("ascii")
+    exif[_EXIF_SOFTWARE] = _SOFTWARE
+    if attribution:
+        exif[_EXIF_ARTIST] = "OpenMoji"
+        exif[_EXIF_COPYRIGHT] = attribution
+    return exif.tobytes()
