@@ -91,7 +91,8 @@ def database(name: str, default: str, *, pool_size: int) -> dict[str, object]:
         raise ImproperlyConfigured(f"{name} is not a database URL (postgres://… or sqlite://…)") from None
     options = dict(settings.pop("OPTIONS", None) or {})  # type: ignore[call-overload]
     if settings["ENGINE"] == "django.db.backends.postgresql":
-        options["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 10}
+        # Without a server a client should hear so soon, and not when its own patience ends.
+        options |= {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 3}, "connect_timeout": 3}
         # A pooled connection is checked when it is handed out, so a restarted server costs no failed request.
         settings |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
     else:

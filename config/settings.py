@@ -212,5 +212,7 @@ LOGGING = {
         "django.request": {"level": "CRITICAL"},
         # httpx writes whole addresses at INFO, and some vendors carry the key in theirs.
         "httpx": {"level": "WARNING"},
+        # Whoever knocks with a foreign name gets a 400; a trace of each would fill the log.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
     },
 }

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import current_app
 from django.apps import apps
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
+
+from generation import dispatch
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
@@ -44,8 +48,6 @@ def _files_of_their_own(settings: Any, tmp_path: Path) -> None:
 @pytest.fixture
 def empty_queues() -> Iterator[None]:
     """Redis without a message of ours, before and after."""
-    from celery import current_app
-
     from generation.states import WEIGHTS
 
     def empty() -> None:
@@ -62,6 +64,27 @@ def empty_queues() -> Iterator[None]:
 def seeded(db: None) -> None:
     """The rows that the migrations put in, which a test with real transactions has swept away."""
     import_module("generation.migrations.0002_seed").seed(apps, None)
+
+
+@pytest.fixture
+def no_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Redis's address with nobody behind it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
+
+    def forget_connections() -> None:
+        # Celery keeps pools by address and remembers the one in use.
+        application: Any = current_app
+        application._pool = None
+        application.amqp._producer_pool = None
+
+    with monkeypatch.context() as patch:
+        patch.setenv("CELERY_BROKER_URL", nobody)
+        forget_connections()
+        yield
+    forget_connections()
+    monkeypatch.setattr(dispatch, "_closed_until", 0.0)
 
 
 def _user(name: str, **more: Any) -> User:

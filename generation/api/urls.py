@@ -19,7 +19,7 @@ _EXTENSION = r"(?P<extension>(?:\.(?:png|jpeg|webp))?)"
 
 
 def _at(address: str, view: Callable[..., HttpResponseBase], name: str) -> URLPattern:
-    return re_path(rf"^{address}/?\Z", view, name=name)
+    return re_path(rf"^{address}/?$", view, name=name)
 
 
 urlpatterns = [

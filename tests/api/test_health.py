@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from celery import current_app
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -24,22 +22,6 @@ def worker(db: None) -> WorkerProcess:
     """A worker that has just been heard of."""
     process: WorkerProcess = WorkerProcess.objects.create(name="worker-1", slots=5)
     return process
-
-
-def _use_broker(url: str) -> None:
-    celery: Any = current_app
-    celery.conf.broker_url = url
-    celery.pool.force_close_all()
-    celery._pool = celery.amqp._producer_pool = None
-
-
-@pytest.fixture
-def broker_down() -> Iterator[None]:
-    """The broker's address is one where nobody listens."""
-    before = current_app.conf.broker_url
-    _use_broker("redis://127.0.0.1:1/0")
-    yield
-    _use_broker(before)
 
 
 @pytest.mark.parametrize("at", ["/healthz", "/readyz"])
@@ -87,14 +69,14 @@ def test_one_live_worker_among_dead_ones_is_enough(nobody: APIClient, worker: Wo
     assert nobody.get("/readyz").status_code == 200
 
 
-@pytest.mark.usefixtures("broker_down")
+@pytest.mark.usefixtures("no_broker")
 def test_without_the_broker_it_is_not_ready(nobody: APIClient, worker: WorkerProcess) -> None:
     response = nobody.get("/readyz")
     assert response.status_code == 503
     assert response.json() == {"status": "unavailable", "checks": OK | {"broker": "unreachable"}}
 
 
-@pytest.mark.usefixtures("broker_down")
+@pytest.mark.usefixtures("no_broker")
 def test_everything_that_is_missing_is_named(nobody: APIClient) -> None:
     checks = nobody.get("/readyz").json()["checks"]
     assert {name for name, state in checks.items() if state != "ok"} == {"broker", "worker"}

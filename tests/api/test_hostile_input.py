@@ -1,4 +1,4 @@
-"""Properties: whatever comes in, the answer is one of those that the contract knows, and stored is what was accepted."""
+"""Properties: whatever comes in, the answer is one that the contract knows, and what was accepted alone is stored."""
 
 from __future__ import annotations
 

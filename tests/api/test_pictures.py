@@ -100,6 +100,7 @@ def test_a_signed_address_that_has_expired_is_refused(nobody: APIClient, alice: 
 TAMPERED: dict[str, dict[str, str]] = {
     "later": {"expires": "99999999999"},
     "later, in other digits": {"expires": "٩٩٩٩٩٩٩٩٩٩"},
+    "later, in digits that are no number": {"expires": "²"},
     "earlier": {"expires": "1"},
     "expires empty": {"expires": ""},
     "expires negative": {"expires": "-1"},

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -41,27 +39,6 @@ def lose_all_messages() -> None:
     with current_app.connection_for_write() as connection:
         client: Any = connection.default_channel.client  # type: ignore[attr-defined]
         client.delete(*WEIGHTS)
-
-
-@pytest.fixture
-def no_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Redis's address with nobody behind it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nobody = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
-
-    def forget_connections() -> None:
-        # Celery keeps pools by address and remembers the one in use.
-        application: Any = current_app
-        application._pool = None
-        application.amqp._producer_pool = None
-
-    with monkeypatch.context() as patch:
-        patch.setenv("CELERY_BROKER_URL", nobody)
-        forget_connections()
-        yield
-    forget_connections()
-    monkeypatch.setattr(dispatch, "_closed_until", 0.0)
 
 
 @pytest.mark.parametrize("priority", list(WEIGHTS))

@@ -31,9 +31,7 @@ def assert_whole(request_id: str) -> GenerationRequest:
 def test_one_of_four_workers_gets_the_request(alice: User) -> None:
     for _ in range(ROUNDS):
         request_id = queued(alice).pk
-        got = at_once(
-            *(lambda name=name: lifecycle.claim(request_id, worker=name) is not None for name in "abcd")
-        )
+        got = at_once(*(lambda name=name: lifecycle.claim(request_id, worker=name) is not None for name in "abcd"))
         assert got.count(True) == 1
         assert assert_whole(request_id).claims == 1
 
