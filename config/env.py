@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:
 def milliseconds(name: str, default: int, *, minimum: int = 1, maximum: int = 86_400_000) -> timedelta:
     """A duration that is written in ms."""
     return timedelta(milliseconds=integer(name, default, minimum=minimum, maximum=maximum))
+
+
+def rate(name: str, default: str) -> str:
+    """So many in such a time: ``100/15m`` (s, m, h, d). Raises ``ImproperlyConfigured``."""
+    value = text(name, default)
+    if not re.fullmatch(r"[1-9][0-9]{0,8}/[0-9]{0,5}[smhd]", value):
+        raise ImproperlyConfigured(f"{name} must look like 100/15m, not {value!r}")
+    return value
 
 
 def words(name: str, default: str = "") -> list[str]:

@@ -143,6 +143,16 @@ CHANNEL_LAYERS = {
     }
 }
 
+CACHES = {
+    "default": {
+        "BACKEND": "generation.api.throttling.CountingCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "vga",
+        # Shorter than anybody would wait: without Redis, rates are counted in the process.
+        "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5},
+    }
+}
+
 # --- The queue ------------------------------------------------------------------------------------------------------
 QUEUE_PROCESSING_INTERVAL = env.milliseconds("QUEUE_PROCESSING_INTERVAL", 3000, minimum=50)
 RETRY_DELAY = env.milliseconds("RETRY_DELAY_MS", 10_000)
@@ -175,6 +185,12 @@ SIMPLE_JWT = {
 DEMO_USERNAME = env.text("DEMO_USERNAME", "demo")
 DEMO_PASSWORD = env.text("DEMO_PASSWORD")
 LOGIN_URL = "/admin/login/"
+
+#: How many requests a user, and how many an address, may submit in which time.
+SUBMIT_RATE = env.rate("SUBMIT_RATE", "100/15m")
+#: How often a name and an address may try to sign in.
+TOKEN_RATE = "10/m"  # noqa: S105  a rate
+TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, minimum=0, maximum=10)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["generation.authentication.BearerAuthentication"],

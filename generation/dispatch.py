@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from celery import current_app
@@ -12,8 +13,8 @@ from django.db import transaction
 from django.db.models import F, Q
 
 from generation.clock import Now
-from generation.models import GenerationQueue
-from generation.states import WEIGHTS, queue_for
+from generation.models import GenerationBatch, GenerationQueue, GenerationRequest
+from generation.states import WEIGHTS, Status, queue_for
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +40,70 @@ def send(request_id: str, weight: int) -> bool:
     return False
 
 
-def send_after_commit(request_id: str, weight: int) -> None:
-    """Publish once the transaction commits. The ledger row must say that it is sent, as :func:`sent_now` does."""
-    transaction.on_commit(lambda: send(request_id, weight), robust=True)
+def send_after_commit(messages: Sequence[tuple[str, int]]) -> None:
+    """Publish ids with their weights once the transaction commits. Their ledger rows must say so: :func:`sent_now`."""
+
+    def publish() -> None:
+        for request_id, weight in messages:
+            send(request_id, weight)
+
+    transaction.on_commit(publish, robust=True)
 
 
-def sent_now() -> dict[str, object]:
+def sent_now() -> dict[str, Any]:
     """The ledger's columns of a message that leaves now. They are written before it leaves, so none is forgotten."""
     return {"dispatched_at": Now(), "redispatch_at": Now() + settings.REDISPATCH_AFTER}
+
+
+def batch_has_place(request_id: str) -> bool:
+    """Whether the request's batch, if it has one with a limit, may have one more in progress. Its row stays locked
+    until the transaction ends, so that two claims cannot take the same place. Where it is full, the request is held."""
+    batch = (
+        GenerationBatch.objects.select_for_update(of=("self",))
+        .filter(requests=request_id, max_concurrent__isnull=False)
+        .first()
+    )
+    if batch is None or _running(batch) < (batch.max_concurrent or 0):
+        return True
+    GenerationQueue.objects.filter(pk=request_id).update(held=True, dispatched_at=None, redispatch_at=None)
+    return False
+
+
+def fill_batch(batch_id: str) -> int:
+    """Send as many held requests of a batch as it has places free. Returns how many."""
+    with transaction.atomic():
+        batch = GenerationBatch.objects.select_for_update().filter(pk=batch_id, max_concurrent__isnull=False).first()
+        if batch is None:
+            return 0
+        ledger = GenerationQueue.objects.filter(request__batch=batch)
+        free = (batch.max_concurrent or 0) - _running(batch) - ledger.filter(held=False).count()
+        rows = list(
+            ledger.filter(held=True, available_at__lte=Now())
+            .order_by("-priority_weight", "queued_at", "pk")
+            .values_list("pk", "priority_weight")[: max(0, free)]
+        )
+        GenerationQueue.objects.filter(pk__in=[pk for pk, _ in rows]).update(
+            held=False, dispatch_count=F("dispatch_count") + 1, **sent_now()
+        )
+        send_after_commit(rows)
+    return len(rows)
+
+
+def fill_batch_after_commit(batch_id: str) -> None:
+    """Fill the batch once the transaction commits, in one of its own: a place that stays empty for a moment harms
+    nobody, and locks taken in two orders would."""
+    transaction.on_commit(lambda: fill_batch(batch_id), robust=True)
+
+
+def batches_to_fill(limit: int) -> list[str]:
+    """Batches in which something held is due: where a place became free and nobody filled it, or a retry's time has
+    come."""
+    held = GenerationQueue.objects.filter(held=True, available_at__lte=Now())
+    return list(held.values_list("request__batch_id", flat=True).distinct()[:limit])
+
+
+def _running(batch: GenerationBatch) -> int:
+    return GenerationRequest.objects.filter(batch=batch, status=Status.IN_PROGRESS).count()
 
 
 def waiting_messages() -> int:
@@ -66,7 +123,7 @@ def take_due(limit: int) -> list[tuple[str, int]]:
     with transaction.atomic():
         rows = list(
             GenerationQueue.objects.select_for_update(skip_locked=True)
-            .filter(due, available_at__lte=Now())
+            .filter(due, held=False, available_at__lte=Now())
             .order_by("-priority_weight", "queued_at", "pk")
             .values_list("pk", "priority_weight")[:limit]
         )

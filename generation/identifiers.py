@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
 import time
 from typing import Final
 
@@ -11,16 +12,33 @@ _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _RANDOM_LENGTH: Final = 18  # 93 bits
 
 REQUEST_ID: Final = re.compile(r"vga_[0-9]{10,20}_[a-z0-9]{9,32}")
+BATCH_ID: Final = re.compile(r"vgb_[0-9]{10,20}_[a-z0-9]{9,32}")
+
+
+_lock = threading.Lock()
+_last = 0
+
+
+def _microseconds() -> int:
+    """The time, but never the same twice in one process, so that what is made in a loop sorts in its order."""
+    global _last
+    with _lock:
+        _last = max(_last + 1, time.time_ns() // 1000)
+        return _last
 
 
 def _new(prefix: str) -> str:
-    microseconds = time.time_ns() // 1000
-    return f"{prefix}_{microseconds}_" + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))
+    return f"{prefix}_{_microseconds()}_" + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))
 
 
 def new_request_id() -> str:
     """``vga_``, microseconds since 1970, ``_``, 93 random bits in base 36."""
     return _new("vga")
+
+
+def oldest_request_id(microseconds: int) -> str:
+    """An id that sorts before every request of this time (in microseconds since 1970) and after every earlier one."""
+    return f"vga_{microseconds}_"
 
 
 def new_batch_id() -> str:

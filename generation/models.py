@@ -90,6 +90,7 @@ class GenerationRequest(models.Model):
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [
             models.Index(F("owner"), F("id").desc(), name="request_owner_newest"),
+            models.Index(F("status"), F("id").desc(), name="request_status_newest"),
             models.Index(
                 F("owner"), F("project_id"), F("id").desc(), name="request_project_newest", condition=~Q(project_id="")
             ),
@@ -141,7 +142,7 @@ class GenerationQueue(models.Model):
     """The ledger: a row exists exactly while its request is queued. Messages are sent from it and may be lost.
 
     ``available_at`` is when it may start, ``dispatched_at`` when it was last sent, and ``redispatch_at`` when the
-    message counts as lost.
+    message counts as lost. What is ``held`` waits for a place in its batch and is not sent.
     """
 
     request = models.OneToOneField(
@@ -153,6 +154,7 @@ class GenerationQueue(models.Model):
     dispatched_at = models.DateTimeField(null=True)
     redispatch_at = models.DateTimeField(null=True)
     dispatch_count = models.PositiveIntegerField(default=0)
+    held = models.BooleanField(default=False)
 
     class Meta:
         db_table = "generation_queue"
@@ -163,9 +165,10 @@ class GenerationQueue(models.Model):
                 F("priority_weight").desc(),
                 F("queued_at"),
                 name="queue_to_send",
-                condition=Q(redispatch_at__isnull=True),
+                condition=Q(redispatch_at__isnull=True, held=False),
             ),
             models.Index(fields=["redispatch_at"], name="queue_overdue", condition=Q(redispatch_at__isnull=False)),
+            models.Index(fields=["available_at"], name="queue_held", condition=Q(held=True)),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(
@@ -174,6 +177,9 @@ class GenerationQueue(models.Model):
             models.CheckConstraint(
                 condition=Q(redispatch_at__isnull=True) | Q(dispatched_at__isnull=False),
                 name="queue_overdue_only_if_sent",
+            ),
+            models.CheckConstraint(
+                condition=Q(held=False) | Q(redispatch_at__isnull=True), name="queue_held_is_not_sent"
             ),
         ]
 
@@ -256,6 +262,26 @@ class StatusChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.request_id} #{self.sequence}: {self.from_status or 'new'} → {self.to_status}"
+
+
+class IdempotencyKey(models.Model):
+    """What was answered to a submit that carried this ``Idempotency-Key``, so that a repetition gets the same."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    answer = models.JSONField(default=dict)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "generation_idempotency_keys"
+        indexes: ClassVar = [models.Index(fields=["created_at"], name="idempotency_key_age")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["owner", "key"], name="idempotency_key_unique_per_owner")
+        ]
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class WorkerProcess(models.Model):

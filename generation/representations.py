@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from django.conf import settings
+
 from generation import storage
-from generation.models import GenerationRequest
-from generation.states import PROGRESS, Status
+from generation.models import GenerationBatch, GenerationRequest
+from generation.states import ACTIVE, PROGRESS, Status
 
 
 def timestamp(moment: datetime | None) -> str | None:
@@ -16,6 +20,11 @@ def timestamp(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def absolute(path: str) -> str:
+    """The address under which clients reach a path of ours."""
+    return f"{settings.PUBLIC_BASE_URL}{path}"
 
 
 def generation_time(request: GenerationRequest) -> int | None:
@@ -74,3 +83,39 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
         "result": _result(request, image_data=image_data) if request.status == Status.COMPLETED else None,
         "error": request.error,
     }
+
+
+def etag(request: GenerationRequest, *parts: object) -> str:
+    """Changes whenever the status shape does; ``parts`` is what else the answer depends on."""
+    # The addresses in a result are renewed in whole hours.
+    seen = (request.pk, request.sequence, storage.expiry() if request.status == Status.COMPLETED else "", *parts)
+    return f'"{hashlib.sha256(repr(seen).encode()).hexdigest()[:32]}"'
+
+
+def batch(found: GenerationBatch, requests: Sequence[GenerationRequest]) -> dict[str, Any]:
+    """A batch with its requests, which are given in their order."""
+    counts = dict.fromkeys(Status.values, 0)
+    for request in requests:
+        counts[request.status] += 1
+    ended = [request.completed_at for request in requests if request.completed_at]
+    is_over = len(ended) == len(requests)
+    return {
+        "batchId": found.pk,
+        "status": _batch_status(counts),
+        "maxConcurrent": found.max_concurrent,
+        "counts": counts,
+        "progress": round(100 * len(ended) / len(requests)) if requests else 100,
+        "requests": [status(request) | {"index": index} for index, request in enumerate(requests)],
+        "createdAt": timestamp(found.created_at),
+        "completedAt": timestamp(max(ended)) if is_over and ended else None,
+    }
+
+
+def _batch_status(counts: dict[str, int]) -> str:
+    """As a request's: queued until one starts, in progress until all have ended, then the best that one reached."""
+    active = sum(counts[state] for state in ACTIVE)
+    if active == sum(counts.values()) == counts[Status.QUEUED]:
+        return Status.QUEUED
+    if active:
+        return Status.IN_PROGRESS
+    return next(state for state in (Status.COMPLETED, Status.FAILED, Status.CANCELLED) if counts[state])

@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
-
-from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
-from generation.clock import Now
-from generation.identifiers import REQUEST_ID
-from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
-
-#: Seconds that one request is taken to last, as long as nothing better is known.
-SECONDS_PER_REQUEST: Final = 30
-#: Nobody needs the place in a longer queue to the last digit, and counting it costs more the longer it is.
-_FURTHEST_PLACE: Final = 10_000
-#: A worker that missed this many heartbeats is not up.
-_MISSED_HEARTBEATS: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class QueuePlace:
-    """Where a queued request stands: ``position`` from 1, ``estimated_wait`` in seconds."""
-
-    position: int
-    estimated_wait: int
+from generation.identifiers import BATCH_ID, REQUEST_ID
+from generation.models import GenerationBatch, GenerationRequest
 
 
 def visible_to(user: User) -> QuerySet[GenerationRequest]:
@@ -41,20 +20,12 @@ def find_request(request_id: str, *, among: QuerySet[GenerationRequest]) -> Gene
     return among.filter(pk=request_id).first() if REQUEST_ID.fullmatch(request_id) else None
 
 
-def queue_place(request_id: str) -> QueuePlace | None:
-    """The place in the queue, or ``None`` for what is not queued (any more)."""
-    entry = GenerationQueue.objects.filter(pk=request_id).first()
-    if entry is None:
-        return None
-    earlier = Q(queued_at__lt=entry.queued_at) | Q(queued_at=entry.queued_at, pk__lt=entry.pk)
-    ahead = GenerationQueue.objects.filter(
-        Q(priority_weight__gt=entry.priority_weight) | Q(priority_weight=entry.priority_weight) & earlier
-    )
-    position = ahead[:_FURTHEST_PLACE].count() + 1
-    return QueuePlace(position=position, estimated_wait=position * SECONDS_PER_REQUEST)
+def find_batch(batch_id: str, *, user: User) -> GenerationBatch | None:
+    """The batch of this id, if the user may see it."""
+    batches = GenerationBatch.objects.all() if user.is_staff else GenerationBatch.objects.filter(owner=user)
+    return batches.filter(pk=batch_id).first() if BATCH_ID.fullmatch(batch_id) else None
 
 
-def live_workers() -> QuerySet[WorkerProcess]:
-    """The workers whose heartbeat is fresh."""
-    patience: timedelta = settings.HEARTBEAT_INTERVAL * _MISSED_HEARTBEATS
-    return WorkerProcess.objects.filter(seen_at__gt=Now() - patience)
+def batch_requests(batch: GenerationBatch) -> list[GenerationRequest]:
+    """The requests of the batch, in the order in which they were submitted."""
+    return list(batch.requests.order_by("pk"))

@@ -132,6 +132,7 @@ class Reason(TextChoices):
     FAILED = "failed", "failed"
     RETRY = "retry", "retry after an error"
     CANCELLED = "cancelled", "cancelled"
+    RETRIED = "retried", "retried by hand"
 
 
 class Edge(NamedTuple):
@@ -151,6 +152,8 @@ TRANSITIONS: Final = (
     Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY),
     Edge(Status.QUEUED, Status.CANCELLED, Reason.CANCELLED),
     Edge(Status.IN_PROGRESS, Status.CANCELLED, Reason.CANCELLED),
+    Edge(Status.FAILED, Status.QUEUED, Reason.RETRIED),
+    Edge(Status.CANCELLED, Status.QUEUED, Reason.RETRIED),
 )
 
 

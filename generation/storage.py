@@ -55,16 +55,19 @@ def read(key: str) -> bytes:
         return bytes(file.read())
 
 
+def expiry() -> int:
+    """When an address that is signed now expires, in seconds since 1970. It moves in whole hours, so that the same
+    answer keeps the same bytes in between."""
+    return (int(time.time()) // 3600 + 1) * 3600 + int(settings.IMAGE_URL_LIFETIME.total_seconds())
+
+
 def _signature(kind: str, request_id: str, expires: int) -> str:
     return Signer(salt="generation.storage").signature(f"{kind}:{request_id}:{expires}")
 
 
 def signed_url(kind: str, request_id: str, extension: str = "") -> str:
-    """An absolute address (``kind`` is ``image`` or ``thumbnail``) that works without a token until it expires.
-
-    The time of expiry moves in whole hours, so that the same answer keeps the same bytes in between.
-    """
-    expires = (int(time.time()) // 3600 + 1) * 3600 + int(settings.IMAGE_URL_LIFETIME.total_seconds())
+    """An absolute address (``kind`` is ``image`` or ``thumbnail``) that works without a token until it expires."""
+    expires = expiry()
     path = reverse(f"generation:{kind}", args=[request_id, f".{extension}" if extension else ""])
     query = urlencode({"expires": expires, "signature": _signature(kind, request_id, expires)})
     return f"{settings.PUBLIC_BASE_URL}{path}?{query}"

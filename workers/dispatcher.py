@@ -25,11 +25,12 @@ def run_once() -> int:
         return 0
     if room <= 0:
         return 0
+    filled = sum(dispatch.fill_batch(batch_id) for batch_id in dispatch.batches_to_fill(limit=room))
     due = dispatch.take_due(room)
     sent = sum(dispatch.send(request_id, weight) for request_id, weight in due)
     if due:
         logger.info("sent %d of %d", sent, len(due), extra={"action": "dispatch", "sent": sent})
-    return sent
+    return filled + sent
 
 
 def run_forever(stopping: threading.Event) -> None:

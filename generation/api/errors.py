@@ -73,7 +73,10 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         return _answer(413, BodyTooLarge.default_detail, BodyTooLarge.default_code)
     if isinstance(error, exceptions.APIException):
         codes = error.get_codes()
-        return _answer(error.status_code, _sentence(error.detail), codes if isinstance(codes, str) else "error")
+        headers = dict(getattr(error, "headers", {}))
+        return _answer(
+            error.status_code, _sentence(error.detail), codes if isinstance(codes, str) else "error", headers
+        )
     if isinstance(error, OperationalError | InterfaceError):
         logger.error("the database is not reachable: %s", error)
         headers = {"Retry-After": str(_RETRY_AFTER_OUTAGE)}

@@ -10,7 +10,7 @@ from rest_framework.decorators import api_view, authentication_classes, permissi
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import dispatch, selectors
+from generation import dispatch, waiting
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def _broker() -> bool:
 
 
 def _worker() -> bool:
-    return selectors.live_workers().exists()
+    return waiting.live_workers().exists()
 
 
 _CHECKS: dict[str, Callable[[], bool]] = {"database": _database, "broker": _broker, "worker": _worker}

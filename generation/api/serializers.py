@@ -9,11 +9,13 @@ from typing import Any, Final
 from django.conf import settings
 from rest_framework import serializers
 
-from generation.api.errors import InvalidValue
+from generation.api.errors import InvalidValue, printable
 from generation.api.fields import BooleanField, ChoiceField, IntegerField, StringField
 from generation.api.parsers import check_value
-from generation.states import GenerationType, Priority
+from generation.lifecycle import DEFAULT_MAX_ATTEMPTS, Draft
+from generation.states import GenerationType, Priority, Status
 
+MAX_BATCH: Final = 100
 MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_METADATA_DEPTH: Final = 8
 #: The largest seed that every provider with seeds takes.
@@ -72,14 +74,73 @@ class MetadataSerializer(serializers.Serializer[dict[str, Any]]):
 
 
 class SubmitSerializer(serializers.Serializer[dict[str, Any]]):
-    """The body of a submit."""
+    """The body of a submit, and one of the requests of a batch."""
 
     type = ChoiceField(GenerationType.choices)
     prompt = StringField(min_length=10, max_length=1000)
-    priority = ChoiceField(Priority.choices, default=Priority.NORMAL)
+    priority = ChoiceField(Priority.choices, required=False)
     projectId = StringField(max_length=255, required=False, allow_blank=True, allow_null=True, source="project_id")
     pageId = StringField(max_length=255, required=False, allow_blank=True, allow_null=True, source="page_id")
     metadata = MetadataSerializer(required=False)
 
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        return attrs | {name: attrs.get(name) or "" for name in ("project_id", "page_id")}
+
+def draft(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> Draft:
+    """What a :class:`SubmitSerializer` found valid. ``priority`` is for what names none of its own."""
+    metadata = data.get("metadata", {})
+    return Draft(
+        type=data["type"],
+        prompt=data["prompt"],
+        priority=data.get("priority", priority),
+        project_id=data.get("project_id") or "",
+        page_id=data.get("page_id") or "",
+        metadata=metadata,
+        max_attempts=metadata.get("maxAttempts", DEFAULT_MAX_ATTEMPTS),
+    )
+
+
+class BatchOptionsSerializer(serializers.Serializer[dict[str, Any]]):
+    """What holds for all requests of a batch."""
+
+    priority = ChoiceField(Priority.choices, default=Priority.NORMAL)
+    maxConcurrent = IntegerField(min_value=1, max_value=50, default=None, allow_null=True)
+
+
+class BatchSerializer(serializers.Serializer[dict[str, Any]]):
+    """The body of a batch."""
+
+    requests = SubmitSerializer(many=True, allow_empty=False, max_length=MAX_BATCH)  # type: ignore[call-arg]
+    batchOptions = BatchOptionsSerializer(required=False)
+
+    def to_arguments(self) -> dict[str, Any]:
+        """What :func:`generation.services.submit_batch` takes."""
+        options = self.validated_data.get("batchOptions", {})
+        priority = options.get("priority", Priority.NORMAL)
+        return {
+            "drafts": [draft(item, priority=priority) for item in self.validated_data["requests"]],
+            "priority": priority,
+            "max_concurrent": options.get("maxConcurrent"),
+        }
+
+
+class ListSerializer(serializers.Serializer[dict[str, Any]]):
+    """The filters of the list. What is not known here is refused: a filter with a typo would show everything."""
+
+    status = ChoiceField(Status.choices, required=False)
+    type = ChoiceField(GenerationType.choices, required=False)
+    priority = ChoiceField(Priority.choices, required=False)
+    projectId = StringField(max_length=255, required=False, source="project_id")
+    pageId = StringField(max_length=255, required=False, source="page_id")
+    batchId = StringField(max_length=64, required=False, source="batch_id")
+    createdAfter = serializers.DateTimeField(required=False, source="created_at__gt")
+    createdBefore = serializers.DateTimeField(required=False, source="created_at__lt")
+    limit = serializers.IntegerField(min_value=1, max_value=100, required=False)
+    cursor = StringField(max_length=500, required=False)
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if unknown := sorted(set(data) - set(self.fields)):
+            raise serializers.ValidationError({printable(unknown[0]): ["There is no such filter."]}, code="unknown")
+        return dict(super().to_internal_value(data))
+
+    def to_filters(self) -> dict[str, Any]:
+        """The conditions on requests."""
+        return {name: value for name, value in self.validated_data.items() if name not in {"limit", "cursor"}}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.serializers import (
     TokenObtainPairSerializer,
@@ -15,6 +18,7 @@ from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView, TokenVerifyView
 
 from generation.api.fields import StringField
+from generation.api.throttling import client_address, spend
 from generation.authentication import BearerAuthentication, odd_claims_refused
 
 
@@ -57,6 +61,12 @@ class ObtainView(TokenObtainPairView):
     """POST /api/token: name and password against an access and a refresh token."""
 
     serializer_class = ObtainSerializer
+
+    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        named = request.data.get("username") if isinstance(request.data, dict) else None
+        name = named.lower() if isinstance(named, str) else ""
+        spend(request, "token", settings.TOKEN_RATE, address=client_address(request._request), username=name)
+        return super().post(request, *args, **kwargs)
 
 
 class RefreshView(TokenRefreshView):

@@ -7,14 +7,18 @@ from collections.abc import Callable
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, re_path
 
+from generation.api.batches import BatchViewSet
+from generation.api.pictures import PictureViewSet
+from generation.api.queue import QueueViewSet
+from generation.api.requests import GenerationViewSet
 from generation.api.tokens import ObtainView, RefreshView, VerifyView
-from generation.api.views import GenerationViewSet, PictureViewSet
 
 app_name = "generation"
 
 _PREFIX = "api/visual-generation"
 # Whatever stands in its place is an id that nobody has, and is answered like any other unknown one.
 _ID = r"(?P<request_id>[^/]+?)"
+_BATCH_ID = r"(?P<batch_id>[^/]+?)"
 _EXTENSION = r"(?P<extension>(?:\.(?:png|jpeg|webp))?)"
 
 
@@ -28,6 +32,12 @@ urlpatterns = [
     _at("api/token/verify", VerifyView.as_view(), "token-verify"),
     _at(f"{_PREFIX}/submit", GenerationViewSet.as_view({"post": "submit"}), "submit"),
     _at(f"{_PREFIX}/status/{_ID}", GenerationViewSet.as_view({"get": "retrieve"}), "status"),
+    _at(f"{_PREFIX}/requests", GenerationViewSet.as_view({"get": "list"}), "requests"),
+    _at(f"{_PREFIX}/retry/{_ID}", GenerationViewSet.as_view({"post": "retry"}), "retry"),
+    _at(f"{_PREFIX}/batch", BatchViewSet.as_view({"post": "create"}), "batches"),
+    _at(f"{_PREFIX}/batch/{_BATCH_ID}", BatchViewSet.as_view({"get": "retrieve", "delete": "destroy"}), "batch"),
+    _at(f"{_PREFIX}/queue/status", QueueViewSet.as_view({"get": "status"}), "queue-status"),
+    _at(f"{_PREFIX}/metrics", QueueViewSet.as_view({"get": "metrics"}), "metrics"),
     _at(f"{_PREFIX}/cancel/{_ID}", GenerationViewSet.as_view({"delete": "cancel"}), "cancel"),
     _at(f"{_PREFIX}/image/{_ID}{_EXTENSION}", PictureViewSet.as_view({"get": "retrieve"}, kind="image"), "image"),
     _at(

@@ -136,6 +136,6 @@ def test_the_dispatcher_catches_up_when_the_broker_is_back(alice: User, monkeypa
 def test_a_cancelled_request_is_not_sent(alice: User) -> None:
     request = queued(alice)
     lose_all_messages()
-    lifecycle.cancel(request.pk, actor=alice)
+    lifecycle.cancel([request.pk], actor=alice)
     GenerationQueue.objects.update(redispatch_at=Now())
     assert dispatcher.run_once() == 0

@@ -160,7 +160,7 @@ def test_a_request_that_was_cancelled_during_the_call_shows_no_picture(alice: Us
     request = queued(alice)
 
     def cancel() -> None:
-        lifecycle.cancel(request.pk, actor=alice)
+        lifecycle.cancel([request.pk], actor=alice)
         connection.close()
 
     async def cancelled_meanwhile() -> bytes:
@@ -174,7 +174,7 @@ def test_a_request_that_was_cancelled_during_the_call_shows_no_picture(alice: Us
 
 def test_a_message_for_what_is_not_queued_calls_nobody(alice: User) -> None:
     request = queued(alice)
-    lifecycle.cancel(request.pk, actor=alice)
+    lifecycle.cancel([request.pk], actor=alice)
     assert execute(request, lambda _: png()).asked == []
 
 

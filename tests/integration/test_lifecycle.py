@@ -120,25 +120,25 @@ def test_a_failed_request_says_why(alice: User) -> None:
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.IN_PROGRESS])
 def test_an_active_request_can_be_cancelled_once(alice: User, bob: User, status: Status) -> None:
     request = in_status(alice, status)
-    assert lifecycle.cancel(request.pk, actor=bob)
+    assert lifecycle.cancel([request.pk], actor=bob)
     assert history(request)[-1] == "cancelled"
     assert not in_ledger(request)
     assert StatusChange.objects.get(request=request, reason="cancelled").actor == bob
     assert not GenerationAttempt.objects.filter(request=request, outcome="running").exists()
-    assert not lifecycle.cancel(request.pk, actor=alice)
+    assert not lifecycle.cancel([request.pk], actor=alice)
 
 
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.CANCELLED])
 def test_what_has_ended_cannot_be_cancelled(alice: User, status: Status) -> None:
     request = in_status(alice, status)
     before = history(request)
-    assert not lifecycle.cancel(request.pk, actor=alice)
+    assert not lifecycle.cancel([request.pk], actor=alice)
     assert history(request) == before
 
 
 def test_a_worker_whose_request_was_cancelled_changes_nothing(alice: User) -> None:
     claim = claimed(alice)
-    lifecycle.cancel(claim.request.pk, actor=alice)
+    lifecycle.cancel([claim.request.pk], actor=alice)
     before = history(claim.request)
     assert not lifecycle.record_call(claim, provider="clipart", model="", prompt="late")
     assert not lifecycle.complete(claim, result=RESULT, model="")
@@ -171,7 +171,7 @@ def test_what_is_sent_is_kept_with_the_attempt(alice: User) -> None:
 
 def test_a_heartbeat_extends_only_the_leases_that_this_worker_holds(alice: User) -> None:
     mine, lost, others = claimed(alice), claimed(alice), claimed(alice, worker="worker-2")
-    lifecycle.cancel(lost.request.pk, actor=alice)
+    lifecycle.cancel([lost.request.pk], actor=alice)
     GenerationRequest.objects.filter(status=Status.IN_PROGRESS).update(lease_expires_at=Now())
     ids = [claim.request.pk for claim in (mine, lost, others)]
     assert lifecycle.extend_leases(ids, worker="worker-1") == 1
@@ -182,7 +182,7 @@ def test_a_heartbeat_extends_only_the_leases_that_this_worker_holds(alice: User)
 def test_a_step_that_is_not_in_the_table_is_refused(alice: User) -> None:
     request = queued(alice)
     with pytest.raises(ValueError, match="is not a step"):
-        lifecycle._step(request.pk, Edge(Status.QUEUED, Status.COMPLETED, Reason.COMPLETED))
+        lifecycle._step([request.pk], Edge(Status.QUEUED, Status.COMPLETED, Reason.COMPLETED))
 
 
 @pytest.mark.parametrize("status", list(Status))

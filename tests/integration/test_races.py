@@ -41,7 +41,7 @@ def test_a_cancel_and_a_claim_leave_one_story(alice: User) -> None:
         request_id = queued(alice).pk
         _, cancelled = at_once(
             lambda: lifecycle.claim(request_id, worker="a") is not None,
-            lambda: lifecycle.cancel(request_id, actor=alice),
+            lambda: bool(lifecycle.cancel([request_id], actor=alice)),
         )
         assert cancelled
         assert assert_whole(request_id).status == Status.CANCELLED
@@ -52,7 +52,7 @@ def test_either_the_cancel_or_the_completion_wins(alice: User) -> None:
         claim = claimed(alice)
         completed, cancelled = at_once(
             lambda: lifecycle.complete(claim, result=RESULT, model=""),
-            lambda: lifecycle.cancel(claim.request.pk, actor=alice),
+            lambda: bool(lifecycle.cancel([claim.request.pk], actor=alice)),
         )
         assert completed != cancelled
         assert assert_whole(claim.request.pk).status == (Status.COMPLETED if completed else Status.CANCELLED)
@@ -63,7 +63,7 @@ def test_a_cancel_is_not_lost_between_the_retry_and_the_queue(alice: User) -> No
         claim = claimed(alice)
         _, cancelled = at_once(
             lambda: lifecycle.retry_later(claim, FAILURE, delay=timedelta(0)),
-            lambda: lifecycle.cancel(claim.request.pk, actor=alice),
+            lambda: bool(lifecycle.cancel([claim.request.pk], actor=alice)),
         )
         assert cancelled
         assert assert_whole(claim.request.pk).status == Status.CANCELLED
@@ -86,5 +86,5 @@ def test_a_late_worker_and_the_present_one_cannot_both_complete(alice: User) -> 
 def test_two_cancels_are_one(alice: User) -> None:
     for _ in range(ROUNDS):
         request_id = claimed(alice).request.pk
-        assert sorted(at_once(*[lambda: lifecycle.cancel(request_id, actor=alice)] * 2)) == [False, True]
+        assert sorted(at_once(*[lambda: bool(lifecycle.cancel([request_id], actor=alice))] * 2)) == [False, True]
         assert assert_whole(request_id).sequence == 3

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth.models import User
 
 from generation import lifecycle
-from generation.lifecycle import Claim, Failure
+from generation.lifecycle import Claim, Draft, Failure
 from generation.models import GenerationRequest
 from generation.states import Status
 
@@ -40,7 +40,8 @@ def queued(owner: User, **more: Any) -> GenerationRequest:
         "metadata": {},
         "max_attempts": 3,
     }
-    return lifecycle.submit(owner=owner, **values | more)
+    batch = more.pop("batch", None)
+    return lifecycle.submit([Draft(**values | more)], owner=owner, batch=batch)[0]
 
 
 def claimed(owner: User, *, worker: str = "worker-1", **more: Any) -> Claim:
@@ -61,7 +62,7 @@ def in_status(owner: User, status: Status) -> GenerationRequest:
         case Status.FAILED:
             assert lifecycle.fail(claim, FAILURE)
         case Status.CANCELLED:
-            assert lifecycle.cancel(claim.request.pk, actor=owner)
+            assert lifecycle.cancel([claim.request.pk], actor=owner)
     claim.request.refresh_from_db()
     return claim.request
 

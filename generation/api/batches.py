@@ -1,0 +1,63 @@
+"""The endpoints of a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from generation import representations, selectors, services, waiting
+from generation.api.calls import answer_once, caller, limit_submits
+from generation.api.errors import NotFound
+from generation.api.serializers import BatchSerializer
+from generation.models import GenerationBatch
+
+
+class BatchNotFound(NotFound):
+    """No batch, or somebody else's."""
+
+    default_detail = "Batch not found"
+
+
+class BatchViewSet(viewsets.ViewSet):
+    """Submit many requests as one, watch them, give them up."""
+
+    def create(self, request: Request) -> Response:
+        items = request.data.get("requests") if isinstance(request.data, dict) else None
+        limit_submits(request, cost=len(items) if isinstance(items, list) else 1)
+        serializer = BatchSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+
+        def act() -> dict[str, Any]:
+            batch, requests = services.submit_batch(owner=caller(request), **serializer.to_arguments())
+            place = waiting.queue_place(requests[-1])
+            return {
+                "success": True,
+                "batchId": batch.pk,
+                "requests": [
+                    {"index": index, "requestId": created.pk, "status": created.status}
+                    for index, created in enumerate(requests)
+                ],
+                "count": len(requests),
+                "estimatedWaitTime": place.estimated_wait if place else 0,
+            }
+
+        return answer_once(request, act, location=("generation:batch", "batchId"))
+
+    def retrieve(self, request: Request, batch_id: str) -> Response:
+        batch = self._find(request, batch_id)
+        return Response(representations.batch(batch, selectors.batch_requests(batch)))
+
+    def destroy(self, request: Request, batch_id: str) -> Response:
+        batch = self._find(request, batch_id)
+        cancelled = services.cancel_batch(user=caller(request), batch=batch)
+        return Response({"success": True, "message": "Batch cancelled successfully", "cancelled": cancelled})
+
+    @staticmethod
+    def _find(request: Request, batch_id: str) -> GenerationBatch:
+        batch = selectors.find_batch(batch_id, user=caller(request))
+        if batch is None:
+            raise BatchNotFound
+        return batch

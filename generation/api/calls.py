@@ -1,0 +1,85 @@
+"""What several endpoints do with a call: who makes it, how often it may come, and once for one key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.urls import reverse
+from rest_framework import status
+from rest_framework.exceptions import APIException
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from generation import representations, services
+from generation.api.errors import InvalidValue
+from generation.api.throttling import client_address, spend
+
+_KEY_HEADER = "Idempotency-Key"
+_LONGEST_KEY = 255
+
+
+class KeyReused(APIException):
+    """The key was used for something else."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_detail = "This Idempotency-Key was used with another request"
+    default_code = "idempotency_key_reused"
+
+
+def caller(request: Request) -> User:
+    """The user, of whom the permission made sure."""
+    assert isinstance(request.user, User)  # noqa: S101  narrows the type; the permission has refused all others
+    return request.user
+
+
+def flag(request: Request, name: str, *, default: bool) -> bool:
+    """A query parameter that is ``true`` or ``false``. Raises :class:`InvalidValue`."""
+    value = request.query_params.get(name)
+    if value is None:
+        return default
+    if value not in {"true", "false"}:
+        raise InvalidValue(name, "Must be true or false.", "invalid")
+    return value == "true"
+
+
+def limit_submits(request: Request, *, cost: int = 1) -> None:
+    """Count a submit of so many requests for the user and the address. Raises ``RateExceeded``."""
+    spend(
+        request,
+        "submit",
+        settings.SUBMIT_RATE,
+        cost=max(1, cost),
+        user=str(request.user.pk),
+        address=client_address(request._request),
+    )
+
+
+def answer_once(request: Request, act: Callable[[], dict[str, Any]], *, location: tuple[str, str]) -> Response:
+    """Do it and answer what it returns; with an ``Idempotency-Key``, once for one key. ``location`` is the name of the
+    address of what was made and the key of its id in the answer. Raises :class:`KeyReused`, :class:`InvalidValue`."""
+    key = request.headers.get(_KEY_HEADER)
+    if key is None:
+        answer, replayed = act(), False
+    else:
+        if not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
+            raise InvalidValue(_KEY_HEADER, f"1 to {_LONGEST_KEY} printable ASCII characters.", "invalid")
+        try:
+            answer, replayed = services.once(owner=caller(request), key=key, fingerprint=_fingerprint(request), act=act)
+        except services.KeyReusedError:
+            raise KeyReused from None
+    name, id_key = location
+    headers = {"Location": representations.absolute(reverse(name, args=[answer[id_key]]))}
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return Response(answer, headers=headers)
+
+
+def _fingerprint(request: Request) -> str:
+    """The same for the same body at the same address, however its JSON was laid out."""
+    body = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{request.path.rstrip('/')}\n{body}".encode()).hexdigest()

@@ -1,0 +1,105 @@
+"""The endpoints of a request: thin, since what they do is in ``services`` and what they read in ``selectors``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponseNotModified
+from django.http.response import HttpResponseBase
+from django.utils.http import parse_etags
+from rest_framework import status, viewsets
+from rest_framework.exceptions import APIException
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from generation import representations, selectors, services, waiting
+from generation.api.calls import answer_once, caller, flag, limit_submits
+from generation.api.errors import NotFound
+from generation.api.pagination import NewestFirst
+from generation.api.pictures import reading_pictures
+from generation.api.serializers import ListSerializer, SubmitSerializer, draft
+from generation.models import GenerationRequest
+
+
+class RequestNotCancellable(NotFound):
+    """The guide's words for what cannot be cancelled, whether it is there or not."""
+
+    default_detail = "Request not found or cannot be cancelled"
+
+
+class RequestNotRetryable(APIException):
+    """It is there, but it neither failed nor was it cancelled."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_detail = "Only a failed or cancelled request can be retried"
+    default_code = "not_retryable"
+
+
+class GenerationViewSet(viewsets.ViewSet):
+    """Submit a request, watch it, give it up, try it again."""
+
+    def submit(self, request: Request) -> Response:
+        limit_submits(request)
+        serializer = SubmitSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+
+        def act() -> dict[str, Any]:
+            created = services.submit(owner=caller(request), draft=draft(serializer.validated_data))
+            place = waiting.queue_place(created)
+            return {
+                "success": True,
+                "requestId": created.pk,
+                "status": created.status,
+                "estimatedWaitTime": place.estimated_wait if place else 0,
+            }
+
+        return answer_once(request, act, location=("generation:status", "requestId"))
+
+    @reading_pictures()
+    def retrieve(self, request: Request, request_id: str) -> HttpResponseBase:
+        found = self._find(request, request_id)
+        image_data = flag(request, "imageData", default=True)
+        place = waiting.queue_place(found)
+        etag = representations.etag(found, image_data, place)
+        known = parse_etags(request.headers.get("If-None-Match", ""))
+        if "*" in known or etag in known or f"W/{etag}" in known:
+            return HttpResponseNotModified(headers={"ETag": etag})
+        shape = representations.status(found, image_data=image_data)
+        if place:
+            shape |= {"queuePosition": place.position, "estimatedWaitTime": place.estimated_wait}
+        return Response(shape, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+
+    def list(self, request: Request) -> Response:
+        query = ListSerializer(data=request.query_params.dict())
+        query.is_valid(raise_exception=True)
+        found = selectors.visible_to(caller(request)).filter(**query.to_filters())
+        pages = NewestFirst()
+        page = pages.paginate_queryset(found, request) or []
+        return pages.get_paginated_response([representations.status(one) for one in page])
+
+    def cancel(self, request: Request, request_id: str) -> Response:
+        if not services.cancel(user=caller(request), request_id=request_id):
+            raise RequestNotCancellable
+        return Response({"success": True, "message": "Request cancelled successfully"})
+
+    def retry(self, request: Request, request_id: str) -> Response:
+        try:
+            again = services.retry(user=caller(request), request=self._find(request, request_id))
+        except services.NotRetryableError:
+            raise RequestNotRetryable from None
+        place = waiting.queue_place(again)
+        return Response(
+            {
+                "success": True,
+                "requestId": again.pk,
+                "status": again.status,
+                "estimatedWaitTime": place.estimated_wait if place else 0,
+            }
+        )
+
+    @staticmethod
+    def _find(request: Request, request_id: str) -> GenerationRequest:
+        found = selectors.find_request(request_id, among=selectors.visible_to(caller(request)))
+        if found is None:
+            raise NotFound
+        return found

@@ -1,0 +1,118 @@
+"""How much one user and one address may ask for, with django-ratelimit on the shared cache.
+
+django-ratelimit counts calls. Here a call counts what it costs, so that a batch counts its items, and a cache that is
+away is stood in for by one in the process: then each process counts for itself, which is more than allowed but bounded.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.cache.backends.redis import RedisCache
+from django.http import HttpRequest
+from django_ratelimit.core import get_usage
+from redis.exceptions import RedisError
+from rest_framework import status
+from rest_framework.exceptions import APIException
+from rest_framework.request import Request
+
+logger = logging.getLogger(__name__)
+
+#: Seconds in which a cache that failed is not asked again.
+_PAUSE_AFTER_FAILURE: Final = 10.0
+_cost: ContextVar[int] = ContextVar("cost", default=1)
+
+
+class RateExceeded(APIException):
+    """Too much in too short a time."""
+
+    status_code = status.HTTP_429_TOO_MANY_REQUESTS
+    default_detail = "Too many requests"
+    default_code = "rate_limited"
+
+    def __init__(self, usage: dict[str, int]) -> None:
+        super().__init__()
+        wait = str(max(1, usage["time_left"]))
+        self.headers = {
+            "Retry-After": wait,
+            "RateLimit-Limit": str(usage["limit"]),
+            "RateLimit-Remaining": str(max(0, usage["limit"] - usage["count"])),
+            "RateLimit-Reset": wait,
+        }
+
+
+class CountingCache(RedisCache):
+    """Redis for django-ratelimit: an increment counts what the call costs, and without Redis it is counted here."""
+
+    def __init__(self, server: Any, params: dict[str, Any]) -> None:
+        super().__init__(server, params)
+        self._here = LocMemCache("rate-limits", params)
+        self._away_until = 0.0
+
+    def add(self, key: Any, value: Any, timeout: Any = 300, version: Any = None) -> bool:
+        return bool(self._count("add", key, value * _cost.get(), timeout, version))
+
+    def incr(self, key: Any, delta: int = 1, version: Any = None) -> int:
+        return int(self._count("incr", key, delta * _cost.get(), version))
+
+    def _count(self, operation: str, *arguments: Any) -> Any:
+        if time.monotonic() >= self._away_until:
+            try:
+                return getattr(super(), operation)(*arguments)
+            except RedisError as error:
+                self._away_until = time.monotonic() + _PAUSE_AFTER_FAILURE
+                logger.warning("the cache is away, rates are counted in this process: %s", error)
+        if operation == "incr" and arguments[0] not in self._here:
+            self._here.add(arguments[0], 0)  # it was added while Redis was there
+        return getattr(self._here, operation)(*arguments)
+
+
+def client_address(request: HttpRequest) -> str:
+    """Where the call comes from: the nearest address that no proxy of ours added (``TRUSTED_PROXIES`` of them)."""
+    address = str(request.META.get("REMOTE_ADDR") or "")
+    if settings.TRUSTED_PROXIES:
+        forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+        # Each proxy appends whom it heard from; what stands further left is whatever the client wrote.
+        if len(forwarded) >= settings.TRUSTED_PROXIES:
+            address = forwarded[-settings.TRUSTED_PROXIES]
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return "0.0.0.0"  # noqa: S104  a socket file, or a proxy's nonsense: they share one bucket
+
+
+def spend(request: Request, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
+    """Count the call against each key (a name → a value). Raises :class:`RateExceeded`; then nothing was counted."""
+    counted: list[tuple[str, str]] = []
+    for name, value in keys.items():
+        usage = _count(request, f"{group}:{name}", rate, value, cost)
+        counted.append((name, value))
+        if usage["should_limit"]:
+            for name_before, value_before in counted:
+                _count(request, f"{group}:{name_before}", rate, value_before, -cost)
+            raise RateExceeded(usage | {"count": usage["count"] - cost})
+
+
+def _count(request: Request, group: str, rate: str, value: str, cost: int) -> dict[str, int]:
+    with _costing(cost):
+        usage: dict[str, int] = get_usage(
+            request._request, group=group, key=lambda *_: value, rate=rate, increment=True
+        )
+    return usage
+
+
+@contextmanager
+def _costing(cost: int) -> Iterator[None]:
+    token = _cost.set(cost)
+    try:
+        yield
+    finally:
+        _cost.reset(token)

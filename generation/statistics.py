@@ -1,0 +1,143 @@
+"""How the whole is doing: the queue now, and the last days."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any, Final
+
+from cachetools.func import ttl_cache
+from django.db.models import Avg, Count, F, Q
+from django.db.models.functions import TruncDate
+
+from generation import waiting
+from generation.clock import Now
+from generation.identifiers import oldest_request_id
+from generation.models import GenerationAttempt, GenerationRequest
+from generation.representations import timestamp
+from generation.states import WEIGHTS, Status, queue_for
+
+_HOUR: Final = timedelta(hours=1)
+_DAY: Final = timedelta(days=1)
+_WEEK: Final = timedelta(days=7)
+#: The average wait is told from at most this many of the newest attempts.
+_SAMPLE: Final = 500
+#: The guide's limits of health.
+_CRITICAL_FAILURE_RATE: Final = 0.5
+_WARNING_FAILURE_RATE: Final = 0.2
+_WARNING_QUEUE_LENGTH: Final = 100
+
+
+def health(failure_rate: float, queue_length: int) -> str:
+    """``healthy``, ``warning`` or ``critical``, by the guide's rule."""
+    if failure_rate > _CRITICAL_FAILURE_RATE:
+        return "critical"
+    if failure_rate > _WARNING_FAILURE_RATE or queue_length > _WARNING_QUEUE_LENGTH:
+        return "warning"
+    return "healthy"
+
+
+def queue_status() -> dict[str, Any]:
+    """The queue at this moment; parts of it are up to 10 s old."""
+    backlog = _backlog()
+    length = sum(there["count"] for there in backlog.values())
+    oldest = [there["oldest"] for there in backlog.values() if there["oldest"]]
+    up = waiting.capacity()
+    return {
+        "queueLength": length,
+        "activeRequests": GenerationRequest.objects.filter(status=Status.IN_PROGRESS).count(),
+        "averageWaitTime": _average_wait(),
+        "queuedByPriority": {priority: there["count"] for priority, there in backlog.items()},
+        "systemStatus": health(_last_day()["failureRate"], length),
+        "oldestQueuedAt": min(oldest, default=None),
+        "workers": up.workers,
+        "capacity": up.slots,
+    }
+
+
+@ttl_cache(maxsize=1, ttl=10)
+def metrics() -> dict[str, Any]:
+    """The last 24 hours, the last 7 days by day, and what waits by priority; up to 10 s old."""
+    backlog = _backlog()
+    length = sum(there["count"] for there in backlog.values())
+    day = _last_day()
+    return {
+        **day,
+        "queueLength": length,
+        "activeRequests": GenerationRequest.objects.filter(status=Status.IN_PROGRESS).count(),
+        "healthStatus": health(day["failureRate"], length),
+        "byDay": _by_day(),
+        "backlog": backlog,
+    }
+
+
+def forget() -> None:
+    """Drop what was remembered, so that the next look is at the tables."""
+    waiting.forget()
+    for remembered in (metrics, _average_wait, _last_day):
+        remembered.cache_clear()
+
+
+def _since(age: timedelta) -> str:
+    # Ids begin with their time, so the primary key answers what an index on created_at would be kept for.
+    return oldest_request_id(int((time.time() - age.total_seconds()) * 1_000_000))
+
+
+def _backlog() -> dict[str, dict[str, Any]]:
+    backlog: dict[str, dict[str, Any]] = {priority: {"count": 0, "oldest": None} for priority in WEIGHTS}
+    for weight, there in waiting.ledger().items():
+        entry = backlog[queue_for(weight)]
+        entry["count"] += there.length
+        entry["oldest"] = min(filter(None, (entry["oldest"], timestamp(there.oldest))), default=None)
+    return backlog
+
+
+@ttl_cache(maxsize=1, ttl=5)
+def _average_wait() -> float:
+    """Seconds from submit to the first start, over the attempts of the last hour."""
+    newest = GenerationAttempt.objects.filter(number=1).order_by("-pk").values("pk")[:_SAMPLE]
+    waited = GenerationAttempt.objects.filter(pk__in=newest, started_at__gte=Now() - _HOUR).aggregate(
+        mean=Avg(F("started_at") - F("request__created_at"))
+    )["mean"]
+    return round(waited.total_seconds(), 3) if waited else 0.0
+
+
+@ttl_cache(maxsize=1, ttl=10)
+def _last_day() -> dict[str, Any]:
+    found = GenerationRequest.objects.filter(pk__gte=_since(_DAY)).aggregate(
+        total=Count("pk"),
+        completed=Count("pk", filter=Q(status=Status.COMPLETED)),
+        failed=Count("pk", filter=Q(status=Status.FAILED)),
+        lasted=Avg(F("completed_at") - F("started_at"), filter=Q(status=Status.COMPLETED)),
+    )
+    return {
+        "requestsTotal": found["total"],
+        "requestsCompleted": found["completed"],
+        "requestsFailed": found["failed"],
+        "averageGenerationTime": round(found["lasted"].total_seconds(), 3) if found["lasted"] else 0,
+        "failureRate": round(found["failed"] / found["total"], 4) if found["total"] else 0,
+    }
+
+
+def _by_day() -> list[dict[str, Any]]:
+    days = (
+        GenerationRequest.objects.filter(pk__gte=_since(_WEEK))
+        .order_by()
+        .annotate(date=TruncDate("created_at"))
+        .values("date")
+        .annotate(
+            total=Count("pk"),
+            lasted=Avg(F("completed_at") - F("started_at"), filter=Q(status=Status.COMPLETED)),
+            failed=Count("pk", filter=Q(status=Status.FAILED)),
+        )
+        .order_by("-date")
+    )
+    return [
+        {
+            "date": day["date"].isoformat(),
+            "totalRequests": day["total"],
+            "averageProcessingTime": round(day["lasted"].total_seconds(), 3) if day["lasted"] else 0,
+            "failedCount": day["failed"],
+        }
+        for day in days
+    ]

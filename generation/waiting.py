@@ -1,0 +1,117 @@
+"""How long it will take: from what was measured lately, what is ahead, and how many can work at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from cachetools.func import ttl_cache
+from django.conf import settings
+from django.db.models import Count, Min, Q, QuerySet, Sum
+
+from generation.clock import Now
+from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, WorkerProcess
+from generation.states import AttemptOutcome
+
+#: Seconds that one request is taken to last, as long as nothing was measured.
+SECONDS_PER_REQUEST: Final = 30
+#: What is ahead is counted one by one up to here. Past it the known length of the queue stands in, since a place in
+#: the tens of thousands matters to nobody to the last digit and costs more to count the longer the queue is.
+_COUNTED: Final = 2_000
+#: A worker that missed this many heartbeats is not up.
+_MISSED_HEARTBEATS: Final = 3
+#: How many of the newest attempts durations are told from.
+_SAMPLE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """Where a queued request stands: ``position`` from 1, ``estimated_wait`` in seconds."""
+
+    position: int
+    estimated_wait: int
+
+
+class Capacity(NamedTuple):
+    """What is up at the moment: worker processes, and the requests that they can work on at once."""
+
+    workers: int
+    slots: int
+
+
+class Waiting(NamedTuple):
+    """The rows of the ledger of one weight: how many, and since when the first of them."""
+
+    length: int
+    oldest: datetime | None
+
+
+def live_workers() -> QuerySet[WorkerProcess]:
+    """The workers whose heartbeat is fresh."""
+    patience: timedelta = settings.HEARTBEAT_INTERVAL * _MISSED_HEARTBEATS
+    return WorkerProcess.objects.filter(seen_at__gt=Now() - patience)
+
+
+@ttl_cache(maxsize=1, ttl=2)
+def capacity() -> Capacity:
+    """What is up, as of at most 2 s ago."""
+    found = live_workers().aggregate(workers=Count("pk"), slots=Sum("slots"))
+    return Capacity(found["workers"], found["slots"] or 0)
+
+
+@ttl_cache(maxsize=1, ttl=1)
+def ledger() -> dict[int, Waiting]:
+    """What waits, by weight, as of at most 1 s ago."""
+    rows = GenerationQueue.objects.order_by().values_list("priority_weight").annotate(Count("pk"), Min("queued_at"))
+    return {weight: Waiting(count, oldest) for weight, count, oldest in rows}
+
+
+@ttl_cache(maxsize=1, ttl=5)
+def recent_durations() -> dict[str, float]:
+    """Seconds that an attempt that gave a picture lasted lately, by type, and under ``""`` for all types together."""
+    sample = (
+        GenerationAttempt.objects.filter(outcome=AttemptOutcome.SUCCEEDED)
+        .order_by("-pk")
+        .values_list("request__type", "started_at", "finished_at")[:_SAMPLE]
+    )
+    lasted: dict[str, list[float]] = {}
+    for type_, started_at, finished_at in sample:
+        seconds = (finished_at - started_at).total_seconds() if finished_at else 0.0
+        for name in (type_, ""):
+            lasted.setdefault(name, []).append(seconds)
+    return {name: sum(values) / len(values) for name, values in lasted.items()}
+
+
+def forget() -> None:
+    """Drop what was remembered, so that the next look is at the tables."""
+    for remembered in (capacity, ledger, recent_durations):
+        remembered.cache_clear()
+
+
+def queue_place(request: GenerationRequest) -> QueuePlace | None:
+    """The place in the queue, or ``None`` for what is not queued (any more)."""
+    entry = GenerationQueue.objects.filter(pk=request.pk).first()
+    if entry is None:
+        return None
+    ahead = _ahead(entry)
+    return QueuePlace(position=ahead + 1, estimated_wait=estimate(ahead, request.type))
+
+
+def estimate(ahead: int, type_: str) -> int:
+    """Seconds until a request of this type, with so many ahead of it, has its picture; at least 1."""
+    durations = recent_durations()
+    usual = durations.get("", float(SECONDS_PER_REQUEST))
+    slots = max(1, capacity().slots)
+    return max(1, round(ahead * usual / slots + durations.get(type_, usual)))
+
+
+def _ahead(entry: GenerationQueue) -> int:
+    earlier = Q(queued_at__lt=entry.queued_at) | Q(queued_at=entry.queued_at, pk__lt=entry.pk)
+    before = GenerationQueue.objects.filter(
+        Q(priority_weight__gt=entry.priority_weight) | Q(priority_weight=entry.priority_weight) & earlier
+    )
+    counted = before.order_by()[:_COUNTED].count()
+    if counted < _COUNTED:
+        return counted
+    return max(counted, sum(there.length for weight, there in ledger().items() if weight >= entry.priority_weight) - 1)
