@@ -270,7 +270,7 @@ class IdempotencyKey(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     key = models.CharField(max_length=255)
     fingerprint = models.CharField(max_length=64)
-    answer = models.JSONField(default=dict)
+    answer = models.TextField(blank=True, default="")  # JSON as it was sent; jsonb would sort its names
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:

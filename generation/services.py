@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -55,10 +56,11 @@ def once(*, owner: User, key: str, fingerprint: str, act: Callable[[], dict[str,
         if not first:
             if row.fingerprint != fingerprint:
                 raise KeyReusedError
-            return row.answer, True
-        row.answer = act()
+            return json.loads(row.answer), True
+        answer = act()
+        row.answer = json.dumps(answer)
         row.save(update_fields=["answer"])
-        return row.answer, False
+        return answer, False
 
 
 def cancel(*, user: User, request_id: str) -> bool:

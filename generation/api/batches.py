@@ -25,10 +25,9 @@ class BatchViewSet(viewsets.ViewSet):
     """Submit many requests as one, watch them, give them up."""
 
     def create(self, request: Request) -> Response:
-        items = request.data.get("requests") if isinstance(request.data, dict) else None
-        limit_submits(request, cost=len(items) if isinstance(items, list) else 1)
         serializer = BatchSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
+        limit_submits(request, cost=len(serializer.validated_data["requests"]))
 
         def act() -> dict[str, Any]:
             batch, requests = services.submit_batch(owner=caller(request), **serializer.to_arguments())

@@ -53,7 +53,7 @@ def limit_submits(request: Request, *, cost: int = 1) -> None:
         request,
         "submit",
         settings.SUBMIT_RATE,
-        cost=max(1, cost),
+        cost=cost,
         user=str(request.user.pk),
         address=client_address(request._request),
     )

@@ -110,8 +110,13 @@ def _sentence(detail: Any) -> str:
 def _faults(detail: Any, path: str) -> Any:
     if isinstance(detail, dict):
         for name, inner in detail.items():
-            here = "" if name == "non_field_errors" else str(name)
-            yield from _faults(inner, f"{path}.{here}" if path and here else path or here)
+            if name == "non_field_errors":
+                here = path
+            elif isinstance(name, int):  # the members of a list, of which only the faulty ones are there
+                here = f"{path}[{name}]"
+            else:
+                here = f"{path}.{name}" if path else str(name)
+            yield from _faults(inner, here)
     elif isinstance(detail, list):
         for index, inner in enumerate(detail):
             # DRF uses lists both for the messages of one field and for the members of a list field.

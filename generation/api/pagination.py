@@ -34,7 +34,7 @@ class NewestFirst(CursorPagination):
         return cursor
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
-        page = super().paginate_queryset(queryset, request, view)
+        page: list[Any] | None = super().paginate_queryset(queryset, request, view)
         self.base_url = absolute(request.get_full_path())
         return page
 

@@ -39,9 +39,9 @@ class GenerationViewSet(viewsets.ViewSet):
     """Submit a request, watch it, give it up, try it again."""
 
     def submit(self, request: Request) -> Response:
-        limit_submits(request)
         serializer = SubmitSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
+        limit_submits(request)
 
         def act() -> dict[str, Any]:
             created = services.submit(owner=caller(request), draft=draft(serializer.validated_data))
