@@ -7,6 +7,7 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 
+from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from config import env
@@ -54,6 +55,10 @@ if not DEBUG and len(JWT_SECRET.encode()) < 32:
 PORT = env.integer("PORT", 8000, minimum=1, maximum=65535)
 REALTIME_PORT = env.integer("REALTIME_PORT", 8001, minimum=1, maximum=65535)
 PUBLIC_BASE_URL = env.text("PUBLIC_BASE_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
+#: Where browsers open the WebSocket: beside the API behind a proxy, on a port of its own on a laptop.
+REALTIME_ORIGIN = (
+    PUBLIC_BASE_URL.replace("http", "ws", 1) if env.present("PUBLIC_BASE_URL") else f"ws://127.0.0.1:{REALTIME_PORT}"
+)
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 
@@ -74,6 +79,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -207,6 +213,17 @@ IMAGE_URL_LIFETIME = timedelta(hours=24)
 # --- Headers and cookies --------------------------------------------------------------------------------------------
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "connect-src": [SELF, REALTIME_ORIGIN],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_BASE_URL.startswith("https://")
 SESSION_COOKIE_HTTPONLY = True
 
