@@ -45,6 +45,12 @@ def _files_of_their_own(settings: Any, tmp_path: Path) -> None:
     settings.MEDIA_ROOT = tmp_path / "media"
 
 
+@pytest.fixture(autouse=True)
+def _no_rate_in_the_way(settings: Any) -> None:
+    """Rates are tested where they are what is tested."""
+    settings.SUBMIT_RATE = settings.TOKEN_RATE = "1000000/s"
+
+
 @pytest.fixture
 def empty_queues() -> Iterator[None]:
     """Redis without a message of ours, before and after."""

@@ -88,7 +88,7 @@ def test_the_generation_time_is_from_start_to_end_in_milliseconds(api: APIClient
 
 def test_what_never_started_has_no_generation_time(api: APIClient, alice: User) -> None:
     request = queued(alice)
-    assert lifecycle.cancel(request.pk, actor=alice)
+    assert lifecycle.cancel([request.pk], actor=alice)
     metadata = _status(api, request)["metadata"]
     assert (metadata["startedAt"], metadata["generationTime"]) == (None, None)
 
@@ -174,7 +174,7 @@ def test_the_sequence_rises_with_every_change(api: APIClient, alice: User) -> No
     seen.append(_status(api, request)["sequence"])
     back_in_queue(claim)
     seen.append(_status(api, request)["sequence"])
-    assert lifecycle.cancel(request.pk, actor=alice)
+    assert lifecycle.cancel([request.pk], actor=alice)
     seen.append(_status(api, request)["sequence"])
     assert seen == [1, 2, 3, 4]
 
