@@ -19,6 +19,7 @@ from generation.api.pagination import NewestFirst
 from generation.api.pictures import reading_pictures
 from generation.api.serializers import ListSerializer, SubmitSerializer, draft
 from generation.models import GenerationRequest
+from generation.states import Status
 
 
 class RequestNotCancellable(NotFound):
@@ -59,7 +60,7 @@ class GenerationViewSet(viewsets.ViewSet):
     def retrieve(self, request: Request, request_id: str) -> HttpResponseBase:
         found = self._find(request, request_id)
         image_data = flag(request, "imageData", default=True)
-        place = waiting.queue_place(found)
+        place = waiting.queue_place(found) if found.status == Status.QUEUED else None
         etag = representations.etag(found, image_data, place)
         known = parse_etags(request.headers.get("If-None-Match", ""))
         if "*" in known or etag in known or f"W/{etag}" in known:
