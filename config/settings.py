@@ -164,11 +164,11 @@ QUEUE_PROCESSING_INTERVAL = env.milliseconds("QUEUE_PROCESSING_INTERVAL", 3000, 
 RETRY_DELAY = env.milliseconds("RETRY_DELAY_MS", 10_000)
 PROVIDER_TIMEOUT = env.milliseconds("PROVIDER_TIMEOUT_MS", 180_000, minimum=100)
 #: How long a worker's claim holds without a heartbeat, and how often a heartbeat comes.
-LEASE = timedelta(seconds=30)
-HEARTBEAT_INTERVAL = timedelta(seconds=10)
-#: How long a message may stay unclaimed before it counts as lost and is sent again.
-REDISPATCH_AFTER = timedelta(seconds=30)
-#: The most messages that the dispatcher keeps waiting in Redis.
+LEASE = env.milliseconds("LEASE_MS", 30_000, minimum=1000)
+HEARTBEAT_INTERVAL = LEASE / 3
+#: How long a message may stay unclaimed before it counts as lost and is sent again; longer each further time.
+REDISPATCH_AFTER = LEASE
+#: The most messages that wait in one queue in Redis.
 DISPATCH_WINDOW = max(64, 8 * MAX_CONCURRENT_REQUESTS)
 
 # --- Providers ------------------------------------------------------------------------------------------------------

@@ -1,42 +1,152 @@
-"""Ledger → Celery message. The message carries the id alone and is a hint: the ledger knows what is queued."""
+"""Ledger → Celery message. The message carries the id alone and is a hint: the ledger knows what is queued.
+
+Redis is kept shallow: of each queue only a window of messages waits there, so that a cancel, a promotion or an emptied
+Redis concerns a few. What is past the window waits in the ledger and is sent as workers finish.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from celery import current_app
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import QuerySet
 
 from generation.clock import Now
-from generation.models import GenerationBatch, GenerationQueue, GenerationRequest
-from generation.states import WEIGHTS, Status, queue_for
+from generation.models import GenerationQueue
+from generation.states import WEIGHTS, queue_for
 
 logger = logging.getLogger(__name__)
 
 #: The task by its name, since this side does not know the workers' code. A test compares the two.
 TASK: Final = "workers.tasks.generate"
-
-#: After a failed publish, for how many seconds no other is tried here, so that submits stay fast while Redis is away.
+#: Kept in Redis; where it is missing, Redis has lost what it held.
+_EPOCH_KEY: Final = "vga:epoch"
+#: After a failure, for how many seconds Redis is not tried here, so that submits stay fast while it is away.
 _PAUSE_AFTER_FAILURE: Final = 10.0
-_closed_until = 0.0
+#: For how many seconds a look at the depth of the queues holds.
+_DEPTH_LIFETIME: Final = 0.2
+#: A message that was sent again and again is worth less haste each time: it more likely waits than is lost.
+_MOST_PATIENCE: Final = 20
+
+
+class BrokerAway(Exception):  # noqa: N818  a state of the world, not a mistake
+    """Redis does not answer, or did not a moment ago."""
+
+
+class _Window:
+    """What this process knows of the depth of the queues."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        """Look again at the next question, and try Redis again."""
+        self._depths: dict[str, int] = {}
+        self._seen_at = float("-inf")
+        self._closed_until = float("-inf")
+
+    def room(self, queue: str) -> int:
+        """How many more messages the queue may hold. Raises :class:`BrokerAway`."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._closed_until:
+                raise BrokerAway
+            if now - self._seen_at > _DEPTH_LIFETIME:
+                self._depths = self._look()
+                self._seen_at = time.monotonic()
+            return max(0, int(settings.DISPATCH_WINDOW) - self._depths[queue])
+
+    def count(self, queue: str) -> None:
+        """One more message is in the queue."""
+        with self._lock:
+            self._depths[queue] = self._depths.get(queue, 0) + 1
+
+    def close(self, error: Exception) -> BrokerAway:
+        """Leave Redis alone for a while."""
+        self._closed_until = time.monotonic() + _PAUSE_AFTER_FAILURE
+        logger.warning("the broker is away, what is queued is sent when it is back: %s", error)
+        return BrokerAway(str(error))
+
+    def _look(self) -> dict[str, int]:
+        try:
+            return _depths()
+        except Exception as error:  # kombu, redis-py and the socket each raise their own
+            raise self.close(error) from None
+
+
+window: Final = _Window()
+
+
+def _redis(connection: Any) -> Any:
+    return connection.default_channel.client  # redis-py, of kombu's Redis transport
+
+
+def _depths() -> dict[str, int]:
+    with current_app.pool.acquire(block=True, timeout=5) as connection, _redis(connection).pipeline() as pipe:
+        for queue in WEIGHTS:
+            pipe.llen(queue)
+        return dict(zip(WEIGHTS, (int(depth) for depth in pipe.execute()), strict=True))
+
+
+def waiting_messages() -> int:
+    """How many messages wait in Redis. Raises what the broker's client raises where it cannot be reached."""
+    return sum(_depths().values())
+
+
+def broker_was_emptied() -> bool:
+    """Whether Redis has lost what it held since the last time somebody asked. Raises :class:`BrokerAway`."""
+    try:
+        with current_app.pool.acquire(block=True, timeout=5) as connection:
+            return bool(_redis(connection).set(_EPOCH_KEY, "1", nx=True))
+    except Exception as error:
+        raise window.close(error) from None
+
+
+def reserve(weights: Sequence[int]) -> list[bool]:
+    """For each weight whether a message may leave now: its queue has room and Redis is there."""
+    left: dict[str, int] = {}
+    for queue in {queue_for(weight) for weight in weights}:
+        try:
+            left[queue] = window.room(queue)
+        except BrokerAway:
+            left[queue] = 0
+    allowed = []
+    for weight in weights:
+        queue = queue_for(weight)
+        allowed.append(left[queue] > 0)
+        left[queue] -= 1
+    return allowed
+
+
+def sent_now(times: int = 1) -> dict[str, Any]:
+    """The ledger's columns of a message that leaves now, for the so many-th time. They are written before it leaves, so
+    that none is forgotten."""
+    patience: timedelta = settings.REDISPATCH_AFTER * min(2 ** (times - 1), _MOST_PATIENCE)
+    return {"dispatched_at": Now(), "redispatch_at": Now() + patience, "dispatch_count": times}
 
 
 def send(request_id: str, weight: int) -> bool:
-    """Publish one message. Returns whether the broker took it; where not, the row is due again at once."""
-    global _closed_until
-    if time.monotonic() >= _closed_until:
-        try:
-            current_app.send_task(TASK, args=[request_id], queue=queue_for(weight), retry=False)
-            return True
-        except Exception as error:  # kombu, redis-py and the socket each raise their own
-            _closed_until = time.monotonic() + _PAUSE_AFTER_FAILURE
-            logger.warning("the broker took no message, the dispatcher will send it: %s", error)
-    GenerationQueue.objects.filter(pk=request_id).update(redispatch_at=Now())
+    """Publish one message. Returns whether the broker took it; where not, the row is due again."""
+    queue = queue_for(weight)
+    try:
+        window.room(queue)
+        current_app.send_task(TASK, args=[request_id], queue=queue, retry=False)
+        window.count(queue)
+    except BrokerAway:
+        pass
+    except Exception as error:  # kombu, redis-py and the socket each raise their own
+        window.close(error)
+    else:
+        return True
+    GenerationQueue.objects.filter(pk=request_id).update(redispatch_at=None, dispatched_at=None)
     return False
 
 
@@ -50,84 +160,43 @@ def send_after_commit(messages: Sequence[tuple[str, int]]) -> None:
     transaction.on_commit(publish, robust=True)
 
 
-def sent_now() -> dict[str, Any]:
-    """The ledger's columns of a message that leaves now. They are written before it leaves, so none is forgotten."""
-    return {"dispatched_at": Now(), "redispatch_at": Now() + settings.REDISPATCH_AFTER}
+def send_due() -> int:
+    """Send what is due, the most pressing queue first, as far as there is room. Returns how many messages left. Raises
+    :class:`BrokerAway`."""
+    sent = 0
+    upper = None
+    for queue, weight in WEIGHTS.items():
+        rows = GenerationQueue.objects.filter(priority_weight__gte=weight, held=False, available_at__lte=Now())
+        if upper is not None:
+            rows = rows.filter(priority_weight__lt=upper)
+        upper = weight
+        if room := window.room(queue):
+            sent += sum(send(request_id, weight) for request_id, weight in _take(rows, room))
+    return sent
 
 
-def batch_has_place(request_id: str) -> bool:
-    """Whether the request's batch, if it has one with a limit, may have one more in progress. Its row stays locked
-    until the transaction ends, so that two claims cannot take the same place. Where it is full, the request is held."""
-    batch = (
-        GenerationBatch.objects.select_for_update(of=("self",))
-        .filter(requests=request_id, max_concurrent__isnull=False)
-        .first()
-    )
-    if batch is None or _running(batch) < (batch.max_concurrent or 0):
-        return True
-    GenerationQueue.objects.filter(pk=request_id).update(held=True, dispatched_at=None, redispatch_at=None)
-    return False
-
-
-def fill_batch(batch_id: str) -> int:
-    """Send as many held requests of a batch as it has places free. Returns how many."""
+def _take(rows: QuerySet[GenerationQueue], limit: int) -> list[tuple[str, int]]:
+    """Mark up to so many of these rows as sent, first those whose message counts as lost, which are the older ones.
+    Rows that another process is taking at this moment are left to it."""
+    taken: list[tuple[str, int, int]] = []
     with transaction.atomic():
-        batch = GenerationBatch.objects.select_for_update().filter(pk=batch_id, max_concurrent__isnull=False).first()
-        if batch is None:
-            return 0
-        ledger = GenerationQueue.objects.filter(request__batch=batch)
-        free = (batch.max_concurrent or 0) - _running(batch) - ledger.filter(held=False).count()
-        rows = list(
-            ledger.filter(held=True, available_at__lte=Now())
-            .order_by("-priority_weight", "queued_at", "pk")
-            .values_list("pk", "priority_weight")[: max(0, free)]
-        )
-        GenerationQueue.objects.filter(pk__in=[pk for pk, _ in rows]).update(
-            held=False, dispatch_count=F("dispatch_count") + 1, **sent_now()
-        )
-        send_after_commit(rows)
-    return len(rows)
+        for due in (
+            rows.filter(redispatch_at__lte=Now()).order_by("redispatch_at"),
+            rows.filter(redispatch_at__isnull=True).order_by("-priority_weight", "queued_at", "pk"),
+        ):
+            taken += (
+                due.select_for_update(skip_locked=True).values_list("pk", "priority_weight", "dispatch_count")[
+                    : limit - len(taken)
+                ]
+                if limit > len(taken)
+                else ()
+            )
+        for times in {count for _, _, count in taken}:
+            ids = [pk for pk, _, count in taken if count == times]
+            GenerationQueue.objects.filter(pk__in=ids).update(**sent_now(times + 1))
+    return [(pk, weight) for pk, weight, _ in taken]
 
 
-def fill_batch_after_commit(batch_id: str) -> None:
-    """Fill the batch once the transaction commits, in one of its own: a place that stays empty for a moment harms
-    nobody, and locks taken in two orders would."""
-    transaction.on_commit(lambda: fill_batch(batch_id), robust=True)
-
-
-def batches_to_fill(limit: int) -> list[str]:
-    """Batches in which something held is due: where a place became free and nobody filled it, or a retry's time has
-    come."""
-    held = GenerationQueue.objects.filter(held=True, available_at__lte=Now())
-    return list(held.values_list("request__batch_id", flat=True).distinct()[:limit])
-
-
-def _running(batch: GenerationBatch) -> int:
-    return GenerationRequest.objects.filter(batch=batch, status=Status.IN_PROGRESS).count()
-
-
-def waiting_messages() -> int:
-    """How many messages wait in Redis. Raises what the broker's client raises where it cannot be reached."""
-    with current_app.pool.acquire(block=True, timeout=5) as connection:
-        client: Any = connection.default_channel.client  # type: ignore[attr-defined]  # redis-py, of the Redis transport
-        return sum(int(client.llen(queue)) for queue in WEIGHTS)
-
-
-def take_due(limit: int) -> list[tuple[str, int]]:
-    """Mark up to ``limit`` rows that are due and return their ids and weights, the most pressing first.
-
-    Due is what may start and was never sent, or was sent so long ago that the message counts as lost. Rows that
-    another dispatcher is taking at this moment are left to it.
-    """
-    due = Q(redispatch_at__isnull=True) | Q(redispatch_at__lte=Now())
-    with transaction.atomic():
-        rows = list(
-            GenerationQueue.objects.select_for_update(skip_locked=True)
-            .filter(due, held=False, available_at__lte=Now())
-            .order_by("-priority_weight", "queued_at", "pk")
-            .values_list("pk", "priority_weight")[:limit]
-        )
-        GenerationQueue.objects.filter(pk__in=[pk for pk, _ in rows]).update(
-            dispatch_count=F("dispatch_count") + 1, **sent_now()
-        )
-    return rows
+def forget_sent() -> int:
+    """Redis was emptied: what was sent is due again. Returns how many rows that was."""
+    return GenerationQueue.objects.filter(redispatch_at__isnull=False).update(redispatch_at=Now())

@@ -11,12 +11,15 @@ from django.db import transaction
 
 from generation import background, representations
 from generation.models import GenerationRequest
+from generation.states import Status
 
 logger = logging.getLogger(__name__)
 
 #: Updates that wait for a slow Redis; past this they are dropped, since a transition must not wait for its audience.
 _MOST_PENDING: Final = 10_000
 _pending = 0
+#: The Channels group of the workers, who get the updates of requests that were cancelled.
+CANCELLATIONS: Final = "cancellations"
 
 
 def request_group(request_id: str) -> str:
@@ -50,6 +53,8 @@ def _publish(request: GenerationRequest) -> None:
         groups.append(batch_group(request.batch_id))
     if request.project_id:
         groups.append(project_group(request.owner_id, request.project_id))
+    if request.status == Status.CANCELLED:
+        groups.append(CANCELLATIONS)  # whichever worker is at it breaks off
     message = {"type": "request.update", "requestId": request.pk, "data": representations.status(request)}
     background.loop.submit(_send(groups, message))
 

@@ -1,4 +1,4 @@
-"""The only writer of a status. Each function is one outcome: a guarded UPDATE, its row in the history, the ledger.
+"""The only writer of a status. Each function is one outcome: the step, the attempt's row, the ledger.
 
 Every step locks the request first and its ledger row second, so that steps of one request cannot deadlock. All times
 are the database's.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import Enum, auto
 from typing import Any, Final
 
 from django.conf import settings
@@ -16,20 +17,12 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 
-from generation import dispatch, events
+from generation import dispatch, places
 from generation.clock import Now
 from generation.identifiers import new_request_id
-from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, StatusChange
-from generation.states import (
-    ACTIVE,
-    RETRY_WEIGHT,
-    TRANSITIONS,
-    WEIGHTS,
-    AttemptOutcome,
-    Edge,
-    Reason,
-    Status,
-)
+from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
+from generation.states import ACTIVE, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
+from generation.transitions import record, step
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
 
@@ -75,12 +68,23 @@ class Draft:
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
 
 
-def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | None = None) -> list[GenerationRequest]:
-    """Create queued requests with their ledger rows and history, and send their messages once all that is committed.
+class Permit(Enum):
+    """Whether a provider may be called."""
 
-    Of a batch with a limit only as many are sent as it has places; the others wait in the ledger, held.
-    """
-    places = batch.max_concurrent if batch and batch.max_concurrent else len(drafts)
+    GRANTED = auto()
+    #: The provider has as many calls under way as it may.
+    NO_PLACE = auto()
+    #: The claim is void: somebody cancelled, or the lease ran out.
+    VOID = auto()
+
+
+# --- Into the queue ---------------------------------------------------------------------------------------------------
+
+
+def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | None = None) -> list[GenerationRequest]:
+    """Create queued requests with their ledger rows and history, and send messages once all that is committed, as far
+    as the queues have room. Of a batch with a limit only as many may start as it has places; the others are held."""
+    places_free = batch.max_concurrent if batch and batch.max_concurrent else len(drafts)
     with transaction.atomic():
         requests = GenerationRequest.objects.bulk_create(
             GenerationRequest(
@@ -97,19 +101,35 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
             )
             for draft in drafts
         )
-        first = sorted(requests, key=lambda request: (-WEIGHTS[request.priority], request.pk))[:places]
-        sent = {request.pk for request in first}
-        GenerationQueue.objects.bulk_create(
-            GenerationQueue(
-                request=request,
-                priority_weight=WEIGHTS[request.priority],
-                **(dispatch.sent_now() | {"dispatch_count": 1} if request.pk in sent else {"held": True}),
-            )
-            for request in requests
-        )
-        _record(requests, Edge(None, Status.QUEUED, Reason.SUBMITTED), actor=owner)
-        dispatch.send_after_commit([(request.pk, WEIGHTS[request.priority]) for request in first])
+        ordered = sorted(requests, key=lambda request: (-WEIGHTS[request.priority], request.pk))
+        entries = [GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority]) for request in ordered]
+        for entry in entries[places_free:]:
+            entry.held = True
+        _leave(entries[:places_free])
+        GenerationQueue.objects.bulk_create(entries)
+        record(requests, Edge(None, Status.QUEUED, Reason.SUBMITTED), actor=owner)
     return requests
+
+
+def retry(request_id: str, *, actor: User) -> GenerationRequest | None:
+    """Queue a failed or cancelled request again, with all its attempts before it. ``None`` for any other."""
+    with transaction.atomic():
+        source = (
+            GenerationRequest.objects.select_for_update()
+            .filter(pk=request_id, status__in=(Status.FAILED, Status.CANCELLED))
+            .values_list("status", flat=True)
+            .first()
+        )
+        if source is None:
+            return None
+        edge = Edge(Status(source), Status.QUEUED, Reason.RETRIED)
+        fresh: dict[str, Any] = {"attempts": 0, "waits": 0, "error": None, "started_at": None, "completed_at": None}
+        request = step([request_id], edge, actor=actor, **fresh)[0]
+        _enqueue(request, weight=WEIGHTS[request.priority])
+    return request
+
+
+# --- A worker's attempt -----------------------------------------------------------------------------------------------
 
 
 def claim(request_id: str, *, worker: str) -> Claim | None:
@@ -117,9 +137,9 @@ def claim(request_id: str, *, worker: str) -> Claim | None:
     it was cancelled, it is not due yet, its batch has no place free, or there is no such request."""
     due = GenerationQueue.objects.filter(request_id=OuterRef("pk"), available_at__lte=Now())
     with transaction.atomic():
-        if not dispatch.batch_has_place(request_id):
+        if not places.batch_has_place(request_id):
             return None
-        claimed = _step(
+        claimed = step(
             [request_id],
             Edge(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED),
             guard=Q(Exists(due)),
@@ -137,13 +157,25 @@ def claim(request_id: str, *, worker: str) -> Claim | None:
     return Claim(request, request.claims)
 
 
-def record_call(claim: Claim, *, provider: str, model: str, prompt: str) -> bool:
-    """Note what is about to be sent to whom. ``False`` where the claim is void, and then nothing may be sent."""
+def begin_call(
+    claim: Claim, *, provider: str, model: str, prompt: str, deadline: timedelta, billable: bool = True
+) -> Permit:
+    """Note what is about to be sent to whom and how long that may take. Only if it is granted may it be sent."""
     with transaction.atomic():
-        held = GenerationRequest.objects.select_for_update().filter(_fence(claim)).exists()
-        if held:
-            _attempt(claim).update(provider=provider, model=model, prompt=prompt)
-    return held
+        has_place = places.provider_has_place(provider)
+        if not GenerationRequest.objects.select_for_update().filter(_fence(claim)).exists():
+            return Permit.VOID
+        if not has_place:
+            return Permit.NO_PLACE
+        _attempt(claim).update(
+            provider=provider,
+            model=model,
+            prompt=prompt,
+            billable=billable,
+            call_started_at=Now(),
+            call_deadline_at=Now() + deadline,
+        )
+    return Permit.GRANTED
 
 
 def complete(claim: Claim, *, result: dict[str, Any], model: str, provider_request_id: str = "") -> bool:
@@ -172,17 +204,27 @@ def fail(claim: Claim, failure: Failure) -> bool:
 def retry_later(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
     """No picture this time: back into the queue, behind those that had no try, and not before ``delay`` is over.
     ``False`` where the claim is void."""
-    with transaction.atomic():
-        back = _finish(
-            claim,
-            Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY),
-            _attempt_failed(failure),
-            error_code=failure.code,
-            started_at=None,
-        )
-        if back:
-            _enqueue_again(claim.request, weight=RETRY_WEIGHT, delay=delay)
-    return back
+    edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY)
+    return _back(claim, edge, _attempt_failed(failure), weight=RETRY_WEIGHT, delay=delay, error_code=failure.code)
+
+
+def postpone(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
+    """Told to wait, which is not failing: as :func:`retry_later`, but the attempt is given back and a wait counted."""
+    edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.POSTPONED)
+    given_back = {"attempts": F("attempts") - 1, "waits": F("waits") + 1, "error_code": failure.code}
+    return _back(claim, edge, _attempt_failed(failure), weight=RETRY_WEIGHT, delay=delay, **given_back)
+
+
+def give_back(claim: Claim, *, delay: timedelta = timedelta(0)) -> bool:
+    """Nothing was sent, and this worker will not send it: somebody else may, at the old priority and with the attempt
+    given back. ``False`` where the claim is void."""
+    edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.GIVEN_BACK)
+    attempt = {"outcome": AttemptOutcome.ABANDONED}
+    weight = WEIGHTS[claim.request.priority]
+    return _back(claim, edge, attempt, weight=weight, delay=delay, attempts=F("attempts") - 1)
+
+
+# --- From outside -----------------------------------------------------------------------------------------------------
 
 
 def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
@@ -200,7 +242,7 @@ def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
             ids = [pk for pk, status in found if status == source]
             edge = Edge(source, Status.CANCELLED, Reason.CANCELLED)
             values: dict[str, Any] = {"completed_at": Now(), "lease_expires_at": None, "worker": ""}
-            cancelled += [request.pk for request in _step(ids, edge, actor=actor, **values)]
+            cancelled += [request.pk for request in step(ids, edge, actor=actor, **values)]
         GenerationQueue.objects.filter(pk__in=cancelled).delete()
         GenerationAttempt.objects.filter(request_id__in=cancelled, outcome=AttemptOutcome.RUNNING).update(
             outcome=AttemptOutcome.ABANDONED, finished_at=Now()
@@ -208,28 +250,51 @@ def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
     return cancelled
 
 
-def retry(request_id: str, *, actor: User) -> GenerationRequest | None:
-    """Queue a failed or cancelled request again, with all its attempts before it. ``None`` for any other."""
+def rescue(request_id: str) -> Status | None:
+    """Take a request from a worker whose lease ran out: back into the queue, or failed where that was the last attempt.
+    Returns its new status, ``None`` where there is nothing to rescue (any more).
+
+    A call that costs money and whose answer nobody saw may have been billed, so it is repeated once at the most.
+    """
+    expired = Q(status=Status.IN_PROGRESS, lease_expires_at__lt=Now())
     with transaction.atomic():
-        source = (
-            GenerationRequest.objects.select_for_update()
-            .filter(pk=request_id, status__in=(Status.FAILED, Status.CANCELLED))
-            .values_list("status", flat=True)
-            .first()
-        )
-        if source is None:
+        request = GenerationRequest.objects.select_for_update(skip_locked=True).filter(expired, pk=request_id).first()
+        if request is None:
             return None
-        edge = Edge(Status(source), Status.QUEUED, Reason.RETRIED)
-        request = _step([request_id], edge, actor=actor, attempts=0, error=None, started_at=None, completed_at=None)[0]
-        _enqueue_again(request, weight=WEIGHTS[request.priority])
-    return request
+        claim = Claim(request, request.claims)
+        attempt = _attempt(claim).get()
+        unknown = attempt.billable and attempt.call_started_at is not None
+        code = ErrorCode.UNKNOWN_OUTCOME if unknown else ErrorCode.WORKER_LOST
+        before = GenerationAttempt.objects.filter(request=request, error_code=ErrorCode.UNKNOWN_OUTCOME)
+        again = request.attempts < request.max_attempts and not (unknown and before.exists())
+        failure = Failure(message=code.label, code=code, retryable=True, provider=attempt.provider)
+        # The call keeps its place at the provider until its deadline.
+        ended = _attempt_failed(failure) | {"call_deadline_at": attempt.call_deadline_at}
+        target = Status.QUEUED if again else Status.FAILED
+        edge = Edge(Status.IN_PROGRESS, target, Reason.LEASE_EXPIRED)
+        if again:
+            done = _back(claim, edge, ended, guard=expired, weight=RETRY_WEIGHT, error_code=code)
+        else:
+            error = failure.as_error()
+            done = _finish(claim, edge, ended, guard=expired, error=error, error_code=code, completed_at=Now())
+    return target if done else None
 
 
-def extend_leases(request_ids: list[str], *, worker: str) -> int:
-    """Renew the leases of what this worker still works on. Returns how many it still holds."""
-    return GenerationRequest.objects.filter(pk__in=request_ids, worker=worker, status=Status.IN_PROGRESS).update(
-        lease_expires_at=Now() + settings.LEASE
+def call_ended(claim: Claim) -> None:
+    """The provider is not at it any more, although the claim is void: its place there is free."""
+    _attempt(claim).update(call_deadline_at=None)
+
+
+def extend_leases(claims: Collection[tuple[str, int]], *, worker: str) -> set[tuple[str, int]]:
+    """Renew the leases of what this worker still works on, by ids and claim numbers. Returns those it still holds."""
+    mine = GenerationRequest.objects.filter(
+        pk__in=[request_id for request_id, _ in claims], worker=worker, status=Status.IN_PROGRESS
     )
+    mine.update(lease_expires_at=Now() + settings.LEASE)
+    return set(claims) & set(mine.values_list("pk", "claims"))
+
+
+# --- What they share --------------------------------------------------------------------------------------------------
 
 
 def _fence(claim: Claim) -> Q:
@@ -249,72 +314,44 @@ def _attempt_failed(failure: Failure) -> dict[str, Any]:
     }
 
 
-def _enqueue_again(request: GenerationRequest, *, weight: int, delay: timedelta | None = None) -> None:
-    """Put a request that just became queued into the ledger. Without a delay it is sent at once; with one the
-    dispatcher sends it when it is due, and in a batch with a limit whoever fills its places does."""
-    entry = GenerationQueue(request=request, priority_weight=weight)
-    entry.held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
-    if delay is not None:
-        entry.available_at = Now() + delay
-    elif not entry.held:
-        for column, value in dispatch.sent_now().items():
-            setattr(entry, column, value)
-        dispatch.send_after_commit([(request.pk, weight)])
-    entry.save(force_insert=True)
-
-
-def _finish(claim: Claim, edge: Edge, attempt: dict[str, Any], **values: Any) -> bool:
+def _finish(claim: Claim, edge: Edge, attempt: dict[str, Any], guard: Q | None = None, **values: Any) -> bool:
     """End a claim: the step, guarded by its fence, and the attempt's row."""
+    fence = _fence(claim) & (guard or Q())
     with transaction.atomic():
-        ended = _step([claim.request.pk], edge, guard=_fence(claim), lease_expires_at=None, worker="", **values)
+        ended = step([claim.request.pk], edge, guard=fence, lease_expires_at=None, worker="", **values)
         if ended:
-            _attempt(claim).update(finished_at=Now(), **attempt)
+            _attempt(claim).update(**{"finished_at": Now(), "call_deadline_at": None} | attempt)
     return bool(ended)
 
 
-def _step(
-    request_ids: Sequence[str],
-    edge: Edge,
-    *,
-    guard: Q | None = None,
-    actor: User | None = None,
-    error_code: str = "",
-    **values: Any,
-) -> list[GenerationRequest]:
-    """One transition of one request, or of several that are locked, inside the caller's transaction. Returns them as
-    they are now; nothing where the guard did not hold, because somebody was first."""
-    if edge not in TRANSITIONS:
-        raise ValueError(f"{edge.source} → {edge.target} ({edge.reason}) is not a step of a request")
-    if not request_ids:
-        return []
-    won = GenerationRequest.objects.filter(guard or Q(), pk__in=request_ids, status=edge.source).update(
-        status=edge.target, sequence=F("sequence") + 1, **values
-    )
-    if won != len(request_ids):
-        return []
-    requests = list(GenerationRequest.objects.filter(pk__in=request_ids))
-    _record(requests, edge, actor=actor, error_code=error_code)
-    if edge.target != Status.IN_PROGRESS:  # whatever else it is, a place in the batch may have become free
-        for batch_id in {request.batch_id for request in requests if request.batch_id}:
-            dispatch.fill_batch_after_commit(batch_id)
-    return requests
+def _back(
+    claim: Claim, edge: Edge, attempt: dict[str, Any], *, weight: int, delay: timedelta = timedelta(0), **values: Any
+) -> bool:
+    """End a claim and queue its request again."""
+    with transaction.atomic():
+        back = _finish(claim, edge, attempt, started_at=None, **values)
+        if back:
+            _enqueue(claim.request, weight=weight, delay=delay)
+    return back
 
 
-def _record(
-    requests: Sequence[GenerationRequest], edge: Edge, *, actor: User | None = None, error_code: str = ""
-) -> None:
-    StatusChange.objects.bulk_create(
-        StatusChange(
-            request=request,
-            sequence=request.sequence,
-            from_status=edge.source or "",
-            to_status=edge.target,
-            reason=edge.reason,
-            claim=request.claims,
-            actor=actor,
-            error_code=error_code,
-        )
-        for request in requests
-    )
-    for request in requests:
-        events.announce(request)
+def _enqueue(request: GenerationRequest, *, weight: int, delay: timedelta = timedelta(0)) -> None:
+    """Put a request that just became queued into the ledger. What may start now leaves at once; with a delay the
+    dispatcher sends it when it is due, and in a batch with a limit whoever fills its places does."""
+    entry = GenerationQueue(request=request, priority_weight=weight)
+    entry.held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
+    if delay:
+        entry.available_at = entry.weight_since = Now() + delay
+    elif not entry.held:
+        _leave([entry])
+    entry.save(force_insert=True)
+
+
+def _leave(entries: Sequence[GenerationQueue]) -> None:
+    """Mark the entries that have room in the queues as sent, and send them once the transaction commits."""
+    allowed = dispatch.reserve([entry.priority_weight for entry in entries])
+    leaving = [entry for entry, now in zip(entries, allowed, strict=True) if now]
+    for entry in leaving:
+        for column, value in dispatch.sent_now().items():
+            setattr(entry, column, value)
+    dispatch.send_after_commit([(entry.request_id, entry.priority_weight) for entry in leaving])

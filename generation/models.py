@@ -18,6 +18,7 @@ from generation.states import (
     ErrorCode,
     GenerationType,
     Priority,
+    ProcessKind,
     Reason,
     Status,
     StyleScope,
@@ -57,7 +58,8 @@ class GenerationRequest(models.Model):
     """One picture that somebody wants, from submit to its end.
 
     ``claims`` counts every claim and is the fence: a worker may write only while its claim is the newest.
-    ``attempts`` counts the tries that use up ``max_attempts``. ``sequence`` numbers the status changes from 1.
+    ``attempts`` counts the tries that use up ``max_attempts``, ``waits`` how often it was told to wait instead.
+    ``sequence`` numbers the status changes from 1.
     """
 
     id = models.CharField(primary_key=True, max_length=64, editable=False)
@@ -75,6 +77,7 @@ class GenerationRequest(models.Model):
     claims = models.PositiveIntegerField(default=0, editable=False)
     attempts = models.PositiveSmallIntegerField(default=0, editable=False)
     max_attempts = models.PositiveSmallIntegerField(default=3)
+    waits = models.PositiveSmallIntegerField(default=0, editable=False)
     lease_expires_at = models.DateTimeField(null=True, editable=False)
     worker = models.CharField(max_length=255, blank=True, default="", editable=False)
 
@@ -142,7 +145,8 @@ class GenerationQueue(models.Model):
     """The ledger: a row exists exactly while its request is queued. Messages are sent from it and may be lost.
 
     ``available_at`` is when it may start, ``dispatched_at`` when it was last sent, and ``redispatch_at`` when the
-    message counts as lost. What is ``held`` waits for a place in its batch and is not sent.
+    message counts as lost. What is ``held`` waits for a place in its batch and is not sent. ``weight_since`` is when
+    it came to its present weight.
     """
 
     request = models.OneToOneField(
@@ -155,6 +159,7 @@ class GenerationQueue(models.Model):
     redispatch_at = models.DateTimeField(null=True)
     dispatch_count = models.PositiveIntegerField(default=0)
     held = models.BooleanField(default=False)
+    weight_since = models.DateTimeField(db_default=Now())
 
     class Meta:
         db_table = "generation_queue"
@@ -169,6 +174,8 @@ class GenerationQueue(models.Model):
             ),
             models.Index(fields=["redispatch_at"], name="queue_overdue", condition=Q(redispatch_at__isnull=False)),
             models.Index(fields=["available_at"], name="queue_held", condition=Q(held=True)),
+            # Who has waited so long at its weight that it moves up a step.
+            models.Index(fields=["priority_weight", "weight_since"], name="queue_waiting_long"),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(
@@ -198,6 +205,10 @@ class GenerationAttempt(models.Model):
     model = models.CharField(max_length=255, blank=True, default="")
     prompt = models.TextField(blank=True, default="")
     provider_request_id = models.CharField(max_length=255, blank=True, default="")
+    #: When the provider was called, until when it may be at it, and whether that call costs money.
+    call_started_at = models.DateTimeField(null=True)
+    call_deadline_at = models.DateTimeField(null=True)
+    billable = models.BooleanField(default=True)
     outcome = models.CharField(max_length=16, choices=AttemptOutcome.choices, default=AttemptOutcome.RUNNING)
     error_code = models.CharField(max_length=32, choices=ErrorCode.choices, blank=True, default="")
     error_message = models.TextField(blank=True, default="")
@@ -220,6 +231,14 @@ class GenerationAttempt(models.Model):
                 condition=Q(outcome=AttemptOutcome.FAILED, error_code__in=ErrorCode.values)
                 | (~Q(outcome=AttemptOutcome.FAILED) & Q(error_code="")),
                 name="attempt_error_iff_failed",
+            ),
+        ]
+        indexes: ClassVar = [
+            # The calls that may still be under way, also those of lost workers: they take up the provider's places.
+            models.Index(
+                fields=["provider", "call_deadline_at"],
+                name="attempt_calls_under_way",
+                condition=Q(call_deadline_at__isnull=False),
             ),
         ]
 
@@ -284,10 +303,24 @@ class IdempotencyKey(models.Model):
         return self.key
 
 
+class ProviderLimit(models.Model):
+    """How many calls of a provider may be under way at once, over all workers. Without a row there is no limit."""
+
+    provider = models.CharField(primary_key=True, max_length=32)
+    max_concurrent = models.PositiveSmallIntegerField()
+
+    class Meta:
+        db_table = "generation_provider_limits"
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.max_concurrent}"
+
+
 class WorkerProcess(models.Model):
-    """A worker that is up, by its last heartbeat: what readiness and capacity are told from."""
+    """A worker or dispatcher that is up, by its last heartbeat: what readiness and capacity are told from."""
 
     name = models.CharField(primary_key=True, max_length=255)
+    kind = models.CharField(max_length=16, choices=ProcessKind.choices, default=ProcessKind.WORKER)
     slots = models.PositiveSmallIntegerField()
     started_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_default=Now())

@@ -63,6 +63,11 @@ def queue_for(weight: int) -> str:
     return next(priority for priority, reach in WEIGHTS.items() if weight >= reach)
 
 
+def next_weight(weight: int) -> int:
+    """The weight one step up; the highest stays what it is."""
+    return min((reach for reach in WEIGHTS.values() if reach > weight), default=weight)
+
+
 class GenerationType(TextChoices):
     """What kind of picture is wanted."""
 
@@ -116,6 +121,13 @@ class AttemptOutcome(TextChoices):
     ABANDONED = "abandoned", "Abandoned"
 
 
+class ProcessKind(TextChoices):
+    """What a process that reports itself does."""
+
+    WORKER = "worker", "Worker"
+    DISPATCHER = "dispatcher", "Dispatcher"
+
+
 class StyleScope(TextChoices):
     """What a style phrase belongs to."""
 
@@ -131,6 +143,9 @@ class Reason(TextChoices):
     COMPLETED = "completed", "picture stored"
     FAILED = "failed", "failed"
     RETRY = "retry", "retry after an error"
+    POSTPONED = "postponed", "told to wait"
+    GIVEN_BACK = "given_back", "given back by the worker"
+    LEASE_EXPIRED = "lease_expired", "worker lost"
     CANCELLED = "cancelled", "cancelled"
     RETRIED = "retried", "retried by hand"
 
@@ -150,6 +165,10 @@ TRANSITIONS: Final = (
     Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED),
     Edge(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED),
     Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY),
+    Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.POSTPONED),
+    Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.GIVEN_BACK),
+    Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.LEASE_EXPIRED),
+    Edge(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED),
     Edge(Status.QUEUED, Status.CANCELLED, Reason.CANCELLED),
     Edge(Status.IN_PROGRESS, Status.CANCELLED, Reason.CANCELLED),
     Edge(Status.FAILED, Status.QUEUED, Reason.RETRIED),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -53,6 +55,38 @@ def read(key: str) -> bytes:
     """The stored bytes. Raises ``OSError`` where they are gone."""
     with default_storage.open(key) as file:
         return bytes(file.read())
+
+
+def _receipt_key(request_id: str) -> str:
+    return f"receipts/{request_id}.json"
+
+
+def save_receipt(request_id: str, receipt: dict[str, Any]) -> None:
+    """Note beside the pictures what was stored for a request, so that it need not be made again where the database
+    cannot be told. Raises ``OSError``."""
+    drop_receipt(request_id)
+    default_storage.save(_receipt_key(request_id), ContentFile(json.dumps(receipt).encode()))
+
+
+def find_receipt(request_id: str) -> dict[str, Any] | None:
+    """The note of an earlier attempt whose picture is still there."""
+    try:
+        receipt: dict[str, Any] = json.loads(read(_receipt_key(request_id)))
+        return receipt if default_storage.exists(receipt["result"]["image_key"]) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def drop_receipt(request_id: str) -> None:
+    """Forget the note: the database has been told."""
+    default_storage.delete(_receipt_key(request_id))
+
+
+def check_writable() -> None:
+    """Write and remove a little file. Raises ``OSError`` where nothing can be stored."""
+    key = f"probes/{secrets.token_hex(8)}"
+    default_storage.save(key, ContentFile(b"\0" * 4096))
+    default_storage.delete(key)
 
 
 def expiry() -> int:

@@ -60,6 +60,8 @@ def empty_queues() -> Iterator[None]:
         with current_app.connection_for_write() as connection:
             channel: Any = connection.default_channel
             channel.client.delete(*WEIGHTS)
+        dispatch.broker_was_emptied()  # noted, so that it is news only when it happens
+        dispatch.window.forget()
 
     empty()
     yield
@@ -90,7 +92,7 @@ def no_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         forget_connections()
         yield
     forget_connections()
-    monkeypatch.setattr(dispatch, "_closed_until", 0.0)
+    dispatch.window.forget()
 
 
 def _user(name: str, **more: Any) -> User:

@@ -1,45 +1,55 @@
-"""The process that makes the promises true although messages get lost: it sends what has not been sent.
+"""The process that makes the promises true although messages get lost and workers die.
 
-Any number may run. It never executes work, so it never waits behind busy workers.
+Any number may run: they leave each other's rows alone. It never executes work, so it never waits behind busy workers,
+and what concerns the database alone goes on while Redis is away.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections
 
-from generation import dispatch
+from generation import dispatch, upkeep
+from generation.dispatch import BrokerAway
 
 logger = logging.getLogger(__name__)
 
+#: In the order in which a pass does them: first what becomes due by it, last the sending.
+STEPS: Final[dict[str, Callable[[], int]]] = {
+    "rescued": upkeep.rescue_expired,
+    "promoted": upkeep.promote_long_waiters,
+    "lost": upkeep.notice_emptied_broker,
+    "filled": upkeep.fill_batches,
+    "sent": dispatch.send_due,
+}
 
-def run_once() -> int:
-    """One pass. Returns how many messages were sent."""
-    try:
-        room = settings.DISPATCH_WINDOW - dispatch.waiting_messages()
-    except Exception as error:  # kombu, redis-py and the socket each raise their own
-        logger.warning("the broker is not reachable, nothing is sent: %s", error)
-        return 0
-    if room <= 0:
-        return 0
-    filled = sum(dispatch.fill_batch(batch_id) for batch_id in dispatch.batches_to_fill(limit=room))
-    due = dispatch.take_due(room)
-    sent = sum(dispatch.send(request_id, weight) for request_id, weight in due)
-    if due:
-        logger.info("sent %d of %d", sent, len(due), extra={"action": "dispatch", "sent": sent})
-    return filled + sent
+
+def run_once() -> Counter[str]:
+    """One pass. Returns how much each step did. A step that fails leaves the others their turn."""
+    done: Counter[str] = Counter()
+    for name, act in STEPS.items():
+        try:
+            done[name] = act()
+        except BrokerAway:
+            logger.info("%s has to wait for the broker", name)
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("%s failed: %s", name, error)
+            close_old_connections()
+    if done["sent"]:
+        logger.info("sent %d", done["sent"], extra={"action": "dispatch", "sent": done["sent"]})
+    return done
 
 
 def run_forever(stopping: threading.Event) -> None:
     """A pass every ``QUEUE_PROCESSING_INTERVAL`` until the event is set. An outage is waited out."""
     interval = settings.QUEUE_PROCESSING_INTERVAL.total_seconds()
     while not stopping.is_set():
-        try:
-            close_old_connections()
-            run_once()
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("the database is not reachable: %s", error)
+        close_old_connections()
+        run_once()
         stopping.wait(interval)

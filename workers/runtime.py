@@ -1,4 +1,4 @@
-"""What a worker process keeps going beside its tasks: the event loop for provider calls, and the heartbeat."""
+"""What a worker process keeps going beside its tasks: calls, heartbeat, signals to break off, and the next messages."""
 
 from __future__ import annotations
 
@@ -7,21 +7,78 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Coroutine, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 
-from generation import background, lifecycle
+from generation import background, dispatch, events, lifecycle
 from generation.clock import Now
+from generation.dispatch import BrokerAway
+from generation.lifecycle import Claim
 from generation.models import WorkerProcess
 from generation.states import ErrorCode
 from workers.providers.base import ProviderError
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+#: Seconds between two looks for messages to send, however fast the work goes.
+_REFILL_PAUSE: Final = 0.05
+#: Seconds between two looks at the leases.
+_WATCH_PAUSE: Final = 1.0
+
+
+class Abandoned(Exception):  # noqa: N818  not an error: somebody cancelled, or the lease is gone
+    """The attempt is not this worker's any more: nothing it does counts."""
+
+
+class Job:
+    """One attempt while it runs. It ends early when it is abandoned from outside."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.key = (claim.request.pk, claim.number)
+        self.hold()
+        self._lock = threading.Lock()
+        self._call: Future[Any] | None = None
+        self._abandoned = ""
+
+    def hold(self, since: float | None = None) -> None:
+        """The lease was renewed at this time (of the monotonic clock): it holds for as long again."""
+        self.lease_until = (time.monotonic() if since is None else since) + settings.LEASE.total_seconds()
+
+    def abandon(self, why: str) -> None:
+        """Break off the call under way and let no other start."""
+        with self._lock:
+            self._abandoned = why
+            if self._call is not None:
+                self._call.cancel()
+
+    def call(self, work: Coroutine[Any, Any, T], *, timeout: float) -> T:
+        """Run the coroutine on the loop and wait for it. Raises :class:`Abandoned`, and :class:`ProviderError` with
+        ``timeout`` after so many seconds in all, however busily the other side drips."""
+
+        async def bounded() -> T:
+            async with asyncio.timeout(timeout):
+                return await work
+
+        with self._lock:
+            if self._abandoned:
+                work.close()
+                raise Abandoned(self._abandoned)
+            call = self._call = background.loop.submit(bounded())
+        try:
+            return call.result()
+        except CancelledError:
+            raise Abandoned(self._abandoned) from None
+        except TimeoutError:
+            raise ProviderError(f"No picture within {timeout:g} s", code=ErrorCode.TIMEOUT) from None
 
 
 class Runtime:
@@ -30,56 +87,117 @@ class Runtime:
     def __init__(self, *, slots: int) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.slots = slots
-        self._working_on: set[str] = set()
-        self._stopping = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        #: Set when the process was told to stop: what has not been sent to a provider is given back.
+        self.stopping = threading.Event()
+        self._stopped = threading.Event()
+        self._finished = threading.Event()
+        self._jobs: dict[tuple[str, int], Job] = {}
+        self._threads = [
+            threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True)
+            for target in (self._heartbeat, self._refill)
+        ]
+        self._coroutines: list[Future[None]] = []
 
     def start(self) -> None:
-        """Begin to report that this worker is up."""
-        self._heart.start()
+        """Report that this worker is up, and listen for what was cancelled."""
+        for thread in self._threads:
+            thread.start()
+        self._coroutines = [background.loop.submit(forever()) for forever in (self._listen, self._watch)]
 
     def stop(self) -> None:
         """Say at once that this worker is gone, instead of letting its heartbeat run out."""
-        self._stopping.set()
-        if self._heart.is_alive():
-            self._heart.join(timeout=5)
+        self.stopping.set()
+        self._stopped.set()
+        self._finished.set()
+        for forever in self._coroutines:
+            forever.cancel()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout=5)
         try:
             WorkerProcess.objects.filter(pk=self.name).delete()
         except (DatabaseError, InterfaceError) as error:
             logger.warning("could not sign off: %s", error)
 
     @contextmanager
-    def working_on(self, request_id: str) -> Iterator[None]:
-        """While this lasts, the heartbeat renews the lease of the request."""
-        self._working_on.add(request_id)
+    def working_on(self, claim: Claim) -> Iterator[Job]:
+        """While this lasts, the heartbeat renews the lease of the claim and a cancel reaches it."""
+        job = Job(claim)
+        self._jobs[job.key] = job
         try:
-            yield
+            yield job
         finally:
-            self._working_on.discard(request_id)
+            del self._jobs[job.key]
+            self._finished.set()
 
-    def call(self, work: Coroutine[Any, Any, T], *, timeout: float) -> T:
-        """Run the coroutine on the loop and wait for it. Raises :class:`ProviderError` with ``timeout`` after so many
-        seconds in all, however busily the other side drips."""
+    # --- Threads: what writes to the database ---
 
-        async def bounded() -> T:
-            async with asyncio.timeout(timeout):
-                return await work
-
-        try:
-            return background.loop.submit(bounded()).result()
-        except TimeoutError:
-            raise ProviderError(f"No picture within {timeout:g} s", code=ErrorCode.TIMEOUT) from None
-
-    def _beat(self) -> None:
-        interval = settings.HEARTBEAT_INTERVAL.total_seconds()
-        while True:
+    def _every(self, pause: threading.Event, seconds: float, act: Callable[[], None]) -> None:
+        while not self._stopped.is_set():
             try:
                 close_old_connections()
-                WorkerProcess.objects.update_or_create(name=self.name, defaults={"slots": self.slots, "seen_at": Now()})
-                lifecycle.extend_leases(list(self._working_on), worker=self.name)
+                act()
             except (DatabaseError, InterfaceError) as error:
-                logger.warning("heartbeat missed: %s", error)
+                logger.warning("%s: %s", threading.current_thread().name, error)
             finally:
                 connection.close()
-            if self._stopping.wait(interval):
-                return
+            pause.wait(seconds)
+
+    def _heartbeat(self) -> None:
+        self._every(self._stopped, settings.HEARTBEAT_INTERVAL.total_seconds(), self._beat)
+
+    def _beat(self) -> None:
+        WorkerProcess.objects.update_or_create(name=self.name, defaults={"slots": self.slots, "seen_at": Now()})
+        jobs = dict(self._jobs)
+        if not jobs:
+            return
+        asked_at = time.monotonic()
+        held = lifecycle.extend_leases(jobs.keys(), worker=self.name)
+        for key, job in jobs.items():
+            if key in held:
+                job.hold(asked_at)
+            else:
+                job.abandon("the claim is void")
+
+    def _refill(self) -> None:
+        """Whoever finishes work makes room, and sends what comes next rather than waiting for the dispatcher."""
+
+        def send() -> None:
+            if self._finished.is_set():
+                self._finished.clear()
+                try:
+                    dispatch.send_due()
+                except BrokerAway:
+                    logger.debug("nothing is sent while the broker is away")
+                self._stopped.wait(_REFILL_PAUSE)
+
+        self._every(self._finished, 60, send)
+
+    # --- Coroutines on the loop: what must not wait for the database ---
+
+    async def _listen(self) -> None:
+        """Break off calls whose request was cancelled. A signal that gets lost is made good by the heartbeat."""
+        while True:
+            try:
+                layer = get_channel_layer()
+                assert layer is not None  # noqa: S101  CHANNEL_LAYERS has a default
+                channel = await layer.new_channel()
+                await layer.group_add(events.CANCELLATIONS, channel)
+                while True:
+                    message = await layer.receive(channel)
+                    for job in list(self._jobs.values()):
+                        if job.claim.request.pk == message["requestId"]:
+                            job.abandon("cancelled")
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # whatever the layer's client raises, it is tried again
+                logger.warning("not listening for cancellations at the moment: %s", error)
+                await asyncio.sleep(_WATCH_PAUSE)
+
+    async def _watch(self) -> None:
+        """Break off calls whose lease was not renewed, by this process's own clock: somebody else may have them now."""
+        while True:
+            await asyncio.sleep(_WATCH_PAUSE)
+            for job in list(self._jobs.values()):
+                if time.monotonic() > job.lease_until:
+                    job.abandon("the lease ran out")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from celery import shared_task
-from celery.signals import worker_ready, worker_shutdown
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
@@ -47,6 +47,11 @@ def _start(**_: object) -> None:
         # Celery swallows what a signal's receiver raises, and a worker that cannot work must not look like one.
         raise SystemExit(f"error: PROVIDERS: {error}") from None
     runtime().start()
+
+
+@worker_shutting_down.connect
+def _begin_to_stop(**_: object) -> None:
+    runtime().stopping.set()
 
 
 @worker_shutdown.connect

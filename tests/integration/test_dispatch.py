@@ -36,9 +36,17 @@ def messages() -> dict[str, list[str]]:
 
 
 def lose_all_messages() -> None:
+    """As if workers had taken them and died."""
     with current_app.connection_for_write() as connection:
         client: Any = connection.default_channel.client  # type: ignore[attr-defined]
         client.delete(*WEIGHTS)
+    dispatch.window.forget()
+
+
+def unsent() -> None:
+    """As if all had been submitted while there was no room."""
+    GenerationQueue.objects.update(redispatch_at=None, dispatched_at=None, dispatch_count=0)
+    lose_all_messages()
 
 
 @pytest.mark.parametrize("priority", list(WEIGHTS))
@@ -58,84 +66,113 @@ def test_a_message_carries_the_id_and_nothing_of_the_prompt(alice: User) -> None
 
 def test_the_dispatcher_does_not_send_again_what_is_on_its_way(alice: User) -> None:
     queued(alice)
-    assert dispatcher.run_once() == 0
+    assert dispatcher.run_once()["sent"] == 0
 
 
 def test_a_message_that_got_lost_is_sent_again_once_it_is_overdue(alice: User) -> None:
     request = queued(alice)
     lose_all_messages()
-    assert dispatcher.run_once() == 0
+    assert dispatcher.run_once()["sent"] == 0
     GenerationQueue.objects.update(redispatch_at=Now())
-    assert dispatcher.run_once() == 1
+    assert dispatcher.run_once()["sent"] == 1
     assert messages() == {"normal": [request.pk]}
     assert GenerationQueue.objects.get().dispatch_count == 2
-    assert dispatcher.run_once() == 0
+    assert dispatcher.run_once()["sent"] == 0
 
 
 def test_a_retry_is_sent_when_it_is_due_and_not_before(alice: User) -> None:
     soon, later = claimed(alice, priority="urgent"), claimed(alice, priority="urgent")
     lose_all_messages()
-    back_in_queue(soon)
-    back_in_queue(later, delay=timedelta(minutes=1))
-    assert dispatcher.run_once() == 1
+    for claim in (soon, later):
+        back_in_queue(claim, delay=timedelta(minutes=1))
+    assert dispatcher.run_once()["sent"] == 0
+    GenerationQueue.objects.filter(pk=soon.request.pk).update(available_at=Now())
+    assert dispatcher.run_once()["sent"] == 1
     assert messages() == {"low": [soon.request.pk]}
 
 
-def test_what_is_due_is_sent_by_weight_and_then_by_age(alice: User) -> None:
+def test_what_is_due_is_sent_to_its_queue_and_by_age(alice: User) -> None:
     submitted = [queued(alice, priority=priority).pk for priority in ("low", "normal", "urgent", "high", "normal")]
     low, normal, urgent, high, second_normal = submitted
-    GenerationQueue.objects.update(redispatch_at=None, dispatched_at=None)
-    assert [pk for pk, _ in dispatch.take_due(10)] == [urgent, high, normal, second_normal, low]
+    unsent()
+    assert dispatcher.run_once()["sent"] == 5
+    assert messages() == {"urgent": [urgent], "high": [high], "normal": [normal, second_normal], "low": [low]}
 
 
-def test_a_full_window_sends_nothing(alice: User, settings: Any) -> None:
+def test_a_message_that_is_overdue_again_and_again_is_sent_with_growing_patience(alice: User) -> None:
+    request = queued(alice)
+    waits = []
+    for _ in range(3):
+        entry = GenerationQueue.objects.get(pk=request.pk)
+        assert entry.redispatch_at is not None
+        assert entry.dispatched_at is not None
+        waits.append(round((entry.redispatch_at - entry.dispatched_at).total_seconds()))
+        GenerationQueue.objects.update(redispatch_at=Now())
+        dispatcher.run_once()
+    assert waits == [30, 60, 120]
+
+
+def test_a_submit_past_the_window_stays_in_the_ledger_until_there_is_room(alice: User, settings: Any) -> None:
     settings.DISPATCH_WINDOW = 3
-    for _ in range(5):
-        queued(alice)
-    GenerationQueue.objects.update(redispatch_at=Now())
-    assert dispatcher.run_once() == 0
+    ids = [queued(alice).pk for _ in range(5)]
+    assert messages() == {"normal": ids[:3]}
+    assert dispatcher.run_once()["sent"] == 0
     lose_all_messages()
-    assert dispatcher.run_once() == 3
+    assert dispatcher.run_once()["sent"] == 2
+    assert messages() == {"normal": ids[3:]}
 
 
-def test_two_dispatchers_do_not_take_the_same_row(alice: User) -> None:
+def test_a_full_queue_keeps_no_more_pressing_request_waiting(alice: User, settings: Any) -> None:
+    settings.DISPATCH_WINDOW = 2
+    for _ in range(4):
+        queued(alice, priority="low")
+    urgent = queued(alice, priority="urgent").pk
+    assert messages()["urgent"] == [urgent]
+
+
+def test_two_dispatchers_do_not_send_the_same_row(alice: User) -> None:
     ids = {queued(alice).pk for _ in range(40)}
-    GenerationQueue.objects.update(redispatch_at=None, dispatched_at=None)
-    taken: list[str] = []
-
-    def take() -> bool:
-        taken.extend(pk for pk, _ in dispatch.take_due(25))
-        return True
-
-    at_once(take, take)
-    assert len(taken) == len(set(taken))
-    taken.extend(pk for pk, _ in dispatch.take_due(25))
-    assert set(taken) == ids
+    unsent()
+    at_once(lambda: bool(dispatch.send_due()), lambda: bool(dispatch.send_due()))
+    dispatch.send_due()
+    sent = messages()["normal"]
+    assert len(sent) == len(set(sent))
+    assert set(sent) == ids
 
 
 def test_a_submit_without_a_broker_is_quick_and_stays_due(alice: User, no_broker: None) -> None:
     started = time.monotonic()
     first, second = queued(alice), queued(alice)
     assert time.monotonic() - started < 2
-    assert dispatcher.run_once() == 0
-    assert set(GenerationQueue.objects.filter(redispatch_at__lte=Now()).values_list("pk", flat=True)) == {
-        first.pk,
-        second.pk,
-    }
+    assert dispatcher.run_once()["sent"] == 0
+    still_due = GenerationQueue.objects.filter(redispatch_at__isnull=True)
+    assert set(still_due.values_list("pk", flat=True)) == {first.pk, second.pk}
 
 
-def test_the_dispatcher_catches_up_when_the_broker_is_back(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_closed_until", time.monotonic() + 60)
+def test_the_dispatcher_catches_up_when_the_broker_is_back(alice: User) -> None:
+    dispatch.window.close(OSError("away"))
     request = queued(alice)
     assert messages() == {}
-    monkeypatch.setattr(dispatch, "_closed_until", 0.0)
-    assert dispatcher.run_once() == 1
+    dispatch.window.forget()
+    assert dispatcher.run_once()["sent"] == 1
     assert messages() == {"normal": [request.pk]}
+
+
+def test_an_emptied_redis_is_noticed_and_all_that_was_in_it_is_sent_again(alice: User) -> None:
+    ids = [queued(alice).pk for _ in range(5)]
+    assert dispatcher.run_once()["lost"] == 0
+    with current_app.connection_for_write() as connection:
+        client: Any = connection.default_channel.client  # type: ignore[attr-defined]
+        client.flushdb()
+    dispatch.window.forget()
+    done = dispatcher.run_once()
+    assert (done["lost"], done["sent"]) == (5, 5)
+    assert sorted(messages()["normal"]) == sorted(ids)
+    assert dispatcher.run_once()["lost"] == 0
 
 
 def test_a_cancelled_request_is_not_sent(alice: User) -> None:
     request = queued(alice)
-    lose_all_messages()
+    unsent()
     lifecycle.cancel([request.pk], actor=alice)
-    GenerationQueue.objects.update(redispatch_at=Now())
-    assert dispatcher.run_once() == 0
+    assert dispatcher.run_once()["sent"] == 0

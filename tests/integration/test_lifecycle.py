@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -11,8 +12,10 @@ from django.db.models import F
 
 from generation import lifecycle
 from generation.clock import Now
+from generation.lifecycle import Claim, Permit
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import ACTIVE, Edge, Reason, Status
+from generation.transitions import step
 from tests.support.requests import FAILURE, RESULT, back_in_queue, claimed, in_status, queued
 
 pytestmark = pytest.mark.django_db
@@ -27,6 +30,11 @@ def history(request: GenerationRequest) -> list[str]:
     request.refresh_from_db()
     assert (changes[-1].sequence, changes[-1].to_status) == (request.sequence, request.status)
     return [change.reason for change in changes]
+
+
+def allowed(claim: Claim, **more: Any) -> bool:
+    values = {"provider": "clipart", "model": "", "prompt": "late", "deadline": timedelta(minutes=1)} | more
+    return lifecycle.begin_call(claim, **values) is Permit.GRANTED
 
 
 def in_ledger(request: GenerationRequest) -> bool:
@@ -75,7 +83,7 @@ def test_a_retry_cannot_be_claimed_before_it_is_due(alice: User) -> None:
 
 def test_a_retry_waits_behind_what_had_no_try_and_keeps_its_history(alice: User) -> None:
     claim = claimed(alice, priority="urgent")
-    back_in_queue(claim)
+    back_in_queue(claim, delay=timedelta(seconds=10))
     entry = GenerationQueue.objects.get(pk=claim.request.pk)
     assert (entry.priority_weight, entry.dispatched_at, entry.redispatch_at) == (1, None, None)
     assert history(claim.request) == ["submitted", "claimed", "retry"]
@@ -140,7 +148,7 @@ def test_a_worker_whose_request_was_cancelled_changes_nothing(alice: User) -> No
     claim = claimed(alice)
     lifecycle.cancel([claim.request.pk], actor=alice)
     before = history(claim.request)
-    assert not lifecycle.record_call(claim, provider="clipart", model="", prompt="late")
+    assert not allowed(claim)
     assert not lifecycle.complete(claim, result=RESULT, model="")
     assert not lifecycle.fail(claim, FAILURE)
     assert not lifecycle.retry_later(claim, FAILURE, delay=timedelta(0))
@@ -154,7 +162,7 @@ def test_a_worker_of_an_earlier_claim_changes_nothing_although_the_status_fits(a
     present = lifecycle.claim(late.request.pk, worker="worker-2")
     assert present is not None
     before = history(late.request)
-    assert not lifecycle.record_call(late, provider="clipart", model="", prompt="late")
+    assert not allowed(late)
     assert not lifecycle.complete(late, result=RESULT, model="")
     assert not lifecycle.fail(late, FAILURE)
     assert not lifecycle.retry_later(late, FAILURE, delay=timedelta(0))
@@ -164,7 +172,7 @@ def test_a_worker_of_an_earlier_claim_changes_nothing_although_the_status_fits(a
 
 def test_what_is_sent_is_kept_with_the_attempt(alice: User) -> None:
     claim = claimed(alice)
-    assert lifecycle.record_call(claim, provider="clipart", model="openmoji-17", prompt="the very words")
+    assert allowed(claim, model="openmoji-17", prompt="the very words")
     attempt = GenerationAttempt.objects.get(request=claim.request)
     assert (attempt.provider, attempt.model, attempt.prompt) == ("clipart", "openmoji-17", "the very words")
 
@@ -173,8 +181,8 @@ def test_a_heartbeat_extends_only_the_leases_that_this_worker_holds(alice: User)
     mine, lost, others = claimed(alice), claimed(alice), claimed(alice, worker="worker-2")
     lifecycle.cancel([lost.request.pk], actor=alice)
     GenerationRequest.objects.filter(status=Status.IN_PROGRESS).update(lease_expires_at=Now())
-    ids = [claim.request.pk for claim in (mine, lost, others)]
-    assert lifecycle.extend_leases(ids, worker="worker-1") == 1
+    keys = [(claim.request.pk, claim.number) for claim in (mine, lost, others)]
+    assert lifecycle.extend_leases(keys, worker="worker-1") == {(mine.request.pk, 1)}
     held = GenerationRequest.objects.filter(lease_expires_at__gt=Now() + timedelta(seconds=25))
     assert [request.pk for request in held] == [mine.request.pk]
 
@@ -182,7 +190,7 @@ def test_a_heartbeat_extends_only_the_leases_that_this_worker_holds(alice: User)
 def test_a_step_that_is_not_in_the_table_is_refused(alice: User) -> None:
     request = queued(alice)
     with pytest.raises(ValueError, match="is not a step"):
-        lifecycle._step([request.pk], Edge(Status.QUEUED, Status.COMPLETED, Reason.COMPLETED))
+        step([request.pk], Edge(Status.QUEUED, Status.COMPLETED, Reason.COMPLETED))
 
 
 @pytest.mark.parametrize("status", list(Status))

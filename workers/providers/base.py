@@ -77,6 +77,8 @@ class Provider(Protocol):
     """One vendor, or the built-in one."""
 
     name: ClassVar[str]
+    #: Whether a call costs money, so that one whose answer was lost is not lightly repeated.
+    billable: ClassVar[bool]
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """Make the picture. Raises :class:`ProviderError`; cancelling the coroutine abandons the call."""

@@ -16,11 +16,12 @@ class Command(BaseCommand):
     help = "Sends what is queued and has not been sent, until it is told to stop."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--once", action="store_true", help="make one pass and print how many messages were sent")
+        parser.add_argument("--once", action="store_true", help="make one pass and print what it did")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["once"]:
-            self.stdout.write(str(dispatcher.run_once()))
+            done = dispatcher.run_once()
+            self.stdout.write(", ".join(f"{name} {count}" for name, count in done.items()))
             return
         stopping = threading.Event()
         for name in (signal.SIGTERM, signal.SIGINT):

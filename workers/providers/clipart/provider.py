@@ -34,6 +34,7 @@ class ClipartProvider:
     """Draws pictures from OpenMoji's drawings and shapes of its own; a mandala where the prompt names nothing."""
 
     name: ClassVar[str] = "clipart"
+    billable: ClassVar[bool] = False
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """Make the picture in a thread. Raises :class:`ProviderError` for a size or format that is not offered."""

@@ -1,0 +1,86 @@
+"""What the dispatcher mends, one kind of thing a function, in small steps whose cost follows what there is to do."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Final
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from generation import dispatch, lifecycle, places
+from generation.clock import Now
+from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
+from generation.states import WEIGHTS, Status, next_weight
+
+logger = logging.getLogger(__name__)
+
+#: How long a request waits at one weight before it moves up a step.
+PROMOTION_AFTER: Final = timedelta(minutes=10)
+#: The most rows that one step touches.
+_STEP: Final = 500
+#: A process that has not been heard of for so long is gone, and its row with it.
+_FORGET_PROCESS_AFTER: Final = timedelta(hours=1)
+
+
+def rescue_expired() -> int:
+    """Take requests from workers whose lease ran out. Returns how many."""
+    expired = list(
+        GenerationRequest.objects.filter(status=Status.IN_PROGRESS, lease_expires_at__lt=Now())
+        .order_by("lease_expires_at")
+        .values_list("pk", flat=True)[:_STEP]
+    )
+    rescued = [request_id for request_id in expired if lifecycle.rescue(request_id)]
+    if rescued:
+        logger.warning("rescued %s", ", ".join(rescued), extra={"action": "rescue", "rescued": len(rescued)})
+    return len(rescued)
+
+
+def promote_long_waiters() -> int:
+    """Move who has waited so long up a step, so that low is never starved. Returns how many."""
+    promoted = 0
+    for weight in sorted(WEIGHTS.values(), reverse=True)[1:]:
+        with transaction.atomic():
+            waiting = list(
+                GenerationQueue.objects.select_for_update(skip_locked=True)
+                .filter(priority_weight=weight, weight_since__lte=Now() - PROMOTION_AFTER)
+                .order_by("weight_since")
+                .values_list("pk", flat=True)[:_STEP]
+            )
+            # Its message waits in the lower queue; a second one in the higher does no harm.
+            promoted += GenerationQueue.objects.filter(pk__in=waiting).update(
+                priority_weight=next_weight(weight), weight_since=Now(), dispatched_at=None, redispatch_at=None
+            )
+    if promoted:
+        logger.info("promoted %d", promoted, extra={"action": "promote", "promoted": promoted})
+    return promoted
+
+
+def fill_batches() -> int:
+    """Send what is held although its batch has a place. Returns how many."""
+    return sum(places.fill_batch(batch_id) for batch_id in places.batches_to_fill(limit=_STEP))
+
+
+def restore_ledger() -> int:
+    """Give queued requests back the ledger row that they lost, which only a hand in the database can have taken."""
+    entry = GenerationQueue.objects.filter(request_id=OuterRef("pk"))
+    missing = GenerationRequest.objects.filter(~Exists(entry), status=Status.QUEUED)[:_STEP]
+    rows = [GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority]) for request in missing]
+    return len(GenerationQueue.objects.bulk_create(rows, ignore_conflicts=True))
+
+
+def notice_emptied_broker() -> int:
+    """Where Redis has lost what it held, send it again. Returns how many rows. Raises :class:`BrokerAway`."""
+    if not dispatch.broker_was_emptied():
+        return 0
+    lost = dispatch.forget_sent()
+    if lost:
+        logger.warning("redis was emptied, %d messages are sent again", lost, extra={"action": "resend", "lost": lost})
+    return lost
+
+
+def forget_dead_processes() -> int:
+    """Drop the rows of processes that ended without signing off."""
+    deleted, _ = WorkerProcess.objects.filter(seen_at__lt=Now() - _FORGET_PROCESS_AFTER).delete()
+    return deleted
