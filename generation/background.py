@@ -26,6 +26,14 @@ class BackgroundLoop:
         """Start the coroutine on the loop. Cancelling the future cancels the coroutine."""
         return asyncio.run_coroutine_threadsafe(work, self._running())
 
+    def stop(self) -> None:
+        """Cancel what still runs and end the thread; for the end of the process."""
+        with self._lock:
+            running, self._loop = self._loop, None
+        if running is not None:
+            asyncio.run_coroutine_threadsafe(_cancel_all(), running).result(5)
+            running.call_soon_threadsafe(running.stop)
+
     def forget_after_fork(self) -> None:
         """A child process has the object but not the thread: let it start its own."""
         self._lock = threading.Lock()
@@ -37,6 +45,13 @@ class BackgroundLoop:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="background-loop", daemon=True).start()
             return self._loop
+
+
+async def _cancel_all() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 #: The loop of this process.

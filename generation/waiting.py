@@ -12,7 +12,7 @@ from django.db.models import Count, Min, Q, QuerySet, Sum
 
 from generation.clock import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, WorkerProcess
-from generation.states import AttemptOutcome
+from generation.states import AttemptOutcome, ProcessKind
 
 #: Seconds that one request is taken to last, as long as nothing was measured.
 SECONDS_PER_REQUEST: Final = 30
@@ -50,7 +50,7 @@ class Waiting(NamedTuple):
 def live_workers() -> QuerySet[WorkerProcess]:
     """The workers whose heartbeat is fresh."""
     patience: timedelta = settings.HEARTBEAT_INTERVAL * _MISSED_HEARTBEATS
-    return WorkerProcess.objects.filter(seen_at__gt=Now() - patience)
+    return WorkerProcess.objects.filter(kind=ProcessKind.WORKER, seen_at__gt=Now() - patience)
 
 
 @ttl_cache(maxsize=1, ttl=2)

@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import dispatch
+from generation import background, dispatch
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
@@ -38,6 +38,12 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
     settings = connections["default"].settings_dict
     if "sqlite" in settings["ENGINE"]:
         settings["TEST"]["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "test.sqlite3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loop_ends_before_its_servers() -> Iterator[None]:
+    yield
+    background.loop.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,11 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections
 
 from generation import dispatch, upkeep
+from generation.clock import Now
 from generation.dispatch import BrokerAway
+from generation.models import WorkerProcess
+from generation.states import ProcessKind
+from workers.processes import process_name
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +30,7 @@ STEPS: Final[dict[str, Callable[[], int]]] = {
     "promoted": upkeep.promote_long_waiters,
     "lost": upkeep.notice_emptied_broker,
     "filled": upkeep.fill_batches,
+    "forgotten": upkeep.forget_dead_processes,
     "sent": dispatch.send_due,
 }
 
@@ -48,8 +53,16 @@ def run_once() -> Counter[str]:
 
 def run_forever(stopping: threading.Event) -> None:
     """A pass every ``QUEUE_PROCESSING_INTERVAL`` until the event is set. An outage is waited out."""
+    name = process_name()
     interval = settings.QUEUE_PROCESSING_INTERVAL.total_seconds()
     while not stopping.is_set():
         close_old_connections()
-        run_once()
+        try:
+            WorkerProcess.objects.update_or_create(
+                name=name, defaults={"kind": ProcessKind.DISPATCHER, "slots": 0, "seen_at": Now()}
+            )
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("the database is not reachable: %s", error)
+        else:
+            run_once()
         stopping.wait(interval)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -23,6 +21,7 @@ from generation.dispatch import BrokerAway
 from generation.lifecycle import Claim
 from generation.models import WorkerProcess
 from generation.states import ErrorCode
+from workers.processes import process_name
 from workers.providers.base import ProviderError
 
 logger = logging.getLogger(__name__)
@@ -74,7 +73,8 @@ class Job:
                 raise Abandoned(self._abandoned)
             call = self._call = background.loop.submit(bounded())
         try:
-            return call.result()
+            result: T = call.result()
+            return result
         except CancelledError:
             raise Abandoned(self._abandoned) from None
         except TimeoutError:
@@ -85,7 +85,7 @@ class Runtime:
     """One for each worker process. Its name is unique among the live ones."""
 
     def __init__(self, *, slots: int) -> None:
-        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self.name = process_name()
         self.slots = slots
         #: Set when the process was told to stop: what has not been sent to a provider is given back.
         self.stopping = threading.Event()

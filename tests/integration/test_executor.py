@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import OperationalError, connection
 from PIL import Image
 
 from generation import lifecycle, representations, storage
 from generation.clock import Now
-from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, PromptStyle
+from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, PromptStyle, ProviderLimit
 from generation.states import Status
-from tests.support.requests import queued
+from tests.support.requests import RESULT, claimed, queued
 from workers.executor import Executor
 from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
 from workers.runtime import Runtime
@@ -192,3 +192,114 @@ def test_the_same_picture_is_stored_once(alice: User, settings: Any) -> None:
     for _ in range(2):
         execute(queued(alice), lambda _: png())
     assert len(list((Path(settings.MEDIA_ROOT) / "results").rglob("*.png"))) == 1
+
+
+# --- Waiting is not failing -------------------------------------------------------------------------------------------
+
+
+def test_being_told_to_wait_uses_up_no_attempt(alice: User) -> None:
+    request = queued(alice, max_attempts=1)
+    execute(request, refuse("rate_limited", retry_after=7))
+    assert (request.status, request.attempts, request.waits) == (Status.QUEUED, 0, 1)
+    assert not GenerationQueue.objects.filter(pk=request.pk, available_at__lt=Now() + timedelta(seconds=6)).exists()
+    assert GenerationQueue.objects.get(pk=request.pk).priority_weight == 1
+
+
+def test_who_was_told_to_wait_ten_times_has_used_up_an_attempt_at_the_eleventh(alice: User) -> None:
+    request = queued(alice, max_attempts=1)
+    for _ in range(10):
+        execute(request, refuse("rate_limited"))
+        GenerationQueue.objects.update(available_at=Now())
+    assert (request.status, request.attempts, request.waits) == (Status.QUEUED, 0, 10)
+    execute(request, refuse("rate_limited"))
+    assert (request.status, request.error["code"]) == (Status.FAILED, "rate_limited")
+
+
+def test_a_provider_without_a_free_place_is_not_called_and_costs_no_attempt(alice: User) -> None:
+    ProviderLimit.objects.create(provider="clipart", max_concurrent=1)
+    other = claimed(alice)
+    granted = lifecycle.begin_call(other, provider="clipart", model="", prompt="", deadline=timedelta(minutes=1))
+    assert granted is lifecycle.Permit.GRANTED
+    request = queued(alice)
+    assert execute(request, lambda _: png()).asked == []
+    assert (request.status, request.attempts) == (Status.QUEUED, 0)
+    assert lifecycle.complete(other, result=RESULT, model="")
+    GenerationQueue.objects.update(available_at=Now())
+    assert len(execute(request, lambda _: png()).asked) == 1
+
+
+def test_a_worker_that_was_told_to_stop_gives_back_what_it_did_not_send(alice: User) -> None:
+    request = queued(alice, priority="high")
+    runtime = Runtime(slots=1)
+    runtime.stopping.set()
+    provider = Scripted(lambda _: png())
+    Executor(runtime=runtime, providers=Only(provider)).run(request.pk)  # type: ignore[arg-type]
+    request.refresh_from_db()
+    assert (provider.asked, request.status, request.attempts) == ([], Status.QUEUED, 0)
+    assert GenerationQueue.objects.get(pk=request.pk).priority_weight == 100
+
+
+# --- Paid once --------------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing after it runs."""
+
+
+def test_what_was_stored_before_a_kill_is_completed_without_a_second_call(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = queued(alice)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "complete", die)
+        with pytest.raises(Killed):
+            execute(request, lambda _: png())
+    GenerationRequest.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
+    assert lifecycle.rescue(request.pk) == Status.QUEUED
+    second = execute(request, lambda _: png("red"))
+    assert second.asked == []
+    assert request.status == Status.COMPLETED
+    assert storage.read(request.result["image_key"]) == png()
+    assert storage.find_receipt(request.pk) is None
+
+
+def test_a_receipt_whose_picture_is_gone_does_not_count(alice: User) -> None:
+    request = queued(alice)
+    storage.save_receipt(request.pk, {"result": {"image_key": "results/no/ne/none.png"}})
+    assert storage.find_receipt(request.pk) is None
+
+
+def test_a_storage_that_fails_for_a_moment_after_the_call_costs_no_second_call(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = queued(alice)
+    save, failures = storage.save, iter([OSError("disk full"), OSError("disk full")])
+
+    def sometimes(*arguments: Any) -> str:
+        if failure := next(failures, None):
+            raise failure
+        return save(*arguments)
+
+    monkeypatch.setattr(storage, "save", sometimes)
+    assert len(execute(request, lambda _: png()).asked) == 1
+    assert request.status == Status.COMPLETED
+
+
+def test_a_database_that_is_away_when_the_picture_is_there_is_waited_for(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = queued(alice)
+    complete, failures = lifecycle.complete, iter([OperationalError("gone"), OperationalError("gone")])
+
+    def sometimes(*arguments: Any, **more: Any) -> bool:
+        if failure := next(failures, None):
+            raise failure
+        return complete(*arguments, **more)
+
+    monkeypatch.setattr(lifecycle, "complete", sometimes)
+    assert len(execute(request, lambda _: png()).asked) == 1
+    assert request.status == Status.COMPLETED

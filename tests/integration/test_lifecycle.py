@@ -33,8 +33,8 @@ def history(request: GenerationRequest) -> list[str]:
 
 
 def allowed(claim: Claim, **more: Any) -> bool:
-    values = {"provider": "clipart", "model": "", "prompt": "late", "deadline": timedelta(minutes=1)} | more
-    return lifecycle.begin_call(claim, **values) is Permit.GRANTED
+    values: dict[str, Any] = {"provider": "clipart", "model": "", "prompt": "late", **more}
+    return lifecycle.begin_call(claim, deadline=timedelta(minutes=1), **values) is Permit.GRANTED
 
 
 def in_ledger(request: GenerationRequest) -> bool:

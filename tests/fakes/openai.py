@@ -1,0 +1,86 @@
+"""OpenAI's wire: ``POST /v1/images/generations``."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import Any, ClassVar, Final
+
+from tests.fakes.pictures import png
+from tests.fakes.script import Behaviour
+from tests.fakes.wire import Answer, Asked, Request, as_json, page
+
+#: Status → type and code in the body, where OpenAI has some of its own.
+_ERRORS: Final = {
+    401: ("invalid_request_error", "invalid_api_key"),
+    404: ("invalid_request_error", "model_not_found"),
+    429: ("requests", "rate_limit_exceeded"),
+}
+
+
+class OpenAIWire:
+    """Answers as the Images API does."""
+
+    vendor: ClassVar[str] = "openai"
+
+    def serves(self, request: Request) -> bool:
+        return request.method == "POST" and request.path == "/v1/images/generations"
+
+    def read(self, request: Request) -> Asked:
+        body = json.loads(request.body)
+        if not isinstance(body, dict) or not isinstance(body.get("prompt"), str):
+            raise ValueError("Missing required parameter: 'prompt'.")
+        options = {name: value for name, value in body.items() if name != "prompt"}
+        # The key itself is kept nowhere.
+        options["authorized"] = request.headers.get("authorization", "").startswith("Bearer ")
+        return Asked(prompt=body["prompt"], request_id=request.headers.get("x-client-request-id", ""), options=options)
+
+    def answer(self, asked: Asked, behaviour: Behaviour, *, number: int) -> Answer:
+        headers = {"x-request-id": f"req_fake_{number}", "openai-processing-ms": "1"}
+        for name in ("retry_after", "retry_after_ms", "should_retry"):
+            if value := getattr(behaviour, name):
+                headers["x-should-retry" if name == "should_retry" else name.replace("_", "-")] = value
+        if not asked.options["authorized"]:
+            return _error(401, headers)
+        if behaviour.moderation:
+            details = {"moderation_stage": behaviour.moderation, "categories": ["violence"]}
+            return _error(
+                400,
+                headers,
+                kind="image_generation_user_error",
+                code="moderation_blocked",
+                message="Your request was rejected by the safety system.",
+                moderation_details=details,
+            )
+        if behaviour.quota:
+            return _error(429, headers, kind="insufficient_quota", code="insufficient_quota")
+        if behaviour.html:
+            return page(behaviour.status)
+        if behaviour.status != 200:
+            return _error(behaviour.status, headers, code=behaviour.code)
+        picture = png(asked.request_id or asked.prompt)
+        if behaviour.truncated:
+            picture = picture[:-24]
+        data = [] if behaviour.empty else [{"b64_json": b64encode(picture).decode()}]
+        usage = {"input_tokens": 20, "output_tokens": 200, "total_tokens": 220}
+        answer = as_json({"created": 1_790_000_000, "data": data, "usage": usage}, headers=headers)
+        if behaviour.malformed:
+            return Answer(headers=headers, body=answer.body[:-20])
+        return answer
+
+    def unreadable(self, why: str) -> Answer:
+        return _error(400, {}, message=why)
+
+
+def _error(
+    status: int,
+    headers: dict[str, str],
+    *,
+    kind: str = "",
+    code: str = "",
+    message: str = "The request could not be served: sk-secret is not for your eyes.",
+    **more: Any,
+) -> Answer:
+    usual = _ERRORS.get(status, ("server_error" if status >= 500 else "invalid_request_error", ""))
+    error = {"message": message, "type": kind or usual[0], "param": None, "code": code or usual[1] or None, **more}
+    return as_json({"error": error}, status=status, headers=headers)

@@ -1,0 +1,126 @@
+"""How a fake answers: by what a test scripted for all calls, for the next ones, or in the prompt itself.
+
+The grammar is the same everywhere: ``name`` or ``name=value``, separated by ``;``. In a prompt it stands in double
+brackets: ``A friendly dragon [[status=429;retry-after=7]]``. The names are the fields of :class:`Behaviour`, and
+``times=2`` (``once=…`` for ``times=1;…``) limits what a prompt asks for to the first calls with that prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+_MARKER: Final = re.compile(r"\[\[(.+?)\]\]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Behaviour:
+    """What happens to one call. As it stands: a picture, at once."""
+
+    #: Seconds before the answer.
+    delay: float = 0.0
+    #: Wait for ``POST /_release`` before the answer.
+    hold: bool = False
+    #: Never answer.
+    hang: bool = False
+    #: Reset the connection: ``unread`` before the body is read (not in a prompt), ``before`` the answer, or ``after``
+    #: half of it.
+    reset: str = ""
+    #: Send the answer byte by byte, with so many seconds between them.
+    drip: float = 0.0
+    #: Send an answer of so many MB without saying so before.
+    huge: int = 0
+    #: Say the length of a huge answer.
+    declared: bool = False
+
+    #: An error of the vendor, and the code in its body.
+    status: int = 200
+    code: str = ""
+    retry_after: str = ""
+    retry_after_ms: str = ""
+    should_retry: str = ""
+    #: Refused because of the ``input`` or the ``output``.
+    moderation: str = ""
+    #: The account has no credit left.
+    quota: bool = False
+    #: An answer without a picture.
+    empty: bool = False
+    #: A picture that is cut off.
+    truncated: bool = False
+    #: A page for people, as a proxy sends it.
+    html: bool = False
+    #: JSON that breaks off.
+    malformed: bool = False
+
+
+def _seconds(default: float) -> Callable[[str], float]:
+    return lambda text: float(text or default)
+
+
+_READERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "bool": lambda text: text.lower() not in {"0", "false", "no"},
+    "float": _seconds(0.2),
+    "int": int,
+    "str": str,
+}
+_FIELDS: Final = {field.name: _READERS[str(field.type)] for field in fields(Behaviour)}
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The fields of :class:`Behaviour` that the text sets, and ``times``. Raises ``ValueError``, since a slip in a
+    script would otherwise pass as a success."""
+    if text.startswith("once="):
+        text = f"times=1;{text.removeprefix('once=')}"
+    found: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        name, _, value = part.partition("=")
+        name = name.strip().replace("-", "_")
+        read = int if name == "times" else _FIELDS.get(name)
+        if read is None:
+            raise ValueError(f"no such behaviour: {name}")
+        found[name] = read(value.strip())
+    return found
+
+
+class Script:
+    """Decides for each call. The prompt wins over what was scripted for the next call, and that over the default."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._default: dict[str, Any] = {}
+        self._next: deque[dict[str, Any]] = deque()
+        self._seen: Counter[str] = Counter()
+
+    def set(self, *, default: str, following: Sequence[str]) -> None:
+        """How all calls are answered, and how the next ones are instead, one by one. Raises ``ValueError``."""
+        self._default = parse(default)
+        self._next = deque(map(parse, following))
+
+    @property
+    def resets_unread(self) -> bool:
+        """Whether the call that comes now is not even read."""
+        coming = self._next[0] if self._next else self._default
+        if coming.get("reset") != "unread":
+            return False
+        if self._next:
+            self._next.popleft()
+        return True
+
+    def behaviour(self, prompt: str) -> Behaviour:
+        """For a call with this prompt. Raises ``ValueError`` for a marker that is none."""
+        chosen = dict(self._default)
+        if self._next:
+            chosen |= self._next.popleft()
+        if "[[" in prompt:
+            self._seen[prompt] += 1
+            for marker in _MARKER.findall(prompt):
+                wanted = parse(marker)
+                if self._seen[prompt] <= wanted.pop("times", self._seen[prompt]):
+                    chosen |= wanted
+        return Behaviour(**chosen)

@@ -1,0 +1,201 @@
+"""What the dispatcher mends, row by row: it touches what is broken and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+
+from generation import lifecycle, upkeep
+from generation.clock import Now
+from generation.lifecycle import Claim
+from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange, WorkerProcess
+from generation.states import Status
+from tests.support.races import at_once
+from tests.support.requests import RESULT, back_in_queue, claimed, in_status, queued
+from workers import dispatcher
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
+
+
+def expire(*claims: Claim) -> None:
+    """Let the leases of these run out."""
+    ids = [claim.request.pk for claim in claims]
+    GenerationRequest.objects.filter(pk__in=ids).update(lease_expires_at=Now() - timedelta(seconds=1))
+
+
+def call(claim: Claim, *, billable: bool = True) -> None:
+    """The provider was called."""
+    deadline = timedelta(minutes=3)
+    lifecycle.begin_call(claim, provider="openai", model="m", prompt="p", deadline=deadline, billable=billable)
+
+
+def test_a_lease_that_holds_is_left_alone(alice: User) -> None:
+    claim = claimed(alice)
+    assert upkeep.rescue_expired() == 0
+    claim.request.refresh_from_db()
+    assert claim.request.status == Status.IN_PROGRESS
+
+
+def test_what_a_lost_worker_had_is_queued_again_and_the_attempt_counts(alice: User) -> None:
+    lost, held = claimed(alice), claimed(alice)
+    expire(lost)
+    assert upkeep.rescue_expired() == 1
+    lost.request.refresh_from_db()
+    assert (lost.request.status, lost.request.attempts) == (Status.QUEUED, 1)
+    assert GenerationQueue.objects.get(pk=lost.request.pk).priority_weight == 1
+    attempt = GenerationAttempt.objects.get(request=lost.request)
+    assert (attempt.outcome, attempt.error_code) == ("failed", "worker_lost")
+    change = StatusChange.objects.get(request=lost.request, reason="lease_expired")
+    assert (change.from_status, change.to_status) == ("in-progress", "queued")
+    held.request.refresh_from_db()
+    assert held.request.status == Status.IN_PROGRESS
+
+
+def test_the_last_attempt_of_a_lost_worker_fails_the_request(alice: User) -> None:
+    claim = claimed(alice, max_attempts=1)
+    expire(claim)
+    assert upkeep.rescue_expired() == 1
+    claim.request.refresh_from_db()
+    assert (claim.request.status, claim.request.error["code"]) == (Status.FAILED, "worker_lost")
+
+
+def test_a_paid_call_whose_answer_nobody_saw_is_repeated_once_at_the_most(alice: User) -> None:
+    first = claimed(alice, max_attempts=10)
+    call(first)
+    expire(first)
+    upkeep.rescue_expired()
+    second = lifecycle.claim(first.request.pk, worker="worker-2")
+    assert second is not None
+    call(second)
+    expire(second)
+    upkeep.rescue_expired()
+    second.request.refresh_from_db()
+    assert (second.request.status, second.request.error["code"]) == (Status.FAILED, "unknown_outcome")
+
+
+def test_a_free_call_is_repeated_as_often_as_attempts_allow(alice: User) -> None:
+    claim: Claim | None = claimed(alice, max_attempts=3)
+    for attempt in (1, 2, 3):
+        assert claim is not None
+        assert claim.request.attempts == attempt
+        call(claim, billable=False)
+        expire(claim)
+        upkeep.rescue_expired()
+        request_id = claim.request.pk
+        claim = lifecycle.claim(request_id, worker="worker-1")
+    assert GenerationRequest.objects.get(pk=request_id).error["code"] == "worker_lost"
+
+
+def test_a_call_of_a_lost_worker_keeps_its_place_until_its_deadline(alice: User) -> None:
+    claim = claimed(alice)
+    call(claim)
+    expire(claim)
+    upkeep.rescue_expired()
+    assert GenerationAttempt.objects.filter(request=claim.request, call_deadline_at__gt=Now()).exists()
+
+
+def test_two_dispatchers_rescue_a_request_once(alice: User) -> None:
+    claims = [claimed(alice) for _ in range(20)]
+    expire(*claims)
+    at_once(lambda: bool(upkeep.rescue_expired()), lambda: bool(upkeep.rescue_expired()))
+    for claim in claims:
+        claim.request.refresh_from_db()
+        assert (claim.request.status, claim.request.sequence) == (Status.QUEUED, 3)
+
+
+@pytest.mark.parametrize(
+    "finish",
+    [
+        pytest.param(lambda claim: lifecycle.complete(claim, result=RESULT, model=""), id="completion"),
+        pytest.param(lambda claim: lifecycle.retry_later(claim, _FAILURE, delay=timedelta(0)), id="retry"),
+        pytest.param(lambda claim: lifecycle.fail(claim, _FAILURE), id="failure"),
+    ],
+)
+def test_either_the_rescue_or_the_late_worker_wins(alice: User, finish: Callable[[Claim], bool]) -> None:
+    for _ in range(40):
+        claim = claimed(alice)
+        expire(claim)
+        finished, rescued = at_once(lambda: finish(claim), lambda: lifecycle.rescue(claim.request.pk) is not None)
+        assert finished != rescued
+        request = GenerationRequest.objects.get(pk=claim.request.pk)
+        assert request.sequence == 3
+        assert GenerationQueue.objects.filter(pk=request.pk).exists() == (request.status == Status.QUEUED)
+
+
+_FAILURE = lifecycle.Failure(message="late", code="unavailable", retryable=True)
+
+
+def test_a_cancel_and_a_rescue_leave_it_cancelled(alice: User) -> None:
+    for _ in range(40):
+        claim = claimed(alice)
+        expire(claim)
+        _, cancelled = at_once(
+            lambda: lifecycle.rescue(claim.request.pk) is not None,
+            lambda: bool(lifecycle.cancel([claim.request.pk], actor=alice)),
+        )
+        assert cancelled
+        claim.request.refresh_from_db()
+        assert claim.request.status == Status.CANCELLED
+        assert not GenerationQueue.objects.filter(pk=claim.request.pk).exists()
+
+
+@pytest.mark.parametrize(("weight", "after"), [(1, 10), (10, 100), (100, 1000)])
+def test_who_waited_ten_minutes_moves_up_one_step_and_is_sent_there(alice: User, weight: int, after: int) -> None:
+    priority = {1: "low", 10: "normal", 100: "high"}[weight]
+    long, short = queued(alice, priority=priority), queued(alice, priority=priority)
+    GenerationQueue.objects.filter(pk=long.pk).update(weight_since=Now() - timedelta(minutes=10, seconds=1))
+    done = dispatcher.run_once()
+    assert (done["promoted"], done["sent"]) == (1, 1)
+    assert GenerationQueue.objects.get(pk=long.pk).priority_weight == after
+    assert GenerationQueue.objects.get(pk=short.pk).priority_weight == weight
+    assert dispatcher.run_once()["promoted"] == 0
+
+
+def test_the_most_pressing_has_nowhere_to_move_up_to(alice: User) -> None:
+    request = queued(alice, priority="urgent")
+    GenerationQueue.objects.update(weight_since=Now() - timedelta(hours=1))
+    assert upkeep.promote_long_waiters() == 0
+    assert GenerationQueue.objects.get(pk=request.pk).priority_weight == 1000
+
+
+def test_a_retry_waits_for_its_time_before_its_waiting_counts(alice: User) -> None:
+    claim = claimed(alice)
+    back_in_queue(claim, delay=timedelta(minutes=5))
+    entry = GenerationQueue.objects.get(pk=claim.request.pk)
+    assert entry.weight_since == entry.available_at
+
+
+def test_a_queued_request_without_a_ledger_row_gets_one(alice: User) -> None:
+    lost, whole = queued(alice, priority="high"), queued(alice)
+    GenerationQueue.objects.filter(pk=lost.pk).delete()
+    assert upkeep.restore_ledger() == 1
+    assert GenerationQueue.objects.get(pk=lost.pk).priority_weight == 100
+    assert GenerationQueue.objects.filter(pk=whole.pk).count() == 1
+    assert upkeep.restore_ledger() == 0
+
+
+def test_processes_that_are_long_gone_are_forgotten(db: None) -> None:
+    WorkerProcess.objects.create(name="gone", slots=5, seen_at=Now() - timedelta(hours=2))
+    WorkerProcess.objects.create(name="here", slots=5)
+    assert upkeep.forget_dead_processes() == 1
+    assert WorkerProcess.objects.get().name == "here"
+
+
+def test_a_pass_over_a_healthy_house_changes_nothing(alice: User) -> None:
+    for status in Status:
+        in_status(alice, status)
+    before = list(GenerationRequest.objects.order_by("pk").values())
+    ledger = list(GenerationQueue.objects.order_by("pk").values())
+    assert not any(dispatcher.run_once().values())
+    assert list(GenerationRequest.objects.order_by("pk").values()) == before
+    assert list(GenerationQueue.objects.order_by("pk").values()) == ledger
+
+
+def test_without_a_broker_the_database_is_mended_all_the_same(alice: User, no_broker: None) -> None:
+    claim = claimed(alice)
+    expire(claim)
+    done = dispatcher.run_once()
+    assert (done["rescued"], done["sent"]) == (1, 0)
