@@ -197,6 +197,9 @@ def _take(rows: QuerySet[GenerationQueue], limit: int) -> list[tuple[str, int]]:
     return [(pk, weight) for pk, weight, _ in taken]
 
 
-def forget_sent() -> int:
-    """Redis was emptied: what was sent is due again. Returns how many rows that was."""
-    return GenerationQueue.objects.filter(redispatch_at__isnull=False).update(redispatch_at=Now())
+def forget_sent(*request_ids: str) -> int:
+    """What was sent is lost: these, or with Redis emptied all, are due again. Returns how many rows that was."""
+    sent = GenerationQueue.objects.filter(redispatch_at__isnull=False)
+    if request_ids:
+        sent = sent.filter(pk__in=request_ids)
+    return sent.update(redispatch_at=Now())

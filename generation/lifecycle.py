@@ -111,7 +111,7 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
     return requests
 
 
-def retry(request_id: str, *, actor: User) -> GenerationRequest | None:
+def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
     """Queue a failed or cancelled request again, with all its attempts before it. ``None`` for any other."""
     with transaction.atomic():
         source = (

@@ -47,10 +47,15 @@ class Waiting(NamedTuple):
     oldest: datetime | None
 
 
+def live_processes(kind: str) -> QuerySet[WorkerProcess]:
+    """The processes of this kind whose heartbeat is fresh."""
+    patience: timedelta = settings.HEARTBEAT_INTERVAL * _MISSED_HEARTBEATS
+    return WorkerProcess.objects.filter(kind=kind, seen_at__gt=Now() - patience)
+
+
 def live_workers() -> QuerySet[WorkerProcess]:
     """The workers whose heartbeat is fresh."""
-    patience: timedelta = settings.HEARTBEAT_INTERVAL * _MISSED_HEARTBEATS
-    return WorkerProcess.objects.filter(kind=ProcessKind.WORKER, seen_at__gt=Now() - patience)
+    return live_processes(ProcessKind.WORKER)
 
 
 @ttl_cache(maxsize=1, ttl=2)

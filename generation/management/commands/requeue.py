@@ -1,0 +1,54 @@
+"""``manage.py requeue``: try failed or cancelled requests again, and send again what got lost."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError
+
+from generation import dispatch, lifecycle, upkeep
+from generation.models import GenerationRequest
+from generation.states import ErrorCode, Status
+
+
+class Command(BaseCommand):
+    help = "Queues failed or cancelled requests again with fresh attempts; sends queued ones again."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("ids", nargs="*", metavar="ID")
+        parser.add_argument("--failed", metavar="CODE", choices=ErrorCode.values, help="all that failed with this code")
+        parser.add_argument("--lost", action="store_true", help="queued requests without a row in the ledger")
+        parser.add_argument("--by", metavar="NAME", help="the staff member in whose name this is done")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not (options["ids"] or options["failed"] or options["lost"]):
+            raise CommandError("Name ids, --failed CODE or --lost.")
+        if options["lost"]:
+            self.stdout.write(f"{upkeep.restore_ledger()} queued again in the ledger")
+        actor = self._actor(options["by"])
+        ids = list(options["ids"])
+        if options["failed"]:
+            failed = GenerationRequest.objects.filter(status=Status.FAILED, error__code=options["failed"])
+            ids += failed.values_list("pk", flat=True)
+        for request_id in ids:
+            self.stdout.write(f"{request_id}: {self._requeue(request_id, actor)}")
+
+    @staticmethod
+    def _actor(name: str | None) -> User | None:
+        if name is None:
+            return None
+        try:
+            return User.objects.get(username=name, is_staff=True)
+        except User.DoesNotExist:
+            raise CommandError(f"There is no staff member {name}.") from None
+
+    @staticmethod
+    def _requeue(request_id: str, actor: User | None) -> str:
+        if lifecycle.retry(request_id, actor=actor):
+            return "queued again"
+        if dispatch.forget_sent(request_id):
+            return "is queued; will be sent again"
+        found = GenerationRequest.objects.filter(pk=request_id).first()
+        return f"left alone, since it is {found.status}" if found else "there is no such request"
