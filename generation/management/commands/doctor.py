@@ -18,7 +18,8 @@ class Command(BaseCommand):
         queue = statistics.queue_status()
         waiting = ", ".join(f"{queue['queuedByPriority'][name]} {name}" for name in WEIGHTS)
         self.stdout.write(f"Queued       {queue['queueLength']} ({waiting})")
-X
+        slots, workers = queue["capacity"], queue["workers"]
+        self.stdout.write(f"In progress  {queue['activeRequests']} of {slots} slots, {workers} workers")
         self.stdout.write(f"Oldest       {queue['oldestQueuedAt'] or 'nothing waits'}\n\n")
         found = diagnosis.findings()
         for finding in found:
