@@ -16,7 +16,7 @@ from typing import Any, Final
 from celery import current_app
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from generation.clock import Now
 from generation.models import GenerationQueue
@@ -176,21 +176,22 @@ def send_due() -> int:
 
 
 def _take(rows: QuerySet[GenerationQueue], limit: int) -> list[tuple[str, int]]:
-    """Mark up to so many of these rows as sent, first those whose message counts as lost, which are the older ones.
-    Rows that another process is taking at this moment are left to it."""
-    taken: list[tuple[str, int, int]] = []
+    """Mark up to so many of these rows as sent: those that were not, and those whose message counts as lost. Rows that
+    another process is taking at this moment are left to it.
+
+    Only the front of the queue is looked at. What was sent is there, at most a window of it, and what comes next is
+    right behind; so a look costs the same however long the queue is.
+    """
+    order = ("-priority_weight", "queued_at", "pk")
+    front = rows.order_by(*order).values("pk")[: 2 * settings.DISPATCH_WINDOW]
+    due = Q(redispatch_at__isnull=True) | Q(redispatch_at__lte=Now())
     with transaction.atomic():
-        for due in (
-            rows.filter(redispatch_at__lte=Now()).order_by("redispatch_at"),
-            rows.filter(redispatch_at__isnull=True).order_by("-priority_weight", "queued_at", "pk"),
-        ):
-            taken += (
-                due.select_for_update(skip_locked=True).values_list("pk", "priority_weight", "dispatch_count")[
-                    : limit - len(taken)
-                ]
-                if limit > len(taken)
-                else ()
-            )
+        taken = list(
+            GenerationQueue.objects.select_for_update(skip_locked=True)
+            .filter(due, pk__in=front)
+            .order_by(*order)
+            .values_list("pk", "priority_weight", "dispatch_count")[:limit]
+        )
         for times in {count for _, _, count in taken}:
             ids = [pk for pk, _, count in taken if count == times]
             GenerationQueue.objects.filter(pk__in=ids).update(**sent_now(times + 1))

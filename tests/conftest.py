@@ -19,7 +19,7 @@ from generation import background, dispatch
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
-_TIERS = {"unit", "contracts", "integration", "api", "acceptance"}
+_TIERS = {"unit", "contracts", "integration", "api", "acceptance", "faults"}
 
 PROMPT = "A friendly dragon playing in a garden"
 

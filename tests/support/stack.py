@@ -80,11 +80,11 @@ class Stack:
         self.manage("shell", "-v0", "-c", script)
 
     def start(self, *names: str) -> None:
-        """Start the processes; does not wait for them."""
+        """Start the processes; does not wait for them. ``worker:2`` is a second worker, and so on."""
         for name in names:
             with (self.logs / f"{name}.log").open("ab") as log:
                 self._running[name] = subprocess.Popen(
-                    ["/bin/sh", "-c", self._commands[name]],
+                    ["/bin/sh", "-c", self._commands[name.partition(":")[0]]],
                     cwd=ROOT,
                     env=self.env,
                     stdin=subprocess.DEVNULL,
@@ -100,9 +100,19 @@ class Stack:
             os.killpg(process.pid, by)
             process.wait(20)
 
+    def signal(self, name: str, by: signal.Signals) -> None:
+        """Send the signal to the whole process group and do not wait."""
+        os.killpg(self._running[name].pid, by)
+
+    def has_ended(self, name: str) -> bool:
+        """Whether the process ended by itself."""
+        return self._running[name].poll() is not None
+
     def stop_all(self) -> None:
         """Stop what still runs."""
-        self.stop(*self._running)
+        for name in list(self._running):
+            os.killpg(self._running[name].pid, signal.SIGCONT)
+            self.stop(name, by=signal.SIGKILL)
 
     def ready(self) -> bool:
         """Whether everything is up, by ``/readyz``."""

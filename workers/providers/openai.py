@@ -1,0 +1,221 @@
+"""OpenAI's Images API, or any server that speaks it, through the official SDK.
+
+The retries are the ledger's and the time-out is the runtime's, so the SDK does neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import json
+import math
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal, cast
+from weakref import WeakKeyDictionary
+
+import httpx2
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, omit
+
+from generation.states import ErrorCode
+from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
+from workers.providers.http import bound_answer, retry_after
+
+_CONNECT_SECONDS: Final = 5.0
+#: The runtime ends a call in time; this much later the connection gives up by itself.
+_SPARE_SECONDS: Final = 30.0
+#: How long an idle connection is kept. Servers close theirs too, and a call that runs into that has an unknown outcome.
+_IDLE_SECONDS: Final = 15.0
+
+#: What every model can do.
+_SIZES: Final = ((1024, 1024), (1536, 1024), (1024, 1536))
+#: The models that take any size whose sides divide by 16, up to a ratio of 3:1.
+_ANY_SIZE: Final = re.compile(r"gpt-image-2(-\d.*|\.5-.*)?")
+_MOST_EXTREME_RATIO: Final = 3
+
+#: Nothing was sent, so nothing was paid for.
+_NOT_SENT: Final = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,
+)
+_OUT_OF_CREDIT: Final = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+#: What may be repeated of a vendor's own words: a name, never a sentence.
+_NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,64}")
+
+
+class OpenAIProvider:
+    """Keeps one client, and with it its connections, for each event loop that calls."""
+
+    name: ClassVar[str] = "openai"
+    billable: ClassVar[bool] = True
+
+    def __init__(self, *, api_key: str, base_url: str, model: str, timeout: float) -> None:
+        """``model`` is for requests that name none; ``timeout`` is how long, in seconds, a call may take at most."""
+        self._api_key = api_key
+        self._base_url = base_url
+        self._model = model
+        self._timeout = httpx2.Timeout(timeout + _SPARE_SECONDS, connect=_CONNECT_SECONDS)
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = WeakKeyDictionary()
+
+    async def generate(self, request: ImageRequest) -> ImageAnswer:
+        """One call of ``/images/generations``. Raises :class:`ProviderError`."""
+        _refuse_what_cannot_be_honoured(request)
+        model = request.model or self._model
+        # The errors below are raised `from None`: the SDK's carry the request with the key, and the answer's body.
+        try:
+            response = await self._client().images.with_raw_response.generate(
+                model=model,
+                prompt=request.prompt,
+                size=size_for(model, request.width, request.height),
+                quality=cast("Literal['low', 'medium', 'high']", request.quality) if request.quality else omit,
+                output_format=cast("Literal['png', 'jpeg', 'webp']", request.output_format),
+                extra_headers={"x-client-request-id": request.request_id},
+            )
+        except APIStatusError as error:
+            raise status_error(error.status_code, error.response.headers, error.body, model=model) from None
+        except APIConnectionError as error:
+            raise connection_error(error.__cause__) from None
+        return _answer(response.content, response.headers, model=model, output_format=request.output_format)
+
+    async def aclose(self) -> None:
+        """Close the connections of the loop that runs."""
+        if client := self._clients.pop(asyncio.get_running_loop(), None):
+            await client.close()
+
+    def _client(self) -> AsyncOpenAI:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            # Without a bound of its own on connections: how many calls there are at once is the workers' business.
+            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_IDLE_SECONDS)
+            client = self._clients[loop] = AsyncOpenAI(
+                api_key=self._api_key,
+                base_url=self._base_url,
+                max_retries=0,
+                timeout=self._timeout,
+                default_headers={"accept-encoding": "identity"},
+                http_client=httpx2.AsyncClient(
+                    timeout=self._timeout, limits=limits, event_hooks={"response": [bound_answer]}
+                ),
+            )
+        return client
+
+
+def size_for(model: str, width: int, height: int) -> str:
+    """The size that the model can make and that comes nearest to this shape."""
+    if _ANY_SIZE.fullmatch(model):
+        longest = _MOST_EXTREME_RATIO * min(width, height)
+        return f"{min(width, longest)}x{min(height, longest)}"
+    ratio = width / height
+    across, down = min(_SIZES, key=lambda size: abs(math.log(size[0] / size[1] / ratio)))
+    return f"{across}x{down}"
+
+
+def status_error(status: int, headers: Mapping[str, str], body: object, *, model: str) -> ProviderError:
+    """What an answer that is no success means. ``body`` is what stands under ``error`` in it, or anything else."""
+    said: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
+    detail: dict[str, Any] = {"status": status}
+    detail |= {key: name for key in ("type", "code", "param") if (name := _name(said.get(key)))}
+    code, words = _meaning(status, headers, said, detail, model)
+    return ProviderError(
+        words,
+        code=code,
+        retry_after=retry_after(headers),
+        provider_request_id=_request_id(headers),
+        detail=detail,
+    )
+
+
+def _meaning(
+    status: int, headers: Mapping[str, str], said: Mapping[str, Any], detail: dict[str, Any], model: str
+) -> tuple[ErrorCode, str]:
+    vendor_code, param = detail.get("code"), detail.get("param")
+    if vendor_code == "moderation_blocked":
+        return _refusal(said, detail)
+    if vendor_code in _OUT_OF_CREDIT or detail.get("type") in _OUT_OF_CREDIT:
+        return ErrorCode.QUOTA_EXHAUSTED, "The quota or credit at OpenAI is used up"
+    if status in {401, 403}:
+        return ErrorCode.AUTH, "OpenAI does not accept the key"
+    if vendor_code == "model_not_found" or (param == "model" and status in {400, 404}):
+        return ErrorCode.MODEL_RETIRED, f"OpenAI has no model {model}"
+    # Its own word on whether to try again counts for more than the status.
+    advice = headers.get("x-should-retry", "").lower()
+    if status == 429:
+        if advice == "false":
+            return ErrorCode.QUOTA_EXHAUSTED, "OpenAI refuses further calls"
+        return ErrorCode.RATE_LIMITED, "OpenAI asks to wait"
+    if advice == "true" or (advice != "false" and (status in {408, 409} or status >= 500)):
+        return ErrorCode.UNAVAILABLE, f"OpenAI is not available at the moment (status {status})"
+    what = f": {param}" if param else ""
+    return ErrorCode.INVALID_REQUEST, f"OpenAI does not accept the request (status {status}{what})"
+
+
+def _refusal(said: Mapping[str, Any], detail: dict[str, Any]) -> tuple[ErrorCode, str]:
+    details = said.get("moderation_details")
+    details = details if isinstance(details, Mapping) else {}
+    stage = "output" if details.get("moderation_stage") == "output" else "input"
+    listed = details.get("categories")
+    categories = [name for item in listed if (name := _name(item))] if isinstance(listed, list) else []
+    detail |= {"stage": stage, "categories": categories}
+    code = ErrorCode.REFUSED_OUTPUT if stage == "output" else ErrorCode.REFUSED_INPUT
+    why = f" ({', '.join(categories)})" if categories else ""
+    return code, f"OpenAI's safety system refused the {'picture' if stage == 'output' else 'prompt'}{why}"
+
+
+def connection_error(cause: BaseException | None) -> ProviderError:
+    """What it means that no whole answer came."""
+    if isinstance(cause, _NOT_SENT):
+        return ProviderError("OpenAI cannot be reached", code=ErrorCode.UNAVAILABLE)
+    message = "The connection to OpenAI broke off, so it is not known whether there is a picture"
+    return ProviderError(message, code=ErrorCode.UNKNOWN_OUTCOME)
+
+
+def _refuse_what_cannot_be_honoured(request: ImageRequest) -> None:
+    unknown = {"seed": request.seed is not None, "negativePrompt": bool(request.negative_prompt)}
+    if names := [name for name, wanted in unknown.items() if wanted]:
+        raise ProviderError(f"OpenAI knows no {' and no '.join(names)}", code=ErrorCode.INVALID_REQUEST)
+
+
+def _answer(content: bytes, headers: Mapping[str, str], *, model: str, output_format: str) -> ImageAnswer:
+    request_id = _request_id(headers)
+
+    def failure(message: str, code: ErrorCode) -> ProviderError:
+        return ProviderError(message, code=code, provider_request_id=request_id)
+
+    if "json" not in headers.get("content-type", ""):
+        # A page of some proxy's: OpenAI itself has not answered, and the next attempt may reach it.
+        raise failure("Something other than OpenAI answered", ErrorCode.UNAVAILABLE)
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):
+        # It came whole and was paid for; asking again would be paid for again.
+        raise failure("OpenAI's answer cannot be read", ErrorCode.INVALID_IMAGE) from None
+    pictures = answer.get("data") if isinstance(answer, dict) else None
+    first = pictures[0] if isinstance(pictures, list) and pictures else None
+    encoded = first.get("b64_json") if isinstance(first, dict) else None
+    if not encoded:
+        raise failure("OpenAI answered without a picture", ErrorCode.EMPTY_RESULT)
+    try:
+        data = b64decode(encoded, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        raise failure("OpenAI's picture cannot be read", ErrorCode.INVALID_IMAGE) from None
+    return ImageAnswer(
+        data=data,
+        content_type=f"image/{output_format}",
+        model=model,
+        revised_prompt=str(first.get("revised_prompt") or ""),
+        provider_request_id=request_id,
+    )
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    return _name(headers.get("x-request-id"))
+
+
+def _name(value: object) -> str:
+    return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
