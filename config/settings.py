@@ -172,7 +172,17 @@ REDISPATCH_AFTER = LEASE
 DISPATCH_WINDOW = max(64, 8 * MAX_CONCURRENT_REQUESTS)
 
 # --- Providers ------------------------------------------------------------------------------------------------------
-PROVIDERS = env.words("PROVIDERS", "clipart")
+#: What each provider is made with.
+PROVIDER_OPTIONS = {
+    "openai": {
+        "api_key": env.text("OPENAI_API_KEY"),
+        "base_url": env.text("OPENAI_BASE_URL", "https://api.openai.com/v1"),
+        "model": env.text("OPENAI_IMAGE_MODEL", "gpt-image-2"),
+        "timeout": PROVIDER_TIMEOUT.total_seconds(),
+    },
+}
+_with_key = [name for name, options in PROVIDER_OPTIONS.items() if options["api_key"]]
+PROVIDERS = env.words("PROVIDERS", ",".join(_with_key) or "clipart")
 
 # --- Who may call ---------------------------------------------------------------------------------------------------
 SIMPLE_JWT = {
@@ -243,8 +253,9 @@ LOGGING = {
     "loggers": {
         # Clients' errors are theirs and stand in the answer; ours are logged by the exception handler with the cause.
         "django.request": {"level": "CRITICAL"},
-        # httpx writes whole addresses at INFO, and some vendors carry the key in theirs.
+        # httpx, and httpx2 of OpenAI's SDK, write whole addresses at INFO, and some vendors carry the key in theirs.
         "httpx": {"level": "WARNING"},
+        "httpx2": {"level": "WARNING"},
         # Whoever knocks with a foreign name gets a 400; a trace of each would fill the log.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
     },

@@ -50,6 +50,7 @@ def _prepare() -> None:
     os.environ.setdefault("DEBUG", "true")
     os.environ.setdefault("SECRET_KEY", "only-for-tests-and-long-enough-for-a-key-of-hmac")
     os.environ["VAR_DIR"] = str(folder / "var")
+    os.environ["PROVIDERS"] = "clipart"  # whatever key a developer has, no test spends money
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = _start_postgresql(folder)
     if not os.environ.get("REDIS_URL"):

@@ -12,9 +12,9 @@ from workers.providers.registry import PROVIDER_CLASSES, Registry
 
 @register
 def providers_are_known(**_: Any) -> list[CheckMessage]:
-    """``workers.E001``: ``PROVIDERS`` names something that is no provider, or nothing."""
+    """``workers.E001``: ``PROVIDERS`` names something that is no provider, or has no key, or nothing."""
     try:
-        Registry(settings.PROVIDERS)
+        Registry(settings.PROVIDERS, settings.PROVIDER_OPTIONS)
     except ValueError as error:
         return [Error(f"PROVIDERS: {error}", hint=f"There is {', '.join(PROVIDER_CLASSES)}.", id="workers.E001")]
     return []

@@ -23,7 +23,7 @@ def runtime() -> Runtime:
 @cache
 def executor() -> Executor:
     """The executor of this process."""
-    return Executor(runtime=runtime(), providers=Registry(settings.PROVIDERS))
+    return Executor(runtime=runtime(), providers=Registry(settings.PROVIDERS, settings.PROVIDER_OPTIONS))
 
 
 @shared_task(

@@ -8,7 +8,6 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict
-from http import HTTPStatus
 from typing import Final
 
 from tests.fakes.journal import Call, Journal
@@ -166,7 +165,7 @@ def _format(answer: Answer, *, length: int | None = -1) -> bytes:
     """Head and body. A length of ``None`` makes the body come in chunks."""
     length = len(answer.body) if length == -1 else length
     lines = [
-        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
+        f"HTTP/1.1 {answer.status} Scripted",
         f"content-type: {answer.content_type}",
         "transfer-encoding: chunked" if length is None else f"content-length: {length}",
         *(f"{name}: {value}" for name, value in answer.headers.items()),
@@ -181,8 +180,8 @@ async def _send(answer: Answer, writer: asyncio.StreamWriter) -> None:
 
 async def _drip(answer: Answer, pause: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     for byte in _format(answer):
-        writer.write(bytes([byte]))
         await _leaves(reader, within=pause)
+        writer.write(bytes([byte]))
 
 
 async def _flood(answer: Answer, behaviour: Behaviour, writer: asyncio.StreamWriter) -> None:

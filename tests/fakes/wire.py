@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from tests.fakes.script import Behaviour
 
@@ -42,7 +42,7 @@ class Asked:
 class Wire(Protocol):
     """One vendor's way to talk."""
 
-    vendor: str
+    vendor: ClassVar[str]
 
     def serves(self, request: Request) -> bool:
         """Whether the request is for this vendor."""

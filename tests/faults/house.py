@@ -42,12 +42,16 @@ class House:
             self._client = self.stack.client("alice")
         return self._client
 
+    def close(self) -> None:
+        """Let go of connections."""
+        if self._client is not None:
+            self._client.close()
+
     def wait_until_up(self, *, workers: int = 0) -> None:
         """Until the API answers and so many workers report themselves."""
         wait_until(self.stack.answers, seconds=30, what="the API")
         query = (
-            "SELECT count(*) AS n FROM generation_workers"
-            " WHERE kind = 'worker' AND seen_at > now() - interval '3 s'"
+            "SELECT count(*) AS n FROM generation_workers WHERE kind = 'worker' AND seen_at > now() - interval '3 s'"
         )
         wait_until(lambda: self.rows(query)[0]["n"] >= workers, seconds=30, what=f"{workers} workers")
 
@@ -165,6 +169,7 @@ def built(folder: Path, **settings: str) -> Iterator[House]:
         try:
             yield house
         finally:
+            house.close()
             stack.stop_all()
 
 

@@ -44,7 +44,8 @@ _NOT_SENT: Final = (
     httpx2.LocalProtocolError,
 )
 _OUT_OF_CREDIT: Final = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-#: What may be repeated of a vendor's own words: a name, never a sentence.
+_LONGEST_TEXT: Final = 4000
+#: What may be repeated of the words of an error: a name, never a sentence.
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,64}")
 
 
@@ -197,7 +198,8 @@ def _answer(content: bytes, headers: Mapping[str, str], *, model: str, output_fo
         raise failure("OpenAI's answer cannot be read", ErrorCode.INVALID_IMAGE) from None
     pictures = answer.get("data") if isinstance(answer, dict) else None
     first = pictures[0] if isinstance(pictures, list) and pictures else None
-    encoded = first.get("b64_json") if isinstance(first, dict) else None
+    picture = first if isinstance(first, dict) else {}
+    encoded = picture.get("b64_json")
     if not encoded:
         raise failure("OpenAI answered without a picture", ErrorCode.EMPTY_RESULT)
     try:
@@ -208,13 +210,18 @@ def _answer(content: bytes, headers: Mapping[str, str], *, model: str, output_fo
         data=data,
         content_type=f"image/{output_format}",
         model=model,
-        revised_prompt=str(first.get("revised_prompt") or ""),
+        revised_prompt=_sentence(picture.get("revised_prompt")),
         provider_request_id=request_id,
     )
 
 
 def _request_id(headers: Mapping[str, str]) -> str:
     return _name(headers.get("x-request-id"))
+
+
+def _sentence(value: object) -> str:
+    """Text of a vendor's that can be stored and shown, whatever it holds."""
+    return "".join(filter(str.isprintable, value[:_LONGEST_TEXT])) if isinstance(value, str) else ""
 
 
 def _name(value: object) -> str:

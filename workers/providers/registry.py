@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 from workers.providers.base import Provider
 
 #: The name in ``PROVIDERS`` → where its class is.
-PROVIDER_CLASSES: Final = {"clipart": "workers.providers.clipart:ClipartProvider"}
+PROVIDER_CLASSES: Final = {
+    "clipart": "workers.providers.clipart:ClipartProvider",
+    "openai": "workers.providers.openai:OpenAIProvider",
+}
 
 
 class Registry:
     """The configured providers, in the order of preference, each made once."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        """Raises ``ValueError`` for a name that is no provider."""
+    def __init__(self, names: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> None:
+        """``options`` are what each class is made with. Raises ``ValueError`` for a name that is no provider, or one
+        whose key is missing."""
         unknown = [name for name in names if name not in PROVIDER_CLASSES]
         if unknown or not names:
             raise ValueError(f"no such provider: {', '.join(unknown) or '(none named)'}")
+        if keyless := [name for name in names if options.get(name, {}).get("api_key") == ""]:
+            raise ValueError(f"there is no key for {', '.join(keyless)}")
         self._names = tuple(names)
+        self._options = options
         self._made: dict[str, Provider] = {}
 
     def choose(self, wanted: str = "") -> Provider:
@@ -30,5 +37,5 @@ class Registry:
             raise LookupError(f"the provider {name} is not configured")
         if name not in self._made:
             module, _, attribute = PROVIDER_CLASSES[name].partition(":")
-            self._made[name] = getattr(import_module(module), attribute)()
+            self._made[name] = getattr(import_module(module), attribute)(**self._options.get(name, {}))
         return self._made[name]

@@ -1,0 +1,57 @@
+"""Which provider a request goes to, and what is wrong with settings that name none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workers.checks import providers_are_known
+from workers.providers.registry import PROVIDER_CLASSES, Registry
+
+OPENAI = {"api_key": "sk-1", "base_url": "http://127.0.0.1:9/v1", "model": "gpt-image-2", "timeout": 1.0}
+
+
+def test_the_first_is_chosen_unless_another_is_wanted() -> None:
+    registry = Registry(["openai", "clipart"], {"openai": OPENAI})
+    assert registry.choose().name == "openai"
+    assert registry.choose("clipart").name == "clipart"
+
+
+def test_each_is_made_once() -> None:
+    registry = Registry(["openai"], {"openai": OPENAI})
+    assert registry.choose() is registry.choose("openai")
+
+
+@pytest.mark.parametrize("wanted", ["openai", "nobody"])
+def test_one_that_is_not_configured_cannot_be_wanted(wanted: str) -> None:
+    with pytest.raises(LookupError, match=wanted):
+        Registry(["clipart"], {"openai": OPENAI}).choose(wanted)
+
+
+@pytest.mark.parametrize("names", [[], ["nobody"], ["clipart", "nobody"]])
+def test_names_that_are_no_provider_are_refused(names: list[str]) -> None:
+    with pytest.raises(ValueError, match="no such provider"):
+        Registry(names, {})
+
+
+def test_one_without_its_key_is_refused_at_once_and_not_at_the_first_request() -> None:
+    with pytest.raises(ValueError, match="there is no key for openai"):
+        Registry(["clipart", "openai"], {"openai": OPENAI | {"api_key": ""}})
+
+
+def test_a_key_is_not_missed_where_nobody_uses_it() -> None:
+    assert Registry(["clipart"], {"openai": OPENAI | {"api_key": ""}}).choose().name == "clipart"
+
+
+def test_settings_that_cannot_work_are_found_by_the_system_check(settings: Any) -> None:
+    assert providers_are_known() == []
+    settings.PROVIDERS = ["openai"]
+    settings.PROVIDER_OPTIONS = {"openai": OPENAI | {"api_key": ""}}
+    [error] = providers_are_known()
+    assert (error.id, error.msg) == ("workers.E001", "PROVIDERS: there is no key for openai")
+
+
+def test_every_provider_that_can_be_named_exists_and_has_that_name() -> None:
+    registry = Registry(list(PROVIDER_CLASSES), {"openai": OPENAI})
+    assert [registry.choose(name).name for name in PROVIDER_CLASSES] == list(PROVIDER_CLASSES)
