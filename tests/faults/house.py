@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from generation.states import TRANSITIONS
@@ -59,7 +60,10 @@ class House:
     def locked(self, table: str, key: str, value: str) -> Iterator[None]:
         """Hold a row of the database, so that whoever wants to write it stops right there."""
         with psycopg.connect(self._database) as connection:
-            found = connection.execute(f"SELECT 1 FROM {table} WHERE {key} = %s FOR UPDATE".encode(), [value])
+            query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s FOR UPDATE").format(
+                sql.Identifier(table), sql.Identifier(key)
+            )
+            found = connection.execute(query, [value])
             assert found.fetchone(), f"no {table} {value}"
             yield
 

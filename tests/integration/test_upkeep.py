@@ -14,7 +14,7 @@ from generation.lifecycle import Claim
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange, WorkerProcess
 from generation.states import Status
 from tests.support.races import at_once
-from tests.support.requests import RESULT, back_in_queue, claimed, in_status, queued
+from tests.support.requests import FAILURE, RESULT, back_in_queue, claimed, in_status, queued
 from workers import dispatcher
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
@@ -110,8 +110,8 @@ def test_two_dispatchers_rescue_a_request_once(alice: User) -> None:
     "finish",
     [
         pytest.param(lambda claim: lifecycle.complete(claim, result=RESULT, model=""), id="completion"),
-        pytest.param(lambda claim: lifecycle.retry_later(claim, _FAILURE, delay=timedelta(0)), id="retry"),
-        pytest.param(lambda claim: lifecycle.fail(claim, _FAILURE), id="failure"),
+        pytest.param(lambda claim: lifecycle.retry_later(claim, FAILURE, delay=timedelta(0)), id="retry"),
+        pytest.param(lambda claim: lifecycle.fail(claim, FAILURE), id="failure"),
     ],
 )
 def test_either_the_rescue_or_the_late_worker_wins(alice: User, finish: Callable[[Claim], bool]) -> None:
@@ -123,9 +123,6 @@ def test_either_the_rescue_or_the_late_worker_wins(alice: User, finish: Callable
         request = GenerationRequest.objects.get(pk=claim.request.pk)
         assert request.sequence == 3
         assert GenerationQueue.objects.filter(pk=request.pk).exists() == (request.status == Status.QUEUED)
-
-
-_FAILURE = lifecycle.Failure(message="late", code="unavailable", retryable=True)
 
 
 def test_a_cancel_and_a_rescue_leave_it_cancelled(alice: User) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -97,7 +98,8 @@ class Stack:
         """Send the signal to the whole process group and wait for its end."""
         for name in names:
             process = self._running.pop(name)
-            os.killpg(process.pid, by)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, by)
             process.wait(20)
 
     def signal(self, name: str, by: signal.Signals) -> None:
@@ -109,9 +111,10 @@ class Stack:
         return self._running[name].poll() is not None
 
     def stop_all(self) -> None:
-        """Stop what still runs."""
+        """End what still runs, at once, also what was paused."""
         for name in list(self._running):
-            os.killpg(self._running[name].pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself
+                os.killpg(self._running[name].pid, signal.SIGCONT)
             self.stop(name, by=signal.SIGKILL)
 
     def ready(self) -> bool:
