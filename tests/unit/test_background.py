@@ -1,5 +1,6 @@
 import asyncio
 import os
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 
 import pytest
@@ -7,17 +8,22 @@ import pytest
 from generation.background import BackgroundLoop
 
 
+@pytest.fixture
+def loop() -> Iterator[BackgroundLoop]:
+    loop = BackgroundLoop()
+    yield loop
+    loop.stop()
+
+
 async def _loop_id() -> int:
     return id(asyncio.get_running_loop())
 
 
-def test_everything_runs_on_one_loop() -> None:
-    loop = BackgroundLoop()
+def test_everything_runs_on_one_loop(loop: BackgroundLoop) -> None:
     assert loop.submit(_loop_id()).result(5) == loop.submit(_loop_id()).result(5)
 
 
-def test_cancelling_the_future_cancels_the_work() -> None:
-    loop = BackgroundLoop()
+def test_cancelling_the_future_cancels_the_work(loop: BackgroundLoop) -> None:
     ended: list[str] = []
 
     async def work() -> None:
