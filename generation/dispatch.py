@@ -10,7 +10,8 @@ from typing import Any, Final
 from celery import current_app
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Count, F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 
 from generation.clock import Now
 from generation.models import GenerationBatch, GenerationQueue, GenerationRequest
@@ -26,8 +27,19 @@ _PAUSE_AFTER_FAILURE: Final = 10.0
 _closed_until = 0.0
 
 
-def send(request_id: str, weight: int) -> bool:
-    """Publish one message. Returns whether the broker took it; where not, the row is due again at once."""
+def send(messages: Sequence[tuple[str, int]]) -> int:
+    """Publish ids with their weights. Returns how many the broker took; the rows of the others are due at once."""
+    refused = [request_id for request_id, weight in messages if not _publish(request_id, weight)]
+    if refused:
+        with transaction.atomic():
+            # What somebody else has locked is being cancelled, or sent.
+            free = GenerationQueue.objects.select_for_update(skip_locked=True).filter(pk__in=refused)
+            ids = list(free.values_list("pk", flat=True))
+            GenerationQueue.objects.filter(pk__in=ids).update(redispatch_at=Now())
+    return len(messages) - len(refused)
+
+
+def _publish(request_id: str, weight: int) -> bool:
     global _closed_until
     if time.monotonic() >= _closed_until:
         try:
@@ -36,18 +48,12 @@ def send(request_id: str, weight: int) -> bool:
         except Exception as error:  # kombu, redis-py and the socket each raise their own
             _closed_until = time.monotonic() + _PAUSE_AFTER_FAILURE
             logger.warning("the broker took no message, the dispatcher will send it: %s", error)
-    GenerationQueue.objects.filter(pk=request_id).update(redispatch_at=Now())
     return False
 
 
 def send_after_commit(messages: Sequence[tuple[str, int]]) -> None:
     """Publish ids with their weights once the transaction commits. Their ledger rows must say so: :func:`sent_now`."""
-
-    def publish() -> None:
-        for request_id, weight in messages:
-            send(request_id, weight)
-
-    transaction.on_commit(publish, robust=True)
+    transaction.on_commit(lambda: send(messages), robust=True)
 
 
 def sent_now() -> dict[str, Any]:
@@ -77,8 +83,10 @@ def fill_batch(batch_id: str) -> int:
             return 0
         ledger = GenerationQueue.objects.filter(request__batch=batch)
         free = (batch.max_concurrent or 0) - _running(batch) - ledger.filter(held=False).count()
+        # What somebody else has locked is being cancelled. Who does not wait for it cannot be waited for in a ring.
         rows = list(
-            ledger.filter(held=True, available_at__lte=Now())
+            ledger.select_for_update(skip_locked=True, of=("self",))
+            .filter(held=True, available_at__lte=Now())
             .order_by("-priority_weight", "queued_at", "pk")
             .values_list("pk", "priority_weight")[: max(0, free)]
         )
@@ -96,10 +104,18 @@ def fill_batch_after_commit(batch_id: str) -> None:
 
 
 def batches_to_fill(limit: int) -> list[str]:
-    """Batches in which something held is due: where a place became free and nobody filled it, or a retry's time has
-    come."""
+    """Batches with a place free and something held that is due: where nobody filled a place that became free, or a
+    retry's time has come."""
     held = GenerationQueue.objects.filter(held=True, available_at__lte=Now())
-    return list(held.values_list("request__batch_id", flat=True).distinct()[:limit])
+    taken = (
+        GenerationRequest.objects.filter(Q(status=Status.IN_PROGRESS) | Q(queue_entry__held=False))
+        .filter(batch=OuterRef("pk"))
+        .order_by()
+        .values("batch")
+        .values_list(Count("pk"))
+    )
+    batches = GenerationBatch.objects.filter(pk__in=held.values("request__batch"))
+    return list(batches.filter(max_concurrent__gt=Coalesce(Subquery(taken), 0)).values_list("pk", flat=True)[:limit])
 
 
 def _running(batch: GenerationBatch) -> int:

@@ -1,7 +1,7 @@
 """The only writer of a status. Each function is one outcome: a guarded UPDATE, its row in the history, the ledger.
 
-Every step locks the request first and its ledger row second, so that steps of one request cannot deadlock. All times
-are the database's.
+Every step locks the request first and its ledger row second, and several requests in the order of their ids, so that
+no two steps can wait for each other. All times are the database's.
 """
 
 from __future__ import annotations
@@ -227,9 +227,10 @@ def retry(request_id: str, *, actor: User) -> GenerationRequest | None:
 
 def extend_leases(request_ids: list[str], *, worker: str) -> int:
     """Renew the leases of what this worker still works on. Returns how many it still holds."""
-    return GenerationRequest.objects.filter(pk__in=request_ids, worker=worker, status=Status.IN_PROGRESS).update(
-        lease_expires_at=Now() + settings.LEASE
-    )
+    held = GenerationRequest.objects.filter(pk__in=request_ids, worker=worker, status=Status.IN_PROGRESS)
+    with transaction.atomic():
+        locked = list(held.select_for_update().order_by("pk").values_list("pk", flat=True))
+        return GenerationRequest.objects.filter(pk__in=locked).update(lease_expires_at=Now() + settings.LEASE)
 
 
 def _fence(claim: Claim) -> Q:

@@ -27,7 +27,7 @@ def run_once() -> int:
         return 0
     filled = sum(dispatch.fill_batch(batch_id) for batch_id in dispatch.batches_to_fill(limit=room))
     due = dispatch.take_due(room)
-    sent = sum(dispatch.send(request_id, weight) for request_id, weight in due)
+    sent = dispatch.send(due)
     if due:
         logger.info("sent %d of %d", sent, len(due), extra={"action": "dispatch", "sent": sent})
     return filled + sent
