@@ -18,7 +18,8 @@ demo: .venv/.runtime ## Start everything on free ports, draw one coloring page, 
 run: .venv/.runtime ## Run everything until Ctrl-C: http://127.0.0.1:8000
 	@exec $(IN_VENV) config.stack run </dev/null
 
-test: .venv/.dev ## Run the whole test suite, with real servers
+test: .venv/.dev ## Run the whole test suite on real servers, and what touches the database on SQLite as well
+	@DATABASE_URL=sqlite:///var/tests.sqlite3 $(IN_VENV) pytest -q tests/contracts tests/integration tests/api </dev/null
 	@exec $(IN_VENV) pytest $(ARGS) </dev/null
 
 bench: .venv/.dev ## Measure how fast it is; ARGS="--compare OLD.json" names what got slower
