@@ -85,8 +85,10 @@ class GenerationViewSet(viewsets.ViewSet):
         return Response({"success": True, "message": "Request cancelled successfully"})
 
     def retry(self, request: Request, request_id: str) -> Response:
+        found = self._find(request, request_id)
+        limit_submits(request)  # it buys as many attempts as a submit does
         try:
-            again = services.retry(user=caller(request), request=self._find(request, request_id))
+            again = services.retry(user=caller(request), request=found)
         except services.NotRetryableError:
             raise RequestNotRetryable from None
         place = waiting.queue_place(again)

@@ -17,6 +17,7 @@ from rest_framework.test import APIClient
 from config import settings as configured
 from generation.api.throttling import client_address
 from generation.models import GenerationRequest, IdempotencyKey
+from generation.states import Status
 from tests.api.helpers import (
     BATCH,
     NOTHING,
@@ -30,6 +31,7 @@ from tests.api.helpers import (
     stored_rows,
 )
 from tests.support.races import at_once
+from tests.support.requests import in_status
 
 TOKEN = "/api/token"
 DAY = 24 * 3600
@@ -149,6 +151,16 @@ def test_a_call_that_is_limited_uses_up_no_key(api: APIClient, settings: Any) ->
     assert not IdempotencyKey.objects.exists()
     settings.SUBMIT_RATE = "9/d"
     assert "Idempotent-Replayed" not in _submit(api, key="one")
+
+
+def test_a_retry_counts_as_the_submit_that_it_is(api: APIClient, alice: User, settings: Any) -> None:
+    settings.SUBMIT_RATE = "2/15m"
+    again = f"/api/visual-generation/retry/{in_status(alice, Status.FAILED).pk}"
+    give_up = again.replace("/retry/", "/cancel/")
+    for _ in range(2):
+        assert api.post(again).status_code == 200
+        assert api.delete(give_up).status_code == 200
+    assert api.post(again).status_code == 429
 
 
 def test_reading_and_giving_up_are_not_limited(api: APIClient) -> None:

@@ -179,6 +179,7 @@ describe(
         parameters=[OF_REQUEST],
         answers=refusal(NotFound)
         | refusal(RequestNotRetryable)
+        | refusal(RateExceeded)
         | {200: answer(shapes.Accepted, "It is queued.", queued=examples.ACCEPTED)},
     ),
 )
