@@ -133,6 +133,7 @@ def draw(base_url: str, username: str, password: str, target: Path) -> None:
     if attribution := result.get("attribution"):
         print(textwrap.fill(attribution, 100, initial_indent="  Attribution  ", subsequent_indent=" " * 15))
     print(
-        "\nNext: `make run` keeps it running at http://127.0.0.1:8000; README.md shows how to submit your own.",
+        "\nNext: `make run` keeps it running at http://127.0.0.1:8000, with the API described at /api/docs;"
+        "\n      README.md explains the rest.",
         flush=True,
     )
