@@ -1,7 +1,7 @@
 # `make` lists what there is. Needs only make and Python 3.11, 3.12 or 3.13; everything goes into .venv.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help demo run test check lint types imports lock clean
+.PHONY: help demo run test bench check lint types imports docs lock clean
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 IN_VENV := .venv/bin/python -m
@@ -18,8 +18,12 @@ demo: .venv/.runtime ## Start everything on free ports, draw one coloring page, 
 run: .venv/.runtime ## Run everything until Ctrl-C: http://127.0.0.1:8000
 	@exec $(IN_VENV) config.stack run </dev/null
 
-test: .venv/.dev ## Run the whole test suite, with real servers
+test: .venv/.dev ## Run the whole test suite on real servers, and what touches the database on SQLite as well
+	@DATABASE_URL=sqlite:///var/tests.sqlite3 $(IN_VENV) pytest -q tests/contracts tests/integration tests/api </dev/null
 	@exec $(IN_VENV) pytest $(ARGS) </dev/null
+
+bench: .venv/.dev ## Measure how fast it is; ARGS="--compare OLD.json" names what got slower
+	@exec $(IN_VENV) benchmarks $(ARGS) </dev/null
 
 check: lint types imports ## Run the three checks below
 
@@ -31,6 +35,9 @@ types: .venv/.dev ## Check types (mypy)
 
 imports: .venv/.dev ## Check which part may import which (import-linter)
 	@.venv/bin/lint-imports --no-logo
+
+docs: .venv/.runtime ## Write docs/api.md anew, from what a running stack answers
+	@exec .venv/bin/python docs/make_api.py </dev/null
 
 lock: .venv/.dev ## Pin what requirements*.in ask for; UPGRADE=--upgrade takes the newest
 	@$(COMPILE) $(UPGRADE) requirements.in -o requirements.txt

@@ -7,6 +7,7 @@ import http.client
 import json
 import struct
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -130,9 +131,9 @@ def draw(base_url: str, username: str, password: str, target: Path) -> None:
         f"\n  Size         {result['width']} x {result['height']} PNG, {len(data) / 1024:.0f} KiB"
     )
     if attribution := result.get("attribution"):
-        print(f"  Attribution  {attribution}")
+        print(textwrap.fill(attribution, 100, initial_indent="  Attribution  ", subsequent_indent=" " * 15))
     print(
-        "\nNext: `make run` keeps it running, with the dashboard at http://127.0.0.1:8000"
-        "\n      and the API described at http://127.0.0.1:8000/api/docs; README.md explains the rest.",
+        "\nNext: `make run` keeps it running at http://127.0.0.1:8000, with the API described at /api/docs;"
+        "\n      README.md explains the rest.",
         flush=True,
     )

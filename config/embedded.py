@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, cast
 
-from config.processes import end_with_parent
+from config.parent import end_with_parent
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0

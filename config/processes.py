@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import logging
 import os
@@ -20,16 +19,9 @@ from honcho.manager import Manager
 from honcho.printer import Message, Printer
 from honcho.process import Popen
 
+from config.parent import end_with_parent
+
 _LOG_BYTES = 10_000_000
-_PR_SET_PDEATHSIG = 1
-# Looked up here, since the call is made between fork and exec.
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-
-def end_with_parent() -> None:
-    """Have the kernel end this process when the launcher dies, even by SIGKILL. For ``preexec_fn``; only Linux can."""
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Console(Printer):  # type: ignore[misc]  # honcho has no types

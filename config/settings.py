@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from config import env
 
+VERSION = "0.1.0"
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = env.directory("VAR_DIR", BASE_DIR / "var")
 
@@ -73,6 +74,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "rest_framework_simplejwt.token_blacklist",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "channels",
     "generation",
     "workers",
@@ -205,7 +208,7 @@ LOGIN_URL = "/admin/login/"
 #: How many requests a user, and how many an address, may submit in which time.
 SUBMIT_RATE = env.rate("SUBMIT_RATE", "100/15m")
 #: How often a name and an address may try to sign in.
-TOKEN_RATE = "10/m"  # noqa: S105  a rate
+TOKEN_RATE = env.rate("TOKEN_RATE", "10/m")
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, minimum=0, maximum=10)
 
 REST_FRAMEWORK = {
@@ -214,11 +217,57 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["generation.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "generation.api.negotiation.OneFormat",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "generation.api.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }
 #: How long the address of a picture in an answer stays valid, at the least.
 IMAGE_URL_LIFETIME = timedelta(hours=24)
+
+# --- The API's description ------------------------------------------------------------------------------------------
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "Visual Generation Agent",
+    "VERSION": VERSION,
+    "DESCRIPTION": (
+        "Submit a prompt, and workers have it drawn: coloring pages, covers, illustrations, character references and"
+        " backgrounds. Sign in with `POST /api/token` and send the access token as `Authorization: Bearer …`. Everybody"
+        " sees their own requests, and staff see all; somebody else's is answered like one that never was.\n\n"
+        "Every error is JSON with `error` for people and `code` for programs, and with `errors` where values are not"
+        " valid. Times are RFC 3339 in UTC. Every address works with a slash at its end, too.\n\n"
+        "To be told of changes instead of asking, open the WebSocket `/ws/visual-generation`."
+    ),
+    "SERVERS": [{"url": PUBLIC_BASE_URL}],
+    "TAGS": [
+        {"name": "Requests", "description": "Submit a request, watch it, give it up, try it again."},
+        {"name": "Pictures", "description": "The bytes of what was drawn."},
+        {"name": "Batches", "description": "Up to 100 requests as one."},
+        {"name": "Queue", "description": "How the whole is doing."},
+        {"name": "Tokens", "description": "Who calls."},
+        {"name": "Health", "description": "For machines that watch this one."},
+        {"name": "Description", "description": "This page, for programs."},
+    ],
+    "CAMELIZE_NAMES": True,
+    "SORT_OPERATIONS": False,
+    "SORT_OPERATION_PARAMETERS": False,
+    "PREPROCESSING_HOOKS": ["generation.api.openapi.extensions.tidy_addresses"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "generation.api.openapi.extensions.add_components",
+        "generation.api.openapi.extensions.add_links",
+    ],
+    "ENUM_SUFFIX": "",
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+    "ENUM_NAME_OVERRIDES": {
+        "Status": "generation.states.Status",
+        "Priority": "generation.states.Priority",
+        "GenerationType": "generation.states.GenerationType",
+        "ErrorCode": "generation.states.ErrorCode",
+        "SystemStatus": "generation.api.openapi.shapes.HEALTH",
+        "Check": "generation.api.openapi.shapes.CHECK",
+    },
+}
 
 # --- Headers and cookies --------------------------------------------------------------------------------------------
 SECURE_CONTENT_TYPE_NOSNIFF = True

@@ -30,7 +30,8 @@ from honcho.environ import parse_procfile
 
 from config import demo, env
 from config.embedded import free_port, running_valkey
-from config.processes import Console, ProcessGroup, end_with_parent
+from config.parent import end_with_parent
+from config.processes import Console, ProcessGroup
 
 ROOT = Path(__file__).resolve().parent.parent
 _READY_SECONDS = 60.0
@@ -73,6 +74,7 @@ def prepare_environment(*, for_demo: bool) -> None:
     # The programs that the Procfile names are those of this Python.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.environ["PYTHONUNBUFFERED"] = "1"
+    os.environ["END_WITH_PARENT"] = "1"
     # The checks of the whole are made once, with the migrations. And whoever is root on a laptop or in CI knows it.
     os.environ["CELERY_SKIP_CHECKS"] = "1"
     os.environ.setdefault("PYTHONWARNINGS", "ignore:You're running the worker with superuser privileges")

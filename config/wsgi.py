@@ -8,6 +8,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 _django = get_wsgi_application()
 
+if os.environ.get("END_WITH_PARENT"):  # on a laptop, granian's workers end with granian, and that with the launcher
+    from config.parent import end_with_parent
+
+    end_with_parent()
+
 from generation.api.chunked import with_length  # noqa: E402  it needs the settings
 
 application = with_length(_django)

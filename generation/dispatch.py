@@ -133,8 +133,19 @@ def sent_now(times: int = 1) -> dict[str, Any]:
     return {"dispatched_at": Now(), "redispatch_at": Now() + patience, "dispatch_count": times}
 
 
-def send(request_id: str, weight: int) -> bool:
-    """Publish one message. Returns whether the broker took it; where not, the row is due again."""
+def send(messages: Sequence[tuple[str, int]]) -> int:
+    """Publish ids with their weights. Returns how many the broker took; the rows of the others are due at once."""
+    refused = [request_id for request_id, weight in messages if not _publish(request_id, weight)]
+    if refused:
+        with transaction.atomic():
+            # What somebody else has locked is being cancelled, or sent.
+            free = GenerationQueue.objects.select_for_update(skip_locked=True).filter(pk__in=refused)
+            ids = list(free.values_list("pk", flat=True))
+            GenerationQueue.objects.filter(pk__in=ids).update(redispatch_at=None, dispatched_at=None)
+    return len(messages) - len(refused)
+
+
+def _publish(request_id: str, weight: int) -> bool:
     queue = queue_for(weight)
     try:
         window.room(queue)
@@ -146,18 +157,12 @@ def send(request_id: str, weight: int) -> bool:
         window.close(error)
     else:
         return True
-    GenerationQueue.objects.filter(pk=request_id).update(redispatch_at=None, dispatched_at=None)
     return False
 
 
 def send_after_commit(messages: Sequence[tuple[str, int]]) -> None:
     """Publish ids with their weights once the transaction commits. Their ledger rows must say so: :func:`sent_now`."""
-
-    def publish() -> None:
-        for request_id, weight in messages:
-            send(request_id, weight)
-
-    transaction.on_commit(publish, robust=True)
+    transaction.on_commit(lambda: send(messages), robust=True)
 
 
 def send_due() -> int:
@@ -171,7 +176,7 @@ def send_due() -> int:
             rows = rows.filter(priority_weight__lt=upper)
         upper = weight
         if room := window.room(queue):
-            sent += sum(send(request_id, weight) for request_id, weight in _take(rows, room))
+            sent += send(_take(rows, room))
     return sent
 
 

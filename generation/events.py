@@ -39,22 +39,30 @@ def project_group(owner_id: int, project_id: str) -> str:
 
 def announce(request: GenerationRequest) -> None:
     """Send the request's present state once the transaction commits."""
-    transaction.on_commit(lambda: _publish(request), robust=True)
+    if groups := _groups(request):
+        transaction.on_commit(lambda: _publish(request, groups), robust=True)
 
 
-def _publish(request: GenerationRequest) -> None:
+def _groups(request: GenerationRequest) -> list[str]:
+    """Who may be watching."""
+    groups = []
+    if request.sequence > 1:  # before, nobody knows the ids
+        groups.append(request_group(request.pk))
+        if request.batch_id:
+            groups.append(batch_group(request.batch_id))
+    if request.project_id:
+        groups.append(project_group(request.owner_id, request.project_id))
+    if request.status == Status.CANCELLED:
+        groups.append(CANCELLATIONS)  # whichever worker is at it breaks off
+    return groups
+
+
+def _publish(request: GenerationRequest, groups: list[str]) -> None:
     global _pending
     if _pending >= _MOST_PENDING:
         logger.warning("update of %s dropped: %d are waiting", request.pk, _pending)
         return
     _pending += 1
-    groups = [request_group(request.pk)]
-    if request.batch_id:
-        groups.append(batch_group(request.batch_id))
-    if request.project_id:
-        groups.append(project_group(request.owner_id, request.project_id))
-    if request.status == Status.CANCELLED:
-        groups.append(CANCELLATIONS)  # whichever worker is at it breaks off
     message = {"type": "request.update", "requestId": request.pk, "data": representations.status(request)}
     background.loop.submit(_send(groups, message))
 

@@ -10,6 +10,7 @@ from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _RANDOM_LENGTH: Final = 18  # 93 bits
+_LAST_MICROSECOND: Final = 10**16 - 1  # in the year 2286; up to then all have 16 digits
 
 REQUEST_ID: Final = re.compile(r"vga_[0-9]{10,20}_[a-z0-9]{9,32}")
 BATCH_ID: Final = re.compile(r"vgb_[0-9]{10,20}_[a-z0-9]{9,32}")
@@ -38,7 +39,7 @@ def new_request_id() -> str:
 
 def oldest_request_id(microseconds: int) -> str:
     """An id that sorts before every request of this time (in microseconds since 1970) and after every earlier one."""
-    return f"vga_{microseconds}_"
+    return f"vga_{min(max(microseconds, 0), _LAST_MICROSECOND):016d}_"
 
 
 def new_batch_id() -> str:

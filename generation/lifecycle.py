@@ -1,7 +1,7 @@
 """The only writer of a status. Each function is one outcome: the step, the attempt's row, the ledger.
 
-Every step locks the request first and its ledger row second, so that steps of one request cannot deadlock. All times
-are the database's.
+Every step locks the request first and its ledger row second, and several requests in the order of their ids, so that
+no two steps can wait for each other. All times are the database's.
 """
 
 from __future__ import annotations
@@ -290,8 +290,11 @@ def extend_leases(claims: Collection[tuple[str, int]], *, worker: str) -> set[tu
     mine = GenerationRequest.objects.filter(
         pk__in=[request_id for request_id, _ in claims], worker=worker, status=Status.IN_PROGRESS
     )
-    mine.update(lease_expires_at=Now() + settings.LEASE)
-    return set(claims) & set(mine.values_list("pk", "claims"))
+    with transaction.atomic():
+        held = set(claims) & set(mine.select_for_update().order_by("pk").values_list("pk", "claims"))
+        locked = GenerationRequest.objects.filter(pk__in=[request_id for request_id, _ in held])
+        locked.update(lease_expires_at=Now() + settings.LEASE)
+    return held
 
 
 # --- What they share --------------------------------------------------------------------------------------------------

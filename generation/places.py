@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from django.db import transaction
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 
 from generation import dispatch
 from generation.clock import Now
@@ -32,14 +34,21 @@ def fill_batch(batch_id: str) -> int:
             return 0
         ledger = GenerationQueue.objects.filter(request__batch=batch)
         free = (batch.max_concurrent or 0) - _running(batch) - ledger.filter(held=False).count()
+        # What somebody else has locked is being cancelled. Who does not wait for it cannot be waited for in a ring.
         rows = list(
-            ledger.filter(held=True, available_at__lte=Now())
+            ledger.select_for_update(skip_locked=True, of=("self",))
+            .filter(held=True, available_at__lte=Now())
             .order_by("-priority_weight", "queued_at", "pk")
             .values_list("pk", "priority_weight")[: max(0, free)]
         )
-        leaving = [row for row, now in zip(rows, dispatch.reserve([weight for _, weight in rows]), strict=True) if now]
-        GenerationQueue.objects.filter(pk__in=[pk for pk, _ in rows]).update(held=False)
-        GenerationQueue.objects.filter(pk__in=[pk for pk, _ in leaving]).update(**dispatch.sent_now())
+        allowed = dispatch.reserve([weight for _, weight in rows])
+        leaving = [row for row, may_leave in zip(rows, allowed, strict=True) if may_leave]
+        # Each row once: PostgreSQL looks the request up again for a row that this transaction has already written, and
+        # then waits for whoever cancels it, who waits for this row.
+        now = [pk for pk, _ in leaving]
+        later = [pk for pk, _ in rows if pk not in now]
+        GenerationQueue.objects.filter(pk__in=now).update(held=False, **dispatch.sent_now())
+        GenerationQueue.objects.filter(pk__in=later).update(held=False)
         dispatch.send_after_commit(leaving)
     return len(rows)
 
@@ -51,10 +60,18 @@ def fill_batch_after_commit(batch_id: str) -> None:
 
 
 def batches_to_fill(limit: int) -> list[str]:
-    """Batches in which something held is due: where a place became free and nobody filled it, or a retry's time has
-    come."""
+    """Batches with a place free and something held that is due: where nobody filled a place that became free, or a
+    retry's time has come."""
     held = GenerationQueue.objects.filter(held=True, available_at__lte=Now())
-    return list(held.values_list("request__batch_id", flat=True).distinct()[:limit])
+    taken = (
+        GenerationRequest.objects.filter(Q(status=Status.IN_PROGRESS) | Q(queue_entry__held=False))
+        .filter(batch=OuterRef("pk"))
+        .order_by()
+        .values("batch")
+        .values_list(Count("pk"))
+    )
+    batches = GenerationBatch.objects.filter(pk__in=held.values("request__batch"))
+    return list(batches.filter(max_concurrent__gt=Coalesce(Subquery(taken), 0)).values_list("pk", flat=True)[:limit])
 
 
 def provider_has_place(provider: str) -> bool:

@@ -113,9 +113,7 @@ def batch(found: GenerationBatch, requests: Sequence[GenerationRequest]) -> dict
 
 def _batch_status(counts: dict[str, int]) -> str:
     """As a request's: queued until one starts, in progress until all have ended, then the best that one reached."""
-    active = sum(counts[state] for state in ACTIVE)
-    if active == sum(counts.values()) == counts[Status.QUEUED]:
-        return Status.QUEUED
-    if active:
-        return Status.IN_PROGRESS
+    if any(counts[state] for state in ACTIVE):
+        not_started = counts[Status.QUEUED] + counts[Status.CANCELLED]
+        return Status.QUEUED if not_started == sum(counts.values()) else Status.IN_PROGRESS
     return next(state for state in (Status.COMPLETED, Status.FAILED, Status.CANCELLED) if counts[state])

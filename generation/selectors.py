@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 
-from generation.identifiers import BATCH_ID, REQUEST_ID
+from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
 from generation.models import GenerationBatch, GenerationRequest
+
+#: An id has the time of the web process and ``created_at`` the database's; their clocks agree to these seconds.
+_CLOCKS_DIFFER_BY: Final = 600.0
 
 
 def visible_to(user: User) -> QuerySet[GenerationRequest]:
     """The requests that the user may see: one's own, and for staff all."""
     requests = GenerationRequest.objects.all()
     return requests if user.is_staff else requests.filter(owner=user)
+
+
+def matching(requests: QuerySet[GenerationRequest], conditions: Mapping[str, Any]) -> QuerySet[GenerationRequest]:
+    """Those of the requests that fulfil the conditions."""
+    after = conditions.get("created_at__gt")
+    if after is not None:
+        # Ids begin with their time. So who asks again and again for what is new needs no index on ``created_at``.
+        earliest = after.timestamp() - _CLOCKS_DIFFER_BY
+        requests = requests.filter(pk__gte=oldest_request_id(int(earliest * 1_000_000)))
+    return requests.filter(**conditions)
 
 
 def find_request(request_id: str, *, among: QuerySet[GenerationRequest]) -> GenerationRequest | None:

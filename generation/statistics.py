@@ -20,7 +20,7 @@ from generation.states import WEIGHTS, Status, queue_for
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 _WEEK: Final = timedelta(days=7)
-#: The average wait is told from at most this many of the newest attempts.
+#: The average wait is told from at most this many of the newest first attempts.
 _SAMPLE: Final = 500
 #: The guide's limits of health.
 _CRITICAL_FAILURE_RATE: Final = 0.5
@@ -57,7 +57,7 @@ def queue_status() -> dict[str, Any]:
 
 @ttl_cache(maxsize=1, ttl=10)
 def metrics() -> dict[str, Any]:
-    """The last 24 hours, the last 7 days by day, and what waits by priority; up to 10 s old."""
+    """The last 24 hours, the last 7 days by day, and what waits by priority; up to 10 s old, the days up to 60 s."""
     backlog = _backlog()
     length = sum(there["count"] for there in backlog.values())
     day = _last_day()
@@ -74,7 +74,7 @@ def metrics() -> dict[str, Any]:
 def forget() -> None:
     """Drop what was remembered, so that the next look is at the tables."""
     waiting.forget()
-    for remembered in (metrics, _average_wait, _last_day):
+    for remembered in (metrics, _average_wait, _last_day, _by_day):
         remembered.cache_clear()
 
 
@@ -94,8 +94,8 @@ def _backlog() -> dict[str, dict[str, Any]]:
 
 @ttl_cache(maxsize=1, ttl=5)
 def _average_wait() -> float:
-    """Seconds from submit to the first start, over the attempts of the last hour."""
-    newest = GenerationAttempt.objects.filter(number=1).order_by("-pk").values("pk")[:_SAMPLE]
+    """Seconds from submit to the first start, over those of the last hour."""
+    newest = GenerationAttempt.objects.filter(claim=1).order_by("-pk").values("pk")[:_SAMPLE]
     waited = GenerationAttempt.objects.filter(pk__in=newest, started_at__gte=Now() - _HOUR).aggregate(
         mean=Avg(F("started_at") - F("request__created_at"))
     )["mean"]
@@ -119,6 +119,7 @@ def _last_day() -> dict[str, Any]:
     }
 
 
+@ttl_cache(maxsize=1, ttl=60)  # it reads a week, of which the last seconds are nothing
 def _by_day() -> list[dict[str, Any]]:
     days = (
         GenerationRequest.objects.filter(pk__gte=_since(_WEEK))

@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import background, dispatch
+from generation import background, dispatch, statistics
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
@@ -32,10 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A file for SQLite, as in real life: several threads cannot share a database in memory."""
+    """A file for SQLite, as in real life: several threads cannot share a database in memory. Room for many threads."""
     from django.db import connections
 
     settings = connections["default"].settings_dict
+    if pool := settings["OPTIONS"].get("pool"):
+        pool["max_size"] = 60  # some tests have that many threads at once
     if "sqlite" in settings["ENGINE"]:
         settings["TEST"]["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "test.sqlite3")
 
@@ -55,6 +57,12 @@ def _files_of_their_own(settings: Any, tmp_path: Path) -> None:
 def _no_rate_in_the_way(settings: Any) -> None:
     """Rates are tested where they are what is tested."""
     settings.SUBMIT_RATE = settings.TOKEN_RATE = "1000000/s"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    """What was read some seconds ago is of another test."""
+    statistics.forget()
 
 
 @pytest.fixture

@@ -10,9 +10,12 @@ import atexit
 import logging
 import os
 import shutil
+import signal
+import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -45,7 +48,12 @@ def _start_valkey(folder: Path) -> str:
     return f"{server.connection_url}/0"
 
 
+def _end(*_: object) -> NoReturn:
+    sys.exit("ended by SIGTERM")  # in an orderly way, so that the servers are stopped
+
+
 def _prepare() -> None:
+    signal.signal(signal.SIGTERM, _end)
     folder = _temporary_folder()
     os.environ.setdefault("DEBUG", "true")
     os.environ.setdefault("SECRET_KEY", "only-for-tests-and-long-enough-for-a-key-of-hmac")

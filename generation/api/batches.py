@@ -13,6 +13,7 @@ from generation.api.calls import answer_once, caller, limit_submits
 from generation.api.errors import NotFound
 from generation.api.serializers import BatchSerializer
 from generation.models import GenerationBatch
+from generation.states import WEIGHTS
 
 
 class BatchNotFound(NotFound):
@@ -27,11 +28,11 @@ class BatchViewSet(viewsets.ViewSet):
     def create(self, request: Request) -> Response:
         serializer = BatchSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        limit_submits(request, cost=len(serializer.validated_data["requests"]))
 
         def act() -> dict[str, Any]:
+            limit_submits(request, cost=len(serializer.validated_data["requests"]))
             batch, requests = services.submit_batch(owner=caller(request), **serializer.to_arguments())
-            place = waiting.queue_place(requests[-1])
+            place = waiting.queue_place(min(reversed(requests), key=lambda created: WEIGHTS[created.priority]))
             return {
                 "success": True,
                 "batchId": batch.pk,

@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.urls import reverse
+from django.utils.http import parse_etags
 from rest_framework import status
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -47,6 +48,12 @@ def flag(request: Request, name: str, *, default: bool) -> bool:
     return value == "true"
 
 
+def is_known(request: Request, etag: str) -> bool:
+    """Whether the client says that it has this very answer, which then need not be sent again."""
+    known = parse_etags(request.headers.get("If-None-Match", ""))
+    return not {"*", etag, f"W/{etag}"}.isdisjoint(known)
+
+
 def limit_submits(request: Request, *, cost: int = 1) -> None:
     """Count a submit of so many requests for the user and the address. Raises ``RateExceeded``."""
     spend(
@@ -61,7 +68,8 @@ def limit_submits(request: Request, *, cost: int = 1) -> None:
 
 def answer_once(request: Request, act: Callable[[], dict[str, Any]], *, location: tuple[str, str]) -> Response:
     """Do it and answer what it returns; with an ``Idempotency-Key``, once for one key. ``location`` is the name of the
-    address of what was made and the key of its id in the answer. Raises :class:`KeyReused`, :class:`InvalidValue`."""
+    address of what was made and the key of its id in the answer. What ``act`` raises uses up no key. Raises
+    :class:`KeyReused`, :class:`InvalidValue`."""
     key = request.headers.get(_KEY_HEADER)
     if key is None:
         answer, replayed = act(), False

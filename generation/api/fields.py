@@ -17,12 +17,12 @@ class StringField(serializers.CharField):
 
 
 class IntegerField(serializers.IntegerField):
-    """A JSON whole number; neither a string nor a boolean nor a fraction."""
+    """A JSON whole number, which 3.0 is, too; neither a string nor a boolean nor a fraction."""
 
     def to_internal_value(self, data: Any) -> int:
-        if isinstance(data, bool) or not isinstance(data, int):
+        if isinstance(data, bool) or not isinstance(data, int | float) or data % 1 != 0:
             self.fail("invalid")
-        return int(super().to_internal_value(data))
+        return int(super().to_internal_value(int(data)))
 
 
 class BooleanField(serializers.BooleanField):

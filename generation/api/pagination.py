@@ -18,11 +18,12 @@ class NewestFirst(CursorPagination):
     """DRF's, but a cursor that was tampered with is a 400, and the addresses are those that clients know."""
 
     ordering = "-id"
-    page_size = 20
-    max_page_size = 100
-    page_size_query_param = "limit"
     cursor_query_param = "cursor"
     _INVALID = InvalidValue("cursor", "Not a cursor of this list.", "invalid")
+
+    def __init__(self, *, page_size: int) -> None:
+        super().__init__()
+        self.page_size = page_size
 
     def decode_cursor(self, request: Request) -> Cursor | None:
         try:

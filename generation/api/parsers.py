@@ -13,11 +13,13 @@ from rest_framework.parsers import BaseParser
 from generation.api.errors import BodyTooLarge, InvalidValue
 
 MAX_BODY_BYTES: Final = 1024 * 1024
-#: Nesting of the whole body: a batch's list and item around the 8 levels that metadata may have.
-MAX_DEPTH: Final = 12
-#: Whole numbers beyond 64 bits are exact in no database column and in hardly any client.
-_INTEGER_LIMIT: Final = 2**63
-_MOST_DIGITS: Final = len(str(-_INTEGER_LIMIT))
+#: Nesting of metadata, and of the whole body: a batch's list and item around it.
+MAX_METADATA_DEPTH: Final = 8
+MAX_DEPTH: Final = MAX_METADATA_DEPTH + 4
+#: Whole numbers beyond 64 bits are exact in no database column and in hardly any client, and JSON does not tell whole
+#: numbers from others: 1e19 is one.
+NUMBER_LIMIT: Final = 2**63
+_MOST_DIGITS: Final = len(str(-NUMBER_LIMIT))
 
 
 class StrictJSONParser(BaseParser):
@@ -62,10 +64,8 @@ def check_value(value: Any, path: str = "", depth: int = 0, *, max_depth: int = 
         else:
             for index, member in enumerate(value):
                 check_value(member, f"{path}[{index}]", depth + 1, max_depth=max_depth)
-    elif isinstance(value, float) and not math.isfinite(value):
+    elif isinstance(value, int | float) and abs(value) >= NUMBER_LIMIT:
         raise InvalidValue(path, "The number is too large", "max_value")
-    elif isinstance(value, int) and abs(value) >= _INTEGER_LIMIT:
-        raise InvalidValue(path, "The number does not fit 64 bits", "max_value")
 
 
 def _check_text(text: str, path: str) -> None:

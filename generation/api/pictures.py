@@ -9,13 +9,12 @@ from typing import Any, Final
 
 from django.http import HttpResponse, HttpResponseNotModified
 from django.http.response import HttpResponseBase
-from django.utils.http import parse_etags
 from rest_framework import exceptions, permissions, status, viewsets
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.request import Request
 
 from generation import selectors, storage
-from generation.api.calls import caller
+from generation.api.calls import caller, is_known
 from generation.api.errors import NotFound
 from generation.authentication import BearerAuthentication
 from generation.models import GenerationRequest
@@ -30,6 +29,18 @@ class PictureGone(exceptions.APIException):
     status_code = status.HTTP_410_GONE
     default_detail = "The picture is not stored any more"
     default_code = "picture_gone"
+
+
+class RangeNotSatisfiable(exceptions.APIException):
+    """The picture ends before the part that was asked for begins."""
+
+    status_code = status.HTTP_416_REQUESTED_RANGE_NOT_SATISFIABLE
+    default_detail = "The picture has no such part"
+    default_code = "range_not_satisfiable"
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.headers = {"Content-Range": f"bytes */{length}"}
 
 
 @contextmanager
@@ -55,11 +66,11 @@ class SignedUrlOrAuthenticated(permissions.IsAuthenticated):
 
 
 class PictureViewSet(viewsets.ViewSet):
-    """The bytes of a picture (``kind`` is ``image``) or of its small version (``thumbnail``)."""
+    """The bytes of one of the two files that a result has."""
 
     authentication_classes = (BearerAuthentication, SessionAuthentication)
     permission_classes = (SignedUrlOrAuthenticated,)
-    kind = "image"
+    kind: str
     signed = False
 
     @reading_pictures()
@@ -80,22 +91,44 @@ class PictureViewSet(viewsets.ViewSet):
             # A picture needs nothing, so a disguised document gets nothing.
             "Content-Security-Policy": "default-src 'none'; sandbox",
         }
-        known = parse_etags(request.headers.get("If-None-Match", ""))
-        if "*" in known or headers["ETag"] in known:
+        if is_known(request, headers["ETag"]):
             return HttpResponseNotModified(headers=headers)
         return _part(request, storage.read(key), storage.CONTENT_TYPES[stored_extension], headers)
 
 
+class ImageViewSet(PictureViewSet):
+    """The picture itself."""
+
+    kind = "image"
+
+
+class ThumbnailViewSet(PictureViewSet):
+    """Its small version."""
+
+    kind = "thumbnail"
+
+
 def _part(request: Request, data: bytes, content_type: str, headers: dict[str, str]) -> HttpResponse:
-    """The whole, or the one range that was asked for; several ranges and malformed ones get the whole (RFC 9110)."""
-    wanted = _ONE_RANGE.fullmatch(request.headers.get("Range", "").strip())
-    unchanged = request.headers.get("If-Range", headers["ETag"]) == headers["ETag"]
-    if wanted is None or not unchanged or request.method != "GET":
+    """The whole, or the part that was asked for."""
+    wanted = _range(request, len(data), headers["ETag"])
+    if wanted is None:
         return HttpResponse(data, content_type=content_type, headers=headers)
-    first, last, suffix = wanted.groups()
-    start = int(first) if first else max(0, len(data) - int(suffix))
-    end = min(int(last), len(data) - 1) if last else len(data) - 1
-    if start >= len(data) or (last and int(last) < start) or suffix == "0":
-        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{len(data)}"})
-    headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
-    return HttpResponse(data[start : end + 1], status=206, content_type=content_type, headers=headers)
+    headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[-1]}/{len(data)}"
+    return HttpResponse(data[wanted.start : wanted.stop], status=206, content_type=content_type, headers=headers)
+
+
+def _range(request: Request, length: int, etag: str) -> range | None:
+    """Which bytes were asked for. ``None`` is the whole, as for several ranges, malformed ones, and those of a picture
+    that is not this one (RFC 9110). Raises :class:`RangeNotSatisfiable`."""
+    match = _ONE_RANGE.fullmatch(request.headers.get("Range", "").strip())
+    if match is None or request.method != "GET" or request.headers.get("If-Range", etag) != etag:
+        return None
+    first, last, suffix = match.groups()
+    start = int(first) if first else max(0, length - int(suffix))
+    end = int(last) if last else length - 1
+    if last and end < start:
+        return None
+    wanted = range(start, min(end + 1, length))
+    if not wanted:
+        raise RangeNotSatisfiable(length)
+    return wanted

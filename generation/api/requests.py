@@ -6,14 +6,13 @@ from typing import Any
 
 from django.http import HttpResponseNotModified
 from django.http.response import HttpResponseBase
-from django.utils.http import parse_etags
 from rest_framework import status, viewsets
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation import representations, selectors, services, waiting
-from generation.api.calls import answer_once, caller, flag, limit_submits
+from generation.api.calls import answer_once, caller, flag, is_known, limit_submits
 from generation.api.errors import NotFound
 from generation.api.pagination import NewestFirst
 from generation.api.pictures import reading_pictures
@@ -42,9 +41,9 @@ class GenerationViewSet(viewsets.ViewSet):
     def submit(self, request: Request) -> Response:
         serializer = SubmitSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        limit_submits(request)
 
         def act() -> dict[str, Any]:
+            limit_submits(request)
             created = services.submit(owner=caller(request), draft=draft(serializer.validated_data))
             place = waiting.queue_place(created)
             return {
@@ -62,19 +61,21 @@ class GenerationViewSet(viewsets.ViewSet):
         image_data = flag(request, "imageData", default=True)
         place = waiting.queue_place(found) if found.status == Status.QUEUED else None
         etag = representations.etag(found, image_data, place)
-        known = parse_etags(request.headers.get("If-None-Match", ""))
-        if "*" in known or etag in known or f"W/{etag}" in known:
-            return HttpResponseNotModified(headers={"ETag": etag})
+        headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+        if is_known(request, etag):
+            return HttpResponseNotModified(headers=headers)
         shape = representations.status(found, image_data=image_data)
         if place:
             shape |= {"queuePosition": place.position, "estimatedWaitTime": place.estimated_wait}
-        return Response(shape, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+        return Response(shape, headers=headers)
 
     def list(self, request: Request) -> Response:
-        query = ListSerializer(data=request.query_params.dict())
+        # What stands there twice is a list, which no filter takes.
+        parameters = {name: found[0] if len(found) == 1 else found for name, found in request.query_params.lists()}
+        query = ListSerializer(data=parameters)
         query.is_valid(raise_exception=True)
-        found = selectors.visible_to(caller(request)).filter(**query.to_filters())
-        pages = NewestFirst()
+        found = selectors.matching(selectors.visible_to(caller(request)), query.to_filters())
+        pages = NewestFirst(page_size=query.validated_data["limit"])
         page = pages.paginate_queryset(found, request) or []
         return pages.get_paginated_response([representations.status(one) for one in page])
 
@@ -84,8 +85,10 @@ class GenerationViewSet(viewsets.ViewSet):
         return Response({"success": True, "message": "Request cancelled successfully"})
 
     def retry(self, request: Request, request_id: str) -> Response:
+        found = self._find(request, request_id)
+        limit_submits(request)  # it buys as many attempts as a submit does
         try:
-            again = services.retry(user=caller(request), request=self._find(request, request_id))
+            again = services.retry(user=caller(request), request=found)
         except services.NotRetryableError:
             raise RequestNotRetryable from None
         place = waiting.queue_place(again)

@@ -11,13 +11,12 @@ from rest_framework import serializers
 
 from generation.api.errors import InvalidValue, printable
 from generation.api.fields import BooleanField, ChoiceField, IntegerField, StringField
-from generation.api.parsers import check_value
+from generation.api.parsers import MAX_METADATA_DEPTH, check_value
 from generation.lifecycle import DEFAULT_MAX_ATTEMPTS, Draft
 from generation.states import GenerationType, Priority, Status
 
 MAX_BATCH: Final = 100
 MAX_METADATA_BYTES: Final = 16 * 1024
-MAX_METADATA_DEPTH: Final = 8
 #: The largest seed that every provider with seeds takes.
 MAX_SEED: Final = 4_294_967_294
 _RATIO: Final = re.compile(r"([1-9][0-9]{0,2}):([1-9][0-9]{0,2})")
@@ -25,40 +24,54 @@ _RATIO: Final = re.compile(r"([1-9][0-9]{0,2}):([1-9][0-9]{0,2})")
 _MOST_EXTREME_RATIO: Final = 4
 
 
-def check_aspect_ratio(value: str) -> None:
-    """Accept the three names and ``W:H`` up to 1:4 and 4:1."""
-    if value in {"square", "portrait", "landscape"}:
-        return
-    match = _RATIO.fullmatch(value)
-    if match is None:
-        raise serializers.ValidationError("Use square, portrait, landscape or W:H such as 3:4.", code="invalid_choice")
-    width, height = int(match[1]), int(match[2])
-    if max(width, height) > _MOST_EXTREME_RATIO * min(width, height):
-        raise serializers.ValidationError("The ratio must lie between 1:4 and 4:1.", code="out_of_range")
+class AspectRatioField(StringField):
+    """``square``, ``portrait``, ``landscape``, or ``W:H`` up to 1:4 and 4:1."""
+
+    def to_internal_value(self, data: Any) -> str:
+        value = super().to_internal_value(data)
+        if value in {"square", "portrait", "landscape"}:
+            return value
+        match = _RATIO.fullmatch(value)
+        if match is None:
+            message = "Use square, portrait, landscape or W:H such as 3:4."
+            raise serializers.ValidationError(message, code="invalid_choice")
+        width, height = int(match[1]), int(match[2])
+        if max(width, height) > _MOST_EXTREME_RATIO * min(width, height):
+            raise serializers.ValidationError("The ratio must lie between 1:4 and 4:1.", code="out_of_range")
+        return value
 
 
 class MetadataSerializer(serializers.Serializer[dict[str, Any]]):
-    """The keys of ``metadata`` that mean something to us. All others are the client's: kept and echoed."""
+    """The keys that mean something to us. All others are the client's, kept and echoed: at most 16 KiB of JSON in all,
+    and 8 levels deep."""
 
-    title = StringField(max_length=200, required=False, allow_blank=True)
-    imageStyle = StringField(max_length=100, required=False)
-    aspectRatio = StringField(max_length=9, required=False, validators=[check_aspect_ratio])
-    maxAttempts = IntegerField(min_value=1, max_value=10, required=False)
-    provider = StringField(max_length=32, required=False)
-    model = StringField(max_length=255, required=False)
+    title = StringField(max_length=200, required=False, allow_blank=True, help_text="Stands on a cover.")
+    imageStyle = StringField(max_length=100, required=False, help_text="Such as `cartoon` or `watercolor`.")
+    aspectRatio = AspectRatioField(
+        required=False, help_text="`square`, `portrait`, `landscape`, or `W:H` up to 1:4 and 4:1."
+    )
+    maxAttempts = IntegerField(
+        min_value=1, max_value=10, required=False, help_text="How often a failure that may pass is tried; 3 by default."
+    )
+    provider = ChoiceField(
+        settings.PROVIDERS,
+        required=False,
+        error_messages={"invalid_choice": f"Not configured here; there is {', '.join(settings.PROVIDERS)}."},
+        help_text="The first one that is configured by default.",
+    )
+    model = StringField(max_length=255, required=False, help_text="The provider's own name of a model.")
     quality = ChoiceField(["low", "medium", "high"], required=False)
-    seed = IntegerField(min_value=0, max_value=MAX_SEED, required=False)
-    negativePrompt = StringField(max_length=1000, required=False, allow_blank=True)
+    seed = IntegerField(
+        min_value=0, max_value=MAX_SEED, required=False, help_text="The same seed and prompt give the same picture."
+    )
+    negativePrompt = StringField(max_length=1000, required=False, allow_blank=True, help_text="What is not to be seen.")
     outputFormat = ChoiceField(["png", "jpeg", "webp"], required=False)
-    useCache = BooleanField(required=False)
-    onRefusal = ChoiceField(["fail", "fallback"], required=False)
-
-    def validate_provider(self, value: str) -> str:
-        if value not in settings.PROVIDERS:
-            raise serializers.ValidationError(
-                f"Not configured here; there is {', '.join(settings.PROVIDERS)}.", code="invalid_choice"
-            )
-        return value
+    useCache = BooleanField(required=False, help_text="Whether an earlier picture for the same wish will do.")
+    onRefusal = ChoiceField(
+        ["fail", "fallback"],
+        required=False,
+        help_text="Whether another provider is asked when one refuses the prompt; `fail` by default.",
+    )
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if not isinstance(data, dict):
@@ -77,10 +90,28 @@ class SubmitSerializer(serializers.Serializer[dict[str, Any]]):
     """The body of a submit, and one of the requests of a batch."""
 
     type = ChoiceField(GenerationType.choices)
-    prompt = StringField(min_length=10, max_length=1000)
-    priority = ChoiceField(Priority.choices, required=False)
-    projectId = StringField(max_length=255, required=False, allow_blank=True, allow_null=True, source="project_id")
-    pageId = StringField(max_length=255, required=False, allow_blank=True, allow_null=True, source="page_id")
+    prompt = StringField(
+        min_length=10,
+        max_length=1000,
+        help_text="What is to be seen. White space around it is cut off and not counted.",
+    )
+    priority = ChoiceField(Priority.choices, required=False, help_text="`normal`, or that of the batch, by default.")
+    projectId = StringField(
+        max_length=255,
+        required=False,
+        allow_blank=True,
+        allow_null=True,
+        source="project_id",
+        help_text="The client's own name of the book.",
+    )
+    pageId = StringField(
+        max_length=255,
+        required=False,
+        allow_blank=True,
+        allow_null=True,
+        source="page_id",
+        help_text="The client's own name of the page.",
+    )
     metadata = MetadataSerializer(required=False)
 
 
@@ -102,7 +133,13 @@ class BatchOptionsSerializer(serializers.Serializer[dict[str, Any]]):
     """What holds for all requests of a batch."""
 
     priority = ChoiceField(Priority.choices, default=Priority.NORMAL)
-    maxConcurrent = IntegerField(min_value=1, max_value=50, default=None, allow_null=True)
+    maxConcurrent = IntegerField(
+        min_value=1,
+        max_value=50,
+        default=None,
+        allow_null=True,
+        help_text="How many of the batch are in progress at once, at the most; no limit by default.",
+    )
 
 
 class BatchSerializer(serializers.Serializer[dict[str, Any]]):
@@ -122,6 +159,10 @@ class BatchSerializer(serializers.Serializer[dict[str, Any]]):
         }
 
 
+class CursorField(StringField):
+    """Where a page begins, as the addresses of pages have it."""
+
+
 class ListSerializer(serializers.Serializer[dict[str, Any]]):
     """The filters of the list. What is not known here is refused: a filter with a typo would show everything."""
 
@@ -131,10 +172,16 @@ class ListSerializer(serializers.Serializer[dict[str, Any]]):
     projectId = StringField(max_length=255, required=False, source="project_id")
     pageId = StringField(max_length=255, required=False, source="page_id")
     batchId = StringField(max_length=64, required=False, source="batch_id")
-    createdAfter = serializers.DateTimeField(required=False, source="created_at__gt")
-    createdBefore = serializers.DateTimeField(required=False, source="created_at__lt")
-    limit = serializers.IntegerField(min_value=1, max_value=100, required=False)
-    cursor = StringField(max_length=500, required=False)
+    createdAfter = serializers.DateTimeField(
+        required=False, source="created_at__gt", help_text="This moment itself is left out."
+    )
+    createdBefore = serializers.DateTimeField(
+        required=False, source="created_at__lt", help_text="This moment itself is left out."
+    )
+    limit = serializers.IntegerField(min_value=1, max_value=100, default=20, help_text="How many on a page.")
+    cursor = CursorField(
+        max_length=500, required=False, help_text="Where the page begins: take it from `next` or `previous`."
+    )
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if unknown := sorted(set(data) - set(self.fields)):

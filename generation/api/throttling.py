@@ -58,7 +58,8 @@ class CountingCache(RedisCache):
         self._away_until = 0.0
 
     def add(self, key: Any, value: Any, timeout: Any = 300, version: Any = None) -> bool:
-        return bool(self._count("add", key, value * _cost.get(), timeout, version))
+        # The increment that follows counts, since it tells the sum. Where there is nothing yet, nothing is given back.
+        return bool(self._count("add", key, 0, timeout, version)) and _cost.get() < 0
 
     def incr(self, key: Any, delta: int = 1, version: Any = None) -> int:
         return int(self._count("incr", key, delta * _cost.get(), version))
@@ -76,7 +77,8 @@ class CountingCache(RedisCache):
 
 
 def client_address(request: HttpRequest) -> str:
-    """Where the call comes from: the nearest address that no proxy of ours added (``TRUSTED_PROXIES`` of them)."""
+    """Where the call comes from: the nearest address that no proxy of ours added (``TRUSTED_PROXIES`` of them). Of IPv6
+    it is the network, since whoever has one address there has 2⁶⁴."""
     address = str(request.META.get("REMOTE_ADDR") or "")
     if settings.TRUSTED_PROXIES:
         forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
@@ -84,9 +86,12 @@ def client_address(request: HttpRequest) -> str:
         if len(forwarded) >= settings.TRUSTED_PROXIES:
             address = forwarded[-settings.TRUSTED_PROXIES]
     try:
-        return str(ipaddress.ip_address(address))
+        found = ipaddress.ip_address(address)
     except ValueError:
         return "0.0.0.0"  # noqa: S104  a socket file, or a proxy's nonsense: they share one bucket
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or ipaddress.IPv6Network((int(found), 64), strict=False))
 
 
 def spend(request: Request, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:

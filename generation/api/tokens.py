@@ -7,7 +7,6 @@ from typing import Any
 from django.conf import settings
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.serializers import (
     TokenObtainPairSerializer,
@@ -29,6 +28,12 @@ class ObtainSerializer(TokenObtainPairSerializer):
         super().__init__(*args, **kwargs)
         self.fields["username"] = StringField(max_length=150, write_only=True)
         self.fields["password"] = StringField(max_length=4096, write_only=True, trim_whitespace=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
+        request: Request = self.context["request"]
+        address, name = client_address(request._request), attrs["username"].lower()
+        spend(request, "token", settings.TOKEN_RATE, address=address, username=name)
+        return dict(super().validate(attrs))
 
 
 class RefreshSerializer(TokenRefreshSerializer):
@@ -61,12 +66,6 @@ class ObtainView(TokenObtainPairView):
     """POST /api/token: name and password against an access and a refresh token."""
 
     serializer_class = ObtainSerializer
-
-    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        named = request.data.get("username") if isinstance(request.data, dict) else None
-        name = named.lower() if isinstance(named, str) else ""
-        spend(request, "token", settings.TOKEN_RATE, address=client_address(request._request), username=name)
-        return super().post(request, *args, **kwargs)
 
 
 class RefreshView(TokenRefreshView):

@@ -8,7 +8,8 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, re_path
 
 from generation.api.batches import BatchViewSet
-from generation.api.pictures import PictureViewSet
+from generation.api.openapi.views import SchemaView, docs
+from generation.api.pictures import ImageViewSet, ThumbnailViewSet
 from generation.api.queue import QueueViewSet
 from generation.api.requests import GenerationViewSet
 from generation.api.tokens import ObtainView, RefreshView, VerifyView
@@ -27,6 +28,8 @@ def _at(address: str, view: Callable[..., HttpResponseBase], name: str) -> URLPa
 
 
 urlpatterns = [
+    _at("api/schema", SchemaView.as_view(), "schema"),
+    _at("api/docs", docs, "docs"),
     _at("api/token", ObtainView.as_view(), "token"),
     _at("api/token/refresh", RefreshView.as_view(), "token-refresh"),
     _at("api/token/verify", VerifyView.as_view(), "token-verify"),
@@ -39,10 +42,6 @@ urlpatterns = [
     _at(f"{_PREFIX}/queue/status", QueueViewSet.as_view({"get": "status"}), "queue-status"),
     _at(f"{_PREFIX}/metrics", QueueViewSet.as_view({"get": "metrics"}), "metrics"),
     _at(f"{_PREFIX}/cancel/{_ID}", GenerationViewSet.as_view({"delete": "cancel"}), "cancel"),
-    _at(f"{_PREFIX}/image/{_ID}{_EXTENSION}", PictureViewSet.as_view({"get": "retrieve"}, kind="image"), "image"),
-    _at(
-        f"{_PREFIX}/thumbnail/{_ID}{_EXTENSION}",
-        PictureViewSet.as_view({"get": "retrieve"}, kind="thumbnail"),
-        "thumbnail",
-    ),
+    _at(f"{_PREFIX}/image/{_ID}{_EXTENSION}", ImageViewSet.as_view({"get": "retrieve"}), "image"),
+    _at(f"{_PREFIX}/thumbnail/{_ID}{_EXTENSION}", ThumbnailViewSet.as_view({"get": "retrieve"}), "thumbnail"),
 ]

@@ -144,7 +144,7 @@ def test_demo_draws_the_example_and_cleans_up(tmp_path: Path) -> None:
         assert launcher.line("  Picture ").split() == ["Picture", str(picture)]
         assert re.fullmatch(r"  Completed +\d+ ms after it was submitted", launcher.line("  Completed "))
         assert re.fullmatch(r"  Request +vga_\d+_[a-z0-9]{9,}", launcher.line("  Request "))
-        assert "CC BY-SA 4.0" in launcher.line("  Attribution ")
+        assert "OpenMoji" in launcher.line("  Attribution ")
         assert not processes_of(launcher.var)
         picture.unlink()
     with launched("demo", tmp_path / "var") as again:

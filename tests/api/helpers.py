@@ -9,11 +9,14 @@ import re
 import time
 import uuid
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jwt
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from jwt.warnings import InsecureKeyLengthWarning
 from PIL import Image
 from rest_framework.test import APIClient
@@ -26,8 +29,11 @@ from tests.support.requests import PROMPT, RESULT, claimed
 
 PREFIX = "/api/visual-generation"
 SUBMIT = f"{PREFIX}/submit"
+BATCH = f"{PREFIX}/batch"
+REQUESTS = f"{PREFIX}/requests"
 #: Of the right form, and nobody's.
 UNKNOWN_ID = "vga_1700000000000000_000000000000000000"
+UNKNOWN_BATCH_ID = "vgb_1700000000000000_000000000000000000"
 #: The endpoints of one request, and the method that each takes.
 OF_ONE_REQUEST = {"status": "GET", "cancel": "DELETE", "image": "GET", "thumbnail": "GET"}
 
@@ -46,6 +52,30 @@ def address(endpoint: str, request_id: str) -> str:
 def body(**more: Any) -> dict[str, Any]:
     """A body that is accepted, with these fields besides."""
     return {"type": "coloring-page", "prompt": PROMPT} | more
+
+
+def batch_body(count: int, **options: Any) -> dict[str, Any]:
+    """A body of so many requests that is accepted, with these ``batchOptions``."""
+    return {"requests": [body(pageId=f"page_{index}") for index in range(count)], "batchOptions": options}
+
+
+def answer(response: Any) -> dict[str, Any]:
+    """What a call that went well was answered."""
+    assert response.status_code == 200, (response.status_code, response.content[:500])
+    told: dict[str, Any] = response.json()
+    return told
+
+
+def shown(response: Any) -> tuple[int, bytes, dict[str, str]]:
+    """All that a client can see of an answer."""
+    return response.status_code, response.content, dict(response.items())
+
+
+def queries_of(act: Callable[[], Any]) -> int:
+    """How many queries it costs."""
+    with CaptureQueriesContext(connection) as captured:
+        act()
+    return len(captured)
 
 
 def post_json(client: APIClient, data: Any, at: str = SUBMIT) -> Any:

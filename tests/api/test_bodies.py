@@ -146,9 +146,9 @@ def test_a_pair_of_escaped_surrogates_is_one_character(api: APIClient) -> None:
 
 NUMBERS: dict[str, bool] = {
     **dict.fromkeys(("0", "-0", "-0.0", "1.5", "1e-400", "1e15", "123456789.125"), True),
-    **dict.fromkeys((str(2**63 - 1), str(-(2**63) + 1), "1e308", "5e-324"), True),
+    **dict.fromkeys((str(2**63 - 1), str(-(2**63) + 1), "9e18", "5e-324"), True),
     **dict.fromkeys(
-        (str(2**63), str(-(2**63)), str(10**400), "9" * 5_000, "-" + "9" * 500_000, "1e309", "-1e999", "1e99999999999"),
+        (str(2**63), str(-(2**63)), str(10**400), "9" * 5_000, "-" + "9" * 500_000, "1e19", "1e309", "-1e999"),
         False,
     ),
 }

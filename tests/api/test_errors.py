@@ -10,22 +10,32 @@ from rest_framework.test import APIClient
 
 from generation.states import Status
 from tests.api.helpers import (
+    BATCH,
     NOTHING,
     OF_ONE_REQUEST,
     PREFIX,
+    REQUESTS,
     SUBMIT,
+    UNKNOWN_BATCH_ID,
     UNKNOWN_ID,
     address,
     assert_error,
     body,
     completed,
     post_json,
+    shown,
     stored_rows,
 )
 from tests.support.requests import in_status, queued
 
 ALLOWED = {
     SUBMIT: {"POST"},
+    REQUESTS: {"GET"},
+    BATCH: {"POST"},
+    address("batch", UNKNOWN_BATCH_ID): {"GET", "DELETE"},
+    address("retry", UNKNOWN_ID): {"POST"},
+    address("queue", "status"): {"GET"},
+    f"{PREFIX}/metrics": {"GET"},
     **{address(endpoint, UNKNOWN_ID): {method} for endpoint, method in OF_ONE_REQUEST.items()},
     "/api/token": {"POST"},
     "/api/token/refresh": {"POST"},
@@ -85,10 +95,6 @@ def test_who_is_not_signed_in_learns_nothing_of_what_there_is(nobody: APIClient,
 # --- Somebody else's, and what never was ------------------------------------------------------------------------------
 
 
-def _shown(response: Any) -> tuple[int, bytes, dict[str, str]]:
-    return response.status_code, response.content, dict(response.items())
-
-
 @pytest.mark.parametrize("status", Status.values)
 @pytest.mark.parametrize("endpoint", OF_ONE_REQUEST)
 def test_somebody_elses_request_looks_like_one_that_never_was(
@@ -98,7 +104,7 @@ def test_somebody_elses_request_looks_like_one_that_never_was(
     theirs = stranger.generic(OF_ONE_REQUEST[endpoint], address(endpoint, request.pk))
     never = stranger.generic(OF_ONE_REQUEST[endpoint], address(endpoint, UNKNOWN_ID))
     assert_error(theirs, 404, "not_found")
-    assert _shown(theirs) == _shown(never)
+    assert shown(theirs) == shown(never)
     request.refresh_from_db()
     assert request.status == status
 
@@ -111,7 +117,7 @@ def test_no_query_tells_somebody_elses_request_from_one_that_never_was(
     for endpoint, method in OF_ONE_REQUEST.items():
         theirs = stranger.generic(method, f"{address(endpoint, request.pk)}?{query}")
         never = stranger.generic(method, f"{address(endpoint, UNKNOWN_ID)}?{query}")
-        assert _shown(theirs) == _shown(never)
+        assert shown(theirs) == shown(never)
         assert theirs.status_code == 404
 
 

@@ -202,7 +202,76 @@ def test_a_status_can_be_asked_for_with_head(api: APIClient, alice: User) -> Non
 def test_a_status_costs_few_queries(
     api: APIClient, alice: User, status: str, queries: int, django_assert_max_num_queries: Any
 ) -> None:
-    """The user and the request; for the place in the queue its ledger row and those before it."""
+    """The user and the request; for the place in the queue its ledger row and those before it, while what is known of
+    workers and durations is fresh."""
     request = _request(alice, status)
+    _status(api, request)
     with django_assert_max_num_queries(queries):
         _status(api, request)
+
+
+# --- What the client has ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", Status.values)
+@pytest.mark.parametrize("sent", ["{etag}", "W/{etag}", '"other", {etag}', "*"])
+def test_a_status_that_the_client_has_is_not_sent_again(api: APIClient, alice: User, status: str, sent: str) -> None:
+    at = address("status", _request(alice, status).pk)
+    whole = api.get(at)
+    response = api.get(at, HTTP_IF_NONE_MATCH=sent.format(etag=whole["ETag"]))
+    assert (response.status_code, response.content) == (304, b"")
+    assert (response["ETag"], response["Cache-Control"]) == (whole["ETag"], "private, no-cache")
+    assert whole["Cache-Control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize("sent", ['"other"', "", "{bare}", "é"])
+def test_another_status_than_the_client_has_is_sent(api: APIClient, alice: User, sent: str) -> None:
+    at = address("status", queued(alice).pk)
+    bare = api.get(at)["ETag"].strip('"')
+    assert api.get(at, HTTP_IF_NONE_MATCH=sent.format(bare=bare)).status_code == 200
+
+
+def test_the_etag_changes_with_every_change_of_what_is_shown(api: APIClient, alice: User) -> None:
+    ahead, request = queued(alice), queued(alice)
+    at = address("status", request.pk)
+    etags = [api.get(at)["ETag"]]
+    assert lifecycle.cancel([ahead.pk], actor=alice)  # the place in the queue
+    etags.append(api.get(at)["ETag"])
+    claim = lifecycle.claim(request.pk, worker="worker-1")
+    assert claim is not None
+    etags.append(api.get(at)["ETag"])
+    back_in_queue(claim)
+    etags.append(api.get(at)["ETag"])
+    assert lifecycle.cancel([request.pk], actor=alice)
+    etags.append(api.get(at)["ETag"])
+    assert len(set(etags)) == len(etags)
+    assert api.get(at)["ETag"] == etags[-1]
+
+
+def test_the_etag_is_of_what_was_asked_for(api: APIClient, alice: User) -> None:
+    request, other = completed(alice), completed(alice)
+    at = address("status", request.pk)
+    etags = {api.get(one)["ETag"] for one in (at, f"{at}?imageData=false", address("status", other.pk))}
+    assert len(etags) == 3
+    assert api.get(f"{at}?imageData=true")["ETag"] in etags
+
+
+def test_the_etag_changes_with_the_addresses_in_a_result(api: APIClient, alice: User, settings: Any) -> None:
+    at = address("status", completed(alice).pk)
+    before = api.get(at)["ETag"]
+    settings.IMAGE_URL_LIFETIME += timedelta(hours=1)
+    assert api.get(at)["ETag"] != before
+
+
+def test_a_status_that_is_unchanged_costs_no_picture(api: APIClient, alice: User) -> None:
+    request = completed(alice)
+    at = address("status", request.pk)
+    etag = api.get(at)["ETag"]
+    default_storage.delete(request.result["image_key"])
+    assert api.get(at, HTTP_IF_NONE_MATCH=etag).status_code == 304
+
+
+def test_somebody_elses_status_is_never_unchanged(api: APIClient, stranger: APIClient, alice: User) -> None:
+    at = address("status", queued(alice).pk)
+    for sent in (api.get(at)["ETag"], "*"):
+        assert_error(stranger.get(at, HTTP_IF_NONE_MATCH=sent), 404, "not_found")

@@ -16,31 +16,12 @@ from generation import dispatch, lifecycle
 from generation.clock import Now
 from generation.models import GenerationQueue
 from generation.states import WEIGHTS
+from tests.support.broker import lose_all_messages, messages
 from tests.support.races import at_once
 from tests.support.requests import back_in_queue, claimed, queued
 from workers import dispatcher
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
-
-
-def messages() -> dict[str, list[str]]:
-    """The ids that wait in each queue, the next one first."""
-    with current_app.connection_for_read() as connection:
-        client: Any = connection.default_channel.client  # type: ignore[attr-defined]
-        waiting = {queue: client.lrange(queue, 0, -1)[::-1] for queue in WEIGHTS}
-    return {
-        queue: [json.loads(base64.b64decode(json.loads(raw)["body"]))[0][0] for raw in raws]
-        for queue, raws in waiting.items()
-        if raws
-    }
-
-
-def lose_all_messages() -> None:
-    """As if workers had taken them and died."""
-    with current_app.connection_for_write() as connection:
-        client: Any = connection.default_channel.client  # type: ignore[attr-defined]
-        client.delete(*WEIGHTS)
-    dispatch.window.forget()
 
 
 def unsent() -> None:

@@ -63,6 +63,7 @@ class Stack:
             "PUBLIC_BASE_URL": self.base_url,
             "QUEUE_PROCESSING_INTERVAL": "200",
             "RETRY_DELAY_MS": "200",
+            "TOKEN_RATE": "1000000/m",
             **settings,
         }
 

@@ -13,6 +13,8 @@ from workers import dispatcher
 
 
 class Command(BaseCommand):
+    # They were made once, with the migrations; this process is to be up quickly.
+    requires_system_checks = ()
     help = "Sends what is queued and has not been sent, until it is told to stop."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -1,0 +1,323 @@
+"""Writes ``docs/api.md``: every call of the API as curl makes it, with what a running stack answered.
+
+``make docs`` runs it. It starts a stack of its own, on free ports and in a temporary folder. What differs from run to
+run (ids, times, tokens, signatures) is replaced, so that the page changes when the API does. ``--check`` writes nothing
+and fails where the page is not what it would write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_DOCS = Path(__file__).resolve().parent
+_ROOT = _DOCS.parent
+sys.path.insert(0, str(_ROOT))
+
+from config.embedded import free_port  # noqa: E402 - the project is not installed, so its path comes first
+
+_PAGE = _DOCS / "api.md"
+_BASE = "http://127.0.0.1:8000"
+_API = "/api/visual-generation"
+_USER = {"username": "demo", "password": "correct horse battery staple"}
+_SHOWN_HEADERS = ("Content-Type", "Location", "Idempotent-Replayed", "ETag", "WWW-Authenticate", "Content-Range")
+_PATIENCE = 120.0
+_WIDTH = 80
+
+_DRAGON = {
+    "type": "coloring-page",
+    "prompt": "A friendly dragon playing in a garden",
+    "priority": "normal",
+    "projectId": "proj_123",
+    "pageId": "page_456",
+    "metadata": {"imageStyle": "cartoon", "aspectRatio": "square", "maxAttempts": 3},
+}
+_CAT = {"type": "coloring-page", "prompt": "A cat playing", "projectId": "proj_123", "pageId": "page_1"}
+_DOG = {"type": "coloring-page", "prompt": "A dog running", "projectId": "proj_123", "pageId": "page_2"}
+
+# --- What differs from run to run -------------------------------------------------------------------------------------
+
+_MOMENT = "2026-01-23T08:50:0{}Z"
+_REPLACED: dict[str, Any] = {
+    "requestedAt": _MOMENT.format("0.000"),
+    "createdAt": _MOMENT.format("0.000"),
+    "startedAt": _MOMENT.format("0.353"),
+    "completedAt": _MOMENT.format("0.829"),
+    "generationTime": 476,
+    "averageGenerationTime": 0.476,
+    "averageProcessingTime": 0.476,
+    "averageWaitTime": 0.353,
+    "estimatedWaitTime": 1,
+    "date": "2026-01-23",
+    # The same picture everywhere, but not in the same bytes.
+    "bytes": 58242,
+    "sha256": "b2477eaddfe6a7195b9bcd3e4211c6f149aad4a46dc5ad6d8d6938cada485755",
+    "access": "eyJhbGciOiJIUzI1NiIs…",
+    "refresh": "eyJhbGciOiJIUzI1NiIs…",
+}
+
+
+class _Tidy:
+    """Gives everything that differs from run to run a name that stays."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, str] = {}
+
+    def text(self, text: str) -> str:
+        text = re.sub(r"vg[ab]_\d+_[a-z0-9]+", self._id, text)
+        text = re.sub(r"expires=\d+&signature=[\w-]+", "expires=1769248800&signature=0rG3mZ5nJ8…", text)
+        text = re.sub(r"cursor=[\w%-]+", "cursor=cD12Z2FfMTc2OTE1…", text)
+        text = re.sub(r'ETag: "[0-9a-f]{32}"', 'ETag: "0b9d5c1e7a4f…"', text)
+        text = re.sub(r'ETag: "[0-9a-f]{64}"', f'ETag: "{_REPLACED["sha256"]}"', text)
+        text = re.sub(r"(Content-Range: bytes 0-\d+)/\d+", rf"\1/{_REPLACED['bytes']}", text)
+        return re.sub(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", _REPLACED["access"], text)
+
+    def value(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                name: _REPLACED[name] if name in _REPLACED and inner is not None else self.value(inner)
+                for name, inner in value.items()
+            }
+        if isinstance(value, list):
+            return [self.value(inner) for inner in value]
+        return self.text(value) if isinstance(value, str) else value
+
+    def _id(self, found: re.Match[str]) -> str:
+        number = len(self._ids) + 1
+        return self._ids.setdefault(found[0], f"{found[0][:3]}_{1769158200000000 + number}_k3v9x2m7q4w8z1c5t{number}")
+
+
+# --- Calls ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Answer:
+    status: int
+    reason: str
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class _Recorder:
+    """Calls the stack, and keeps what is to be shown by the id of its operation."""
+
+    port: int
+    token: str = ""
+    tidy: _Tidy = field(default_factory=_Tidy)
+    shown: dict[str, list[str]] = field(default_factory=dict)
+
+    def fetch(self, method: str, path: str, body: Any = None, **headers: str) -> _Answer:
+        """Make a call that is not shown."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.token:
+            sent["Authorization"] = f"Bearer {self.token}"
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.request(method, path, None if body is None else json.dumps(body), sent)
+            response = connection.getresponse()
+            return _Answer(response.status, response.reason, response.headers, response.read())
+
+    def show(self, operation: str, method: str, path: str, body: Any = None, **headers: str) -> _Answer:
+        """Make a call and keep it."""
+        answer = self.fetch(method, path, body, **headers)
+        command = self._curl(method, path, body, headers, saved=answer.headers.get_content_maintype() == "image")
+        shown = f"```console\n{command}\n{self._answer(answer)}\n```"
+        self.shown.setdefault(operation, []).append(shown)
+        return answer
+
+    def _curl(self, method: str, path: str, body: Any, headers: dict[str, str], *, saved: bool) -> str:
+        flags = "-is" if not saved else "-s -o dragon -D -"
+        query = '"' if "?" in path else ""
+        parts = [f"$ curl {flags} {query}{_BASE}{path}{query}"]
+        if method not in {"GET", "POST"} or (method == "POST" and body is None):
+            parts[0] = parts[0].replace(" -is", f" -is -X {method}")
+        if self.token:
+            parts.append('-H "Authorization: Bearer $TOKEN"')
+        parts += [f"-H '{name.replace('_', '-')}: {value}'" for name, value in headers.items()]
+        if body is not None:
+            compact = json.dumps(body)
+            data = compact if len(compact) < _WIDTH else json.dumps(body, indent=2)
+            parts += ["-H 'Content-Type: application/json'", f"-d '{data}'"]
+        return self.tidy.text(" \\\n    ".join(parts))
+
+    def _answer(self, answer: _Answer) -> str:
+        lines = [f"HTTP/1.1 {answer.status} {answer.reason}"]
+        lines += [f"{name}: {answer.headers[name]}" for name in _SHOWN_HEADERS if name in answer.headers]
+        shown = self.tidy.text("\n".join(lines))
+        if answer.headers.get_content_type() == "application/json":
+            body = answer.json
+            if "openapi" in body:
+                body = {"openapi": body["openapi"], "info": {"title": body["info"]["title"], "…": "…"}, "…": "…"}
+            shown += f"\n\n{json.dumps(self.tidy.value(body), indent=2, ensure_ascii=False)}"
+        return shown
+
+    def wait(self, path: str, ended: Callable[[Any], bool]) -> None:
+        """Ask until it has ended."""
+        deadline = time.monotonic() + _PATIENCE
+        while not ended(self.fetch("GET", path).json):
+            if time.monotonic() > deadline:
+                sys.exit(f"error: {path} has not ended after {_PATIENCE:.0f} s")
+            time.sleep(0.05)
+
+
+def _make_calls(to: _Recorder) -> None:
+    """Every call at least once, in an order in which each has the same to tell in every run."""
+    to.show("getHealth", "GET", "/healthz")
+    to.show("getReadiness", "GET", "/readyz")
+    to.show("getSchema", "GET", "/api/schema")
+    tokens = to.show("obtainToken", "POST", "/api/token", _USER).json
+    to.show("obtainToken", "POST", "/api/token", _USER | {"password": "wrong"})
+    tokens = to.fetch("POST", "/api/token", _USER).json
+    to.show("refreshToken", "POST", "/api/token/refresh", {"refresh": tokens["refresh"]})
+    to.show("verifyToken", "POST", "/api/token/verify", {"token": tokens["access"]})
+    to.show("verifyToken", "POST", "/api/token/verify", {"token": "no token"})
+    to.token = tokens["access"]
+
+    key = {"Idempotency_Key": "page-456-first-draft"}
+    request_id = to.show("submitRequest", "POST", f"{_API}/submit", _DRAGON, **key).json["requestId"]
+    to.show("submitRequest", "POST", f"{_API}/submit", _DRAGON, **key)
+    to.show("submitRequest", "POST", f"{_API}/submit", {"type": "poster", "prompt": "A dragon"})
+    status = f"{_API}/status/{request_id}?imageData=false"
+    to.wait(status, lambda shape: shape["progress"] == 100)
+    etag = to.show("getRequest", "GET", status).headers["ETag"]
+    unchanged = to.fetch("GET", status, If_None_Match=etag)
+    assert unchanged.status == 304  # noqa: S101
+    to.show("getRequest", "GET", f"{_API}/status/vga_1769158200000000_somebodyelses")
+    to.token, token = "", to.token
+    to.show("getRequest", "GET", status)
+    to.token = token
+    to.show("getImage", "GET", f"{_API}/image/{request_id}.png")
+    to.show("getImage", "GET", f"{_API}/image/{request_id}", Range="bytes=0-1023")
+    to.show("getThumbnail", "GET", f"{_API}/thumbnail/{request_id}")
+    to.show("listRequests", "GET", f"{_API}/requests?projectId=proj_123&limit=1")
+    to.show("listRequests", "GET", f"{_API}/requests?state=queued")
+
+    batch = {"requests": [_CAT, _DOG], "batchOptions": {"priority": "normal", "maxConcurrent": 1}}
+    batch_id = to.show("submitBatch", "POST", f"{_API}/batch", batch).json["batchId"]
+    to.show("submitBatch", "POST", f"{_API}/batch", {"requests": [_CAT, _DOG | {"prompt": "A dog"}]})
+    to.wait(f"{_API}/batch/{batch_id}", lambda shape: shape["progress"] == 100)
+    to.show("getBatch", "GET", f"{_API}/batch/{batch_id}")
+    to.show("getQueueStatus", "GET", f"{_API}/queue/status")
+    to.show("getMetrics", "GET", f"{_API}/metrics")
+
+    # One after the other, so the last of them is still in the queue.
+    created = to.fetch("POST", f"{_API}/batch", batch | {"requests": [_CAT, _DOG, _DRAGON]}).json
+    last = created["requests"][-1]["requestId"]
+    to.show("cancelRequest", "DELETE", f"{_API}/cancel/{last}")
+    to.show("cancelRequest", "DELETE", f"{_API}/cancel/{last}")
+    to.show("retryRequest", "POST", f"{_API}/retry/{last}")
+    to.show("cancelBatch", "DELETE", f"{_API}/batch/{created['batchId']}")
+    to.show("retryRequest", "POST", f"{_API}/retry/{request_id}")
+
+
+# --- The page ---------------------------------------------------------------------------------------------------------
+
+
+def _page(schema: dict[str, Any], shown: dict[str, list[str]]) -> str:
+    lines = [
+        "# The API",
+        "",
+        "Every call as `curl` makes it, and what a stack answered that `make run` would start. `make docs` writes this",
+        "page. A running stack has the same at `/api/docs`, to be tried out, and at `/api/schema`, from which clients",
+        "can be generated (OpenAPI 3.1).",
+        "",
+        *schema["info"]["description"].split("\n"),
+        "",
+    ]
+    calls = [
+        (operation, method.upper(), path)
+        for path, item in schema["paths"].items()
+        for method, operation in item.items()
+    ]
+    for tag in schema["tags"]:
+        lines += [f"## {tag['name']}", "", tag["description"], ""]
+        for operation, method, path in calls:
+            if tag["name"] in operation["tags"]:
+                lines += [f"### {operation['summary']}", "", f"`{method} {path}`", "", operation["description"], ""]
+                for example in shown[operation["operationId"]]:
+                    lines += [example, ""]
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _stack() -> Iterator[int]:
+    """Run a stack while the block lasts. Gives the port of its API."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="vga-docs-") as folder:
+        settings = {
+            "VAR_DIR": folder,
+            "DEBUG": "true",
+            "PORT": str(port),
+            "REALTIME_PORT": str(free_port()),
+            "PUBLIC_BASE_URL": _BASE,
+            "WEB_WORKERS": "1",  # numbers are remembered for some seconds, in each of them
+            "DEMO_USERNAME": _USER["username"],
+            "DEMO_PASSWORD": _USER["password"],
+            "PROVIDERS": "clipart",
+            "ALLOWED_HOSTS": "127.0.0.1",
+            "BIND_HOST": "127.0.0.1",
+            # Embedded, whatever a shell or .env has for other stacks.
+            "DATABASE_URL": "",
+            "REDIS_URL": "",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "config.stack", "run"],
+            cwd=_ROOT,
+            env=os.environ | settings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None  # noqa: S101
+        try:
+            said = []
+            for line in process.stdout:
+                said.append(line)
+                if line.startswith("Ready:"):
+                    break
+            else:
+                sys.exit("".join(said))
+            yield port
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate()
+
+
+def main() -> None:
+    """Write the page, or with ``--check`` compare it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[2])
+    parser.add_argument("--check", action="store_true", help="fail where the page is out of date")
+    is_check = parser.parse_args().check
+    with _stack() as port:
+        recorder = _Recorder(port)
+        _make_calls(recorder)
+        page = _page(recorder.fetch("GET", "/api/schema").json, recorder.shown)
+    if not is_check:
+        _PAGE.write_text(page, encoding="utf-8")
+    elif (kept := _PAGE.read_text(encoding="utf-8")) != page:
+        difference = difflib.unified_diff(kept.splitlines(), page.splitlines(), "docs/api.md", "as it is", lineterm="")
+        sys.exit("\n".join(["error: docs/api.md is out of date; `make docs` writes it anew", *difference]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""What the API's description shows: one coloring page of a friendly dragon, from the submit to the picture."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.conf import settings
+
+_PREFIX: Final = f"{settings.PUBLIC_BASE_URL}/api/visual-generation"
+REQUEST_ID: Final = "vga_1769158200000000_k3v9x2m7q4w8z1c5t0"
+BATCH_ID: Final = "vgb_1769158200000000_p8d2f6h1j5l9n3r7s4"
+_SECOND_ID: Final = "vga_1769158200000001_b6g0u4y8e2a7o1i5x9"
+_SIGNED: Final = "expires=1769248800&signature=0rG3mZ5nJ8tYqv1cX7bKp4sLw9eHd2uAf6iVoQjRkTM"
+
+SUBMIT: Final[dict[str, Any]] = {
+    "type": "coloring-page",
+    "prompt": "A friendly dragon playing in a garden",
+    "priority": "normal",
+    "projectId": "proj_123",
+    "pageId": "page_456",
+    "metadata": {"imageStyle": "cartoon", "aspectRatio": "square", "maxAttempts": 3},
+}
+ACCEPTED: Final = {"success": True, "requestId": REQUEST_ID, "status": "queued", "estimatedWaitTime": 12}
+RESULT: Final = {
+    "imageUrl": f"{_PREFIX}/image/{REQUEST_ID}.png?{_SIGNED}",
+    "thumbnailUrl": f"{_PREFIX}/thumbnail/{REQUEST_ID}?{_SIGNED}",
+    "contentType": "image/png",
+    "width": 1024,
+    "height": 1024,
+    "bytes": 53243,
+    "sha256": "2f637e2361abb036d9c525683272e36a1ba8ef85dac74a052a3acaea5bbd67e7",
+    "provider": "clipart",
+    "model": "openmoji-17",
+    "seed": 719019718,
+    "revisedPrompt": "",
+    "generationTime": 476,
+    "cached": False,
+    "attribution": "Drawings by OpenMoji, the open-source emoji and icon project (openmoji.org), licensed CC BY-SA 4.0",
+}
+
+
+def _request(status: str, progress: int, sequence: int, **more: Any) -> dict[str, Any]:
+    started = None if status == "queued" else "2026-01-23T08:50:00.353Z"
+    ended = None if status in {"queued", "in-progress"} else "2026-01-23T08:50:00.829Z"
+    return {
+        "requestId": REQUEST_ID,
+        "type": SUBMIT["type"],
+        "prompt": SUBMIT["prompt"],
+        "status": status,
+        "priority": SUBMIT["priority"],
+        "progress": progress,
+        "sequence": sequence,
+        "projectId": SUBMIT["projectId"],
+        "pageId": SUBMIT["pageId"],
+        "batchId": None,
+        "metadata": {
+            **SUBMIT["metadata"],
+            "requestedAt": "2026-01-23T08:50:00.000Z",
+            "startedAt": started,
+            "completedAt": ended,
+            "attempts": 1 if started else 0,
+            "maxAttempts": 3,
+            "generationTime": 476 if ended else None,
+        },
+        "result": None,
+        "error": None,
+        **more,
+    }
+
+
+QUEUED: Final = _request("queued", 0, 1, queuePosition=3, estimatedWaitTime=12)
+IN_PROGRESS: Final = _request("in-progress", 50, 2)
+COMPLETED: Final = _request(
+    "completed", 100, 3, result={"imageData": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAA"} | RESULT
+)
+FAILED: Final = _request(
+    "failed",
+    0,
+    3,
+    error={
+        "message": "The provider's safety system refused the prompt",
+        "code": "refused_input",
+        "retryable": False,
+        "provider": "openai",
+    },
+)
+PAGE: Final = {
+    "results": [_request("completed", 100, 3, result=RESULT)],
+    "next": f"{_PREFIX}/requests?cursor=cD12Z2FfMTc2OTE1ODIwMDAwMDAwMF9rM3Y5eDJtN3E0dzh6MWM1dDA%3D&limit=1",
+    "previous": None,
+}
+CANCELLED: Final = {"success": True, "message": "Request cancelled successfully"}
+
+BATCH_SUBMIT: Final = {
+    "requests": [
+        {"type": "coloring-page", "prompt": "A cat playing", "projectId": "proj_123", "pageId": "page_1"},
+        {"type": "coloring-page", "prompt": "A dog running", "projectId": "proj_123", "pageId": "page_2"},
+    ],
+    "batchOptions": {"priority": "normal", "maxConcurrent": 3},
+}
+BATCH_ACCEPTED: Final = {
+    "success": True,
+    "batchId": BATCH_ID,
+    "requests": [
+        {"index": 0, "requestId": REQUEST_ID, "status": "queued"},
+        {"index": 1, "requestId": _SECOND_ID, "status": "queued"},
+    ],
+    "count": 2,
+    "estimatedWaitTime": 14,
+}
+BATCH: Final = {
+    "batchId": BATCH_ID,
+    "status": "in-progress",
+    "maxConcurrent": 3,
+    "counts": {"queued": 0, "in-progress": 1, "completed": 1, "failed": 0, "cancelled": 0},
+    "progress": 50,
+    "requests": [
+        _request("completed", 100, 3, batchId=BATCH_ID, result=RESULT, index=0),
+        _request("in-progress", 50, 2, batchId=BATCH_ID, index=1) | {"requestId": _SECOND_ID},
+    ],
+    "createdAt": "2026-01-23T08:50:00.000Z",
+    "completedAt": None,
+}
+BATCH_CANCELLED: Final = {"success": True, "message": "Batch cancelled successfully", "cancelled": 1}
+
+QUEUE_STATUS: Final = {
+    "queueLength": 15,
+    "activeRequests": 3,
+    "averageWaitTime": 4.512,
+    "queuedByPriority": {"urgent": 2, "high": 5, "normal": 7, "low": 1},
+    "systemStatus": "healthy",
+    "oldestQueuedAt": "2026-01-23T08:49:51.204Z",
+    "workers": 1,
+    "capacity": 5,
+}
+METRICS: Final = {
+    "requestsTotal": 480,
+    "requestsCompleted": 455,
+    "requestsFailed": 7,
+    "averageGenerationTime": 0.481,
+    "queueLength": 15,
+    "activeRequests": 3,
+    "failureRate": 0.0146,
+    "healthStatus": "healthy",
+    "byDay": [{"date": "2026-01-23", "totalRequests": 480, "averageProcessingTime": 0.481, "failedCount": 7}],
+    "backlog": {
+        "urgent": {"count": 2, "oldest": "2026-01-23T08:49:59.871Z"},
+        "high": {"count": 5, "oldest": "2026-01-23T08:49:58.020Z"},
+        "normal": {"count": 7, "oldest": "2026-01-23T08:49:54.655Z"},
+        "low": {"count": 1, "oldest": "2026-01-23T08:49:51.204Z"},
+    },
+}
+
+CREDENTIALS: Final = {"username": "demo", "password": "correct horse battery staple"}
+_ACCESS: Final = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ0b2tlbl90eXBlIjoiYWNjZXNzIn0.c2lnbmF0dXJl"
+_REFRESH: Final = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCJ9.c2lnbmF0dXJl"
+TOKEN: Final = {"access": _ACCESS, "refresh": _REFRESH}
+REFRESH: Final = {"refresh": _REFRESH}
+VERIFY: Final = {"token": _ACCESS}
+
+INVALID: Final = {
+    "error": "prompt: Ensure this field has at least 10 characters.",
+    "code": "validation_error",
+    "errors": [
+        {"path": "prompt", "msg": "Ensure this field has at least 10 characters.", "code": "min_length"},
+    ],
+}
+NOT_JSON: Final = {
+    "error": "The body is not JSON: Expecting value: line 1 column 1 (char 0)",
+    "code": "parse_error",
+}
+READY: Final = {"status": "ok", "checks": {"database": "ok", "broker": "ok", "worker": "ok"}}
+NOT_READY: Final = {"status": "unavailable", "checks": {"database": "ok", "broker": "unreachable", "worker": "ok"}}

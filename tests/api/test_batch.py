@@ -1,0 +1,363 @@
+"""POST, GET and DELETE /batch: many requests as one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from rest_framework.test import APIClient
+
+from generation import statistics
+from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
+from generation.states import Status
+from tests.api.helpers import (
+    BATCH,
+    NOTHING,
+    UNKNOWN_BATCH_ID,
+    address,
+    answer,
+    assert_error,
+    batch_body,
+    body,
+    client_for,
+    post_bytes,
+    post_json,
+    queries_of,
+    shown,
+    stored_rows,
+)
+from tests.support.batches import batch_in, batch_of, start
+from tests.support.broker import messages
+
+ID = re.compile(r"vgb_\d+_[a-z0-9]{9,}")
+COUNTS = dict.fromkeys(Status.values, 0)
+
+
+def _submit(client: APIClient, data: dict[str, Any]) -> dict[str, Any]:
+    return answer(post_json(client, data, at=BATCH))
+
+
+def _batch(client: APIClient, batch_id: str) -> dict[str, Any]:
+    return answer(client.get(address("batch", batch_id)))
+
+
+# --- What a batch answers and stores ----------------------------------------------------------------------------------
+
+
+def test_the_guides_example_works(api: APIClient, alice: User, settings: Any) -> None:
+    settings.PUBLIC_BASE_URL = "https://pictures.example"
+    response = post_json(
+        api,
+        {
+            "requests": [
+                {"type": "coloring-page", "prompt": "A cat playing", "projectId": "proj_123", "pageId": "page_1"},
+                {"type": "coloring-page", "prompt": "A dog running", "projectId": "proj_123", "pageId": "page_2"},
+            ],
+            "batchOptions": {"priority": "normal", "maxConcurrent": 3},
+        },
+        at=BATCH,
+    )
+    told = answer(response)
+    cat, dog = GenerationRequest.objects.order_by("pk")
+    assert told == {
+        "success": True,
+        "batchId": told["batchId"],
+        "requests": [
+            {"index": 0, "requestId": cat.pk, "status": "queued"},
+            {"index": 1, "requestId": dog.pk, "status": "queued"},
+        ],
+        "count": 2,
+        "estimatedWaitTime": 60,
+    }
+    assert ID.fullmatch(told["batchId"])
+    assert response["Location"] == f"https://pictures.example{address('batch', told['batchId'])}"
+    assert (cat.prompt, cat.project_id, cat.page_id, cat.owner) == ("A cat playing", "proj_123", "page_1", alice)
+    assert (dog.prompt, dog.project_id, dog.page_id, dog.owner) == ("A dog running", "proj_123", "page_2", alice)
+    assert cat.batch_id == dog.batch_id == told["batchId"]
+    assert stored_rows() == (2, 2, 2)
+
+
+def test_the_location_leads_to_the_batch(api: APIClient) -> None:
+    response = post_json(api, batch_body(1), at=BATCH)
+    found = api.get(response["Location"].removeprefix("http://127.0.0.1:8000"))
+    assert found.json()["batchId"] == response.json()["batchId"]
+
+
+def test_the_requests_keep_the_order_in_which_they_were_sent(api: APIClient) -> None:
+    told = _submit(api, batch_body(50))
+    ids = [request["requestId"] for request in told["requests"]]
+    assert ids == sorted(ids)
+    assert [request["index"] for request in told["requests"]] == list(range(50))
+    there = _batch(api, told["batchId"])["requests"]
+    assert [request["requestId"] for request in there] == ids
+    assert [request["pageId"] for request in there] == [f"page_{index}" for index in range(50)]
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_a_batch_may_have_one_request_and_a_hundred(api: APIClient, count: int) -> None:
+    assert _submit(api, batch_body(count))["count"] == count
+    assert stored_rows() == (count, count, count)
+
+
+def test_options_may_be_left_out(api: APIClient) -> None:
+    told = _submit(api, {"requests": [body()]})
+    assert _batch(api, told["batchId"])["maxConcurrent"] is None
+    assert GenerationBatch.objects.get().priority == GenerationRequest.objects.get().priority == "normal"
+
+
+def test_a_priority_of_its_own_wins_over_that_of_the_batch(api: APIClient) -> None:
+    _submit(
+        api, {"requests": [body(), body(priority="low"), body(priority="urgent")], "batchOptions": {"priority": "high"}}
+    )
+    assert list(GenerationRequest.objects.order_by("pk").values_list("priority", flat=True)) == [
+        "high",
+        "low",
+        "urgent",
+    ]
+    assert list(GenerationQueue.objects.order_by("pk").values_list("priority_weight", flat=True)) == [100, 1, 1000]
+    assert GenerationBatch.objects.get().priority == "high"
+
+
+@pytest.mark.parametrize("priorities", [["normal", "low", "urgent"], ["urgent", "normal", "low"]])
+def test_the_estimate_is_for_the_request_that_comes_last(api: APIClient, priorities: list[str]) -> None:
+    told = _submit(api, {"requests": [body(priority=priority) for priority in priorities]})
+    assert told["estimatedWaitTime"] == 90
+
+
+@pytest.mark.parametrize("limit", [1, 50, None])
+def test_a_limit_is_kept_and_shown(api: APIClient, limit: int | None) -> None:
+    told = _submit(api, batch_body(2, maxConcurrent=limit))
+    assert _batch(api, told["batchId"])["maxConcurrent"] == limit
+
+
+# --- All or nothing ---------------------------------------------------------------------------------------------------
+
+REFUSED: dict[str, tuple[Any, str, str]] = {
+    "no requests": ({}, "requests", "required"),
+    "requests null": ({"requests": None}, "requests", "null"),
+    "requests empty": ({"requests": []}, "requests", "empty"),
+    "requests an object": ({"requests": {"0": body()}}, "requests", "not_a_list"),
+    "requests a string": ({"requests": "two"}, "requests", "not_a_list"),
+    "requests a number": ({"requests": 2}, "requests", "not_a_list"),
+    "101 requests": ({"requests": [body()] * 101}, "requests", "max_length"),
+    "a request null": ({"requests": [body(), None]}, "requests[1]", "null"),
+    "a request a string": ({"requests": [body(), "dragon"]}, "requests[1]", "invalid"),
+    "a request a list": ({"requests": [[body()]]}, "requests[0]", "invalid"),
+    "a request too many fields deep": (
+        {"requests": [body(metadata={"seed": -1})]},
+        "requests[0].metadata.seed",
+        "min_value",
+    ),
+    "a priority null": ({"requests": [body(priority=None)]}, "requests[0].priority", "null"),
+    "options null": (batch_body(1) | {"batchOptions": None}, "batchOptions", "null"),
+    "options a list": (batch_body(1) | {"batchOptions": []}, "batchOptions", "invalid"),
+    "priority unknown": (batch_body(1, priority="highest"), "batchOptions.priority", "invalid_choice"),
+    "priority null": (batch_body(1, priority=None), "batchOptions.priority", "null"),
+    "limit 0": (batch_body(1, maxConcurrent=0), "batchOptions.maxConcurrent", "min_value"),
+    "limit negative": (batch_body(1, maxConcurrent=-1), "batchOptions.maxConcurrent", "min_value"),
+    "limit 51": (batch_body(1, maxConcurrent=51), "batchOptions.maxConcurrent", "max_value"),
+    "limit a string": (batch_body(1, maxConcurrent="3"), "batchOptions.maxConcurrent", "invalid"),
+    "limit a fraction": (batch_body(1, maxConcurrent=3.5), "batchOptions.maxConcurrent", "invalid"),
+    "limit true": (batch_body(1, maxConcurrent=True), "batchOptions.maxConcurrent", "invalid"),
+}
+
+
+def _assert_nothing_stored() -> None:
+    assert stored_rows() == NOTHING
+    assert not GenerationBatch.objects.exists()
+
+
+@pytest.mark.parametrize(("data", "path", "code"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_bad_batch_is_refused_with_the_path_of_the_fault(api: APIClient, data: Any, path: str, code: str) -> None:
+    error = assert_error(post_json(api, data, at=BATCH), 400, "validation_error")
+    assert [(fault["path"], fault["code"]) for fault in error["errors"]] == [(path, code)]
+    _assert_nothing_stored()
+
+
+def test_every_bad_request_of_a_batch_is_named_and_the_good_ones_are_not_stored(api: APIClient) -> None:
+    requests = [
+        body(),
+        body(prompt="short"),
+        body(),
+        {"type": "sculpture", "prompt": "short"},
+        {"metadata": {"quality": "best", "maxAttempts": 11}},
+    ]
+    error = assert_error(post_json(api, {"requests": requests}, at=BATCH), 400, "validation_error")
+    assert {fault["path"]: fault["code"] for fault in error["errors"]} == {
+        "requests[1].prompt": "min_length",
+        "requests[3].type": "invalid_choice",
+        "requests[3].prompt": "min_length",
+        "requests[4].type": "required",
+        "requests[4].prompt": "required",
+        "requests[4].metadata.quality": "invalid_choice",
+        "requests[4].metadata.maxAttempts": "max_value",
+    }
+    _assert_nothing_stored()
+
+
+def test_the_hundredth_request_is_named_by_its_place(api: APIClient) -> None:
+    data = batch_body(99)
+    error = assert_error(post_json(api, data | {"requests": [*data["requests"], body(prompt="")]}, at=BATCH), 400)
+    assert [fault["path"] for fault in error["errors"]] == ["requests[99].prompt"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"requests": [{"type": "cover", "type": "cover", "prompt": "A friendly dragon"}]}',
+        b'{"requests": [], "requests": [{"type": "cover", "prompt": "A friendly dragon"}]}',
+        b"[]",
+        b"null",
+        b"",
+        b'{"requests": [' + b"[" * 20_000,
+    ],
+    ids=["name twice in a request", "name twice", "a list", "null", "empty", "deep"],
+)
+def test_a_body_that_is_no_batch_is_refused(api: APIClient, data: bytes) -> None:
+    assert_error(post_bytes(api, data, at=BATCH), 400)
+    _assert_nothing_stored()
+
+
+def test_a_batch_beyond_a_mebibyte_is_refused(api: APIClient) -> None:
+    data = {"requests": [body(metadata={"mine": "x" * 16_000})] * 70}
+    assert_error(post_json(api, data, at=BATCH), 413, "body_too_large")
+    _assert_nothing_stored()
+
+
+# --- What a batch looks like ------------------------------------------------------------------------------------------
+
+SHAPE = ("batchId", "status", "maxConcurrent", "counts", "progress", "requests", "createdAt", "completedAt")
+#: The statuses of the requests, and what the batch has then: its status and its progress.
+STANDINGS = [
+    (["queued", "queued"], "queued", 0),
+    (["queued", "cancelled"], "queued", 50),
+    (["in-progress", "queued"], "in-progress", 0),
+    (["in-progress", "cancelled"], "in-progress", 50),
+    (["completed", "queued"], "in-progress", 50),
+    (["failed", "queued", "queued"], "in-progress", 33),
+    (["completed", "failed", "in-progress"], "in-progress", 67),
+    (["completed", "completed"], "completed", 100),
+    (["cancelled", "failed", "completed"], "completed", 100),
+    (["cancelled", "failed"], "failed", 100),
+    (["cancelled", "cancelled"], "cancelled", 100),
+]
+
+
+@pytest.mark.parametrize(("statuses", "status", "progress"), STANDINGS, ids=[" ".join(row[0]) for row in STANDINGS])
+def test_a_batch_stands_where_its_requests_stand(
+    api: APIClient, alice: User, statuses: list[str], status: str, progress: int
+) -> None:
+    batch, ids = batch_in(alice, statuses)
+    found = _batch(api, batch.pk)
+    assert tuple(found) == SHAPE
+    assert (found["batchId"], found["status"], found["progress"]) == (batch.pk, status, progress)
+    assert found["counts"] == COUNTS | {name: statuses.count(name) for name in statuses}
+    assert [(one["requestId"], one["status"], one["index"]) for one in found["requests"]] == [
+        (request_id, there, index) for index, (request_id, there) in enumerate(zip(ids, statuses, strict=True))
+    ]
+    ends = [one["metadata"]["completedAt"] for one in found["requests"]]
+    assert found["completedAt"] == (max(ends) if all(ends) else None)
+    assert found["createdAt"] <= found["requests"][0]["metadata"]["requestedAt"]
+
+
+def test_a_request_in_a_batch_has_the_shape_of_its_status_without_the_picture(api: APIClient, alice: User) -> None:
+    batch, ids = batch_in(alice, ["completed"])
+    [there] = _batch(api, batch.pk)["requests"]
+    assert there.pop("index") == 0
+    assert there == answer(api.get(address("status", ids[0]) + "?imageData=false"))
+
+
+# --- Giving a batch up ------------------------------------------------------------------------------------------------
+
+
+def _cancelled(number: int) -> dict[str, Any]:
+    return {"success": True, "message": "Batch cancelled successfully", "cancelled": number}
+
+
+def test_what_is_left_of_a_batch_is_cancelled_and_what_has_ended_stays(api: APIClient, alice: User) -> None:
+    batch, _ = batch_in(alice, ["completed", "failed", "in-progress", "queued", "cancelled"])
+    assert answer(api.delete(address("batch", batch.pk))) == _cancelled(2)
+    found = _batch(api, batch.pk)
+    assert found["counts"] == COUNTS | {"completed": 1, "failed": 1, "cancelled": 3}
+    assert (found["status"], found["progress"]) == ("completed", 100)
+    assert not GenerationQueue.objects.exists()
+    assert not GenerationAttempt.objects.filter(outcome="running").exists()
+
+
+def test_giving_up_twice_is_giving_up_once(api: APIClient, alice: User) -> None:
+    batch, _ = batch_of(alice, 3)
+    assert answer(api.delete(address("batch", batch.pk))) == _cancelled(3)
+    before = api.get(address("batch", batch.pk)).content
+    assert answer(api.delete(address("batch", batch.pk))) == _cancelled(0)
+    assert api.get(address("batch", batch.pk)).content == before
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_somebody_elses_batch_looks_like_one_that_never_was(stranger: APIClient, alice: User, method: str) -> None:
+    batch, _ = batch_of(alice, 2)
+    theirs = stranger.generic(method, address("batch", batch.pk))
+    assert_error(theirs, 404, "not_found")
+    assert theirs.json()["error"] == "Batch not found"
+    assert shown(theirs) == shown(stranger.generic(method, address("batch", UNKNOWN_BATCH_ID)))
+    assert GenerationQueue.objects.count() == 2
+
+
+def test_staff_may_see_and_give_up_everybodys_batch(staff: APIClient, alice: User) -> None:
+    batch, _ = batch_of(alice, 2)
+    assert _batch(staff, batch.pk)["status"] == "queued"
+    assert answer(staff.delete(address("batch", batch.pk))) == _cancelled(2)
+
+
+def test_the_id_of_a_request_is_none_of_a_batch(api: APIClient, alice: User) -> None:
+    batch, [request_id] = batch_of(alice, 1)
+    assert_error(api.get(address("batch", request_id)), 404)
+    assert_error(api.get(address("status", batch.pk)), 404)
+
+
+# --- What it costs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("empty_queues")
+@pytest.mark.parametrize("limit", [None, 1])
+def test_forty_requests_cost_as_many_queries_as_two(alice: User, limit: int | None) -> None:
+    """With what follows a commit. Forty, since of fifty SQLite takes the values in two statements."""
+    api = client_for(alice)
+
+    def costs(count: int) -> list[int]:
+        statistics.forget()
+        submit = queries_of(lambda: _submit(api, batch_body(count, maxConcurrent=limit)))
+        batch = GenerationBatch.objects.latest("pk")
+        start(batch.requests.order_by("pk")[0].pk)
+        show = queries_of(lambda: _batch(api, batch.pk))
+        give_up = queries_of(lambda: api.delete(address("batch", batch.pk)))
+        return [submit, show, give_up]
+
+    assert costs(2) == costs(40)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("empty_queues")
+@pytest.mark.parametrize(
+    ("limit", "sent"), [(None, ["urgent", "high", "low"]), (2, ["urgent", "high"]), (1, ["urgent"])]
+)
+def test_one_message_is_sent_for_each_place_the_most_pressing_first(
+    alice: User, limit: int | None, sent: list[str]
+) -> None:
+    requests = [body(priority=priority) for priority in ("low", "high", "urgent")]
+    told = _submit(client_for(alice), {"requests": requests, "batchOptions": {"maxConcurrent": limit}})
+    ids = {body_["priority"]: one["requestId"] for body_, one in zip(requests, told["requests"], strict=True)}
+    assert messages() == {priority: [ids[priority]] for priority in sent}
+    assert set(GenerationQueue.objects.filter(held=True).values_list("pk", flat=True)) == {
+        ids[priority] for priority in ids if priority not in sent
+    }
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("empty_queues")
+def test_nothing_is_sent_of_a_batch_that_is_refused(alice: User) -> None:
+    data = {"requests": [body(), body(prompt="short")]}
+    assert_error(post_json(client_for(alice), data, at=BATCH), 400)
+    assert messages() == {}

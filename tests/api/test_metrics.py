@@ -1,0 +1,172 @@
+"""GET /metrics: the last day, the last week by day, and the backlog."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from rest_framework.test import APIClient
+
+from generation import lifecycle, statistics
+from generation.clock import Now
+from generation.identifiers import oldest_request_id
+from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
+from generation.representations import timestamp
+from generation.states import Status
+from tests.api.helpers import PREFIX, answer
+from tests.support.batches import batch_of
+from tests.support.measured import ended
+from tests.support.requests import claimed, in_status, queued
+
+EMPTY = {
+    "requestsTotal": 0,
+    "requestsCompleted": 0,
+    "requestsFailed": 0,
+    "averageGenerationTime": 0,
+    "failureRate": 0,
+    "queueLength": 0,
+    "activeRequests": 0,
+    "healthStatus": "healthy",
+    "byDay": [],
+    "backlog": {priority: {"count": 0, "oldest": None} for priority in ("urgent", "high", "normal", "low")},
+}
+#: Noon, so that a test that runs at midnight sees the same days.
+NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+
+
+def _metrics(client: APIClient) -> dict[str, Any]:
+    statistics.forget()
+    return answer(client.get(f"{PREFIX}/metrics"))
+
+
+def _as_of(request: GenerationRequest, moment: datetime) -> None:
+    """The request as if it had been submitted at that moment: its id tells the time as well."""
+    new_id = f"{oldest_request_id(int(moment.timestamp() * 1_000_000))}{request.pk.rpartition('_')[2]}"
+    old = GenerationRequest.objects.get(pk=request.pk)
+    GenerationQueue.objects.filter(pk=old.pk).delete()
+    GenerationAttempt.objects.filter(request=old).delete()
+    StatusChange.objects.filter(request=old).delete()
+    age = moment - old.created_at
+    for name in ("created_at", "started_at", "completed_at"):
+        if value := getattr(old, name):
+            setattr(old, name, value + age)
+    GenerationRequest.objects.filter(pk=old.pk).delete()
+    old.pk = new_id
+    old.save(force_insert=True)
+
+
+def test_an_empty_database_has_the_whole_shape(api: APIClient) -> None:
+    found = _metrics(api)
+    assert found == EMPTY
+    assert list(found["backlog"]) == ["urgent", "high", "normal", "low"]
+
+
+def test_the_last_day_is_counted_over_everybodys_requests(api: APIClient, alice: User, charlie: User) -> None:
+    for seconds in (2, 5):
+        ended(charlie, lasted=seconds)
+    ended(alice, lasted=100, failed=True)
+    in_status(alice, Status.CANCELLED)
+    queued(alice)
+    claimed(charlie)
+    found = _metrics(api)
+    assert {name: found[name] for name in list(EMPTY)[:7]} == {
+        "requestsTotal": 6,
+        "requestsCompleted": 2,
+        "requestsFailed": 1,
+        "averageGenerationTime": 3.5,
+        "failureRate": 0.1667,
+        "queueLength": 1,
+        "activeRequests": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("failed", "others", "expected"),
+    [
+        (0, 1, "healthy"),
+        (1, 4, "healthy"),
+        (1, 3, "warning"),
+        (1, 1, "warning"),
+        (2, 1, "critical"),
+        (1, 0, "critical"),
+    ],
+)
+def test_health_is_by_the_share_of_failures(
+    api: APIClient, alice: User, failed: int, others: int, expected: str
+) -> None:
+    for number in range(failed + others):
+        ended(alice, lasted=1, failed=number < failed)
+    found = _metrics(api)
+    assert found["healthStatus"] == expected
+    assert found["failureRate"] == round(failed / (failed + others), 4)
+
+
+def test_a_long_queue_is_a_warning_unless_worse(api: APIClient, alice: User) -> None:
+    batch_of(alice, 100)
+    queued(alice)
+    assert _metrics(api)["healthStatus"] == "warning"
+
+
+def test_what_was_submitted_before_the_last_day_counts_for_its_own_day_alone(api: APIClient, alice: User) -> None:
+    now = datetime.now(UTC)
+    _as_of(ended(alice, lasted=3, failed=True), now - timedelta(hours=24, minutes=1))
+    _as_of(ended(alice, lasted=7), now - timedelta(hours=23, minutes=59))
+    found = _metrics(api)
+    assert (found["requestsTotal"], found["requestsFailed"], found["averageGenerationTime"]) == (1, 0, 7)
+    assert sum(day["totalRequests"] for day in found["byDay"]) == 2
+
+
+def test_the_days_of_a_week_come_newest_first_each_with_its_own(api: APIClient, alice: User) -> None:
+    for days, (seconds, failed) in {1: (4, False), 2: (6, True), 6: (9, False), 8: (99, False)}.items():
+        _as_of(ended(alice, lasted=seconds, failed=failed), NOON - timedelta(days=days))
+    _as_of(ended(alice, lasted=8), NOON - timedelta(days=1, minutes=5))
+    _as_of(in_status(alice, Status.CANCELLED), NOON - timedelta(days=1, minutes=6))
+    assert _metrics(api)["byDay"] == [
+        _day(1, total=3, average=6, failed=0),
+        _day(2, total=1, average=0, failed=1),
+        _day(6, total=1, average=9, failed=0),
+    ]
+
+
+def _day(ago: int, *, total: int, average: float, failed: int) -> dict[str, Any]:
+    return {
+        "date": (NOON - timedelta(days=ago)).date().isoformat(),
+        "totalRequests": total,
+        "averageProcessingTime": average,
+        "failedCount": failed,
+    }
+
+
+def test_the_backlog_has_the_oldest_of_each_priority(api: APIClient, alice: User) -> None:
+    old = queued(alice, priority="high")
+    GenerationQueue.objects.update(queued_at=Now() - timedelta(hours=2))
+    queued(alice, priority="high")
+    low = queued(alice, priority="low")
+    found = _metrics(api)["backlog"]
+    moments = {row.pk: timestamp(row.queued_at) for row in GenerationQueue.objects.all()}
+    assert found == EMPTY["backlog"] | {  # type: ignore[operator]
+        "high": {"count": 2, "oldest": moments[old.pk]},
+        "low": {"count": 1, "oldest": moments[low.pk]},
+    }
+
+
+def test_a_weight_between_two_priorities_counts_for_the_lower_one(api: APIClient, alice: User) -> None:
+    between, old = queued(alice), queued(alice)
+    GenerationQueue.objects.filter(pk=between.pk).update(priority_weight=50)
+    GenerationQueue.objects.filter(pk=old.pk).update(queued_at=Now() - timedelta(hours=2))
+    moment = timestamp(GenerationQueue.objects.get(pk=old.pk).queued_at)
+    assert _metrics(api)["backlog"]["normal"] == {"count": 2, "oldest": moment}
+
+
+def test_a_request_that_is_retried_by_hand_is_no_failure_any_more(api: APIClient, alice: User) -> None:
+    request = ended(alice, lasted=1, failed=True)
+    assert _metrics(api)["failureRate"] == 1
+    assert lifecycle.retry(request.pk, actor=alice)
+    assert (_metrics(api)["failureRate"], _metrics(api)["requestsTotal"]) == (0, 1)
+
+
+def test_everybody_sees_the_same(api: APIClient, stranger: APIClient, alice: User) -> None:
+    queued(alice)
+    assert _metrics(api) == _metrics(stranger)

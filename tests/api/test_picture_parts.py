@@ -1,0 +1,186 @@
+"""Pictures that a client has already, and parts of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.storage import default_storage
+from rest_framework.test import APIClient
+
+from tests.api.helpers import address, assert_error, completed, picture
+
+KINDS = ("image", "thumbnail")
+BYTES = {"image": picture(), "thumbnail": picture("WEBP", "silver")}
+PNG = BYTES["image"]
+SIZE = len(PNG)
+
+
+@pytest.fixture
+def at(alice: User) -> str:
+    """The address of an image."""
+    return address("image", completed(alice).pk)
+
+
+# --- What the client has ----------------------------------------------------------------------------------------------
+
+MATCHING = ["{etag}", "W/{etag}", "*", '"other", {etag}', '"other",W/{etag} , "third"', ' {etag}  , "other"']
+OTHERS = ['"other"', 'W/"other"', "{bare}", "", '""', '"{bare}', "'{bare}'", "é", "{etag}x"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("sent", MATCHING)
+def test_what_the_client_has_is_not_sent_again(api: APIClient, alice: User, kind: str, method: str, sent: str) -> None:
+    there = address(kind, completed(alice).pk)
+    whole = api.get(there)
+    response = api.generic(method, there, HTTP_IF_NONE_MATCH=sent.format(etag=whole["ETag"]))
+    assert (response.status_code, response.content) == (304, b"")
+    for name in ("ETag", "Cache-Control", "Content-Security-Policy", "X-Content-Type-Options"):
+        assert response[name] == whole[name]
+
+
+@pytest.mark.parametrize("sent", OTHERS)
+def test_something_else_than_what_the_client_has_is_sent(api: APIClient, at: str, sent: str) -> None:
+    etag = api.get(at)["ETag"]
+    response = api.get(at, HTTP_IF_NONE_MATCH=sent.format(etag=etag, bare=etag.strip('"')))
+    assert (response.status_code, response.content) == (200, PNG)
+
+
+def test_who_may_not_see_it_does_not_learn_that_it_is_unchanged(
+    api: APIClient, stranger: APIClient, nobody: APIClient, at: str
+) -> None:
+    etag = api.get(at)["ETag"]
+    for sent in (etag, "*"):
+        assert_error(stranger.get(at, HTTP_IF_NONE_MATCH=sent), 404)
+        assert_error(nobody.get(at, HTTP_IF_NONE_MATCH=sent), 401)
+
+
+# --- Parts ------------------------------------------------------------------------------------------------------------
+
+PARTS = {
+    "bytes=0-0": (0, 0),
+    "bytes=0-9": (0, 9),
+    "bytes=5-20": (5, 20),
+    "bytes=10-": (10, SIZE - 1),
+    "bytes=0-": (0, SIZE - 1),
+    f"bytes=0-{SIZE - 1}": (0, SIZE - 1),
+    f"bytes=0-{SIZE}": (0, SIZE - 1),
+    "bytes=3-999999999999": (3, SIZE - 1),
+    f"bytes={SIZE - 1}-": (SIZE - 1, SIZE - 1),
+    "bytes=-1": (SIZE - 1, SIZE - 1),
+    "bytes=-10": (SIZE - 10, SIZE - 1),
+    f"bytes=-{SIZE}": (0, SIZE - 1),
+    "bytes=-999999999999": (0, SIZE - 1),
+    " bytes=0-9 ": (0, 9),
+}
+BEYOND = [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE}", f"bytes={SIZE + 5}-{SIZE + 9}", "bytes=999999999999-", "bytes=-0"]
+#: What is no range, or several, of which a server may send the whole.
+WHOLE = [
+    *("bytes=0-1,5-6", "bytes=0-1, -1", "bytes=", "bytes=-", "bytes=x-y", "bytes=9-5", "bytes=--5", "bytes=1.5-2"),
+    *("0-5", "lines=0-5", "bytes 0-5", "bytes=٠-٥", "bytes=0-5;", "", "bytes=" + "9" * 5_000 + "-", "bytes=+1-5"),
+]
+
+
+@pytest.mark.parametrize("wanted", PARTS)
+def test_a_part_is_sent_as_a_part(api: APIClient, at: str, wanted: str) -> None:
+    first, last = PARTS[wanted]
+    response = api.get(at, HTTP_RANGE=wanted)
+    assert (response.status_code, response.content) == (206, PNG[first : last + 1])
+    assert response["Content-Range"] == f"bytes {first}-{last}/{SIZE}"
+    assert response["Content-Length"] == str(last + 1 - first)
+    assert (response["Content-Type"], response["Accept-Ranges"]) == ("image/png", "bytes")
+    assert response["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert response["ETag"] == api.get(at)["ETag"]
+
+
+@pytest.mark.parametrize("wanted", BEYOND)
+def test_a_part_beyond_the_end_is_refused_with_the_size(api: APIClient, at: str, wanted: str) -> None:
+    response = api.get(at, HTTP_RANGE=wanted)
+    assert_error(response, 416, "range_not_satisfiable")
+    assert response["Content-Range"] == f"bytes */{SIZE}"
+    assert "Cache-Control" not in response
+    assert "ETag" not in response
+
+
+@pytest.mark.parametrize("wanted", WHOLE)
+def test_what_is_no_single_part_gets_the_whole(api: APIClient, at: str, wanted: str) -> None:
+    response = api.get(at, HTTP_RANGE=wanted)
+    assert (response.status_code, response.content) == (200, PNG)
+    assert "Content-Range" not in response
+
+
+def test_the_parts_of_a_thumbnail_make_up_the_whole(api: APIClient, alice: User) -> None:
+    there = address("thumbnail", completed(alice).pk)
+    assert (
+        api.get(there, HTTP_RANGE="bytes=0-19").content + api.get(there, HTTP_RANGE="bytes=20-").content
+        == (BYTES["thumbnail"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [
+        ("{etag}", 206),
+        ('"other"', 200),
+        ("W/{etag}", 200),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 200),
+        ("", 200),
+        ("*", 200),
+    ],
+)
+def test_a_part_of_another_picture_than_the_client_has_is_the_whole(
+    api: APIClient, at: str, condition: str, status: int
+) -> None:
+    etag = api.get(at)["ETag"]
+    response = api.get(at, HTTP_RANGE="bytes=0-4", HTTP_IF_RANGE=condition.format(etag=etag))
+    assert (response.status_code, len(response.content)) == (status, 5 if status == 206 else SIZE)
+
+
+def test_a_part_beyond_the_end_of_another_picture_is_the_whole(api: APIClient, at: str) -> None:
+    assert api.get(at, HTTP_RANGE=f"bytes={SIZE}-", HTTP_IF_RANGE='"other"').status_code == 200
+
+
+def test_what_the_client_has_is_looked_at_before_the_part(api: APIClient, at: str) -> None:
+    etag = api.get(at)["ETag"]
+    assert api.get(at, HTTP_RANGE="bytes=0-4", HTTP_IF_NONE_MATCH=etag).status_code == 304
+    assert api.get(at, HTTP_RANGE="bytes=0-4", HTTP_IF_NONE_MATCH='"other"').status_code == 206
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-9", f"bytes={SIZE}-", "bytes=x"])
+def test_head_tells_of_the_whole(api: APIClient, at: str, wanted: str) -> None:
+    response = api.head(at, HTTP_RANGE=wanted)
+    assert (response.status_code, response.content) == (200, b"")
+    assert (response["Content-Length"], response["Accept-Ranges"]) == (str(SIZE), "bytes")
+
+
+def test_a_part_of_a_picture_that_is_gone_is_told_without_a_trace(api: APIClient, alice: User) -> None:
+    request = completed(alice)
+    default_storage.delete(request.result["image_key"])
+    assert_error(api.get(address("image", request.pk), HTTP_RANGE="bytes=0-4"), 410, "picture_gone")
+
+
+# --- What pages may load ----------------------------------------------------------------------------------------------
+
+ELSEWHERE = [
+    "/admin/login/",
+    "/healthz",
+    "/nowhere",
+    "/api/visual-generation/queue/status",
+    "/api/visual-generation/status/x",
+]
+
+
+@pytest.mark.parametrize("page", ELSEWHERE)
+def test_a_page_may_load_what_is_ours_and_be_framed_by_nobody(api: APIClient, page: str, settings: Any) -> None:
+    directives = dict(part.split(" ", 1) for part in api.get(page)["Content-Security-Policy"].split("; "))
+    assert directives == {
+        "default-src": "'self'",
+        "img-src": "'self' data:",
+        "connect-src": f"'self' {settings.REALTIME_ORIGIN}",
+        "object-src": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'self'",
+        "frame-ancestors": "'none'",
+    }

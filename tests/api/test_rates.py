@@ -1,0 +1,353 @@
+"""How much a user and an address may ask for."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import uuid
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import RequestFactory
+from rest_framework.test import APIClient
+
+from config import settings as configured
+from generation.api.throttling import client_address
+from generation.models import GenerationRequest, IdempotencyKey
+from generation.states import Status
+from tests.api.helpers import (
+    BATCH,
+    NOTHING,
+    SUBMIT,
+    answer,
+    assert_error,
+    batch_body,
+    body,
+    client_for,
+    post_json,
+    stored_rows,
+)
+from tests.support.races import at_once
+from tests.support.requests import in_status
+
+TOKEN = "/api/token"
+DAY = 24 * 3600
+WRONG = "wrong"
+#: For whom all count of whom no address is known.
+UNKNOWN = "0.0.0.0"  # noqa: S104
+
+
+@pytest.fixture(autouse=True)
+def _counted_from_nothing(settings: Any) -> None:
+    """Counters of its own, and three in a day, of which no test sees the end."""
+    settings.CACHES = {"default": settings.CACHES["default"] | {"KEY_PREFIX": uuid.uuid4().hex}}
+    settings.SUBMIT_RATE = settings.TOKEN_RATE = "3/d"
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def _submit(client: APIClient, *, at: str = "192.0.2.1", key: str | None = None, data: Any = None) -> Any:
+    """A submit from this address."""
+    headers: Any = {} if key is None else {"HTTP_IDEMPOTENCY_KEY": key}
+    return client.post(SUBMIT, body() if data is None else data, "json", REMOTE_ADDR=at, **headers)
+
+
+def _batch(client: APIClient, count: int) -> Any:
+    return client.post(BATCH, batch_body(count), "json", REMOTE_ADDR="192.0.2.1")
+
+
+def _left(client: APIClient) -> int:
+    """How many more are let through; asking uses them up."""
+    statuses = [_submit(client).status_code for _ in range(12)]
+    assert sorted(statuses) == statuses
+    assert set(statuses) <= {200, 429}
+    return statuses.count(200)
+
+
+def _assert_limited(response: Any, *, limit: int = 3, remaining: int = 0) -> None:
+    assert_error(response, 429, "rate_limited")
+    assert response["RateLimit-Limit"] == str(limit)
+    assert response["RateLimit-Remaining"] == str(remaining)
+    assert response["RateLimit-Reset"] == response["Retry-After"]
+    assert 1 <= int(response["Retry-After"]) <= DAY
+
+
+def test_the_rates_are_those_of_the_contract() -> None:
+    assert (configured.SUBMIT_RATE, configured.TOKEN_RATE) == ("100/15m", "10/m")
+
+
+# --- Submits ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_user_may_submit_so_many_and_no_more_from_wherever(api: APIClient) -> None:
+    for number in range(3):
+        answer(_submit(api, at=f"192.0.2.{number}"))
+    _assert_limited(_submit(api, at="192.0.2.9"))
+    assert stored_rows() == (3, 3, 3)
+
+
+def test_an_address_may_submit_so_many_and_no_more_whoever_it_is(api: APIClient, stranger: APIClient) -> None:
+    answer(_submit(api))
+    answer(_submit(api))
+    answer(_submit(stranger))
+    _assert_limited(_submit(stranger))
+    _assert_limited(_submit(api))
+
+
+def test_what_the_address_is_refused_is_not_counted_for_the_user(api: APIClient, stranger: APIClient) -> None:
+    assert _left(api) == 3
+    for _ in range(5):
+        _assert_limited(_submit(stranger))
+    for number in range(3):
+        answer(_submit(stranger, at=f"198.51.100.{number}"))
+
+
+def test_a_batch_counts_its_requests(api: APIClient, settings: Any) -> None:
+    settings.SUBMIT_RATE = "10/d"
+    answer(_batch(api, 7))
+    _assert_limited(_batch(api, 4), limit=10, remaining=3)
+    assert GenerationRequest.objects.count() == 7
+    answer(_batch(api, 3))
+    _assert_limited(_batch(api, 1), limit=10)
+    _assert_limited(_submit(api), limit=10)
+
+
+def test_the_first_batch_may_not_be_larger_than_what_is_allowed(api: APIClient) -> None:
+    _assert_limited(_batch(api, 4), remaining=3)
+    assert stored_rows() == NOTHING
+    assert _left(api) == 3
+
+
+@pytest.mark.parametrize(
+    ("at", "data", "status"),
+    [
+        (SUBMIT, body(prompt="short"), 400),
+        (BATCH, {"requests": [body(), body(prompt="short")]}, 400),
+        (BATCH, batch_body(4), 429),
+    ],
+    ids=["bad submit", "bad batch", "large batch"],
+)
+def test_what_is_refused_uses_up_nothing(api: APIClient, at: str, data: Any, status: int) -> None:
+    for _ in range(5):
+        assert post_json(api, data, at=at).status_code == status
+    assert _left(api) == 3
+
+
+def test_a_repetition_with_its_key_uses_up_nothing_and_is_answered_when_all_is_used_up(api: APIClient) -> None:
+    """It makes nothing and costs what a look at the status costs; who lost the answer to a large batch needs it."""
+    first = _submit(api, key="one")
+    for _ in range(5):
+        assert _submit(api, key="one").content == first.content
+        assert_error(_submit(api, key="one", data=body(priority="low")), 409)
+    assert _left(api) == 2
+    assert _submit(api, key="one").content == first.content
+
+
+def test_a_call_that_is_limited_uses_up_no_key(api: APIClient, settings: Any) -> None:
+    assert _left(api) == 3
+    _assert_limited(_submit(api, key="one"))
+    assert not IdempotencyKey.objects.exists()
+    settings.SUBMIT_RATE = "9/d"
+    assert "Idempotent-Replayed" not in _submit(api, key="one")
+
+
+def test_a_retry_counts_as_the_submit_that_it_is(api: APIClient, alice: User, settings: Any) -> None:
+    settings.SUBMIT_RATE = "2/15m"
+    again = f"/api/visual-generation/retry/{in_status(alice, Status.FAILED).pk}"
+    give_up = again.replace("/retry/", "/cancel/")
+    for _ in range(2):
+        assert api.post(again).status_code == 200
+        assert api.delete(give_up).status_code == 200
+    assert api.post(again).status_code == 429
+
+
+def test_reading_and_giving_up_are_not_limited(api: APIClient) -> None:
+    request_id = answer(_submit(api))["requestId"]
+    assert _left(api) == 2
+    for _ in range(5):
+        answer(api.get(f"/api/visual-generation/status/{request_id}"))
+    answer(api.delete(f"/api/visual-generation/cancel/{request_id}"))
+
+
+class Clock:
+    """The time as django-ratelimit sees it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.time()
+        self.step = 0.0
+        monkeypatch.setattr("django_ratelimit.core.time", SimpleNamespace(time=self.read))
+
+    def read(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def test_after_the_time_that_was_named_it_is_let_through_again(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From other addresses, whose time is another one."""
+    clock = Clock(monkeypatch)
+    for _ in range(2):
+        statuses = [_submit(api, at=f"192.0.2.{number}").status_code for number in range(4)]
+        assert statuses == [200, 200, 200, 429]
+        clock.now += int(_submit(api)["Retry-After"]) + 1
+
+
+def test_what_is_given_back_too_late_is_no_gift(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is over just between the count and its correction, which is looked for where it went."""
+    clock = Clock(monkeypatch)
+    clock.step = DAY
+    assert _batch(api, 100).status_code == 429
+    clock.step = 0
+    clock.now -= DAY
+    statuses = [_submit(api, at=f"192.0.2.{number}").status_code for number in range(4)]
+    assert statuses == [200, 200, 200, 429]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("empty_queues")
+def test_of_fifty_calls_at_once_exactly_as_many_pass_as_are_allowed(alice: User, settings: Any) -> None:
+    settings.SUBMIT_RATE = "20/d"
+    passed = at_once(*[lambda: _submit(client_for(alice)).status_code == 200] * 50)
+    assert passed.count(True) == 20
+    assert GenerationRequest.objects.count() == 20
+    _assert_limited(_submit(client_for(alice)), limit=20)
+
+
+# --- Tokens -----------------------------------------------------------------------------------------------------------
+
+
+def _sign_in(client: APIClient, name: Any, *, at: str = "192.0.2.1", password: str = WRONG) -> Any:
+    return client.post(TOKEN, {"username": name, "password": password}, "json", REMOTE_ADDR=at)
+
+
+@pytest.mark.parametrize("names", [["dora"] * 3, ["dora", "Dora", "DORA"], ["dora", " dora", "dora \t\n"]])
+def test_a_name_may_be_tried_so_often_from_wherever_and_however_it_is_written(
+    nobody: APIClient, names: list[str]
+) -> None:
+    user: User = User.objects.create_user("dora", password="secret")
+    for number, name in enumerate(names):
+        assert_error(_sign_in(nobody, name, at=f"192.0.2.{number}"), 401)
+    _assert_limited(_sign_in(nobody, " dora ", at="192.0.2.9"))
+    _assert_limited(_sign_in(nobody, user.username, at="192.0.2.9", password="secret"))
+
+
+def test_an_address_may_try_so_many_names(nobody: APIClient) -> None:
+    for name in ("dora", "emil", "fanny"):
+        assert_error(_sign_in(nobody, name), 401)
+    _assert_limited(_sign_in(nobody, "gustav"))
+    assert_error(_sign_in(nobody, "gustav", at="192.0.2.2"), 401)
+
+
+def test_signing_in_counts_too(nobody: APIClient) -> None:
+    User.objects.create_user("dora", password="secret")
+    for _ in range(3):
+        answer(_sign_in(nobody, "dora", password="secret"))
+    _assert_limited(_sign_in(nobody, "dora", password="secret"))
+
+
+def test_a_body_that_is_none_does_not_lock_anybody_out(nobody: APIClient) -> None:
+    for name in ("", None, 7, ["dora"], "x" * 200, "\0"):
+        assert_error(_sign_in(nobody, name), 400)
+    assert_error(_sign_in(nobody, "dora"), 401)
+
+
+def test_submits_and_tokens_are_counted_apart(api: APIClient, alice: User) -> None:
+    assert _left(api) == 3
+    assert_error(_sign_in(api, alice.username), 401)
+
+
+# --- Whose address ----------------------------------------------------------------------------------------------------
+
+ADDRESSES: dict[str, tuple[int, str, str | None, str]] = {
+    # proxies that are believed, who is connected, what X-Forwarded-For says: whom it counts for
+    "nobody is believed": (0, "192.0.2.1", "203.0.113.9", "192.0.2.1"),
+    "one proxy": (1, "192.0.2.1", "203.0.113.9", "203.0.113.9"),
+    "one proxy and what the client wrote": (1, "192.0.2.1", "198.51.100.1, 203.0.113.9", "203.0.113.9"),
+    "two proxies": (2, "192.0.2.1", "198.51.100.1, 203.0.113.9, 192.0.2.2", "203.0.113.9"),
+    "two proxies, one entry": (2, "192.0.2.1", "203.0.113.9", "192.0.2.1"),
+    "spaces and tabs": (1, "192.0.2.1", "198.51.100.1,\t 203.0.113.9 ", "203.0.113.9"),
+    "no header": (1, "192.0.2.1", None, UNKNOWN),
+    "empty": (1, "192.0.2.1", "", UNKNOWN),
+    "a word": (1, "192.0.2.1", "203.0.113.9, unknown", UNKNOWN),
+    "a port": (1, "192.0.2.1", "203.0.113.9:4711", UNKNOWN),
+    "not ASCII": (1, "192.0.2.1", "٢٠٣.0.113.9", UNKNOWN),
+    "without end": (1, "192.0.2.1", "9" * 10_000, UNKNOWN),
+    "a socket file": (0, "", None, UNKNOWN),
+    "IPv6": (0, "2001:db8:1:2:3:4:5:6", None, "2001:db8:1:2::/64"),
+    "IPv6 of the same network": (0, "2001:db8:1:2::ffff", None, "2001:db8:1:2::/64"),
+    "IPv6 of the next network": (0, "2001:db8:1:3::1", None, "2001:db8:1:3::/64"),
+    "IPv6 of one machine": (0, "::1", None, "::/64"),
+    "IPv6 with a zone": (0, "fe80::1%eth0", None, "fe80::/64"),
+    "IPv4 in IPv6": (0, "::ffff:192.0.2.1", None, "192.0.2.1"),
+    "IPv6 from a proxy": (1, "::1", "203.0.113.9, 2001:DB8:0:0::1", "2001:db8::/64"),
+}
+
+
+@pytest.mark.parametrize(("proxies", "remote", "forwarded", "expected"), ADDRESSES.values(), ids=ADDRESSES.keys())
+def test_a_call_counts_for_whoever_the_nearest_believed_proxy_heard_from(
+    settings: Any, proxies: int, remote: str, forwarded: str | None, expected: str
+) -> None:
+    settings.TRUSTED_PROXIES = proxies
+    headers: Any = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
+    assert client_address(RequestFactory().get("/", REMOTE_ADDR=remote, **headers)) == expected
+
+
+@pytest.mark.parametrize("proxies", [0, 1])
+def test_a_forged_header_gains_nothing(nobody: APIClient, settings: Any, proxies: int) -> None:
+    settings.TRUSTED_PROXIES = proxies
+
+    def sign_in(number: int) -> int:
+        forged = f"203.0.113.{number}" + ", 198.51.100.1" * proxies
+        text: Any = json.dumps({"username": f"name-{number}", "password": "wrong"})
+        response = nobody.generic("POST", TOKEN, text, "application/json", HTTP_X_FORWARDED_FOR=forged)
+        return response.status_code
+
+    assert [sign_in(number) for number in range(5)] == [401, 401, 401, 429, 429]
+
+
+# --- Without Redis ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_cache(settings: Any) -> None:
+    """The cache's address with nobody behind it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
+    settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": nobody}}
+
+
+def test_without_a_cache_a_submit_works_quickly_and_stays_bounded(
+    api: APIClient, no_cache: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = time.monotonic()
+    answer(_submit(api))
+    answer(_batch(api, 2))
+    _assert_limited(_batch(api, 1))
+    _assert_limited(_submit(api))
+    assert time.monotonic() - started < 3
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "the cache is away, rates are counted in this process"
+    ]
+
+
+def test_without_a_cache_signing_in_works_and_stays_bounded(nobody: APIClient, no_cache: None) -> None:
+    for _ in range(3):
+        assert_error(_sign_in(nobody, "dora"), 401)
+    _assert_limited(_sign_in(nobody, "dora"))
+
+
+def test_a_cache_that_goes_away_between_two_calls_leaves_the_rest_counted_here(
+    api: APIClient, settings: Any, request: pytest.FixtureRequest
+) -> None:
+    answer(_submit(api))
+    request.getfixturevalue("no_cache")
+    assert 0 < _left(api) <= 3
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("empty_queues", "no_cache")
+def test_without_a_cache_calls_at_once_are_bounded_together(alice: User) -> None:
+    passed = at_once(*[lambda: _submit(client_for(alice)).status_code == 200] * 8)
+    assert 1 <= passed.count(True) <= 3

@@ -1,0 +1,232 @@
+"""Every route that there is, so that a new one cannot be forgotten: who is let in, and what strangers see."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+from django.contrib.auth.models import User
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from rest_framework.test import APIClient
+
+from generation.models import GenerationBatch, GenerationRequest
+from generation.states import Status
+from tests.api.helpers import (
+    UNKNOWN_BATCH_ID,
+    UNKNOWN_ID,
+    assert_error,
+    batch_body,
+    body,
+    client_for,
+    completed,
+    shown,
+)
+from tests.support.batches import batch_in
+
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+#: What everybody may call. All else wants a token.
+PUBLIC: Final = {
+    *("home", "healthz", "readyz", "generation:schema", "generation:docs"),
+    *("generation:token", "generation:token-refresh", "generation:token-verify"),
+}
+#: What people look at, which says no in the manner of pages.
+PAGES: Final = {"home", "generation:docs"}
+#: What stands in addresses, and what nobody has of it.
+UNKNOWN: Final = {"request_id": UNKNOWN_ID, "batch_id": UNKNOWN_BATCH_ID, "extension": ""}
+
+
+def _patterns(resolver: URLResolver, namespace: str = "") -> Iterator[tuple[str, URLPattern]]:
+    """Every named route outside the admin's pages, by its name."""
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            if pattern.namespace != "admin":
+                yield from _patterns(pattern, f"{pattern.namespace}:" if pattern.namespace else namespace)
+        elif pattern.name:
+            yield f"{namespace}{pattern.name}", pattern
+
+
+def _parts(pattern: URLPattern) -> set[str]:
+    return set(pattern.pattern.regex.groupindex)
+
+
+PATTERNS: Final = dict(_patterns(get_resolver()))
+OF_SOMETHING: Final = sorted(name for name, pattern in PATTERNS.items() if _parts(pattern))
+OF_ALL: Final = sorted(PATTERNS.keys() - OF_SOMETHING)
+
+
+def _address(name: str, **parts: str) -> str:
+    """Where the route is; each part that is not given is one that nobody has."""
+    return reverse(name, kwargs={part: parts.get(part, UNKNOWN[part]) for part in _parts(PATTERNS[name])})
+
+
+def _call(client: APIClient, method: str, at: str, data: Any = None) -> Any:
+    text: Any = json.dumps({} if data is None else data)
+    return client.generic(method, at, text, content_type="application/json")
+
+
+@pytest.fixture
+def hers(alice: User) -> dict[str, list[str]]:
+    """What Alice has: a request in each status, all in one batch, and one more with a picture."""
+    batch, ids = batch_in(alice, [status for status in Status.values if status != Status.COMPLETED])
+    return {"request_id": [*ids, completed(alice, project_id="secret-project").pk], "batch_id": [batch.pk]}
+
+
+def _everything() -> list[Any]:
+    return [
+        *GenerationRequest.objects.order_by("pk").values_list("pk", "status", "sequence", "owner"),
+        *GenerationBatch.objects.order_by("pk").values_list("pk", "owner"),
+    ]
+
+
+def test_every_route_of_the_contract_is_there() -> None:
+    assert {
+        *("submit", "status", "requests", "retry", "batches", "batch", "queue-status", "metrics", "cancel"),
+        *("image", "thumbnail", "token", "token-refresh", "token-verify"),
+    } <= {name.removeprefix("generation:") for name in PATTERNS}
+    assert PATTERNS.keys() >= PUBLIC
+
+
+@pytest.mark.parametrize("name", sorted(PATTERNS.keys() - PUBLIC))
+def test_who_is_not_signed_in_gets_nowhere(nobody: APIClient, hers: dict[str, list[str]], name: str) -> None:
+    before = _everything()
+    parts = {part: ids[-1] for part, ids in hers.items()}
+    for method in METHODS:
+        response = _call(nobody, method, _address(name, **parts), body())
+        assert response.status_code == 401, method
+        assert response["WWW-Authenticate"].startswith("Bearer")
+        if method != "HEAD":
+            assert_error(response, 401, "not_authenticated")
+    assert _everything() == before
+
+
+@pytest.mark.parametrize("name", OF_SOMETHING)
+def test_somebody_elses_looks_like_what_never_was_to_the_byte(
+    stranger: APIClient, hers: dict[str, list[str]], name: str
+) -> None:
+    before = _everything()
+    for method in METHODS:
+        never = shown(_call(stranger, method, _address(name)))
+        for part in _parts(PATTERNS[name]) & hers.keys():
+            for there in hers[part]:
+                theirs = _call(stranger, method, _address(name, **{part: there}))
+                assert shown(theirs) == never, (method, there)
+        assert never[0] in {404, 405} or method == "OPTIONS"
+    assert _everything() == before
+
+
+@pytest.mark.parametrize("name", OF_SOMETHING)
+def test_the_owner_is_told_something_else_than_a_stranger(
+    api: APIClient, hers: dict[str, list[str]], name: str
+) -> None:
+    """Or the test before would hold for routes that know nobody."""
+    part = (_parts(PATTERNS[name]) & hers.keys()).pop()
+    answers = {
+        shown(_call(api, method, _address(name, **{part: there})))[0] for method in METHODS for there in hers[part]
+    }
+    assert 200 in answers
+
+
+@pytest.mark.parametrize("name", OF_ALL)
+def test_a_route_of_everybodys_tells_a_stranger_nothing_of_hers(
+    stranger: APIClient, hers: dict[str, list[str]], alice: User, name: str
+) -> None:
+    before = _everything()
+    request = GenerationRequest.objects.get(pk=hers["request_id"][-1])
+    secrets = [*hers["request_id"], *hers["batch_id"], request.project_id, request.result["sha256"], alice.username]
+    for method in METHODS:
+        response = _call(stranger, method, _address(name))
+        told = b"".join(response) if response.streaming else response.content
+        assert response.status_code < 500 or name == "readyz"
+        for secret in secrets:
+            assert secret.encode() not in told, (method, secret)
+    assert _everything() == before
+
+
+# --- A thousand calls -------------------------------------------------------------------------------------------------
+
+BODIES: Final = [
+    *(json.dumps(one).encode() for one in (body(), batch_body(2), batch_body(3, maxConcurrent=1))),
+    *(b"{}", b"[]", b"null", b"7"),
+    json.dumps(body(metadata={"seed": 1, "mine": [None, {"a": 1.5}]}, projectId="p")).encode(),
+    json.dumps({"requests": [body(), {"prompt": None}, 7], "batchOptions": {"maxConcurrent": 0}}).encode(),
+    json.dumps({"username": "alice", "password": "wrong"}).encode(),
+    json.dumps({"refresh": "x", "token": "y"}).encode(),
+    *(b"", b"{", b"\xff", b"\0", b"[" * 5_000, b'{"prompt": NaN}', b'{"type": "\\ud800", "prompt": "\\u0000"}'),
+]
+TYPES: Final = ["application/json"] * 8 + ["", "text/plain", "multipart/form-data", "application/json; charset=x"]
+QUERIES: Final = [
+    *[""] * 6,
+    *(
+        "?imageData=false",
+        "?imageData=x",
+        "?limit=1",
+        "?limit=0",
+        "?limit=101&status=queued",
+        "?status=failed&type=cover",
+    ),
+    *("?cursor=cD0x", "?cursor=%00", "?createdAfter=2026-01-01", "?createdBefore=9999-12-31T23:59:59Z", "?batchId=x"),
+    *(
+        "?expires=1&signature=x",
+        "?expires=99999999999&signature=%FF",
+        "?format=xml",
+        "?%00=%FF",
+        "?projectId=p&pageId=%C3",
+    ),
+]
+HEADERS: Final[list[dict[str, str]]] = [
+    *[{}] * 6,
+    {"HTTP_IDEMPOTENCY_KEY": "one"},
+    {"HTTP_IDEMPOTENCY_KEY": "two"},
+    {"HTTP_IDEMPOTENCY_KEY": "\0"},
+    *[{"HTTP_IF_NONE_MATCH": "*"}] * 3,
+    {"HTTP_IF_NONE_MATCH": '"x", W/"y'},
+    {"HTTP_RANGE": "bytes=0-9"},
+    {"HTTP_RANGE": "bytes=99999-", "HTTP_IF_RANGE": "x"},
+    {"HTTP_RANGE": "bytes=-0"},
+    {"HTTP_X_FORWARDED_FOR": "unknown, ::1%x"},
+    {"HTTP_ACCEPT": "text/html;q=x"},
+    {"HTTP_AUTHORIZATION": "Bearer x"},
+    {"HTTP_X_HTTP_METHOD_OVERRIDE": "DELETE"},
+    {"HTTP_CONTENT_ENCODING": "gzip"},
+]
+ODD_IDS: Final = [
+    "x",
+    "%00",
+    "%FF%FE",
+    "..%2F",
+    "vga_1_x",
+    "vga_" + "9" * 400,
+    "é",
+    "vga_1700000000000000_000000000%0A",
+]
+
+
+def test_a_thousand_calls_at_random_are_all_answered(
+    hers: dict[str, list[str]], alice: User, bob: User, charlie: User
+) -> None:
+    chance = random.Random(20_260_107)  # noqa: S311  the same in every run
+    clients = [client_for(user) for user in (alice, alice, alice, bob, charlie, None)]
+    known = [*hers["request_id"], *hers["batch_id"]]
+    seen: set[int] = set()
+    for _ in range(1_000):
+        at = _address(name := chance.choice([*OF_SOMETHING * 3, *OF_ALL]))
+        for unknown in (UNKNOWN_ID, UNKNOWN_BATCH_ID):
+            at = at.replace(unknown, chance.choice([*known, unknown, chance.choice(ODD_IDS)]))
+        call: dict[str, Any] = {
+            "method": chance.choice([*("GET", "POST", "DELETE") * 4, *METHODS, "TRACE"]),
+            "path": at + chance.choice(["", "", "/", ".png"]) + chance.choice(QUERIES),
+            "data": chance.choice(BODIES),
+            "content_type": chance.choice(TYPES),
+            **chance.choice(HEADERS),
+        }
+        response = chance.choice(clients).generic(**call)
+        assert response.status_code < 500 or name == "readyz", (call, response.content)
+        if response.status_code >= 400 and call["method"] != "HEAD" and name not in PAGES | {"readyz"}:
+            assert_error(response, response.status_code)
+        seen.add(response.status_code)
+        if response.status_code == 200 and name.endswith(":submit") and call["method"] == "POST":
+            known.append(response.json()["requestId"])
+    assert seen >= {200, 304, 400, 401, 404, 405, 409, 415}

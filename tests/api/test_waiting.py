@@ -1,0 +1,160 @@
+"""``queuePosition`` and ``estimatedWaitTime``: from what waits, what was measured, and who works."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from rest_framework.test import APIClient
+
+from generation import waiting
+from generation.models import GenerationRequest
+from generation.states import Status
+from tests.api.helpers import address, answer, body, post_json, queries_of
+from tests.support.batches import batch_of
+from tests.support.measured import ended, worker
+from tests.support.requests import back_in_queue, claimed, in_status, queued
+
+
+def _place(client: APIClient, request: GenerationRequest) -> tuple[int, int]:
+    shown = answer(client.get(address("status", request.pk)))
+    return shown["queuePosition"], shown["estimatedWaitTime"]
+
+
+# --- The position -----------------------------------------------------------------------------------------------------
+
+
+def test_the_position_is_by_priority_and_then_by_time(staff: APIClient, alice: User, charlie: User) -> None:
+    low = queued(alice, priority="low")
+    first, second = queued(alice), queued(charlie)
+    urgent, high = queued(charlie, priority="urgent"), queued(alice, priority="high")
+    expected = [urgent, high, first, second, low]
+    assert [_place(staff, request)[0] for request in expected] == [1, 2, 3, 4, 5]
+
+
+def test_one_that_goes_lets_the_others_move_up(api: APIClient, alice: User) -> None:
+    first, second, third = queued(alice), queued(alice), queued(alice)
+    answer(api.delete(address("cancel", first.pk)))
+    assert [_place(api, request)[0] for request in (second, third)] == [1, 2]
+
+
+def test_a_retry_stands_behind_what_had_no_try(api: APIClient, alice: User) -> None:
+    claim = claimed(alice, priority="urgent")
+    others = [queued(alice), queued(alice, priority="low")]
+    back_in_queue(claim)
+    assert [_place(api, request)[0] for request in (*others, claim.request)] == [1, 2, 3]
+
+
+def test_what_a_batch_holds_back_has_its_place_in_the_queue(api: APIClient, alice: User) -> None:
+    _, ids = batch_of(alice, 3, limit=1)
+    requests = GenerationRequest.objects.in_bulk(ids)
+    assert [_place(api, requests[request_id])[0] for request_id in ids] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("status", [Status.IN_PROGRESS, Status.FAILED, Status.CANCELLED])
+def test_what_does_not_wait_has_no_place(api: APIClient, alice: User, status: Status) -> None:
+    queued(alice)
+    shown = answer(api.get(address("status", in_status(alice, status).pk)))
+    assert {"queuePosition", "estimatedWaitTime"}.isdisjoint(shown)
+
+
+# --- The estimate -----------------------------------------------------------------------------------------------------
+
+
+def test_with_nothing_measured_each_takes_thirty_seconds_one_after_the_other(api: APIClient, alice: User) -> None:
+    requests = [queued(alice) for _ in range(4)]
+    assert [_place(api, request) for request in requests] == [(1, 30), (2, 60), (3, 90), (4, 120)]
+
+
+def test_what_is_ahead_is_shared_by_all_the_slots_there_are(api: APIClient, alice: User) -> None:
+    worker("one", slots=5)
+    worker("two", slots=3)
+    worker("silent", slots=100, seen=timedelta(seconds=31))
+    requests = [queued(alice) for _ in range(9)]
+    assert _place(api, requests[0]) == (1, 30)
+    assert _place(api, requests[4]) == (5, 45)  # four before it on eight slots: half a round
+    assert _place(api, requests[8]) == (9, 60)
+
+
+def test_what_was_measured_counts_by_type_and_for_those_ahead_on_the_whole(api: APIClient, alice: User) -> None:
+    for seconds in (5, 15):
+        ended(alice, lasted=seconds, type="coloring-page")
+    ended(alice, lasted=40, type="cover")  # 10 of one type and 40 of the other are 20 on the whole
+    first, page, cover, other = (
+        queued(alice, type=type_) for type_ in ("coloring-page", "coloring-page", "cover", "background")
+    )
+    assert [_place(api, request) for request in (first, page, cover, other)] == [(1, 10), (2, 30), (3, 80), (4, 80)]
+
+
+def test_only_attempts_that_gave_a_picture_count_and_of_those_the_newest(
+    api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_SAMPLE", 2)
+    ended(alice, lasted=1_000)
+    ended(alice, lasted=10)
+    ended(alice, lasted=20)
+    ended(alice, lasted=2_000, failed=True)
+    claimed(alice)
+    assert _place(api, queued(alice)) == (1, 15)
+
+
+@pytest.mark.parametrize("lasted", [0, 0.4])
+def test_an_estimate_is_a_second_at_the_least(api: APIClient, alice: User, lasted: float) -> None:
+    ended(alice, lasted=lasted)
+    assert _place(api, queued(alice)) == (1, 1)
+
+
+def test_a_submit_is_told_what_its_status_says(api: APIClient, alice: User) -> None:
+    worker("one", slots=2)
+    ended(alice, lasted=12)
+    queued(alice, priority="high")
+    told = answer(post_json(api, body()))
+    assert told["estimatedWaitTime"] == 18
+    assert _place(api, GenerationRequest.objects.get(pk=told["requestId"])) == (2, 18)
+
+
+# --- A long queue -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("index", "position"), [(0, 1), (2, 3), (3, 9), (5, 9)])
+def test_past_what_is_counted_the_length_of_the_queue_stands_in(
+    api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch, index: int, position: int
+) -> None:
+    """Nine of this weight and above, of which three are counted; what is below does not matter."""
+    monkeypatch.setattr(waiting, "_COUNTED", 3)
+    requests = [queued(alice) for _ in range(9)]
+    for _ in range(5):
+        queued(alice, priority="low")
+    assert _place(api, requests[index])[0] == position
+
+
+def test_what_is_more_pressing_counts_for_the_length_too(
+    api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_COUNTED", 3)
+    for priority in ("urgent", "high", "normal", "normal"):
+        last = queued(alice, priority=priority)
+    assert _place(api, last)[0] == 4
+
+
+def test_a_place_costs_the_same_in_a_long_queue(api: APIClient, alice: User) -> None:
+    first = queued(alice)
+
+    def cost(request: GenerationRequest) -> int:
+        waiting.forget()
+        return queries_of(lambda: _place(api, request))
+
+    alone = cost(first)
+    batch_of(alice, 60)
+    assert cost(queued(alice)) == alone
+
+
+def test_what_is_known_is_asked_for_once_in_a_while(
+    api: APIClient, alice: User, django_assert_num_queries: Any
+) -> None:
+    request = queued(alice)
+    _place(api, request)
+    with django_assert_num_queries(4):  # the user, the request, its row in the ledger, those before it
+        _place(api, request)

@@ -1,0 +1,35 @@
+"""What schemathesis cannot know: strings that only we make, and limits that JSON Schema has no words for."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies as st
+
+from generation.api.openapi.examples import REQUEST_ID
+from generation.api.parsers import MAX_DEPTH, MAX_METADATA_DEPTH
+
+_CURSORS = [b64encode(text.encode()).decode() for text in (f"p={REQUEST_ID}", f"r=1&p={REQUEST_ID}")]
+
+schemathesis.openapi.format("cursor", st.sampled_from(_CURSORS))
+schemathesis.openapi.format("aspect-ratio", st.sampled_from(["square", " portrait ", "landscape", "3:4", "640:160"]))
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, dict | list):
+        return 1 + max((_depth(member) for member in (value.values() if isinstance(value, dict) else value)), default=0)
+    return 0
+
+
+@schemathesis.hook
+def filter_body(context: Any, body: Any) -> bool:
+    """No schema that refers to itself can say how deep it goes. The tests of bodies try what lies beyond."""
+    if not isinstance(body, dict):
+        return True
+    listed = body.get("requests")
+    drafts = [body, *(listed if isinstance(listed, list) else [])]
+    return _depth(body) <= MAX_DEPTH and all(
+        _depth(draft.get("metadata")) <= MAX_METADATA_DEPTH for draft in drafts if isinstance(draft, dict)
+    )
