@@ -202,7 +202,7 @@ def test_a_fault_of_ours_leaves_nothing_and_uses_up_no_key(
     api: APIClient, monkeypatch: pytest.MonkeyPatch, at: str, data: Any, made: int
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(lifecycle, "_record", lambda *args, **kwargs: 1 / 0)
+        broken.setattr(lifecycle, "record", lambda *args, **kwargs: 1 / 0)
         assert_error(_send(api, data, at=at), 500, "internal")
     assert stored_rows() == NOTHING
     assert not GenerationBatch.objects.exists()
