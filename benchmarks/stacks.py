@@ -14,7 +14,7 @@ import psycopg
 
 import tests.servers  # noqa: F401  starts PostgreSQL and Valkey
 from benchmarks import rows
-from tests.support.stack import Stack, own_database, wait_until
+from tests.support.stack import Stack, prepared_database, wait_until
 
 _SETTINGS = {
     "WEB_WORKERS": "2",
@@ -58,12 +58,10 @@ def running(folder: Path, *, total: int, queued: int) -> Iterator[Stacks]:
             redis_url = urlunsplit(urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{number}"))
             made = kind(folder / name, REDIS_URL=redis_url, **_SETTINGS, **settings)
             stack.callback(made.stop_all)
-            if kind is Stack:
-                made.prepare()
             made.start(*processes)
             return made
 
-        urls = [stack.enter_context(own_database()) for _ in range(2)]
+        urls = [stack.enter_context(prepared_database()) for _ in range(2)]
         connections = [stack.enter_context(psycopg.connect(url, autocommit=True)) for url in urls]
         stacks = Stacks(
             start(FloorStack, "floor", 1, "web"),

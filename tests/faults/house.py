@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from generation.states import TRANSITIONS
 from tests.fakes.control import FakeProvider
 from tests.fakes.journal import Call
-from tests.support.stack import Stack, own_database, wait_until
+from tests.support.stack import Stack, prepared_database, wait_until
 from tests.support.valkey import Valkey
 
 ENDED = {"completed", "failed", "cancelled"}
@@ -156,7 +156,7 @@ class House:
 @contextmanager
 def built(folder: Path, **settings: str) -> Iterator[House]:
     """A house with tables and people; nothing runs in it yet."""
-    with own_database() as database_url, FakeProvider() as provider, Valkey(folder / "valkey") as valkey:
+    with prepared_database() as database_url, FakeProvider() as provider, Valkey(folder / "valkey") as valkey:
         stack = Stack(
             folder,
             DATABASE_URL=database_url,
@@ -168,7 +168,6 @@ def built(folder: Path, **settings: str) -> Iterator[House]:
             SUBMIT_RATE="1000000/m",
             **settings,
         )
-        stack.prepare()
         house = House(stack, provider, valkey, database_url)
         try:
             yield house

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,17 +71,7 @@ class Stack:
 
     def manage(self, *arguments: str) -> str:
         """Run ``manage.py`` and return what it printed."""
-        command = [sys.executable, "manage.py", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=self.env, check=True, capture_output=True, text=True).stdout
-
-    def prepare(self) -> None:
-        """Make the tables and the people."""
-        self.manage("migrate", "-v0")
-        script = "from django.contrib.auth.models import User\n" + "\n".join(
-            f"User.objects.create_user({name!r}, password={PASSWORD!r}, is_staff={staff})"
-            for name, staff in PEOPLE.items()
-        )
-        self.manage("shell", "-v0", "-c", script)
+        return _manage(self.env, *arguments)
 
     def start(self, *names: str) -> None:
         """Start the processes; does not wait for them. ``worker:2`` is a second worker, and so on."""
@@ -144,20 +136,67 @@ class Stack:
         return httpx.Client(base_url=f"{self.base_url}/api/visual-generation", headers=headers, timeout=20)
 
 
+def _manage(environment: Mapping[str, str], *arguments: str) -> str:
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def _prepare(environment: Mapping[str, str]) -> None:
+    """Make the tables and the people in the database of this environment."""
+    _manage(environment, "migrate", "-v0")
+    script = "from django.contrib.auth.models import User\n" + "\n".join(
+        f"User.objects.create_user({name!r}, password={PASSWORD!r}, is_staff={staff})" for name, staff in PEOPLE.items()
+    )
+    _manage(environment, "shell", "-v0", "-c", script)
+
+
+def _is_postgresql() -> bool:
+    return urlsplit(os.environ["DATABASE_URL"]).scheme.startswith("postgres")
+
+
+def _on_server(statement: str) -> None:
+    server = urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(scheme="postgresql"))
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def _database_url(name: str) -> str:
+    return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}"))
+
+
 @contextmanager
-def own_database() -> Iterator[str]:
-    """A new database on the server of the tests; for SQLite, the processes' own default file."""
-    url = urlsplit(os.environ["DATABASE_URL"])
-    if not url.scheme.startswith("postgres"):
-        with_file = Path(os.environ["VAR_DIR"]) / f"{uuid4().hex}.sqlite3"
-        yield f"sqlite:///{with_file}"
+def _own_database(template: str) -> Iterator[str]:
+    if not _is_postgresql():
+        yield f"sqlite:///{Path(os.environ['VAR_DIR']) / uuid4().hex}.sqlite3"
         return
     name = f"stack_{uuid4().hex[:12]}"
-    server = urlunsplit(url._replace(scheme="postgresql"))
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield urlunsplit(url._replace(path=f"/{name}"))
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    _on_server(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _database_url(name)
+    _on_server(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@functools.cache
+def _template() -> str:
+    """A database with tables and people, made once: copying it takes a tenth of a second, making it several."""
+    name = f"stack_{uuid4().hex[:12]}"
+    _on_server(f"CREATE DATABASE {name}")
+    atexit.register(_drop, name)
+    _prepare(os.environ | {"DATABASE_URL": _database_url(name)})
+    return name
+
+
+def _drop(name: str) -> None:
+    with contextlib.suppress(psycopg.OperationalError):  # the server of the tests ended before
+        _on_server(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def prepared_database() -> Iterator[str]:
+    """A new database with tables and people on the server of the tests; for SQLite, a file."""
+    with _own_database(_template() if _is_postgresql() else "") as url:
+        if not _is_postgresql():
+            _prepare(os.environ | {"DATABASE_URL": url})
+        yield url
 
 
 @contextmanager
@@ -175,9 +214,8 @@ def own_redis() -> Iterator[str]:
 @contextmanager
 def prepared_stack(folder: Path, **settings: str) -> Iterator[Stack]:
     """A stack with tables and people, and nothing running yet."""
-    with own_database() as database_url, own_redis() as redis_url:
+    with prepared_database() as database_url, own_redis() as redis_url:
         stack = Stack(folder, DATABASE_URL=database_url, REDIS_URL=redis_url, **settings)
-        stack.prepare()
         try:
             yield stack
         finally:
