@@ -1,7 +1,7 @@
 # `make` lists what there is. Needs only make and Python 3.11, 3.12 or 3.13; everything goes into .venv.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help demo run test bench check lint types imports docs lock clean
+.PHONY: help demo run test faults bench check lint types imports docs lock clean
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 IN_VENV := .venv/bin/python -m
@@ -21,6 +21,9 @@ run: .venv/.runtime ## Run everything until Ctrl-C: http://127.0.0.1:8000
 test: .venv/.dev ## Run the whole test suite on real servers, and what touches the database on SQLite as well
 	@DATABASE_URL=sqlite:///var/tests.sqlite3 $(IN_VENV) pytest -q tests/contracts tests/integration tests/api </dev/null
 	@exec $(IN_VENV) pytest $(ARGS) </dev/null
+
+faults: .venv/.dev ## Run the fault suite at full length, about half an hour
+	@FAULTS=full $(IN_VENV) pytest tests/faults $(ARGS) </dev/null
 
 bench: .venv/.dev ## Measure how fast it is; ARGS="--compare OLD.json" names what got slower
 	@exec $(IN_VENV) benchmarks $(ARGS) </dev/null

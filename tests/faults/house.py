@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,14 @@ from tests.support.valkey import Valkey
 
 ENDED = {"completed", "failed", "cancelled"}
 LEASE_SECONDS = 2.0
+#: Set to ``full``, what lasts takes as long as it would in earnest (``make faults``).
+_FULL = os.environ.get("FAULTS") == "full"
 _EDGES = {(edge.source or "", edge.target, edge.reason) for edge in TRANSITIONS}
+
+
+def lasting(seconds: float, *, full: float) -> float:
+    """How long something goes on: so long in the everyday suite, and so long in full."""
+    return full if _FULL else seconds
 
 
 class House:
@@ -176,4 +184,4 @@ def built(folder: Path, **settings: str) -> Iterator[House]:
             stack.stop_all()
 
 
-__all__ = ["ENDED", "LEASE_SECONDS", "House", "built"]
+__all__ = ["ENDED", "LEASE_SECONDS", "House", "built", "lasting"]
