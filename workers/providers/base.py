@@ -16,14 +16,16 @@ class ImageRequest:
     """One picture to make.
 
     ``subject`` is what the client wrote; ``prompt`` is the same with the style phrases of its type added, which is
-    what a model is sent. ``width`` and ``height`` are pixels. ``seed`` is ``None`` when the client gave none.
-    ``title`` is the text that a cover leaves room for and shows.
+    what a model is sent. ``aspect_ratio`` is ``W:H``, and ``width`` and ``height`` are the pixels that the model makes
+    of it; a vendor is told the one or the other. ``seed`` is ``None`` when the client gave none. ``title`` is the text
+    that a cover leaves room for and shows. ``model`` is the vendor's name of the model, and never empty for a vendor.
     """
 
     request_id: str
     type: str
     subject: str
     prompt: str
+    aspect_ratio: str = "1:1"
     width: int = 1024
     height: int = 1024
     seed: int | None = None
@@ -37,7 +39,11 @@ class ImageRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageAnswer:
-    """The bytes that a provider returned, unchecked, with what it said about them."""
+    """The bytes that a provider returned, unchecked, with what it said about them.
+
+    ``usage`` is what the vendor counted, by names that a price rule can refer to: ``images``, and in tokens
+    ``input_text``, ``input_image``, ``output_text``, ``output_image``. Empty where it did not say.
+    """
 
     data: bytes = field(repr=False)
     content_type: str
@@ -46,6 +52,7 @@ class ImageAnswer:
     revised_prompt: str = ""
     provider_request_id: str = ""
     attribution: str = ""
+    usage: Mapping[str, int] = field(default_factory=dict)
 
 
 class ProviderError(Exception):
