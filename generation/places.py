@@ -8,7 +8,7 @@ from django.db.models.functions import Coalesce
 
 from generation import dispatch
 from generation.clock import Now
-from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, ProviderLimit
+from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, ProviderState
 from generation.states import Status
 
 
@@ -79,8 +79,8 @@ def provider_has_place(provider: str) -> bool:
 
     A call counts until its end, or until its deadline where its worker was lost: the provider may still be at it.
     """
-    limit = ProviderLimit.objects.select_for_update().filter(pk=provider).first()
-    if limit is None:
+    limit = ProviderState.objects.select_for_update().filter(pk=provider).first()
+    if limit is None or limit.max_concurrent is None:
         return True
     under_way = GenerationAttempt.objects.filter(provider=provider, call_deadline_at__gt=Now())
     return under_way.count() < limit.max_concurrent

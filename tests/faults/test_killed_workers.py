@@ -34,8 +34,8 @@ def test_before_the_claim_the_message_is_lost_and_sent_again(with_worker: House)
 
 def test_after_the_claim_the_request_comes_back_and_nothing_was_called(with_worker: House) -> None:
     house = with_worker
-    house.execute("INSERT INTO generation_provider_limits (provider, max_concurrent) VALUES ('openai', 5)")
-    with house.locked("generation_provider_limits", "provider", "openai"):
+    house.execute("INSERT INTO generation_providers (provider, max_concurrent) VALUES ('openai', 5)")
+    with house.locked("generation_providers", "provider", "openai"):
         request_id = house.submit(2)
         house.wait_for(request_id, "in-progress")
         house.wait_for_blocked()

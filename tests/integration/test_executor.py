@@ -16,7 +16,7 @@ from PIL import Image
 
 from generation import lifecycle, representations, storage
 from generation.clock import Now
-from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, PromptStyle, ProviderLimit
+from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, PromptStyle, ProviderState
 from generation.states import Status
 from tests.support.requests import RESULT, claimed, queued
 from workers.executor import Executor
@@ -216,7 +216,7 @@ def test_who_was_told_to_wait_ten_times_has_used_up_an_attempt_at_the_eleventh(a
 
 
 def test_a_provider_without_a_free_place_is_not_called_and_costs_no_attempt(alice: User) -> None:
-    ProviderLimit.objects.create(provider="clipart", max_concurrent=1)
+    ProviderState.objects.create(provider="clipart", max_concurrent=1)
     other = claimed(alice)
     granted = lifecycle.begin_call(other, provider="clipart", model="", prompt="", deadline=timedelta(minutes=1))
     assert granted is lifecycle.Permit.GRANTED

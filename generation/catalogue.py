@@ -1,0 +1,202 @@
+"""Which models there are, what each can do, and which of them a request may be sent to: the rows of ``ProviderModel``.
+
+Submits ask it before they accept a request, and workers before they send one, so the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from cachetools.func import ttl_cache
+from django.conf import settings
+
+from generation.models import ProviderModel
+
+logger = logging.getLogger(__name__)
+
+#: For how many seconds a process goes by what it has read.
+_LIFETIME: Final = 5
+#: The options of a request that not every model honours. The aspect ratio is told from ``sizes``, and an image style
+#: is a phrase of the prompt.
+OPTIONS: Final = ("seed", "negativePrompt", "quality", "outputFormat")
+_NAMED_RATIOS: Final = {"square": "1:1", "portrait": "2:3", "landscape": "3:2"}
+#: What is believed of a model that the operator has named in the settings and nobody has described.
+_UNDESCRIBED: Final = {
+    "capabilities": ["quality", "outputFormat"],
+    "sizes": {"1:1": [1024, 1024], "2:3": [1024, 1536], "3:2": [1536, 1024]},
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """A model that can do what is asked. ``width`` and ``height`` are the pixels it makes; ``notice`` says so where it
+    stands in for another one."""
+
+    provider: str
+    model: str
+    aspect_ratio: str
+    width: int
+    height: int
+    capabilities: frozenset[str]
+    price_rule: Mapping[str, Any]
+    notice: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Impossible(Exception):  # noqa: N818  an answer, not a mistake
+    """No configured model can do it. ``option`` is the key of ``metadata`` that is the reason."""
+
+    option: str
+    message: str
+
+
+def aspect_ratio(wanted: str) -> str:
+    """``W:H`` in lowest terms for ``square``, ``portrait``, ``landscape`` or ``W:H``."""
+    across, down = map(int, _NAMED_RATIOS.get(wanted, wanted).split(":"))
+    divisor = math.gcd(across, down)
+    return f"{across // divisor}:{down // divisor}"
+
+
+def choices(metadata: Mapping[str, Any]) -> list[Choice]:
+    """The models that can do it, one of each provider, in the order in which they are to be tried. Raises
+    :class:`Impossible` where there is none."""
+    ratio = aspect_ratio(metadata.get("aspectRatio", "square"))
+    wanted = {name: value for name in OPTIONS if (value := metadata.get(name)) not in (None, "")}
+    found: list[Choice] = []
+    reasons: list[Impossible] = []
+    for provider in _providers(metadata.get("provider", "")):
+        try:
+            found.append(_choose(provider, metadata.get("model", ""), wanted, ratio))
+        except Impossible as reason:
+            reasons.append(reason)
+    if not found:
+        raise _worst(reasons)
+    return found
+
+
+def retire(provider: str, model: str) -> None:
+    """The vendor says that there is no such model any more: from now on its successor stands in."""
+    rows = settings.PROVIDER_ROWS.get(provider, provider)
+    retired = ProviderModel.objects.filter(provider=rows, name=model, enabled=True).update(enabled=False)
+    forget()
+    if retired:
+        logger.error("%s has no model %s any more", provider, model, extra={"action": "model-retired"})
+
+
+def forget() -> None:
+    """Read the rows again at the next question."""
+    _models.cache_clear()
+
+
+# --- How a model is found ---------------------------------------------------------------------------------------------
+
+
+@ttl_cache(maxsize=1, ttl=_LIFETIME)
+def _models() -> dict[str, dict[str, ProviderModel]]:
+    found: dict[str, dict[str, ProviderModel]] = {}
+    for model in ProviderModel.objects.select_related("successor").order_by("provider", "preference", "name"):
+        found.setdefault(model.provider, {})[model.name] = model
+    return found
+
+
+def _providers(wanted: str) -> list[str]:
+    if not wanted:
+        return list(settings.PROVIDERS)
+    if wanted not in settings.PROVIDERS:
+        raise Impossible(option="provider", message=f"The provider {wanted} is not configured.")
+    return [wanted]
+
+
+def _choose(provider: str, named: str, wanted: Mapping[str, Any], ratio: str) -> Choice:
+    """The model of the provider that is sent to: the one that is named, or else the first that can do it, beginning
+    with the one in the settings."""
+    rows = _models().get(settings.PROVIDER_ROWS.get(provider, provider), {})
+    default = settings.PROVIDER_MODELS.get(provider, "")
+    if named and named not in rows and named != default:
+        raise Impossible(option="model", message=f"No configured provider has a model {named}.")
+    reason = None
+    for candidate in [named] if named else _candidates(rows, default):
+        try:
+            model, notice = _present(rows, candidate, provider)
+            return _able(provider, model, wanted, ratio, notice)
+        except Impossible as why:
+            reason = reason or why
+    raise reason or Impossible(option="provider", message=f"{provider} has no model.")
+
+
+def _candidates(rows: Mapping[str, ProviderModel], default: str) -> Iterator[str]:
+    if default:
+        yield default
+    yield from (name for name, model in rows.items() if name != default and _is_present(model))
+
+
+def _is_present(model: ProviderModel) -> bool:
+    over = model.shutdown_date is not None and model.shutdown_date <= datetime.now(UTC).date()
+    return model.enabled and not over
+
+
+def _present(rows: Mapping[str, ProviderModel], name: str, provider: str) -> tuple[ProviderModel, str]:
+    """The model of this name, or what succeeds it where it is retired."""
+    model = rows.get(name)
+    if model is None:
+        return ProviderModel(provider=provider, name=name, **_UNDESCRIBED), ""
+    seen = {model.name}
+    while not _is_present(model):
+        following = model.successor and rows.get(model.successor.name)
+        if following is None or following.name in seen:
+            raise Impossible(option="model", message=f"The model {name} is retired.")
+        model = following
+        seen.add(model.name)
+    return model, f"The model {name} is retired; {model.name} was used." if model.name != name else ""
+
+
+def _able(provider: str, model: ProviderModel, wanted: Mapping[str, Any], ratio: str, notice: str) -> Choice:
+    """Raises :class:`Impossible` where the model cannot honour an option."""
+    capabilities = frozenset(model.capabilities)
+    for option, value in wanted.items():
+        if option not in capabilities and f"{option}:{value}" not in capabilities:
+            some = sorted(one.partition(":")[2] for one in capabilities if one.startswith(f"{option}:"))
+            instead = f"; it takes {', '.join(some)}" if some else ""
+            message = f"{provider} {model.name} does not honour {option}{instead}."
+            raise Impossible(option=option, message=message)
+    size = _size(model.sizes, ratio)
+    if size is None:
+        known = ", ".join(sorted(model.sizes))
+        message = f"{provider} {model.name} does not make {ratio}; it makes {known}."
+        raise Impossible(option="aspectRatio", message=message)
+    return Choice(
+        provider=provider,
+        model=model.name,
+        aspect_ratio=ratio,
+        width=size[0],
+        height=size[1],
+        capabilities=capabilities,
+        price_rule=model.price_rule,
+        notice=notice,
+    )
+
+
+def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[int, int] | None:
+    """Width and height in pixels. ``sizes`` names them for each ratio; ``any`` instead gives the short side, what both
+    sides divide by, and the most extreme ratio."""
+    if ratio in sizes:
+        width, height = sizes[ratio]
+        return width, height
+    rule = sizes.get("any")
+    across, down = map(int, ratio.split(":"))
+    if rule is None or max(across, down) > rule["widest"] * min(across, down):
+        return None
+    short, step = rule["short"], rule["step"]
+    long = round(short * max(across, down) / min(across, down) / step) * step
+    return (long, short) if across >= down else (short, long)
+
+
+def _worst(reasons: list[Impossible]) -> Impossible:
+    """Of several providers' reasons the first; where they differ, all of them are told."""
+    messages = list(dict.fromkeys(reason.message for reason in reasons))
+    return Impossible(option=reasons[0].option, message=" ".join(messages))

@@ -1,0 +1,23 @@
+"""The tables. Constraints refuse rows that must not exist; the statuses are written by ``lifecycle`` alone."""
+
+from generation.models.processes import WorkerProcess
+from generation.models.providers import PromptStyle, ProviderModel, ProviderState
+from generation.models.requests import GenerationBatch, GenerationRequest, IdempotencyKey
+from generation.models.spending import Budget, SharedPicture, Spending
+from generation.models.work import GenerationAttempt, GenerationQueue, StatusChange
+
+__all__ = [
+    "Budget",
+    "GenerationAttempt",
+    "GenerationBatch",
+    "GenerationQueue",
+    "GenerationRequest",
+    "IdempotencyKey",
+    "PromptStyle",
+    "ProviderModel",
+    "ProviderState",
+    "SharedPicture",
+    "Spending",
+    "StatusChange",
+    "WorkerProcess",
+]

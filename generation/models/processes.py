@@ -1,0 +1,25 @@
+"""The processes that do the work."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from generation.clock import Now
+from generation.states import ProcessKind
+
+
+class WorkerProcess(models.Model):
+    """A worker or dispatcher that is up, by its last heartbeat: what readiness and capacity are told from."""
+
+    name = models.CharField(primary_key=True, max_length=255)
+    kind = models.CharField(max_length=16, choices=ProcessKind.choices, default=ProcessKind.WORKER)
+    slots = models.PositiveSmallIntegerField()
+    started_at = models.DateTimeField(db_default=Now())
+    seen_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "generation_workers"
+        verbose_name_plural = "worker processes"
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,92 @@
+"""Who draws, and how: what the staff can edit, and what the workers know of each provider."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+
+from generation.models.constraints import is_one_of
+from generation.states import ErrorCode, StyleScope
+
+
+class ProviderState(models.Model):
+    """What holds for a provider over all workers: limits that staff set, and whether it is left alone for a while.
+
+    At most ``max_concurrent`` calls are under way at once, and at most ``calls`` begin within ``per_seconds``. After
+    ``failures`` one after the other it is not called until ``open_until`` because of ``reason``. Without a row there is
+    no limit and no trouble.
+    """
+
+    provider = models.CharField(primary_key=True, max_length=32)
+    max_concurrent = models.PositiveSmallIntegerField(null=True, blank=True)
+    calls = models.PositiveIntegerField(null=True, blank=True)
+    per_seconds = models.PositiveIntegerField(null=True, blank=True)
+    failures = models.PositiveIntegerField(default=0, db_default=0)
+    reason = models.CharField(max_length=32, choices=ErrorCode.choices, blank=True, default="", db_default="")
+    open_until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "generation_providers"
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(calls__isnull=True, per_seconds__isnull=True) | Q(calls__gte=1, per_seconds__gte=1),
+                name="provider_rate_is_whole",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.provider
+
+
+class ProviderModel(models.Model):
+    """What one model of a provider can do, as data, since models come and go about twice a year.
+
+    ``sizes`` maps an aspect ratio such as ``1:1`` to ``[width, height]`` in pixels, or ``any`` to the rule by which
+    they are found; ``capabilities`` lists the options of a request that the model honours, or with ``quality:high`` one
+    value of an option. ``price_rule`` is explained in :mod:`generation.pricing`. A model that is not enabled, or past
+    its ``shutdown_date``, is stood in for by its ``successor``. A lower ``preference`` is tried first.
+    """
+
+    provider = models.CharField(max_length=32)
+    name = models.CharField(max_length=255)
+    enabled = models.BooleanField(default=True)
+    preference = models.PositiveSmallIntegerField(default=100)
+    capabilities = models.JSONField(default=list, blank=True)
+    sizes = models.JSONField(default=dict, blank=True)
+    price_rule = models.JSONField(default=dict, blank=True)
+    shutdown_date = models.DateField(null=True, blank=True)
+    successor = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="predecessors")
+
+    class Meta:
+        db_table = "generation_provider_models"
+        ordering: ClassVar = ["provider", "name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["provider", "name"], name="provider_model_unique"),
+            models.CheckConstraint(
+                condition=Q(successor__isnull=True) | ~Q(successor=F("id")), name="provider_model_not_its_own_successor"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.name}"
+
+
+class PromptStyle(models.Model):
+    """A phrase that is added to the client's prompt: by the type of picture, or by ``metadata.imageStyle``."""
+
+    scope = models.CharField(max_length=16, choices=StyleScope.choices)
+    name = models.CharField(max_length=100)
+    phrase = models.TextField()
+
+    class Meta:
+        db_table = "generation_prompt_styles"
+        ordering: ClassVar = ["scope", "name"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["scope", "name"], name="prompt_style_unique"),
+            is_one_of("prompt_style_scope_known", "scope", StyleScope),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.name}"

@@ -1,0 +1,167 @@
+"""What is wanted: requests, batches of them, and the keys under which they were submitted."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+
+from generation.clock import Now
+from generation.models.constraints import is_one_of
+from generation.states import TERMINAL, GenerationType, Priority, Status
+
+
+class GenerationBatch(models.Model):
+    """Requests that were submitted together. At most ``max_concurrent`` of them are in progress at once."""
+
+    id = models.CharField(primary_key=True, max_length=64, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="generation_batches")
+    priority = models.CharField(max_length=10, choices=Priority.choices, default=Priority.NORMAL)
+    max_concurrent = models.PositiveSmallIntegerField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "generation_batches"
+        verbose_name_plural = "generation batches"
+        ordering: ClassVar = ["-id"]
+        constraints: ClassVar = [
+            is_one_of("batch_priority_known", "priority", Priority),
+            models.CheckConstraint(
+                condition=Q(max_concurrent__isnull=True) | Q(max_concurrent__range=(1, 50)),
+                name="batch_max_concurrent_1_to_50",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class GenerationRequest(models.Model):
+    """One picture that somebody wants, from submit to its end.
+
+    ``claims`` counts every claim and is the fence: a worker may write only while its claim is the newest.
+    ``attempts`` counts the tries that use up ``max_attempts``, ``waits`` how often it was told to wait instead.
+    ``sequence`` numbers the status changes from 1.
+    """
+
+    id = models.CharField(primary_key=True, max_length=64, editable=False)
+    # No index of their own for these two: those in Meta begin with them.
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="generation_requests", db_index=False
+    )
+    batch = models.ForeignKey(
+        GenerationBatch, on_delete=models.PROTECT, null=True, blank=True, related_name="requests", db_index=False
+    )
+    type = models.CharField(max_length=32, choices=GenerationType.choices)
+    prompt = models.TextField()
+    priority = models.CharField(max_length=10, choices=Priority.choices, default=Priority.NORMAL)
+    project_id = models.CharField(max_length=255, blank=True, default="")
+    page_id = models.CharField(max_length=255, blank=True, default="")
+    metadata = models.JSONField(default=dict, blank=True)
+
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.QUEUED, editable=False)
+    sequence = models.PositiveIntegerField(default=1, editable=False)
+    claims = models.PositiveIntegerField(default=0, editable=False)
+    attempts = models.PositiveSmallIntegerField(default=0, editable=False)
+    max_attempts = models.PositiveSmallIntegerField(default=3)
+    waits = models.PositiveSmallIntegerField(default=0, editable=False)
+    lease_expires_at = models.DateTimeField(null=True, editable=False)
+    worker = models.CharField(max_length=255, blank=True, default="", editable=False)
+
+    #: What the price rule of the model that it was meant for says, in US dollars; for budgets.
+    estimated_cost = models.DecimalField(max_digits=12, decimal_places=6, null=True, editable=False)
+
+    result: Any = models.JSONField(null=True, editable=False)
+    error: Any = models.JSONField(null=True, editable=False)
+
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    started_at = models.DateTimeField(null=True, editable=False)
+    completed_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        db_table = "generation_requests"
+        ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [
+            # Pages of a list, newest first: all of an owner, those in one status, and those of a project. The last one
+            # is for staff as well, as PostgreSQL 18 can skip from owner to owner.
+            models.Index(F("owner"), F("id").desc(), name="request_owner_newest"),
+            models.Index(F("owner"), F("status"), F("id").desc(), name="request_owner_status"),
+            models.Index(
+                F("owner"), F("project_id"), F("id").desc(), name="request_project_newest", condition=~Q(project_id="")
+            ),
+            # A status for staff: one small index for each instead of one that begins with the status. Beside that one
+            # PostgreSQL takes walking the primary key for cheaper, and then steps over all that is queued before it
+            # comes to what is completed. A row is in one of them, so they cost as much as one.
+            *(
+                models.Index(
+                    F("id").desc(), name=f"request_{status.replace('-', '_')}_newest", condition=Q(status=status)
+                )
+                for status in Status
+            ),
+            # Most requests are in no batch, and those cost nothing here.
+            models.Index(F("batch"), F("id").desc(), name="request_batch", condition=Q(batch__isnull=False)),
+            # The few that run: for leases, for what a batch has under way, and for the count of active requests.
+            models.Index(fields=["lease_expires_at"], name="request_lease", condition=Q(status=Status.IN_PROGRESS)),
+        ]
+        constraints: ClassVar = [
+            is_one_of("request_status_known", "status", Status),
+            is_one_of("request_type_known", "type", GenerationType),
+            is_one_of("request_priority_known", "priority", Priority),
+            models.CheckConstraint(condition=Q(max_attempts__range=(1, 10)), name="request_max_attempts_1_to_10"),
+            models.CheckConstraint(
+                condition=Q(attempts__lte=F("max_attempts")) & Q(attempts__lte=F("claims")),
+                name="request_attempts_within_bounds",
+            ),
+            models.CheckConstraint(condition=Q(sequence__gte=1), name="request_sequence_from_1"),
+            models.CheckConstraint(
+                condition=Q(status=Status.COMPLETED, result__isnull=False)
+                | (~Q(status=Status.COMPLETED) & Q(result__isnull=True)),
+                name="request_result_iff_completed",
+            ),
+            models.CheckConstraint(
+                condition=Q(status=Status.FAILED, error__isnull=False)
+                | (~Q(status=Status.FAILED) & Q(error__isnull=True)),
+                name="request_error_iff_failed",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=TERMINAL, completed_at__isnull=False)
+                | (~Q(status__in=TERMINAL) & Q(completed_at__isnull=True)),
+                name="request_completed_at_iff_terminal",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    status=Status.IN_PROGRESS, lease_expires_at__isnull=False, started_at__isnull=False, claims__gte=1
+                )
+                | (~Q(status=Status.IN_PROGRESS) & Q(lease_expires_at__isnull=True)),
+                name="request_lease_iff_in_progress",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=Status.QUEUED) | Q(started_at__isnull=True), name="request_queued_not_started"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class IdempotencyKey(models.Model):
+    """What was answered to a submit that carried this ``Idempotency-Key``, so that a repetition gets the same."""
+
+    # The constraint on the owner and the key has the index.
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    answer = models.TextField(blank=True, default="")  # JSON as it was sent; jsonb would sort its names
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "generation_idempotency_keys"
+        indexes: ClassVar = [models.Index(fields=["created_at"], name="idempotency_key_age")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["owner", "key"], name="idempotency_key_unique_per_owner")
+        ]
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,0 +1,62 @@
+"""What is spent, and what may be."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+
+class Spending(models.Model):
+    """What one owner's calls cost on one day (UTC), in US dollars, and how many of them there were."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    day = models.DateField()
+    calls = models.PositiveIntegerField(default=0)
+    cost = models.DecimalField(max_digits=14, decimal_places=6, default=0)
+
+    class Meta:
+        db_table = "generation_spending"
+        verbose_name_plural = "spending"
+        ordering: ClassVar = ["-day", "owner"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["owner", "day"], name="spending_one_per_day")]
+
+    def __str__(self) -> str:
+        return f"{self.owner_id} on {self.day}: {self.cost}"
+
+
+class Budget(models.Model):
+    """What one owner may spend in a day (UTC), in US dollars, instead of what the settings say for everybody."""
+
+    owner = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="generation_budget"
+    )
+    per_day = models.DecimalField(max_digits=12, decimal_places=2)
+
+    class Meta:
+        db_table = "generation_budgets"
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(per_day__gte=0), name="budget_is_not_negative")]
+
+    def __str__(self) -> str:
+        return f"{self.owner_id}: {self.per_day} a day"
+
+
+class SharedPicture(models.Model):
+    """One wish of one owner that may be answered with an earlier picture, by the hash of all that matters.
+
+    ``holder`` is the request that is making it, or made it; ``result`` is there once it has.
+    """
+
+    key = models.CharField(primary_key=True, max_length=64)
+    holder = models.ForeignKey(
+        "generation.GenerationRequest", on_delete=models.SET_NULL, null=True, related_name="+", db_index=False
+    )
+    result = models.JSONField(null=True)
+
+    class Meta:
+        db_table = "generation_shared_pictures"
+
+    def __str__(self) -> str:
+        return self.key
