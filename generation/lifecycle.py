@@ -37,13 +37,16 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """Why an attempt gave no picture. ``message`` is for people and carries no secret."""
+    """Why an attempt gave no picture. ``message`` is for people and carries no secret. Of a refusal by a safety system
+    ``stage`` is ``input`` or ``output``, and ``category`` what it is held to show."""
 
     message: str
     code: str
     retryable: bool
     provider: str = ""
     provider_request_id: str = ""
+    stage: str = ""
+    category: str = ""
 
     def as_error(self) -> dict[str, Any]:
         """What a failed request keeps and its client sees."""
@@ -52,6 +55,8 @@ class Failure:
             "code": self.code,
             "retryable": self.retryable,
             "provider": self.provider or None,
+            "stage": self.stage or None,
+            "category": self.category or None,
         }
 
 

@@ -127,6 +127,8 @@ class Executor:
             retryable=retryable,
             provider=provider_name,
             provider_request_id=error.provider_request_id,
+            stage=error.detail.get("stage", ""),
+            category=", ".join(error.detail.get("categories", ())),
         )
         # What could not be kept was paid for; paying again and again would not make the storage any better.
         retryable = retryable and not (error.code == ErrorCode.STORAGE and error.detail.get("paid"))

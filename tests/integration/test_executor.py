@@ -125,6 +125,8 @@ def test_the_last_attempt_that_fails_fails_the_request(alice: User) -> None:
         "code": "unavailable",
         "retryable": True,
         "provider": "clipart",
+        "stage": None,
+        "category": None,
     }
     assert GenerationAttempt.objects.get(request=request).provider_request_id == "req-2"
 
@@ -133,6 +135,14 @@ def test_a_refusal_is_not_tried_again(alice: User) -> None:
     request = queued(alice)
     execute(request, refuse("refused_input"))
     assert (request.status, request.error["retryable"]) == (Status.FAILED, False)
+
+
+def test_of_a_refusal_stage_and_category_are_kept_and_nothing_else_that_the_provider_said(alice: User) -> None:
+    request = queued(alice)
+    said = {"stage": "output", "categories": ["violence", "hate"], "status": 400, "param": "secret"}
+    execute(request, refuse("refused_output", detail=said))
+    assert (request.error["stage"], request.error["category"]) == ("output", "violence, hate")
+    assert "secret" not in str(request.error)
 
 
 def test_a_picture_that_does_not_decode_fails_and_stores_nothing(alice: User, settings: Any) -> None:
