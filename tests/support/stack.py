@@ -103,6 +103,10 @@ class Stack:
         """Whether the process ended by itself."""
         return self._running[name].poll() is not None
 
+    def log(self, name: str) -> str:
+        """What the process has written so far."""
+        return (self.logs / f"{name}.log").read_text()
+
     def stop_all(self) -> None:
         """End what still runs, at once, also what was paused."""
         for name in list(self._running):
