@@ -10,9 +10,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import psycopg
+from celery import Celery
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from generation import dispatch
 from tests.fakes.control import FakeProvider
 from tests.fakes.journal import Call
 from tests.faults import invariants
@@ -67,6 +69,20 @@ class House:
             found = connection.execute(query, [value])
             assert found.fetchone(), f"no {table} {value}"
             yield
+
+    def deliver(self, *request_ids: str, queue: str = "normal") -> None:
+        """Send messages of these requests, beside those that were sent."""
+        with Celery(broker=self.valkey.url, set_as_current=False) as sender:
+            for request_id in request_ids:
+                sender.send_task(dispatch.TASK, args=[request_id], queue=queue, retry=False)
+
+    def is_locked(self, table: str, key: str, value: str) -> bool:
+        """Whether somebody holds the row."""
+        query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s FOR UPDATE SKIP LOCKED").format(
+            sql.Identifier(table), sql.Identifier(key)
+        )
+        with psycopg.connect(self._database) as connection:
+            return connection.execute(query, [value]).fetchone() is None
 
     def wait_for_blocked(self) -> None:
         """Until somebody waits for a lock."""
@@ -139,6 +155,15 @@ class House:
     def wait_for_calls(self, count: int, *, seconds: float = 20) -> None:
         """Until the provider was called so often."""
         wait_until(lambda: self.provider.stats().count >= count, seconds=seconds, what=f"{count} calls")
+
+    def assert_all_done(self) -> None:
+        """Everything is completed or cancelled, or failed as it must be where two of its calls were lost."""
+        lost = "SELECT count(*) FROM generation_attempts WHERE request_id = r.id AND error_code = 'unknown_outcome'"
+        query = (
+            "SELECT id, status, error FROM generation_requests r WHERE status NOT IN ('completed', 'cancelled')"  # noqa: S608
+            f" AND NOT (status = 'failed' AND ({lost}) = 2)"
+        )
+        assert self.rows(query) == []
 
     def assert_whole(self, *, media: Path | None = None) -> None:
         """The invariants that hold whatever was broken."""

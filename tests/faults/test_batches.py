@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,11 @@ def kill_and_start_again(house: House, worker: str) -> None:
     house.stack.start(worker)
 
 
-def wait_for_running(house: House, worker: str) -> None:
-    """Until the worker is at something."""
-    name = f"%-{house.stack.pid(worker)}"
-    query = "SELECT count(*) AS n FROM generation_attempts WHERE outcome = 'running' AND worker LIKE %s"
-    wait_until(lambda: house.rows(query, name)[0]["n"] > 0, seconds=60, what=f"an attempt of {worker}")
+def calling_worker(house: House) -> str:
+    """A worker that has called the provider and waits for the answer."""
+    query = "SELECT worker FROM generation_attempts WHERE outcome = 'running' AND call_started_at IS NOT NULL LIMIT 1"
+    found = wait_until(lambda: house.rows(query), seconds=60, what="a worker with a call under way")[0]["worker"]
+    return next(name for name in ("worker:1", "worker:2") if found.endswith(f"-{house.stack.pid(name)}"))
 
 
 def test_a_batch_keeps_to_its_limit_and_drains_although_workers_are_killed(two_workers: House) -> None:
@@ -41,14 +42,13 @@ def test_a_batch_keeps_to_its_limit_and_drains_although_workers_are_killed(two_w
     house = two_workers
     house.provider.script(default="delay=0.2")
     count = int(lasting(60, full=200))
-    _, ids = house.submit_batch(range(count), limit=2, metadata={"maxAttempts": 10})
-    for kill in range(int(lasting(3, full=10))):
-        worker = f"worker:{1 + kill % 2}"
-        wait_for_running(house, worker)
-        kill_and_start_again(house, worker)
+    house.submit_batch(range(count), limit=2, metadata={"maxAttempts": 10})
+    for kill in range(int(lasting(4, full=12))):
+        house.wait_for_calls(10 * kill + 5)
+        kill_and_start_again(house, calling_worker(house))
     house.wait_all_ended(seconds=lasting(90, full=300))
     assert house.provider.max_concurrent == 2
-    assert {house.status(request_id) for request_id in ids} == {"completed"}
+    house.assert_all_done()
 
 
 def test_a_providers_limit_holds_at_the_provider_although_workers_are_killed_and_paused(two_workers: House) -> None:
@@ -56,17 +56,39 @@ def test_a_providers_limit_holds_at_the_provider_although_workers_are_killed_and
     house = two_workers
     house.execute("INSERT INTO generation_provider_limits (provider, max_concurrent) VALUES ('openai', 3)")
     house.provider.script(default=f"delay={LEASE_SECONDS + 1.5}")
-    ids = [house.submit(number, metadata={"maxAttempts": 10}) for number in range(8)]
+    for number in range(8):
+        house.submit(number, metadata={"maxAttempts": 10})
     house.wait_for_calls(3)
-    wait_for_running(house, "worker:1")
-    house.stack.signal("worker:1", signal.SIGSTOP)
+    paused = calling_worker(house)
+    house.stack.signal(paused, signal.SIGSTOP)
     query = "SELECT count(*) AS n FROM generation_attempts WHERE error_code = 'unknown_outcome'"
     wait_until(lambda: house.rows(query)[0]["n"] > 0, what="a rescue")
     house.provider.script(default="delay=0.5")
     wait_until(lambda: house.provider.stats().active == 0, what="an end of the first calls")
-    house.stack.signal("worker:1", signal.SIGCONT)
-    wait_for_running(house, "worker:2")
-    kill_and_start_again(house, "worker:2")
+    house.stack.signal(paused, signal.SIGCONT)
+    house.wait_for_calls(4)
+    kill_and_start_again(house, calling_worker(house))
     house.wait_all_ended(seconds=90)
     assert house.provider.max_concurrent == 3
-    assert {house.status(request_id) for request_id in ids} == {"completed"}
+    house.assert_all_done()
+
+
+def test_a_worker_that_freezes_with_a_providers_lock_does_not_stop_the_others_for_long(two_workers: House) -> None:
+    house = two_workers
+    house.stack.stop("worker:2")
+    house.execute("INSERT INTO generation_provider_limits (provider, max_concurrent) VALUES ('openai', 3)")
+    with ExitStack() as until_it_has_the_lock:
+        until_it_has_the_lock.enter_context(house.locked("generation_provider_limits", "provider", "openai"))
+        frozen = house.submit(0)
+        house.wait_for(frozen, "in-progress")
+        house.wait_for_blocked()
+        with house.locked("generation_requests", "id", frozen):
+            until_it_has_the_lock.close()
+            # It waits for the request now, and whoever wants the provider's row waits for it.
+            wait_until(lambda: house.is_locked("generation_provider_limits", "provider", "openai"), what="its lock")
+            house.stack.signal("worker:1", signal.SIGSTOP)
+    house.stack.start("worker:2")
+    house.wait_for(house.submit(1), "completed", seconds=60)
+    house.stack.signal("worker:1", signal.SIGCONT)
+    house.wait_for(frozen, "completed", seconds=60)
+    assert len(house.calls(0)) == 1
