@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import environ
@@ -56,6 +57,16 @@ def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:
     if not minimum <= number <= maximum:
         raise ImproperlyConfigured(f"{name} must lie between {minimum} and {maximum}, not {number}")
     return number
+
+
+def amount(name: str) -> Decimal | None:
+    """An amount of money, or none. Raises ``ImproperlyConfigured``."""
+    value = text(name)
+    if not value:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,2})?", value):
+        raise ImproperlyConfigured(f"{name} must be an amount such as 12.50, not {value!r}")
+    return Decimal(value)
 
 
 def milliseconds(name: str, default: int, *, minimum: int = 1, maximum: int = 86_400_000) -> timedelta:

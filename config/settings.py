@@ -179,12 +179,17 @@ PROMOTION_AFTER = env.milliseconds("PROMOTION_AFTER_MS", 600_000, minimum=100)
 DISPATCH_WINDOW = max(64, 8 * MAX_CONCURRENT_REQUESTS)
 
 # --- Providers ------------------------------------------------------------------------------------------------------
+#: The model of each for requests that name none.
+PROVIDER_MODELS = {"openai": env.text("OPENAI_IMAGE_MODEL", "gpt-image-2")}
+#: Under which provider's name the rows of its models stand, where that is another one.
+PROVIDER_ROWS: dict[str, str] = {}
+#: What an owner may spend in a day, in US dollars, unless the admin says otherwise; nobody has a limit by default.
+DAILY_BUDGET = env.amount("DAILY_BUDGET_USD")
 #: What each provider is made with.
 PROVIDER_OPTIONS = {
     "openai": {
         "api_key": env.text("OPENAI_API_KEY"),
         "base_url": env.text("OPENAI_BASE_URL", "https://api.openai.com/v1"),
-        "model": env.text("OPENAI_IMAGE_MODEL", "gpt-image-2"),
         "timeout": PROVIDER_TIMEOUT.total_seconds(),
     },
 }

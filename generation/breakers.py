@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import DurationField, ExpressionWrapper, F
 
 from generation.clock import Now
 from generation.models import ProviderState
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 #: So many failures one after the other, and the provider is left alone.
 FAILURES_TO_OPEN: Final = 5
 _FIRST_PAUSE: Final = timedelta(seconds=30)
+_PROBE_EVERY: Final = timedelta(seconds=30)
 _LONGEST_PAUSE: Final = timedelta(minutes=10)
 #: What says something of the provider as a whole, rather than of one request.
 _TROUBLE: Final = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.TIMEOUT, ErrorCode.UNKNOWN_OUTCOME})
@@ -51,6 +52,19 @@ def suspended() -> list[Suspension]:
     ]
 
 
+def locked_state(provider: str) -> ProviderState | None:
+    """The provider's row, locked until the transaction ends; ``None`` where there is neither a limit nor trouble."""
+    remaining = ExpressionWrapper(F("open_until") - Now(), DurationField())
+    rows = ProviderState.objects.select_for_update().annotate(remaining=remaining)
+    return rows.filter(pk=provider).first()
+
+
+def remaining(state: ProviderState) -> timedelta:
+    """For how much longer the provider is left alone, as of when its row was read; 0 where it is not."""
+    left: timedelta | None = getattr(state, "remaining", None)
+    return max(left or timedelta(0), timedelta(0))
+
+
 def failed(provider: str, code: str, *, wait: timedelta | None = None) -> None:
     """A call of the provider failed. ``wait`` is how long it asks to be left alone."""
     if code == ErrorCode.RATE_LIMITED:
@@ -70,11 +84,11 @@ def succeeded(provider: str) -> None:
         logger.info("%s is well again", provider, extra={"action": "breaker-closed", "provider": provider})
 
 
-def probe(state: ProviderState, *, lasts: timedelta) -> None:
-    """One call of a provider that was left alone is under way: until it ends, or could have, there is no other. The row
-    is locked by the caller."""
+def probe(state: ProviderState) -> None:
+    """Where the provider was left alone until now, this call is to show how it is; for a moment there is no other. The
+    caller has locked the row."""
     if state.failures >= FAILURES_TO_OPEN:
-        ProviderState.objects.filter(pk=state.pk).update(open_until=Now() + lasts)
+        ProviderState.objects.filter(pk=state.pk).update(open_until=Now() + _PROBE_EVERY)
 
 
 def close(provider: str) -> bool:

@@ -10,11 +10,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from cachetools.func import ttl_cache
 from django.conf import settings
 
+from generation import pricing
 from generation.models import ProviderModel
 
 logger = logging.getLogger(__name__)
@@ -69,14 +71,21 @@ def choices(metadata: Mapping[str, Any]) -> list[Choice]:
     wanted = {name: value for name in OPTIONS if (value := metadata.get(name)) not in (None, "")}
     found: list[Choice] = []
     reasons: list[Impossible] = []
-    for provider in _providers(metadata.get("provider", "")):
+    model = metadata.get("model", "")
+    for provider in _providers(metadata.get("provider", ""), model):
         try:
-            found.append(_choose(provider, metadata.get("model", ""), wanted, ratio))
+            found.append(_choose(provider, model, wanted, ratio))
         except Impossible as reason:
             reasons.append(reason)
     if not found:
         raise _worst(reasons)
     return found
+
+
+def estimate(metadata: Mapping[str, Any]) -> Decimal | None:
+    """What a picture will cost in US dollars, of the model that is asked first. ``None`` where it is not known. Raises
+    :class:`Impossible`."""
+    return pricing.estimate(choices(metadata)[0].price_rule, quality=metadata.get("quality", ""))
 
 
 def retire(provider: str, model: str) -> None:
@@ -104,21 +113,28 @@ def _models() -> dict[str, dict[str, ProviderModel]]:
     return found
 
 
-def _providers(wanted: str) -> list[str]:
-    if not wanted:
-        return list(settings.PROVIDERS)
-    if wanted not in settings.PROVIDERS:
+def _rows(provider: str) -> dict[str, ProviderModel]:
+    return _models().get(settings.PROVIDER_ROWS.get(provider, provider), {})
+
+
+def _providers(wanted: str, model: str) -> list[str]:
+    """Those that come into question, by their names and by that of the model."""
+    if wanted and wanted not in settings.PROVIDERS:
         raise Impossible(option="provider", message=f"The provider {wanted} is not configured.")
-    return [wanted]
+    names = [wanted] if wanted else list(settings.PROVIDERS)
+    if not model:
+        return names
+    having = [name for name in names if model in _rows(name) or model == settings.PROVIDER_MODELS.get(name)]
+    if not having:
+        raise Impossible(option="model", message=f"No model {model} is known of {', '.join(names)}.")
+    return having
 
 
 def _choose(provider: str, named: str, wanted: Mapping[str, Any], ratio: str) -> Choice:
     """The model of the provider that is sent to: the one that is named, or else the first that can do it, beginning
     with the one in the settings."""
-    rows = _models().get(settings.PROVIDER_ROWS.get(provider, provider), {})
+    rows = _rows(provider)
     default = settings.PROVIDER_MODELS.get(provider, "")
-    if named and named not in rows and named != default:
-        raise Impossible(option="model", message=f"No configured provider has a model {named}.")
     reason = None
     for candidate in [named] if named else _candidates(rows, default):
         try:
@@ -141,7 +157,7 @@ def _is_present(model: ProviderModel) -> bool:
 
 
 def _present(rows: Mapping[str, ProviderModel], name: str, provider: str) -> tuple[ProviderModel, str]:
-    """The model of this name, or what succeeds it where it is retired."""
+    """The model of this name, or what succeeds it where it is retired; and what is to be said of that."""
     model = rows.get(name)
     if model is None:
         return ProviderModel(provider=provider, name=name, **_UNDESCRIBED), ""
@@ -172,28 +188,28 @@ def _able(provider: str, model: ProviderModel, wanted: Mapping[str, Any], ratio:
     return Choice(
         provider=provider,
         model=model.name,
-        aspect_ratio=ratio,
-        width=size[0],
-        height=size[1],
+        aspect_ratio=size[0],
+        width=size[1],
+        height=size[2],
         capabilities=capabilities,
         price_rule=model.price_rule,
         notice=notice,
     )
 
 
-def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[int, int] | None:
-    """Width and height in pixels. ``sizes`` names them for each ratio; ``any`` instead gives the short side, what both
-    sides divide by, and the most extreme ratio."""
-    if ratio in sizes:
-        width, height = sizes[ratio]
-        return width, height
+def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[str, int, int] | None:
+    """The ratio as the vendor writes it, width and height in pixels. ``sizes`` names them for each ratio; ``any`` gives
+    instead the short side, what both sides divide by, and the most extreme ratio."""
+    for name, size in sizes.items():
+        if name != "any" and aspect_ratio(name) == ratio:
+            return name, size[0], size[1]
     rule = sizes.get("any")
     across, down = map(int, ratio.split(":"))
     if rule is None or max(across, down) > rule["widest"] * min(across, down):
         return None
     short, step = rule["short"], rule["step"]
     long = round(short * max(across, down) / min(across, down) / step) * step
-    return (long, short) if across >= down else (short, long)
+    return (ratio, long, short) if across >= down else (ratio, short, long)
 
 
 def _worst(reasons: list[Impossible]) -> Impossible:

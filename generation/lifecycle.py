@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import Enum, auto
+from decimal import Decimal
 from typing import Any, Final
 
 from django.conf import settings
@@ -17,7 +17,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 
-from generation import dispatch, places
+from generation import breakers, budgets, dispatch, places
 from generation.clock import Now
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
@@ -25,6 +25,8 @@ from generation.states import ACTIVE, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edg
 from generation.transitions import record, step
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
+#: Before a request whose provider has no place free is tried again.
+_NO_PLACE_WAIT: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +73,21 @@ class Draft:
     page_id: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    estimated_cost: Decimal | None = None
 
 
-class Permit(Enum):
-    """Whether a provider may be called."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Permit:
+    """Whether a provider may be called. Where not, asking again makes sense after ``wait``: it is ``suspended``, or has
+    as many calls under way as it may."""
 
-    GRANTED = auto()
-    #: The provider has as many calls under way as it may.
-    NO_PLACE = auto()
-    #: The claim is void: somebody cancelled, or the lease ran out.
-    VOID = auto()
+    granted: bool
+    suspended: bool = False
+    wait: timedelta = timedelta(0)
+
+
+class VoidClaimError(Exception):
+    """Somebody cancelled, or the lease ran out: the request is not this worker's any more."""
 
 
 # --- Into the queue ---------------------------------------------------------------------------------------------------
@@ -103,6 +110,7 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
                 page_id=draft.page_id,
                 metadata=draft.metadata,
                 max_attempts=draft.max_attempts,
+                estimated_cost=draft.estimated_cost,
             )
             for draft in drafts
         )
@@ -144,34 +152,39 @@ def claim(request_id: str, *, worker: str) -> Claim | None:
     with transaction.atomic():
         if not places.batch_has_place(request_id):
             return None
-        claimed = step(
-            [request_id],
-            Edge(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED),
-            guard=Q(Exists(due)),
-            claims=F("claims") + 1,
-            attempts=F("attempts") + 1,
-            started_at=Now(),
-            lease_expires_at=Now() + settings.LEASE,
-            worker=worker,
-        )
-        if not claimed:
-            return None
-        request = claimed[0]
-        GenerationQueue.objects.filter(pk=request_id).delete()
-        GenerationAttempt.objects.create(request=request, claim=request.claims, number=request.attempts, worker=worker)
+        claim = _take(request_id, worker=worker, guard=Q(Exists(due)))
+        if claim is not None:
+            GenerationQueue.objects.filter(pk=request_id).delete()
+    return claim
+
+
+def _take(request_id: str, *, worker: str, guard: Q | None = None) -> Claim | None:
+    edge = Edge(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED)
+    taken: dict[str, Any] = {"claims": F("claims") + 1, "attempts": F("attempts") + 1, "worker": worker}
+    lease: dict[str, Any] = {"started_at": Now(), "lease_expires_at": Now() + settings.LEASE}
+    claimed = step([request_id], edge, guard=guard, **taken, **lease)
+    if not claimed:
+        return None
+    request = claimed[0]
+    GenerationAttempt.objects.create(request=request, claim=request.claims, number=request.attempts, worker=worker)
     return Claim(request, request.claims)
 
 
 def begin_call(
     claim: Claim, *, provider: str, model: str, prompt: str, deadline: timedelta, billable: bool = True
 ) -> Permit:
-    """Note what is about to be sent to whom and how long that may take. Only if it is granted may it be sent."""
+    """Note what is about to be sent to whom and how long that may take. Only if it is granted may it be sent. Raises
+    :class:`VoidClaimError`."""
     with transaction.atomic():
-        has_place = places.provider_has_place(provider)
+        state = breakers.locked_state(provider)
         if not GenerationRequest.objects.select_for_update().filter(_fence(claim)).exists():
-            return Permit.VOID
-        if not has_place:
-            return Permit.NO_PLACE
+            raise VoidClaimError
+        if state is not None:
+            if wait := breakers.remaining(state):
+                return Permit(granted=False, suspended=True, wait=wait)
+            if not places.provider_has_place(state):
+                return Permit(granted=False, wait=_NO_PLACE_WAIT)
+            breakers.probe(state)
         _attempt(claim).update(
             provider=provider,
             model=model,
@@ -180,18 +193,30 @@ def begin_call(
             call_started_at=Now(),
             call_deadline_at=Now() + deadline,
         )
-    return Permit.GRANTED
+    return Permit(granted=True)
 
 
-def complete(claim: Claim, *, result: dict[str, Any], model: str, provider_request_id: str = "") -> bool:
-    """The picture is stored. ``False`` where the claim is void: then it is not this worker's to show."""
-    return _finish(
-        claim,
-        Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED),
-        {"outcome": AttemptOutcome.SUCCEEDED, "model": model, "provider_request_id": provider_request_id},
-        result=result,
-        completed_at=Now(),
-    )
+def complete(
+    claim: Claim,
+    *,
+    result: dict[str, Any],
+    model: str,
+    provider_request_id: str = "",
+    usage: dict[str, int] | None = None,
+    cost: str | None = None,
+) -> bool:
+    """The picture is stored. ``False`` where the claim is void: then it is not this worker's to show, but what it cost
+    (in US dollars; ``None`` if that is not known) was spent all the same."""
+    noted: dict[str, Any] = {"model": model, "provider_request_id": provider_request_id, "usage": usage or {}}
+    noted["cost"] = None if cost is None else Decimal(cost)
+    with transaction.atomic():
+        edge = Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
+        succeeded = {"outcome": AttemptOutcome.SUCCEEDED} | noted
+        done = _finish(claim, edge, succeeded, result=result, completed_at=Now())
+        if not done:
+            _attempt(claim).update(**noted)
+        budgets.spend(claim.request.owner_id, noted["cost"])
+    return done
 
 
 def fail(claim: Claim, failure: Failure) -> bool:
@@ -218,6 +243,16 @@ def postpone(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
     edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.POSTPONED)
     given_back = {"attempts": F("attempts") - 1, "waits": F("waits") + 1, "error_code": failure.code}
     return _back(claim, edge, _attempt_failed(failure), weight=RETRY_WEIGHT, delay=delay, **given_back)
+
+
+def move_on(claim: Claim, failure: Failure, *, counts: bool) -> Claim | None:
+    """No picture from this provider, but perhaps from another one, which is tried at once: the claim ends and the same
+    worker has the next one. Unless it ``counts``, the attempt is given back. ``None`` where the claim is void."""
+    edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY if counts else Reason.POSTPONED)
+    given_back: dict[str, Any] = {} if counts else {"attempts": F("attempts") - 1}
+    with transaction.atomic():
+        ended = _finish(claim, edge, _attempt_failed(failure), started_at=None, error_code=failure.code, **given_back)
+        return _take(claim.request.pk, worker=claim.request.worker) if ended else None
 
 
 def give_back(claim: Claim, *, delay: timedelta = timedelta(0)) -> bool:

@@ -74,16 +74,15 @@ def batches_to_fill(limit: int) -> list[str]:
     return list(batches.filter(max_concurrent__gt=Coalesce(Subquery(taken), 0)).values_list("pk", flat=True)[:limit])
 
 
-def provider_has_place(provider: str) -> bool:
-    """Whether one more call of the provider may be under way. Its limit's row stays locked until the transaction ends.
+def provider_has_place(state: ProviderState) -> bool:
+    """Whether one more call of the provider may be under way. The caller has locked its row.
 
     A call counts until its end, or until its deadline where its worker was lost: the provider may still be at it.
     """
-    limit = ProviderState.objects.select_for_update().filter(pk=provider).first()
-    if limit is None or limit.max_concurrent is None:
+    if state.max_concurrent is None:
         return True
-    under_way = GenerationAttempt.objects.filter(provider=provider, call_deadline_at__gt=Now())
-    return under_way.count() < limit.max_concurrent
+    under_way = GenerationAttempt.objects.filter(provider=state.pk, call_deadline_at__gt=Now())
+    return under_way.count() < state.max_concurrent
 
 
 def _running(batch: GenerationBatch) -> int:

@@ -1,8 +1,8 @@
 """What a call costs, by the price rule of its model, in US dollars.
 
-A rule is ``{"per_image": "0.03"}`` or ``{"per_million": {"input_text": "5", "output_image": "30"}}``, with the names that
-a provider's ``usage`` has. A rule by tokens may have an ``estimate`` for a picture, by quality, for what has to be known
-before the call. An empty rule means that the price is not known, which is not the same as free.
+A rule is ``{"per_image": "0.03"}`` or ``{"per_million": {"input_text": "5", "output_image": "30"}}``, with the names
+that a provider's ``usage`` has. A rule by tokens may have an ``estimate`` for a picture, by quality, for what has to be
+known before the call. An empty rule means that the price is not known, which is not the same as free.
 """
 
 from __future__ import annotations

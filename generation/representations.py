@@ -55,7 +55,9 @@ def _result(request: GenerationRequest, *, image_data: bool) -> dict[str, Any]:
         "seed": stored["seed"],
         "revisedPrompt": stored["revised_prompt"],
         "generationTime": generation_time(request),
+        "cost": stored.get("cost"),
         "cached": stored["cached"],
+        "notice": stored.get("notice") or None,
         "attribution": stored["attribution"],
     }
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from generation import lifecycle, selectors
+from generation import budgets, lifecycle, selectors
 from generation.clock import Now
 from generation.identifiers import new_batch_id
 from generation.lifecycle import Draft
@@ -29,15 +29,19 @@ class NotRetryableError(Exception):
 
 
 def submit(*, owner: User, draft: Draft) -> GenerationRequest:
-    """Accept one request."""
-    return lifecycle.submit([draft], owner=owner)[0]
+    """Accept one request. Raises :class:`generation.budgets.OverBudgetError`."""
+    with transaction.atomic():
+        budgets.reserve(owner.pk, [draft.estimated_cost])
+        return lifecycle.submit([draft], owner=owner)[0]
 
 
 def submit_batch(
     *, owner: User, drafts: Sequence[Draft], priority: str, max_concurrent: int | None
 ) -> tuple[GenerationBatch, list[GenerationRequest]]:
-    """Accept all of them or none. At most ``max_concurrent`` of them will be in progress at once."""
+    """Accept all of them or none. At most ``max_concurrent`` of them will be in progress at once. Raises
+    :class:`generation.budgets.OverBudgetError`."""
     with transaction.atomic():
+        budgets.reserve(owner.pk, [draft.estimated_cost for draft in drafts])
         batch = GenerationBatch.objects.create(
             id=new_batch_id(), owner=owner, priority=priority, max_concurrent=max_concurrent
         )
@@ -75,8 +79,11 @@ def cancel_batch(*, user: User, batch: GenerationBatch) -> int:
 
 
 def retry(*, user: User, request: GenerationRequest) -> GenerationRequest:
-    """Queue a failed or cancelled request again. Raises :class:`NotRetryableError` for any other."""
-    again = lifecycle.retry(request.pk, actor=user)
+    """Queue a failed or cancelled request again. Raises :class:`NotRetryableError` for any other, and
+    :class:`generation.budgets.OverBudgetError`."""
+    with transaction.atomic():
+        budgets.reserve(request.owner_id, [request.estimated_cost])
+        again = lifecycle.retry(request.pk, actor=user)
     if again is None:
         raise NotRetryableError
     return again

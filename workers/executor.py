@@ -1,41 +1,35 @@
-"""One attempt from claim to end: prompt, provider, check, store, finish. Knows no Celery and no HTTP."""
+"""One request from claim to end: route, prompt, provider, check, store, finish. Knows no Celery and no HTTP."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from django.db import connection
 
-from generation import lifecycle, storage
-from generation.lifecycle import Claim, Failure, Permit
+from generation import breakers, catalogue, lifecycle, storage
+from generation.catalogue import Choice
+from generation.lifecycle import Claim, Failure, Permit, VoidClaimError
 from generation.states import ErrorCode
 from workers import images, prompts
+from workers.keeping import Keeper
+from workers.patience import patiently
 from workers.policies.retry import RetryPolicy, is_retryable
-from workers.providers.base import ImageAnswer, Provider, ProviderError
+from workers.providers.base import ImageRequest, Provider, ProviderError
 from workers.providers.registry import Registry
+from workers.routing import Route
 from workers.runtime import Abandoned, Job, Runtime
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
-#: How long a database that is away is waited for.
-_DATABASE_PATIENCE: Final = timedelta(minutes=1)
-#: How long a look at whether the storage can be written holds, in seconds.
-_STORAGE_LOOK: Final = 10.0
-_NEVER: Final = float("-inf")
 #: How often a request may be told to wait without using up an attempt.
 _MOST_WAITS: Final = 10
 #: What a call may take beyond its time-out until its place at the provider is free again.
 _CALL_GRACE: Final = timedelta(seconds=5)
-#: Before a request whose provider has no place free is tried again.
-_NO_PLACE_DELAY: Final = timedelta(seconds=1)
 
 
 class Executor:
@@ -44,189 +38,166 @@ class Executor:
     def __init__(self, *, runtime: Runtime, providers: Registry) -> None:
         self._runtime = runtime
         self._providers = providers
-        self._storage_seen_at = _NEVER
+        self._keeper = Keeper()
 
     def run(self, request_id: str) -> None:
-        """Do one attempt, if there is one to do. Raises only what the database raises before there is a claim."""
+        """Do what there is to do: one attempt, and where a provider fails and another one can do it, one with that.
+        Raises only what the database raises before there is a claim."""
         claim = lifecycle.claim(request_id, worker=self._runtime.name)
         if claim is None:
             logger.info("nothing to do for %s", request_id, extra={"action": "claim-lost", "request_id": request_id})
             return
-        with self._runtime.working_on(claim) as job:
-            _log("started", claim)
-            try:
-                self._attempt(job)
-            except Abandoned as reason:
-                _patiently(lambda: lifecycle.call_ended(claim))
-                _log("abandoned", claim, why=str(reason))
+        try:
+            route = Route(claim.request.metadata)
+        except catalogue.Impossible as reason:  # the settings have changed since the submit
+            self._give_up(claim, ProviderError(reason.message, code=ErrorCode.INVALID_REQUEST), provider="")
+            return
+        following: Claim | None = claim
+        while following is not None:
+            with self._runtime.working_on(following) as job:
+                _log("started", job.claim)
+                try:
+                    following = self._attempt(job, route)
+                except Abandoned as reason:
+                    patiently(lambda: lifecycle.call_ended(job.claim))
+                    _log("abandoned", job.claim, why=str(reason))
+                    return
 
-    def _attempt(self, job: Job) -> None:
+    def _attempt(self, job: Job, route: Route) -> Claim | None:
+        """Make one call, if one is to be made. Returns the claim under which the next provider is to be asked."""
         claim = job.claim
         if claim.number > 1 and (receipt := storage.find_receipt(claim.request.pk)):
             self._complete(claim, receipt)  # an earlier attempt was paid for and its picture stored
-            return
-        provider_name = claim.request.metadata.get("provider", "")
+            return None
+        choice = None
         try:
-            provider = self._providers.choose(provider_name)
-            provider_name = provider.name
-            receipt = self._make(job, provider)
+            self._keeper.check()
+            permitted = self._permitted(claim, route)
+            if permitted is None:
+                return None
+            choice, asked = permitted
+            receipt = self._call(job, choice, asked)
         except ProviderError as error:
-            self._give_up(claim, error, provider_name)
+            return self._after(error, claim, route, choice)
         except Abandoned:
             raise
         except Exception as error:
             # The text of an unknown error may hold anything, so the client gets none of it.
             logger.exception("attempt failed", extra=_fields("error", claim))
-            self._give_up(claim, _internal(error), provider_name)
-        else:
-            if receipt is not None:
-                self._complete(claim, receipt)
+            return self._after(_internal(error), claim, route, choice)
+        self._complete(claim, receipt)
+        return None
 
-    def _make(self, job: Job, provider: Provider) -> dict[str, Any] | None:
-        """Call the provider and store what it made. ``None`` where it was not to be called, and that is written."""
-        claim = job.claim
-        asked = _patiently(lambda: prompts.build(claim.request))
-        self._check_storage()
+    # --- The call ---
+
+    def _permitted(self, claim: Claim, route: Route) -> tuple[Choice, ImageRequest] | None:
+        """The first of the route that may be called now with what it is to be asked, and it is written that it is being
+        called. ``None`` where the request was given back instead."""
         if self._runtime.stopping.is_set():
-            _patiently(lambda: lifecycle.give_back(claim))
-            _log("given-back", claim)
+            self._give_back(claim, timedelta(0), "stopping")
             return None
-        permit = _patiently(
-            lambda: lifecycle.begin_call(
-                claim,
-                provider=provider.name,
-                model=asked.model,
-                prompt=asked.prompt,
-                billable=provider.billable,
-                deadline=settings.PROVIDER_TIMEOUT + _CALL_GRACE,
+        waits = []
+        for choice in route.left:
+            asked = patiently(partial(prompts.build, claim.request, choice))
+            permit = self._begin(claim, asked, self._providers.choose(choice.provider))
+            if permit.granted:
+                return choice, asked
+            waits.append(permit.wait)
+            if not permit.suspended:
+                break  # it is busy and not in trouble, so its turn comes soon
+        self._give_back(claim, min(waits), "no-place")
+        return None
+
+    def _begin(self, claim: Claim, asked: ImageRequest, provider: Provider) -> Permit:
+        try:
+            return patiently(
+                lambda: lifecycle.begin_call(
+                    claim,
+                    provider=provider.name,
+                    model=asked.model,
+                    prompt=asked.prompt,
+                    billable=provider.billable,
+                    deadline=settings.PROVIDER_TIMEOUT + _CALL_GRACE,
+                )
             )
-        )
-        if permit is Permit.VOID:
-            raise Abandoned("the claim is void")
-        if permit is Permit.NO_PLACE:
-            _patiently(lambda: lifecycle.give_back(claim, delay=_NO_PLACE_DELAY))
-            _log("no-place", claim, provider=provider.name)
-            return None
+        except VoidClaimError:
+            raise Abandoned("the claim is void") from None
+
+    def _call(self, job: Job, choice: Choice, asked: ImageRequest) -> dict[str, Any]:
+        """Ask the provider, and keep what it made. Returns the receipt."""
+        provider = self._providers.choose(choice.provider)
         # The call takes as long as it takes, and a connection that waits for it is one that nobody else has.
         connection.close()
         answer = job.call(provider.generate(asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
-        return self._store(job, images.check(answer.data), answer, provider)
+        return self._keeper.keep(job, images.check(answer.data), answer, provider, choice)
+
+    # --- What comes of it ---
 
     def _complete(self, claim: Claim, receipt: dict[str, Any]) -> None:
-        done = _patiently(lambda: lifecycle.complete(claim, **receipt))
+        done = patiently(lambda: lifecycle.complete(claim, **receipt))
         with suppress(OSError):  # one that stays harms nobody
             storage.drop_receipt(claim.request.pk)
+        patiently(lambda: breakers.succeeded(receipt["result"]["provider"]))
         _log("completed" if done else "claim-void", claim)
 
-    def _give_up(self, claim: Claim, error: ProviderError, provider_name: str) -> None:
-        request = claim.request
-        retryable = is_retryable(error.code, error.message)
-        failure = Failure(
-            message=error.message,
-            code=error.code,
-            retryable=retryable,
-            provider=provider_name,
-            provider_request_id=error.provider_request_id,
-            stage=error.detail.get("stage", ""),
-            category=", ".join(error.detail.get("categories", ())),
-        )
+    def _give_back(self, claim: Claim, wait: timedelta, why: str) -> None:
+        patiently(lambda: lifecycle.give_back(claim, delay=wait))
+        _log("given-back", claim, why=why)
+
+    def _after(self, error: ProviderError, claim: Claim, route: Route, choice: Choice | None) -> Claim | None:
+        """Ask somebody else, try again later, or give up."""
+        if choice is None:
+            self._give_up(claim, error, provider="")
+            return None
+        wait = RetryPolicy(base=settings.RETRY_DELAY).delay(1, retry_after=error.retry_after)
+        patiently(lambda: breakers.failed(choice.provider, error.code, wait=wait))
+        route.failed(choice, error)
+        counts = route.counts(error)
+        if route.may_go_on(error) and not (counts and claim.request.attempts >= claim.request.max_attempts):
+            failure = _failure(error, choice.provider)
+            following = patiently(lambda: lifecycle.move_on(claim, failure, counts=counts))
+            _log("moved-on" if following else "claim-void", claim, code=error.code, provider=choice.provider)
+            return following
+        self._give_up(claim, error, choice.provider, route.best_hope)
+        return None
+
+    def _give_up(
+        self, claim: Claim, error: ProviderError, provider: str, best_hope: ProviderError | None = None
+    ) -> None:
+        """End the attempt with this error; ``best_hope`` of all that were met decides whether there is another one."""
+        request, hope = claim.request, best_hope or error
+        failure = _failure(error, provider)
+        retryable = is_retryable(hope.code, hope.message)
         # What could not be kept was paid for; paying again and again would not make the storage any better.
-        retryable = retryable and not (error.code == ErrorCode.STORAGE and error.detail.get("paid"))
-        if error.code == ErrorCode.UNKNOWN_OUTCOME:
-            retryable = retryable and not _patiently(lambda: lifecycle.had_unknown_outcome(request))
+        retryable = retryable and not (hope.code == ErrorCode.STORAGE and hope.detail.get("paid"))
+        if hope.code == ErrorCode.UNKNOWN_OUTCOME:
+            retryable = retryable and not patiently(lambda: lifecycle.had_unknown_outcome(request))
         policy = RetryPolicy(base=settings.RETRY_DELAY)
         # Told to wait by the provider, or kept from calling it by us: that is not failing.
-        waiting = error.code == ErrorCode.RATE_LIMITED or error.detail.get("sent") is False
+        waiting = hope.code == ErrorCode.RATE_LIMITED or hope.detail.get("sent") is False
         if waiting and request.waits < _MOST_WAITS:
-            delay = policy.delay(request.waits + 1, retry_after=error.retry_after)
-            held = _patiently(lambda: lifecycle.postpone(claim, failure, delay=delay))
-            _log("postponed" if held else "claim-void", claim, delay=delay.total_seconds())
+            delay = policy.delay(request.waits + 1, retry_after=hope.retry_after)
+            held = patiently(lambda: lifecycle.postpone(claim, failure, delay=delay))
+            _log("postponed" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
         elif retryable and request.attempts < request.max_attempts:
-            delay = policy.delay(request.attempts, retry_after=error.retry_after)
-            held = _patiently(lambda: lifecycle.retry_later(claim, failure, delay=delay))
+            delay = policy.delay(request.attempts, retry_after=hope.retry_after)
+            held = patiently(lambda: lifecycle.retry_later(claim, failure, delay=delay))
             _log("retry" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
         else:
-            held = _patiently(lambda: lifecycle.fail(claim, failure))
+            held = patiently(lambda: lifecycle.fail(claim, failure))
             _log("failed" if held else "claim-void", claim, code=error.code)
 
-    def _check_storage(self) -> None:
-        """Raise :class:`ProviderError` before anything is paid for that could not be kept."""
-        if time.monotonic() - self._storage_seen_at < _STORAGE_LOOK:
-            return
-        try:
-            storage.check_writable()
-        except OSError as error:
-            message = "Pictures cannot be stored at the moment"
-            raise ProviderError(message, code=ErrorCode.STORAGE, detail={"sent": False}) from error
-        self._storage_seen_at = time.monotonic()
 
-    def _store(self, job: Job, picture: images.CheckedImage, answer: ImageAnswer, provider: Provider) -> dict[str, Any]:
-        """Keep the picture and a receipt of it. It was paid for, so a storage that is away is waited for: nobody else
-        could use this slot, since no call starts until the storage is back."""
-
-        def store() -> dict[str, Any]:
-            try:
-                return _save(job.claim, picture, answer, provider)
-            except OSError:
-                self._storage_seen_at = _NEVER
-                raise
-
-        try:
-            return _patiently(store, OSError, patience=settings.STORAGE_PATIENCE, pause=job.pause)
-        except OSError as error:
-            paid = {"paid": provider.billable}
-            raise ProviderError("The picture could not be stored", code=ErrorCode.STORAGE, detail=paid) from error
-
-
-def _save(claim: Claim, picture: images.CheckedImage, answer: ImageAnswer, provider: Provider) -> dict[str, Any]:
-    """Write the picture, its thumbnail and then the receipt, which is returned. Raises ``OSError``."""
-    image_key = storage.save("results", picture.sha256, picture.content_type, picture.data)
-    thumbnail_key = storage.save("thumbnails", picture.thumbnail_sha256, "image/webp", picture.thumbnail)
-    receipt = {
-        "result": {
-            "image_key": image_key,
-            "thumbnail_key": thumbnail_key,
-            "content_type": picture.content_type,
-            "width": picture.width,
-            "height": picture.height,
-            "bytes": len(picture.data),
-            "sha256": picture.sha256,
-            "provider": provider.name,
-            "model": answer.model,
-            "seed": answer.seed,
-            "revised_prompt": answer.revised_prompt,
-            "cached": False,
-            "attribution": answer.attribution,
-        },
-        "model": answer.model,
-        "provider_request_id": answer.provider_request_id,
-    }
-    storage.save_receipt(claim.request.pk, receipt)
-    return receipt
-
-
-def _patiently(
-    act: Callable[[], T],
-    *errors: type[Exception],
-    patience: timedelta = _DATABASE_PATIENCE,
-    pause: Callable[[float], None] = time.sleep,
-) -> T:
-    """Try again while the database (or what raises these errors) is away, with growing pauses, for so long."""
-
-    def start_afresh(state: RetryCallState) -> None:
-        connection.close()  # also, who waits needs none
-        if state.attempt_number == 1 and state.outcome:
-            logger.warning("trying again for up to %s: %s", patience, state.outcome.exception())
-
-    retrying = Retrying(
-        retry=retry_if_exception_type(errors or (OperationalError, InterfaceError)),
-        wait=wait_exponential_jitter(multiplier=0.1, max=5),
-        stop=stop_after_delay(patience),
-        sleep=pause,
-        before_sleep=start_afresh,
-        reraise=True,
+def _failure(error: ProviderError, provider: str) -> Failure:
+    return Failure(
+        message=error.message,
+        code=error.code,
+        retryable=is_retryable(error.code, error.message),
+        provider=provider,
+        provider_request_id=error.provider_request_id,
+        stage=error.detail.get("stage", ""),
+        category=", ".join(error.detail.get("categories", ())),
     )
-    return retrying(act)
 
 
 def _internal(error: Exception) -> ProviderError:

@@ -13,6 +13,8 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenRefused
 from rest_framework_simplejwt.exceptions import TokenError
 
+from generation.budgets import OverBudgetError
+
 logger = logging.getLogger(__name__)
 
 #: Seconds after which a client may try again when the database is away.
@@ -69,6 +71,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         return _answer(404, NotFound.default_detail, NotFound.default_code)
     if isinstance(error, PermissionDenied | exceptions.PermissionDenied):
         return _answer(403, "You may not do this", "permission_denied")
+    if isinstance(error, OverBudgetError):
+        return _answer(402, str(error), "over_budget")
     if isinstance(error, RequestDataTooBig):
         return _answer(413, BodyTooLarge.default_detail, BodyTooLarge.default_code)
     if isinstance(error, exceptions.APIException):

@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.conf import settings
 from rest_framework import serializers
 
+from generation import catalogue
 from generation.api.errors import InvalidValue, printable
 from generation.api.fields import BooleanField, ChoiceField, IntegerField, StringField
 from generation.api.parsers import MAX_METADATA_DEPTH, check_value
@@ -83,7 +84,12 @@ class MetadataSerializer(serializers.Serializer[dict[str, Any]]):
             raise serializers.ValidationError({fault["path"]: [fault["msg"]]}, code=fault["code"]) from None
         if len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_METADATA_BYTES:
             raise serializers.ValidationError("Larger than 16 KiB.", code="max_length")
-        return {**data, **super().to_internal_value(data)}
+        known = super().to_internal_value(data)
+        try:
+            catalogue.choices(known)
+        except catalogue.Impossible as reason:
+            raise serializers.ValidationError({reason.option: [reason.message]}, code="unsupported") from None
+        return {**data, **known}
 
 
 class SubmitSerializer(serializers.Serializer[dict[str, Any]]):
@@ -126,6 +132,7 @@ def draft(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> Draft:
         page_id=data.get("page_id") or "",
         metadata=metadata,
         max_attempts=metadata.get("maxAttempts", DEFAULT_MAX_ATTEMPTS),
+        estimated_cost=catalogue.estimate(metadata),
     )
 
 

@@ -211,6 +211,7 @@ def test_who_was_told_to_wait_ten_times_has_used_up_an_attempt_at_the_eleventh(a
     for _ in range(10):
         execute(request, refuse("rate_limited"))
         GenerationQueue.objects.update(available_at=Now())
+        ProviderState.objects.update(open_until=Now())
     assert (request.status, request.attempts, request.waits) == (Status.QUEUED, 0, 10)
     execute(request, refuse("rate_limited"))
     assert (request.status, request.error["code"]) == (Status.FAILED, "rate_limited")
@@ -219,8 +220,8 @@ def test_who_was_told_to_wait_ten_times_has_used_up_an_attempt_at_the_eleventh(a
 def test_a_provider_without_a_free_place_is_not_called_and_costs_no_attempt(alice: User) -> None:
     ProviderState.objects.create(provider="clipart", max_concurrent=1)
     other = claimed(alice)
-    granted = lifecycle.begin_call(other, provider="clipart", model="", prompt="", deadline=timedelta(minutes=1))
-    assert granted is lifecycle.Permit.GRANTED
+    permit = lifecycle.begin_call(other, provider="clipart", model="", prompt="", deadline=timedelta(minutes=1))
+    assert permit.granted
     request = queued(alice)
     assert execute(request, lambda _: png()).asked == []
     assert (request.status, request.attempts) == (Status.QUEUED, 0)

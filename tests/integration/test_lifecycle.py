@@ -12,7 +12,7 @@ from django.db.models import F
 
 from generation import lifecycle
 from generation.clock import Now
-from generation.lifecycle import Claim, Permit
+from generation.lifecycle import Claim
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import ACTIVE, Edge, Reason, Status
 from generation.transitions import step
@@ -34,7 +34,10 @@ def history(request: GenerationRequest) -> list[str]:
 
 def allowed(claim: Claim, **more: Any) -> bool:
     values: dict[str, Any] = {"provider": "clipart", "model": "", "prompt": "late", **more}
-    return lifecycle.begin_call(claim, deadline=timedelta(minutes=1), **values) is Permit.GRANTED
+    try:
+        return lifecycle.begin_call(claim, deadline=timedelta(minutes=1), **values).granted
+    except VoidClaimError:
+        return False
 
 
 def in_ledger(request: GenerationRequest) -> bool:

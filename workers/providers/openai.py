@@ -55,18 +55,17 @@ class OpenAIProvider:
     name: ClassVar[str] = "openai"
     billable: ClassVar[bool] = True
 
-    def __init__(self, *, api_key: str, base_url: str, model: str, timeout: float) -> None:
-        """``model`` is for requests that name none; ``timeout`` is how long, in seconds, a call may take at most."""
+    def __init__(self, *, api_key: str, base_url: str, timeout: float) -> None:
+        """``timeout`` is how long, in seconds, a call may take at most."""
         self._api_key = api_key
         self._base_url = base_url
-        self._model = model
         self._timeout = httpx2.Timeout(timeout + _SPARE_SECONDS, connect=_CONNECT_SECONDS)
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = WeakKeyDictionary()
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """One call of ``/images/generations``. Raises :class:`ProviderError`."""
         _refuse_what_cannot_be_honoured(request)
-        model = request.model or self._model
+        model = request.model
         # The errors below are raised `from None`: the SDK's carry the request with the key, and the answer's body.
         try:
             response = await self._client().images.with_raw_response.generate(

@@ -1,0 +1,85 @@
+"""What an owner has spent on one day (UTC), and whether there is enough left for more.
+
+An owner's day has one row. Whoever submits under a budget locks it, so that of many at once no more are accepted than
+the budget has room for; what is accepted and not yet paid counts by its estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Final
+
+from cachetools.func import ttl_cache
+from django.conf import settings
+from django.db.models import F, Sum
+
+from generation.models import Budget, GenerationRequest, Spending
+from generation.states import ACTIVE
+
+_NOTHING: Final = Decimal(0)
+#: For how many seconds a process goes by the budgets that it has read.
+_LIFETIME: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverBudgetError(Exception):
+    """There is not enough left today. In US dollars; ``reserved`` is for what waits or runs."""
+
+    per_day: Decimal
+    spent: Decimal
+    reserved: Decimal
+    wanted: Decimal
+
+    def __str__(self) -> str:
+        left = max(self.per_day - self.spent - self.reserved, _NOTHING)
+        return (
+            f"The budget is USD {self.per_day:.2f} a day: {self.spent:.2f} is spent and {self.reserved:.2f} set aside "
+            f"for what waits; {left:.2f} is left, and this may cost {self.wanted:.2f}. A new day begins at 00:00 UTC."
+        )
+
+
+def today() -> date:
+    """The day that spending belongs to."""
+    return datetime.now(UTC).date()
+
+
+def spend(owner_id: int, cost: Decimal | None) -> None:
+    """Note what a call cost. What is not known, or free, is no spending."""
+    if not cost:
+        return
+    row, _ = Spending.objects.get_or_create(owner_id=owner_id, day=today())
+    Spending.objects.filter(pk=row.pk).update(cost=F("cost") + cost, calls=F("calls") + 1)
+
+
+def limit(owner_id: int) -> Decimal | None:
+    """What the owner may spend in a day; ``None`` is any amount."""
+    own = _budgets().get(owner_id)
+    return settings.DAILY_BUDGET if own is None else own
+
+
+def reserve(owner_id: int, wanted: Sequence[Decimal | None]) -> None:
+    """Make sure that there is enough left today for so much more, inside the transaction that will accept it. Raises
+    :class:`OverBudgetError`. What nobody knows the price of counts nothing, and what is free is always welcome."""
+    per_day = limit(owner_id)
+    more = sum((one for one in wanted if one), _NOTHING)
+    if per_day is None or not more:
+        return
+    row, _ = Spending.objects.get_or_create(owner_id=owner_id, day=today())
+    spent = Spending.objects.select_for_update().get(pk=row.pk).cost
+    active = GenerationRequest.objects.filter(owner_id=owner_id, status__in=ACTIVE)
+    reserved = active.aggregate(sum=Sum("estimated_cost"))["sum"] or _NOTHING
+    if spent + reserved + more > per_day:
+        raise OverBudgetError(per_day=per_day, spent=spent, reserved=reserved, wanted=more)
+
+
+def forget() -> None:
+    """Read the budgets again at the next question."""
+    _budgets.cache_clear()
+
+
+@ttl_cache(maxsize=1, ttl=_LIFETIME)
+def _budgets() -> dict[int, Decimal]:
+    return dict(Budget.objects.values_list("owner_id", "per_day"))

@@ -1,0 +1,162 @@
+"""Which model a request goes to, and what is told where there is none."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from generation import catalogue
+from generation.catalogue import Impossible
+from generation.models import ProviderModel
+
+pytestmark = pytest.mark.django_db
+
+LONG_AGO = datetime.date(2020, 1, 1)
+
+
+@pytest.fixture(autouse=True)
+def _configured(settings: Any) -> Iterator[None]:
+    settings.PROVIDERS = ["openai", "stability", "google"]
+    settings.PROVIDER_MODELS = {
+        "openai": "gpt-image-2",
+        "stability": "core",
+        "google": "gemini-3.1-flash-image",
+    }
+    catalogue.forget()
+    yield
+    catalogue.forget()
+
+
+def names(**metadata: Any) -> list[str]:
+    return [f"{choice.provider}/{choice.model}" for choice in catalogue.choices(metadata)]
+
+
+def refused(**metadata: Any) -> Impossible:
+    with pytest.raises(Impossible) as caught:
+        catalogue.choices(metadata)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("ratio", "size"),
+    [
+        ("square", (1024, 1024)),
+        ("portrait", (1024, 1536)),
+        ("landscape", (1536, 1024)),
+        ("1:1", (1024, 1024)),
+        ("2:2", (1024, 1024)),
+        ("3:4", (1024, 1360)),
+        ("16:9", (1824, 1024)),
+        ("4:1", (4096, 1024)),
+        ("100:399", (1024, 4080)),
+    ],
+)
+def test_a_model_of_any_size_makes_the_short_side_1024_and_both_divide_by_16(
+    settings: Any, ratio: str, size: tuple[int, int]
+) -> None:
+    settings.PROVIDERS = ["clipart"]
+    choice = catalogue.choices({"aspectRatio": ratio})[0]
+    assert (choice.width, choice.height) == size
+
+
+def test_a_request_without_wishes_may_go_to_each_provider_in_the_order_of_the_settings(settings: Any) -> None:
+    assert names() == ["openai/gpt-image-2", "stability/core", "google/gemini-3.1-flash-image"]
+    settings.PROVIDERS = ["google", "openai"]
+    assert names() == ["google/gemini-3.1-flash-image", "openai/gpt-image-2"]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "found"),
+    [
+        ({"seed": 7}, ["stability/core"]),
+        ({"seed": 0}, ["stability/core"]),
+        ({"negativePrompt": "no fire"}, ["stability/core"]),
+        ({"negativePrompt": ""}, ["openai/gpt-image-2", "stability/core", "google/gemini-3.1-flash-image"]),
+        ({"quality": "high"}, ["openai/gpt-image-2", "stability/ultra", "google/gemini-3.1-flash-image"]),
+        ({"quality": "high", "provider": "stability"}, ["stability/ultra"]),
+        ({"outputFormat": "webp"}, ["openai/gpt-image-2", "stability/core"]),
+        ({"outputFormat": "png"}, ["openai/gpt-image-2", "stability/core", "google/gemini-3.1-flash-image"]),
+        ({"aspectRatio": "9:21"}, ["openai/gpt-image-2", "stability/core"]),
+        ({"aspectRatio": "5:7"}, ["openai/gpt-image-2"]),
+        ({"aspectRatio": "42:18"}, ["openai/gpt-image-2", "stability/core", "google/gemini-3.1-flash-image"]),
+        ({"model": "gemini-3-pro-image"}, ["google/gemini-3-pro-image"]),
+        ({"provider": "google"}, ["google/gemini-3.1-flash-image"]),
+    ],
+)
+def test_only_models_that_honour_every_wish_are_asked(metadata: dict[str, Any], found: list[str]) -> None:
+    assert names(**metadata) == found
+
+
+@pytest.mark.parametrize(
+    ("metadata", "option", "says"),
+    [
+        ({"provider": "openai", "seed": 7}, "seed", "openai gpt-image-2 does not honour seed."),
+        ({"provider": "clipart"}, "provider", "The provider clipart is not configured."),
+        ({"model": "midjourney"}, "model", "No model midjourney is known of openai, stability, google."),
+        (
+            {"model": "core", "quality": "high"},
+            "quality",
+            "core does not honour quality; it takes low, medium",
+        ),
+        ({"provider": "google", "aspectRatio": "5:7"}, "aspectRatio", "it makes 16:9, 1:1, 21:9"),
+    ],
+)
+def test_what_no_model_can_do_is_refused_by_the_name_of_the_option(
+    metadata: dict[str, Any], option: str, says: str
+) -> None:
+    reason = refused(**metadata)
+    assert reason.option == option
+    assert says in reason.message
+
+
+def test_a_ratio_is_told_as_the_vendor_writes_it() -> None:
+    assert catalogue.choices({"aspectRatio": "7:3", "provider": "stability"})[0].aspect_ratio == "21:9"
+
+
+def test_where_providers_have_different_reasons_all_are_told() -> None:
+    reason = refused(seed=7, quality="high", aspectRatio="5:7")
+    assert all(name in reason.message for name in ("openai", "stability", "google"))
+
+
+@pytest.mark.parametrize("change", [{"enabled": False}, {"shutdown_date": LONG_AGO}])
+def test_a_retired_model_is_stood_in_for_by_its_successor_and_says_so(change: dict[str, Any]) -> None:
+    successor = ProviderModel.objects.get(name="ultra")
+    ProviderModel.objects.filter(name="core").update(successor=successor, **change)
+    catalogue.forget()
+    choice = catalogue.choices({"model": "core"})[0]
+    assert choice.model == "ultra"
+    assert choice.notice == "The model core is retired; ultra was used."
+
+
+def test_a_model_whose_end_has_come_by_the_seeded_dates_is_stood_in_for() -> None:
+    choice = catalogue.choices({"model": "dall-e-3"})[0]
+    assert (choice.provider, choice.model) == ("openai", "gpt-image-2")
+
+
+def test_a_retired_model_without_a_successor_is_refused_by_name_and_replaced_where_nobody_named_it() -> None:
+    ProviderModel.objects.filter(name="core").update(enabled=False)
+    catalogue.forget()
+    assert refused(model="core").message == "The model core is retired."
+    assert names(seed=1) == ["stability/ultra"]
+
+
+def test_successors_in_a_ring_are_no_way_out() -> None:
+    core, ultra = (ProviderModel.objects.get(name=name) for name in ("core", "ultra"))
+    ProviderModel.objects.filter(pk=core.pk).update(enabled=False, successor=ultra)
+    ProviderModel.objects.filter(pk=ultra.pk).update(enabled=False, successor=core)
+    catalogue.forget()
+    assert "retired" in refused(model="core").message
+
+
+def test_what_a_vendor_says_is_gone_is_not_asked_again() -> None:
+    catalogue.retire("stability", "core")
+    assert names(seed=1) == ["stability/ultra"]
+
+
+def test_a_model_that_only_the_settings_name_is_believed_to_do_what_most_do(settings: Any) -> None:
+    settings.PROVIDER_MODELS = {"openai": "my-own-diffusion"}
+    assert names(provider="openai", quality="high", aspectRatio="portrait") == ["openai/my-own-diffusion"]
+    assert catalogue.estimate({"provider": "openai"}) is None

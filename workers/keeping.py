@@ -1,0 +1,91 @@
+"""Keeping what was paid for: the picture, its thumbnail, and a receipt of both beside them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from django.conf import settings
+
+from generation import pricing, storage
+from generation.catalogue import Choice
+from generation.lifecycle import Claim
+from generation.states import ErrorCode
+from workers.images import CheckedImage
+from workers.patience import patiently
+from workers.providers.base import ImageAnswer, Provider, ProviderError
+from workers.runtime import Job
+
+#: How long a look at whether the storage can be written holds, in seconds.
+_LOOK: Final = 10.0
+_NEVER: Final = float("-inf")
+
+
+class Keeper:
+    """Knows whether the storage was there lately."""
+
+    def __init__(self) -> None:
+        self._seen_at = _NEVER
+
+    def check(self) -> None:
+        """Raise :class:`ProviderError` before anything is paid for that could not be kept."""
+        if time.monotonic() - self._seen_at < _LOOK:
+            return
+        try:
+            storage.check_writable()
+        except OSError as error:
+            message = "Pictures cannot be stored at the moment"
+            raise ProviderError(message, code=ErrorCode.STORAGE, detail={"sent": False}) from error
+        self._seen_at = time.monotonic()
+
+    def keep(
+        self, job: Job, picture: CheckedImage, answer: ImageAnswer, provider: Provider, choice: Choice
+    ) -> dict[str, Any]:
+        """Store the picture and a receipt of it, which is returned. It was paid for, so a storage that is away is
+        waited for: nobody else could use this slot, since no call starts until the storage is back. Raises
+        :class:`ProviderError` when patience ends, and what ``job`` raises when it is abandoned."""
+
+        def store() -> dict[str, Any]:
+            try:
+                return _save(job.claim, picture, answer, choice)
+            except OSError:
+                self._seen_at = _NEVER
+                raise
+
+        try:
+            return patiently(store, OSError, patience=settings.STORAGE_PATIENCE, pause=job.pause)
+        except OSError as error:
+            paid = {"paid": provider.billable}
+            raise ProviderError("The picture could not be stored", code=ErrorCode.STORAGE, detail=paid) from error
+
+
+def _save(claim: Claim, picture: CheckedImage, answer: ImageAnswer, choice: Choice) -> dict[str, Any]:
+    """Write the picture, its thumbnail and then the receipt, which is returned. Raises ``OSError``."""
+    image_key = storage.save("results", picture.sha256, picture.content_type, picture.data)
+    thumbnail_key = storage.save("thumbnails", picture.thumbnail_sha256, "image/webp", picture.thumbnail)
+    cost = pricing.cost(choice.price_rule, answer.usage)
+    receipt = {
+        "result": {
+            "image_key": image_key,
+            "thumbnail_key": thumbnail_key,
+            "content_type": picture.content_type,
+            "width": picture.width,
+            "height": picture.height,
+            "bytes": len(picture.data),
+            "sha256": picture.sha256,
+            "provider": choice.provider,
+            "model": answer.model,
+            "seed": answer.seed,
+            "revised_prompt": answer.revised_prompt,
+            "cost": None if cost is None else float(cost),
+            "cached": False,
+            "notice": choice.notice,
+            "attribution": answer.attribution,
+        },
+        "model": answer.model,
+        "provider_request_id": answer.provider_request_id,
+        "usage": dict(answer.usage),
+        "cost": None if cost is None else str(cost),
+    }
+    storage.save_receipt(claim.request.pk, receipt)
+    return receipt

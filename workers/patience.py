@@ -1,0 +1,42 @@
+"""Waiting for a database or a storage that is away, where giving up would cost more than waiting."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from django.db import InterfaceError, OperationalError, connection
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: How long a database that is away is waited for.
+DATABASE: Final = timedelta(minutes=1)
+
+
+def patiently(
+    act: Callable[[], T],
+    *errors: type[Exception],
+    patience: timedelta = DATABASE,
+    pause: Callable[[float], None] = time.sleep,
+) -> T:
+    """Try again while the database (or what raises these errors) is away, with growing pauses, for so long."""
+
+    def start_afresh(state: RetryCallState) -> None:
+        connection.close()  # also, who waits needs none
+        if state.attempt_number == 1 and state.outcome:
+            logger.warning("trying again for up to %s: %s", patience, state.outcome.exception())
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(errors or (OperationalError, InterfaceError)),
+        wait=wait_exponential_jitter(multiplier=0.1, max=5),
+        stop=stop_after_delay(patience),
+        sleep=pause,
+        before_sleep=start_afresh,
+        reraise=True,
+    )
+    return retrying(act)
