@@ -255,13 +255,15 @@ def move_on(claim: Claim, failure: Failure, *, counts: bool) -> Claim | None:
         return _take(claim.request.pk, worker=claim.request.worker) if ended else None
 
 
-def give_back(claim: Claim, *, delay: timedelta = timedelta(0)) -> bool:
+def give_back(claim: Claim, *, delay: timedelta = timedelta(0), waits_for: str = "") -> bool:
     """Nothing was sent, and this worker will not send it: somebody else may, at the old priority and with the attempt
-    given back. ``False`` where the claim is void."""
+    given back; after the delay, or when the request that it ``waits_for`` has ended. ``False`` where the claim is
+    void."""
     edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.GIVEN_BACK)
     attempt = {"outcome": AttemptOutcome.ABANDONED}
     weight = WEIGHTS[claim.request.priority]
-    return _back(claim, edge, attempt, weight=weight, delay=delay, attempts=F("attempts") - 1)
+    given_back: dict[str, Any] = {"attempts": F("attempts") - 1}
+    return _back(claim, edge, attempt, weight=weight, delay=delay, waits_for=waits_for, **given_back)
 
 
 # --- From outside -----------------------------------------------------------------------------------------------------
@@ -372,20 +374,27 @@ def _finish(claim: Claim, edge: Edge, attempt: dict[str, Any], guard: Q | None =
 
 
 def _back(
-    claim: Claim, edge: Edge, attempt: dict[str, Any], *, weight: int, delay: timedelta = timedelta(0), **values: Any
+    claim: Claim,
+    edge: Edge,
+    attempt: dict[str, Any],
+    *,
+    weight: int,
+    delay: timedelta = timedelta(0),
+    waits_for: str = "",
+    **values: Any,
 ) -> bool:
     """End a claim and queue its request again."""
     with transaction.atomic():
         back = _finish(claim, edge, attempt, started_at=None, **values)
         if back:
-            _enqueue(claim.request, weight=weight, delay=delay)
+            _enqueue(claim.request, weight=weight, delay=delay, waits_for=waits_for)
     return back
 
 
-def _enqueue(request: GenerationRequest, *, weight: int, delay: timedelta = timedelta(0)) -> None:
+def _enqueue(request: GenerationRequest, *, weight: int, delay: timedelta = timedelta(0), waits_for: str = "") -> None:
     """Put a request that just became queued into the ledger. What may start now leaves at once; with a delay the
     dispatcher sends it when it is due, and in a batch with a limit whoever fills its places does."""
-    entry = GenerationQueue(request=request, priority_weight=weight)
+    entry = GenerationQueue(request=request, priority_weight=weight, waits_for=waits_for)
     entry.held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
     if delay:
         entry.available_at = entry.weight_since = Now() + delay

@@ -8,9 +8,9 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db.models import F, Q
 
-from generation import events, places
+from generation import events, places, sharing
 from generation.models import GenerationRequest, StatusChange
-from generation.states import TRANSITIONS, Edge, Status
+from generation.states import TERMINAL, TRANSITIONS, Edge, Status
 
 
 def step(
@@ -39,6 +39,9 @@ def step(
     if edge.target != Status.IN_PROGRESS:  # whatever else it is, a place in the batch may have become free
         for batch_id in {request.batch_id for request in requests if request.batch_id}:
             places.fill_batch_after_commit(batch_id)
+    if edge.target in TERMINAL:
+        for request in requests:
+            sharing.wake(request)
     return requests
 
 

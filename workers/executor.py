@@ -11,7 +11,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import connection
 
-from generation import breakers, catalogue, lifecycle, storage
+from generation import breakers, catalogue, lifecycle, sharing, storage
 from generation.catalogue import Choice
 from generation.lifecycle import Claim, Failure, Permit, VoidClaimError
 from generation.states import ErrorCode
@@ -72,6 +72,8 @@ class Executor:
         choice = None
         try:
             self._keeper.check()
+            if sharing.wanted(claim.request.metadata) and self._shared(claim, route.left[0]):
+                return None
             permitted = self._permitted(claim, route)
             if permitted is None:
                 return None
@@ -87,6 +89,16 @@ class Executor:
             return self._after(_internal(error), claim, route, choice)
         self._complete(claim, receipt)
         return None
+
+    def _shared(self, claim: Claim, choice: Choice) -> bool:
+        """Whether an earlier picture was taken, or another request's is waited for."""
+        share = patiently(lambda: sharing.join(claim.request, choice))
+        if share.result is not None:
+            result = share.result | {"cached": True, "cost": 0.0}
+            self._complete(claim, {"result": result, "model": share.result["model"], "cost": "0"})
+        elif share.holder:
+            self._give_back(claim, sharing.LOOK_AGAIN_AFTER, "shared", waits_for=share.holder)
+        return share.result is not None or bool(share.holder)
 
     # --- The call ---
 
@@ -140,8 +152,8 @@ class Executor:
         patiently(lambda: breakers.succeeded(receipt["result"]["provider"]))
         _log("completed" if done else "claim-void", claim)
 
-    def _give_back(self, claim: Claim, wait: timedelta, why: str) -> None:
-        patiently(lambda: lifecycle.give_back(claim, delay=wait))
+    def _give_back(self, claim: Claim, wait: timedelta, why: str, *, waits_for: str = "") -> None:
+        patiently(lambda: lifecycle.give_back(claim, delay=wait, waits_for=waits_for))
         _log("given-back", claim, why=why)
 
     def _after(self, error: ProviderError, claim: Claim, route: Route, choice: Choice | None) -> Claim | None:

@@ -40,7 +40,6 @@ class Migration(migrations.Migration):
             name='SharedPicture',
             fields=[
                 ('key', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('result', models.JSONField(null=True)),
             ],
             options={
                 'db_table': 'generation_shared_pictures',
@@ -59,6 +58,17 @@ class Migration(migrations.Migration):
                 'db_table': 'generation_spending',
                 'ordering': ['-day', 'owner'],
             },
+        ),
+        migrations.AddField(
+            model_name='generationqueue',
+            name='waits_for',
+            field=models.CharField(blank=True, default='', max_length=64),
+        ),
+        migrations.AddIndex(
+            model_name='generationqueue',
+            index=models.Index(
+                condition=models.Q(('waits_for', ''), _negated=True), fields=['waits_for'], name='queue_waits_for'
+            ),
         ),
         migrations.AddField(
             model_name='generationattempt',

@@ -44,16 +44,13 @@ class Budget(models.Model):
 
 
 class SharedPicture(models.Model):
-    """One wish of one owner that may be answered with an earlier picture, by the hash of all that matters.
-
-    ``holder`` is the request that is making it, or made it; ``result`` is there once it has.
-    """
+    """One wish of one owner that may be answered with an earlier picture, by the hash of all that matters. ``holder``
+    is the request that is making it, or made it."""
 
     key = models.CharField(primary_key=True, max_length=64)
     holder = models.ForeignKey(
         "generation.GenerationRequest", on_delete=models.SET_NULL, null=True, related_name="+", db_index=False
     )
-    result = models.JSONField(null=True)
 
     class Meta:
         db_table = "generation_shared_pictures"

@@ -19,7 +19,7 @@ class GenerationQueue(models.Model):
 
     ``available_at`` is when it may start, ``dispatched_at`` when it was last sent, and ``redispatch_at`` when the
     message counts as lost. What is ``held`` waits for a place in its batch and is not sent. ``weight_since`` is when
-    it came to its present weight.
+    it came to its present weight. ``waits_for`` is the request whose picture it hopes to share.
     """
 
     request = models.OneToOneField(
@@ -33,6 +33,7 @@ class GenerationQueue(models.Model):
     dispatch_count = models.PositiveIntegerField(default=0)
     held = models.BooleanField(default=False)
     weight_since = models.DateTimeField(db_default=Now())
+    waits_for = models.CharField(max_length=64, blank=True, default="")
 
     class Meta:
         db_table = "generation_queue"
@@ -44,6 +45,7 @@ class GenerationQueue(models.Model):
             models.Index(fields=["available_at"], name="queue_held", condition=Q(held=True)),
             # Who has waited so long at its weight that it moves up a step.
             models.Index(fields=["priority_weight", "weight_since"], name="queue_waiting_long"),
+            models.Index(fields=["waits_for"], name="queue_waits_for", condition=~Q(waits_for="")),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(

@@ -12,7 +12,7 @@ from django.db.models import F
 
 from generation import lifecycle
 from generation.clock import Now
-from generation.lifecycle import Claim
+from generation.lifecycle import Claim, VoidClaimError
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import ACTIVE, Edge, Reason, Status
 from generation.transitions import step

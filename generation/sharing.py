@@ -1,0 +1,69 @@
+"""One picture for several who want the same: the opt-in cache of results.
+
+Of an owner's identical wishes one request makes the picture. Those that come later are given it, and those that come
+meanwhile wait for it in the ledger. Where it fails, the next one tries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from django.core.files.storage import default_storage
+from django.db import transaction
+
+from generation.catalogue import Choice
+from generation.clock import Now
+from generation.models import GenerationQueue, GenerationRequest, SharedPicture
+from generation.states import ACTIVE, Status
+
+#: How long somebody waits for another one's picture before looking again, in case nobody tells.
+LOOK_AGAIN_AFTER: Final = timedelta(minutes=1)
+#: What of the metadata a picture depends on, beside the model and the shape.
+_MATTERS: Final = ("title", "imageStyle", "quality", "seed", "negativePrompt", "outputFormat")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """What there is to share. ``result`` is an earlier picture, ``holder`` the request that is making it; where there
+    is neither, it is one's own to make."""
+
+    result: dict[str, Any] | None = None
+    holder: str = ""
+
+
+def wanted(metadata: Mapping[str, Any]) -> bool:
+    """Whether an earlier picture will do."""
+    return bool(metadata.get("useCache"))
+
+
+def join(request: GenerationRequest, choice: Choice) -> Share:
+    """Look for an earlier picture of the same wish. Where there is none and nobody is at it, this request is."""
+    key = _key(request, choice)
+    with transaction.atomic():
+        SharedPicture.objects.get_or_create(pk=key)
+        shared = SharedPicture.objects.select_for_update().get(pk=key)
+        holder = shared.holder_id and GenerationRequest.objects.filter(pk=shared.holder_id).first()
+        if holder and holder.pk != request.pk:
+            if holder.status == Status.COMPLETED and default_storage.exists(holder.result["image_key"]):
+                return Share(result=holder.result)
+            if holder.status in ACTIVE:
+                return Share(holder=holder.pk)
+        SharedPicture.objects.filter(pk=key).update(holder=request)
+    return Share()
+
+
+def wake(request: GenerationRequest) -> None:
+    """The request has ended: whoever hoped to share its picture may start, and look."""
+    if wanted(request.metadata):
+        GenerationQueue.objects.filter(waits_for=request.pk).update(available_at=Now(), waits_for="")
+
+
+def _key(request: GenerationRequest, choice: Choice) -> str:
+    options = {name: request.metadata.get(name) for name in _MATTERS}
+    matters = [request.owner_id, request.type, request.prompt, choice.provider, choice.model, choice.aspect_ratio]
+    return hashlib.sha256(json.dumps([*matters, options], sort_keys=True).encode()).hexdigest()
