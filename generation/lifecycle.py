@@ -241,8 +241,8 @@ def retry_later(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
 def postpone(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
     """Told to wait, which is not failing: as :func:`retry_later`, but the attempt is given back and a wait counted."""
     edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.POSTPONED)
-    given_back = {"attempts": F("attempts") - 1, "waits": F("waits") + 1, "error_code": failure.code}
-    return _back(claim, edge, _attempt_failed(failure), weight=RETRY_WEIGHT, delay=delay, **given_back)
+    counted: dict[str, Any] = {"attempts": F("attempts") - 1, "waits": F("waits") + 1, "error_code": failure.code}
+    return _back(claim, edge, _attempt_failed(failure), weight=RETRY_WEIGHT, delay=delay, **counted)
 
 
 def move_on(claim: Claim, failure: Failure, *, counts: bool) -> Claim | None:
@@ -261,9 +261,8 @@ def give_back(claim: Claim, *, delay: timedelta = timedelta(0), waits_for: str =
     void."""
     edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.GIVEN_BACK)
     attempt = {"outcome": AttemptOutcome.ABANDONED}
-    weight = WEIGHTS[claim.request.priority]
-    given_back: dict[str, Any] = {"attempts": F("attempts") - 1}
-    return _back(claim, edge, attempt, weight=weight, delay=delay, waits_for=waits_for, **given_back)
+    values: dict[str, Any] = {"weight": WEIGHTS[claim.request.priority], "attempts": F("attempts") - 1}
+    return _back(claim, edge, attempt, delay=delay, waits_for=waits_for, **values)
 
 
 # --- From outside -----------------------------------------------------------------------------------------------------
