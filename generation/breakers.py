@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from cachetools.func import ttl_cache
 from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F
 
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 #: So many failures one after the other, and the provider is left alone.
 FAILURES_TO_OPEN: Final = 5
 _FIRST_PAUSE: Final = timedelta(seconds=30)
+#: For how many seconds a process goes by the rates that it has read.
+_LIFETIME: Final = 5
 _PROBE_EVERY: Final = timedelta(seconds=30)
 _LONGEST_PAUSE: Final = timedelta(minutes=10)
 #: What says something of the provider as a whole, rather than of one request.
@@ -89,6 +92,13 @@ def probe(state: ProviderState) -> None:
     caller has locked the row."""
     if state.failures >= FAILURES_TO_OPEN:
         ProviderState.objects.filter(pk=state.pk).update(open_until=Now() + _PROBE_EVERY)
+
+
+@ttl_cache(maxsize=1, ttl=_LIFETIME)
+def rates() -> dict[str, tuple[int, int]]:
+    """The providers that may begin only so many calls in so many seconds."""
+    rows = ProviderState.objects.filter(calls__isnull=False).values_list("provider", "calls", "per_seconds")
+    return {provider: (calls, per_seconds) for provider, calls, per_seconds in rows}
 
 
 def close(provider: str) -> bool:

@@ -18,6 +18,7 @@ from generation.states import ErrorCode
 from workers import images, prompts
 from workers.keeping import Keeper
 from workers.patience import patiently
+from workers.policies.rates import RateLimiter
 from workers.policies.retry import RetryPolicy, is_retryable
 from workers.providers.base import ImageRequest, Provider, ProviderError
 from workers.providers.registry import Registry
@@ -35,9 +36,10 @@ _CALL_GRACE: Final = timedelta(seconds=5)
 class Executor:
     """Runs attempts with one set of providers on one runtime."""
 
-    def __init__(self, *, runtime: Runtime, providers: Registry) -> None:
+    def __init__(self, *, runtime: Runtime, providers: Registry, rates: RateLimiter) -> None:
         self._runtime = runtime
         self._providers = providers
+        self._rates = rates
         self._keeper = Keeper()
 
     def run(self, request_id: str) -> None:
@@ -110,6 +112,9 @@ class Executor:
             return None
         waits = []
         for choice in route.left:
+            if wait := self._pace(choice.provider):
+                waits.append(wait)
+                break
             asked = patiently(partial(prompts.build, claim.request, choice))
             permit = self._begin(claim, asked, self._providers.choose(choice.provider))
             if permit.granted:
@@ -119,6 +124,12 @@ class Executor:
                 break  # it is busy and not in trouble, so its turn comes soon
         self._give_back(claim, min(waits), "no-place")
         return None
+
+    def _pace(self, provider: str) -> timedelta:
+        """How long to wait until the provider's rate has room for one more call, which is taken where it has."""
+        if (rate := patiently(breakers.rates).get(provider)) is None:
+            return timedelta(0)
+        return timedelta(seconds=self._rates.take(provider, calls=rate[0], per_seconds=rate[1]))
 
     def _begin(self, claim: Claim, asked: ImageRequest, provider: Provider) -> Permit:
         try:

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from workers.executor import Executor
+from workers.policies.rates import RateLimiter
 from workers.providers.registry import Registry
 from workers.runtime import Runtime
 
@@ -23,7 +24,11 @@ def runtime() -> Runtime:
 @cache
 def executor() -> Executor:
     """The executor of this process."""
-    return Executor(runtime=runtime(), providers=Registry(settings.PROVIDERS, settings.PROVIDER_OPTIONS))
+    return Executor(
+        runtime=runtime(),
+        providers=Registry(settings.PROVIDERS, settings.PROVIDER_OPTIONS),
+        rates=RateLimiter(settings.REDIS_URL),
+    )
 
 
 @shared_task(
