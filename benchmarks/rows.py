@@ -29,7 +29,8 @@ FROM (SELECT n, now() - (%(total)s - n) * interval '20 hours' / %(total)s AS at
     FROM generate_series(1, %(total)s) AS n) AS numbers;
 
 INSERT INTO generation_requests (id, owner_id, type, prompt, priority, project_id, page_id, metadata, status, sequence,
-    claims, attempts, waits, max_attempts, lease_expires_at, worker, result, error, created_at, started_at, completed_at)
+    claims, attempts, waits, max_attempts, lease_expires_at, worker, result, error, created_at, started_at,
+    completed_at)
 SELECT id, owner_id,
     (ARRAY['coloring-page', 'cover', 'illustration', 'character-reference', 'background'])[n %% 5 + 1],
     'A friendly dragon playing in a garden full of flowers, number ' || n,
