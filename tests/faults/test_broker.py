@@ -53,9 +53,9 @@ def test_a_redis_that_restarts_empty_while_tasks_run_costs_nothing(with_worker: 
 
 
 def test_the_pinned_celery_survives_a_redis_that_restarts_while_a_message_is_unacknowledged(with_worker: House) -> None:
-    """Guards the pins of Celery and kombu. Here a worker of Celery 5.7.0 ended with "'NoneType' object has no attribute
-    'hostname'", though not with our options: no gossip, no mingle, no remote control. Should this fail after an
-    upgrade, go back to the versions before it: without a supervisor, workers that end so stay away."""
+    """Guards the pins of Celery and kombu. In this place a worker of Celery 5.7.0 with Celery's own defaults ended with
+    "'NoneType' object has no attribute 'hostname'"; with our options it did not. Should this fail after an upgrade, go
+    back to the versions before it: without a supervisor, workers that end so stay away."""
     house = with_worker
     house.provider.script("hold")
     running = house.submit(1)
@@ -114,10 +114,8 @@ def test_a_slow_redis_slows_down_and_costs_nothing(tmp_path: Path) -> None:
         house.provider.script(default="delay=0.2")
         house.submit(0)
         way.latency = 0.5
-        longest = _submit_timed(house, range(1, 10))
-        house.wait_all_ended()
-        assert house.called_once_each(10)
-        longest = max(longest, _submit_timed(house, range(10, 15)))
+        longest = _submit_timed(house, range(1, 15))
+        house.wait_for_calls(10, seconds=60)  # it goes on, slowly
         way.latency = 0
         _submit_timed(house, range(15, 20))
         house.wait_all_ended()
