@@ -13,10 +13,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import psycopg
+from celery import current_app
+from kombu import Connection
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from generation.states import TRANSITIONS
+from generation import dispatch
+from generation.states import TRANSITIONS, WEIGHTS
 from tests.fakes.control import FakeProvider
 from tests.fakes.journal import Call
 from tests.support.stack import Stack, prepared_database, wait_until
@@ -75,10 +78,10 @@ class House:
             assert found.fetchone(), f"no {table} {value}"
             yield
 
-    def wait_for_blocked(self) -> None:
-        """Until somebody waits for a lock."""
+    def wait_for_blocked(self, count: int = 1) -> None:
+        """Until so many wait for a lock."""
         query = "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        wait_until(lambda: self.rows(query)[0]["n"] > 0, what="somebody who waits for the lock")
+        wait_until(lambda: self.rows(query)[0]["n"] >= count, what=f"{count} who wait for the lock")
 
     def execute(self, statement: str, *parameters: Any) -> None:
         """Change the database."""
@@ -92,9 +95,39 @@ class House:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["requestId"])
 
+    def publish(self, *arguments: Any, queue: str = "normal", task: str = dispatch.TASK, **options: Any) -> None:
+        """Send a message as the product does, whatever the ledger says of it."""
+        with Connection(self.valkey.url) as connection:
+            current_app.send_task(task, args=arguments, queue=queue, connection=connection, **options)
+
+    def lose_messages(self) -> None:
+        """Take the messages out of Redis, in such a way that nobody notices."""
+        with self.valkey.client() as client:
+            client.delete(*WEIGHTS)
+
+    def unacknowledged(self) -> int:
+        """How many messages workers have taken and not acknowledged."""
+        with self.valkey.client() as client:
+            return int(client.hlen("unacked"))
+
+    def messages(self) -> int:
+        """How many messages wait in Redis."""
+        with self.valkey.client() as client:
+            return sum(int(client.llen(queue)) for queue in WEIGHTS)
+
+    def wait_for_no_messages(self) -> None:
+        """Until the workers have taken all of them."""
+        wait_until(lambda: self.messages() == 0, seconds=30, what="empty queues")
+
     def calls(self, number: int) -> list[Call]:
         """The calls for the so-many-th dragon."""
         return [call for call in self.provider.journal() if f"number {number:06d} " in call.prompt]
+
+    def called_once_each(self, *numbers: int) -> bool:
+        """Whether the provider was called once for each of ``range(*numbers)`` dragons, and for nothing else."""
+        called = Counter(call.prompt.partition("number ")[2][:6] for call in self.provider.journal())
+        assert called == Counter(f"{number:06d}" for number in range(*numbers)), called
+        return True
 
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """Look into the database."""
@@ -126,6 +159,14 @@ class House:
     def wait_for_calls(self, count: int, *, seconds: float = 20) -> None:
         """Until the provider was called so often."""
         wait_until(lambda: self.provider.stats().count >= count, seconds=seconds, what=f"{count} calls")
+
+    def wait_for_active_calls(self, count: int) -> None:
+        """Until the provider has so many calls under way."""
+        wait_until(lambda: self.provider.stats().active >= count, what=f"{count} calls under way")
+
+    def wait_for_log(self, name: str, text: str, *, times: int = 1) -> None:
+        """Until the process has written the text so often."""
+        wait_until(lambda: self.stack.log(name).count(text) >= times, what=f"{text!r} in the log of the {name}")
 
     def assert_whole(self, *, media: Path | None = None) -> None:
         """The invariants that hold whatever was broken."""
@@ -169,12 +210,11 @@ def built(folder: Path, **settings: str) -> Iterator[House]:
             folder,
             DATABASE_URL=database_url,
             REDIS_URL=valkey.url,
-            PROVIDERS="openai",
             OPENAI_API_KEY="sk-only-for-tests",
             OPENAI_BASE_URL=provider.openai_url,
             LEASE_MS=str(int(LEASE_SECONDS * 1000)),
             SUBMIT_RATE="1000000/m",
-            **settings,
+            **{"PROVIDERS": "openai"} | settings,
         )
         house = House(stack, provider, valkey, database_url)
         try:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -102,6 +103,33 @@ class Stack:
     def has_ended(self, name: str) -> bool:
         """Whether the process ended by itself."""
         return self._running[name].poll() is not None
+
+    def log(self, name: str) -> str:
+        """What the process has written so far."""
+        return (self.logs / f"{name}.log").read_text()
+
+    @contextmanager
+    def supervised(self, *names: str) -> Iterator[list[str]]:
+        """Start the processes and, while this lasts, start again what ends, as a supervisor does. The list names what
+        ended, one by one."""
+        ended: list[str] = []
+        over = threading.Event()
+
+        def supervise() -> None:
+            while not over.wait(0.1):
+                for name in names:
+                    if self.has_ended(name):
+                        ended.append(name)
+                        self.start(name)
+
+        self.start(*names)
+        thread = threading.Thread(target=supervise, name="supervisor")
+        thread.start()
+        try:
+            yield ended
+        finally:
+            over.set()
+            thread.join()
 
     def stop_all(self) -> None:
         """End what still runs, at once, also what was paused."""
