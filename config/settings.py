@@ -166,6 +166,8 @@ CACHES = {
 QUEUE_PROCESSING_INTERVAL = env.milliseconds("QUEUE_PROCESSING_INTERVAL", 3000, minimum=50)
 RETRY_DELAY = env.milliseconds("RETRY_DELAY_MS", 10_000)
 PROVIDER_TIMEOUT = env.milliseconds("PROVIDER_TIMEOUT_MS", 180_000, minimum=100)
+#: How long a worker holds on to a picture that was paid for while it cannot be stored.
+STORAGE_PATIENCE = env.milliseconds("STORAGE_PATIENCE_MS", 600_000)
 #: How long a worker's claim holds without a heartbeat, and how often a heartbeat comes.
 LEASE = env.milliseconds("LEASE_MS", 30_000, minimum=1000)
 HEARTBEAT_INTERVAL = LEASE / 3

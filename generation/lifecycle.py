@@ -37,13 +37,16 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """Why an attempt gave no picture. ``message`` is for people and carries no secret."""
+    """Why an attempt gave no picture. ``message`` is for people and carries no secret. Of a refusal by a safety system
+    ``stage`` is ``input`` or ``output``, and ``category`` what it is held to show."""
 
     message: str
     code: str
     retryable: bool
     provider: str = ""
     provider_request_id: str = ""
+    stage: str = ""
+    category: str = ""
 
     def as_error(self) -> dict[str, Any]:
         """What a failed request keeps and its client sees."""
@@ -52,6 +55,8 @@ class Failure:
             "code": self.code,
             "retryable": self.retryable,
             "provider": self.provider or None,
+            "stage": self.stage or None,
+            "category": self.category or None,
         }
 
 
@@ -265,8 +270,7 @@ def rescue(request_id: str) -> Status | None:
         attempt = _attempt(claim).get()
         unknown = attempt.billable and attempt.call_started_at is not None
         code = ErrorCode.UNKNOWN_OUTCOME if unknown else ErrorCode.WORKER_LOST
-        before = GenerationAttempt.objects.filter(request=request, error_code=ErrorCode.UNKNOWN_OUTCOME)
-        again = request.attempts < request.max_attempts and not (unknown and before.exists())
+        again = request.attempts < request.max_attempts and not (unknown and had_unknown_outcome(request))
         failure = Failure(message=code.label, code=code, retryable=True, provider=attempt.provider)
         # The call keeps its place at the provider until its deadline.
         ended = _attempt_failed(failure) | {"call_deadline_at": attempt.call_deadline_at}
@@ -278,6 +282,11 @@ def rescue(request_id: str) -> Status | None:
             error = failure.as_error()
             done = _finish(claim, edge, ended, guard=expired, error=error, error_code=code, completed_at=Now())
     return target if done else None
+
+
+def had_unknown_outcome(request: GenerationRequest) -> bool:
+    """Whether a call for this request may have been billed without a picture: one such is enough."""
+    return GenerationAttempt.objects.filter(request=request, error_code=ErrorCode.UNKNOWN_OUTCOME).exists()
 
 
 def call_ended(claim: Claim) -> None:

@@ -6,13 +6,15 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 
 from generation import storage
 from generation.models import GenerationBatch, GenerationRequest
 from generation.states import ACTIVE, PROGRESS, Status
+
+_ERROR_FIELDS: Final = ("message", "code", "retryable", "provider", "stage", "category")
 
 
 def timestamp(moment: datetime | None) -> str | None:
@@ -58,6 +60,12 @@ def _result(request: GenerationRequest, *, image_data: bool) -> dict[str, Any]:
     }
 
 
+def _error(request: GenerationRequest) -> dict[str, Any] | None:
+    if request.error is None:
+        return None
+    return {name: request.error.get(name) for name in _ERROR_FIELDS}  # what failed long ago has fewer
+
+
 def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str, Any]:
     """The status shape. ``image_data`` puts the picture itself into ``result``. Raises ``OSError`` if it is gone."""
     return {
@@ -81,7 +89,7 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
             "generationTime": generation_time(request),
         },
         "result": _result(request, image_data=image_data) if request.status == Status.COMPLETED else None,
-        "error": request.error,
+        "error": _error(request),
     }
 
 

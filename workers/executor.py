@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -24,10 +25,11 @@ from workers.runtime import Abandoned, Job, Runtime
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: How long what a provider was paid for is held on to while the database or the storage is away, in seconds.
-_PATIENCE: Final = 60.0
+#: How long a database that is away is waited for.
+_DATABASE_PATIENCE: Final = timedelta(minutes=1)
 #: How long a look at whether the storage can be written holds, in seconds.
 _STORAGE_LOOK: Final = 10.0
+_NEVER: Final = float("-inf")
 #: How often a request may be told to wait without using up an attempt.
 _MOST_WAITS: Final = 10
 #: What a call may take beyond its time-out until its place at the provider is free again.
@@ -42,7 +44,7 @@ class Executor:
     def __init__(self, *, runtime: Runtime, providers: Registry) -> None:
         self._runtime = runtime
         self._providers = providers
-        self._storage_seen_at = float("-inf")
+        self._storage_seen_at = _NEVER
 
     def run(self, request_id: str) -> None:
         """Do one attempt, if there is one to do. Raises only what the database raises before there is a claim."""
@@ -108,11 +110,12 @@ class Executor:
         # The call takes as long as it takes, and a connection that waits for it is one that nobody else has.
         connection.close()
         answer = job.call(provider.generate(asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
-        return _store(claim, images.check(answer.data), answer, provider)
+        return self._store(job, images.check(answer.data), answer, provider)
 
     def _complete(self, claim: Claim, receipt: dict[str, Any]) -> None:
         done = _patiently(lambda: lifecycle.complete(claim, **receipt))
-        storage.drop_receipt(claim.request.pk)
+        with suppress(OSError):  # one that stays harms nobody
+            storage.drop_receipt(claim.request.pk)
         _log("completed" if done else "claim-void", claim)
 
     def _give_up(self, claim: Claim, error: ProviderError, provider_name: str) -> None:
@@ -124,11 +127,17 @@ class Executor:
             retryable=retryable,
             provider=provider_name,
             provider_request_id=error.provider_request_id,
+            stage=error.detail.get("stage", ""),
+            category=", ".join(error.detail.get("categories", ())),
         )
         # What could not be kept was paid for; paying again and again would not make the storage any better.
         retryable = retryable and not (error.code == ErrorCode.STORAGE and error.detail.get("paid"))
+        if error.code == ErrorCode.UNKNOWN_OUTCOME:
+            retryable = retryable and not _patiently(lambda: lifecycle.had_unknown_outcome(request))
         policy = RetryPolicy(base=settings.RETRY_DELAY)
-        if error.code == ErrorCode.RATE_LIMITED and request.waits < _MOST_WAITS:
+        # Told to wait by the provider, or kept from calling it by us: that is not failing.
+        waiting = error.code == ErrorCode.RATE_LIMITED or error.detail.get("sent") is False
+        if waiting and request.waits < _MOST_WAITS:
             delay = policy.delay(request.waits + 1, retry_after=error.retry_after)
             held = _patiently(lambda: lifecycle.postpone(claim, failure, delay=delay))
             _log("postponed" if held else "claim-void", claim, delay=delay.total_seconds())
@@ -147,55 +156,73 @@ class Executor:
         try:
             storage.check_writable()
         except OSError as error:
-            raise ProviderError("Pictures cannot be stored at the moment", code=ErrorCode.STORAGE) from error
+            message = "Pictures cannot be stored at the moment"
+            raise ProviderError(message, code=ErrorCode.STORAGE, detail={"sent": False}) from error
         self._storage_seen_at = time.monotonic()
 
+    def _store(self, job: Job, picture: images.CheckedImage, answer: ImageAnswer, provider: Provider) -> dict[str, Any]:
+        """Keep the picture and a receipt of it. It was paid for, so a storage that is away is waited for: nobody else
+        could use this slot, since no call starts until the storage is back."""
 
-def _store(claim: Claim, picture: images.CheckedImage, answer: ImageAnswer, provider: Provider) -> dict[str, Any]:
-    """Keep the picture and a receipt of it. It was paid for, so a storage that fails is given time."""
+        def store() -> dict[str, Any]:
+            try:
+                return _save(job.claim, picture, answer, provider)
+            except OSError:
+                self._storage_seen_at = _NEVER
+                raise
 
-    def store() -> dict[str, Any]:
-        image_key = storage.save("results", picture.sha256, picture.content_type, picture.data)
-        thumbnail_key = storage.save("thumbnails", picture.thumbnail_sha256, "image/webp", picture.thumbnail)
-        receipt = {
-            "result": {
-                "image_key": image_key,
-                "thumbnail_key": thumbnail_key,
-                "content_type": picture.content_type,
-                "width": picture.width,
-                "height": picture.height,
-                "bytes": len(picture.data),
-                "sha256": picture.sha256,
-                "provider": provider.name,
-                "model": answer.model,
-                "seed": answer.seed,
-                "revised_prompt": answer.revised_prompt,
-                "cached": False,
-                "attribution": answer.attribution,
-            },
+        try:
+            return _patiently(store, OSError, patience=settings.STORAGE_PATIENCE, pause=job.pause)
+        except OSError as error:
+            paid = {"paid": provider.billable}
+            raise ProviderError("The picture could not be stored", code=ErrorCode.STORAGE, detail=paid) from error
+
+
+def _save(claim: Claim, picture: images.CheckedImage, answer: ImageAnswer, provider: Provider) -> dict[str, Any]:
+    """Write the picture, its thumbnail and then the receipt, which is returned. Raises ``OSError``."""
+    image_key = storage.save("results", picture.sha256, picture.content_type, picture.data)
+    thumbnail_key = storage.save("thumbnails", picture.thumbnail_sha256, "image/webp", picture.thumbnail)
+    receipt = {
+        "result": {
+            "image_key": image_key,
+            "thumbnail_key": thumbnail_key,
+            "content_type": picture.content_type,
+            "width": picture.width,
+            "height": picture.height,
+            "bytes": len(picture.data),
+            "sha256": picture.sha256,
+            "provider": provider.name,
             "model": answer.model,
-            "provider_request_id": answer.provider_request_id,
-        }
-        storage.save_receipt(claim.request.pk, receipt)
-        return receipt
+            "seed": answer.seed,
+            "revised_prompt": answer.revised_prompt,
+            "cached": False,
+            "attribution": answer.attribution,
+        },
+        "model": answer.model,
+        "provider_request_id": answer.provider_request_id,
+    }
+    storage.save_receipt(claim.request.pk, receipt)
+    return receipt
 
-    try:
-        return _patiently(store, OSError)
-    except OSError as error:
-        paid = {"paid": provider.billable}
-        raise ProviderError("The picture could not be stored", code=ErrorCode.STORAGE, detail=paid) from error
 
-
-def _patiently(act: Callable[[], T], *errors: type[Exception]) -> T:
-    """Try again while the database (or what raises these errors) is away, with growing pauses, for a minute."""
+def _patiently(
+    act: Callable[[], T],
+    *errors: type[Exception],
+    patience: timedelta = _DATABASE_PATIENCE,
+    pause: Callable[[float], None] = time.sleep,
+) -> T:
+    """Try again while the database (or what raises these errors) is away, with growing pauses, for so long."""
 
     def start_afresh(state: RetryCallState) -> None:
-        connection.close()
+        connection.close()  # also, who waits needs none
+        if state.attempt_number == 1 and state.outcome:
+            logger.warning("trying again for up to %s: %s", patience, state.outcome.exception())
 
     retrying = Retrying(
         retry=retry_if_exception_type(errors or (OperationalError, InterfaceError)),
         wait=wait_exponential_jitter(multiplier=0.1, max=5),
-        stop=stop_after_delay(_PATIENCE),
+        stop=stop_after_delay(patience),
+        sleep=pause,
         before_sleep=start_afresh,
         reraise=True,
     )

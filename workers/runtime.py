@@ -47,6 +47,7 @@ class Job:
         self._lock = threading.Lock()
         self._call: Future[Any] | None = None
         self._abandoned = ""
+        self._over = threading.Event()
 
     def hold(self, since: float | None = None) -> None:
         """The lease was renewed at this time (of the monotonic clock): it holds for as long again."""
@@ -56,8 +57,14 @@ class Job:
         """Break off the call under way and let no other start."""
         with self._lock:
             self._abandoned = why
+            self._over.set()
             if self._call is not None:
                 self._call.cancel()
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long between two tries. Raises :class:`Abandoned` as soon as it is."""
+        if self._over.wait(seconds):
+            raise Abandoned(self._abandoned)
 
     def call(self, work: Coroutine[Any, Any, T], *, timeout: float) -> T:
         """Run the coroutine on the loop and wait for it. Raises :class:`Abandoned`, and :class:`ProviderError` with

@@ -146,8 +146,27 @@ def test_a_failed_request_says_why(api: APIClient, alice: User) -> None:
         "code": "unavailable",
         "retryable": True,
         "provider": "clipart",
+        "stage": None,
+        "category": None,
     }
     assert shown["result"] is None
+
+
+def test_a_refusal_names_stage_and_category(api: APIClient, alice: User) -> None:
+    claim = claimed(alice)
+    failure = lifecycle.Failure(
+        message="Refused", code="refused_output", retryable=False, stage="output", category="violence"
+    )
+    assert lifecycle.fail(claim, failure)
+    shown = _status(api, claim.request)["error"]
+    assert (shown["stage"], shown["category"]) == ("output", "violence")
+
+
+def test_what_failed_before_stage_and_category_were_kept_has_none(api: APIClient, alice: User) -> None:
+    request = in_status(alice, Status.FAILED)
+    request.error = {"message": "Refused", "code": "refused_input", "retryable": False, "provider": "openai"}
+    request.save()
+    assert _status(api, request)["error"] == request.error | {"stage": None, "category": None}
 
 
 def test_a_failure_before_any_provider_names_none(api: APIClient, alice: User) -> None:

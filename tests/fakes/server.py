@@ -108,6 +108,11 @@ class Server:
                 await _drip(answer, behaviour.drip, reader, writer)
             elif behaviour.huge:
                 await _flood(answer, behaviour, writer)
+            elif behaviour.short:
+                writer.write(_format(answer, length=len(answer.body) + 1000))
+                await writer.drain()
+                self._journal.end(call, "short")
+                return False
             else:
                 await _send(answer, writer)
         except (_Gone, ConnectionError):

@@ -125,6 +125,8 @@ def test_the_last_attempt_that_fails_fails_the_request(alice: User) -> None:
         "code": "unavailable",
         "retryable": True,
         "provider": "clipart",
+        "stage": None,
+        "category": None,
     }
     assert GenerationAttempt.objects.get(request=request).provider_request_id == "req-2"
 
@@ -133,6 +135,14 @@ def test_a_refusal_is_not_tried_again(alice: User) -> None:
     request = queued(alice)
     execute(request, refuse("refused_input"))
     assert (request.status, request.error["retryable"]) == (Status.FAILED, False)
+
+
+def test_of_a_refusal_stage_and_category_are_kept_and_nothing_else_that_the_provider_said(alice: User) -> None:
+    request = queued(alice)
+    said = {"stage": "output", "categories": ["violence", "hate"], "status": 400, "param": "secret"}
+    execute(request, refuse("refused_output", detail=said))
+    assert (request.error["stage"], request.error["category"]) == ("output", "violence, hate")
+    assert "secret" not in str(request.error)
 
 
 def test_a_picture_that_does_not_decode_fails_and_stores_nothing(alice: User, settings: Any) -> None:
@@ -179,15 +189,6 @@ def test_a_message_for_what_is_not_queued_calls_nobody(alice: User) -> None:
     assert execute(request, lambda _: png()).asked == []
 
 
-def test_storage_that_fails_is_an_error_that_may_pass(alice: User, settings: Any, tmp_path: Path) -> None:
-    in_the_way = tmp_path / "file"
-    in_the_way.touch()
-    settings.MEDIA_ROOT = in_the_way / "media"
-    request = queued(alice, max_attempts=1)
-    execute(request, lambda _: png())
-    assert (request.status, request.error["code"], request.error["retryable"]) == (Status.FAILED, "storage", True)
-
-
 def test_the_same_picture_is_stored_once(alice: User, settings: Any) -> None:
     for _ in range(2):
         execute(queued(alice), lambda _: png())
@@ -226,6 +227,26 @@ def test_a_provider_without_a_free_place_is_not_called_and_costs_no_attempt(alic
     assert lifecycle.complete(other, result=RESULT, model="")
     GenerationQueue.objects.update(available_at=Now())
     assert len(execute(request, lambda _: png()).asked) == 1
+
+
+def test_without_a_storage_nobody_is_called_and_it_costs_no_attempt(alice: User, settings: Any, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    settings.MEDIA_ROOT = in_the_way / "media"
+    request = queued(alice, max_attempts=1)
+    assert execute(request, lambda _: png()).asked == []
+    assert (request.status, request.attempts, request.waits) == (Status.QUEUED, 0, 1)
+    assert GenerationAttempt.objects.get(request=request).error_code == "storage"
+
+
+def test_a_storage_that_is_away_for_hours_fails_the_request_at_last(alice: User, settings: Any, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    settings.MEDIA_ROOT = in_the_way / "media"
+    request = queued(alice, max_attempts=1)
+    GenerationRequest.objects.update(waits=10)
+    assert execute(request, lambda _: png()).asked == []
+    assert (request.status, request.error["code"], request.error["retryable"]) == (Status.FAILED, "storage", True)
 
 
 def test_a_worker_that_was_told_to_stop_gives_back_what_it_did_not_send(alice: User) -> None:
@@ -287,6 +308,50 @@ def test_a_storage_that_fails_for_a_moment_after_the_call_costs_no_second_call(
     monkeypatch.setattr(storage, "save", sometimes)
     assert len(execute(request, lambda _: png()).asked) == 1
     assert request.status == Status.COMPLETED
+
+
+def storage_that_fails(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Any] = lambda: None) -> list[str]:
+    """No picture can be written; each try is noted, and the given thing happens."""
+    tries = []
+
+    def fail(folder: str, *_: Any) -> str:
+        tries.append(folder)
+        then()
+        raise OSError("disk full")
+
+    monkeypatch.setattr(storage, "save", fail)
+    return tries
+
+
+def test_what_was_paid_for_and_cannot_be_stored_is_not_paid_for_again(
+    alice: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.STORAGE_PATIENCE = timedelta(milliseconds=100)
+    tries = storage_that_fails(monkeypatch)
+    request = queued(alice)
+    assert len(execute(request, lambda _: png()).asked) == 1
+    assert len(tries) > 1
+    assert (request.status, request.error["code"], request.error["retryable"]) == (Status.FAILED, "storage", True)
+
+
+def test_who_loses_the_claim_while_the_storage_is_away_stops_trying(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Runtime(slots=1)
+    jobs: dict[Any, Any] = runtime._jobs
+    tries = storage_that_fails(monkeypatch, then=lambda: [job.abandon("cancelled") for job in jobs.values()])
+    provider = Scripted(lambda _: png())
+    Executor(runtime=runtime, providers=Only(provider)).run(queued(alice).pk)  # type: ignore[arg-type]
+    assert (len(provider.asked), tries) == (1, ["results"])
+
+
+def test_a_call_that_may_have_been_billed_is_repeated_once_at_the_most(alice: User) -> None:
+    request = queued(alice, max_attempts=10)
+    for _ in range(3):
+        execute(request, refuse("unknown_outcome"))
+        GenerationQueue.objects.update(available_at=Now())
+    assert (request.status, request.attempts) == (Status.FAILED, 2)
+    assert (request.error["code"], request.error["retryable"]) == ("unknown_outcome", True)
 
 
 def test_a_database_that_is_away_when_the_picture_is_there_is_waited_for(

@@ -121,6 +121,8 @@ def test_a_failed_request_says_why(alice: User) -> None:
         "code": "unavailable",
         "retryable": True,
         "provider": "clipart",
+        "stage": None,
+        "category": None,
     }
     assert StatusChange.objects.get(request=claim.request, reason="failed").error_code == "unavailable"
 

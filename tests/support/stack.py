@@ -104,6 +104,10 @@ class Stack:
         """Whether the process ended by itself."""
         return self._running[name].poll() is not None
 
+    def pid(self, name: str) -> int:
+        """Of the process."""
+        return self._running[name].pid
+
     def log(self, name: str) -> str:
         """What the process has written so far."""
         return (self.logs / f"{name}.log").read_text()

@@ -82,6 +82,8 @@ FAILED: Final = _request(
         "code": "refused_input",
         "retryable": False,
         "provider": "openai",
+        "stage": "input",
+        "category": "violence",
     },
 )
 PAGE: Final = {

@@ -146,6 +146,12 @@ class GenerationError(Shape):
     )
     retryable = serializers.BooleanField(help_text="Whether another attempt might have given a picture.")
     provider = serializers.CharField(allow_null=True)
+    stage = Pattern(
+        "(input|output)", allow_null=True, help_text="Of a refusal: whether the prompt or the picture was refused."
+    )
+    category = serializers.CharField(
+        allow_null=True, help_text="Of a refusal: what the safety system holds it to show, separated by commas."
+    )
 
 
 @extend_schema_serializer(component_name="Request")
