@@ -23,7 +23,7 @@ test: .venv/.dev ## Run the whole test suite on real servers, and what touches t
 	@exec $(IN_VENV) pytest $(ARGS) </dev/null
 
 faults: .venv/.dev ## Run the fault suite at full length, about half an hour
-	@FAULTS=full $(IN_VENV) pytest tests/faults $(ARGS) </dev/null
+	@FAULTS=full $(IN_VENV) pytest tests/faults tests/integration/test_races.py $(ARGS) </dev/null
 
 bench: .venv/.dev ## Measure how fast it is; ARGS="--compare OLD.json" names what got slower
 	@exec $(IN_VENV) benchmarks $(ARGS) </dev/null

@@ -102,6 +102,8 @@ def database(name: str, default: str, *, pool_size: int) -> dict[str, object]:
     if settings["ENGINE"] == "django.db.backends.postgresql":
         # Without a server a client should hear so soon, and not when its own patience ends.
         options |= {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 3}, "connect_timeout": 3}
+        # A process that freezes in the middle of a transaction would hold its locks, and all who want them, for ever.
+        options.setdefault("options", "-c idle_in_transaction_session_timeout=10s")
         # A pooled connection is checked when it is handed out, so a restarted server costs no failed request.
         settings |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
     else:

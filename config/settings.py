@@ -173,6 +173,8 @@ LEASE = env.milliseconds("LEASE_MS", 30_000, minimum=1000)
 HEARTBEAT_INTERVAL = LEASE / 3
 #: How long a message may stay unclaimed before it counts as lost and is sent again; longer each further time.
 REDISPATCH_AFTER = LEASE
+#: How long a request waits at one weight before it moves up a step.
+PROMOTION_AFTER = env.milliseconds("PROMOTION_AFTER_MS", 600_000, minimum=100)
 #: The most messages that wait in one queue in Redis.
 DISPATCH_WINDOW = max(64, 8 * MAX_CONCURRENT_REQUESTS)
 

@@ -6,6 +6,7 @@ import logging
 from datetime import timedelta
 from typing import Final
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
@@ -16,8 +17,6 @@ from generation.states import WEIGHTS, Status, next_weight
 
 logger = logging.getLogger(__name__)
 
-#: How long a request waits at one weight before it moves up a step.
-PROMOTION_AFTER: Final = timedelta(minutes=10)
 #: The most rows that one step touches.
 _STEP: Final = 500
 #: A process that has not been heard of for so long is gone, and its row with it.
@@ -44,7 +43,7 @@ def promote_long_waiters() -> int:
         with transaction.atomic():
             waiting = list(
                 GenerationQueue.objects.select_for_update(skip_locked=True)
-                .filter(priority_weight=weight, weight_since__lte=Now() - PROMOTION_AFTER)
+                .filter(priority_weight=weight, weight_since__lte=Now() - settings.PROMOTION_AFTER)
                 .order_by("weight_since")
                 .values_list("pk", flat=True)[:_STEP]
             )

@@ -75,6 +75,9 @@ class Job:
                 return await work
 
         with self._lock:
+            # Whoever was paused since the call was permitted is too late for it: somebody else may be at it.
+            if time.monotonic() > self.lease_until:
+                self._abandoned = "the lease ran out"
             if self._abandoned:
                 work.close()
                 raise Abandoned(self._abandoned)

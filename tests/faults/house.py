@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,22 +17,16 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from generation import dispatch
-from generation.states import TRANSITIONS, WEIGHTS
+from generation.states import WEIGHTS
 from tests.fakes.control import FakeProvider
 from tests.fakes.journal import Call
+from tests.faults import invariants
+from tests.support.length import lasting
 from tests.support.stack import Stack, prepared_database, wait_until
 from tests.support.valkey import Valkey
 
 ENDED = {"completed", "failed", "cancelled"}
 LEASE_SECONDS = 2.0
-#: Set to ``full``, what lasts takes as long as it would in earnest (``make faults``).
-_FULL = os.environ.get("FAULTS") == "full"
-_EDGES = {(edge.source or "", edge.target, edge.reason) for edge in TRANSITIONS}
-
-
-def lasting(seconds: float, *, full: float) -> float:
-    """How long something goes on: so long in the everyday suite, and so long in full."""
-    return full if _FULL else seconds
 
 
 class House:
@@ -44,6 +36,9 @@ class House:
         self.stack = stack
         self.provider = provider
         self.valkey = valkey
+        self.media = Path(stack.env["VAR_DIR"]) / "media"
+        #: Every id that was answered to a submit.
+        self.accepted: set[str] = set()
         self._database = urlunsplit(urlsplit(database_url)._replace(scheme="postgresql"))
         self._client: httpx.Client | None = None
 
@@ -78,6 +73,14 @@ class House:
             assert found.fetchone(), f"no {table} {value}"
             yield
 
+    def is_locked(self, table: str, key: str, value: str) -> bool:
+        """Whether somebody holds the row."""
+        query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s FOR UPDATE SKIP LOCKED").format(
+            sql.Identifier(table), sql.Identifier(key)
+        )
+        with psycopg.connect(self._database) as connection:
+            return connection.execute(query, [value]).fetchone() is None
+
     def wait_for_blocked(self, count: int = 1) -> None:
         """Until so many wait for a lock."""
         query = "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -93,7 +96,27 @@ class House:
         body = {"type": "illustration", "prompt": f"Dragon number {number:06d} in a garden", **more}
         answer = self.alice.post("/submit", json=body)
         assert answer.status_code == 200, answer.text
-        return str(answer.json()["requestId"])
+        request_id = str(answer.json()["requestId"])
+        self.accepted.add(request_id)
+        return request_id
+
+    def submit_batch(self, numbers: Iterable[int], *, limit: int | None = None, **more: Any) -> tuple[str, list[str]]:
+        """Submit these dragons together; the ids of the batch and of its requests."""
+        items = [
+            {"type": "illustration", "prompt": f"Dragon number {number:06d} in a garden", **more} for number in numbers
+        ]
+        body = {"requests": items, "batchOptions": {"maxConcurrent": limit} if limit else {}}
+        answer = self.alice.post("/batch", json=body)
+        assert answer.status_code == 200, answer.text
+        ids = [str(item["requestId"]) for item in answer.json()["requests"]]
+        self.accepted.update(ids)
+        return str(answer.json()["batchId"]), ids
+
+    def cancel(self, request_id: str) -> bool:
+        """Give the request up; whether there was something to give up."""
+        answer = self.alice.delete(f"/cancel/{request_id}")
+        assert answer.status_code in {200, 404}, answer.text
+        return answer.status_code == 200
 
     def publish(self, *arguments: Any, queue: str = "normal", task: str = dispatch.TASK, **options: Any) -> None:
         """Send a message as the product does, whatever the ledger says of it."""
@@ -168,38 +191,27 @@ class House:
         """Until the process has written the text so often."""
         wait_until(lambda: self.stack.log(name).count(text) >= times, what=f"{text!r} in the log of the {name}")
 
+    def assert_all_done(self) -> None:
+        """Everything is completed or cancelled, or failed as it must be where two of its calls were lost."""
+        lost = "SELECT count(*) FROM generation_attempts WHERE request_id = r.id AND error_code = 'unknown_outcome'"
+        query = (
+            "SELECT id, status, error FROM generation_requests r WHERE status NOT IN ('completed', 'cancelled')"  # noqa: S608
+            f" AND NOT (status = 'failed' AND ({lost}) = 2)"
+        )
+        assert self.rows(query) == []
+
     def assert_whole(self, *, media: Path | None = None) -> None:
         """The invariants that hold whatever was broken."""
-        requests = {row["id"]: row for row in self.rows("SELECT * FROM generation_requests")}
-        changes = self.rows("SELECT * FROM generation_status_changes ORDER BY request_id, sequence")
-        seen: dict[str, list[dict[str, Any]]] = {}
-        for change in changes:
-            seen.setdefault(change["request_id"], []).append(change)
-        assert set(seen) == set(requests)
-        for request_id, history in seen.items():
-            # Only steps of the table, numbered without gaps, each from where the last one led.
-            assert [change["sequence"] for change in history] == list(range(1, len(history) + 1)), request_id
-            before = ""
-            for change in history:
-                assert change["from_status"] == before
-                assert (before, change["to_status"], change["reason"]) in _EDGES
-                before = change["to_status"]
-            assert before == requests[request_id]["status"]
-        # A ledger row exists exactly while its request is queued.
-        queued = {request_id for request_id, row in requests.items() if row["status"] == "queued"}
-        assert {row["request_id"] for row in self.rows("SELECT request_id FROM generation_queue")} == queued
-        # Every call belongs to an attempt of its own, and none follows one whose picture was kept.
-        calls = Counter(call.prompt.partition(" in a garden")[0] for call in self.provider.journal())
-        attempts = Counter(
-            row["prompt"].partition(" in a garden")[0]
-            for row in self.rows("SELECT prompt FROM generation_attempts WHERE call_started_at IS NOT NULL")
-        )
-        assert not calls - attempts, calls - attempts
-        if media is not None:
-            for row in requests.values():
-                if row["status"] == "completed":
-                    data = (media / row["result"]["image_key"]).read_bytes()
-                    assert hashlib.sha256(data).hexdigest() == row["result"]["sha256"]
+        calls = self.provider.journal()
+        # The rows as they were at one moment, and after the calls: what is under way meanwhile breaks nothing.
+        with psycopg.connect(self._database, row_factory=dict_row) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            rows = {
+                name: connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
+                for name, table in invariants.TABLES.items()
+            }
+        assert self.accepted <= {row["id"] for row in rows["requests"]}
+        invariants.assert_whole(calls=calls, media=media or self.media, **rows)
 
 
 @contextmanager

@@ -127,6 +127,16 @@ def test_a_call_that_was_abandoned_before_it_began_does_not_begin(alice: User, r
     assert not caller.started_call.is_set()
 
 
+def test_a_call_that_comes_after_the_end_of_its_lease_does_not_begin(alice: User, runtime: Runtime) -> None:
+    """As of a worker that was paused between the permission and the call."""
+    job = Job(claimed(alice, worker=runtime.name))
+    job.hold(time.monotonic() - 10)
+    caller = Caller(job)
+    caller.join(5)
+    assert str(caller.ended) == "the lease ran out"
+    assert not caller.started_call.is_set()
+
+
 def test_a_call_ends_at_its_time_out(alice: User, runtime: Runtime) -> None:
     with runtime.working_on(claimed(alice, worker=runtime.name)) as job:
         caller = Caller(job, timeout=0.1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -19,17 +18,11 @@ from generation.models import GenerationAttempt, GenerationQueue, GenerationRequ
 from generation.states import ProcessKind, Status
 from tests.support.batches import batch_of
 from tests.support.races import at_once
-from tests.support.requests import FAILURE, RESULT, back_in_queue, claimed, in_status, queued
+from tests.support.requests import back_in_queue, claimed, expire, in_status, queued
 from tests.support.stack import wait_until
 from workers import dispatcher
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
-
-
-def expire(*claims: Claim) -> None:
-    """Let the leases of these run out."""
-    ids = [claim.request.pk for claim in claims]
-    GenerationRequest.objects.filter(pk__in=ids).update(lease_expires_at=Now() - timedelta(seconds=1))
 
 
 def call(claim: Claim, *, billable: bool = True) -> None:
@@ -110,39 +103,6 @@ def test_two_dispatchers_rescue_a_request_once(alice: User) -> None:
     for claim in claims:
         claim.request.refresh_from_db()
         assert (claim.request.status, claim.request.sequence) == (Status.QUEUED, 3)
-
-
-@pytest.mark.parametrize(
-    "finish",
-    [
-        pytest.param(lambda claim: lifecycle.complete(claim, result=RESULT, model=""), id="completion"),
-        pytest.param(lambda claim: lifecycle.retry_later(claim, FAILURE, delay=timedelta(0)), id="retry"),
-        pytest.param(lambda claim: lifecycle.fail(claim, FAILURE), id="failure"),
-    ],
-)
-def test_either_the_rescue_or_the_late_worker_wins(alice: User, finish: Callable[[Claim], bool]) -> None:
-    for _ in range(40):
-        claim = claimed(alice)
-        expire(claim)
-        finished, rescued = at_once(lambda: finish(claim), lambda: lifecycle.rescue(claim.request.pk) is not None)
-        assert finished != rescued
-        request = GenerationRequest.objects.get(pk=claim.request.pk)
-        assert request.sequence == 3
-        assert GenerationQueue.objects.filter(pk=request.pk).exists() == (request.status == Status.QUEUED)
-
-
-def test_a_cancel_and_a_rescue_leave_it_cancelled(alice: User) -> None:
-    for _ in range(40):
-        claim = claimed(alice)
-        expire(claim)
-        _, cancelled = at_once(
-            lambda: lifecycle.rescue(claim.request.pk) is not None,
-            lambda: bool(lifecycle.cancel([claim.request.pk], actor=alice)),
-        )
-        assert cancelled
-        claim.request.refresh_from_db()
-        assert claim.request.status == Status.CANCELLED
-        assert not GenerationQueue.objects.filter(pk=claim.request.pk).exists()
 
 
 @pytest.mark.parametrize(("weight", "after"), [(1, 10), (10, 100), (100, 1000)])

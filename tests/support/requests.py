@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib.auth.models import User
 
 from generation import lifecycle
+from generation.clock import Now
 from generation.lifecycle import Claim, Draft, Failure
 from generation.models import GenerationRequest
 from generation.states import Status
@@ -65,6 +66,12 @@ def in_status(owner: User, status: Status) -> GenerationRequest:
             assert lifecycle.cancel([claim.request.pk], actor=owner)
     claim.request.refresh_from_db()
     return claim.request
+
+
+def expire(*claims: Claim) -> None:
+    """Let the leases of these run out."""
+    ids = [claim.request.pk for claim in claims]
+    GenerationRequest.objects.filter(pk__in=ids).update(lease_expires_at=Now() - timedelta(seconds=1))
 
 
 def back_in_queue(claim: Claim, *, delay: timedelta = timedelta(0)) -> None:

@@ -100,13 +100,13 @@ class Stack:
         """Send the signal to the whole process group and do not wait."""
         os.killpg(self._running[name].pid, by)
 
+    def pid(self, name: str) -> int:
+        """The process's number, by which a worker or dispatcher names itself."""
+        return self._running[name].pid
+
     def has_ended(self, name: str) -> bool:
         """Whether the process ended by itself."""
         return self._running[name].poll() is not None
-
-    def pid(self, name: str) -> int:
-        """Of the process."""
-        return self._running[name].pid
 
     def log(self, name: str) -> str:
         """What the process has written so far."""
