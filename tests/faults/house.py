@@ -6,19 +6,17 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
-import psycopg
-from psycopg import sql
-from psycopg.rows import dict_row
 
 from generation.states import TRANSITIONS
 from tests.fakes.control import FakeProvider
 from tests.fakes.journal import Call
+from tests.support.databases import database
 from tests.support.stack import Stack, prepared_database, wait_until
 from tests.support.valkey import Valkey
 
@@ -41,7 +39,8 @@ class House:
         self.stack = stack
         self.provider = provider
         self.valkey = valkey
-        self._database = urlunsplit(urlsplit(database_url)._replace(scheme="postgresql"))
+        self.database_url = database_url
+        self._database = database(database_url)
         self._client: httpx.Client | None = None
 
     @property
@@ -59,31 +58,35 @@ class House:
     def wait_until_up(self, *, workers: int = 0) -> None:
         """Until the API answers and so many workers report themselves."""
         wait_until(self.stack.answers, seconds=30, what="the API")
-        query = (
-            "SELECT count(*) AS n FROM generation_workers WHERE kind = 'worker' AND seen_at > now() - interval '3 s'"
-        )
-        wait_until(lambda: self.rows(query)[0]["n"] >= workers, seconds=30, what=f"{workers} workers")
+        query = "SELECT count(*) AS n FROM generation_workers WHERE kind = 'worker' AND seen_at > %s"
 
-    @contextmanager
-    def locked(self, table: str, key: str, value: str) -> Iterator[None]:
+        def up() -> bool:
+            return bool(self.rows(query, datetime.now(UTC) - timedelta(seconds=3))[0]["n"] >= workers)
+
+        wait_until(up, seconds=30, what=f"{workers} workers")
+
+    def locked(self, table: str, key: str, value: str) -> AbstractContextManager[None]:
         """Hold a row of the database, so that whoever wants to write it stops right there."""
-        with psycopg.connect(self._database) as connection:
-            query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s FOR UPDATE").format(
-                sql.Identifier(table), sql.Identifier(key)
-            )
-            found = connection.execute(query, [value])
-            assert found.fetchone(), f"no {table} {value}"
-            yield
+        return self.holding(f"SELECT 1 FROM {table} WHERE {key} = %s FOR UPDATE", value)
+
+    def holding(self, statement: str, *parameters: Any) -> AbstractContextManager[None]:
+        """Do this in the database and neither commit it nor let go, so that others wait for what it locks."""
+        return self._database.holding(statement, *parameters)
 
     def wait_for_blocked(self) -> None:
         """Until somebody waits for a lock."""
         query = "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         wait_until(lambda: self.rows(query)[0]["n"] > 0, what="somebody who waits for the lock")
 
+    def cut(self, which: str = "true") -> int:
+        """End the connections to the database, all but one's own, or those of which this condition on
+        ``pg_stat_activity`` is true. Returns how many."""
+        ours = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        return len(self.rows(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours} AND {which}"))
+
     def execute(self, statement: str, *parameters: Any) -> None:
         """Change the database."""
-        with psycopg.connect(self._database) as connection:
-            connection.execute(statement.encode(), parameters)
+        self._database.execute(statement, *parameters)
 
     def submit(self, number: int, **more: Any) -> str:
         """Submit the so-many-th dragon; the number tells its calls apart."""
@@ -98,8 +101,7 @@ class House:
 
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """Look into the database."""
-        with psycopg.connect(self._database, row_factory=dict_row) as connection:
-            return connection.execute(query.encode(), parameters).fetchall()
+        return self._database.rows(query, *parameters)
 
     def status(self, request_id: str) -> str:
         """The status in the database."""
@@ -162,9 +164,9 @@ class House:
 
 
 @contextmanager
-def built(folder: Path, **settings: str) -> Iterator[House]:
-    """A house with tables and people; nothing runs in it yet."""
-    with prepared_database() as database_url, FakeProvider() as provider, Valkey(folder / "valkey") as valkey:
+def built(folder: Path, *, server: str = "", **settings: str) -> Iterator[House]:
+    """A house with tables and people, in a database of this server if not of the tests' own; nothing runs in it yet."""
+    with prepared_database(server) as database_url, FakeProvider() as provider, Valkey(folder / "valkey") as valkey:
         stack = Stack(
             folder,
             DATABASE_URL=database_url,
@@ -172,9 +174,7 @@ def built(folder: Path, **settings: str) -> Iterator[House]:
             PROVIDERS="openai",
             OPENAI_API_KEY="sk-only-for-tests",
             OPENAI_BASE_URL=provider.openai_url,
-            LEASE_MS=str(int(LEASE_SECONDS * 1000)),
-            SUBMIT_RATE="1000000/m",
-            **settings,
+            **{"LEASE_MS": str(int(LEASE_SECONDS * 1000)), "SUBMIT_RATE": "1000000/m"} | settings,
         )
         house = House(stack, provider, valkey, database_url)
         try:
