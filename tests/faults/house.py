@@ -88,16 +88,24 @@ class House:
         """Change the database."""
         self._database.execute(statement, *parameters)
 
-    def submit(self, number: int, **more: Any) -> str:
-        """Submit the so-many-th dragon; the number tells its calls apart."""
+    def try_submit(self, number: int, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+        """Submit the so-many-th dragon, whatever the answer; the number tells its calls apart."""
         body = {"type": "illustration", "prompt": f"Dragon number {number:06d} in a garden", **more}
-        answer = self.alice.post("/submit", json=body)
+        return self.alice.post("/submit", json=body, headers=headers)
+
+    def submit(self, number: int, **more: Any) -> str:
+        """Submit the so-many-th dragon, which must be accepted."""
+        answer = self.try_submit(number, **more)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["requestId"])
 
     def calls(self, number: int) -> list[Call]:
         """The calls for the so-many-th dragon."""
         return [call for call in self.provider.journal() if f"number {number:06d} " in call.prompt]
+
+    def counts_of_calls(self) -> Counter[int]:
+        """How often the provider was called for each dragon."""
+        return Counter(int(call.prompt.split()[2]) for call in self.provider.journal())
 
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """Look into the database."""

