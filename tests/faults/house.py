@@ -59,9 +59,11 @@ class House:
         """Until the API answers and so many workers report themselves."""
         wait_until(self.stack.answers, seconds=30, what="the API")
         query = "SELECT count(*) AS n FROM generation_workers WHERE kind = 'worker' AND seen_at > %s"
+        heartbeat = timedelta(milliseconds=int(self.stack.env["LEASE_MS"])) / 3
 
         def up() -> bool:
-            return bool(self.rows(query, datetime.now(UTC) - timedelta(seconds=3))[0]["n"] >= workers)
+            since = datetime.now(UTC) - heartbeat - timedelta(seconds=2)
+            return bool(self.rows(query, since)[0]["n"] >= workers)
 
         wait_until(up, seconds=30, what=f"{workers} workers")
 

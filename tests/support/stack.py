@@ -185,7 +185,9 @@ def prepared_database(server: str = "") -> Iterator[str]:
     """A new database with tables and people on this server, else on that of the tests; for ``sqlite://``, a file."""
     server = server or os.environ["DATABASE_URL"]
     if not is_postgresql(server):
-        url = f"sqlite:///{Path(os.environ['VAR_DIR']) / uuid4().hex}.sqlite3"
+        folder = Path(os.environ["VAR_DIR"])
+        folder.mkdir(exist_ok=True)
+        url = f"sqlite:///{folder / uuid4().hex}.sqlite3"
         _prepare(os.environ | {"DATABASE_URL": url})
         yield url
         return
