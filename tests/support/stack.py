@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import functools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -165,9 +166,19 @@ def _database_url(server: str, name: str) -> str:
     return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
 
 
+def _new_file() -> Path:
+    folder = Path(os.environ["VAR_DIR"])
+    folder.mkdir(exist_ok=True)
+    return folder / f"{uuid4().hex}.sqlite3"
+
+
 @functools.cache
 def _template(server: str) -> str:
     """A database with tables and people, made once: copying it takes a tenth of a second, making it several."""
+    if not is_postgresql(server):
+        path = _new_file()
+        _prepare(os.environ | {"DATABASE_URL": f"sqlite:///{path}"})
+        return str(path)
     name = f"stack_{uuid4().hex[:12]}"
     _on_server(server, f"CREATE DATABASE {name}")
     atexit.register(_drop, server, name)
@@ -184,14 +195,10 @@ def _drop(server: str, name: str) -> None:
 def prepared_database(server: str = "") -> Iterator[str]:
     """A new database with tables and people on this server, else on that of the tests; for ``sqlite://``, a file."""
     server = server or os.environ["DATABASE_URL"]
-    if not is_postgresql(server):
-        folder = Path(os.environ["VAR_DIR"])
-        folder.mkdir(exist_ok=True)
-        url = f"sqlite:///{folder / uuid4().hex}.sqlite3"
-        _prepare(os.environ | {"DATABASE_URL": url})
-        yield url
-        return
     template = _template(server)
+    if not is_postgresql(server):
+        yield f"sqlite:///{shutil.copy(template, _new_file())}"
+        return
     name = f"stack_{uuid4().hex[:12]}"
     _on_server(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield _database_url(server, name)
