@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-from django.db.backends.postgresql import base
 from django.db.backends.base.base import NO_DB_ALIAS
+from django.db.backends.postgresql import base
 from psycopg import Connection, OperationalError
 from psycopg_pool import ConnectionPool
 
@@ -20,6 +21,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Where one was, the others were as well. Each would cost whoever comes for a connection a pause, twice as long each
     time, so that a server that was restarted would cost clients errors long after.
     """
+
+    # Django's, of which its stubs do not know.
+    _connection_pools: ClassVar[dict[str, ConnectionPool]]
+    _configure_connection: Callable[[Any], None]
 
     @property
     def pool(self) -> ConnectionPool | None:

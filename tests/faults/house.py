@@ -69,7 +69,7 @@ class House:
 
     def locked(self, table: str, key: str, value: str) -> AbstractContextManager[None]:
         """Hold a row of the database, so that whoever wants to write it stops right there."""
-        return self.holding(f"SELECT 1 FROM {table} WHERE {key} = %s FOR UPDATE", value)
+        return self.holding(f"SELECT 1 FROM {table} WHERE {key} = %s FOR UPDATE", value)  # noqa: S608  a test's own
 
     def holding(self, statement: str, *parameters: Any) -> AbstractContextManager[None]:
         """Do this in the database and neither commit it nor let go, so that others wait for what it locks."""
@@ -84,7 +84,8 @@ class House:
         """End the connections to the database, all but one's own, or those of which this condition on
         ``pg_stat_activity`` is true. Returns how many."""
         ours = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        return len(self.rows(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours} AND {which}"))
+        query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours} AND {which}"  # noqa: S608
+        return len(self.rows(query))
 
     def execute(self, statement: str, *parameters: Any) -> None:
         """Change the database."""

@@ -28,7 +28,7 @@ def house(tmp_path: Path, settings_of_the_house: dict[str, str]) -> Iterator[Hou
     with built(tmp_path, server="sqlite://", WEB_WORKERS="1", WEB_THREADS="2", **settings_of_the_house) as house:
         house.stack.start("web", "dispatcher", "worker")
         house.wait_until_up(workers=1)
-        assert house.alice
+        house.alice.get("/queue/status").raise_for_status()  # signed in
         yield house
         house.assert_whole(media=tmp_path / "var" / "media")
         logs = "".join(log.read_text() for log in house.stack.logs.iterdir())
@@ -42,7 +42,7 @@ def test_two_workers_and_two_threads_of_the_api_write_to_one_file_at_once(house:
     over = threading.Event()
 
     def submit(first: int) -> list[int]:
-        statuses = []
+        statuses: list[int] = []
         while not over.wait(0.1):
             statuses.append(house.try_submit(first + len(statuses)).status_code)
             statuses.append(house.alice.get("/queue/status").status_code)

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import psutil
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.servers import start_postgresql
@@ -45,11 +44,11 @@ class Postgres:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        pid = int((self._server.pgdata / "postmaster.pid").read_text().splitlines()[0])
-        # The parent first, so that it starts no other meanwhile.
-        for process in (psutil.Process(pid), *psutil.Process(pid).children()):
+        parent = (self._server.pgdata / "postmaster.pid").read_text().splitlines()[0]
+        os.kill(int(parent), number)  # first, so that it starts no other meanwhile
+        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, number)
+                os.kill(int(child), number)
 
 
 class Wire:

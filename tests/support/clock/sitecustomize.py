@@ -6,34 +6,34 @@ from __future__ import annotations
 import datetime as module
 import os
 import time
-from datetime import timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 _seconds = float(os.environ["CLOCK_SHIFT"])
-_time, _time_ns, _datetime = time.time, time.time_ns, module.datetime
+_time, _time_ns = time.time, time.time_ns
 
 
 class _Type(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, _datetime)
+        return isinstance(instance, datetime)
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, _datetime)
+        return issubclass(subclass, datetime)
 
 
-class _Shifted(_datetime, metaclass=_Type):
+class _Shifted(datetime, metaclass=_Type):
     """Makes real ones, so that nobody is handed anything else."""
 
     def __new__(cls, *args: Any, **more: Any) -> Any:
-        return _datetime(*args, **more) if cls is _Shifted else super().__new__(cls, *args, **more)
+        return datetime(*args, **more) if cls is _Shifted else super().__new__(cls, *args, **more)  # noqa: DTZ001
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Any:
-        return _datetime.now(tz) + timedelta(seconds=_seconds)
+        return datetime.now(tz) + timedelta(seconds=_seconds)
 
     @classmethod
     def utcnow(cls) -> Any:
-        return _datetime.now(module.UTC).replace(tzinfo=None) + timedelta(seconds=_seconds)
+        return datetime.now(module.UTC).replace(tzinfo=None) + timedelta(seconds=_seconds)
 
 
 time.time = lambda: _time() + _seconds
