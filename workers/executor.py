@@ -48,11 +48,12 @@ class Executor:
 
     def run(self, request_id: str) -> None:
         """Do one attempt, if there is one to do. Raises only what the database raises before there is a claim."""
+        asked_at = time.monotonic()
         claim = lifecycle.claim(request_id, worker=self._runtime.name)
         if claim is None:
             logger.info("nothing to do for %s", request_id, extra={"action": "claim-lost", "request_id": request_id})
             return
-        with self._runtime.working_on(claim) as job:
+        with self._runtime.working_on(claim, asked_at) as job:
             _log("started", claim)
             try:
                 self._attempt(job)
