@@ -190,9 +190,8 @@ def built(folder: Path, **settings: str) -> Iterator[House]:
             PROVIDERS="openai",
             OPENAI_API_KEY="sk-only-for-tests",
             OPENAI_BASE_URL=provider.openai_url,
-            LEASE_MS=str(int(LEASE_SECONDS * 1000)),
             SUBMIT_RATE="1000000/m",
-            **settings,
+            **{"LEASE_MS": str(int(LEASE_SECONDS * 1000))} | settings,
         )
         house = House(stack, provider, valkey, database_url)
         try:
