@@ -24,6 +24,8 @@ class _Type(type):
 class _Shifted(datetime, metaclass=_Type):
     """Makes real ones, so that nobody is handed anything else."""
 
+    __slots__ = ()
+
     def __new__(cls, *args: Any, **more: Any) -> Any:
         return datetime(*args, **more) if cls is _Shifted else super().__new__(cls, *args, **more)  # noqa: DTZ001
 
