@@ -29,7 +29,8 @@ FROM (SELECT n, now() - (%(total)s - n) * interval '20 hours' / %(total)s AS at
     FROM generate_series(1, %(total)s) AS n) AS numbers;
 
 INSERT INTO generation_requests (id, owner_id, type, prompt, priority, project_id, page_id, metadata, status, sequence,
-    claims, attempts, max_attempts, lease_expires_at, worker, result, error, created_at, started_at, completed_at)
+    claims, attempts, waits, max_attempts, lease_expires_at, worker, result, error, created_at, started_at,
+    completed_at)
 SELECT id, owner_id,
     (ARRAY['coloring-page', 'cover', 'illustration', 'character-reference', 'background'])[n %% 5 + 1],
     'A friendly dragon playing in a garden full of flowers, number ' || n,
@@ -37,7 +38,7 @@ SELECT id, owner_id,
     jsonb_build_object('title', 'Dragon ' || n, 'imageStyle', 'watercolor', 'aspectRatio', 'portrait'),
     status,
     CASE status WHEN 'queued' THEN 1 WHEN 'in-progress' THEN 2 ELSE 3 END,
-    (status <> 'queued')::int, (status <> 'queued')::int, 3,
+    (status <> 'queued')::int, (status <> 'queued')::int, 0, 3,
     CASE WHEN status = 'in-progress' THEN now() + interval '1 day' END,
     CASE WHEN status = 'in-progress' THEN 'worker-1' ELSE '' END,
     CASE WHEN status = 'completed' THEN jsonb_build_object(
@@ -53,14 +54,14 @@ FROM made;
 
 -- As submits leave them: sent, and by now overdue, since the queue is longer than what Redis is given.
 INSERT INTO generation_queue (request_id, priority_weight, queued_at, available_at, dispatched_at, redispatch_at,
-    dispatch_count, held)
+    dispatch_count, held, weight_since)
 SELECT id, CASE priority WHEN 'urgent' THEN 1000 WHEN 'high' THEN 100 WHEN 'normal' THEN 10 ELSE 1 END, at, at, at,
-    at + interval '30 seconds', 1, false
+    at + interval '30 seconds', 1, false, at
 FROM made WHERE status = 'queued';
 
 INSERT INTO generation_attempts (request_id, claim, number, worker, provider, model, prompt, provider_request_id,
-    outcome, error_code, error_message, started_at, finished_at)
-SELECT id, 1, 1, 'worker-1', 'clipart', 'openmoji-17', 'A friendly dragon', '',
+    billable, outcome, error_code, error_message, started_at, finished_at)
+SELECT id, 1, 1, 'worker-1', 'clipart', 'openmoji-17', 'A friendly dragon', '', false,
     CASE status WHEN 'completed' THEN 'succeeded' WHEN 'failed' THEN 'failed' WHEN 'cancelled' THEN 'abandoned'
         ELSE 'running' END,
     CASE WHEN status = 'failed' THEN 'unavailable' ELSE '' END, '', at + interval '10 seconds',

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Final
 
-from celery import Celery
+from celery import Celery, bootsteps
 from kombu import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+#: Seconds between two looks at whether a slot of a worker is free.
+_LOOK_PAUSE: Final = 0.05
 
 #: In the order in which a worker looks at them: an earlier one is emptied before a later one is touched.
 QUEUES = ("urgent", "high", "normal", "low")
@@ -52,3 +56,16 @@ app.conf.update(
         "interval_max": 0.1,
     },
 )
+
+
+class LookOften(bootsteps.StartStopStep):
+    """Without prefetch, a worker whose slots are all taken sleeps for a second at a time, however soon one is free."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
+        """Called with every connection to the broker, which forgets the timers of the last one."""
+        hub.call_repeatedly(_LOOK_PAUSE, lambda: None)
+
+
+app.steps["consumer"].add(LookOften)

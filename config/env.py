@@ -111,12 +111,13 @@ def database(name: str, default: str, *, pool_size: int) -> dict[str, object]:
         raise ImproperlyConfigured(f"{name} is not a database URL (postgres://… or sqlite://…)") from None
     options = dict(settings.pop("OPTIONS", None) or {})  # type: ignore[call-overload]
     if settings["ENGINE"] == "django.db.backends.postgresql":
-        # Without a server a client should hear so soon, and not when its own patience ends.
-        options |= {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 3}, "connect_timeout": 3}
-        # A process that freezes in the middle of a transaction would hold its locks, and all who want them, for ever.
-        options.setdefault("options", "-c idle_in_transaction_session_timeout=10s")
-        # A pooled connection is checked when it is handed out, so a restarted server costs no failed request.
-        settings |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
+        # Without a server a client should hear so soon, and not when its own patience ends. What is not in use is soon
+        # given back, since another process may be waiting for it.
+        options |= {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 3, "max_idle": 10}, "connect_timeout": 3}
+        # Who is paused or cut off in the middle of a transaction must not keep its locks: others wait for them, and its
+        # own requests could not be rescued.
+        options = {"options": "-c idle_in_transaction_session_timeout=10s"} | options
+        settings |= {"ENGINE": "config.postgresql", "CONN_MAX_AGE": 0}
     else:
         # Writers queue at BEGIN instead of failing half-way, which is what makes one file safe for several processes.
         options |= {

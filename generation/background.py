@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -64,3 +64,8 @@ async def _cancel_all() -> None:
 #: The loop of this process.
 loop = BackgroundLoop()
 os.register_at_fork(after_in_child=loop.forget_after_fork)
+
+
+def within(seconds: float, act: Callable[[], T]) -> T:
+    """What the function returns. Raises :class:`TimeoutError` where that takes longer; it is then not waited for."""
+    return loop.submit(asyncio.to_thread(act)).result(seconds)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Exists, OuterRef
 
 from generation import dispatch, storage, waiting
@@ -18,26 +20,63 @@ from generation.states import WEIGHTS, ProcessKind, Status
 
 #: What is due for so long and was not taken is stuck, not merely waiting.
 _STUCK_AFTER: Final = timedelta(minutes=1)
-_SHOWN: Final = 3
+#: The most of one kind that are looked for.
+_MOST: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """Something that needs a person. ``remedy`` is a command, or what to look at."""
+    """Something that needs a person. ``remedy`` is a command, or what to look at; ``ids`` says what it is about."""
 
     what: str
     why: str
     remedy: str
+    ids: tuple[str, ...] = ()
 
 
 def findings() -> list[Finding]:
-    """Everything that is wrong at the moment; empty where all is well."""
-    return [finding for look in _LOOKS for finding in look()]
+    """Everything that is wrong at the moment; empty where all is well. Where the tables cannot be read, everything
+    else."""
+    blind = list(_no_database())
+    looks = _OUTSIDE if blind else _OUTSIDE + _IN_THE_TABLES
+    return blind + [finding for look in looks for finding in look()]
 
 
-def _examples(ids: list[str]) -> str:
-    shown = ", ".join(ids[:_SHOWN])
-    return shown + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
+
+
+def _how_many(ids: list[str]) -> str:
+    return f"{len(ids)} or more" if len(ids) == _MOST else str(len(ids))
+
+
+def _no_database() -> Iterator[Finding]:
+    try:
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except (DatabaseError, InterfaceError) as error:
+        yield Finding(
+            what="The database cannot be reached",
+            why=f"{_first_line(_cause(error))}; the API answers with 503",
+            remedy="start the database, or correct DATABASE_URL; everything else goes on by itself",
+        )
+    else:
+        if missing:
+            yield Finding(
+                what=f"Migrations that the database has not had: {len(missing)}",
+                why=f"the next is {missing[0][0]}",
+                remedy="manage.py migrate",
+            )
+
+
+def _cause(error: Exception) -> Exception:
+    """What the database's client says without the pool, which says no more than that it waited."""
+    client: Any = connection  # what stands behind Django's proxy has more than its type says
+    try:
+        client.Database.connect(**client.get_connection_params()).close()
+    except Exception as cause:  # whatever it raises, it is nearer to the cause
+        return cause
+    return error
 
 
 def _no_broker() -> Iterator[Finding]:
@@ -46,7 +85,7 @@ def _no_broker() -> Iterator[Finding]:
     except Exception as error:  # whatever its client raises, it cannot be reached
         yield Finding(
             what="Redis cannot be reached",
-            why=f"{type(error).__name__}; submits are accepted, but nothing new is started",
+            why=f"{_first_line(error)}; submits are accepted, but nothing new is started",
             remedy="start Redis, or correct REDIS_URL; what is queued is sent by itself",
         )
 
@@ -66,45 +105,49 @@ def _expired_leases() -> Iterator[Finding]:
     overdue = GenerationRequest.objects.filter(
         status=Status.IN_PROGRESS, lease_expires_at__lt=Now() - 2 * settings.QUEUE_PROCESSING_INTERVAL
     )
-    if ids := list(overdue.values_list("pk", flat=True)[:100]):
+    if ids := list(overdue.values_list("pk", flat=True)[:_MOST]):
         yield Finding(
-            what=f"{len(ids)} in progress without a worker: {_examples(ids)}",
+            what=f"In progress without a worker: {_how_many(ids)}",
             why="their worker was lost and no dispatcher has rescued them",
             remedy="manage.py dispatch --once",
+            ids=tuple(ids),
         )
 
 
 def _not_taken() -> Iterator[Finding]:
-    due = GenerationQueue.objects.filter(held=False, available_at__lt=Now() - _STUCK_AFTER)
-    if unsent := due.filter(redispatch_at__isnull=True)[:10_000].count():
-        try:
-            full = not any(dispatch.window.room(queue) for queue in WEIGHTS)
-        except BrokerAway:
-            full = False
-        if not full:
-            yield Finding(
-                what=f"{unsent} due for over a minute and not sent",
-                why="no dispatcher sends them, or Redis was away",
-                remedy="manage.py dispatch --once",
-            )
+    try:
+        with_room = [weight for queue, weight in WEIGHTS.items() if dispatch.window.room(queue)]
+    except BrokerAway:
+        return  # which is told already, and the remedy of it all
+    due = GenerationQueue.objects.filter(held=False, available_at__lt=Now() - _STUCK_AFTER).order_by("queued_at")
+    unsent = due.filter(redispatch_at__isnull=True, priority_weight__in=with_room)
+    if ids := list(unsent.values_list("pk", flat=True)[:_MOST]):
+        yield Finding(
+            what=f"Due for over a minute and not sent: {_how_many(ids)}",
+            why="no dispatcher sends them, or Redis was away",
+            remedy="manage.py dispatch --once",
+            ids=tuple(ids),
+        )
     idle = waiting.capacity().slots > GenerationRequest.objects.filter(status=Status.IN_PROGRESS).count()
-    ids = list(due.filter(dispatched_at__lt=Now() - _STUCK_AFTER).values_list("pk", flat=True)[:100])
+    ids = list(due.filter(dispatched_at__lt=Now() - _STUCK_AFTER).values_list("pk", flat=True)[:_MOST])
     if idle and ids:
         yield Finding(
-            what=f"{len(ids)} sent over a minute ago and not taken, although workers are idle: {_examples(ids)}",
+            what=f"Sent over a minute ago and not taken, although workers are idle: {_how_many(ids)}",
             why="their messages got lost, or the workers do not read that queue",
-            remedy=f"manage.py requeue {ids[0]}; if it happens again, restart the workers",
+            remedy="manage.py requeue --lost; if it happens again, restart the workers",
+            ids=tuple(ids),
         )
 
 
 def _no_ledger_row() -> Iterator[Finding]:
     entry = GenerationQueue.objects.filter(request_id=OuterRef("pk"))
     missing = GenerationRequest.objects.filter(~Exists(entry), status=Status.QUEUED)
-    if ids := list(missing.values_list("pk", flat=True)[:100]):
+    if ids := list(missing.values_list("pk", flat=True)[:_MOST]):
         yield Finding(
-            what=f"{len(ids)} queued without a row in the ledger: {_examples(ids)}",
+            what=f"Queued without a row in the ledger: {_how_many(ids)}",
             why="somebody deleted rows by hand",
             remedy="manage.py requeue --lost",
+            ids=tuple(ids),
         )
 
 
@@ -115,11 +158,12 @@ def _batches() -> Iterator[Finding]:
     active = GenerationRequest.objects.filter(batch=OuterRef("pk"), status=Status.IN_PROGRESS)
     sent = GenerationQueue.objects.filter(request__batch=OuterRef("pk"), held=False)
     stuck = GenerationBatch.objects.filter(Exists(held), ~Exists(active), ~Exists(sent))
-    if ids := list(stuck.values_list("pk", flat=True)[:100]):
+    if ids := list(stuck.values_list("pk", flat=True)[:_MOST]):
         yield Finding(
-            what=f"{len(ids)} batches wait although nothing of theirs runs: {_examples(ids)}",
+            what=f"Batches that wait although nothing of theirs runs: {_how_many(ids)}",
             why="no dispatcher has filled their places",
             remedy="manage.py dispatch --once",
+            ids=tuple(ids),
         )
 
 
@@ -134,10 +178,10 @@ def _no_storage() -> Iterator[Finding]:
         )
 
 
-_LOOKS: Final[tuple[Callable[[], Iterator[Finding]], ...]] = (
-    _no_broker,
+_Looks = tuple[Callable[[], Iterator[Finding]], ...]
+_OUTSIDE: Final[_Looks] = (_no_broker, _no_storage)
+_IN_THE_TABLES: Final[_Looks] = (
     _no_process,
-    _no_storage,
     _expired_leases,
     _not_taken,
     _no_ledger_row,

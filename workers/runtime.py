@@ -29,8 +29,11 @@ T = TypeVar("T")
 
 #: Seconds between two looks for messages to send, however fast the work goes.
 _REFILL_PAUSE: Final = 0.05
-#: Seconds between two looks at the leases.
-_WATCH_PAUSE: Final = 1.0
+#: Seconds between two tries to listen.
+_LISTEN_PAUSE: Final = 1.0
+#: The part of a lease for which its holder goes by it, and the part between two looks at whether that is over.
+_OWN_SHARE: Final = 0.9
+_WATCH_SHARE: Final = 0.05
 
 
 class Abandoned(Exception):  # noqa: N818  not an error: somebody cancelled, or the lease is gone
@@ -43,15 +46,21 @@ class Job:
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.key = (claim.request.pk, claim.number)
-        self.hold()
+        self.hold(claim.asked_at)
         self._lock = threading.Lock()
         self._call: Future[Any] | None = None
         self._abandoned = ""
         self._over = threading.Event()
 
-    def hold(self, since: float | None = None) -> None:
-        """The lease was renewed at this time (of the monotonic clock): it holds for as long again."""
-        self.lease_until = (time.monotonic() if since is None else since) + settings.LEASE.total_seconds()
+    def hold(self, asked_at: float) -> None:
+        """The lease that was asked for at this time (of the monotonic clock) is granted. Here it ends earlier than in
+        the database, so that the call is broken off before anybody else may have the request."""
+        self._lease_until = asked_at + _OWN_SHARE * settings.LEASE.total_seconds()
+
+    def abandon_if_late(self) -> None:
+        """Break off where the lease was not renewed in time."""
+        if time.monotonic() > self._lease_until:
+            self.abandon("the lease ran out")
 
     def abandon(self, why: str) -> None:
         """Break off the call under way and let no other start."""
@@ -74,10 +83,8 @@ class Job:
             async with asyncio.timeout(timeout):
                 return await work
 
+        self.abandon_if_late()  # it may have been paused since the call was permitted, and somebody else be at it
         with self._lock:
-            # Whoever was paused since the call was permitted is too late for it: somebody else may be at it.
-            if time.monotonic() > self.lease_until:
-                self._abandoned = "the lease ran out"
             if self._abandoned:
                 work.close()
                 raise Abandoned(self._abandoned)
@@ -131,7 +138,8 @@ class Runtime:
 
     @contextmanager
     def working_on(self, claim: Claim) -> Iterator[Job]:
-        """While this lasts, the heartbeat renews the lease of the claim and a cancel reaches it."""
+        """While this lasts, the heartbeat renews the lease of the claim, which was asked for at this time (of the
+        monotonic clock), and a cancel reaches it."""
         job = Job(claim)
         self._jobs[job.key] = job
         try:
@@ -202,12 +210,11 @@ class Runtime:
                 raise
             except Exception as error:  # whatever the layer's client raises, it is tried again
                 logger.warning("not listening for cancellations at the moment: %s", error)
-                await asyncio.sleep(_WATCH_PAUSE)
+                await asyncio.sleep(_LISTEN_PAUSE)
 
     async def _watch(self) -> None:
         """Break off calls whose lease was not renewed, by this process's own clock: somebody else may have them now."""
         while True:
-            await asyncio.sleep(_WATCH_PAUSE)
+            await asyncio.sleep(_WATCH_SHARE * settings.LEASE.total_seconds())
             for job in list(self._jobs.values()):
-                if time.monotonic() > job.lease_until:
-                    job.abandon("the lease ran out")
+                job.abandon_if_late()

@@ -6,7 +6,7 @@ import json
 from base64 import b64encode
 from typing import Any, ClassVar, Final
 
-from tests.fakes.pictures import png
+from tests.fakes.pictures import bomb, png
 from tests.fakes.script import Behaviour
 from tests.fakes.wire import Answer, Asked, Request, as_json, page
 
@@ -58,7 +58,7 @@ class OpenAIWire:
             return page(behaviour.status)
         if behaviour.status != 200:
             return _error(behaviour.status, headers, code=behaviour.code)
-        picture = png(asked.request_id or asked.prompt)
+        picture = bomb() if behaviour.bomb else png(asked.request_id or asked.prompt)
         if behaviour.truncated:
             picture = picture[:-24]
         data = [] if behaviour.empty else [{"b64_json": b64encode(picture).decode()}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from hashlib import sha256
@@ -14,8 +15,12 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
+def _start(side: int) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 3, 0, 0, 0))
+
+
 # One bit for each pixel, and a palette of one colour: only the palette differs, so a picture costs next to nothing.
-_START: Final = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 1, 3, 0, 0, 0))
+_START: Final = _start(SIDE)
 _END: Final = _chunk(b"IDAT", zlib.compress(bytes(SIDE * (1 + SIDE // 8)), 9)) + _chunk(b"IEND", b"")
 
 
@@ -23,3 +28,12 @@ def png(identity: str) -> bytes:
     """A plain picture in a colour of the identity's own, with the identity as its comment."""
     text = b"Comment\0" + identity.encode("latin-1", "replace")
     return _START + _chunk(b"PLTE", sha256(identity.encode()).digest()[:3]) + _chunk(b"tEXt", text) + _END
+
+
+@functools.cache
+def bomb(side: int = 12_000) -> bytes:
+    """A sound picture in a small file that takes half a gigabyte to draw on, and no more than Pillow lets pass."""
+    packer = zlib.compressobj(1)
+    row = bytes(1 + side // 8)
+    rows = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    return _start(side) + _chunk(b"PLTE", b"\0\0\0") + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")

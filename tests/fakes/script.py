@@ -50,6 +50,10 @@ class Behaviour:
     empty: bool = False
     #: A picture that is cut off.
     truncated: bool = False
+    #: A small file with a huge picture.
+    bomb: bool = False
+    #: End before the length that was said.
+    short: bool = False
     #: A page for people, as a proxy sends it.
     html: bool = False
     #: JSON that breaks off.

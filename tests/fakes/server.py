@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict
+from email.utils import formatdate
 from typing import Final
 
 from tests.fakes.journal import Call, Journal
@@ -108,6 +109,11 @@ class Server:
                 await _drip(answer, behaviour.drip, reader, writer)
             elif behaviour.huge:
                 await _flood(answer, behaviour, writer)
+            elif behaviour.short:
+                writer.write(_format(answer, length=len(answer.body) + 1000))
+                await writer.drain()
+                self._journal.end(call, "short")
+                return False
             else:
                 await _send(answer, writer)
         except (_Gone, ConnectionError):
@@ -166,6 +172,7 @@ def _format(answer: Answer, *, length: int | None = -1) -> bytes:
     length = len(answer.body) if length == -1 else length
     lines = [
         f"HTTP/1.1 {answer.status} Scripted",
+        f"date: {formatdate(usegmt=True)}",
         f"content-type: {answer.content_type}",
         "transfer-encoding: chunked" if length is None else f"content-length: {length}",
         *(f"{name}: {value}" for name, value in answer.headers.items()),

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
-import psycopg
-from celery import Celery
-from psycopg import sql
-from psycopg.rows import dict_row
+from celery import current_app
+from kombu import Connection
 
 from generation import dispatch
+from generation.states import WEIGHTS
 from tests.fakes.control import FakeProvider
 from tests.fakes.journal import Call
 from tests.faults import invariants
+from tests.support.databases import database
 from tests.support.length import lasting
 from tests.support.stack import Stack, prepared_database, wait_until
 from tests.support.valkey import Valkey
@@ -36,7 +37,8 @@ class House:
         self.media = Path(stack.env["VAR_DIR"]) / "media"
         #: Every id that was answered to a submit.
         self.accepted: set[str] = set()
-        self._database = urlunsplit(urlsplit(database_url)._replace(scheme="postgresql"))
+        self.database_url = database_url
+        self._database = database(database_url)
         self._client: httpx.Client | None = None
 
     @property
@@ -54,50 +56,51 @@ class House:
     def wait_until_up(self, *, workers: int = 0) -> None:
         """Until the API answers and so many workers report themselves."""
         wait_until(self.stack.answers, seconds=30, what="the API")
-        query = (
-            "SELECT count(*) AS n FROM generation_workers WHERE kind = 'worker' AND seen_at > now() - interval '3 s'"
-        )
-        wait_until(lambda: self.rows(query)[0]["n"] >= workers, seconds=30, what=f"{workers} workers")
+        query = "SELECT count(*) AS n FROM generation_workers WHERE kind = 'worker' AND seen_at > %s"
+        heartbeat = timedelta(milliseconds=int(self.stack.env["LEASE_MS"])) / 3
 
-    @contextmanager
-    def locked(self, table: str, key: str, value: str) -> Iterator[None]:
+        def up() -> bool:
+            since = datetime.now(UTC) - heartbeat - timedelta(seconds=2)
+            return bool(self.rows(query, since)[0]["n"] >= workers)
+
+        wait_until(up, seconds=30, what=f"{workers} workers")
+
+    def locked(self, table: str, key: str, value: str) -> AbstractContextManager[None]:
         """Hold a row of the database, so that whoever wants to write it stops right there."""
-        with psycopg.connect(self._database) as connection:
-            query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s FOR UPDATE").format(
-                sql.Identifier(table), sql.Identifier(key)
-            )
-            found = connection.execute(query, [value])
-            assert found.fetchone(), f"no {table} {value}"
-            yield
+        return self.holding(f"SELECT 1 FROM {table} WHERE {key} = %s FOR UPDATE", value)  # noqa: S608  a test's own
 
-    def deliver(self, *request_ids: str, queue: str = "normal") -> None:
-        """Send messages of these requests, beside those that were sent."""
-        with Celery(broker=self.valkey.url, set_as_current=False) as sender:
-            for request_id in request_ids:
-                sender.send_task(dispatch.TASK, args=[request_id], queue=queue, retry=False)
+    def holding(self, statement: str, *parameters: Any) -> AbstractContextManager[None]:
+        """Do this in the database and neither commit it nor let go, so that others wait for what it locks."""
+        return self._database.holding(statement, *parameters)
 
     def is_locked(self, table: str, key: str, value: str) -> bool:
         """Whether somebody holds the row."""
-        query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s FOR UPDATE SKIP LOCKED").format(
-            sql.Identifier(table), sql.Identifier(key)
-        )
-        with psycopg.connect(self._database) as connection:
-            return connection.execute(query, [value]).fetchone() is None
+        return not self.rows(f"SELECT 1 FROM {table} WHERE {key} = %s FOR UPDATE SKIP LOCKED", value)  # noqa: S608
 
-    def wait_for_blocked(self) -> None:
-        """Until somebody waits for a lock."""
+    def wait_for_blocked(self, count: int = 1) -> None:
+        """Until so many wait for a lock."""
         query = "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        wait_until(lambda: self.rows(query)[0]["n"] > 0, what="somebody who waits for the lock")
+        wait_until(lambda: self.rows(query)[0]["n"] >= count, what=f"{count} who wait for the lock")
+
+    def cut(self, which: str = "true") -> int:
+        """End the connections to the database, all but one's own, or those of which this condition on
+        ``pg_stat_activity`` is true. Returns how many."""
+        ours = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours} AND {which}"  # noqa: S608
+        return len(self.rows(query))
 
     def execute(self, statement: str, *parameters: Any) -> None:
         """Change the database."""
-        with psycopg.connect(self._database) as connection:
-            connection.execute(statement.encode(), parameters)
+        self._database.execute(statement, *parameters)
+
+    def try_submit(self, number: int, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+        """Submit the so-many-th dragon, whatever the answer; the number tells its calls apart."""
+        body = {"type": "illustration", "prompt": f"Dragon number {number:06d} in a garden", **more}
+        return self.alice.post("/submit", json=body, headers=headers)
 
     def submit(self, number: int, **more: Any) -> str:
-        """Submit the so-many-th dragon; the number tells its calls apart."""
-        body = {"type": "illustration", "prompt": f"Dragon number {number:06d} in a garden", **more}
-        answer = self.alice.post("/submit", json=body)
+        """Submit the so-many-th dragon, which must be accepted."""
+        answer = self.try_submit(number, **more)
         assert answer.status_code == 200, answer.text
         request_id = str(answer.json()["requestId"])
         self.accepted.add(request_id)
@@ -121,14 +124,47 @@ class House:
         assert answer.status_code in {200, 404}, answer.text
         return answer.status_code == 200
 
+    def publish(self, *arguments: Any, queue: str = "normal", task: str = dispatch.TASK, **options: Any) -> None:
+        """Send a message as the product does, whatever the ledger says of it."""
+        with Connection(self.valkey.url) as connection:
+            current_app.send_task(task, args=arguments, queue=queue, connection=connection, **options)
+
+    def lose_messages(self) -> None:
+        """Take the messages out of Redis, in such a way that nobody notices."""
+        with self.valkey.client() as client:
+            client.delete(*WEIGHTS)
+
+    def unacknowledged(self) -> int:
+        """How many messages workers have taken and not acknowledged."""
+        with self.valkey.client() as client:
+            return int(client.hlen("unacked"))
+
+    def messages(self) -> int:
+        """How many messages wait in Redis."""
+        with self.valkey.client() as client:
+            return sum(int(client.llen(queue)) for queue in WEIGHTS)
+
+    def wait_for_no_messages(self) -> None:
+        """Until the workers have taken all of them."""
+        wait_until(lambda: self.messages() == 0, seconds=30, what="empty queues")
+
     def calls(self, number: int) -> list[Call]:
         """The calls for the so-many-th dragon."""
         return [call for call in self.provider.journal() if f"number {number:06d} " in call.prompt]
 
+    def called_once_each(self, *numbers: int) -> bool:
+        """Whether the provider was called once for each of ``range(*numbers)`` dragons, and for nothing else."""
+        called = Counter(call.prompt.partition("number ")[2][:6] for call in self.provider.journal())
+        assert called == Counter(f"{number:06d}" for number in range(*numbers)), called
+        return True
+
+    def counts_of_calls(self) -> Counter[int]:
+        """How often the provider was called for each dragon."""
+        return Counter(int(call.prompt.split()[2]) for call in self.provider.journal())
+
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """Look into the database."""
-        with psycopg.connect(self._database, row_factory=dict_row) as connection:
-            return connection.execute(query.encode(), parameters).fetchall()
+        return self._database.rows(query, *parameters)
 
     def status(self, request_id: str) -> str:
         """The status in the database."""
@@ -156,6 +192,14 @@ class House:
         """Until the provider was called so often."""
         wait_until(lambda: self.provider.stats().count >= count, seconds=seconds, what=f"{count} calls")
 
+    def wait_for_active_calls(self, count: int) -> None:
+        """Until the provider has so many calls under way."""
+        wait_until(lambda: self.provider.stats().active >= count, what=f"{count} calls under way")
+
+    def wait_for_log(self, name: str, text: str, *, times: int = 1) -> None:
+        """Until the process has written the text so often."""
+        wait_until(lambda: self.stack.log(name).count(text) >= times, what=f"{text!r} in the log of the {name}")
+
     def assert_all_done(self) -> None:
         """Everything is completed or cancelled, or failed as it must be where two of its calls were lost."""
         lost = "SELECT count(*) FROM generation_attempts WHERE request_id = r.id AND error_code = 'unknown_outcome'"
@@ -169,30 +213,27 @@ class House:
         """The invariants that hold whatever was broken."""
         calls = self.provider.journal()
         # The rows as they were at one moment, and after the calls: what is under way meanwhile breaks nothing.
-        with psycopg.connect(self._database, row_factory=dict_row) as connection:
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            rows = {
-                name: connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
-                for name, table in invariants.TABLES.items()
-            }
+        rows = self._database.snapshot(invariants.TABLES)
         assert self.accepted <= {row["id"] for row in rows["requests"]}
         invariants.assert_whole(calls=calls, media=media or self.media, **rows)
 
 
 @contextmanager
-def built(folder: Path, **settings: str) -> Iterator[House]:
-    """A house with tables and people; nothing runs in it yet."""
-    with prepared_database() as database_url, FakeProvider() as provider, Valkey(folder / "valkey") as valkey:
+def built(folder: Path, *, server: str = "", **settings: str) -> Iterator[House]:
+    """A house with tables and people, in a database of this server if not of the tests' own; nothing runs in it yet."""
+    with prepared_database(server) as database_url, FakeProvider() as provider, Valkey(folder / "valkey") as valkey:
         stack = Stack(
             folder,
             DATABASE_URL=database_url,
             REDIS_URL=valkey.url,
-            PROVIDERS="openai",
             OPENAI_API_KEY="sk-only-for-tests",
             OPENAI_BASE_URL=provider.openai_url,
-            LEASE_MS=str(int(LEASE_SECONDS * 1000)),
-            SUBMIT_RATE="1000000/m",
-            **settings,
+            **{
+                "PROVIDERS": "openai",
+                "LEASE_MS": str(int(LEASE_SECONDS * 1000)),
+                "SUBMIT_RATE": "1000000/m",
+            }
+            | settings,
         )
         house = House(stack, provider, valkey, database_url)
         try:

@@ -87,7 +87,8 @@ class Storm:
     def deliver_twice(self) -> None:
         """What waits and what runs is sent once more."""
         with contextlib.suppress(OperationalError, redis.RedisError):
-            self.house.deliver(*self._active(5))
+            for request_id in self._active(5):
+                self.house.publish(request_id)
 
     def cancel_one(self) -> None:
         """By its owner."""

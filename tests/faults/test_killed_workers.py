@@ -116,6 +116,25 @@ def test_a_worker_that_was_paused_beyond_its_lease_is_fenced(with_worker: House)
     assert house.rows("SELECT result FROM generation_requests WHERE id = %s", request_id)[0]["result"] == result
 
 
+def test_a_deploy_that_loses_its_patience_is_as_a_kill(with_worker: House) -> None:
+    house = with_worker
+    house.provider.script(default="hold")
+    ids = [house.submit(number) for number in range(30, 42)]
+    house.wait_for_calls(5)
+    house.stack.signal("worker", signal.SIGTERM)
+    # While it waits for its calls it takes nothing new, and the new one finds the rest.
+    house.stack.start("worker:2")
+    house.wait_for_calls(10)
+    assert not house.stack.has_ended("worker")
+    house.stack.stop("worker", by=signal.SIGKILL)
+    house.provider.script()
+    house.provider.release()
+    house.wait_all_ended()
+    assert {house.status(request_id) for request_id in ids} == {"completed"}
+    assert house.provider.stats().count == 12 + 5
+    assert all(len(house.calls(number)) <= 2 for number in range(30, 42))
+
+
 def test_a_deploy_finishes_what_runs_and_loses_nothing_of_what_waits(with_worker: House) -> None:
     house = with_worker
     house.provider.script(default="delay=1")

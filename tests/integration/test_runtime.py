@@ -115,7 +115,7 @@ def test_a_worker_that_cannot_renew_its_lease_breaks_off_by_its_own_clock(
         caller.join(5)
         over.set()
     assert str(caller.ended) == "the lease ran out"
-    assert time.monotonic() - begun >= 2
+    assert time.monotonic() - begun > 1.5
 
 
 def test_a_call_that_was_abandoned_before_it_began_does_not_begin(alice: User, runtime: Runtime) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import threading
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import OperationalError, connection
 
 from generation import lifecycle, upkeep
 from generation.clock import Now
 from generation.lifecycle import Claim
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange, WorkerProcess
-from generation.states import Status
+from generation.states import ProcessKind, Status
+from tests.support.batches import batch_of
 from tests.support.races import at_once
 from tests.support.requests import back_in_queue, claimed, expire, in_status, queued
+from tests.support.stack import wait_until
 from workers import dispatcher
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
@@ -156,3 +162,55 @@ def test_without_a_broker_the_database_is_mended_all_the_same(alice: User, no_br
     expire(claim)
     done = dispatcher.run_once()
     assert (done["rescued"], done["sent"]) == (1, 0)
+
+
+@pytest.mark.parametrize("step", list(dispatcher.STEPS))
+def test_a_step_that_fails_leaves_the_others_their_turn(
+    alice: User, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail() -> int:
+        raise OperationalError("the connection is gone")
+
+    monkeypatch.setitem(dispatcher.STEPS, step, fail)
+    claim, waits = claimed(alice), queued(alice, priority="low")
+    expire(claim)
+    GenerationQueue.objects.filter(pk=waits.pk).update(weight_since=Now() - timedelta(hours=1))
+    WorkerProcess.objects.create(name="gone", slots=5, seen_at=Now() - timedelta(hours=2))
+    done = dispatcher.run_once()
+    everything = {"rescued": 1, "promoted": 1, "lost": 0, "filled": 0, "forgotten": 1, "sent": 1}
+    if step == "promoted":
+        everything["sent"] = 0  # what was rescued has left already
+    assert done == {name: count for name, count in everything.items() if name != step}
+
+
+def test_a_batch_with_a_place_that_nobody_filled_is_filled_and_no_other(alice: User) -> None:
+    (_, waiting), (_, busy) = batch_of(alice, 2, limit=1), batch_of(alice, 2, limit=1)
+    GenerationQueue.objects.filter(pk__in=waiting).update(held=True, dispatched_at=None, redispatch_at=None)
+    assert dispatcher.run_once()["filled"] == 1
+    assert set(GenerationQueue.objects.filter(held=False).values_list("pk", flat=True)) == {waiting[0], busy[0]}
+    assert dispatcher.run_once()["filled"] == 0
+
+
+def test_one_pass_by_hand_says_what_it_did(alice: User) -> None:
+    expire(claimed(alice))
+    out = io.StringIO()
+    call_command("dispatch", "--once", stdout=out)
+    assert out.getvalue() == "rescued 1, promoted 0, lost 0, filled 0, forgotten 0, sent 0\n"
+
+
+def test_a_dispatcher_reports_itself_and_works_until_it_is_told_to_stop(alice: User) -> None:
+    claim = claimed(alice)
+    expire(claim)
+    stopping = threading.Event()
+
+    def run() -> None:
+        dispatcher.run_forever(stopping)
+        connection.close()
+
+    process = threading.Thread(target=run, daemon=True)
+    process.start()
+    wait_until(lambda: GenerationQueue.objects.filter(pk=claim.request.pk).exists(), what="a pass")
+    stopping.set()
+    process.join(10)
+    assert not process.is_alive()
+    assert WorkerProcess.objects.get().kind == ProcessKind.DISPATCHER

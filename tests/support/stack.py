@@ -6,10 +6,12 @@ import atexit
 import contextlib
 import functools
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -73,14 +75,15 @@ class Stack:
         """Run ``manage.py`` and return what it printed."""
         return _manage(self.env, *arguments)
 
-    def start(self, *names: str) -> None:
-        """Start the processes; does not wait for them. ``worker:2`` is a second worker, and so on."""
+    def start(self, *names: str, **settings: str) -> None:
+        """Start the processes, with settings of their own; does not wait for them. ``worker:2`` is a second worker,
+        and so on."""
         for name in names:
             with (self.logs / f"{name}.log").open("ab") as log:
                 self._running[name] = subprocess.Popen(
                     ["/bin/sh", "-c", self._commands[name.partition(":")[0]]],
                     cwd=ROOT,
-                    env=self.env,
+                    env=self.env | settings,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -110,6 +113,29 @@ class Stack:
     def log(self, name: str) -> str:
         """What the process has written so far."""
         return (self.logs / f"{name}.log").read_text()
+
+    @contextmanager
+    def supervised(self, *names: str) -> Iterator[list[str]]:
+        """Start the processes and, while this lasts, start again what ends, as a supervisor does. The list names what
+        ended, one by one."""
+        ended: list[str] = []
+        over = threading.Event()
+
+        def supervise() -> None:
+            while not over.wait(0.1):
+                for name in names:
+                    if self.has_ended(name):
+                        ended.append(name)
+                        self.start(name)
+
+        self.start(*names)
+        thread = threading.Thread(target=supervise, name="supervisor")
+        thread.start()
+        try:
+            yield ended
+        finally:
+            over.set()
+            thread.join()
 
     def stop_all(self) -> None:
         """End what still runs, at once, also what was paused."""
@@ -158,53 +184,57 @@ def _prepare(environment: Mapping[str, str]) -> None:
     _manage(environment, "shell", "-v0", "-c", script)
 
 
-def _is_postgresql() -> bool:
-    return urlsplit(os.environ["DATABASE_URL"]).scheme.startswith("postgres")
+def is_postgresql(url: str) -> bool:
+    """Whether it is PostgreSQL's."""
+    return urlsplit(url).scheme.startswith("postgres")
 
 
-def _on_server(statement: str) -> None:
-    server = urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(scheme="postgresql"))
+def _on_server(server: str, statement: str) -> None:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(statement.encode())
 
 
-def _database_url(name: str) -> str:
-    return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}"))
+def _database_url(server: str, name: str) -> str:
+    return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
 
 
-@contextmanager
-def _own_database(template: str) -> Iterator[str]:
-    if not _is_postgresql():
-        yield f"sqlite:///{Path(os.environ['VAR_DIR']) / uuid4().hex}.sqlite3"
-        return
-    name = f"stack_{uuid4().hex[:12]}"
-    _on_server(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield _database_url(name)
-    _on_server(f"DROP DATABASE {name} WITH (FORCE)")
+def _new_file() -> Path:
+    folder = Path(os.environ["VAR_DIR"])
+    folder.mkdir(exist_ok=True)
+    return folder / f"{uuid4().hex}.sqlite3"
 
 
 @functools.cache
-def _template() -> str:
+def _template(server: str) -> str:
     """A database with tables and people, made once: copying it takes a tenth of a second, making it several."""
+    if not is_postgresql(server):
+        path = _new_file()
+        _prepare(os.environ | {"DATABASE_URL": f"sqlite:///{path}"})
+        return str(path)
     name = f"stack_{uuid4().hex[:12]}"
-    _on_server(f"CREATE DATABASE {name}")
-    atexit.register(_drop, name)
-    _prepare(os.environ | {"DATABASE_URL": _database_url(name)})
+    _on_server(server, f"CREATE DATABASE {name}")
+    atexit.register(_drop, server, name)
+    _prepare(os.environ | {"DATABASE_URL": _database_url(server, name)})
     return name
 
 
-def _drop(name: str) -> None:
+def _drop(server: str, name: str) -> None:
     with contextlib.suppress(psycopg.OperationalError):  # the server of the tests ended before
-        _on_server(f"DROP DATABASE {name} WITH (FORCE)")
+        _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager
-def prepared_database() -> Iterator[str]:
-    """A new database with tables and people on the server of the tests; for SQLite, a file."""
-    with _own_database(_template() if _is_postgresql() else "") as url:
-        if not _is_postgresql():
-            _prepare(os.environ | {"DATABASE_URL": url})
-        yield url
+def prepared_database(server: str = "") -> Iterator[str]:
+    """A new database with tables and people on this server, else on that of the tests; for ``sqlite://``, a file."""
+    server = server or os.environ["DATABASE_URL"]
+    template = _template(server)
+    if not is_postgresql(server):
+        yield f"sqlite:///{shutil.copy(template, _new_file())}"
+        return
+    name = f"stack_{uuid4().hex[:12]}"
+    _on_server(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _database_url(server, name)
+    _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager

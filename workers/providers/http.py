@@ -18,19 +18,14 @@ MAX_ANSWER_BYTES: Final = 60 * 1024 * 1024
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
-    """Seconds to wait, by ``retry-after-ms``, else ``retry-after`` in seconds or as a date. ``None`` for what makes
-    no sense or is over."""
+    """Seconds to wait, by ``retry-after-ms``, else ``retry-after`` in seconds or as a date, which is by the vendor's
+    clock and not by ours. ``None`` for what makes no sense or is over."""
     seconds = _number(headers.get("retry-after-ms", ""), 0.001)
     text = headers.get("retry-after", "")
     if seconds is None:
         seconds = _number(text)
-    if seconds is None and text:
-        try:
-            date = parsedate_to_datetime(text)
-            # A date without a zone is in UTC, as all dates of HTTP are.
-            seconds = (date.replace(tzinfo=date.tzinfo or UTC) - (now or datetime.now(UTC))).total_seconds()
-        except (ValueError, OverflowError):
-            return None
+    if seconds is None and (date := _date(text)):
+        seconds = (date - (_date(headers.get("date", "")) or now or datetime.now(UTC))).total_seconds()
     return seconds if seconds is not None and seconds > 0 else None
 
 
@@ -40,6 +35,15 @@ def _number(text: str, unit: float = 1.0) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    # A date without a zone is in UTC, as all dates of HTTP are.
+    return date.replace(tzinfo=date.tzinfo or UTC)
 
 
 async def bound_answer(response: httpx2.Response) -> None:

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 
 from generation import dispatch, lifecycle, upkeep
+from generation.dispatch import BrokerAway
 from generation.models import GenerationRequest
 from generation.states import ErrorCode, Status
 
@@ -19,14 +20,14 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("ids", nargs="*", metavar="ID")
         parser.add_argument("--failed", metavar="CODE", choices=ErrorCode.values, help="all that failed with this code")
-        parser.add_argument("--lost", action="store_true", help="queued requests without a row in the ledger")
+        parser.add_argument("--lost", action="store_true", help="all queued requests whose message got lost")
         parser.add_argument("--by", metavar="NAME", help="the staff member in whose name this is done")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not (options["ids"] or options["failed"] or options["lost"]):
             raise CommandError("Name ids, --failed CODE or --lost.")
         if options["lost"]:
-            self.stdout.write(f"{upkeep.restore_ledger()} queued again in the ledger")
+            self._send_lost()
         actor = self._actor(options["by"])
         ids = list(options["ids"])
         if options["failed"]:
@@ -34,6 +35,15 @@ class Command(BaseCommand):
             ids += failed.values_list("pk", flat=True)
         for request_id in ids:
             self.stdout.write(f"{request_id}: {self._requeue(request_id, actor)}")
+
+    def _send_lost(self) -> None:
+        while restored := upkeep.restore_ledger():
+            self.stdout.write(f"{restored} back in the ledger")
+        self.stdout.write(f"{dispatch.forget_sent()} to be sent again")
+        try:
+            self.stdout.write(f"{dispatch.send_due()} sent")
+        except BrokerAway:
+            self.stdout.write("None sent: Redis cannot be reached. The dispatcher sends them when it is back.")
 
     @staticmethod
     def _actor(name: str | None) -> User | None:

@@ -1,0 +1,69 @@
+"""A provider that costs our side as little as possible, so that what is left is the engine.
+
+A worker is started with ``celery --app benchmarks.instant`` instead of ``--app config``, and with
+``PROVIDERS=instant``. ``INSTANT_SECONDS`` is how long a call takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import struct
+import time
+import zlib
+from itertools import count
+from typing import ClassVar, Final
+
+from django.conf import settings
+from PIL import Image
+from redis import Redis
+
+from config.celery import app
+from workers.providers.base import ImageAnswer, ImageRequest
+from workers.providers.registry import PROVIDER_CLASSES
+
+_SECONDS: Final = float(os.environ.get("INSTANT_SECONDS", "0"))
+_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+class InstantProvider:
+    """Sends a small picture of its own for each request."""
+
+    name: ClassVar[str] = "instant"
+    billable: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64), "teal").save(file, "PNG")
+        self._picture = file.getvalue().removesuffix(_END)
+
+    async def generate(self, request: ImageRequest) -> ImageAnswer:
+        """Wait as long as it is to take."""
+        if _SECONDS:
+            await asyncio.sleep(_SECONDS)
+        # A note inside makes each one's bytes, and so its file, its own.
+        note = b"tEXtid\0" + request.request_id.encode()
+        chunk = struct.pack(">I", len(note) - 4) + note + struct.pack(">I", zlib.crc32(note))
+        return ImageAnswer(data=self._picture + chunk + _END, content_type="image/png", model="instant")
+
+
+PROVIDER_CLASSES["instant"] = f"{__name__}:{InstantProvider.__name__}"
+
+_done = count(1)
+_began = 0.0
+
+
+@app.task(name="benchmarks.noop")
+def noop(total: int) -> None:
+    """Nothing. The last of so many writes to Redis how long they took since the first."""
+    global _began
+    number = next(_done)
+    if number == 1:
+        _began = time.monotonic()
+    elif number == total:
+        with Redis.from_url(settings.REDIS_URL) as client:
+            client.set("benchmarks:noop", time.monotonic() - _began)
+
+
+__all__ = ["InstantProvider", "app", "noop"]

@@ -1,0 +1,54 @@
+"""Django's PostgreSQL, with a pool that is over an outage as soon as the server is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.db.backends.base.base import NO_DB_ALIAS
+from django.db.backends.postgresql import base
+from psycopg import Connection, OperationalError
+from psycopg_pool import ConnectionPool
+
+#: Seconds after which a failed attempt to connect is given up. Whoever comes next then makes a new one; the pool's own
+#: attempts wait twice as long each time, and meanwhile it makes no other.
+_RECONNECT_SECONDS = 1
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Its pool looks at every idle connection as soon as one was found cut.
+
+    Where one was, the others were as well. Each would cost whoever comes for a connection a pause, twice as long each
+    time, so that a server that was restarted would cost clients errors long after.
+    """
+
+    # Django's, of which its stubs do not know.
+    _connection_pools: ClassVar[dict[str, ConnectionPool]]
+    _configure_connection: Callable[[Any], None]
+
+    @property
+    def pool(self) -> ConnectionPool | None:
+        options: dict[str, Any] | None = self.settings_dict["OPTIONS"].get("pool")
+        if self.alias == NO_DB_ALIAS or not options:
+            return None
+        if self.alias not in self._connection_pools:
+            self._connection_pools.setdefault(self.alias, self._new_pool(options))
+        return self._connection_pools[self.alias]
+
+    def _new_pool(self, options: dict[str, Any]) -> ConnectionPool:
+        def check(connection: Connection) -> None:
+            try:
+                pool.check_connection(connection)
+            except OperationalError:
+                pool.check()
+                raise
+
+        pool = ConnectionPool(
+            kwargs=self.get_connection_params() | {"autocommit": True},
+            open=False,
+            configure=self._configure_connection,
+            check=check,
+            reconnect_timeout=_RECONNECT_SECONDS,
+            **options,
+        )
+        return pool

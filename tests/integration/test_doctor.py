@@ -1,0 +1,227 @@
+"""``manage.py doctor``: what it finds, and that the command which it names really mends it."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+
+from generation import dispatch, statistics
+from generation.clock import Now
+from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
+from generation.states import ProcessKind, Status
+from tests.support.batches import batch_of
+from tests.support.broker import lose_all_messages, messages
+from tests.support.requests import claimed, in_status, queued
+from tests.support.stack import ROOT, free_port
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
+
+LONG_AGO = timedelta(minutes=2)
+
+
+@pytest.fixture(autouse=True)
+def _processes(db: None) -> None:
+    """One of each is up."""
+    WorkerProcess.objects.create(name="worker-1", slots=5)
+    WorkerProcess.objects.create(name="dispatcher-1", slots=0, kind=ProcessKind.DISPATCHER)
+
+
+def doctor() -> tuple[int, str]:
+    """Its exit code and its page."""
+    statistics.forget()
+    out = io.StringIO()
+    try:
+        call_command("doctor", stdout=out, no_color=True)
+    except SystemExit as end:
+        return int(str(end.code)), out.getvalue()
+    return 0, out.getvalue()
+
+
+def the_finding() -> str:
+    """The one thing that it finds."""
+    code, page = doctor()
+    assert code == 1
+    assert page.count("why:") == 1, page
+    return page
+
+
+def mend(page: str) -> None:
+    """Do what it says, after which nothing is wrong."""
+    found = re.search(r"mend:  manage\.py ([^;\n]+)", page)
+    assert found, page
+    call_command(*shlex.split(found[1]), stdout=io.StringIO())
+    code, page = doctor()
+    assert (code, page.splitlines()[-1]) == (0, "Nothing is stuck."), page
+
+
+def test_in_a_healthy_house_nothing_is_stuck(alice: User) -> None:
+    for status in Status:
+        in_status(alice, status)
+    code, page = doctor()
+    assert code == 0
+    assert page.splitlines() == [
+        "Queued       1 (0 urgent, 0 high, 1 normal, 0 low)",
+        "In progress  1 of 5 slots, 1 worker",
+        f"Oldest       {statistics.queue_status()['oldestQueuedAt']}",
+        "",
+        "Nothing is stuck.",
+    ]
+
+
+def test_what_a_lost_worker_left_in_progress_is_rescued(alice: User) -> None:
+    lost, held = claimed(alice), claimed(alice)
+    GenerationRequest.objects.filter(pk=lost.request.pk).update(lease_expires_at=Now() - LONG_AGO)
+    page = the_finding()
+    assert "In progress without a worker: 1" in page
+    assert lost.request.pk in page
+    assert held.request.pk not in page
+    mend(page)
+    assert GenerationRequest.objects.get(pk=lost.request.pk).status == Status.QUEUED
+
+
+def test_what_is_due_and_was_not_sent_is_sent(alice: User) -> None:
+    request = queued(alice)
+    lose_all_messages()
+    GenerationQueue.objects.update(available_at=Now() - LONG_AGO, dispatched_at=None, redispatch_at=None)
+    page = the_finding()
+    assert "Due for over a minute and not sent: 1" in page
+    assert request.pk in page
+    mend(page)
+    assert messages() == {"normal": [request.pk]}
+
+
+def test_what_waits_behind_a_full_queue_is_not_stuck(alice: User, settings: Any) -> None:
+    settings.DISPATCH_WINDOW = 1
+    for _ in range(2):
+        queued(alice)
+    GenerationQueue.objects.update(available_at=Now() - LONG_AGO)
+    assert doctor()[0] == 0
+
+
+def test_what_was_sent_and_not_taken_while_workers_are_idle_is_sent_again(alice: User) -> None:
+    ids = [queued(alice).pk for _ in range(5)]
+    lose_all_messages()
+    # It was sent so often that the next time is long in coming.
+    later = Now() + timedelta(minutes=5)
+    GenerationQueue.objects.update(
+        available_at=Now() - LONG_AGO, dispatched_at=Now() - LONG_AGO, redispatch_at=later, dispatch_count=9
+    )
+    page = the_finding()
+    assert "not taken, although workers are idle: 5" in page
+    assert all(one in page for one in ids[:3])
+    assert "and 2 more" in page
+    mend(page)
+    assert messages() == {"normal": ids}
+
+
+def test_what_was_sent_and_not_taken_while_all_are_busy_is_not_stuck(alice: User) -> None:
+    WorkerProcess.objects.filter(kind=ProcessKind.WORKER).update(slots=1)
+    claimed(alice)
+    queued(alice)
+    GenerationQueue.objects.update(available_at=Now() - LONG_AGO, dispatched_at=Now() - LONG_AGO)
+    assert doctor()[0] == 0
+
+
+def test_what_lost_its_ledger_row_gets_one_and_is_sent(alice: User) -> None:
+    ids = {queued(alice).pk for _ in range(2)}
+    lose_all_messages()
+    GenerationQueue.objects.all().delete()
+    page = the_finding()
+    assert "Queued without a row in the ledger: 2" in page
+    mend(page)
+    assert set(messages()["normal"]) == ids
+
+
+def test_a_batch_whose_places_nobody_filled_goes_on(alice: User) -> None:
+    batch, ids = batch_of(alice, 3, limit=2)
+    lose_all_messages()
+    GenerationQueue.objects.update(
+        held=True, available_at=Now() - LONG_AGO, dispatched_at=None, redispatch_at=None, dispatch_count=0
+    )
+    page = the_finding()
+    assert "Batches that wait although nothing of theirs runs: 1" in page
+    assert batch.pk in page
+    mend(page)
+    assert messages() == {"normal": ids[:2]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "remedy"),
+    [
+        (ProcessKind.WORKER, "No worker is up", "start a worker"),
+        (ProcessKind.DISPATCHER, "No dispatcher is up", "manage.py dispatch"),
+    ],
+)
+def test_a_process_that_is_missing_is_named_with_its_last_heartbeat(kind: str, said: str, remedy: str) -> None:
+    WorkerProcess.objects.filter(kind=kind).update(seen_at=Now() - timedelta(hours=1))
+    page = the_finding()
+    assert said in page
+    assert re.search(r"the last heartbeat was at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", page)
+    assert remedy in page
+    WorkerProcess.objects.filter(kind=kind).delete()
+    assert "none was ever seen" in the_finding()
+
+
+def test_without_redis_that_is_the_finding_and_not_what_follows_from_it(alice: User, no_broker: None) -> None:
+    queued(alice)
+    GenerationQueue.objects.update(available_at=Now() - LONG_AGO)
+    page = the_finding()
+    assert "Redis cannot be reached" in page
+    assert "Connection refused" in page
+    dispatch.window.forget()
+
+
+def test_a_storage_that_cannot_be_written_is_told_with_its_reason(settings: Any, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    settings.MEDIA_ROOT = in_the_way / "media"
+    page = the_finding()
+    assert "Pictures cannot be stored" in page
+    assert "Not a directory" in page
+
+
+# --- Where the tables cannot be read: a process of its own, as at night -----------------------------------------------
+
+
+def manage(*arguments: str, url: str) -> tuple[int, str]:
+    environment = os.environ | {"DATABASE_URL": url, "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout
+
+
+def test_without_a_database_it_says_so_and_why(tmp_path: Path) -> None:
+    code, page = manage("doctor", url=f"postgres://somebody:a-password@127.0.0.1:{free_port()}/none")
+    assert code == 1
+    assert "The database cannot be reached" in page
+    assert "Connection refused" in page
+    assert "a-password" not in page
+    assert "No worker" not in page
+
+
+def test_missing_migrations_are_told_and_the_command_brings_them(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.sqlite3'}"
+    code, page = manage("doctor", url=url)
+    assert code == 1
+    assert re.search(r"Migrations that the database has not had: \d+", page)
+    assert "mend:  manage.py migrate\n" in page
+    assert manage("migrate", "-v0", url=url)[0] == 0
+    assert "Migrations" not in manage("doctor", url=url)[1]
