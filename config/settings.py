@@ -6,6 +6,7 @@ import contextlib
 import secrets
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
@@ -175,13 +176,32 @@ REDISPATCH_AFTER = LEASE
 DISPATCH_WINDOW = max(64, 8 * MAX_CONCURRENT_REQUESTS)
 
 # --- Providers ------------------------------------------------------------------------------------------------------
-#: What each provider is made with.
-PROVIDER_OPTIONS = {
+STABILITY_TRANSPORT = env.one_of("STABILITY_TRANSPORT", "rest", ("rest", "grpc"))
+#: The model of each provider for requests that name none.
+PROVIDER_MODELS = {
+    "openai": env.text("OPENAI_IMAGE_MODEL", "gpt-image-2"),
+    "stability": env.text(
+        "STABILITY_IMAGE_MODEL", {"rest": "core", "grpc": "stable-diffusion-xl-1024-v1-0"}[STABILITY_TRANSPORT]
+    ),
+}
+#: What each provider is made with; ``class`` names another than the registry's.
+PROVIDER_OPTIONS: dict[str, dict[str, Any]] = {
     "openai": {
         "api_key": env.text("OPENAI_API_KEY"),
         "base_url": env.text("OPENAI_BASE_URL", "https://api.openai.com/v1"),
-        "model": env.text("OPENAI_IMAGE_MODEL", "gpt-image-2"),
+        "model": PROVIDER_MODELS["openai"],
         "timeout": PROVIDER_TIMEOUT.total_seconds(),
+    },
+    "stability": {
+        "api_key": env.text("STABILITY_API_KEY"),
+        "timeout": PROVIDER_TIMEOUT.total_seconds(),
+        **{
+            "rest": {"base_url": env.text("STABILITY_BASE_URL", "https://api.stability.ai")},
+            "grpc": {
+                "class": "workers.providers.stability_grpc:StabilityGrpcProvider",
+                "host": env.text("STABILITY_GRPC_HOST", "grpc.stability.ai:443"),
+            },
+        }[STABILITY_TRANSPORT],
     },
 }
 _with_key = [name for name, options in PROVIDER_OPTIONS.items() if options["api_key"]]

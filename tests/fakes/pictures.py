@@ -1,11 +1,14 @@
-"""Small PNGs that can be told apart, made without a drawing library."""
+"""Small pictures that can be told apart; PNGs are made without a drawing library."""
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from hashlib import sha256
 from typing import Final
+
+from PIL import Image
 
 SIDE: Final = 64
 
@@ -23,3 +26,14 @@ def png(identity: str) -> bytes:
     """A plain picture in a colour of the identity's own, with the identity as its comment."""
     text = b"Comment\0" + identity.encode("latin-1", "replace")
     return _START + _chunk(b"PLTE", sha256(identity.encode()).digest()[:3]) + _chunk(b"tEXt", text) + _END
+
+
+def picture(identity: str, output_format: str) -> bytes:
+    """The same as ``png``, ``jpeg`` or ``webp``."""
+    plain = png(identity)
+    if output_format == "png":
+        return plain
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(plain)) as image:
+        image.convert("RGB").save(out, output_format)
+    return out.getvalue()

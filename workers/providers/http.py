@@ -14,9 +14,8 @@ import httpx2
 from generation.states import ErrorCode
 from workers.providers import vendors
 from workers.providers.base import ProviderError
+from workers.providers.vendors import MAX_ANSWER_BYTES, too_long
 
-#: The most bytes that are read of an answer: what :mod:`workers.images` takes, in base64 and with some room.
-MAX_ANSWER_BYTES: Final = 60 * 1024 * 1024
 #: How long an idle connection is kept. Servers close theirs too, and a call that runs into that has an unknown outcome.
 _IDLE_SECONDS: Final = 15.0
 
@@ -87,7 +86,7 @@ async def bound_answer(response: httpx2.Response) -> None:
     if response.headers.get("content-encoding", "identity") != "identity":
         raise ProviderError("The provider compressed its answer, unasked", code=ErrorCode.INVALID_IMAGE)
     if int(response.headers.get("content-length", "0")) > MAX_ANSWER_BYTES:
-        raise _too_long()
+        raise too_long()
     assert isinstance(response.stream, httpx2.AsyncByteStream)  # noqa: S101  an async client's always is
     response.stream = _Bounded(response.stream)
 
@@ -101,13 +100,8 @@ class _Bounded(httpx2.AsyncByteStream):
         async for chunk in self._stream:
             left -= len(chunk)
             if left < 0:
-                raise _too_long()
+                raise too_long()
             yield chunk
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-
-
-def _too_long() -> ProviderError:
-    message = f"The provider's answer has more than {MAX_ANSWER_BYTES // 1024 // 1024} MB"
-    return ProviderError(message, code=ErrorCode.INVALID_IMAGE)

@@ -17,6 +17,9 @@ CONNECT_SECONDS: Final = 5.0
 #: The runtime ends a call in time; this much later the connection gives up by itself.
 SPARE_SECONDS: float = 30.0
 
+#: The most bytes that are read of an answer: what :mod:`workers.images` takes, in base64 and with some room.
+MAX_ANSWER_BYTES: Final = 60 * 1024 * 1024
+
 #: What may be repeated of the words of a vendor: a name, never a sentence.
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,64}")
 
@@ -65,3 +68,9 @@ def broke_off(vendor: str) -> ProviderError:
     """The request may have arrived, and then it was paid for."""
     message = f"The connection to {vendor} broke off, so it is not known whether there is a picture"
     return ProviderError(message, code=ErrorCode.UNKNOWN_OUTCOME)
+
+
+def too_long(most: int = MAX_ANSWER_BYTES) -> ProviderError:
+    """The answer has more bytes than that."""
+    message = f"The provider's answer has more than {most // 1024 // 1024} MB"
+    return ProviderError(message, code=ErrorCode.INVALID_IMAGE)
