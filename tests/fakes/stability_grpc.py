@@ -114,7 +114,7 @@ class GrpcListener:
                     await context.abort(answer, "sk-secret is not for your eyes")
                 else:
                     yield answer
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # the latter where it left between two messages
             outcome = outcome if outcome == "reset" else "gone"
             raise
         finally:
