@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-grpc = pytest.importorskip("grpc", reason="stability-sdk brings it, and there is none for Python 3.13")
+pytest.importorskip("grpc", reason="stability-sdk brings it, and there is none for Python 3.13")
 
-from workers.providers.stability_grpc import is_loopback, rpc_error  # noqa: E402  it needs grpc
+import grpc
+
+from workers.providers.stability_grpc import is_loopback, rpc_error
 
 
 @pytest.mark.parametrize(
