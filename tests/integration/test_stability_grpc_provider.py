@@ -291,6 +291,18 @@ def test_cancelling_ends_the_call_and_leaves_the_others_alone(caller: Caller, fa
     assert [(call.outcome, call.disconnected) for call in fake.journal()] == [("gone", True), ("OK", False)]
 
 
+def test_a_channel_that_is_closed_under_a_call_does_not_look_like_a_cancel(caller: Caller, fake: FakeProvider) -> None:
+    async def close() -> list[Any]:
+        call = asyncio.create_task(caller.provider.generate(caller.asked(f"{PROMPT} [[hang]]")))
+        await asyncio.to_thread(wait_until, lambda: fake.stats().active == 1)
+        await caller.provider.aclose()
+        return await asyncio.gather(call, return_exceptions=True)
+
+    [error] = caller.run(asyncio.wait_for(close(), 20))
+    assert error.code == "unknown_outcome"
+    assert caller.generate().data
+
+
 def test_a_message_of_100_mb_is_given_up_before_it_is_read(caller: Caller, fake: FakeProvider) -> None:
     error = caller.fail(f"{PROMPT} [[huge=100;declared]]")
     assert (error.code, error.message) == ("invalid_image", "The provider's answer has more than 10 MB")

@@ -71,7 +71,6 @@ class StabilityGrpcProvider:
         """``host`` is ``name:port``, reached over TLS unless it is on loopback; ``timeout`` is how long, in seconds, a
         call may take at most."""
         self._api_key = api_key
-        self._host = host
         self._timeout = timeout
         self._channels: PerLoop[Any] = PerLoop(lambda: _channel(host), lambda channel: channel.close())
 
@@ -96,6 +95,11 @@ class StabilityGrpcProvider:
                 still_connected=await _stays_connected(channel),
                 model=request.model,
             ) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task and task.cancelling():
+                raise
+            raise vendors.broke_off("Stability") from None  # not we were cancelled, but the channel was closed
         finally:
             call.cancel()  # what has ended is not cancelled any more
         return _picture(answers, model=request.model)
