@@ -292,7 +292,7 @@ def test_cancelling_ends_the_call_and_leaves_the_others_alone(caller: Caller, fa
 
 
 def test_a_channel_that_is_closed_under_a_call_does_not_look_like_a_cancel(caller: Caller, fake: FakeProvider) -> None:
-    async def close() -> list[Any]:
+    async def close() -> Any:
         call = asyncio.create_task(caller.provider.generate(caller.asked(f"{PROMPT} [[hang]]")))
         await asyncio.to_thread(wait_until, lambda: fake.stats().active == 1)
         await caller.provider.aclose()
