@@ -6,6 +6,7 @@ import contextlib
 import secrets
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
@@ -179,22 +180,50 @@ PROMOTION_AFTER = env.milliseconds("PROMOTION_AFTER_MS", 600_000, minimum=100)
 DISPATCH_WINDOW = max(64, 8 * MAX_CONCURRENT_REQUESTS)
 
 # --- Providers ------------------------------------------------------------------------------------------------------
-#: The model of each for requests that name none.
-PROVIDER_MODELS = {"openai": env.text("OPENAI_IMAGE_MODEL", "gpt-image-2")}
-#: Under which provider's name the rows of its models stand, where that is another one.
-PROVIDER_ROWS: dict[str, str] = {}
-#: What an owner may spend in a day, in US dollars, unless the admin says otherwise; nobody has a limit by default.
-DAILY_BUDGET = env.amount("DAILY_BUDGET_USD")
-#: What each provider is made with.
-PROVIDER_OPTIONS = {
+STABILITY_TRANSPORT = env.one_of("STABILITY_TRANSPORT", "rest", ("rest", "grpc"))
+_vendors: dict[str, dict[str, Any]] = {
     "openai": {
         "api_key": env.text("OPENAI_API_KEY"),
         "base_url": env.text("OPENAI_BASE_URL", "https://api.openai.com/v1"),
-        "timeout": PROVIDER_TIMEOUT.total_seconds(),
+    },
+    "stability": {
+        "api_key": env.text("STABILITY_API_KEY"),
+        **{
+            "rest": {"base_url": env.text("STABILITY_BASE_URL", "https://api.stability.ai")},
+            "grpc": {
+                "class": "workers.providers.stability_grpc:StabilityGrpcProvider",
+                "host": env.text("STABILITY_GRPC_HOST", "grpc.stability.ai:443"),
+            },
+        }[STABILITY_TRANSPORT],
+    },
+    "google": {
+        "api_key": env.text("GOOGLE_API_KEY"),
+        "project": env.text("GOOGLE_CLOUD_PROJECT_ID"),
+        "location": env.text("GOOGLE_CLOUD_LOCATION", "global"),
+        "base_url": env.text("GOOGLE_BASE_URL"),
     },
 }
-_with_key = [name for name, options in PROVIDER_OPTIONS.items() if options["api_key"]]
-PROVIDERS = env.words("PROVIDERS", ",".join(_with_key) or "clipart")
+#: The model of each for requests that name none.
+PROVIDER_MODELS = {
+    "openai": env.text("OPENAI_IMAGE_MODEL", "gpt-image-2"),
+    "stability": env.text(
+        "STABILITY_IMAGE_MODEL", {"rest": "core", "grpc": "stable-diffusion-xl-1024-v1-0"}[STABILITY_TRANSPORT]
+    ),
+    "google": env.text("GOOGLE_IMAGE_MODEL", "gemini-3.1-flash-image"),
+}
+#: Under which provider's name the rows of its models stand, where that is another one.
+PROVIDER_ROWS = {"stability": "stability-grpc"} if STABILITY_TRANSPORT == "grpc" else {}
+_configured = {
+    name: options | {"timeout": PROVIDER_TIMEOUT.total_seconds()}
+    for name, options in _vendors.items()
+    if options["api_key"] or options.get("project")
+}
+#: What each provider that can be used is made with; a vendor is not among them without a key or the like. ``class`` is
+#: another than the registry's.
+PROVIDER_OPTIONS: dict[str, dict[str, Any]] = {"clipart": {}, **_configured}
+#: What an owner may spend in a day, in US dollars, unless the admin says otherwise; nobody has a limit by default.
+DAILY_BUDGET = env.amount("DAILY_BUDGET_USD")
+PROVIDERS = env.words("PROVIDERS", ",".join(_configured) or "clipart")
 
 # --- Who may call ---------------------------------------------------------------------------------------------------
 SIMPLE_JWT = {

@@ -27,10 +27,12 @@ class Stats:
 
 
 class FakeProvider:
-    """All fake vendors on one free port. A context manager; ends with the test process at the latest."""
+    """All fake vendors on one free port, and on one more what speaks gRPC. A context manager; ends with the test
+    process at the latest."""
 
     def __init__(self, *, port: int = 0, journal: Path | None = None) -> None:
         self._port = port
+        self._grpc_port = 0
         self._journal = journal
         self._process: subprocess.Popen[str] | None = None
         self._client = httpx.Client(timeout=20, trust_env=False)
@@ -39,14 +41,15 @@ class FakeProvider:
     def start(self) -> None:
         """Returns when it listens."""
         command = [sys.executable, "-m", "tests.fakes.providers", "--end-with-stdin", "--port", str(self._port)]
+        command += ["--grpc-port", str(self._grpc_port)]
         if self._journal:
             command += ["--journal", str(self._journal)]
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         assert self._process.stdout
-        # The port is kept, so that one that is started again is found where it was.
-        self._port = int(self._process.stdout.readline())
+        # The ports are kept, so that one that is started again is found where it was.
+        self._port, self._grpc_port = map(int, self._process.stdout.readline().split())
         self.base_url = f"http://127.0.0.1:{self._port}"
 
     def stop(self) -> None:
@@ -70,6 +73,16 @@ class FakeProvider:
     def openai_url(self) -> str:
         """For ``OPENAI_BASE_URL``."""
         return f"{self.base_url}/v1"
+
+    @property
+    def stability_url(self) -> str:
+        """For ``STABILITY_BASE_URL``."""
+        return self.base_url
+
+    @property
+    def grpc_host(self) -> str:
+        """For ``STABILITY_GRPC_HOST``. Nobody is there where stability-sdk is not installed."""
+        return f"127.0.0.1:{self._grpc_port}"
 
     def script(self, *following: str, default: str = "") -> None:
         """How all calls are answered from now on, and the next ones, one by one, instead: ``delay=0.5``,

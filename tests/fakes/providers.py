@@ -1,4 +1,5 @@
-"""``python -m tests.fakes.providers --port N [--journal FILE]``: all fake vendors on one port of loopback."""
+"""``python -m tests.fakes.providers --port N [--journal FILE]``: all fake vendors on one port of loopback, and what
+speaks gRPC on another, where stability-sdk is installed."""
 
 from __future__ import annotations
 
@@ -8,16 +9,24 @@ import contextlib
 import os
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.fakes.journal import Journal
 from tests.fakes.openai import OpenAIWire
 from tests.fakes.server import Server
+from tests.fakes.stability import StabilityWire
+from tests.fakes.stage import Stage
 
 
-async def _run(port: int, journal: Journal) -> None:
-    server = Server(wires=[OpenAIWire()], journal=journal)
-    sys.stdout.write(f"{await server.start(port)}\n")
+async def _run(port: int, grpc_port: int, journal: Journal) -> None:
+    stage = Stage(journal)
+    server = Server(wires=[OpenAIWire(), StabilityWire()], stage=stage)
+    if find_spec("stability_sdk"):
+        from tests.fakes.stability_grpc import GrpcListener
+
+        grpc_port = await GrpcListener(stage).start(grpc_port)
+    sys.stdout.write(f"{await server.start(port)} {grpc_port}\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
 
@@ -28,16 +37,17 @@ def _end_with_stdin() -> None:
 
 
 def main() -> None:
-    """Prints the port once it listens, and runs until it is ended."""
+    """Prints the ports once it listens, and runs until it is ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--grpc-port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--journal", type=Path, help="a file that each finished call is appended to, as JSON lines")
     parser.add_argument("--end-with-stdin", action="store_true", help="end when whoever started it does")
     arguments = parser.parse_args()
     if arguments.end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run(arguments.port, Journal(arguments.journal)))
+        asyncio.run(_run(arguments.port, arguments.grpc_port, Journal(arguments.journal)))
 
 
 if __name__ == "__main__":

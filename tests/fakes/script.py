@@ -42,7 +42,7 @@ class Behaviour:
     retry_after: str = ""
     retry_after_ms: str = ""
     should_retry: str = ""
-    #: Refused because of the ``input`` or the ``output``.
+    #: Refused because of the ``input`` or the ``output``; with a picture that is ``classified`` over gRPC.
     moderation: str = ""
     #: The account has no credit left.
     quota: bool = False
@@ -56,8 +56,10 @@ class Behaviour:
     short: bool = False
     #: A page for people, as a proxy sends it.
     html: bool = False
-    #: JSON that breaks off.
+    #: An answer that cannot be read: JSON that breaks off, a message that is none.
     malformed: bool = False
+    #: Said of the answer instead of what it is.
+    content_type: str = ""
 
 
 def _seconds(default: float) -> Callable[[str], float]:

@@ -7,12 +7,13 @@ import json
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from email.utils import formatdate
 from typing import Final
 
-from tests.fakes.journal import Call, Journal
-from tests.fakes.script import Behaviour, Script
+from tests.fakes.journal import Call
+from tests.fakes.script import Behaviour
+from tests.fakes.stage import Stage
 from tests.fakes.wire import Answer, Request, Wire, as_json
 
 _MB: Final = b"A" * 1024 * 1024
@@ -26,12 +27,11 @@ class Server:
     """One listener for all vendors, and for the test: ``/_script``, ``/_release``, ``/_reset``, ``/_journal``,
     ``/_stats``."""
 
-    def __init__(self, *, wires: Sequence[Wire], journal: Journal) -> None:
+    def __init__(self, *, wires: Sequence[Wire], stage: Stage) -> None:
         self._wires = wires
-        self._journal = journal
-        self._script = Script()
-        self._released = asyncio.Event()
-        self._connections = 0
+        self._stage = stage
+        self._journal = stage.journal
+        self._script = stage.script
 
     async def start(self, port: int) -> int:
         """Listen on the port of loopback, or a free one for 0; returns which."""
@@ -48,8 +48,7 @@ class Server:
                     await _send(answer, writer)
                     continue
                 if not connection:
-                    self._connections += 1
-                    connection = self._connections
+                    connection = self._stage.next_connection()
                 if self._script.resets_unread:
                     _reset(writer)
                     return
@@ -96,6 +95,8 @@ class Server:
                 self._journal.end(call, "reset")
                 return False
             answer = wire.answer(asked, behaviour, number=number)
+            if behaviour.content_type:
+                answer = replace(answer, content_type=behaviour.content_type)
             if behaviour.reset == "after":
                 wire_format = _format(answer)
                 writer.write(wire_format[: len(wire_format) - len(answer.body) // 2])
@@ -129,17 +130,17 @@ class Server:
         if behaviour.hang:
             await _leaves(reader, within=None)
         if behaviour.hold:
-            await _leaves(reader, within=None, unless=self._released)
+            await _leaves(reader, within=None, unless=self._stage.released)
         if behaviour.delay:
             await _leaves(reader, within=behaviour.delay)
 
     def _administer(self, request: Request) -> Answer:
         path = request.path
         if request.method == "GET" and path == "/_stats":
-            return as_json(self._journal.summary() | {"connections": self._connections})
+            return as_json(self._journal.summary() | {"connections": self._stage.connections})
         if request.method == "GET" and path == "/_journal":
             calls = [asdict(call) for call in self._journal.calls]
-            return as_json(self._journal.summary() | {"connections": self._connections, "calls": calls})
+            return as_json(self._journal.summary() | {"connections": self._stage.connections, "calls": calls})
         if request.method == "POST" and path == "/_script":
             wanted = json.loads(request.body)
             try:
@@ -148,13 +149,10 @@ class Server:
                 return as_json({"error": str(error)}, status=400)
             return as_json({})
         if request.method == "POST" and path == "/_release":
-            self._released.set()
-            self._released = asyncio.Event()  # who is held from now on waits for the next release
+            self._stage.release()
             return as_json({})
         if request.method == "POST" and path == "/_reset":
-            self._script.reset()
-            self._journal.reset()
-            self._connections = 0
+            self._stage.reset()
             return as_json({})
         return as_json({"error": "no such thing"}, status=404)
 

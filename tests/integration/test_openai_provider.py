@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-import socket
 import traceback
 import tracemalloc
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -17,14 +16,14 @@ import pytest
 from PIL import Image
 
 from tests.fakes.control import FakeProvider
+from tests.support.callers import PROMPT, Caller, asked, calling, gone, with_nobody_there
 from tests.support.stack import wait_until
 from workers.images import check
-from workers.providers import openai
-from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
+from workers.providers import vendors
+from workers.providers.base import Provider, ProviderError
 from workers.providers.openai import OpenAIProvider
 
 KEY = "sk-proj-very-secret-0123456789"
-PROMPT = "A friendly dragon playing in a garden"
 
 
 @pytest.fixture(scope="module")
@@ -39,43 +38,15 @@ def fake(vendor: FakeProvider) -> FakeProvider:
     return vendor
 
 
-class Caller:
-    """The adapter on an event loop that stays, as in a worker."""
-
-    def __init__(self, base_url: str, **options: Any) -> None:
-        usual: dict[str, Any] = {"api_key": KEY, "base_url": base_url, "model": "gpt-image-2", "timeout": 20.0}
-        self.provider = OpenAIProvider(**usual | options)
-        self._runner = asyncio.Runner()
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self._runner.run(work)
-
-    def generate(self, prompt: str = PROMPT, **more: Any) -> ImageAnswer:
-        return self.run(self.provider.generate(asked(prompt, **more)))  # type: ignore[no-any-return]
-
-    def fail(self, prompt: str, **more: Any) -> ProviderError:
-        with pytest.raises(ProviderError) as caught:
-            self.generate(prompt, **more)
-        return caught.value
-
-    def close(self) -> None:
-        self.run(self.provider.aclose())
-        self._runner.close()
-
-
-def asked(prompt: str = PROMPT, **more: Any) -> ImageRequest:
-    return ImageRequest(**{"request_id": "vga_1", "type": "cover", "subject": prompt, "prompt": prompt} | more)
+def provider(base_url: str, **options: Any) -> OpenAIProvider:
+    usual: dict[str, Any] = {"api_key": KEY, "base_url": base_url, "model": "gpt-image-2", "timeout": 20.0}
+    return OpenAIProvider(**usual | options)
 
 
 @pytest.fixture
 def caller(fake: FakeProvider) -> Iterator[Caller]:
-    caller = Caller(fake.openai_url)
-    yield caller
-    caller.close()
-
-
-def gone(fake: FakeProvider) -> bool:
-    return any(call.disconnected for call in fake.journal())
+    with calling(provider(fake.openai_url)) as caller:
+        yield caller
 
 
 # --- What works -------------------------------------------------------------------------------------------------------
@@ -122,15 +93,8 @@ def test_calls_in_a_row_share_one_connection(caller: Caller, fake: FakeProvider)
 
 def test_calls_at_once_have_a_connection_each_and_the_next_ones_reuse_them(caller: Caller, fake: FakeProvider) -> None:
     fake.script(default="hold")
-
-    async def twenty() -> None:
-        calls = [asyncio.create_task(caller.provider.generate(asked())) for _ in range(20)]
-        await asyncio.to_thread(wait_until, lambda: fake.stats().active == 20)
-        await asyncio.to_thread(fake.release)
-        await asyncio.gather(*calls)
-
-    caller.run(asyncio.wait_for(twenty(), 20))
-    caller.run(asyncio.wait_for(twenty(), 20))
+    caller.at_once(fake, 20)
+    caller.at_once(fake, 20)
     assert (fake.stats().max_concurrent, fake.stats().connections) == (20, 20)
 
 
@@ -229,11 +193,11 @@ def test_what_the_vendor_cannot_honour_is_refused_before_the_call(
 
 
 def test_nobody_at_the_address_is_unavailable() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        caller = Caller(f"http://127.0.0.1:{free.getsockname()[1]}/v1")
-        assert caller.fail(PROMPT).code == "unavailable"
-        caller.close()
+    def call(address: str) -> None:
+        with calling(provider(f"http://{address}/v1")) as caller:
+            assert caller.fail().code == "unavailable"
+
+    with_nobody_there(call)
 
 
 @pytest.mark.parametrize("when", ["unread", "before", "after"])
@@ -246,10 +210,9 @@ def test_a_reset_leaves_the_outcome_unknown(caller: Caller, fake: FakeProvider, 
 def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
     caller: Caller, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai, "_SPARE_SECONDS", 0.0)
-    impatient = Caller(fake.openai_url, timeout=0.3)
-    assert impatient.fail(f"{PROMPT} [[hang]]").code == "unknown_outcome"
-    impatient.close()
+    monkeypatch.setattr(vendors, "SPARE_SECONDS", 0.0)
+    with calling(provider(fake.openai_url, timeout=0.3)) as impatient:
+        assert impatient.fail(f"{PROMPT} [[hang]]").code == "unknown_outcome"
     wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
 
 
@@ -257,31 +220,12 @@ def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
 def test_a_time_limit_around_the_call_ends_it_and_closes_the_connection(
     caller: Caller, fake: FakeProvider, marker: str
 ) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(0.5):
-            await caller.provider.generate(asked(f"{PROMPT} [[{marker}]]"))
-
-    with pytest.raises(TimeoutError):
-        caller.run(limited())
+    caller.run_out_of_time(f"{PROMPT} [[{marker}]]")
     wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
 
 
 def test_cancelling_closes_the_connection_and_leaves_the_others_alone(caller: Caller, fake: FakeProvider) -> None:
-    fake.script("hang", "hold")
-
-    async def cancel_one_of_two() -> ImageAnswer:
-        first = asyncio.create_task(caller.provider.generate(asked()))
-        await asyncio.to_thread(wait_until, lambda: fake.stats().active == 1)
-        second = asyncio.create_task(caller.provider.generate(asked()))
-        await asyncio.to_thread(wait_until, lambda: fake.stats().active == 2)
-        first.cancel()
-        await asyncio.to_thread(wait_until, lambda: gone(fake), seconds=1, what="the end of the connection")
-        with pytest.raises(asyncio.CancelledError):
-            await first
-        await asyncio.to_thread(fake.release)
-        return await second
-
-    assert caller.run(asyncio.wait_for(cancel_one_of_two(), 20)).data
+    assert caller.cancel_one_of_two(fake).data
     assert [(call.outcome, call.disconnected) for call in fake.journal()] == [("gone", True), ("200", False)]
 
 
@@ -337,8 +281,7 @@ def test_neither_prompts_nor_addresses_are_logged_at_info(caller: Caller, caplog
 
 
 def test_a_key_that_cannot_be_sent_is_not_shown_either(fake: FakeProvider) -> None:
-    broken = Caller(fake.openai_url, api_key=f"{KEY}\nx")
-    error = broken.fail(PROMPT)
-    broken.close()
+    with calling(provider(fake.openai_url, api_key=f"{KEY}\nx")) as broken:
+        error = broken.fail()
     assert KEY not in "".join(traceback.format_exception(error))
     assert fake.stats().count == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+OURS = ("PROVIDERS", "OPENAI_", "STABILITY_")
+
+
 def run(script: str, **environment: str) -> str:
-    kept = {name: value for name, value in os.environ.items() if name not in {"PROVIDERS", "OPENAI_API_KEY"}}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, env=kept | environment, check=True, capture_output=True, text=True)
     return done.stdout.strip()
@@ -24,6 +28,8 @@ def run(script: str, **environment: str) -> str:
     [
         ({}, "['clipart']"),
         ({"OPENAI_API_KEY": "sk-1"}, "['openai']"),
+        ({"STABILITY_API_KEY": "sk-2"}, "['stability']"),
+        ({"STABILITY_API_KEY": "sk-2", "OPENAI_API_KEY": "sk-1"}, "['openai', 'stability']"),
         ({"OPENAI_API_KEY": "sk-1", "PROVIDERS": "clipart"}, "['clipart']"),
         ({"OPENAI_API_KEY": "sk-1", "PROVIDERS": "clipart, openai"}, "['clipart', 'openai']"),
     ],
@@ -38,3 +44,34 @@ def test_a_worker_without_openai_does_not_load_its_sdk() -> None:
         "Registry(['clipart'], {}).choose(); print('openai' in sys.modules)"
     )
     assert run(script) == "False"
+
+
+MADE = (
+    "from config import settings; from workers.providers.registry import Registry; import sys; "
+    "chosen = Registry(settings.PROVIDERS, settings.PROVIDER_OPTIONS).choose(); "
+    "print(type(chosen).__name__, settings.PROVIDER_MODELS['stability'], 'grpc' in sys.modules)"
+)
+
+
+@pytest.mark.parametrize(
+    ("environment", "made"),
+    [
+        ({}, "StabilityProvider core False"),
+        ({"STABILITY_TRANSPORT": "rest", "STABILITY_IMAGE_MODEL": "ultra"}, "StabilityProvider ultra False"),
+        pytest.param(
+            {"STABILITY_TRANSPORT": "grpc"},
+            "StabilityGrpcProvider stable-diffusion-xl-1024-v1-0 True",
+            marks=pytest.mark.skipif(find_spec("stability_sdk") is None, reason="there is none for Python 3.13"),
+        ),
+    ],
+)
+def test_the_transport_to_stability_is_a_setting_and_the_other_one_is_not_loaded(
+    environment: dict[str, str], made: str
+) -> None:
+    assert run(MADE, STABILITY_API_KEY="sk-2", **environment) == made
+
+
+def test_a_transport_that_is_none_is_refused() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run("from config import settings", STABILITY_TRANSPORT="carrier-pigeon")
+    assert "STABILITY_TRANSPORT must be one of rest, grpc, not 'carrier-pigeon'" in caught.value.stderr

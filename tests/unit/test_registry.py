@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 
-from workers.checks import providers_are_known
+from workers.checks import providers_are_known, transports_are_installed
 from workers.providers.registry import PROVIDER_CLASSES, Registry
 
 OPENAI = {"api_key": "sk-1", "base_url": "http://127.0.0.1:9/v1", "model": "gpt-image-2", "timeout": 1.0}
+STABILITY = {"api_key": "sk-2", "base_url": "http://127.0.0.1:9", "timeout": 1.0}
 
 
 def test_the_first_is_chosen_unless_another_is_wanted() -> None:
@@ -44,6 +46,15 @@ def test_a_key_is_not_missed_where_nobody_uses_it() -> None:
     assert Registry(["clipart"], {"openai": OPENAI | {"api_key": ""}}).choose().name == "clipart"
 
 
+def test_the_options_can_name_another_class_and_the_provider_stays_the_same() -> None:
+    pytest.importorskip("stability_sdk", reason="there is none for Python 3.13")
+    other = "workers.providers.stability_grpc:StabilityGrpcProvider"
+    options = {"class": other, "api_key": "sk-2", "host": "127.0.0.1:9", "timeout": 1.0}
+    provider = Registry(["stability"], {"stability": options}).choose()
+    assert (type(provider).__name__, provider.name) == ("StabilityGrpcProvider", "stability")
+    assert options["class"] == other
+
+
 def test_settings_that_cannot_work_are_found_by_the_system_check(settings: Any) -> None:
     assert providers_are_known() == []
     settings.PROVIDERS = ["openai"]
@@ -53,5 +64,29 @@ def test_settings_that_cannot_work_are_found_by_the_system_check(settings: Any) 
 
 
 def test_every_provider_that_can_be_named_exists_and_has_that_name() -> None:
-    registry = Registry(list(PROVIDER_CLASSES), {"openai": OPENAI})
+    registry = Registry(list(PROVIDER_CLASSES), {"openai": OPENAI, "stability": STABILITY})
     assert [registry.choose(name).name for name in PROVIDER_CLASSES] == list(PROVIDER_CLASSES)
+
+
+def grpc_without_sdk(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "stability_sdk", None)
+    settings.PROVIDERS, settings.STABILITY_TRANSPORT = ["clipart", "stability"], "grpc"
+
+
+def test_a_transport_that_is_not_installed_is_found_by_the_system_check(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grpc_without_sdk(settings, monkeypatch)
+    [error] = transports_are_installed()
+    assert error.id == "workers.E002"
+    assert "stability-sdk" in error.msg
+    assert "STABILITY_TRANSPORT=rest" in str(error.hint)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("PROVIDERS", ["clipart"]), ("STABILITY_TRANSPORT", "rest")])
+def test_a_transport_is_not_missed_where_nobody_uses_it(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, setting: str, value: object
+) -> None:
+    grpc_without_sdk(settings, monkeypatch)
+    setattr(settings, setting, value)
+    assert transports_are_installed() == []

@@ -1,4 +1,5 @@
-"""What the adapters that speak HTTP share: how long a vendor asks to wait, and how much of an answer is read."""
+"""What the adapters that speak HTTP share: the client, how long a vendor asks to wait, how much of an answer is read,
+and what a broken connection means."""
 
 from __future__ import annotations
 
@@ -11,10 +12,44 @@ from typing import Final
 import httpx2
 
 from generation.states import ErrorCode
+from workers.providers import vendors
 from workers.providers.base import ProviderError
+from workers.providers.vendors import MAX_ANSWER_BYTES, too_long
 
-#: The most bytes that are read of an answer: what :mod:`workers.images` takes, in base64 and with some room.
-MAX_ANSWER_BYTES: Final = 60 * 1024 * 1024
+#: How long an idle connection is kept. Servers close theirs too, and a call that runs into that has an unknown outcome.
+_IDLE_SECONDS: Final = 15.0
+
+#: Nothing was sent, so nothing was paid for.
+_NOT_SENT: Final = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,
+)
+
+
+def new_client(*, timeout: float) -> httpx2.AsyncClient:
+    """A client whose answers are bounded and whose connections are kept for the next call. ``timeout`` is how long, in
+    seconds, a call may take at most; the client gives up a little later."""
+    return httpx2.AsyncClient(
+        timeout=httpx2.Timeout(timeout + vendors.SPARE_SECONDS, connect=vendors.CONNECT_SECONDS),
+        # Without a bound of its own on connections: how many calls there are at once is the workers' business.
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_IDLE_SECONDS),
+        headers={"accept-encoding": "identity"},
+        event_hooks={"response": [bound_answer]},
+    )
+
+
+def connection_error(vendor: str, cause: BaseException | None) -> ProviderError:
+    """What it means that no whole answer came."""
+    return vendors.unreachable(vendor) if isinstance(cause, _NOT_SENT) else vendors.broke_off(vendor)
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """What the vendor calls the call."""
+    return vendors.name(headers.get("x-request-id"))
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
@@ -55,7 +90,7 @@ async def bound_answer(response: httpx2.Response) -> None:
     if response.headers.get("content-encoding", "identity") != "identity":
         raise ProviderError("The provider compressed its answer, unasked", code=ErrorCode.INVALID_IMAGE)
     if int(response.headers.get("content-length", "0")) > MAX_ANSWER_BYTES:
-        raise _too_long()
+        raise too_long()
     assert isinstance(response.stream, httpx2.AsyncByteStream)  # noqa: S101  an async client's always is
     response.stream = _Bounded(response.stream)
 
@@ -69,13 +104,8 @@ class _Bounded(httpx2.AsyncByteStream):
         async for chunk in self._stream:
             left -= len(chunk)
             if left < 0:
-                raise _too_long()
+                raise too_long()
             yield chunk
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-
-
-def _too_long() -> ProviderError:
-    message = f"The provider's answer has more than {MAX_ANSWER_BYTES // 1024 // 1024} MB"
-    return ProviderError(message, code=ErrorCode.INVALID_IMAGE)

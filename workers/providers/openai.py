@@ -5,7 +5,6 @@ The retries are the ledger's and the time-out is the runtime's, so the SDK does 
 
 from __future__ import annotations
 
-import asyncio
 import binascii
 import json
 import math
@@ -13,20 +12,13 @@ import re
 from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, cast
-from weakref import WeakKeyDictionary
 
-import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, omit
 
 from generation.states import ErrorCode
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
-from workers.providers.http import bound_answer, retry_after
-
-_CONNECT_SECONDS: Final = 5.0
-#: The runtime ends a call in time; this much later the connection gives up by itself.
-_SPARE_SECONDS: Final = 30.0
-#: How long an idle connection is kept. Servers close theirs too, and a call that runs into that has an unknown outcome.
-_IDLE_SECONDS: Final = 15.0
+from workers.providers.http import connection_error, new_client, request_id, retry_after
+from workers.providers.vendors import PerLoop, name, refuse
 
 #: What every model can do.
 _SIZES: Final = ((1024, 1024), (1536, 1024), (1024, 1536))
@@ -34,19 +26,8 @@ _SIZES: Final = ((1024, 1024), (1536, 1024), (1024, 1536))
 _ANY_SIZE: Final = re.compile(r"gpt-image-2(-\d.*|\.5-.*)?")
 _MOST_EXTREME_RATIO: Final = 3
 
-#: Nothing was sent, so nothing was paid for.
-_NOT_SENT: Final = (
-    httpx2.ConnectError,
-    httpx2.ConnectTimeout,
-    httpx2.PoolTimeout,
-    httpx2.ProxyError,
-    httpx2.UnsupportedProtocol,
-    httpx2.LocalProtocolError,
-)
 _OUT_OF_CREDIT: Final = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _LONGEST_TEXT: Final = 4000
-#: What may be repeated of the words of an error: a name, never a sentence.
-_NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,64}")
 
 
 class OpenAIProvider:
@@ -59,16 +40,16 @@ class OpenAIProvider:
         """``timeout`` is how long, in seconds, a call may take at most."""
         self._api_key = api_key
         self._base_url = base_url
-        self._timeout = httpx2.Timeout(timeout + _SPARE_SECONDS, connect=_CONNECT_SECONDS)
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = WeakKeyDictionary()
+        self._timeout = timeout
+        self._clients = PerLoop(self._client, AsyncOpenAI.close)
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """One call of ``/images/generations``. Raises :class:`ProviderError`."""
-        _refuse_what_cannot_be_honoured(request)
+        refuse("OpenAI", {"seed": request.seed is not None, "negativePrompt": bool(request.negative_prompt)})
         model = request.model
         # The errors below are raised `from None`: the SDK's carry the request with the key, and the answer's body.
         try:
-            response = await self._client().images.with_raw_response.generate(
+            response = await self._clients.get().images.with_raw_response.generate(
                 model=model,
                 prompt=request.prompt,
                 size=size_for(model, request.width, request.height),
@@ -79,31 +60,23 @@ class OpenAIProvider:
         except APIStatusError as error:
             raise status_error(error.status_code, error.response.headers, error.body, model=model) from None
         except APIConnectionError as error:
-            raise connection_error(error.__cause__) from None
+            raise connection_error("OpenAI", error.__cause__) from None
         return _answer(response.content, response.headers, model=model, output_format=request.output_format)
 
     async def aclose(self) -> None:
         """Close the connections of the loop that runs."""
-        if client := self._clients.pop(asyncio.get_running_loop(), None):
-            await client.close()
+        await self._clients.close()
 
     def _client(self) -> AsyncOpenAI:
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            # Without a bound of its own on connections: how many calls there are at once is the workers' business.
-            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_IDLE_SECONDS)
-            client = self._clients[loop] = AsyncOpenAI(
-                api_key=self._api_key,
-                base_url=self._base_url,
-                max_retries=0,
-                timeout=self._timeout,
-                default_headers={"accept-encoding": "identity"},
-                http_client=httpx2.AsyncClient(
-                    timeout=self._timeout, limits=limits, event_hooks={"response": [bound_answer]}
-                ),
-            )
-        return client
+        http_client = new_client(timeout=self._timeout)
+        return AsyncOpenAI(
+            api_key=self._api_key,
+            base_url=self._base_url,
+            max_retries=0,
+            timeout=http_client.timeout,
+            default_headers={"accept-encoding": "identity"},
+            http_client=http_client,
+        )
 
 
 def size_for(model: str, width: int, height: int) -> str:
@@ -120,13 +93,13 @@ def status_error(status: int, headers: Mapping[str, str], body: object, *, model
     """What an answer that is no success means. ``body`` is what stands under ``error`` in it, or anything else."""
     said: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     detail: dict[str, Any] = {"status": status}
-    detail |= {key: name for key in ("type", "code", "param") if (name := _name(said.get(key)))}
+    detail |= {key: word for key in ("type", "code", "param") if (word := name(said.get(key)))}
     code, words = _meaning(status, headers, said, detail, model)
     return ProviderError(
         words,
         code=code,
         retry_after=retry_after(headers),
-        provider_request_id=_request_id(headers),
+        provider_request_id=request_id(headers),
         detail=detail,
     )
 
@@ -160,32 +133,18 @@ def _refusal(said: Mapping[str, Any], detail: dict[str, Any]) -> tuple[ErrorCode
     details = details if isinstance(details, Mapping) else {}
     stage = "output" if details.get("moderation_stage") == "output" else "input"
     listed = details.get("categories")
-    categories = [name for item in listed if (name := _name(item))] if isinstance(listed, list) else []
+    categories = [word for item in listed if (word := name(item))] if isinstance(listed, list) else []
     detail |= {"stage": stage, "categories": categories}
     code = ErrorCode.REFUSED_OUTPUT if stage == "output" else ErrorCode.REFUSED_INPUT
     why = f" ({', '.join(categories)})" if categories else ""
     return code, f"OpenAI's safety system refused the {'picture' if stage == 'output' else 'prompt'}{why}"
 
 
-def connection_error(cause: BaseException | None) -> ProviderError:
-    """What it means that no whole answer came."""
-    if isinstance(cause, _NOT_SENT):
-        return ProviderError("OpenAI cannot be reached", code=ErrorCode.UNAVAILABLE)
-    message = "The connection to OpenAI broke off, so it is not known whether there is a picture"
-    return ProviderError(message, code=ErrorCode.UNKNOWN_OUTCOME)
-
-
-def _refuse_what_cannot_be_honoured(request: ImageRequest) -> None:
-    unknown = {"seed": request.seed is not None, "negativePrompt": bool(request.negative_prompt)}
-    if names := [name for name, wanted in unknown.items() if wanted]:
-        raise ProviderError(f"OpenAI knows no {' and no '.join(names)}", code=ErrorCode.INVALID_REQUEST)
-
-
 def _answer(content: bytes, headers: Mapping[str, str], *, model: str, output_format: str) -> ImageAnswer:
-    request_id = _request_id(headers)
+    call_id = request_id(headers)
 
     def failure(message: str, code: ErrorCode) -> ProviderError:
-        return ProviderError(message, code=code, provider_request_id=request_id)
+        return ProviderError(message, code=code, provider_request_id=call_id)
 
     if "json" not in headers.get("content-type", ""):
         # A page of some proxy's: OpenAI itself has not answered, and the next attempt may reach it.
@@ -210,18 +169,10 @@ def _answer(content: bytes, headers: Mapping[str, str], *, model: str, output_fo
         content_type=f"image/{output_format}",
         model=model,
         revised_prompt=_sentence(picture.get("revised_prompt")),
-        provider_request_id=request_id,
+        provider_request_id=call_id,
     )
-
-
-def _request_id(headers: Mapping[str, str]) -> str:
-    return _name(headers.get("x-request-id"))
 
 
 def _sentence(value: object) -> str:
     """Text of a vendor's that can be stored and shown, whatever it holds."""
     return "".join(filter(str.isprintable, value[:_LONGEST_TEXT])) if isinstance(value, str) else ""
-
-
-def _name(value: object) -> str:
-    return value if isinstance(value, str) and _NAME.fullmatch(value) else ""

@@ -1,0 +1,150 @@
+"""Stability's wire: ``POST /v2beta/stable-image/generate/{ultra|core|sd3}``."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from typing import Any, ClassVar, Final
+
+from tests.fakes.pictures import picture
+from tests.fakes.script import Behaviour
+from tests.fakes.wire import Answer, Asked, Request, as_json, page
+
+_PATH: Final = "/v2beta/stable-image/generate/"
+_ENDPOINTS: Final = ("ultra", "core", "sd3")
+_RATIOS: Final = ("21:9", "16:9", "3:2", "5:4", "1:1", "4:5", "2:3", "9:16", "9:21")
+_CHOICES: Final = {
+    "aspect_ratio": _RATIOS,
+    "output_format": ("png", "jpeg", "webp"),
+    "model": ("sd3.5-large", "sd3.5-large-turbo", "sd3.5-medium"),
+}
+_LONGEST_PROMPT: Final = 10_000
+LARGEST_SEED: Final = 4_294_967_294
+_MOST_BYTES: Final = 10 * 1024 * 1024
+
+#: Status → the name in the body.
+_NAMES: Final = {
+    400: "bad_request",
+    401: "unauthorized",
+    402: "payment_required",
+    403: "content_moderation",
+    404: "not_found",
+    413: "content_too_large",
+    422: "unprocessable_entity",
+    429: "rate_limit_exceeded",
+    500: "internal_error",
+}
+
+
+class StabilityWire:
+    """Answers as the REST API does."""
+
+    vendor: ClassVar[str] = "stability"
+
+    def serves(self, request: Request) -> bool:
+        return request.method == "POST" and request.path.startswith(_PATH)
+
+    def read(self, request: Request) -> Asked:
+        fields = _fields(request)
+        endpoint = request.path.removeprefix(_PATH)
+        accept = request.headers.get("accept", "")
+        if accept not in {"image/*", "application/json"}:
+            raise ValueError("accept: must be either 'image/*' or 'application/json'")
+        _check(fields, endpoint)
+        options: dict[str, Any] = {name: value for name, value in fields.items() if name != "prompt"}
+        options |= {
+            "endpoint": endpoint,
+            "accept": accept,
+            # The key itself is kept nowhere.
+            "authorized": request.headers.get("authorization", "").startswith("Bearer "),
+            "too_large": len(request.body) > _MOST_BYTES,
+        }
+        return Asked(prompt=fields["prompt"], options=options)
+
+    def answer(self, asked: Asked, behaviour: Behaviour, *, number: int) -> Answer:
+        options = asked.options
+        headers = {"x-request-id": f"req_fake_{number}"}
+        if behaviour.retry_after:
+            headers["retry-after"] = behaviour.retry_after
+        if behaviour.html:
+            return page(behaviour.status)
+        if status := _status(options, behaviour):
+            answer = _error(status, headers, name=behaviour.code)
+            return Answer(status=status, headers=headers, body=answer.body[:-20]) if behaviour.malformed else answer
+        filtered = behaviour.moderation == "output"
+        seed = options.get("seed", "0")
+        seed = str(1_000_000 + number) if seed == "0" else seed
+        output_format = options.get("output_format", "png")
+        data = picture("blurred" if filtered else f"{asked.prompt} {seed}", output_format)
+        if behaviour.truncated:
+            data = data[:-24]
+        if behaviour.malformed:
+            data = b"\0" + data
+        if behaviour.empty:
+            data = b""
+        reason = "CONTENT_FILTERED" if filtered else "SUCCESS"
+        if options["accept"] == "application/json":
+            said = {"image": b64encode(data).decode(), "finish_reason": reason, "seed": int(seed)}
+            return as_json(said, headers=headers)
+        headers |= {"finish-reason": reason, "seed": seed}
+        return Answer(headers=headers, body=data, content_type=f"image/{output_format}")
+
+    def unreadable(self, why: str) -> Answer:
+        return _error(400, {"x-request-id": "req_fake_unread"}, why=why)
+
+
+def _fields(request: Request) -> dict[str, str]:
+    boundary = re.fullmatch(r'multipart/form-data; boundary="?([^";]+)"?', request.headers.get("content-type", ""))
+    if boundary is None:
+        raise ValueError("content-type: must be multipart/form-data")
+    fields: dict[str, str] = {}
+    for part in request.body.split(b"--" + boundary[1].encode())[1:-1]:
+        head, _, content = part.partition(b"\r\n\r\n")
+        if name := re.search(rb'name="([^"]+)"', head):
+            fields[name[1].decode()] = content.removesuffix(b"\r\n").decode()
+    return fields
+
+
+def _check(fields: dict[str, str], endpoint: str) -> None:
+    if not fields.get("prompt"):
+        raise ValueError("prompt: is required")
+    for name in ("prompt", "negative_prompt"):
+        if len(fields.get(name, "")) > _LONGEST_PROMPT:
+            raise ValueError(f"{name}: must be at most {_LONGEST_PROMPT} characters")
+    for name, choices in _CHOICES.items():
+        if name in fields and fields[name] not in choices:
+            raise ValueError(f"{name}: must be one of {', '.join(choices)}")
+    if "model" in fields and endpoint != "sd3":
+        raise ValueError("model: is not allowed")
+    seed = fields.get("seed", "0")
+    if not (seed.isdecimal() and int(seed) <= LARGEST_SEED):
+        raise ValueError(f"seed: must be a number between 0 and {LARGEST_SEED}")
+    if unknown := fields.keys() - {*_CHOICES, "prompt", "negative_prompt", "seed"}:
+        raise ValueError(f"{min(unknown)}: is not allowed")
+
+
+def _status(options: Any, behaviour: Behaviour) -> int:
+    """Of the error that is to be answered; 0 for none."""
+    if not options["authorized"]:
+        return 401
+    if options["endpoint"] not in _ENDPOINTS:
+        return 404
+    if options["too_large"]:
+        return 413
+    if behaviour.moderation == "input":
+        return 403
+    if behaviour.quota:
+        return 402
+    return 0 if behaviour.status == 200 else behaviour.status
+
+
+def _error(
+    status: int,
+    headers: dict[str, str],
+    *,
+    name: str = "",
+    why: str = "The request could not be served: sk-secret is not for your eyes.",
+) -> Answer:
+    usual = _NAMES.get(status, "internal_error" if status >= 500 else "bad_request")
+    body = {"errors": [why], "id": "0123456789abcdef0123456789abcdef", "name": name or usual}
+    return as_json(body, status=status, headers=headers)

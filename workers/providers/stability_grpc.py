@@ -1,0 +1,252 @@
+"""Stability's older gRPC service, through the messages of its SDK.
+
+The SDK's client blocks and its retries are its own, so only its generated code is used, over ``grpc.aio``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Any, ClassVar, Final
+
+import grpc
+import grpc.aio
+from stability_sdk.interfaces.gooseai.generation import generation_pb2 as messages
+from stability_sdk.interfaces.gooseai.generation.generation_pb2_grpc import GenerationServiceStub
+
+from generation.states import ErrorCode
+from workers.providers import vendors
+from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
+from workers.providers.stability import SAFETY, bearer, no_model
+from workers.providers.vendors import MAX_ANSWER_BYTES, PerLoop, name, refuse, too_long
+
+#: The most bytes of one message, by the vendor's own client.
+_MAX_MESSAGE_BYTES: Final = 10 * 1024 * 1024
+#: How long a channel may take to notice that its connection is gone.
+_NEWS_SECONDS: Final = 0.25
+_LARGEST_SEED: Final = 4_294_967_294
+_SIDES_DIVIDE_BY: Final = 64
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    # Whether a call is repeated is not the library's business.
+    ("grpc.enable_retries", 0),
+    # No algorithm but none: a compressed answer would be bounded only before it is inflated.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    # A new channel tries at once, however recently another one failed.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_READY: Final = grpc.ChannelConnectivity.READY
+_FAILED: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
+
+#: What the service itself says, and what it means.
+_MEANINGS: Final = {
+    "UNAUTHENTICATED": (ErrorCode.AUTH, "Stability does not accept the key"),
+    "PERMISSION_DENIED": (ErrorCode.AUTH, "Stability does not accept the key"),
+    # The vendor's client takes it for that and nothing else.
+    "RESOURCE_EXHAUSTED": (ErrorCode.QUOTA_EXHAUSTED, "The credit at Stability is used up"),
+    "INVALID_ARGUMENT": (ErrorCode.INVALID_REQUEST, "Stability does not accept the request"),
+    "OUT_OF_RANGE": (ErrorCode.INVALID_REQUEST, "Stability does not accept the request"),
+    "FAILED_PRECONDITION": (ErrorCode.INVALID_REQUEST, "Stability does not accept the request"),
+    "UNIMPLEMENTED": (ErrorCode.INVALID_REQUEST, "Stability does not offer this service any more"),
+}
+#: The service has a fault, if it was the service that said so.
+_FAULTS: Final = {"UNAVAILABLE", "INTERNAL", "UNKNOWN", "ABORTED", "DATA_LOSS"}
+_OBSCURED: Final = {
+    messages.ACTION_OBFUSCATE,
+    messages.ACTION_OBFUSCATE_DUPLICATE,
+    messages.ACTION_DISCARD,
+}
+
+
+class StabilityGrpcProvider:
+    """Calls ``gooseai.GenerationService/Generate``."""
+
+    name: ClassVar[str] = "stability"
+    billable: ClassVar[bool] = True
+
+    def __init__(self, *, api_key: str, host: str, timeout: float) -> None:
+        """``host`` is ``name:port``, reached over TLS unless it is on loopback; ``timeout`` is how long, in seconds, a
+        call may take at most."""
+        self._api_key = api_key
+        self._timeout = timeout
+        self._channels: PerLoop[Any] = PerLoop(lambda: _channel(host), lambda channel: channel.close())
+
+    async def generate(self, request: ImageRequest) -> ImageAnswer:
+        """One call. A seed of 0 means any to Stability; the answer has the one that was used.
+
+        Raises :class:`ProviderError`.
+        """
+        asked = _message(request)
+        metadata = (("authorization", bearer(self._api_key)),)
+        channel = await self._connected()
+        call = GenerationServiceStub(channel).Generate(
+            asked, metadata=metadata, timeout=self._timeout + vendors.SPARE_SECONDS
+        )
+        # The errors are raised `from None`: the library's carry whatever the other side said.
+        try:
+            answers = [answer async for answer in _bounded(call)]
+        except grpc.aio.AioRpcError as error:
+            raise rpc_error(
+                error.code().name,
+                error.details() or "",
+                still_connected=await _stays_connected(channel),
+                model=request.model,
+            ) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task and task.cancelling():
+                raise
+            raise vendors.broke_off("Stability") from None  # not we were cancelled, but the channel was closed
+        finally:
+            call.cancel()  # what has ended is not cancelled any more
+        return _picture(answers, model=request.model)
+
+    async def aclose(self) -> None:
+        """Close the connection of the loop that runs."""
+        await self._channels.close()
+
+    async def _connected(self) -> Any:
+        """The channel, once it is known that there is somebody: what fails later may have been sent."""
+        channel = self._channels.get()
+        try:
+            async with asyncio.timeout(vendors.CONNECT_SECONDS):
+                while (state := channel.get_state(try_to_connect=True)) is not _READY:
+                    if state in _FAILED:
+                        break
+                    await channel.wait_for_state_change(state)
+                else:
+                    return channel
+        except (TimeoutError, grpc.aio.UsageError):  # the latter where another call has just given the channel up
+            pass
+        if self._channels.get() is channel:
+            await self._channels.close()  # it would wait longer with each failure until it tries again
+        raise vendors.unreachable("Stability")
+
+
+def rpc_error(status: str, details: str, *, still_connected: bool, model: str) -> ProviderError:
+    """What a status means. The library reports a broken connection as it reports a service that says that it is not
+    available; but in the first case it is not connected afterwards."""
+    detail = {"status": status}
+    if status == "RESOURCE_EXHAUSTED" and "message larger than max" in details:
+        return too_long(_MAX_MESSAGE_BYTES)
+    if status == "NOT_FOUND":
+        return no_model(model)
+    if status in _MEANINGS:
+        code, words = _MEANINGS[status]
+        return ProviderError(words, code=code, detail=detail)
+    if status in _FAULTS and still_connected:
+        message = f"Stability is not available at the moment ({status})"
+        return ProviderError(message, code=ErrorCode.UNAVAILABLE, detail=detail)
+    return vendors.broke_off("Stability")
+
+
+async def _stays_connected(channel: Any) -> bool:
+    """A call that broke off is reported a moment before the channel knows."""
+    try:
+        async with asyncio.timeout(_NEWS_SECONDS):
+            await channel.wait_for_state_change(_READY)
+    except TimeoutError:
+        return True
+    return False
+
+
+def _channel(host: str) -> Any:
+    # The usual strategy (epoll1) misses one reset in a hundred, and the call then lasts until its time-out. It is read
+    # when the first channel is made.
+    os.environ.setdefault("GRPC_POLL_STRATEGY", "poll")
+    if is_loopback(host):
+        return grpc.aio.insecure_channel(host, options=(*_OPTIONS, ("grpc.enable_http_proxy", 0)))
+    return grpc.aio.secure_channel(host, grpc.ssl_channel_credentials(), options=_OPTIONS)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``name:port`` is on this machine."""
+    address = host.rpartition(":")[0].strip("[]")
+    if address == "localhost":
+        return True
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _message(request: ImageRequest) -> Any:
+    sides = (request.width, request.height)
+    refuse(
+        "Stability",
+        {
+            "quality": bool(request.quality),
+            f"outputFormat {request.output_format} over gRPC": request.output_format != "png",
+            f"size {request.width}x{request.height}": any(side % _SIDES_DIVIDE_BY for side in sides),
+            f"seed {request.seed}": request.seed is not None and not 0 <= request.seed <= _LARGEST_SEED,
+        },
+    )
+    prompts = [messages.Prompt(text=request.prompt)]
+    if request.negative_prompt:
+        unwanted = messages.PromptParameters(weight=-1)
+        prompts.append(messages.Prompt(text=request.negative_prompt, parameters=unwanted))
+    image = messages.ImageParameters(
+        width=request.width,
+        height=request.height,
+        samples=1,
+        # The vendor's client always sends one, and makes one up for 0.
+        seed=[request.seed or 1 + secrets.randbelow(_LARGEST_SEED)],
+    )
+    return messages.Request(engine_id=request.model, request_id=request.request_id, prompt=prompts, image=image)
+
+
+async def _bounded(call: Any) -> Any:
+    left = MAX_ANSWER_BYTES
+    async for answer in call:
+        if answer is None:  # the library's way to say that it is no message
+            raise ProviderError("Stability's answer cannot be read", code=ErrorCode.INVALID_IMAGE)
+        left -= answer.ByteSize()
+        if left < 0:
+            raise too_long()
+        yield answer
+
+
+def _picture(answers: Iterable[Any], *, model: str) -> ImageAnswer:
+    call_id = ""
+    pictures = []
+    for answer in answers:
+        call_id = name(answer.answer_id) or call_id
+        for artifact in answer.artifacts:
+            if refusal := _refusal(artifact, call_id):
+                raise refusal
+            if artifact.type == messages.ARTIFACT_IMAGE and artifact.finish_reason != messages.ERROR:
+                pictures.append(artifact)
+    if not pictures or not pictures[0].binary:
+        message = "Stability answered without a picture"
+        raise ProviderError(message, code=ErrorCode.EMPTY_RESULT, provider_request_id=call_id)
+    picture = pictures[0]
+    return ImageAnswer(
+        data=picture.binary,
+        content_type=picture.mime if picture.mime.startswith("image/") else "image/png",
+        model=model,
+        seed=picture.seed,
+        provider_request_id=call_id,
+        usage={"images": 1},
+    )
+
+
+def _refusal(artifact: Any, call_id: str) -> ProviderError | None:
+    """A picture that was filtered is a refusal, whatever there is to be seen; so is a text, which is the prompt."""
+    categories: list[str] = []
+    filtered = artifact.finish_reason == messages.FILTER
+    if artifact.type == messages.ARTIFACT_CLASSIFICATIONS:
+        filtered = filtered or artifact.classifier.realized_action in _OBSCURED
+        categories = [word for category in artifact.classifier.exceeds if (word := name(category.name))]
+    if not filtered:
+        return None
+    stage = "input" if artifact.type == messages.ARTIFACT_TEXT else "output"
+    why = f" ({', '.join(categories)})" if categories else ""
+    return ProviderError(
+        f"{SAFETY} {'prompt' if stage == 'input' else 'picture'}{why}",
+        code=ErrorCode.REFUSED_INPUT if stage == "input" else ErrorCode.REFUSED_OUTPUT,
+        provider_request_id=call_id,
+        detail={"stage": stage, "categories": categories},
+    )
