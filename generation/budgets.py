@@ -24,7 +24,7 @@ _NOTHING: Final = Decimal(0)
 _LIFETIME: Final = 5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, eq=False)
 class OverBudgetError(Exception):
     """There is not enough left today. In US dollars; ``reserved`` is for what waits or runs."""
 

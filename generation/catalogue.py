@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -49,7 +49,7 @@ class Choice:
     notice: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, eq=False)
 class Impossible(Exception):  # noqa: N818  an answer, not a mistake
     """No configured model can do it. ``option`` is the key of ``metadata`` that is the reason."""
 
@@ -64,9 +64,9 @@ def aspect_ratio(wanted: str) -> str:
     return f"{across // divisor}:{down // divisor}"
 
 
-def choices(metadata: Mapping[str, Any]) -> list[Choice]:
-    """The models that can do it, one of each provider, in the order in which they are to be tried. Raises
-    :class:`Impossible` where there is none."""
+def choices(metadata: Mapping[str, Any], *, gone: Collection[tuple[str, str]] = ()) -> list[Choice]:
+    """The models that can do it, one of each provider, in the order in which they are to be tried. ``gone`` are models,
+    each with its provider, that count as retired. Raises :class:`Impossible` where there is none."""
     ratio = aspect_ratio(metadata.get("aspectRatio", "square"))
     wanted = {name: value for name in OPTIONS if (value := metadata.get(name)) not in (None, "")}
     found: list[Choice] = []
@@ -74,7 +74,8 @@ def choices(metadata: Mapping[str, Any]) -> list[Choice]:
     model = metadata.get("model", "")
     for provider in _providers(metadata.get("provider", ""), model):
         try:
-            found.append(_choose(provider, model, wanted, ratio))
+            rows = _without(_rows(provider), provider, {name for whose, name in gone if whose == provider})
+            found.append(_choose(provider, rows, model, wanted, ratio))
         except Impossible as reason:
             reasons.append(reason)
     if not found:
@@ -130,10 +131,20 @@ def _providers(wanted: str, model: str) -> list[str]:
     return having
 
 
-def _choose(provider: str, named: str, wanted: Mapping[str, Any], ratio: str) -> Choice:
+def _without(rows: Mapping[str, ProviderModel], provider: str, gone: Collection[str]) -> Mapping[str, ProviderModel]:
+    """The rows as if these models were retired."""
+    retired = {}
+    for name in gone:
+        successor = rows[name].successor if name in rows else None
+        retired[name] = ProviderModel(provider=provider, name=name, enabled=False, successor=successor)
+    return {**rows, **retired}
+
+
+def _choose(
+    provider: str, rows: Mapping[str, ProviderModel], named: str, wanted: Mapping[str, Any], ratio: str
+) -> Choice:
     """The model of the provider that is sent to: the one that is named, or else the first that can do it, beginning
     with the one in the settings."""
-    rows = _rows(provider)
     default = settings.PROVIDER_MODELS.get(provider, "")
     reason = None
     for candidate in [named] if named else _candidates(rows, default):

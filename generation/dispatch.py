@@ -230,3 +230,12 @@ def forget_sent(*request_ids: str) -> int:
     if request_ids:
         sent = sent.filter(pk__in=request_ids)
     return sent.update(redispatch_at=Now())
+
+
+def wake(waited_for: str) -> int:
+    """What some rows of the ledger wait for has come about: they are due now. Returns how many."""
+    with transaction.atomic():
+        # What somebody else has locked is being cancelled, or due already.
+        rows = GenerationQueue.objects.select_for_update(skip_locked=True)
+        ids = list(rows.filter(waits_for=waited_for, available_at__gt=Now()).values_list("pk", flat=True))
+        return GenerationQueue.objects.filter(pk__in=ids).update(available_at=Now(), weight_since=Now(), waits_for="")

@@ -7,7 +7,7 @@ no two steps can wait for each other. All times are the database's.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -19,6 +19,7 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 
 from generation import breakers, budgets, dispatch, places
+from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.clock import Now
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
@@ -28,41 +29,6 @@ from generation.transitions import record, step
 DEFAULT_MAX_ATTEMPTS: Final = 3
 #: Before a request whose provider has no place free is tried again.
 _NO_PLACE_WAIT: Final = timedelta(seconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A worker's right to one request. Its number is the fence: a later claim makes every write of this one void.
-    ``asked_at`` is when its lease was asked for, by the monotonic clock of this process."""
-
-    request: GenerationRequest
-    number: int
-    asked_at: float = field(default_factory=time.monotonic, compare=False)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
-    """Why an attempt gave no picture. ``message`` is for people and carries no secret. Of a refusal by a safety system
-    ``stage`` is ``input`` or ``output``, and ``category`` what it is held to show."""
-
-    message: str
-    code: str
-    retryable: bool
-    provider: str = ""
-    provider_request_id: str = ""
-    stage: str = ""
-    category: str = ""
-
-    def as_error(self) -> dict[str, Any]:
-        """What a failed request keeps and its client sees."""
-        return {
-            "message": self.message,
-            "code": self.code,
-            "retryable": self.retryable,
-            "provider": self.provider or None,
-            "stage": self.stage or None,
-            "category": self.category or None,
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,20 +43,6 @@ class Draft:
     metadata: dict[str, Any] = field(default_factory=dict)
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     estimated_cost: Decimal | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Permit:
-    """Whether a provider may be called. Where not, asking again makes sense after ``wait``: it is ``suspended``, or has
-    as many calls under way as it may."""
-
-    granted: bool
-    suspended: bool = False
-    wait: timedelta = timedelta(0)
-
-
-class VoidClaimError(Exception):
-    """Somebody cancelled, or the lease ran out: the request is not this worker's any more."""
 
 
 # --- Into the queue ---------------------------------------------------------------------------------------------------
@@ -175,10 +127,19 @@ def _take(request_id: str, *, worker: str, guard: Q | None = None) -> Claim | No
 
 
 def begin_call(
-    claim: Claim, *, provider: str, model: str, prompt: str, deadline: timedelta, billable: bool = True
+    claim: Claim,
+    *,
+    provider: str,
+    model: str,
+    prompt: str,
+    deadline: timedelta,
+    billable: bool = True,
+    pace: Callable[[], timedelta] = timedelta,
 ) -> Permit:
-    """Note what is about to be sent to whom and how long that may take. Only if it is granted may it be sent. Raises
-    :class:`VoidClaimError`."""
+    """Note what is about to be sent to whom and how long that may take. Only if it is granted may it be sent. ``pace``
+    counts it as one more call of a rate and says how long to wait where there is no room; it is asked last, so that
+    only what is sent is counted. Raises :class:`VoidClaimError`."""
+    probe = False
     with transaction.atomic():
         state = breakers.locked_state(provider)
         if not GenerationRequest.objects.select_for_update().filter(_fence(claim)).exists():
@@ -188,7 +149,9 @@ def begin_call(
                 return Permit(granted=False, suspended=True, wait=wait)
             if not places.provider_has_place(state):
                 return Permit(granted=False, wait=_NO_PLACE_WAIT)
-            breakers.probe(state)
+            if wait := pace():
+                return Permit(granted=False, wait=wait)
+            probe = breakers.begin_probe(state, deadline=deadline)
         _attempt(claim).update(
             provider=provider,
             model=model,
@@ -197,7 +160,7 @@ def begin_call(
             call_started_at=Now(),
             call_deadline_at=Now() + deadline,
         )
-    return Permit(granted=True)
+    return Permit(granted=True, probe=probe)
 
 
 def complete(
@@ -261,7 +224,7 @@ def move_on(claim: Claim, failure: Failure, *, counts: bool) -> Claim | None:
 
 def give_back(claim: Claim, *, delay: timedelta = timedelta(0), waits_for: str = "") -> bool:
     """Nothing was sent, and this worker will not send it: somebody else may, at the old priority and with the attempt
-    given back; after the delay, or when the request that it ``waits_for`` has ended. ``False`` where the claim is
+    given back; after the delay, or as soon as what it ``waits_for`` has come about. ``False`` where the claim is
     void."""
     edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.GIVEN_BACK)
     attempt = {"outcome": AttemptOutcome.ABANDONED}

@@ -8,7 +8,7 @@ known before the call. An empty rule means that the price is not known, which is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 _MILLION: Final = Decimal(1_000_000)
@@ -18,19 +18,30 @@ _EXACT: Final = Decimal("0.000001")
 
 def cost(rule: Mapping[str, Any], usage: Mapping[str, int]) -> Decimal | None:
     """Of a call that gave a picture. ``None`` where it cannot be told."""
-    if "per_image" in rule:
-        return (Decimal(rule["per_image"]) * usage.get("images", 1)).quantize(_EXACT)
-    prices = rule.get("per_million", {})
-    counted = {name: amount for name, amount in usage.items() if name in prices}
-    if not counted:
-        return None
-    return (sum(Decimal(prices[name]) * amount for name, amount in counted.items()) / _MILLION).quantize(_EXACT)
+    if (price := _amount(rule, "per_image")) is not None:
+        return (price * usage.get("images", 1)).quantize(_EXACT)
+    counted = [
+        price * amount
+        for name, amount in usage.items()
+        if (price := _amount(rule.get("per_million"), name)) is not None
+    ]
+    return (sum(counted, Decimal(0)) / _MILLION).quantize(_EXACT) if counted else None
 
 
 def estimate(rule: Mapping[str, Any], *, quality: str = "") -> Decimal | None:
     """Of a call before it is made. ``None`` where it cannot be told."""
-    if "per_image" in rule:
-        return Decimal(rule["per_image"]).quantize(_EXACT)
-    estimates = rule.get("estimate", {})
-    found = estimates.get(quality) or estimates.get("medium")
-    return Decimal(found).quantize(_EXACT) if found else None
+    if (price := _amount(rule, "per_image")) is None:
+        estimates = rule.get("estimate")
+        price = _amount(estimates, quality)
+        price = _amount(estimates, "medium") if price is None else price
+    return None if price is None else price.quantize(_EXACT)
+
+
+def _amount(prices: object, name: str) -> Decimal | None:
+    """A rule is written by people: what is no amount in it is a price that is not known, and loses nobody a picture."""
+    found = prices.get(name) if isinstance(prices, Mapping) else None
+    try:
+        amount = Decimal(str(found))
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and amount >= 0 else None

@@ -16,10 +16,10 @@ from typing import Any, Final
 from django.core.files.storage import default_storage
 from django.db import transaction
 
+from generation import dispatch
 from generation.catalogue import Choice
-from generation.clock import Now
-from generation.models import GenerationQueue, GenerationRequest, SharedPicture
-from generation.states import ACTIVE, Status
+from generation.models import GenerationRequest, SharedPicture
+from generation.states import Status
 
 #: How long somebody waits for another one's picture before looking again, in case nobody tells.
 LOOK_AGAIN_AFTER: Final = timedelta(minutes=1)
@@ -51,16 +51,28 @@ def join(request: GenerationRequest, choice: Choice) -> Share:
         if holder and holder.pk != request.pk:
             if holder.status == Status.COMPLETED and default_storage.exists(holder.result["image_key"]):
                 return Share(result=holder.result)
-            if holder.status in ACTIVE:
+            # One that waits in the queue has not begun, and may have a lower priority.
+            if holder.status == Status.IN_PROGRESS:
                 return Share(holder=holder.pk)
         SharedPicture.objects.filter(pk=key).update(holder=request)
     return Share()
 
 
-def wake(request: GenerationRequest) -> None:
-    """The request has ended: whoever hoped to share its picture may start, and look."""
+def is_at_it(request_id: str) -> bool:
+    """Whether the request is in progress, so that its end is still to come."""
+    return GenerationRequest.objects.filter(pk=request_id, status=Status.IN_PROGRESS).exists()
+
+
+def wake_after_commit(request: GenerationRequest) -> None:
+    """The request may not be in progress any more: then whoever hoped to share its picture may start, and look. Only
+    after the commit, so that who begins to wait sees either the end or itself woken."""
+
+    def wake() -> None:
+        if not is_at_it(request.pk):
+            dispatch.wake(request.pk)
+
     if wanted(request.metadata):
-        GenerationQueue.objects.filter(waits_for=request.pk).update(available_at=Now(), waits_for="")
+        transaction.on_commit(wake, robust=True)
 
 
 def _key(request: GenerationRequest, choice: Choice) -> str:

@@ -10,7 +10,7 @@ from django.db.models import F, Q
 
 from generation import events, places, sharing
 from generation.models import GenerationRequest, StatusChange
-from generation.states import TERMINAL, TRANSITIONS, Edge, Status
+from generation.states import TRANSITIONS, Edge, Status
 
 
 def step(
@@ -36,12 +36,12 @@ def step(
         return []
     requests = list(GenerationRequest.objects.filter(pk__in=request_ids))
     record(requests, edge, actor=actor, error_code=error_code)
-    if edge.target != Status.IN_PROGRESS:  # whatever else it is, a place in the batch may have become free
+    if edge.target != Status.IN_PROGRESS:
+        # A place in the batch may have become free, and who waits for the picture waits no longer.
         for batch_id in {request.batch_id for request in requests if request.batch_id}:
             places.fill_batch_after_commit(batch_id)
-    if edge.target in TERMINAL:
         for request in requests:
-            sharing.wake(request)
+            sharing.wake_after_commit(request)
     return requests
 
 

@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import background, dispatch, statistics
+from generation import background, breakers, budgets, catalogue, dispatch, statistics
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
@@ -62,7 +62,8 @@ def _no_rate_in_the_way(settings: Any) -> None:
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
     """What was read some seconds ago is of another test."""
-    statistics.forget()
+    for module in (breakers, budgets, catalogue, statistics):
+        module.forget()
 
 
 @pytest.fixture
@@ -85,7 +86,8 @@ def empty_queues() -> Iterator[None]:
 @pytest.fixture
 def seeded(db: None) -> None:
     """The rows that the migrations put in, which a test with real transactions has swept away."""
-    import_module("generation.migrations.0002_seed").seed(apps, None)
+    for name in ("0002_seed", "0006_models"):
+        import_module(f"generation.migrations.{name}").seed(apps, None)
 
 
 @pytest.fixture

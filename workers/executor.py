@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -11,9 +13,9 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import connection
 
-from generation import breakers, catalogue, lifecycle, sharing, storage
+from generation import breakers, catalogue, dispatch, lifecycle, sharing, storage
 from generation.catalogue import Choice
-from generation.lifecycle import Claim, Failure, Permit, VoidClaimError
+from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.states import ErrorCode
 from workers import images, prompts
 from workers.keeping import Keeper
@@ -31,6 +33,15 @@ logger = logging.getLogger(__name__)
 _MOST_WAITS: Final = 10
 #: What a call may take beyond its time-out until its place at the provider is free again.
 _CALL_GRACE: Final = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """What is asked of whom. A ``probe`` shows how a provider is that was in trouble."""
+
+    choice: Choice
+    asked: ImageRequest
+    probe: bool
 
 
 class Executor:
@@ -71,25 +82,30 @@ class Executor:
         if claim.number > 1 and (receipt := storage.find_receipt(claim.request.pk)):
             self._complete(claim, receipt)  # an earlier attempt was paid for and its picture stored
             return None
-        choice = None
+        call = None
         try:
             self._keeper.check()
             if sharing.wanted(claim.request.metadata) and self._shared(claim, route.left[0]):
                 return None
-            permitted = self._permitted(claim, route)
-            if permitted is None:
+            call = self._permitted(claim, route)
+            if call is None:
                 return None
-            choice, asked = permitted
-            receipt = self._call(job, choice, asked)
+            receipt = self._make(job, call)
         except ProviderError as error:
-            return self._after(error, claim, route, choice)
+            return self._after(error, claim, route, call)
         except Abandoned:
+            if call and call.probe:
+                provider = call.choice.provider
+                patiently(lambda: breakers.release(provider))
             raise
         except Exception as error:
             # The text of an unknown error may hold anything, so the client gets none of it.
             logger.exception("attempt failed", extra=_fields("error", claim))
-            return self._after(_internal(error), claim, route, choice)
+            return self._after(_internal(error), claim, route, call)
+        choice = call.choice
         self._complete(claim, receipt)
+        route.succeeded(choice)
+        patiently(lambda: breakers.succeeded(choice.provider))
         return None
 
     def _shared(self, claim: Claim, choice: Choice) -> bool:
@@ -99,39 +115,40 @@ class Executor:
             result = share.result | {"cached": True, "cost": 0.0}
             self._complete(claim, {"result": result, "model": share.result["model"], "cost": "0"})
         elif share.holder:
-            self._give_back(claim, sharing.LOOK_AGAIN_AFTER, "shared", waits_for=share.holder)
+            goes_on = partial(sharing.is_at_it, share.holder)
+            self._wait_for(share.holder, goes_on, claim, sharing.LOOK_AGAIN_AFTER, "shared")
         return share.result is not None or bool(share.holder)
 
     # --- The call ---
 
-    def _permitted(self, claim: Claim, route: Route) -> tuple[Choice, ImageRequest] | None:
+    def _permitted(self, claim: Claim, route: Route) -> Call | None:
         """The first of the route that may be called now with what it is to be asked, and it is written that it is being
         called. ``None`` where the request was given back instead."""
         if self._runtime.stopping.is_set():
             self._give_back(claim, timedelta(0), "stopping")
             return None
-        waits = []
+        suspended: list[tuple[timedelta, str]] = []
         for choice in route.left:
-            if wait := self._pace(choice.provider):
-                waits.append(wait)
-                break
             asked = patiently(partial(prompts.build, claim.request, choice))
             permit = self._begin(claim, asked, self._providers.choose(choice.provider))
             if permit.granted:
-                return choice, asked
-            waits.append(permit.wait)
-            if not permit.suspended:
-                break  # it is busy and not in trouble, so its turn comes soon
-        self._give_back(claim, min(waits), "no-place")
+                return Call(choice=choice, asked=asked, probe=permit.probe)
+            if not permit.suspended:  # it is busy and not in trouble, so its turn comes soon
+                self._give_back(claim, permit.wait, "no-place")
+                return None
+            suspended.append((permit.wait, choice.provider))
+        wait, provider = min(suspended)
+        self._wait_for(provider, partial(breakers.is_suspended, provider), claim, wait, "suspended")
         return None
 
-    def _pace(self, provider: str) -> timedelta:
-        """How long to wait until the provider's rate has room for one more call, which is taken where it has."""
-        if (rate := patiently(breakers.rates).get(provider)) is None:
-            return timedelta(0)
-        return timedelta(seconds=self._rates.take(provider, calls=rate[0], per_seconds=rate[1]))
-
     def _begin(self, claim: Claim, asked: ImageRequest, provider: Provider) -> Permit:
+        rate = patiently(breakers.rates).get(provider.name)
+
+        def pace() -> timedelta:
+            if rate is None:
+                return timedelta(0)
+            return timedelta(seconds=self._rates.take(provider.name, calls=rate[0], per_seconds=rate[1]))
+
         try:
             return patiently(
                 lambda: lifecycle.begin_call(
@@ -141,18 +158,19 @@ class Executor:
                     prompt=asked.prompt,
                     billable=provider.billable,
                     deadline=settings.PROVIDER_TIMEOUT + _CALL_GRACE,
+                    pace=pace,
                 )
             )
         except VoidClaimError:
             raise Abandoned("the claim is void") from None
 
-    def _call(self, job: Job, choice: Choice, asked: ImageRequest) -> dict[str, Any]:
+    def _make(self, job: Job, call: Call) -> dict[str, Any]:
         """Ask the provider, and keep what it made. Returns the receipt."""
-        provider = self._providers.choose(choice.provider)
+        provider = self._providers.choose(call.choice.provider)
         # The call takes as long as it takes, and a connection that waits for it is one that nobody else has.
         connection.close()
-        answer = job.call(provider.generate(asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
-        return self._keeper.keep(job, images.check(answer.data), answer, provider, choice)
+        answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
+        return self._keeper.keep(job, images.check(answer.data), answer, provider, call.choice)
 
     # --- What comes of it ---
 
@@ -160,28 +178,39 @@ class Executor:
         done = patiently(lambda: lifecycle.complete(claim, **receipt))
         with suppress(OSError):  # one that stays harms nobody
             storage.drop_receipt(claim.request.pk)
-        patiently(lambda: breakers.succeeded(receipt["result"]["provider"]))
         _log("completed" if done else "claim-void", claim)
 
     def _give_back(self, claim: Claim, wait: timedelta, why: str, *, waits_for: str = "") -> None:
         patiently(lambda: lifecycle.give_back(claim, delay=wait, waits_for=waits_for))
         _log("given-back", claim, why=why)
 
-    def _after(self, error: ProviderError, claim: Claim, route: Route, choice: Choice | None) -> Claim | None:
+    def _wait_for(self, what: str, goes_on: Callable[[], bool], claim: Claim, longest: timedelta, why: str) -> None:
+        """Give the request back until somebody wakes those who wait for this, or the longest time is over."""
+        self._give_back(claim, longest, why, waits_for=what)
+        if not patiently(goes_on):  # it came about before anybody could see that we wait
+            patiently(lambda: dispatch.wake(what))
+
+    def _after(self, error: ProviderError, claim: Claim, route: Route, call: Call | None) -> Claim | None:
         """Ask somebody else, try again later, or give up."""
-        if choice is None:
+        if call is None:
             self._give_up(claim, error, provider="")
             return None
+        choice = call.choice
         wait = RetryPolicy(base=settings.RETRY_DELAY).delay(1, retry_after=error.retry_after)
-        patiently(lambda: breakers.failed(choice.provider, error.code, wait=wait))
+        patiently(lambda: breakers.failed(choice.provider, error.code, wait=wait, probe=call.probe))
         route.failed(choice, error)
+        # A second call that may have been billed for nothing is the last one, whoever would be asked.
+        lost = error.code == ErrorCode.UNKNOWN_OUTCOME and patiently(
+            lambda: lifecycle.had_unknown_outcome(claim.request)
+        )
         counts = route.counts(error)
-        if route.may_go_on(error) and not (counts and claim.request.attempts >= claim.request.max_attempts):
+        spent = counts and claim.request.attempts >= claim.request.max_attempts
+        if route.may_go_on(error) and not lost and not spent:
             failure = _failure(error, choice.provider)
             following = patiently(lambda: lifecycle.move_on(claim, failure, counts=counts))
             _log("moved-on" if following else "claim-void", claim, code=error.code, provider=choice.provider)
             return following
-        self._give_up(claim, error, choice.provider, route.best_hope)
+        self._give_up(claim, error, choice.provider, error if lost else route.best_hope)
         return None
 
     def _give_up(
@@ -196,9 +225,10 @@ class Executor:
         if hope.code == ErrorCode.UNKNOWN_OUTCOME:
             retryable = retryable and not patiently(lambda: lifecycle.had_unknown_outcome(request))
         policy = RetryPolicy(base=settings.RETRY_DELAY)
-        # Told to wait by the provider, or kept from calling it by us: that is not failing.
+        # Told to wait by the provider, or kept from calling it by us: that is not failing. What may have been paid for
+        # uses up an attempt all the same.
         waiting = hope.code == ErrorCode.RATE_LIMITED or hope.detail.get("sent") is False
-        if waiting and request.waits < _MOST_WAITS:
+        if waiting and not Route.counts(error) and request.waits < _MOST_WAITS:
             delay = policy.delay(request.waits + 1, retry_after=hope.retry_after)
             held = patiently(lambda: lifecycle.postpone(claim, failure, delay=delay))
             _log("postponed" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from generation import pricing, storage
 from generation.catalogue import Choice
-from generation.lifecycle import Claim
+from generation.claims import Claim
 from generation.states import ErrorCode
 from workers.images import CheckedImage
 from workers.patience import patiently

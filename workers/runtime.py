@@ -16,9 +16,9 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 
 from generation import background, dispatch, events, lifecycle
+from generation.claims import Claim
 from generation.clock import Now
 from generation.dispatch import BrokerAway
-from generation.lifecycle import Claim
 from generation.models import WorkerProcess
 from generation.states import ErrorCode
 from workers.processes import process_name

@@ -84,12 +84,7 @@ class MetadataSerializer(serializers.Serializer[dict[str, Any]]):
             raise serializers.ValidationError({fault["path"]: [fault["msg"]]}, code=fault["code"]) from None
         if len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_METADATA_BYTES:
             raise serializers.ValidationError("Larger than 16 KiB.", code="max_length")
-        known = super().to_internal_value(data)
-        try:
-            catalogue.choices(known)
-        except catalogue.Impossible as reason:
-            raise serializers.ValidationError({reason.option: [reason.message]}, code="unsupported") from None
-        return {**data, **known}
+        return {**data, **super().to_internal_value(data)}
 
 
 class SubmitSerializer(serializers.Serializer[dict[str, Any]]):
@@ -120,6 +115,14 @@ class SubmitSerializer(serializers.Serializer[dict[str, Any]]):
     )
     metadata = MetadataSerializer(required=False)
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Somebody must be able to do it; what that costs is noted on the way."""
+        try:
+            return {**attrs, "estimated_cost": catalogue.estimate(attrs.get("metadata", {}))}
+        except catalogue.Impossible as reason:
+            faults = {"metadata": {reason.option: [reason.message]}}
+            raise serializers.ValidationError(faults, code="unsupported") from None
+
 
 def draft(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> Draft:
     """What a :class:`SubmitSerializer` found valid. ``priority`` is for what names none of its own."""
@@ -132,7 +135,7 @@ def draft(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> Draft:
         page_id=data.get("page_id") or "",
         metadata=metadata,
         max_attempts=metadata.get("maxAttempts", DEFAULT_MAX_ATTEMPTS),
-        estimated_cost=catalogue.estimate(metadata),
+        estimated_cost=data["estimated_cost"],
     )
 
 

@@ -19,7 +19,8 @@ class GenerationQueue(models.Model):
 
     ``available_at`` is when it may start, ``dispatched_at`` when it was last sent, and ``redispatch_at`` when the
     message counts as lost. What is ``held`` waits for a place in its batch and is not sent. ``weight_since`` is when
-    it came to its present weight. ``waits_for`` is the request whose picture it hopes to share.
+    it came to its present weight. ``waits_for`` is what makes it available earlier: the end of a request whose picture
+    it hopes to share, or of a provider's trouble.
     """
 
     request = models.OneToOneField(

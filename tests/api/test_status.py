@@ -13,6 +13,7 @@ from django.core.files.storage import default_storage
 from rest_framework.test import APIClient
 
 from generation import lifecycle
+from generation.claims import Failure
 from generation.models import GenerationRequest
 from generation.states import PROGRESS, Status
 from tests.api.helpers import address, assert_error, client_for, completed, picture
@@ -154,9 +155,7 @@ def test_a_failed_request_says_why(api: APIClient, alice: User) -> None:
 
 def test_a_refusal_names_stage_and_category(api: APIClient, alice: User) -> None:
     claim = claimed(alice)
-    failure = lifecycle.Failure(
-        message="Refused", code="refused_output", retryable=False, stage="output", category="violence"
-    )
+    failure = Failure(message="Refused", code="refused_output", retryable=False, stage="output", category="violence")
     assert lifecycle.fail(claim, failure)
     shown = _status(api, claim.request)["error"]
     assert (shown["stage"], shown["category"]) == ("output", "violence")
@@ -171,7 +170,7 @@ def test_what_failed_before_stage_and_category_were_kept_has_none(api: APIClient
 
 def test_a_failure_before_any_provider_names_none(api: APIClient, alice: User) -> None:
     claim = claimed(alice)
-    assert lifecycle.fail(claim, lifecycle.Failure(message="A fault on our side", code="internal", retryable=False))
+    assert lifecycle.fail(claim, Failure(message="A fault on our side", code="internal", retryable=False))
     assert _status(api, claim.request)["error"]["provider"] is None
 
 

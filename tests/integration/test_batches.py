@@ -14,8 +14,8 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from generation import lifecycle, places, services
+from generation.claims import Claim
 from generation.clock import Now
-from generation.lifecycle import Claim
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
 from generation.states import TERMINAL, Status
 from tests.support.batches import batch_of, bring_to, running, start

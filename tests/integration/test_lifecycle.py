@@ -11,8 +11,8 @@ from django.contrib.auth.models import User
 from django.db.models import F
 
 from generation import lifecycle
+from generation.claims import Claim, VoidClaimError
 from generation.clock import Now
-from generation.lifecycle import Claim, VoidClaimError
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import ACTIVE, Edge, Reason, Status
 from generation.transitions import step

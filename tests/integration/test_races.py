@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from generation import lifecycle
-from generation.lifecycle import Claim
+from generation.claims import Claim
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import Status
 from tests.support.length import lasting

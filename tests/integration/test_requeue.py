@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from generation import lifecycle
+from generation.claims import Failure
 from generation.clock import Now
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
 from generation.states import Status
@@ -29,7 +30,7 @@ def requeue(*arguments: str) -> list[str]:
 
 def failed(owner: User, code: str) -> str:
     claim = claimed(owner)
-    assert lifecycle.fail(claim, lifecycle.Failure(message="It went wrong", code=code, retryable=False))
+    assert lifecycle.fail(claim, Failure(message="It went wrong", code=code, retryable=False))
     return claim.request.pk
 
 
@@ -85,9 +86,7 @@ def test_all_that_failed_with_a_code_are_queued_and_no_others(alice: User) -> No
 def test_what_got_lost_is_sent_again(alice: User) -> None:
     without_row, without_message = queued(alice), queued(alice)
     retry = claimed(alice)
-    assert lifecycle.retry_later(
-        retry, lifecycle.Failure(message="", code="timeout", retryable=True), delay=timedelta(minutes=5)
-    )
+    assert lifecycle.retry_later(retry, Failure(message="", code="timeout", retryable=True), delay=timedelta(minutes=5))
     lose_all_messages()
     GenerationQueue.objects.filter(pk=without_row.pk).delete()
     assert requeue("--lost") == ["1 back in the ledger", "1 to be sent again", "2 sent"]

@@ -12,8 +12,8 @@ from django.core.management import call_command
 from django.db import OperationalError, connection
 
 from generation import lifecycle, upkeep
+from generation.claims import Claim
 from generation.clock import Now
-from generation.lifecycle import Claim
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange, WorkerProcess
 from generation.states import ProcessKind, Status
 from tests.support.batches import batch_of

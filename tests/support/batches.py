@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from django.contrib.auth.models import User
 
 from generation import lifecycle, services
-from generation.lifecycle import Claim, Draft
+from generation.claims import Claim
+from generation.lifecycle import Draft
 from generation.models import GenerationBatch, GenerationRequest
 from generation.states import Status
 from tests.support.requests import FAILURE, PROMPT, RESULT

@@ -8,8 +8,9 @@ from typing import Any
 from django.contrib.auth.models import User
 
 from generation import lifecycle
+from generation.claims import Claim, Failure
 from generation.clock import Now
-from generation.lifecycle import Claim, Draft, Failure
+from generation.lifecycle import Draft
 from generation.models import GenerationRequest
 from generation.states import Status
 

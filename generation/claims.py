@@ -1,0 +1,60 @@
+"""What a worker has of a request: the claim, the permit to call a provider, and why it failed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from generation.models import GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to one request. Its number is the fence: a later claim makes every write of this one void.
+    ``asked_at`` is when its lease was asked for, by the monotonic clock of this process."""
+
+    request: GenerationRequest
+    number: int
+    asked_at: float = field(default_factory=time.monotonic, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Why an attempt gave no picture. ``message`` is for people and carries no secret. Of a refusal by a safety system
+    ``stage`` is ``input`` or ``output``, and ``category`` what it is held to show."""
+
+    message: str
+    code: str
+    retryable: bool
+    provider: str = ""
+    provider_request_id: str = ""
+    stage: str = ""
+    category: str = ""
+
+    def as_error(self) -> dict[str, Any]:
+        """What a failed request keeps and its client sees."""
+        return {
+            "message": self.message,
+            "code": self.code,
+            "retryable": self.retryable,
+            "provider": self.provider or None,
+            "stage": self.stage or None,
+            "category": self.category or None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Permit:
+    """Whether a provider may be called. Where not, asking again makes sense after ``wait``: it is ``suspended``, or has
+    as many calls as it may. What comes of a ``probe`` decides for a provider that was in trouble."""
+
+    granted: bool
+    probe: bool = False
+    suspended: bool = False
+    wait: timedelta = timedelta(0)
+
+
+class VoidClaimError(Exception):
+    """Somebody cancelled, or the lease ran out: the request is not this worker's any more."""
