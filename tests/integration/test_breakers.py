@@ -1,0 +1,354 @@
+"""When a provider is left alone, for how long, and what brings it back; over all workers, since its row decides."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+
+from generation import breakers, lifecycle
+from generation.clock import Now
+from generation.models import GenerationQueue, ProviderState
+from generation.states import ErrorCode, Status
+from tests.support.races import at_once
+from tests.support.requests import claimed, queued
+from tests.support.stack import wait_until
+from tests.support.vendors import Vendors, attempts, end_pauses
+from workers.policies.rates import RateLimiter
+from workers.runtime import Runtime
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WAIT = timedelta(seconds=10)
+
+
+def fail(code: str = "unavailable", *, times: int = 1, wait: timedelta = WAIT, probe: bool = False) -> None:
+    for _ in range(times):
+        breakers.failed("openai", code, wait=wait, probe=probe)
+
+
+def permit(owner: User) -> Any:
+    """What a new request hears that wants to call."""
+    return lifecycle.begin_call(
+        claimed(owner), provider="openai", model="m", prompt="p", deadline=timedelta(minutes=3), billable=True
+    )
+
+
+# --- Trouble ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["unavailable", "timeout", "unknown_outcome"])
+def test_five_failures_one_after_the_other_and_it_is_left_alone_for_30_seconds(alice: User, code: str) -> None:
+    fail(code, times=4)
+    assert permit(alice).granted
+    fail(code)
+    refused = permit(alice)
+    assert not refused.granted
+    assert refused.suspended
+    assert 25 < refused.wait.total_seconds() <= 30
+    assert [(one.provider, one.reason, one.is_open) for one in breakers.suspended()] == [("openai", code, True)]
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["refused_input", "refused_output", "invalid_request", "empty_result", "invalid_image", "model_retired", "storage"],
+)
+def test_whatever_answer_comes_in_between_it_is_there(alice: User, code: str) -> None:
+    fail(times=4)
+    fail(code)
+    fail(times=4)
+    assert permit(alice).granted
+
+
+def test_a_picture_in_between_begins_the_count_again(alice: User) -> None:
+    fail(times=4)
+    breakers.succeeded("openai")
+    fail(times=4)
+    assert permit(alice).granted
+
+
+def test_a_fault_of_ours_says_nothing_of_the_provider(alice: User) -> None:
+    fail(times=4)
+    fail("internal", times=9)
+    assert permit(alice).granted
+    fail()
+    assert not permit(alice).granted
+
+
+def test_what_fails_at_once_opens_it_once_and_for_the_shortest_time(alice: User) -> None:
+    at_once(*[lambda: bool(fail() or True)] * 20)
+    assert 25 < permit(alice).wait.total_seconds() <= 30
+
+
+def test_another_provider_is_not_concerned(alice: User) -> None:
+    fail(times=5)
+    breakers.failed("stability", "unavailable", wait=WAIT)
+    assert [one.provider for one in breakers.suspended()] == ["openai"]
+
+
+# --- The probe --------------------------------------------------------------------------------------------------------
+
+
+def test_when_the_pause_is_over_one_call_is_let_through_and_no_other(alice: User) -> None:
+    fail(times=5)
+    end_pauses()
+    claims = [claimed(alice) for _ in range(4)]
+
+    def granted(claim: Any) -> bool:
+        return lifecycle.begin_call(
+            claim, provider="openai", model="m", prompt="p", deadline=timedelta(minutes=3)
+        ).granted
+
+    assert at_once(*(lambda claim=claim: granted(claim) for claim in claims)).count(True) == 1
+    refused = permit(alice)
+    assert (refused.granted, refused.suspended) == (False, True)
+    assert 170 < refused.wait.total_seconds() <= 180  # the deadline of the probe's call
+
+
+def test_a_probe_that_gets_an_answer_lets_everybody_in(alice: User) -> None:
+    fail(times=5)
+    end_pauses()
+    assert permit(alice).probe
+    breakers.succeeded("openai")
+    for _ in range(3):
+        found = permit(alice)
+        assert (found.granted, found.probe) == (True, False)
+    fail(times=4)
+    assert permit(alice).granted
+
+
+def test_each_probe_that_fails_doubles_the_pause_up_to_10_minutes(alice: User) -> None:
+    fail(times=5)
+    pauses = []
+    for _ in range(7):
+        pauses.append(round(permit(alice).wait.total_seconds()))
+        end_pauses()
+        assert permit(alice).probe
+        fail(probe=True)
+    assert pauses == pytest.approx([30, 60, 120, 240, 480, 600, 600], abs=3)
+
+
+def test_calls_that_were_under_way_when_it_opened_lengthen_nothing(alice: User) -> None:
+    fail(times=5)
+    fail("timeout", times=10)
+    fail("auth")
+    assert permit(alice).wait.total_seconds() <= 30
+    end_pauses()
+    assert permit(alice).probe
+    fail(times=10)  # of theirs, while the probe is on its way
+    fail(probe=True)
+    assert 50 < permit(alice).wait.total_seconds() <= 60
+
+
+def test_an_answer_to_a_call_that_was_under_way_brings_it_back(alice: User) -> None:
+    fail(times=5)
+    breakers.succeeded("openai")
+    assert permit(alice).granted
+
+
+@pytest.mark.parametrize("came_to_nothing", [lambda: fail("internal", probe=True), lambda: breakers.release("openai")])
+def test_a_probe_that_came_to_nothing_is_followed_by_another_at_once(alice: User, came_to_nothing: Any) -> None:
+    fail(times=5)
+    end_pauses()
+    assert permit(alice).probe
+    came_to_nothing()
+    assert permit(alice).probe
+
+
+def test_a_probe_whose_worker_was_lost_is_followed_by_another_after_its_deadline(alice: User) -> None:
+    fail(times=5)
+    end_pauses()
+    assert permit(alice).probe
+    assert not permit(alice).granted
+    end_pauses()
+    assert permit(alice).probe
+
+
+# --- Who asks to wait, and who needs somebody -------------------------------------------------------------------------
+
+
+def test_who_asks_to_wait_is_left_alone_for_so_long_and_then_called_by_everybody(alice: User) -> None:
+    fail("rate_limited", wait=timedelta(seconds=45))
+    refused = permit(alice)
+    assert (refused.granted, refused.suspended) == (False, True)
+    assert 40 < refused.wait.total_seconds() <= 45
+    assert [one.is_open for one in breakers.suspended()] == [False]
+    end_pauses()
+    for _ in range(2):
+        found = permit(alice)
+        assert (found.granted, found.probe) == (True, False)
+
+
+def test_the_longest_of_what_several_are_told_holds(alice: User) -> None:
+    for seconds in (20, 60, 5):
+        fail("rate_limited", wait=timedelta(seconds=seconds))
+    assert 55 < permit(alice).wait.total_seconds() <= 60
+    fail(times=5)
+    assert 55 < permit(alice).wait.total_seconds() <= 60
+
+
+def test_a_probe_that_is_asked_to_wait_has_got_an_answer(alice: User) -> None:
+    fail(times=5)
+    end_pauses()
+    assert permit(alice).probe
+    fail("rate_limited", wait=timedelta(seconds=7), probe=True)
+    assert 3 < permit(alice).wait.total_seconds() <= 7
+    end_pauses()
+    assert not permit(alice).probe
+
+
+@pytest.mark.parametrize("code", [ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED])
+def test_what_needs_somebody_opens_it_at_once_and_is_an_error_in_the_log_once(
+    alice: User, code: ErrorCode, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail(code, times=3)
+    assert 590 < permit(alice).wait.total_seconds() <= 600
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [(one.action, one.provider, one.code) for one in errors] == [  # type: ignore[attr-defined]
+        ("breaker-open", "openai", code)
+    ]
+    assert code.label in errors[0].getMessage()
+    end_pauses()
+    assert permit(alice).probe
+    fail(code, probe=True)
+    assert 590 < permit(alice).wait.total_seconds() <= 600
+
+
+# --- Bringing it back by hand -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["auth", "rate_limited"])
+def test_somebody_may_have_it_called_again(alice: User, code: str) -> None:
+    fail(code)
+    assert breakers.close("openai")
+    found = permit(alice)
+    assert (found.granted, found.probe) == (True, False)
+    assert breakers.suspended() == []
+    assert not breakers.close("openai")
+
+
+def test_what_is_not_left_alone_is_not_closed(alice: User) -> None:
+    assert not breakers.close("openai")
+    fail(times=4)
+    assert not breakers.close("openai")
+    fail()
+    assert not permit(alice).granted
+
+
+def test_who_waits_for_it_is_woken(alice: User) -> None:
+    fail("auth")
+    theirs, others, cancelled = claimed(alice), claimed(alice), claimed(alice)
+    for claim, provider in ((theirs, "openai"), (others, "stability"), (cancelled, "openai")):
+        assert lifecycle.give_back(claim, delay=timedelta(minutes=10), waits_for=provider)
+    lifecycle.cancel([cancelled.request.pk], actor=alice)
+    assert breakers.close("openai")
+    due = GenerationQueue.objects.filter(available_at__lte=Now())
+    assert list(due.values_list("pk", "waits_for")) == [(theirs.request.pk, "")]
+
+
+# --- What workers make of it ------------------------------------------------------------------------------------------
+
+
+def test_a_provider_that_is_down_is_called_five_times_for_many_requests_and_all_are_made_by_the_next(
+    alice: User, vendors: Vendors
+) -> None:
+    vendors.fake.script(*["status=503", ""] * 5)
+    requests = [vendors.ask(alice) for _ in range(7)]
+    assert [request.status for request in requests] == [Status.COMPLETED] * 7
+    assert vendors.called == ["openai", "stability"] * 5 + ["stability"] * 2
+    assert attempts(requests[0]) == [("openai", "unavailable"), ("stability", "succeeded")]
+    assert attempts(requests[-1]) == [("stability", "succeeded")]
+
+
+def test_who_is_asked_to_wait_leaves_the_provider_alone_for_everybody_and_uses_up_no_attempt(
+    alice: User, vendors: Vendors
+) -> None:
+    vendors.use("openai")
+    vendors.fake.script("status=429;retry-after=40")
+    first = vendors.ask(alice, max_attempts=1)
+    second = vendors.ask(alice, max_attempts=1)
+    for request in (first, second):
+        assert (request.status, request.attempts) == (Status.QUEUED, 0)
+        later = GenerationQueue.objects.filter(pk=request.pk, available_at__gt=Now() + timedelta(seconds=30))
+        assert later.exists()
+    assert vendors.called == ["openai"]
+    end_pauses()
+    assert vendors.run_again(second).status == Status.COMPLETED
+    assert vendors.run_again(first).status == Status.COMPLETED
+    assert len(vendors.called) == 3
+
+
+def test_a_probe_that_is_cancelled_leaves_the_way_open_for_the_next(alice: User, vendors: Vendors) -> None:
+    vendors.use("openai")
+    fail(times=5)
+    end_pauses()
+    vendors.fake.script("hang")
+    request, runtime = queued(alice), Runtime(slots=1)
+
+    def run() -> None:
+        vendors.run(request, runtime=runtime)
+        connection.close()
+
+    worker = threading.Thread(target=run)
+    worker.start()
+    wait_until(lambda: vendors.fake.stats().active, what="the probe")
+    assert breakers.is_suspended("openai")
+    for job in list(runtime._jobs.values()):
+        job.abandon("cancelled")
+    worker.join(20)
+    assert not breakers.is_suspended("openai")
+    assert vendors.ask(alice).status == Status.COMPLETED
+    assert ProviderState.objects.get(pk="openai").failures == 0
+
+
+def test_when_it_is_well_again_whoever_waits_for_it_starts_at_once(alice: User, vendors: Vendors) -> None:
+    vendors.use("openai")
+    fail("auth")
+    waiting = vendors.ask(alice)
+    assert (waiting.status, waiting.attempts) == (Status.QUEUED, 0)
+    end_pauses()
+    assert vendors.ask(alice).status == Status.COMPLETED
+    assert vendors.run(waiting).status == Status.COMPLETED
+
+
+def test_an_earlier_picture_says_nothing_of_a_provider_that_is_in_trouble(alice: User, vendors: Vendors) -> None:
+    vendors.use("openai")
+    wish = {"metadata": {"useCache": True}}
+    assert vendors.ask(alice, **wish).status == Status.COMPLETED
+    fail(times=5)
+    assert vendors.ask(alice, **wish).result["cached"]
+    assert breakers.is_suspended("openai")
+
+
+# --- Rates ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_provider_with_a_rate_begins_so_many_calls_and_only_what_is_sent_is_counted(
+    alice: User, vendors: Vendors
+) -> None:
+    vendors.use("openai")
+    ProviderState.objects.create(provider="openai", calls=2, per_seconds=3600, max_concurrent=1)
+    breakers.forget()
+    busy = claimed(alice)
+    assert lifecycle.begin_call(
+        busy, provider="openai", model="m", prompt="p", deadline=timedelta(minutes=1)
+    ).granted  # by somebody who counts nothing
+    for _ in range(3):
+        assert vendors.ask(alice).status == Status.QUEUED
+    lifecycle.cancel([busy.request.pk], actor=alice)
+    lifecycle.call_ended(busy)
+    results = [vendors.ask(alice) for _ in range(3)]
+    assert [result.status for result in results] == [Status.COMPLETED, Status.COMPLETED, Status.QUEUED]
+    assert results[-1].attempts == 0
+    assert GenerationQueue.objects.filter(pk=results[-1].pk, available_at__gt=Now() + timedelta(minutes=50)).exists()
+
+
+def test_without_redis_no_rate_is_kept_and_nobody_waits_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    rates = RateLimiter("redis://127.0.0.1:1/0")
+    assert [rates.take("openai", calls=1, per_seconds=60) for _ in range(5)] == [0.0] * 5
+    assert caplog.text.count("is not counted") == 1

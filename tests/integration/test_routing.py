@@ -1,0 +1,268 @@
+"""Who is asked after whom, what that costs in attempts, and when nobody else may be asked."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from generation import catalogue, lifecycle, representations
+from generation.clock import Now
+from generation.models import GenerationAttempt, GenerationQueue, ProviderModel, StatusChange
+from generation.states import Status
+from tests.support.requests import queued
+from tests.support.vendors import Vendors, attempts, end_pauses
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FAILURES = {
+    "status=503": "unavailable",
+    "status=429": "rate_limited",
+    "status=401": "auth",
+    "quota": "quota_exhausted",
+    "status=400": "invalid_request",
+    "empty": "empty_result",
+    "reset=before": "unknown_outcome",
+}
+#: What may have been paid for.
+PAID = {"empty_result", "unknown_outcome"}
+
+
+@pytest.mark.parametrize("behaviour", FAILURES)
+def test_when_one_fails_the_next_is_asked_at_once_with_an_attempt_of_its_own(
+    alice: User, vendors: Vendors, behaviour: str
+) -> None:
+    vendors.fake.script(behaviour)
+    request = vendors.ask(alice)
+    code = FAILURES[behaviour]
+    assert (request.status, request.result["provider"]) == (Status.COMPLETED, "stability")
+    assert attempts(request) == [("openai", code), ("stability", "succeeded")]
+    assert request.attempts == (2 if code in PAID else 1)
+    assert vendors.called == ["openai", "stability"]
+
+
+def test_every_attempt_says_whom_it_asked_for_what_and_what_that_cost(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("status=503")
+    first, second = GenerationAttempt.objects.filter(request=vendors.ask(alice)).order_by("claim")
+    assert (first.model, first.cost, first.provider_request_id) == ("gpt-image-2", None, "req_fake_1")
+    assert (second.model, str(second.cost), second.usage) == ("core", "0.030000", {"images": 1})
+    assert first.prompt == second.prompt != ""
+    assert first.call_started_at and second.call_started_at and first.finished_at
+    assert first.call_started_at <= first.finished_at <= second.call_started_at
+    assert first.call_deadline_at is None
+
+
+def test_the_history_has_every_step(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("status=503")
+    request = vendors.ask(alice)
+    steps = StatusChange.objects.filter(request=request).values_list("to_status", "reason", "error_code")
+    assert list(steps) == [
+        ("queued", "submitted", ""),
+        ("in-progress", "claimed", ""),
+        ("queued", "postponed", "unavailable"),
+        ("in-progress", "claimed", ""),
+        ("completed", "completed", ""),
+    ]
+    assert not GenerationQueue.objects.exists()
+
+
+def test_what_costs_nothing_is_asked_last_and_always_there(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("status=503", "status=401")
+    request = vendors.ask(alice, max_attempts=1)
+    assert attempts(request) == [("openai", "unavailable"), ("stability", "auth"), ("clipart", "succeeded")]
+    assert (request.status, request.attempts) == (Status.COMPLETED, 1)
+    assert representations.status(request)["result"]["cost"] == 0
+
+
+def test_a_named_provider_is_the_only_one(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("status=503")
+    request = vendors.ask(alice, metadata={"provider": "openai"})
+    assert (request.status, request.attempts) == (Status.QUEUED, 1)
+    assert attempts(request) == [("openai", "unavailable")]
+
+
+def test_who_cannot_do_what_is_wished_is_not_asked(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("status=503")
+    request = vendors.ask(alice, metadata={"seed": 7})
+    assert attempts(request) == [("stability", "unavailable"), ("clipart", "succeeded")]
+
+
+def test_a_request_that_is_cancelled_during_the_first_call_is_not_made_by_another(
+    alice: User, vendors: Vendors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendors.fake.script("status=503")
+    request = queued(alice)
+    move_on = lifecycle.move_on
+
+    def too_late(*arguments: Any, **more: Any) -> Any:
+        lifecycle.cancel([request.pk], actor=alice)
+        return move_on(*arguments, **more)
+
+    monkeypatch.setattr(lifecycle, "move_on", too_late)
+    assert vendors.run(request).status == Status.CANCELLED
+    assert vendors.called == ["openai"]
+
+
+# --- When nobody else may be asked ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["input", "output"])
+def test_a_refusal_is_not_slipped_past(alice: User, vendors: Vendors, stage: str) -> None:
+    vendors.fake.script(f"moderation={stage}")
+    request = vendors.ask(alice)
+    assert (request.status, request.error["code"], request.error["stage"]) == (Status.FAILED, f"refused_{stage}", stage)
+    assert vendors.called == ["openai"]
+
+
+def test_a_refusal_goes_to_another_where_the_client_says_so(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("moderation=input")
+    request = vendors.ask(alice, metadata={"onRefusal": "fallback"})
+    assert attempts(request) == [("openai", "refused_input"), ("stability", "succeeded")]
+    assert request.attempts == 2
+
+
+def test_a_refusal_is_the_last_word_although_somebody_else_was_only_away(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("status=503", "moderation=input")
+    request = vendors.ask(alice)
+    assert attempts(request) == [("openai", "unavailable"), ("stability", "refused_input")]
+    assert (request.status, request.error["provider"]) == (Status.FAILED, "stability")
+
+
+def test_a_picture_that_was_paid_for_and_is_broken_is_not_bought_elsewhere(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("status=503", "malformed")
+    vendors.use("stability", "openai")
+    request = vendors.ask(alice)
+    assert attempts(request) == [("stability", "unavailable"), ("openai", "invalid_image")]
+    assert request.status == Status.FAILED
+
+
+def test_a_fallback_that_uses_up_an_attempt_needs_one(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("empty")
+    request = vendors.ask(alice, max_attempts=1)
+    assert (request.status, request.error["code"]) == (Status.FAILED, "empty_result")
+    assert vendors.called == ["openai"]
+
+
+def test_two_calls_that_may_have_been_billed_for_nothing_are_the_last(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("reset=before", "reset=before")
+    request = vendors.ask(alice, max_attempts=10)
+    assert attempts(request) == [("openai", "unknown_outcome"), ("stability", "unknown_outcome")]
+    assert (request.status, request.error["code"]) == (Status.FAILED, "unknown_outcome")
+
+
+def test_they_are_the_last_also_where_another_provider_was_asked_in_between(alice: User, vendors: Vendors) -> None:
+    vendors.use("openai", "stability")
+    vendors.fake.script("reset=before", "status=503", "reset=before")
+    request = vendors.ask(alice, max_attempts=10)
+    assert (request.status, request.attempts) == (Status.QUEUED, 2)
+    assert vendors.run_again(request).status == Status.FAILED
+    assert vendors.called == ["openai", "stability", "openai"]
+
+
+# --- When all fail ----------------------------------------------------------------------------------------------------
+
+
+def test_where_one_was_away_and_the_other_has_no_credit_it_is_tried_again(alice: User, vendors: Vendors) -> None:
+    vendors.use("openai", "stability")
+    vendors.fake.script("status=503", "quota")
+    request = vendors.ask(alice)
+    assert (request.status, request.attempts) == (Status.QUEUED, 1)
+    vendors.run_again(request)
+    assert (request.status, request.attempts) == (Status.COMPLETED, 2)
+
+
+def test_where_one_asks_to_wait_that_is_done_and_uses_up_no_attempt(alice: User, vendors: Vendors) -> None:
+    vendors.use("openai", "stability")
+    vendors.fake.script("status=429;retry-after=30", "status=401")
+    request = vendors.ask(alice, max_attempts=1)
+    assert (request.status, request.attempts, request.waits) == (Status.QUEUED, 0, 1)
+    assert not GenerationQueue.objects.filter(available_at__lt=Now() + timedelta(seconds=25)).exists()
+    end_pauses()
+    vendors.run_again(request)
+    assert (request.status, request.attempts) == (Status.COMPLETED, 1)
+
+
+def test_waiting_for_one_gives_no_attempt_back_that_another_may_have_been_paid_for(
+    alice: User, vendors: Vendors
+) -> None:
+    vendors.use("openai", "stability")
+    vendors.fake.script("status=429;retry-after=30", "reset=before")
+    request = vendors.ask(alice)
+    assert (request.status, request.attempts, request.waits) == (Status.QUEUED, 1, 0)
+
+
+def test_where_nobody_will_ever_do_it_that_is_the_end(alice: User, vendors: Vendors) -> None:
+    vendors.use("openai", "stability")
+    vendors.fake.script("status=401", "quota")
+    request = vendors.ask(alice)
+    assert (request.status, request.error["code"], request.error["provider"]) == (
+        Status.FAILED,
+        "quota_exhausted",
+        "stability",
+    )
+
+
+def test_where_all_are_left_alone_it_waits_for_the_first_that_is_not(alice: User, vendors: Vendors) -> None:
+    vendors.use("openai", "stability")
+    vendors.fake.script("status=401", "status=429;retry-after=60")
+    vendors.ask(alice)
+    request = vendors.ask(alice)
+    assert (request.status, request.attempts) == (Status.QUEUED, 0)
+    entry = GenerationQueue.objects.get(pk=request.pk)
+    assert entry.waits_for == "stability"
+    assert len(vendors.called) == 2
+
+
+# --- Models that are gone ---------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_the_vendor_has_no_more_is_followed_by_its_successor_which_is_told(
+    alice: User, vendors: Vendors
+) -> None:
+    successor = ProviderModel.objects.get(name="gpt-image-2.5-flare")
+    ProviderModel.objects.filter(name="gpt-image-2").update(successor=successor)
+    catalogue.forget()
+    vendors.fake.script("status=404")
+    request = vendors.ask(alice, metadata={"model": "gpt-image-2"}, max_attempts=1)
+    assert attempts(request) == [("openai", "model_retired"), ("openai", "succeeded")]
+    shown = representations.status(request)["result"]
+    assert shown["model"] == "gpt-image-2.5-flare"
+    assert shown["notice"] == "The model gpt-image-2 is retired; gpt-image-2.5-flare was used."
+    assert not ProviderModel.objects.get(name="gpt-image-2").enabled
+    asked = [call.options["model"] for call in vendors.fake.journal()]
+    assert asked == ["gpt-image-2", "gpt-image-2.5-flare"]
+    assert vendors.ask(alice).result["model"] == "gpt-image-2.5-flare"
+
+
+def test_a_model_without_a_successor_is_followed_by_the_next_that_can_do_it(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("status=404")
+    request = vendors.ask(alice)
+    assert request.result["model"] == "gpt-image-2.5-sunburst"
+    assert representations.status(request)["result"]["notice"] is None
+
+
+def test_a_named_model_that_is_gone_without_a_successor_is_the_end(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("status=404")
+    request = vendors.ask(alice, metadata={"model": "gpt-image-2"})
+    assert (request.status, request.error["code"]) == (Status.FAILED, "model_retired")
+
+
+def test_a_wrong_address_which_knows_no_model_at_all_retires_none(alice: User, vendors: Vendors) -> None:
+    vendors.use("stability", "clipart")
+    vendors.fake.script(default="status=404")
+    before = set(ProviderModel.objects.filter(enabled=True))
+    request = vendors.ask(alice)
+    assert attempts(request) == [("stability", "model_retired")] * 5 + [("clipart", "succeeded")]
+    assert set(ProviderModel.objects.filter(enabled=True)) == before
+
+
+def test_a_model_that_only_the_settings_name_and_nobody_has_is_followed_by_one_that_is_known(
+    alice: User, vendors: Vendors, settings: Any
+) -> None:
+    settings.PROVIDER_MODELS = {"openai": "my-own-diffusion"}
+    vendors.fake.script("status=404")
+    request = vendors.ask(alice)
+    assert [call.options["model"] for call in vendors.fake.journal()] == ["my-own-diffusion", "gpt-image-2"]
+    assert request.status == Status.COMPLETED
