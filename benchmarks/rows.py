@@ -17,6 +17,10 @@ _MAKE: Final = """
 INSERT INTO auth_user (username, password, is_superuser, first_name, last_name, email, is_staff, is_active, date_joined)
 SELECT 'owner-' || n, '!', false, '', '', '', false, true, now() FROM generate_series(1, 97) AS n;
 
+INSERT INTO generation_provider_models (provider, name, enabled, preference, capabilities, sizes, price_rule)
+VALUES ('instant', 'instant', true, 100, '[]',
+    '{"any": {"short": 1024, "step": 16, "widest": 4}}', '{"per_image": "0"}');
+
 CREATE TEMPORARY TABLE made AS
 SELECT n, at, 'vga_' || (extract(epoch FROM at) * 1000000)::bigint || '_' || substr(md5(n::text), 1, 18) AS id,
     CASE WHEN n %% 3 = 0 THEN (SELECT id FROM auth_user WHERE username = %(big_owner)s)
@@ -54,14 +58,14 @@ FROM made;
 
 -- As submits leave them: sent, and by now overdue, since the queue is longer than what Redis is given.
 INSERT INTO generation_queue (request_id, priority_weight, queued_at, available_at, dispatched_at, redispatch_at,
-    dispatch_count, held, weight_since)
+    dispatch_count, held, weight_since, waits_for)
 SELECT id, CASE priority WHEN 'urgent' THEN 1000 WHEN 'high' THEN 100 WHEN 'normal' THEN 10 ELSE 1 END, at, at, at,
-    at + interval '30 seconds', 1, false, at
+    at + interval '30 seconds', 1, false, at, ''
 FROM made WHERE status = 'queued';
 
 INSERT INTO generation_attempts (request_id, claim, number, worker, provider, model, prompt, provider_request_id,
-    billable, outcome, error_code, error_message, started_at, finished_at)
-SELECT id, 1, 1, 'worker-1', 'clipart', 'openmoji-17', 'A friendly dragon', '', false,
+    billable, usage, outcome, error_code, error_message, started_at, finished_at)
+SELECT id, 1, 1, 'worker-1', 'clipart', 'openmoji-17', 'A friendly dragon', '', false, '{}',
     CASE status WHEN 'completed' THEN 'succeeded' WHEN 'failed' THEN 'failed' WHEN 'cancelled' THEN 'abandoned'
         ELSE 'running' END,
     CASE WHEN status = 'failed' THEN 'unavailable' ELSE '' END, '', at + interval '10 seconds',

@@ -343,6 +343,9 @@ LOGGING = {
         # httpx, and httpx2 of OpenAI's SDK, write whole addresses at INFO, and some vendors carry the key in theirs.
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},
+        # Celery's lines on each message; ours on each request say more.
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
         # Whoever knocks with a foreign name gets a 400; a trace of each would fill the log.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
     },

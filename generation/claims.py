@@ -48,10 +48,12 @@ class Failure:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Permit:
     """Whether a provider may be called. Where not, asking again makes sense after ``wait``: it is ``suspended``, or has
-    as many calls as it may. What comes of a ``probe`` decides for a provider that was in trouble."""
+    as many calls as it may. What comes of a ``probe`` decides for a provider that was in trouble; of one that
+    is ``troubled``, which failed lately, an answer is news."""
 
     granted: bool
     probe: bool = False
+    troubled: bool = False
     suspended: bool = False
     wait: timedelta = timedelta(0)
 

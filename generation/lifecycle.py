@@ -16,19 +16,30 @@ from typing import Any, Final
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import NOT_PROVIDED, F, Q
 
-from generation import breakers, budgets, dispatch, places
+from generation import breakers, budgets, dispatch, guards, places, prepared
 from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.clock import Now
+from generation.guards import AT
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
+from generation.prepared import Condition
 from generation.states import ACTIVE, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
 from generation.transitions import record, step
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
 #: Before a request whose provider has no place free is tried again.
 _NO_PLACE_WAIT: Final = timedelta(seconds=1)
+
+
+_NEW_ATTEMPT: Final[dict[str, Any]] = {
+    field.attname: field.get_default()
+    for field in GenerationAttempt._meta.concrete_fields
+    if not (field.primary_key or field.null or field.db_default is not NOT_PROVIDED or field.is_relation)
+}
+_ONE_MORE_CLAIM: Final = F("claims") + 1
+_ONE_MORE_ATTEMPT: Final = F("attempts") + 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +103,8 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
             return None
         edge = Edge(Status(source), Status.QUEUED, Reason.RETRIED)
         fresh: dict[str, Any] = {"attempts": 0, "waits": 0, "error": None, "started_at": None, "completed_at": None}
-        request = step([request_id], edge, actor=actor, **fresh)[0]
+        request = step(request_id, edge, actor=actor, **fresh)
+        assert request is not None  # noqa: S101  its row is locked
         _enqueue(request, weight=WEIGHTS[request.priority])
     return request
 
@@ -103,26 +115,25 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
 def claim(request_id: str, *, worker: str) -> Claim | None:
     """Make a queued request that may start now this worker's. ``None`` where it is not to be had: somebody was first,
     it was cancelled, it is not due yet, its batch has no place free, or there is no such request."""
-    due = GenerationQueue.objects.filter(request_id=OuterRef("pk"), available_at__lte=Now())
     with transaction.atomic():
-        if not places.batch_has_place(request_id):
-            return None
-        claim = _take(request_id, worker=worker, guard=Q(Exists(due)))
-        if claim is not None:
-            GenerationQueue.objects.filter(pk=request_id).delete()
-    return claim
+        taken = _take(request_id, worker=worker, guard=guards.DUE_WITHOUT_LIMIT)
+        if taken is None and places.batch_has_place(request_id):
+            taken = _take(request_id, worker=worker, guard=guards.DUE)
+        if taken is not None:
+            prepared.delete(GenerationQueue, guards.ENTRY, pk=request_id)
+    return taken
 
 
-def _take(request_id: str, *, worker: str, guard: Q | None = None) -> Claim | None:
+def _take(request_id: str, *, worker: str, guard: Condition = AT) -> Claim | None:
     asked_at = time.monotonic()
     edge = Edge(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED)
-    taken: dict[str, Any] = {"claims": F("claims") + 1, "attempts": F("attempts") + 1, "worker": worker}
+    taken: dict[str, Any] = {"claims": _ONE_MORE_CLAIM, "attempts": _ONE_MORE_ATTEMPT, "worker": worker}
     lease: dict[str, Any] = {"started_at": Now(), "lease_expires_at": Now() + settings.LEASE}
-    claimed = step([request_id], edge, guard=guard, **taken, **lease)
-    if not claimed:
+    request = step(request_id, edge, guard=guard, **taken, **lease)
+    if request is None:
         return None
-    request = claimed[0]
-    GenerationAttempt.objects.create(request=request, claim=request.claims, number=request.attempts, worker=worker)
+    attempt = _NEW_ATTEMPT | {"request": request.pk, "claim": request.claims, "number": request.attempts}
+    prepared.insert(GenerationAttempt, [attempt | {"worker": worker}])
     return Claim(request, request.claims, asked_at)
 
 
@@ -139,6 +150,11 @@ def begin_call(
     """Note what is about to be sent to whom and how long that may take. Only if it is granted may it be sent. ``pace``
     counts it as one more call of a rate and says how long to wait where there is no room; it is asked last, so that
     only what is sent is counted. Raises :class:`VoidClaimError`."""
+    noted: dict[str, Any] = {"provider": provider, "model": model, "prompt": prompt, "billable": billable}
+    noted |= {"call_started_at": Now(), "call_deadline_at": Now() + deadline}
+    # Every end of a claim ends its attempt, so the attempt's row can tell whether the claim holds.
+    if prepared.update(GenerationAttempt, guards.RUNNING_WITHOUT_STATE, noted, **_keys(claim), name=provider):
+        return Permit(granted=True)
     probe = False
     with transaction.atomic():
         state = breakers.locked_state(provider)
@@ -152,15 +168,8 @@ def begin_call(
             if wait := pace():
                 return Permit(granted=False, wait=wait)
             probe = breakers.begin_probe(state, deadline=deadline)
-        _attempt(claim).update(
-            provider=provider,
-            model=model,
-            prompt=prompt,
-            billable=billable,
-            call_started_at=Now(),
-            call_deadline_at=Now() + deadline,
-        )
-    return Permit(granted=True, probe=probe)
+        _attempt(claim).update(**noted)
+    return Permit(granted=True, probe=probe, troubled=state is not None and state.failures > 0)
 
 
 def complete(
@@ -250,7 +259,7 @@ def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
             ids = [pk for pk, status in found if status == source]
             edge = Edge(source, Status.CANCELLED, Reason.CANCELLED)
             values: dict[str, Any] = {"completed_at": Now(), "lease_expires_at": None, "worker": ""}
-            cancelled += [request.pk for request in step(ids, edge, actor=actor, **values)]
+            cancelled += [request_id for request_id in ids if step(request_id, edge, actor=actor, **values)]
         GenerationQueue.objects.filter(pk__in=cancelled).delete()
         GenerationAttempt.objects.filter(request_id__in=cancelled, outcome=AttemptOutcome.RUNNING).update(
             outcome=AttemptOutcome.ABANDONED, finished_at=Now()
@@ -280,10 +289,10 @@ def rescue(request_id: str) -> Status | None:
         target = Status.QUEUED if again else Status.FAILED
         edge = Edge(Status.IN_PROGRESS, target, Reason.LEASE_EXPIRED)
         if again:
-            done = _back(claim, edge, ended, guard=expired, weight=RETRY_WEIGHT, error_code=code)
+            done = _back(claim, edge, ended, guard=guards.EXPIRED, weight=RETRY_WEIGHT, error_code=code)
         else:
             error = failure.as_error()
-            done = _finish(claim, edge, ended, guard=expired, error=error, error_code=code, completed_at=Now())
+            done = _finish(claim, edge, ended, guard=guards.EXPIRED, error=error, error_code=code, completed_at=Now())
     return target if done else None
 
 
@@ -316,6 +325,10 @@ def _fence(claim: Claim) -> Q:
     return Q(pk=claim.request.pk, status=Status.IN_PROGRESS, claims=claim.number)
 
 
+def _keys(claim: Claim) -> dict[str, Any]:
+    return {"request": claim.request.pk, "claim": claim.number}
+
+
 def _attempt(claim: Claim) -> Any:
     return GenerationAttempt.objects.filter(request_id=claim.request.pk, claim=claim.number)
 
@@ -329,14 +342,15 @@ def _attempt_failed(failure: Failure) -> dict[str, Any]:
     }
 
 
-def _finish(claim: Claim, edge: Edge, attempt: dict[str, Any], guard: Q | None = None, **values: Any) -> bool:
+def _finish(claim: Claim, edge: Edge, attempt: dict[str, Any], guard: Condition | None = None, **values: Any) -> bool:
     """End a claim: the step, guarded by its fence, and the attempt's row."""
-    fence = _fence(claim) & (guard or Q())
-    with transaction.atomic():
-        ended = step([claim.request.pk], edge, guard=fence, lease_expires_at=None, worker="", **values)
-        if ended:
-            _attempt(claim).update(**{"finished_at": Now(), "call_deadline_at": None} | attempt)
-    return bool(ended)
+    fence: dict[str, Any] = {"guard": guard or guards.FENCE, "bound": {"claims": claim.number}}
+    with transaction.atomic(savepoint=False):
+        ended = step(claim.request.pk, edge, **fence, lease_expires_at=None, worker="", **values)
+        if ended is not None:
+            over = {"finished_at": Now(), "call_deadline_at": None} | attempt
+            prepared.update(GenerationAttempt, guards.ATTEMPT, over, **_keys(claim))
+    return ended is not None
 
 
 def _back(

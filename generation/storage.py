@@ -25,7 +25,11 @@ CONTENT_TYPES: Final = {extension: content_type for content_type, extension in E
 
 
 class AtomicFileSystemStorage(FileSystemStorage):
-    """Files appear whole or not at all: a crash in the middle of writing leaves nothing under the final name."""
+    """Files appear whole or not at all: a crash in the middle of writing leaves nothing under the final name. A file
+    that is saved again is replaced."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_overwrite=True, **options)
 
     def _save(self, name: str, content: File[bytes]) -> str:
         target = Path(self.path(name))
@@ -65,7 +69,6 @@ def _receipt_key(request_id: str) -> str:
 def save_receipt(request_id: str, receipt: dict[str, Any]) -> None:
     """Note beside the pictures what was stored for a request, so that it need not be made again where the database
     cannot be told. Raises ``OSError``."""
-    drop_receipt(request_id)
     default_storage.save(_receipt_key(request_id), ContentFile(json.dumps(receipt).encode()))
 
 

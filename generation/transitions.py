@@ -2,65 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from django.contrib.auth.models import User
-from django.db.models import F, Q
+from django.db.models import F
 
 from generation import events, places, sharing
+from generation.guards import AT
 from generation.models import GenerationRequest, StatusChange
+from generation.prepared import Condition, insert, update_returning
 from generation.states import TRANSITIONS, Edge, Status
+
+_NEXT: Final = F("sequence") + 1
 
 
 def step(
-    request_ids: Sequence[str],
+    request_id: str,
     edge: Edge,
     *,
-    guard: Q | None = None,
+    guard: Condition = AT,
+    bound: Mapping[str, Any] | None = None,
     actor: User | None = None,
     error_code: str = "",
     **values: Any,
-) -> list[GenerationRequest]:
-    """One transition of one request, or of several that are locked, inside the caller's transaction. Returns them as
-    they are now; nothing where the guard did not hold, because somebody was first. Raises ``ValueError`` for a step
-    that no request can take."""
+) -> GenerationRequest | None:
+    """One transition inside the caller's transaction. Returns the request as it is now; nothing where the guard did not
+    hold, because somebody was first. A guard contains what :data:`generation.guards.AT` does, and ``bound`` what else it is told. Raises
+    ``ValueError`` for a step that no request can take."""
     if edge not in TRANSITIONS:
         raise ValueError(f"{edge.source} → {edge.target} ({edge.reason}) is not a step of a request")
-    if not request_ids:
-        return []
-    won = GenerationRequest.objects.filter(guard or Q(), pk__in=request_ids, status=edge.source).update(
-        status=edge.target, sequence=F("sequence") + 1, **values
-    )
-    if won != len(request_ids):
-        return []
-    requests = list(GenerationRequest.objects.filter(pk__in=request_ids))
-    record(requests, edge, actor=actor, error_code=error_code)
+    values |= {"status": edge.target, "sequence": _NEXT}
+    told: dict[str, Any] = {"pk": request_id, "source": edge.source, **(bound or {})}
+    found = update_returning(GenerationRequest, guard, values, **told)
+    if not found:
+        return None
+    request = found[0]
+    record([request], edge, actor=actor, error_code=error_code)
     if edge.target != Status.IN_PROGRESS:
         # A place in the batch may have become free, and who waits for the picture waits no longer.
-        for batch_id in {request.batch_id for request in requests if request.batch_id}:
-            places.fill_batch_after_commit(batch_id)
-        for request in requests:
-            sharing.wake_after_commit(request)
-    return requests
+        if request.batch_id:
+            places.fill_batch_after_commit(request.batch_id)
+        sharing.wake_after_commit(request)
+    return request
 
 
 def record(
     requests: Sequence[GenerationRequest], edge: Edge, *, actor: User | None = None, error_code: str = ""
 ) -> None:
     """Write the history of a step that these requests took, and tell those who watch after the commit."""
-    StatusChange.objects.bulk_create(
-        StatusChange(
-            request=request,
-            sequence=request.sequence,
-            from_status=edge.source or "",
-            to_status=edge.target,
-            reason=edge.reason,
-            claim=request.claims,
-            actor=actor,
-            error_code=error_code,
-        )
-        for request in requests
+    insert(
+        StatusChange,
+        [
+            {
+                "request": request.pk,
+                "sequence": request.sequence,
+                "from_status": edge.source or "",
+                "to_status": edge.target,
+                "reason": edge.reason,
+                "claim": request.claims,
+                "actor": actor and actor.pk,
+                "error_code": error_code,
+            }
+            for request in requests
+        ],
     )
     for request in requests:
         events.announce(request)

@@ -16,6 +16,7 @@ from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
 from generation import background, breakers, budgets, catalogue, dispatch, statistics
+from workers import prompts
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
@@ -62,7 +63,7 @@ def _no_rate_in_the_way(settings: Any) -> None:
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
     """What was read some seconds ago is of another test."""
-    for module in (breakers, budgets, catalogue, statistics):
+    for module in (breakers, budgets, catalogue, statistics, prompts):
         module.forget()
 
 

@@ -37,11 +37,13 @@ _CALL_GRACE: Final = timedelta(seconds=5)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """What is asked of whom. A ``probe`` shows how a provider is that was in trouble."""
+    """What is asked of whom. A ``probe`` shows how a provider is that was in trouble; of one that is ``troubled`` an
+    answer is news."""
 
     choice: Choice
     asked: ImageRequest
     probe: bool
+    troubled: bool
 
 
 class Executor:
@@ -105,7 +107,8 @@ class Executor:
         choice = call.choice
         self._complete(claim, receipt)
         route.succeeded(choice)
-        patiently(lambda: breakers.succeeded(choice.provider))
+        if call.troubled:
+            patiently(lambda: breakers.succeeded(choice.provider))
         return None
 
     def _shared(self, claim: Claim, choice: Choice) -> bool:
@@ -132,7 +135,7 @@ class Executor:
             asked = patiently(partial(prompts.build, claim.request, choice))
             permit = self._begin(claim, asked, self._providers.choose(choice.provider))
             if permit.granted:
-                return Call(choice=choice, asked=asked, probe=permit.probe)
+                return Call(choice=choice, asked=asked, probe=permit.probe, troubled=permit.troubled)
             if not permit.suspended:  # it is busy and not in trouble, so its turn comes soon
                 self._give_back(claim, permit.wait, "no-place")
                 return None

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from cachetools.func import ttl_cache
+
 from generation.catalogue import Choice
 from generation.models import GenerationRequest, PromptStyle
 from generation.states import GenerationType, StyleScope
 from workers.providers.base import ImageRequest
+
+#: For how many seconds a process goes by the phrases that it has read.
+_LIFETIME: Final = 5
+
+
+@ttl_cache(maxsize=1, ttl=_LIFETIME)
+def _phrases() -> dict[tuple[str, str], str]:
+    return {(style.scope, style.name): style.phrase for style in PromptStyle.objects.all()}
+
+
+def forget() -> None:
+    """Read the phrases again at the next question."""
+    _phrases.cache_clear()
 
 
 def build(request: GenerationRequest, choice: Choice) -> ImageRequest:
     """Add the phrases of the type and of the image style to the client's prompt, for the model that was chosen."""
     wanted = request.metadata
     image_style = wanted.get("imageStyle", "")
-    phrases = {
-        (style.scope, style.name): style.phrase
-        for style in PromptStyle.objects.filter(name__in=[request.type, image_style])
-    }
+    phrases = _phrases()
     parts = [request.prompt]
     if phrase := phrases.get((StyleScope.TYPE, request.type)):
         parts.append(phrase)

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Seconds between two looks for messages to send, however fast the work goes.
-_REFILL_PAUSE: Final = 0.05
+_REFILL_PAUSE: Final = 0.2
 #: Seconds between two tries to listen.
 _LISTEN_PAUSE: Final = 1.0
 #: The part of a lease for which its holder goes by it, and the part between two looks at whether that is over.

@@ -1,0 +1,31 @@
+"""What must hold for a step: the conditions of the statements that are prepared, each with what it has to be told."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.db.models import Exists, OuterRef, Q
+
+from generation.clock import Now
+from generation.models import GenerationBatch, GenerationQueue, ProviderState
+from generation.prepared import Condition, Param
+from generation.states import AttemptOutcome
+
+#: A request that is where the step begins.
+AT: Final = Condition(Q(pk=Param("pk"), status=Param("source")))
+#: A queued request that is due; and one that is in no batch with a limit, so that nobody's places have to be counted.
+DUE: Final = Condition(
+    AT.q & Q(Exists(GenerationQueue.objects.filter(request_id=OuterRef("pk"), available_at__lte=Now())))
+)
+DUE_WITHOUT_LIMIT: Final = Condition(
+    DUE.q & ~Q(Exists(GenerationBatch.objects.filter(pk=OuterRef("batch_id"), max_concurrent__isnull=False)))
+)
+#: A request while the claim holds; and one whose lease ran out.
+FENCE: Final = Condition(AT.q & Q(claims=Param("claims")))
+EXPIRED: Final = Condition(FENCE.q & Q(lease_expires_at__lt=Now()))
+ENTRY: Final = Condition(Q(pk=Param("pk")))
+ATTEMPT: Final = Condition(Q(request_id=Param("request"), claim=Param("claim")))
+#: An attempt that goes on, and whose provider has neither a limit nor trouble.
+RUNNING_WITHOUT_STATE: Final = Condition(
+    ATTEMPT.q & Q(outcome=AttemptOutcome.RUNNING) & ~Q(Exists(ProviderState.objects.filter(pk=Param("name"))))
+)
