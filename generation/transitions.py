@@ -28,7 +28,7 @@ def step(
     **values: Any,
 ) -> GenerationRequest | None:
     """One transition inside the caller's transaction. Returns the request as it is now; nothing where the guard did not
-    hold, because somebody was first. A guard contains what :data:`generation.guards.AT` does, and ``bound`` what else it is told. Raises
+    hold, because somebody was first. A guard contains what ``AT`` does, and ``bound`` is what else it is told. Raises
     ``ValueError`` for a step that no request can take."""
     if edge not in TRANSITIONS:
         raise ValueError(f"{edge.source} → {edge.target} ({edge.reason}) is not a step of a request")
