@@ -194,7 +194,7 @@ def _patiently(act: Callable[[], T], *errors: type[Exception]) -> T:
 
     retrying = Retrying(
         retry=retry_if_exception_type(errors or (OperationalError, InterfaceError)),
-        wait=wait_exponential_jitter(multiplier=0.1, max=5),
+        wait=wait_exponential_jitter(initial=0.1, max=5),
         stop=stop_after_delay(_PATIENCE),
         before_sleep=start_afresh,
         reraise=True,

@@ -10,8 +10,8 @@ import pytest
 
 from generation.states import RETRYABLE
 from workers.providers.base import ProviderError
-from workers.providers.http import retry_after
-from workers.providers.openai import connection_error, size_for, status_error
+from workers.providers.http import connection_error, retry_after
+from workers.providers.openai import size_for, status_error
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 
@@ -146,7 +146,7 @@ def test_a_time_to_wait_is_read_in_each_of_its_forms(headers: dict[str, str], se
     ],
 )
 def test_the_outcome_is_unknown_once_something_may_have_been_sent(cause: Exception | None, code: str) -> None:
-    found = connection_error(cause)
+    found = connection_error(cause, "OpenAI")
     assert found.code == code
     assert "sk-secret" not in str(found)
 

@@ -1,12 +1,18 @@
-"""What the adapters that speak HTTP share: how long a vendor asks to wait, and how much of an answer is read."""
+"""What the adapters that speak HTTP share: connections, how long a vendor asks to wait, how much of an answer is read,
+and what of its words may be repeated."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
-from collections.abc import AsyncGenerator, Mapping
+import re
+from base64 import b64decode
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 import httpx2
 
@@ -15,6 +21,136 @@ from workers.providers.base import ProviderError
 
 #: The most bytes that are read of an answer: what :mod:`workers.images` takes, in base64 and with some room.
 MAX_ANSWER_BYTES: Final = 60 * 1024 * 1024
+
+CONNECT_SECONDS: Final = 5.0
+#: The runtime ends a call in time; this much later the connection gives up by itself.
+SPARE_SECONDS: Final = 30.0
+#: How long an idle connection is kept. Servers close theirs too, and a call that runs into that has an unknown outcome.
+IDLE_SECONDS: Final = 15.0
+
+#: Nothing was sent, so nothing was paid for.
+NOT_SENT: Final = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,
+)
+_LONGEST_TEXT: Final = 4000
+#: What may be repeated of the words of an error: a name, never a sentence.
+_NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,64}")
+
+Client = TypeVar("Client")
+
+
+def new_client(
+    *, timeout: float, on_response: Callable[[httpx2.Response], Awaitable[None]] | None = None
+) -> httpx2.AsyncClient:
+    """A client whose calls take ``timeout`` seconds at the most, and a little more than that if nobody ends them.
+
+    It bounds every answer, and follows no redirect: a vendor's word is no reason to call whoever it names.
+    """
+    limit = httpx2.Timeout(timeout + SPARE_SECONDS, connect=CONNECT_SECONDS)
+
+    async def keep_our_time(request: httpx2.Request) -> None:
+        request.extensions["timeout"] = limit.as_dict()  # an SDK puts its own there
+
+    return httpx2.AsyncClient(
+        timeout=limit,
+        # Without a bound of its own on connections: how many calls there are at once is the workers' business.
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=IDLE_SECONDS),
+        headers={"accept-encoding": "identity"},
+        follow_redirects=False,
+        event_hooks={
+            "request": [keep_our_time],
+            "response": [bound_answer, *([on_response] if on_response else [])],
+        },
+    )
+
+
+class PerLoop(Generic[Client]):
+    """One client, and with it its connections, for each event loop that calls."""
+
+    def __init__(self, make: Callable[[], Client]) -> None:
+        self._make = make
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = WeakKeyDictionary()
+
+    def get(self) -> Client:
+        """The client of the loop that runs."""
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = self._make()
+        return client
+
+    def pop(self) -> Client | None:
+        """The same, to be closed: the next call makes another. ``None`` where there was no call yet."""
+        return self._clients.pop(asyncio.get_running_loop(), None)
+
+
+def connection_error(cause: BaseException | None, vendor: str) -> ProviderError:
+    """What it means that no whole answer of this vendor came."""
+    if isinstance(cause, NOT_SENT):
+        return ProviderError(f"{vendor} cannot be reached", code=ErrorCode.UNAVAILABLE)
+    message = f"The connection to {vendor} broke off, so it is not known whether there is a picture"
+    return ProviderError(message, code=ErrorCode.UNKNOWN_OUTCOME)
+
+
+def read_json(content: bytes | str) -> object:
+    """Raises ``ValueError`` for whatever cannot be read."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_answer(content: bytes | str, headers: Mapping[str, str], vendor: str, request_id: str) -> Mapping[str, object]:
+    """The JSON of an answer that is a success by its status. Raises :class:`ProviderError`."""
+    if "json" not in headers.get("content-type", ""):
+        # A page of some proxy's: the vendor itself has not answered, and the next attempt may reach it.
+        message, code = f"Something other than {vendor} answered", ErrorCode.UNAVAILABLE
+        raise ProviderError(message, code=code, provider_request_id=request_id)
+    try:
+        return mapping(read_json(content))
+    except ValueError:
+        # It came whole and was paid for; asking again would be paid for again.
+        message, code = f"{vendor}'s answer cannot be read", ErrorCode.INVALID_IMAGE
+        raise ProviderError(message, code=code, provider_request_id=request_id) from None
+
+
+def read_picture(encoded: object, vendor: str, request_id: str) -> bytes:
+    """The bytes behind the base64 of an answer. Raises :class:`ProviderError`."""
+    try:
+        return b64decode(encoded if isinstance(encoded, str) else "?", validate=True)
+    except ValueError:
+        message = f"{vendor}'s picture cannot be read"
+        raise ProviderError(message, code=ErrorCode.INVALID_IMAGE, provider_request_id=request_id) from None
+
+
+def mapping(value: object) -> Mapping[str, object]:
+    """The value if it is an object of JSON, else an empty one: a vendor's answer may have any shape."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> list[object]:
+    """The same for a list."""
+    return value if isinstance(value, list) else []
+
+
+def name(value: object) -> str:
+    """The value if it is a name that can be repeated, else nothing."""
+    return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
+
+
+def sentence(value: object) -> str:
+    """Text of a vendor's that can be stored and shown, whatever it holds."""
+    return "".join(filter(str.isprintable, value[:_LONGEST_TEXT])) if isinstance(value, str) else ""
+
+
+def count(value: object) -> int:
+    """The value if it is a number of things that somebody counted, else 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
