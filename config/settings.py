@@ -175,17 +175,30 @@ REDISPATCH_AFTER = LEASE
 DISPATCH_WINDOW = max(64, 8 * MAX_CONCURRENT_REQUESTS)
 
 # --- Providers ------------------------------------------------------------------------------------------------------
-#: What each provider is made with.
-PROVIDER_OPTIONS = {
+_vendors = {
     "openai": {
         "api_key": env.text("OPENAI_API_KEY"),
         "base_url": env.text("OPENAI_BASE_URL", "https://api.openai.com/v1"),
         "model": env.text("OPENAI_IMAGE_MODEL", "gpt-image-2"),
         "timeout": PROVIDER_TIMEOUT.total_seconds(),
     },
+    "google": {
+        "api_key": env.text("GOOGLE_API_KEY"),
+        "project": env.text("GOOGLE_CLOUD_PROJECT_ID"),
+        "location": env.text("GOOGLE_CLOUD_LOCATION", "global"),
+        "base_url": env.text("GOOGLE_BASE_URL"),
+        "timeout": PROVIDER_TIMEOUT.total_seconds(),
+    },
 }
-_with_key = [name for name, options in PROVIDER_OPTIONS.items() if options["api_key"]]
-PROVIDERS = env.words("PROVIDERS", ",".join(_with_key) or "clipart")
+#: The model of each for requests that name none.
+PROVIDER_MODELS = {
+    "openai": _vendors["openai"]["model"],
+    "google": env.text("GOOGLE_IMAGE_MODEL", "gemini-3.1-flash-image"),
+}
+_configured = {name: options for name, options in _vendors.items() if options["api_key"] or options.get("project")}
+#: What each provider that can be used is made with: a vendor is not among them without a key or the like.
+PROVIDER_OPTIONS = {"clipart": {}, **_configured}
+PROVIDERS = env.words("PROVIDERS", ",".join(_configured) or "clipart")
 
 # --- Who may call ---------------------------------------------------------------------------------------------------
 SIMPLE_JWT = {
@@ -302,7 +315,7 @@ LOGGING = {
     "loggers": {
         # Clients' errors are theirs and stand in the answer; ours are logged by the exception handler with the cause.
         "django.request": {"level": "CRITICAL"},
-        # httpx, and httpx2 of OpenAI's SDK, write whole addresses at INFO, and some vendors carry the key in theirs.
+        # httpx, and httpx2 of the vendors' SDKs, write whole addresses at INFO, and some vendors carry the key in theirs.
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},
         # Whoever knocks with a foreign name gets a 400; a trace of each would fill the log.

@@ -71,6 +71,11 @@ class FakeProvider:
         """For ``OPENAI_BASE_URL``."""
         return f"{self.base_url}/v1"
 
+    @property
+    def google_url(self) -> str:
+        """For ``GOOGLE_BASE_URL``."""
+        return self.base_url
+
     def script(self, *following: str, default: str = "") -> None:
         """How all calls are answered from now on, and the next ones, one by one, instead: ``delay=0.5``,
         ``status=429;retry-after=7``; :class:`tests.fakes.script.Behaviour` lists all. ``""`` is a success at once."""

@@ -1,11 +1,14 @@
-"""Small PNGs that can be told apart, made without a drawing library."""
+"""Small pictures that can be told apart; PNGs are made without a drawing library."""
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from hashlib import sha256
 from typing import Final
+
+from PIL import Image
 
 SIDE: Final = 64
 
@@ -23,3 +26,32 @@ def png(identity: str) -> bytes:
     """A plain picture in a colour of the identity's own, with the identity as its comment."""
     text = b"Comment\0" + identity.encode("latin-1", "replace")
     return _START + _chunk(b"PLTE", sha256(identity.encode()).digest()[:3]) + _chunk(b"tEXt", text) + _END
+
+
+def picture(identity: str, output_format: str) -> bytes:
+    """The same as ``png``, ``jpeg`` or ``webp``."""
+    plain = png(identity)
+    if output_format == "png":
+        return plain
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(plain)) as image:
+        image.convert("RGB").save(out, output_format)
+    return out.getvalue()
+
+
+#: More pixels than anybody needs, in a file of some hundred bytes.
+_BOMB_SIDE: Final = 8000
+
+
+def spoilt(identity: str, output_format: str, kind: str) -> bytes:
+    """What a vendor should not send: ``truncated``, a ``bomb`` of pixels, an ``svg`` with a script, or a sound
+    picture that is ``jpeg`` or ``webp`` whatever was asked for. ``""`` is a proper one."""
+    if kind == "bomb":
+        side = struct.pack(">IIBBBBB", _BOMB_SIDE, _BOMB_SIDE, 1, 0, 0, 0, 0)
+        rows = zlib.compress(bytes(_BOMB_SIDE * (1 + _BOMB_SIDE // 8)), 9)
+        return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", side) + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")
+    if kind == "svg":
+        return b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    if kind == "truncated":
+        return picture(identity, output_format)[:-24]
+    return picture(identity, kind or output_format)

@@ -10,13 +10,14 @@ import sys
 import threading
 from pathlib import Path
 
+from tests.fakes.google import GoogleSignInWire, GoogleWire
 from tests.fakes.journal import Journal
 from tests.fakes.openai import OpenAIWire
 from tests.fakes.server import Server
 
 
 async def _run(port: int, journal: Journal) -> None:
-    server = Server(wires=[OpenAIWire()], journal=journal)
+    server = Server(wires=[OpenAIWire(), GoogleWire(), GoogleSignInWire()], journal=journal)
     sys.stdout.write(f"{await server.start(port)}\n")
     sys.stdout.flush()
     await asyncio.Event().wait()

@@ -44,12 +44,20 @@ class Behaviour:
     should_retry: str = ""
     #: Refused because of the ``input`` or the ``output``.
     moderation: str = ""
+    #: The reason that is given, where a vendor has several for a refusal or an answer without a picture.
+    reason: str = ""
     #: The account has no credit left.
     quota: bool = False
     #: An answer without a picture.
     empty: bool = False
     #: A picture that is cut off.
     truncated: bool = False
+    #: Another picture than was asked for: ``svg``, ``bomb``, ``jpeg`` or ``webp``.
+    picture: str = ""
+    #: The picture's address instead of the picture: ``own`` is one of this server's.
+    url: str = ""
+    #: Another address that an answer with status 3xx leads to.
+    location: str = ""
     #: A page for people, as a proxy sends it.
     html: bool = False
     #: JSON that breaks off.
