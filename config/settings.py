@@ -315,7 +315,7 @@ LOGGING = {
     "loggers": {
         # Clients' errors are theirs and stand in the answer; ours are logged by the exception handler with the cause.
         "django.request": {"level": "CRITICAL"},
-        # httpx, and httpx2 of the vendors' SDKs, write whole addresses at INFO, and some vendors carry the key in theirs.
+        # httpx, and httpx2 of the vendors' SDKs, write whole addresses at INFO, which may carry a key or a signature.
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},
         # Whoever knocks with a foreign name gets a 400; a trace of each would fill the log.

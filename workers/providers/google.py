@@ -88,9 +88,10 @@ class GoogleProvider:
             raise http.connection_error(error, _VENDOR) from None
         except GoogleAuthError as error:
             raise _no_credentials(error) from None
-        except ValueError:  # of a header that cannot be written, or a model's name that would change the address
-            message = "The request cannot be sent to Google: the key or the model's name cannot be right"
-            raise ProviderError(message, code=ErrorCode.INVALID_REQUEST) from None
+        except UnicodeEncodeError:  # its text has the header in it
+            raise http.unsendable_key() from None
+        except ValueError:  # of the SDK, for a name that would change the address
+            raise ProviderError("No model of Google's has such a name", code=ErrorCode.INVALID_REQUEST) from None
         said = answer.sdk_http_response or types.HttpResponse()
         return _answer(http.read_answer(said.body or "", said.headers or {}, _VENDOR, ""), request)
 

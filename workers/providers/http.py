@@ -41,6 +41,9 @@ _LONGEST_TEXT: Final = 4000
 #: What may be repeated of the words of an error: a name, never a sentence.
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,64}")
 
+#: What no header may hold, such as the line's end of a file that a key was read from.
+_UNSENDABLE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
 Client = TypeVar("Client")
 
 
@@ -53,8 +56,10 @@ def new_client(
     """
     limit = httpx2.Timeout(timeout + SPARE_SECONDS, connect=CONNECT_SECONDS)
 
-    async def keep_our_time(request: httpx2.Request) -> None:
+    async def prepare(request: httpx2.Request) -> None:
         request.extensions["timeout"] = limit.as_dict()  # an SDK puts its own there
+        if any(_UNSENDABLE.search(value) for _, value in request.headers.raw):
+            raise unsendable_key()  # here, since what comes next would log it
 
     return httpx2.AsyncClient(
         timeout=limit,
@@ -63,7 +68,7 @@ def new_client(
         headers={"accept-encoding": "identity"},
         follow_redirects=False,
         event_hooks={
-            "request": [keep_our_time],
+            "request": [prepare],
             "response": [bound_answer, *([on_response] if on_response else [])],
         },
     )
@@ -87,6 +92,11 @@ class PerLoop(Generic[Client]):
     def pop(self) -> Client | None:
         """The same, to be closed: the next call makes another. ``None`` where there was no call yet."""
         return self._clients.pop(asyncio.get_running_loop(), None)
+
+
+def unsendable_key() -> ProviderError:
+    """For a key with characters that no header can hold: nothing of it is shown."""
+    return ProviderError("The provider's key has characters that no key has", code=ErrorCode.AUTH)
 
 
 def connection_error(cause: BaseException | None, vendor: str) -> ProviderError:

@@ -74,8 +74,8 @@ class OpenAIProvider:
             raise status_error(error.status_code, error.response.headers, error.body, model=model) from None
         except APIConnectionError as error:
             raise http.connection_error(error.__cause__, _VENDOR) from None
-        except UnicodeEncodeError:  # its text has the header in it, and that may be the key
-            raise http.connection_error(httpx2.LocalProtocolError("a header"), _VENDOR) from None
+        except UnicodeEncodeError:  # its text has the header in it
+            raise http.unsendable_key() from None
         request_id = _request_id(response.headers)
         answer = http.read_answer(response.content, response.headers, _VENDOR, request_id)
         picture = http.mapping(next(iter(http.items(answer.get("data"))), None))
