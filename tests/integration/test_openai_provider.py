@@ -19,7 +19,7 @@ from PIL import Image
 from tests.fakes.control import FakeProvider
 from tests.support.stack import wait_until
 from workers.images import check
-from workers.providers import http
+from workers.providers import vendors
 from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
 from workers.providers.openai import OpenAIProvider
 
@@ -246,7 +246,7 @@ def test_a_reset_leaves_the_outcome_unknown(caller: Caller, fake: FakeProvider, 
 def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
     caller: Caller, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "SPARE_SECONDS", 0.0)
+    monkeypatch.setattr(vendors, "SPARE_SECONDS", 0.0)
     impatient = Caller(fake.openai_url, timeout=0.3)
     assert impatient.fail(f"{PROMPT} [[hang]]").code == "unknown_outcome"
     impatient.close()

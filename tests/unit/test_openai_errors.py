@@ -146,7 +146,7 @@ def test_a_time_to_wait_is_read_in_each_of_its_forms(headers: dict[str, str], se
     ],
 )
 def test_the_outcome_is_unknown_once_something_may_have_been_sent(cause: Exception | None, code: str) -> None:
-    found = connection_error(cause, "OpenAI")
+    found = connection_error("OpenAI", cause)
     assert found.code == code
     assert "sk-secret" not in str(found)
 

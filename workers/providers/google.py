@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final, NamedTuple
 
 import httpx2
@@ -20,6 +20,7 @@ from google.genai import types
 from generation.states import ErrorCode
 from workers.providers import http
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
+from workers.providers.vendors import PerLoop, name, refuse
 
 _VENDOR: Final = "Google"
 #: What has pictures on either side, whatever the SDK's version takes for its default.
@@ -48,6 +49,10 @@ class _Client(NamedTuple):
     sdk: genai.Client
     http: httpx2.AsyncClient
 
+    async def close(self) -> None:
+        await self.http.aclose()
+        self.sdk.close()
+
 
 class GoogleProvider:
     """Keeps one client, and with it its connections, for each event loop that calls."""
@@ -74,7 +79,7 @@ class GoogleProvider:
         self._base_url = base_url
         self._timeout = timeout
         self._credentials = credentials
-        self._clients = http.PerLoop(self._new_client)
+        self._clients = PerLoop(self._new_client, _Client.close)
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """One call of ``generateContent``. Raises :class:`ProviderError`."""
@@ -85,7 +90,7 @@ class GoogleProvider:
                 model=request.model, contents=request.prompt, config=config
             )
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise http.connection_error(error, _VENDOR) from None
+            raise http.connection_error(_VENDOR, error) from None
         except GoogleAuthError as error:
             raise _no_credentials(error) from None
         except UnicodeEncodeError:  # its text has the header in it
@@ -97,9 +102,7 @@ class GoogleProvider:
 
     async def aclose(self) -> None:
         """Close the connections of the loop that runs."""
-        if client := self._clients.pop():
-            await client.http.aclose()
-            client.sdk.close()
+        await self._clients.close()
 
     def _config(self, request: ImageRequest) -> types.GenerateContentConfig:
         formats = {"png"} if self._api_key else {"png", "jpeg"}
@@ -109,8 +112,7 @@ class GoogleProvider:
             "seed of this size": request.seed is not None and not 0 <= request.seed <= _LARGEST_SEED,
             f"quality {request.quality}": bool(request.quality) and request.quality not in _IMAGE_SIZES,
         }
-        if names := [name for name, wanted in unknown.items() if wanted]:
-            raise ProviderError(f"Google knows no {' and no '.join(names)}", code=ErrorCode.INVALID_REQUEST)
+        refuse(_VENDOR, unknown)
         return types.GenerateContentConfig(
             response_modalities=["IMAGE"],
             seed=request.seed,
@@ -147,11 +149,11 @@ class GoogleProvider:
 
 
 def _answer(said: Mapping[str, object], request: ImageRequest) -> ImageAnswer:
-    request_id = http.name(said.get("responseId"))
+    request_id = name(said.get("responseId"))
     feedback = http.mapping(said.get("promptFeedback"))
     candidate = http.mapping(next(iter(http.items(said.get("candidates"))), None))
-    finish = http.name(candidate.get("finishReason"))
-    if blocked := http.name(feedback.get("blockReason")):
+    finish = name(candidate.get("finishReason"))
+    if blocked := name(feedback.get("blockReason")):
         raise _refusal("input", blocked, feedback, request_id)
     if finish in _REFUSALS:
         raise _refusal("output", finish, candidate, request_id)
@@ -162,7 +164,7 @@ def _answer(said: Mapping[str, object], request: ImageRequest) -> ImageAnswer:
         raise ProviderError(message, code=code, provider_request_id=request_id, detail=detail)
     return ImageAnswer(
         data=http.read_picture(picture.get("data"), _VENDOR, request_id),
-        content_type=http.name(picture.get("mimeType")),
+        content_type=name(picture.get("mimeType")),
         model=request.model,
         seed=request.seed,
         provider_request_id=request_id,
@@ -190,18 +192,18 @@ def usage_of(said: Mapping[str, object]) -> dict[str, int]:
         "output_text": made.get("TEXT", 0) + http.count(usage.get("thoughtsTokenCount")),
         "output_image": made.get("IMAGE", 0) if made else http.count(usage.get("candidatesTokenCount")),
     }
-    return {"images": 1} | {name: number for name, number in counted.items() if number}
+    return {"images": 1} | {unit: number for unit, number in counted.items() if number}
 
 
 def _by_modality(details: object) -> dict[str, int]:
     counts = map(http.mapping, http.items(details))
-    return {http.name(entry.get("modality")): http.count(entry.get("tokenCount")) for entry in counts}
+    return {name(entry.get("modality")): http.count(entry.get("tokenCount")) for entry in counts}
 
 
 def _refusal(stage: str, reason: str, why: Mapping[str, object], request_id: str) -> ProviderError:
     """``why`` is what holds the safety ratings. Where none of them is to blame, the reason is all that is known."""
     ratings = map(http.mapping, http.items(why.get("safetyRatings")))
-    to_blame = [http.name(rating.get("category")) for rating in ratings if rating.get("blocked") is True]
+    to_blame = [name(rating.get("category")) for rating in ratings if rating.get("blocked") is True]
     categories = list(filter(None, to_blame)) or [reason]
     what = "picture" if stage == "output" else "prompt"
     return ProviderError(
@@ -228,20 +230,20 @@ def status_error(status: int, headers: Mapping[str, str], content: bytes) -> Pro
     error = http.mapping(http.mapping(body).get("error"))
     details = [http.mapping(item) for item in http.items(error.get("details"))]
     detail: dict[str, Any] = {"status": status}
-    quotas = [name for entry in details for name in _quotas(entry) if name]
+    quotas = [quota for entry in details for quota in _quotas(entry)]
     known = {
-        "type": http.name(error.get("status")),
-        "code": next((name for entry in details if (name := http.name(entry.get("reason")))), ""),
-        "param": next((name for entry in details for name in _fields(entry)), ""),
-        "quota": next((name for name in quotas if "PerDay" in name), next(iter(quotas), "")),
+        "type": name(error.get("status")),
+        "code": _first(name(entry.get("reason")) for entry in details),
+        "param": _first(field for entry in details for field in _fields(entry)),
+        "quota": _first(quota for quota in quotas if "PerDay" in quota) or _first(quotas),
     }
-    detail |= {key: name for key, name in known.items() if name}
+    detail |= {key: word for key, word in known.items() if word}
     code, words = _meaning(status, detail, str(error.get("message", "")))
     return ProviderError(
         words,
         code=code,
         retry_after=next(filter(None, map(_delay, details)), None) or http.retry_after(headers),
-        provider_request_id=next((name for entry in details if (name := http.name(entry.get("requestId")))), ""),
+        provider_request_id=_first(name(entry.get("requestId")) for entry in details),
         detail=detail,
     )
 
@@ -272,15 +274,18 @@ def _meaning(status: int, detail: Mapping[str, Any], message: str) -> tuple[Erro
 def _quotas(entry: Mapping[str, object]) -> Iterator[str]:
     """The quotas that a QuotaFailure or an ErrorInfo names."""
     for violation in map(http.mapping, http.items(entry.get("violations"))):
-        yield http.name(violation.get("quotaId"))
-    yield http.name(http.mapping(entry.get("metadata")).get("quota_limit"))
+        yield name(violation.get("quotaId"))
+    yield name(http.mapping(entry.get("metadata")).get("quota_limit"))
 
 
 def _fields(entry: Mapping[str, object]) -> Iterator[str]:
     """The fields that a BadRequest complains of."""
     for violation in map(http.mapping, http.items(entry.get("fieldViolations"))):
-        if name := http.name(violation.get("field")):
-            yield name
+        yield name(violation.get("field"))
+
+
+def _first(names: Iterable[str]) -> str:
+    return next(filter(None, names), "")
 
 
 def _delay(entry: Mapping[str, object]) -> float | None:

@@ -1,9 +1,8 @@
-"""What the adapters that speak HTTP share: connections, how long a vendor asks to wait, how much of an answer is read,
-and what of its words may be repeated."""
+"""What the adapters that speak HTTP share: the client, how long a vendor asks to wait, how much of an answer is read,
+what it holds, and what a broken connection means."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import re
@@ -11,50 +10,43 @@ from base64 import b64decode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Final
 
 import httpx2
 
 from generation.states import ErrorCode
+from workers.providers import vendors
 from workers.providers.base import ProviderError
+from workers.providers.vendors import MAX_ANSWER_BYTES, too_long
 
-#: The most bytes that are read of an answer: what :mod:`workers.images` takes, in base64 and with some room.
-MAX_ANSWER_BYTES: Final = 60 * 1024 * 1024
-
-CONNECT_SECONDS: Final = 5.0
-#: The runtime ends a call in time; this much later the connection gives up by itself.
-SPARE_SECONDS: Final = 30.0
 #: How long an idle connection is kept. Servers close theirs too, and a call that runs into that has an unknown outcome.
-IDLE_SECONDS: Final = 15.0
+_IDLE_SECONDS: Final = 15.0
 
 #: Nothing was sent, so nothing was paid for.
-NOT_SENT: Final = (
+_NOT_SENT: Final = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
+    httpx2.InvalidURL,
     httpx2.PoolTimeout,
     httpx2.ProxyError,
     httpx2.UnsupportedProtocol,
     httpx2.LocalProtocolError,
 )
 _LONGEST_TEXT: Final = 4000
-#: What may be repeated of the words of an error: a name, never a sentence.
-_NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,64}")
-
 #: What no header may hold, such as the line's end of a file that a key was read from.
 _UNSENDABLE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
-Client = TypeVar("Client")
 
 
 def new_client(
     *, timeout: float, on_response: Callable[[httpx2.Response], Awaitable[None]] | None = None
 ) -> httpx2.AsyncClient:
-    """A client whose calls take ``timeout`` seconds at the most, and a little more than that if nobody ends them.
+    """A client whose answers are bounded and whose connections are kept for the next call. ``timeout`` is how long, in
+    seconds, a call may take at most; the client gives up a little later.
 
-    It bounds every answer, and follows no redirect: a vendor's word is no reason to call whoever it names.
+    It follows no redirect: a vendor's word is no reason to call whoever it names. ``on_response`` may raise
+    :class:`ProviderError`.
     """
-    limit = httpx2.Timeout(timeout + SPARE_SECONDS, connect=CONNECT_SECONDS)
+    limit = httpx2.Timeout(timeout + vendors.SPARE_SECONDS, connect=vendors.CONNECT_SECONDS)
 
     async def prepare(request: httpx2.Request) -> None:
         request.extensions["timeout"] = limit.as_dict()  # an SDK puts its own there
@@ -64,34 +56,11 @@ def new_client(
     return httpx2.AsyncClient(
         timeout=limit,
         # Without a bound of its own on connections: how many calls there are at once is the workers' business.
-        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=IDLE_SECONDS),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_IDLE_SECONDS),
         headers={"accept-encoding": "identity"},
         follow_redirects=False,
-        event_hooks={
-            "request": [prepare],
-            "response": [bound_answer, *([on_response] if on_response else [])],
-        },
+        event_hooks={"request": [prepare], "response": [bound_answer, *([on_response] if on_response else [])]},
     )
-
-
-class PerLoop(Generic[Client]):
-    """One client, and with it its connections, for each event loop that calls."""
-
-    def __init__(self, make: Callable[[], Client]) -> None:
-        self._make = make
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = WeakKeyDictionary()
-
-    def get(self) -> Client:
-        """The client of the loop that runs."""
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = self._make()
-        return client
-
-    def pop(self) -> Client | None:
-        """The same, to be closed: the next call makes another. ``None`` where there was no call yet."""
-        return self._clients.pop(asyncio.get_running_loop(), None)
 
 
 def unsendable_key() -> ProviderError:
@@ -99,12 +68,14 @@ def unsendable_key() -> ProviderError:
     return ProviderError("The provider's key has characters that no key has", code=ErrorCode.AUTH)
 
 
-def connection_error(cause: BaseException | None, vendor: str) -> ProviderError:
-    """What it means that no whole answer of this vendor came."""
-    if isinstance(cause, NOT_SENT):
-        return ProviderError(f"{vendor} cannot be reached", code=ErrorCode.UNAVAILABLE)
-    message = f"The connection to {vendor} broke off, so it is not known whether there is a picture"
-    return ProviderError(message, code=ErrorCode.UNKNOWN_OUTCOME)
+def connection_error(vendor: str, cause: BaseException | None) -> ProviderError:
+    """What it means that no whole answer came."""
+    return vendors.unreachable(vendor) if isinstance(cause, _NOT_SENT) else vendors.broke_off(vendor)
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """What the vendor calls the call."""
+    return vendors.name(headers.get("x-request-id"))
 
 
 def read_json(content: bytes | str) -> object:
@@ -115,27 +86,27 @@ def read_json(content: bytes | str) -> object:
         raise ValueError("nested too deeply") from None
 
 
-def read_answer(content: bytes | str, headers: Mapping[str, str], vendor: str, request_id: str) -> Mapping[str, object]:
+def read_answer(content: bytes | str, headers: Mapping[str, str], vendor: str, number: str) -> Mapping[str, object]:
     """The JSON of an answer that is a success by its status. Raises :class:`ProviderError`."""
     if "json" not in headers.get("content-type", ""):
         # A page of some proxy's: the vendor itself has not answered, and the next attempt may reach it.
         message, code = f"Something other than {vendor} answered", ErrorCode.UNAVAILABLE
-        raise ProviderError(message, code=code, provider_request_id=request_id)
+        raise ProviderError(message, code=code, provider_request_id=number)
     try:
         return mapping(read_json(content))
     except ValueError:
         # It came whole and was paid for; asking again would be paid for again.
         message, code = f"{vendor}'s answer cannot be read", ErrorCode.INVALID_IMAGE
-        raise ProviderError(message, code=code, provider_request_id=request_id) from None
+        raise ProviderError(message, code=code, provider_request_id=number) from None
 
 
-def read_picture(encoded: object, vendor: str, request_id: str) -> bytes:
+def read_picture(encoded: object, vendor: str, number: str) -> bytes:
     """The bytes behind the base64 of an answer. Raises :class:`ProviderError`."""
     try:
         return b64decode(encoded if isinstance(encoded, str) else "?", validate=True)
     except ValueError:
         message = f"{vendor}'s picture cannot be read"
-        raise ProviderError(message, code=ErrorCode.INVALID_IMAGE, provider_request_id=request_id) from None
+        raise ProviderError(message, code=ErrorCode.INVALID_IMAGE, provider_request_id=number) from None
 
 
 def mapping(value: object) -> Mapping[str, object]:
@@ -146,11 +117,6 @@ def mapping(value: object) -> Mapping[str, object]:
 def items(value: object) -> list[object]:
     """The same for a list."""
     return value if isinstance(value, list) else []
-
-
-def name(value: object) -> str:
-    """The value if it is a name that can be repeated, else nothing."""
-    return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
 
 
 def sentence(value: object) -> str:
@@ -197,7 +163,7 @@ async def bound_answer(response: httpx2.Response) -> None:
     if response.headers.get("content-encoding", "identity") != "identity":
         raise ProviderError("The provider compressed its answer, unasked", code=ErrorCode.INVALID_IMAGE)
     if int(response.headers.get("content-length", "0")) > MAX_ANSWER_BYTES:
-        raise _too_long()
+        raise too_long()
     assert isinstance(response.stream, httpx2.AsyncByteStream)  # noqa: S101  an async client's always is
     response.stream = _Bounded(response.stream)
 
@@ -211,13 +177,8 @@ class _Bounded(httpx2.AsyncByteStream):
         async for chunk in self._stream:
             left -= len(chunk)
             if left < 0:
-                raise _too_long()
+                raise too_long()
             yield chunk
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-
-
-def _too_long() -> ProviderError:
-    message = f"The provider's answer has more than {MAX_ANSWER_BYTES // 1024 // 1024} MB"
-    return ProviderError(message, code=ErrorCode.INVALID_IMAGE)

@@ -17,6 +17,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, omit
 from generation.states import ErrorCode
 from workers.providers import http
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
+from workers.providers.vendors import PerLoop, name, refuse
 
 # At DEBUG the SDK writes whole requests, and with them what clients wrote.
 logging.getLogger("openai._base_client").addFilter(lambda record: record.levelno > logging.DEBUG)
@@ -35,6 +36,9 @@ class _Client(NamedTuple):
     sdk: AsyncOpenAI
     http: httpx2.AsyncClient
 
+    async def close(self) -> None:
+        await self.sdk.close()
+
 
 class OpenAIProvider:
     """Keeps one client, and with it its connections, for each event loop that calls."""
@@ -48,7 +52,7 @@ class OpenAIProvider:
         self._base_url = base_url
         self._model = model
         self._timeout = timeout
-        self._clients = http.PerLoop(self._new_client)
+        self._clients = PerLoop(self._new_client, _Client.close)
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """One call of ``/images/generations``. Raises :class:`ProviderError`.
@@ -57,7 +61,7 @@ class OpenAIProvider:
         a vendor names could lead anywhere, so it is followed only within the origin of ``OPENAI_BASE_URL``, to which
         requests go anyway.
         """
-        _refuse_what_cannot_be_honoured(request)
+        refuse(_VENDOR, {"seed": request.seed is not None, "negativePrompt": bool(request.negative_prompt)})
         model = request.model or self._model
         client = self._clients.get()
         # The errors below are raised `from None`: the SDK's carry the request with the key, and the answer's body.
@@ -73,10 +77,10 @@ class OpenAIProvider:
         except APIStatusError as error:
             raise status_error(error.status_code, error.response.headers, error.body, model=model) from None
         except APIConnectionError as error:
-            raise http.connection_error(error.__cause__, _VENDOR) from None
+            raise http.connection_error(_VENDOR, error.__cause__) from None
         except UnicodeEncodeError:  # its text has the header in it
             raise http.unsendable_key() from None
-        request_id = _request_id(response.headers)
+        request_id = http.request_id(response.headers)
         answer = http.read_answer(response.content, response.headers, _VENDOR, request_id)
         picture = http.mapping(next(iter(http.items(answer.get("data"))), None))
         if encoded := picture.get("b64_json"):
@@ -97,8 +101,7 @@ class OpenAIProvider:
 
     async def aclose(self) -> None:
         """Close the connections of the loop that runs."""
-        if client := self._clients.pop():
-            await client.sdk.close()
+        await self._clients.close()
 
     def _new_client(self) -> _Client:
         client = http.new_client(timeout=self._timeout)
@@ -157,13 +160,13 @@ def status_error(status: int, headers: Mapping[str, str], body: object, *, model
     """What an answer that is no success means. ``body`` is what stands under ``error`` in it, or anything else."""
     said: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     detail: dict[str, Any] = {"status": status}
-    detail |= {key: name for key in ("type", "code", "param") if (name := http.name(said.get(key)))}
+    detail |= {key: word for key in ("type", "code", "param") if (word := name(said.get(key)))}
     code, words = _meaning(status, headers, said, detail, model)
     return ProviderError(
         words,
         code=code,
         retry_after=http.retry_after(headers),
-        provider_request_id=_request_id(headers),
+        provider_request_id=http.request_id(headers),
         detail=detail,
     )
 
@@ -197,17 +200,11 @@ def _refusal(said: Mapping[str, Any], detail: dict[str, Any]) -> tuple[ErrorCode
     details = details if isinstance(details, Mapping) else {}
     stage = "output" if details.get("moderation_stage") == "output" else "input"
     listed = details.get("categories")
-    categories = [name for item in listed if (name := http.name(item))] if isinstance(listed, list) else []
+    categories = [word for item in listed if (word := name(item))] if isinstance(listed, list) else []
     detail |= {"stage": stage, "categories": categories}
     code = ErrorCode.REFUSED_OUTPUT if stage == "output" else ErrorCode.REFUSED_INPUT
     why = f" ({', '.join(categories)})" if categories else ""
     return code, f"OpenAI's safety system refused the {'picture' if stage == 'output' else 'prompt'}{why}"
-
-
-def _refuse_what_cannot_be_honoured(request: ImageRequest) -> None:
-    unknown = {"seed": request.seed is not None, "negativePrompt": bool(request.negative_prompt)}
-    if names := [name for name, wanted in unknown.items() if wanted]:
-        raise ProviderError(f"OpenAI knows no {' and no '.join(names)}", code=ErrorCode.INVALID_REQUEST)
 
 
 def usage_of(answer: Mapping[str, object]) -> dict[str, int]:
@@ -223,8 +220,4 @@ def usage_of(answer: Mapping[str, object]) -> dict[str, int]:
         # The whole but for what is known to be text: pictures are what the rest is.
         "output_image": http.count(made.get("image_tokens")) or max(0, http.count(usage.get("output_tokens")) - text),
     }
-    return {"images": 1} | {name: number for name, number in counted.items() if number}
-
-
-def _request_id(headers: Mapping[str, str]) -> str:
-    return http.name(headers.get("x-request-id"))
+    return {"images": 1} | {unit: number for unit, number in counted.items() if number}
