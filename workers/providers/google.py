@@ -98,7 +98,7 @@ class GoogleProvider:
         except ValueError:  # of the SDK, for a name that would change the address
             raise ProviderError("No model of Google's has such a name", code=ErrorCode.INVALID_REQUEST) from None
         said = answer.sdk_http_response or types.HttpResponse()
-        return _answer(http.read_answer(said.body or "", said.headers or {}, _VENDOR, ""), request)
+        return answer_of(http.read_answer(said.body or "", said.headers or {}, _VENDOR, ""), request)
 
     async def aclose(self) -> None:
         """Close the connections of the loop that runs."""
@@ -148,7 +148,8 @@ class GoogleProvider:
         return _Client(sdk, client)
 
 
-def _answer(said: Mapping[str, object], request: ImageRequest) -> ImageAnswer:
+def answer_of(said: Mapping[str, object], request: ImageRequest) -> ImageAnswer:
+    """The picture that is in this answer with status 200. Raises :class:`ProviderError` where there is none."""
     request_id = name(said.get("responseId"))
     feedback = http.mapping(said.get("promptFeedback"))
     candidate = http.mapping(next(iter(http.items(said.get("candidates"))), None))
