@@ -5,7 +5,6 @@ The retries are the ledger's and the time-out is the runtime's, so the SDK does 
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Mapping
@@ -18,9 +17,6 @@ from generation.states import ErrorCode
 from workers.providers import http
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.vendors import PerLoop, name, refuse
-
-# At DEBUG the SDK writes whole requests, and with them what clients wrote.
-logging.getLogger("openai._base_client").addFilter(lambda record: record.levelno > logging.DEBUG)
 
 _VENDOR: Final = "OpenAI"
 #: What every model can do.
