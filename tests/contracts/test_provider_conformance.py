@@ -251,6 +251,7 @@ def test_a_refusal_names_its_stage_and_what_it_is_about(caller: Caller, fake: Fa
         ("1e9", 1e9, 1e9),
         (format_datetime(datetime.now(UTC) + timedelta(seconds=1800), usegmt=True), 1, 1800),
     ],
+    ids=["seconds", "half", "absurd", "date"],
 )
 @pytest.mark.parametrize("status", [429, 503])
 def test_how_long_to_wait_is_kept(
