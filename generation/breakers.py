@@ -97,8 +97,8 @@ def probe(state: ProviderState) -> None:
 @ttl_cache(maxsize=1, ttl=_LIFETIME)
 def rates() -> dict[str, tuple[int, int]]:
     """The providers that may begin only so many calls in so many seconds."""
-    rows = ProviderState.objects.filter(calls__isnull=False).values_list("provider", "calls", "per_seconds")
-    return {provider: (calls, per_seconds) for provider, calls, per_seconds in rows}
+    rows = ProviderState.objects.values_list("provider", "calls", "per_seconds")
+    return {provider: (calls, per_seconds) for provider, calls, per_seconds in rows if calls and per_seconds}
 
 
 def close(provider: str) -> bool:
