@@ -101,6 +101,11 @@ def rates() -> dict[str, tuple[int, int]]:
     return {provider: (calls, per_seconds) for provider, calls, per_seconds in rows if calls and per_seconds}
 
 
+def forget() -> None:
+    """Read the rates again at the next question."""
+    rates.cache_clear()
+
+
 def close(provider: str) -> bool:
     """Call the provider again, since somebody says so. ``False`` where it was not left alone."""
     return bool(

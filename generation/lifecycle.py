@@ -100,7 +100,7 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
     """Create queued requests with their ledger rows and history, and send messages once all that is committed, as far
     as the queues have room. Of a batch with a limit only as many may start as it has places; the others are held."""
     places_free = batch.max_concurrent if batch and batch.max_concurrent else len(drafts)
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         requests = GenerationRequest.objects.bulk_create(
             GenerationRequest(
                 id=new_request_id(),

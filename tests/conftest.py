@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import background, dispatch, statistics
+from generation import background, breakers, budgets, catalogue, dispatch, statistics
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
@@ -59,10 +59,15 @@ def _no_rate_in_the_way(settings: Any) -> None:
     settings.SUBMIT_RATE = settings.TOKEN_RATE = "1000000/s"
 
 
+def forget_everything() -> None:
+    """Let everything that was read some seconds ago be read again."""
+    for module in (breakers, budgets, catalogue, statistics):
+        module.forget()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
-    """What was read some seconds ago is of another test."""
-    statistics.forget()
+    forget_everything()
 
 
 @pytest.fixture
@@ -85,7 +90,8 @@ def empty_queues() -> Iterator[None]:
 @pytest.fixture
 def seeded(db: None) -> None:
     """The rows that the migrations put in, which a test with real transactions has swept away."""
-    import_module("generation.migrations.0002_seed").seed(apps, None)
+    for name in ("0002_seed", "0006_models"):
+        import_module(f"generation.migrations.{name}").seed(apps, None)
 
 
 @pytest.fixture

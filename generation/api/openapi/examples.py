@@ -34,7 +34,9 @@ RESULT: Final = {
     "seed": 719019718,
     "revisedPrompt": "",
     "generationTime": 476,
+    "cost": 0.0,
     "cached": False,
+    "notice": None,
     "attribution": "Drawings by OpenMoji, the open-source emoji and icon project (openmoji.org), licensed CC BY-SA 4.0",
 }
 

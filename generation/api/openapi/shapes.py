@@ -133,7 +133,13 @@ class Result(Shape):
     seed = Count(allow_null=True, help_text="Gives the same picture again, where the provider has seeds.")
     revisedPrompt = Text(help_text="The prompt as the provider rewrote it, if it did.")
     generationTime = Count(allow_null=True, help_text="In ms.")
+    cost = serializers.FloatField(
+        min_value=0, allow_null=True, help_text="In US dollars, as the provider charges; null where that is not known."
+    )
     cached = serializers.BooleanField(help_text="Whether an earlier picture for the same wish was used.")
+    notice = serializers.CharField(
+        allow_null=True, help_text="What was done differently, such as that another model stood in for a retired one."
+    )
     attribution = Text(help_text="Keep this with the picture where you publish it.")
 
 
