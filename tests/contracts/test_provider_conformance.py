@@ -135,7 +135,7 @@ def caller(fake: FakeProvider, lasting: Caller) -> Caller:
 
 
 def job() -> Job:
-    claim: Any = SimpleNamespace(request=SimpleNamespace(pk="vga_1"), number=1)
+    claim: Any = SimpleNamespace(request=SimpleNamespace(pk="vga_1"), number=1, asked_at=time.monotonic())
     return Job(claim)
 
 
