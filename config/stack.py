@@ -38,7 +38,16 @@ _READY_SECONDS = 60.0
 #: What would lead the demo to somebody's database, account or money.
 _NOT_FOR_THE_DEMO = (
     *("ALLOWED_HOSTS", "BIND_HOST", "CDN_BASE_URL", "DATABASE_URL", "DEMO_PASSWORD", "DEMO_USERNAME", "PROVIDERS"),
-    *("OPENAI_API_KEY", "PUBLIC_BASE_URL", "REDIS_URL", "RESULT_STORAGE", "SENTRY_DSN"),
+    *(
+        "GOOGLE_API_KEY",
+        "GOOGLE_CLOUD_PROJECT_ID",
+        "OPENAI_API_KEY",
+        "PUBLIC_BASE_URL",
+        "REDIS_URL",
+        "RESULT_STORAGE",
+        "SENTRY_DSN",
+        "STABILITY_API_KEY",
+    ),
 )
 
 

@@ -60,11 +60,15 @@ def _no_rate_in_the_way(settings: Any) -> None:
     settings.SUBMIT_RATE = settings.TOKEN_RATE = "1000000/s"
 
 
+def forget_everything() -> None:
+    """Let everything that was read some seconds ago be read again."""
+    for module in (breakers, budgets, catalogue, prompts, statistics):
+        module.forget()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
-    """What was read some seconds ago is of another test."""
-    for module in (breakers, budgets, catalogue, statistics, prompts):
-        module.forget()
+    forget_everything()
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def patiently(
 
     retrying = Retrying(
         retry=retry_if_exception_type(errors or (OperationalError, InterfaceError)),
-        wait=wait_exponential_jitter(multiplier=0.1, max=5),
+        wait=wait_exponential_jitter(initial=0.1, max=5),
         stop=stop_after_delay(patience),
         sleep=pause,
         before_sleep=start_afresh,

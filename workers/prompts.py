@@ -49,7 +49,8 @@ def build(request: GenerationRequest, choice: Choice) -> ImageRequest:
         height=choice.height,
         seed=wanted.get("seed"),
         negative_prompt=wanted.get("negativePrompt", ""),
-        quality=wanted.get("quality", ""),
+        # Where a model stands for one quality, there is nothing to be told.
+        quality=wanted.get("quality", "") if "quality" in choice.capabilities else "",
         output_format=wanted.get("outputFormat", "png"),
         image_style=image_style,
         title=title,

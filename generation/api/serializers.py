@@ -42,6 +42,15 @@ class AspectRatioField(StringField):
         return value
 
 
+class ProviderField(ChoiceField):
+    """One of the configured providers."""
+
+    def __init__(self, **more: Any) -> None:
+        # DRF makes the fields of a serializer anew each time, so the settings count and not when this was imported.
+        message = f"Not configured here; there is {', '.join(settings.PROVIDERS)}."
+        super().__init__(settings.PROVIDERS, error_messages={"invalid_choice": message}, **more)
+
+
 class MetadataSerializer(serializers.Serializer[dict[str, Any]]):
     """The keys that mean something to us. All others are the client's, kept and echoed: at most 16 KiB of JSON in all,
     and 8 levels deep."""
@@ -54,12 +63,7 @@ class MetadataSerializer(serializers.Serializer[dict[str, Any]]):
     maxAttempts = IntegerField(
         min_value=1, max_value=10, required=False, help_text="How often a failure that may pass is tried; 3 by default."
     )
-    provider = ChoiceField(
-        settings.PROVIDERS,
-        required=False,
-        error_messages={"invalid_choice": f"Not configured here; there is {', '.join(settings.PROVIDERS)}."},
-        help_text="The first one that is configured by default.",
-    )
+    provider = ProviderField(required=False, help_text="The first one that is configured by default.")
     model = StringField(max_length=255, required=False, help_text="The provider's own name of a model.")
     quality = ChoiceField(["low", "medium", "high"], required=False)
     seed = IntegerField(

@@ -27,7 +27,7 @@ TIMES = {"requestedAt", "startedAt", "completedAt"}
 METADATA = TIMES | {"attempts", "maxAttempts", "generationTime"}
 RESULT = {
     *("imageData", "imageUrl", "thumbnailUrl", "contentType", "width", "height", "bytes", "sha256"),
-    *("provider", "model", "seed", "revisedPrompt", "generationTime", "cached", "attribution"),
+    *("provider", "model", "seed", "revisedPrompt", "generationTime", "cost", "cached", "notice", "attribution"),
 }
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 

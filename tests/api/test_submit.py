@@ -191,12 +191,13 @@ KNOWN_KEYS: dict[str, list[Any]] = {
     "aspectRatio": ["square", "portrait", "landscape", "1:1", "16:9", "1:4", "4:1", "100:399"],
     "maxAttempts": [1, 10],
     "provider": ["clipart"],
-    "model": ["openmoji-17", "x" * 255],
+    "model": ["openmoji-17"],
     "quality": ["low", "medium", "high"],
     "seed": [0, 4_294_967_294],
     "negativePrompt": ["", "x" * 1_000],
     "outputFormat": ["png", "jpeg", "webp"],
     "useCache": [True, False],
+    "onRefusal": ["fail", "fallback"],
 }
 
 
@@ -279,12 +280,13 @@ BAD_VALUES: dict[str, list[Any]] = {
     ],
     "maxAttempts": [None, 0, 11, -1, 3.5, "3", True, 2**62],
     "provider": [None, "", "nobody", ["clipart"]],
-    "model": [None, "", 7, "x" * 256],
+    "model": [None, "", 7, "x" * 255, "x" * 256],
     "quality": [None, "", "best", 1],
     "seed": [None, -1, 4_294_967_295, 1.5, "7", False],
     "negativePrompt": [None, 7, "x" * 1_001],
     "outputFormat": [None, "", "gif", "PNG", "image/png"],
     "useCache": [None, "true", 1, 0, []],
+    "onRefusal": [None, "", "ask again", True],
 }
 
 

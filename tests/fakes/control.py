@@ -84,6 +84,11 @@ class FakeProvider:
         """For ``STABILITY_GRPC_HOST``. Nobody is there where stability-sdk is not installed."""
         return f"127.0.0.1:{self._grpc_port}"
 
+    @property
+    def google_url(self) -> str:
+        """For ``GOOGLE_BASE_URL``."""
+        return self.base_url
+
     def script(self, *following: str, default: str = "") -> None:
         """How all calls are answered from now on, and the next ones, one by one, instead: ``delay=0.5``,
         ``status=429;retry-after=7``; :class:`tests.fakes.script.Behaviour` lists all. ``""`` is a success at once."""

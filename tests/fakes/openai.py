@@ -6,7 +6,7 @@ import json
 from base64 import b64encode
 from typing import Any, ClassVar, Final
 
-from tests.fakes.pictures import bomb, png
+from tests.fakes.pictures import spoilt
 from tests.fakes.script import Behaviour
 from tests.fakes.wire import Answer, Asked, Request, as_json, page
 
@@ -18,21 +18,30 @@ _ERRORS: Final = {
 }
 
 
+_PICTURES: Final = "/files/"
+
+
 class OpenAIWire:
-    """Answers as the Images API does."""
+    """Answers as the Images API does, and serves the pictures that other servers give the address of."""
 
     vendor: ClassVar[str] = "openai"
 
     def serves(self, request: Request) -> bool:
+        if request.path.startswith(_PICTURES):
+            return request.method == "GET"
         return request.method == "POST" and request.path == "/v1/images/generations"
 
     def read(self, request: Request) -> Asked:
+        authorized = request.headers.get("authorization", "").startswith("Bearer ")
+        if request.path.startswith(_PICTURES):
+            name = request.path.removeprefix(_PICTURES)
+            return Asked(prompt="", request_id=name, options={"file": name, "authorized": authorized})
         body = json.loads(request.body)
         if not isinstance(body, dict) or not isinstance(body.get("prompt"), str):
             raise ValueError("Missing required parameter: 'prompt'.")
         options = {name: value for name, value in body.items() if name != "prompt"}
         # The key itself is kept nowhere.
-        options["authorized"] = request.headers.get("authorization", "").startswith("Bearer ")
+        options["authorized"] = authorized
         return Asked(prompt=body["prompt"], request_id=request.headers.get("x-client-request-id", ""), options=options)
 
     def answer(self, asked: Asked, behaviour: Behaviour, *, number: int) -> Answer:
@@ -40,6 +49,12 @@ class OpenAIWire:
         for name in ("retry_after", "retry_after_ms", "should_retry"):
             if value := getattr(behaviour, name):
                 headers["x-should-retry" if name == "should_retry" else name.replace("_", "-")] = value
+        if behaviour.location:
+            headers["location"] = behaviour.location
+        output_format = asked.options.get("output_format") or "png"
+        picture = spoilt(asked.request_id or asked.prompt, output_format, behaviour.picture)
+        if "file" in asked.options:
+            return Answer(status=behaviour.status, headers=headers, body=picture, content_type="image/png")
         if not asked.options["authorized"]:
             return _error(401, headers)
         if behaviour.moderation:
@@ -58,11 +73,16 @@ class OpenAIWire:
             return page(behaviour.status)
         if behaviour.status != 200:
             return _error(behaviour.status, headers, code=behaviour.code)
-        picture = bomb() if behaviour.bomb else png(asked.request_id or asked.prompt)
-        if behaviour.truncated:
-            picture = picture[:-24]
-        data = [] if behaviour.empty else [{"b64_json": b64encode(picture).decode()}]
-        usage = {"input_tokens": 20, "output_tokens": 200, "total_tokens": 220}
+        entry = {"b64_json": b64encode(picture).decode()}
+        if behaviour.url:
+            entry = {"url": f"{_PICTURES}{number}.png" if behaviour.url == "own" else behaviour.url}
+        data = [] if behaviour.empty else [entry]
+        usage = {
+            "input_tokens": 20,
+            "input_tokens_details": {"text_tokens": 20, "image_tokens": 0},
+            "output_tokens": 200,
+            "total_tokens": 220,
+        }
         answer = as_json({"created": 1_790_000_000, "data": data, "usage": usage}, headers=headers)
         if behaviour.malformed:
             return Answer(headers=headers, body=answer.body[:-20])

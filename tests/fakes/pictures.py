@@ -51,3 +51,15 @@ def picture(identity: str, output_format: str) -> bytes:
     with Image.open(io.BytesIO(plain)) as image:
         image.convert("RGB").save(out, output_format)
     return out.getvalue()
+
+
+def spoilt(identity: str, output_format: str, kind: str) -> bytes:
+    """What a vendor should not send: ``truncated``, a ``bomb`` of pixels, an ``svg`` with a script, or a sound
+    picture that is ``jpeg`` or ``webp`` whatever was asked for. ``""`` is a proper one."""
+    if kind == "bomb":
+        return bomb()
+    if kind == "svg":
+        return b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    if kind == "truncated":
+        return picture(identity, output_format)[:-24]
+    return picture(identity, kind or output_format)

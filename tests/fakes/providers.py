@@ -12,6 +12,7 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.fakes.google import GoogleSignInWire, GoogleWire
 from tests.fakes.journal import Journal
 from tests.fakes.openai import OpenAIWire
 from tests.fakes.server import Server
@@ -21,7 +22,7 @@ from tests.fakes.stage import Stage
 
 async def _run(port: int, grpc_port: int, journal: Journal) -> None:
     stage = Stage(journal)
-    server = Server(wires=[OpenAIWire(), StabilityWire()], stage=stage)
+    server = Server(wires=[OpenAIWire(), StabilityWire(), GoogleWire(), GoogleSignInWire()], stage=stage)
     if find_spec("stability_sdk"):
         from tests.fakes.stability_grpc import GrpcListener
 

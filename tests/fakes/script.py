@@ -44,16 +44,21 @@ class Behaviour:
     should_retry: str = ""
     #: Refused because of the ``input`` or the ``output``; with a picture that is ``classified`` over gRPC.
     moderation: str = ""
+    #: The reason that is given, where a vendor has several for a refusal or an answer without a picture.
+    reason: str = ""
     #: The account has no credit left.
     quota: bool = False
     #: An answer without a picture.
     empty: bool = False
-    #: A picture that is cut off.
-    truncated: bool = False
-    #: A small file with a huge picture.
-    bomb: bool = False
+    #: Another picture than was asked for: one that is ``truncated``, an ``svg``, a small file that is a ``bomb``, or
+    #: ``jpeg`` or ``webp`` whatever was asked for.
+    picture: str = ""
     #: End before the length that was said.
     short: bool = False
+    #: The picture's address instead of the picture: ``own`` is one of this server's.
+    url: str = ""
+    #: Another address that an answer with status 3xx leads to.
+    location: str = ""
     #: A page for people, as a proxy sends it.
     html: bool = False
     #: An answer that cannot be read: JSON that breaks off, a message that is none.

@@ -6,7 +6,7 @@ import re
 from base64 import b64encode
 from typing import Any, ClassVar, Final
 
-from tests.fakes.pictures import picture
+from tests.fakes.pictures import spoilt
 from tests.fakes.script import Behaviour
 from tests.fakes.wire import Answer, Asked, Request, as_json, page
 
@@ -75,9 +75,7 @@ class StabilityWire:
         seed = options.get("seed", "0")
         seed = str(1_000_000 + number) if seed == "0" else seed
         output_format = options.get("output_format", "png")
-        data = picture("blurred" if filtered else f"{asked.prompt} {seed}", output_format)
-        if behaviour.truncated:
-            data = data[:-24]
+        data = spoilt("blurred" if filtered else f"{asked.prompt} {seed}", output_format, behaviour.picture)
         if behaviour.malformed:
             data = b"\0" + data
         if behaviour.empty:

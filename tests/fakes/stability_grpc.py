@@ -17,7 +17,7 @@ import grpc.aio
 from stability_sdk.interfaces.gooseai.generation import generation_pb2 as messages
 
 from tests.fakes.journal import Call
-from tests.fakes.pictures import png
+from tests.fakes.pictures import png, spoilt
 from tests.fakes.script import Behaviour
 from tests.fakes.stage import Stage
 
@@ -209,12 +209,10 @@ def _artifacts(request: Any, behaviour: Behaviour, number: int) -> list[Any]:
         id=number,
         type=messages.ARTIFACT_IMAGE,
         mime=behaviour.content_type or "image/png",
-        binary=png(request.request_id),
+        binary=spoilt(request.request_id, "png", behaviour.picture),
         finish_reason=messages.STOP,
         seed=seed,
     )
-    if behaviour.truncated:
-        picture.binary = picture.binary[:-24]
     if behaviour.moderation == "input":
         return [
             messages.Artifact(type=messages.ARTIFACT_TEXT, text=request.prompt[0].text, finish_reason=messages.FILTER)

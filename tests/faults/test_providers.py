@@ -104,9 +104,9 @@ def test_what_is_no_picture_is_never_completed_and_fills_no_memory(house: House)
     Dragon(house).wait_for("completed")  # what is loaded on first use is not the answers'
     before = peak_memory(house)
     expected = {
-        "truncated": ("invalid_image", 1),
+        "picture=truncated": ("invalid_image", 1),
         "malformed": ("invalid_image", 1),
-        "bomb": ("invalid_image", 1),
+        "picture=bomb": ("invalid_image", 1),
         "huge=1000": ("invalid_image", 1),
         "huge=1000;declared": ("invalid_image", 1),
         "short": ("unknown_outcome", 2),

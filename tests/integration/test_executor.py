@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from django.conf import settings as configured
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from PIL import Image
@@ -20,6 +21,7 @@ from generation.models import GenerationAttempt, GenerationQueue, GenerationRequ
 from generation.states import Status
 from tests.support.requests import RESULT, claimed, queued
 from workers.executor import Executor
+from workers.policies.rates import RateLimiter
 from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
 from workers.runtime import Runtime
 
@@ -61,9 +63,17 @@ class Only:
         return self._provider
 
 
+def executor(provider: Provider, runtime: Runtime | None = None) -> Executor:
+    return Executor(
+        runtime=runtime or Runtime(slots=1),
+        providers=Only(provider),  # type: ignore[arg-type]
+        rates=RateLimiter(configured.REDIS_URL),
+    )
+
+
 def execute(request: GenerationRequest, act: Callable[[ImageRequest], Any]) -> Scripted:
     provider = Scripted(act)
-    Executor(runtime=Runtime(slots=1), providers=Only(provider)).run(request.pk)  # type: ignore[arg-type]
+    executor(provider).run(request.pk)
     request.refresh_from_db()
     return provider
 
@@ -255,7 +265,7 @@ def test_a_worker_that_was_told_to_stop_gives_back_what_it_did_not_send(alice: U
     runtime = Runtime(slots=1)
     runtime.stopping.set()
     provider = Scripted(lambda _: png())
-    Executor(runtime=runtime, providers=Only(provider)).run(request.pk)  # type: ignore[arg-type]
+    executor(provider, runtime).run(request.pk)
     request.refresh_from_db()
     assert (provider.asked, request.status, request.attempts) == ([], Status.QUEUED, 0)
     assert GenerationQueue.objects.get(pk=request.pk).priority_weight == 100
@@ -342,7 +352,7 @@ def test_who_loses_the_claim_while_the_storage_is_away_stops_trying(
     jobs: dict[Any, Any] = runtime._jobs
     tries = storage_that_fails(monkeypatch, then=lambda: [job.abandon("cancelled") for job in jobs.values()])
     provider = Scripted(lambda _: png())
-    Executor(runtime=runtime, providers=Only(provider)).run(queued(alice).pk)  # type: ignore[arg-type]
+    executor(provider, runtime).run(queued(alice).pk)
     assert (len(provider.asked), tries) == (1, ["results"])
 
 

@@ -39,13 +39,13 @@ def fake(vendor: FakeProvider) -> FakeProvider:
 
 
 def provider(base_url: str, **options: Any) -> OpenAIProvider:
-    usual: dict[str, Any] = {"api_key": KEY, "base_url": base_url, "model": "gpt-image-2", "timeout": 20.0}
+    usual: dict[str, Any] = {"api_key": KEY, "base_url": base_url, "timeout": 20.0}
     return OpenAIProvider(**usual | options)
 
 
 @pytest.fixture
 def caller(fake: FakeProvider) -> Iterator[Caller]:
-    with calling(provider(fake.openai_url)) as caller:
+    with calling(provider(fake.openai_url), model="gpt-image-2") as caller:
         yield caller
 
 
@@ -100,7 +100,7 @@ def test_calls_at_once_have_a_connection_each_and_the_next_ones_reuse_them(calle
 
 def test_each_event_loop_has_a_client_of_its_own(caller: Caller, fake: FakeProvider) -> None:
     async def once() -> None:
-        await caller.provider.generate(asked())
+        await caller.provider.generate(asked(model="gpt-image-2"))
         await caller.provider.aclose()
 
     asyncio.run(once())
@@ -151,7 +151,7 @@ def test_a_refusal_names_stage_and_category(caller: Caller) -> None:
 
 def test_a_picture_that_is_cut_off_does_not_pass_our_own_check(caller: Caller) -> None:
     with pytest.raises(ProviderError) as caught:
-        check(caller.generate(f"{PROMPT} [[truncated]]").data)
+        check(caller.generate(f"{PROMPT} [[picture=truncated]]").data)
     assert caught.value.code == "invalid_image"
 
 
@@ -162,6 +162,7 @@ def test_a_picture_that_is_cut_off_does_not_pass_our_own_check(caller: Caller) -
         ("1e9", 1e9, 1e9),
         (format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True), 1, 600),
     ],
+    ids=["seconds", "absurd", "date"],
 )
 def test_how_long_to_wait_is_kept(caller: Caller, said: str, at_least: float, at_most: float) -> None:
     wait = caller.fail(f"{PROMPT} [[status=429;retry-after={said}]]").retry_after
@@ -194,7 +195,7 @@ def test_what_the_vendor_cannot_honour_is_refused_before_the_call(
 
 def test_nobody_at_the_address_is_unavailable() -> None:
     def call(address: str) -> None:
-        with calling(provider(f"http://{address}/v1")) as caller:
+        with calling(provider(f"http://{address}/v1"), model="gpt-image-2") as caller:
             assert caller.fail().code == "unavailable"
 
     with_nobody_there(call)
@@ -211,7 +212,7 @@ def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
     caller: Caller, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vendors, "SPARE_SECONDS", 0.0)
-    with calling(provider(fake.openai_url, timeout=0.3)) as impatient:
+    with calling(provider(fake.openai_url, timeout=0.3), model="gpt-image-2") as impatient:
         assert impatient.fail(f"{PROMPT} [[hang]]").code == "unknown_outcome"
     wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
 
@@ -281,7 +282,7 @@ def test_neither_prompts_nor_addresses_are_logged_at_info(caller: Caller, caplog
 
 
 def test_a_key_that_cannot_be_sent_is_not_shown_either(fake: FakeProvider) -> None:
-    with calling(provider(fake.openai_url, api_key=f"{KEY}\nx")) as broken:
+    with calling(provider(fake.openai_url, api_key=f"{KEY}\nx"), model="gpt-image-2") as broken:
         error = broken.fail()
     assert KEY not in "".join(traceback.format_exception(error))
     assert fake.stats().count == 0

@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-
-
-OURS = ("PROVIDERS", "OPENAI_", "STABILITY_")
+OURS = ("PROVIDERS", "OPENAI_", "STABILITY_", "GOOGLE_")
 
 
 def run(script: str, **environment: str) -> str:
@@ -30,6 +28,13 @@ def run(script: str, **environment: str) -> str:
         ({"OPENAI_API_KEY": "sk-1"}, "['openai']"),
         ({"STABILITY_API_KEY": "sk-2"}, "['stability']"),
         ({"STABILITY_API_KEY": "sk-2", "OPENAI_API_KEY": "sk-1"}, "['openai', 'stability']"),
+        ({"GOOGLE_API_KEY": "AIza-1"}, "['google']"),
+        ({"GOOGLE_CLOUD_PROJECT_ID": "studio"}, "['google']"),
+        ({"GOOGLE_CLOUD_PROJECT_ID": "studio", "OPENAI_API_KEY": "sk-1"}, "['openai', 'google']"),
+        (
+            {"GOOGLE_API_KEY": "AIza-1", "STABILITY_API_KEY": "sk-2", "OPENAI_API_KEY": "sk-1"},
+            "['openai', 'stability', 'google']",
+        ),
         ({"OPENAI_API_KEY": "sk-1", "PROVIDERS": "clipart"}, "['clipart']"),
         ({"OPENAI_API_KEY": "sk-1", "PROVIDERS": "clipart, openai"}, "['clipart', 'openai']"),
     ],
@@ -38,12 +43,17 @@ def test_the_providers_are_those_with_a_key_unless_they_are_named(environment: d
     assert run("from config import settings; print(settings.PROVIDERS)", **environment) == providers
 
 
-def test_a_worker_without_openai_does_not_load_its_sdk() -> None:
+def test_who_is_not_configured_is_not_among_the_options() -> None:
+    assert run("from config import settings; print(sorted(settings.PROVIDER_OPTIONS))") == "['clipart']"
+
+
+def test_a_worker_without_a_vendor_does_not_load_its_sdk() -> None:
     script = (
         "import sys; from workers.providers.registry import Registry; "
-        "Registry(['clipart'], {}).choose(); print('openai' in sys.modules)"
+        "Registry(['clipart'], {'clipart': {}}).choose(); "
+        "print({'openai', 'google.genai', 'grpc', 'httpx2'} & sys.modules.keys())"
     )
-    assert run(script) == "False"
+    assert run(script) == "set()"
 
 
 MADE = (

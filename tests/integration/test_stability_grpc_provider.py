@@ -205,7 +205,7 @@ def test_what_the_vendor_cannot_honour_is_refused_before_the_call(
 
 def test_a_picture_that_is_cut_off_does_not_pass_our_own_check(caller: Caller) -> None:
     with pytest.raises(ProviderError) as caught:
-        check(caller.generate(f"{PROMPT} [[truncated]]").data)
+        check(caller.generate(f"{PROMPT} [[picture=truncated]]").data)
     assert caught.value.code == "invalid_image"
 
 

@@ -231,7 +231,7 @@ def test_how_long_to_wait_is_kept_where_it_is_said(caller: Caller, marker: str, 
     assert caller.fail(f"{PROMPT} [[{marker}]]").retry_after == seconds
 
 
-@pytest.mark.parametrize("marker", ["truncated", "malformed"])
+@pytest.mark.parametrize("marker", ["picture=truncated", "malformed"])
 def test_a_picture_that_is_not_sound_does_not_pass_our_own_check(caller: Caller, marker: str) -> None:
     with pytest.raises(ProviderError) as caught:
         check(caller.generate(f"{PROMPT} [[{marker}]]").data)

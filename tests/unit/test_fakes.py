@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
-from tests.fakes.pictures import png
+from tests.fakes.google import GoogleWire
+from tests.fakes.pictures import png, spoilt
 from tests.fakes.script import Behaviour, Script, parse
+from tests.fakes.wire import Request
 from workers.images import check
+from workers.providers.base import ProviderError
 
 
 @pytest.mark.parametrize(
@@ -49,3 +55,50 @@ def test_what_is_limited_in_a_prompt_ends_after_so_many_calls_with_it() -> None:
 def test_pictures_are_sound_and_differ() -> None:
     assert check(png("vga_1")).sha256 != check(png("vga_2")).sha256
     assert png("vga_1") == png("vga_1")
+
+
+@pytest.mark.parametrize(("output_format", "kind"), [("jpeg", ""), ("webp", ""), ("png", "jpeg")])
+def test_pictures_are_of_the_type_that_was_asked_for_or_scripted(output_format: str, kind: str) -> None:
+    assert check(spoilt("vga_1", output_format, kind)).content_type == f"image/{kind or output_format}"
+
+
+@pytest.mark.parametrize("kind", ["truncated", "svg", "bomb"])
+def test_spoilt_pictures_are_spoilt(kind: str) -> None:
+    with pytest.raises(ProviderError) as caught:
+        check(spoilt("vga_1", "png", kind))
+    assert caught.value.code == "invalid_image"
+
+
+def gemini(config: Any, *, path: str = "/v1beta/models/gemini-3-pro-image:generateContent", **more: Any) -> Request:
+    body = {"contents": [{"parts": [{"text": "A dragon"}], "role": "user"}], "generationConfig": config} | more
+    return Request(method="POST", path=path, headers={"x-goog-api-key": "AIza"}, body=json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("config", "more"),
+    [
+        ({"responseModalities": ["IMAGE"], "imageConfig": {"aspectRatio": "7:1"}}, {}),
+        ({"responseModalities": ["IMAGE"], "imageConfig": {"imageSize": "2k"}}, {}),
+        ({"responseModalities": ["IMAGE"], "imageConfig": {"imageOutputOptions": {"mimeType": "image/jpeg"}}}, {}),
+        ({"responseModalities": ["IMAGE"], "imageConfig": []}, {}),
+        ({"responseModalities": ["IMAGE"], "negativePrompt": "cats"}, {}),
+        ({"responseModalities": ["IMAGE"], "seed": 2**31}, {}),
+        ({"responseModalities": ["IMAGE"], "seed": "7"}, {}),
+        ({"responseModalities": ["TEXT"]}, {}),
+        ({}, {}),
+        ({"responseModalities": ["IMAGE"]}, {"contents": []}),
+        ({"responseModalities": ["IMAGE"]}, {"contents": [{"parts": [{"text": ""}]}]}),
+        ({"responseModalities": ["IMAGE"]}, {"prompt": "A dragon"}),
+    ],
+)
+def test_googles_wire_is_as_strict_as_google(config: Any, more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        GoogleWire().read(gemini(config, **more))
+
+
+def test_googles_wire_takes_what_google_takes_and_knows_no_key_in_an_address() -> None:
+    proper = gemini({"responseModalities": ["IMAGE"], "imageConfig": {"aspectRatio": "16:9"}, "seed": 7})
+    assert GoogleWire().read(proper).options["seed"] == 7
+    path = "/v1beta/models/gemini-3-pro-image:generateContent"
+    assert GoogleWire().serves(gemini({}, path=path))
+    assert not GoogleWire().serves(gemini({}, path=f"{path}?key=AIza"))

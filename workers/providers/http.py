@@ -1,10 +1,13 @@
 """What the adapters that speak HTTP share: the client, how long a vendor asks to wait, how much of an answer is read,
-and what a broken connection means."""
+what it holds, and what a broken connection means."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import AsyncGenerator, Mapping
+import re
+from base64 import b64decode
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -23,22 +26,40 @@ _IDLE_SECONDS: Final = 15.0
 _NOT_SENT: Final = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
+    httpx2.InvalidURL,
     httpx2.PoolTimeout,
     httpx2.ProxyError,
     httpx2.UnsupportedProtocol,
     httpx2.LocalProtocolError,
 )
+_LONGEST_TEXT: Final = 4000
+#: What no header may hold, such as the line's end of a file that a key was read from.
+_UNSENDABLE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def new_client(*, timeout: float) -> httpx2.AsyncClient:
+def new_client(
+    *, timeout: float, on_response: Callable[[httpx2.Response], Awaitable[None]] | None = None
+) -> httpx2.AsyncClient:
     """A client whose answers are bounded and whose connections are kept for the next call. ``timeout`` is how long, in
-    seconds, a call may take at most; the client gives up a little later."""
+    seconds, a call may take at most; the client gives up a little later.
+
+    It follows no redirect: a vendor's word is no reason to call whoever it names. ``on_response`` may raise
+    :class:`ProviderError`.
+    """
+    limit = httpx2.Timeout(timeout + vendors.SPARE_SECONDS, connect=vendors.CONNECT_SECONDS)
+
+    async def prepare(request: httpx2.Request) -> None:
+        request.extensions["timeout"] = limit.as_dict()  # an SDK puts its own there
+        if any(_UNSENDABLE.search(value) for _, value in request.headers.raw):
+            raise vendors.unsendable_key()  # here, since what comes next would log it
+
     return httpx2.AsyncClient(
-        timeout=httpx2.Timeout(timeout + vendors.SPARE_SECONDS, connect=vendors.CONNECT_SECONDS),
+        timeout=limit,
         # Without a bound of its own on connections: how many calls there are at once is the workers' business.
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_IDLE_SECONDS),
         headers={"accept-encoding": "identity"},
-        event_hooks={"response": [bound_answer]},
+        follow_redirects=False,
+        event_hooks={"request": [prepare], "response": [bound_answer, *([on_response] if on_response else [])]},
     )
 
 
@@ -50,6 +71,57 @@ def connection_error(vendor: str, cause: BaseException | None) -> ProviderError:
 def request_id(headers: Mapping[str, str]) -> str:
     """What the vendor calls the call."""
     return vendors.name(headers.get("x-request-id"))
+
+
+def read_json(content: bytes | str) -> object:
+    """Raises ``ValueError`` for whatever cannot be read."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_answer(content: bytes | str, headers: Mapping[str, str], vendor: str, number: str) -> Mapping[str, object]:
+    """The JSON of an answer that is a success by its status. Raises :class:`ProviderError`."""
+    if "json" not in headers.get("content-type", ""):
+        # A page of some proxy's: the vendor itself has not answered, and the next attempt may reach it.
+        message, code = f"Something other than {vendor} answered", ErrorCode.UNAVAILABLE
+        raise ProviderError(message, code=code, provider_request_id=number)
+    try:
+        return mapping(read_json(content))
+    except ValueError:
+        # It came whole and was paid for; asking again would be paid for again.
+        message, code = f"{vendor}'s answer cannot be read", ErrorCode.INVALID_IMAGE
+        raise ProviderError(message, code=code, provider_request_id=number) from None
+
+
+def read_picture(encoded: object, vendor: str, number: str) -> bytes:
+    """The bytes behind the base64 of an answer. Raises :class:`ProviderError`."""
+    try:
+        return b64decode(encoded if isinstance(encoded, str) else "?", validate=True)
+    except ValueError:
+        message = f"{vendor}'s picture cannot be read"
+        raise ProviderError(message, code=ErrorCode.INVALID_IMAGE, provider_request_id=number) from None
+
+
+def mapping(value: object) -> Mapping[str, object]:
+    """The value if it is an object of JSON, else an empty one: a vendor's answer may have any shape."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> list[object]:
+    """The same for a list."""
+    return value if isinstance(value, list) else []
+
+
+def sentence(value: object) -> str:
+    """Text of a vendor's that can be stored and shown, whatever it holds."""
+    return "".join(filter(str.isprintable, value[:_LONGEST_TEXT])) if isinstance(value, str) else ""
+
+
+def count(value: object) -> int:
+    """The value if it is a number of things that somebody counted, else 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:

@@ -5,21 +5,20 @@ The retries are the ledger's and the time-out is the runtime's, so the SDK does 
 
 from __future__ import annotations
 
-import binascii
-import json
 import math
 import re
-from base64 import b64decode
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, cast
+from typing import Any, ClassVar, Final, Literal, NamedTuple, cast
 
+import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, omit
 
 from generation.states import ErrorCode
+from workers.providers import http
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
-from workers.providers.http import connection_error, new_client, request_id, retry_after
-from workers.providers.vendors import PerLoop, name, refuse
+from workers.providers.vendors import PerLoop, name, refuse, unsendable_key
 
+_VENDOR: Final = "OpenAI"
 #: What every model can do.
 _SIZES: Final = ((1024, 1024), (1536, 1024), (1024, 1536))
 #: The models that take any size whose sides divide by 16, up to a ratio of 3:1.
@@ -27,7 +26,14 @@ _ANY_SIZE: Final = re.compile(r"gpt-image-2(-\d.*|\.5-.*)?")
 _MOST_EXTREME_RATIO: Final = 3
 
 _OUT_OF_CREDIT: Final = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_LONGEST_TEXT: Final = 4000
+
+
+class _Client(NamedTuple):
+    sdk: AsyncOpenAI
+    http: httpx2.AsyncClient
+
+    async def close(self) -> None:
+        await self.sdk.close()
 
 
 class OpenAIProvider:
@@ -41,15 +47,21 @@ class OpenAIProvider:
         self._api_key = api_key
         self._base_url = base_url
         self._timeout = timeout
-        self._clients = PerLoop(self._client, AsyncOpenAI.close)
+        self._clients = PerLoop(self._new_client, _Client.close)
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
-        """One call of ``/images/generations``. Raises :class:`ProviderError`."""
-        refuse("OpenAI", {"seed": request.seed is not None, "negativePrompt": bool(request.negative_prompt)})
+        """One call of ``/images/generations``. Raises :class:`ProviderError`.
+
+        Other servers that speak this API may answer with the picture's address instead of the picture. An address that
+        a vendor names could lead anywhere, so it is followed only within the origin of ``OPENAI_BASE_URL``, to which
+        requests go anyway.
+        """
+        refuse(_VENDOR, {"seed": request.seed is not None, "negativePrompt": bool(request.negative_prompt)})
         model = request.model
+        client = self._clients.get()
         # The errors below are raised `from None`: the SDK's carry the request with the key, and the answer's body.
         try:
-            response = await self._clients.get().images.with_raw_response.generate(
+            response = await client.sdk.images.with_raw_response.generate(
                 model=model,
                 prompt=request.prompt,
                 size=size_for(model, request.width, request.height),
@@ -60,23 +72,73 @@ class OpenAIProvider:
         except APIStatusError as error:
             raise status_error(error.status_code, error.response.headers, error.body, model=model) from None
         except APIConnectionError as error:
-            raise connection_error("OpenAI", error.__cause__) from None
-        return _answer(response.content, response.headers, model=model, output_format=request.output_format)
+            raise http.connection_error(_VENDOR, error.__cause__) from None
+        except UnicodeEncodeError:  # its text has the header in it
+            raise unsendable_key() from None
+        request_id = http.request_id(response.headers)
+        answer = http.read_answer(response.content, response.headers, _VENDOR, request_id)
+        picture = http.mapping(next(iter(http.items(answer.get("data"))), None))
+        if encoded := picture.get("b64_json"):
+            data = http.read_picture(encoded, _VENDOR, request_id)
+        elif url := picture.get("url"):
+            data = await self._fetch(client.http, url, request_id)
+        else:
+            message = "OpenAI answered without a picture"
+            raise ProviderError(message, code=ErrorCode.EMPTY_RESULT, provider_request_id=request_id)
+        return ImageAnswer(
+            data=data,
+            content_type=f"image/{request.output_format}",
+            model=model,
+            revised_prompt=http.sentence(picture.get("revised_prompt")),
+            provider_request_id=request_id,
+            usage=usage_of(answer),
+        )
 
     async def aclose(self) -> None:
         """Close the connections of the loop that runs."""
         await self._clients.close()
 
-    def _client(self) -> AsyncOpenAI:
-        http_client = new_client(timeout=self._timeout)
-        return AsyncOpenAI(
+    def _new_client(self) -> _Client:
+        client = http.new_client(timeout=self._timeout)
+        sdk = AsyncOpenAI(
             api_key=self._api_key,
             base_url=self._base_url,
             max_retries=0,
-            timeout=http_client.timeout,
-            default_headers={"accept-encoding": "identity"},
-            http_client=http_client,
+            timeout=client.timeout,
+            # The SDK's own would come before the client's.
+            default_headers={"accept-encoding": client.headers["accept-encoding"]},
+            http_client=client,
         )
+        return _Client(sdk, client)
+
+    async def _fetch(self, client: httpx2.AsyncClient, address: object, request_id: str) -> bytes:
+        """The picture at this address, without the key: such addresses are made for browsers."""
+
+        def failure(message: str, code: ErrorCode) -> ProviderError:
+            return ProviderError(message, code=code, provider_request_id=request_id)
+
+        base = httpx2.URL(self._base_url)
+        try:
+            url = base.join(str(address))
+        except httpx2.InvalidURL:
+            raise failure("OpenAI's picture has an address that is none", ErrorCode.EMPTY_RESULT) from None
+        if _origin(url) != _origin(base):
+            message = "OpenAI answered with an address elsewhere instead of a picture, and that is not followed"
+            raise failure(message, ErrorCode.EMPTY_RESULT)
+        try:
+            response = await client.get(url)
+        except httpx2.HTTPError:
+            # The picture was made and paid for, so not even "cannot be reached" would mean that nothing happened.
+            message = "OpenAI's picture could not be fetched from the address that it gave"
+            raise failure(message, ErrorCode.UNKNOWN_OUTCOME) from None
+        if response.status_code != 200:
+            raise failure("OpenAI's picture is not at the address that it gave", ErrorCode.EMPTY_RESULT)
+        return response.content
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None, bytes]:
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+    return url.scheme, url.host, port, url.userinfo
 
 
 def size_for(model: str, width: int, height: int) -> str:
@@ -98,8 +160,8 @@ def status_error(status: int, headers: Mapping[str, str], body: object, *, model
     return ProviderError(
         words,
         code=code,
-        retry_after=retry_after(headers),
-        provider_request_id=request_id(headers),
+        retry_after=http.retry_after(headers),
+        provider_request_id=http.request_id(headers),
         detail=detail,
     )
 
@@ -140,39 +202,17 @@ def _refusal(said: Mapping[str, Any], detail: dict[str, Any]) -> tuple[ErrorCode
     return code, f"OpenAI's safety system refused the {'picture' if stage == 'output' else 'prompt'}{why}"
 
 
-def _answer(content: bytes, headers: Mapping[str, str], *, model: str, output_format: str) -> ImageAnswer:
-    call_id = request_id(headers)
-
-    def failure(message: str, code: ErrorCode) -> ProviderError:
-        return ProviderError(message, code=code, provider_request_id=call_id)
-
-    if "json" not in headers.get("content-type", ""):
-        # A page of some proxy's: OpenAI itself has not answered, and the next attempt may reach it.
-        raise failure("Something other than OpenAI answered", ErrorCode.UNAVAILABLE)
-    try:
-        answer = json.loads(content)
-    except (ValueError, RecursionError):
-        # It came whole and was paid for; asking again would be paid for again.
-        raise failure("OpenAI's answer cannot be read", ErrorCode.INVALID_IMAGE) from None
-    pictures = answer.get("data") if isinstance(answer, dict) else None
-    first = pictures[0] if isinstance(pictures, list) and pictures else None
-    picture = first if isinstance(first, dict) else {}
-    encoded = picture.get("b64_json")
-    if not encoded:
-        raise failure("OpenAI answered without a picture", ErrorCode.EMPTY_RESULT)
-    try:
-        data = b64decode(encoded, validate=True)
-    except (TypeError, ValueError, binascii.Error):
-        raise failure("OpenAI's picture cannot be read", ErrorCode.INVALID_IMAGE) from None
-    return ImageAnswer(
-        data=data,
-        content_type=f"image/{output_format}",
-        model=model,
-        revised_prompt=_sentence(picture.get("revised_prompt")),
-        provider_request_id=call_id,
-    )
-
-
-def _sentence(value: object) -> str:
-    """Text of a vendor's that can be stored and shown, whatever it holds."""
-    return "".join(filter(str.isprintable, value[:_LONGEST_TEXT])) if isinstance(value, str) else ""
+def usage_of(answer: Mapping[str, object]) -> dict[str, int]:
+    """What OpenAI counted; other servers may count nothing."""
+    usage = http.mapping(answer.get("usage"))
+    asked = http.mapping(usage.get("input_tokens_details"))
+    made = http.mapping(usage.get("output_tokens_details"))
+    text = http.count(made.get("text_tokens"))
+    counted = {
+        "input_text": http.count(asked.get("text_tokens") if asked else usage.get("input_tokens")),
+        "input_image": http.count(asked.get("image_tokens")),
+        "output_text": text,
+        # The whole but for what is known to be text: pictures are what the rest is.
+        "output_image": http.count(made.get("image_tokens")) or max(0, http.count(usage.get("output_tokens")) - text),
+    }
+    return {"images": 1} | {unit: number for unit, number in counted.items() if number}

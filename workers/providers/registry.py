@@ -11,6 +11,7 @@ from workers.providers.base import Provider
 #: The name in ``PROVIDERS`` → where its class is, unless its options name another under ``class``.
 PROVIDER_CLASSES: Final = {
     "clipart": "workers.providers.clipart:ClipartProvider",
+    "google": "workers.providers.google:GoogleProvider",
     "openai": "workers.providers.openai:OpenAIProvider",
     "stability": "workers.providers.stability:StabilityProvider",
 }
@@ -20,12 +21,12 @@ class Registry:
     """The configured providers, in the order of preference, each made once."""
 
     def __init__(self, names: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> None:
-        """``options`` are what each class is made with, and with ``class`` which. Raises ``ValueError`` for a name that
-        is no provider, or one whose key is missing."""
+        """``options`` are what the class of each configured provider is made with, and with ``class`` which. Raises
+        ``ValueError`` for a name that is no provider, or that is not configured."""
         unknown = [name for name in names if name not in PROVIDER_CLASSES]
         if unknown or not names:
             raise ValueError(f"no such provider: {', '.join(unknown) or '(none named)'}")
-        if keyless := [name for name in names if options.get(name, {}).get("api_key") == ""]:
+        if keyless := [name for name in names if name not in options]:
             raise ValueError(f"there is no key for {', '.join(keyless)}")
         self._names = tuple(names)
         self._options = options
@@ -37,7 +38,7 @@ class Registry:
         if name not in self._names:
             raise LookupError(f"the provider {name} is not configured")
         if name not in self._made:
-            options = dict(self._options.get(name, {}))
+            options = dict(self._options[name])
             module, _, attribute = options.pop("class", PROVIDER_CLASSES[name]).partition(":")
             self._made[name] = getattr(import_module(module), attribute)(**options)
         return self._made[name]

@@ -16,7 +16,7 @@ import httpx2
 from generation.states import ErrorCode
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.http import connection_error, new_client, request_id, retry_after
-from workers.providers.vendors import PerLoop, name, refuse
+from workers.providers.vendors import PerLoop, name, refuse, unsendable_key
 
 #: A model's name becomes part of an address.
 _MODEL: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
@@ -72,7 +72,7 @@ class StabilityProvider:
 def bearer(api_key: str) -> str:
     """The header that carries the key. Raises :class:`ProviderError` for a key that none can carry."""
     if not (api_key.isascii() and api_key.isprintable()):
-        raise ProviderError("The key of Stability has characters that cannot be sent", code=ErrorCode.AUTH)
+        raise unsendable_key()
     return f"Bearer {api_key}"
 
 

@@ -70,6 +70,11 @@ def broke_off(vendor: str) -> ProviderError:
     return ProviderError(message, code=ErrorCode.UNKNOWN_OUTCOME)
 
 
+def unsendable_key() -> ProviderError:
+    """For a key with characters that no header can hold: nothing of it is shown."""
+    return ProviderError("The provider's key has characters that no key has", code=ErrorCode.AUTH)
+
+
 def too_long(most: int = MAX_ANSWER_BYTES) -> ProviderError:
     """The answer has more bytes than that."""
     message = f"The provider's answer has more than {most // 1024 // 1024} MB"

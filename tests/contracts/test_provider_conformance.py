@@ -1,0 +1,395 @@
+"""What every adapter does alike, whatever the vendor: over real connections, against the fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import traceback
+import tracemalloc
+from collections.abc import Coroutine, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from generation import background
+from generation.states import ErrorCode
+from tests.fakes.control import FakeProvider
+from tests.support.adapters import ADAPTERS, Adapter
+from tests.support.stack import free_port, wait_until
+from workers import images
+from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
+from workers.runtime import Abandoned, Job
+
+KEY = "sk-proj-very-secret-0123456789"
+PROMPT = "A friendly dragon playing in a garden"
+#: What the fakes say in their errors, and nobody else may.
+VENDORS_WORDS = ("sk-secret", "not for your eyes", "secret sauce", "nginx")
+OPTIONS = [
+    *(("quality", quality) for quality in ("low", "medium", "high")),
+    *(("output_format", name) for name in ("jpeg", "webp")),
+    *(("seed", seed) for seed in (0, 7)),
+    ("aspect_ratio", "16:9"),
+    ("negative_prompt", "no cats"),
+]
+#: How the fake answers → our code.
+FAULTS = {
+    "moderation=input": "refused_input",
+    "moderation=output": "refused_output",
+    "quota": "quota_exhausted",
+    "status=302;location=http://169.254.169.254/": "invalid_request",
+    "status=400": "invalid_request",
+    "status=401": "auth",
+    "status=403": "auth",
+    "status=404": "model_retired",
+    "status=408": "unavailable",
+    "status=422": "invalid_request",
+    "status=429": "rate_limited",
+    "status=500": "unavailable",
+    "status=500;html": "unavailable",
+    "status=502;html": "unavailable",
+    "status=503": "unavailable",
+    "html": "unavailable",
+    "empty": "empty_result",
+    "malformed": "invalid_image",
+    "reset=unread": "unknown_outcome",
+    "reset=before": "unknown_outcome",
+    "reset=after": "unknown_outcome",
+    "picture=truncated": "invalid_image",
+    "picture=svg": "invalid_image",
+    "picture=bomb": "invalid_image",
+}
+FLOODS = {
+    # with its length said in advance nothing is read, and without one no more than the bound
+    "huge=100;declared": 10,
+    "huge=100;declared;status=500": 10,
+    "huge=100": 100,
+    "huge=100;status=500": 100,
+    "huge=1000000": 100,
+}
+
+
+@pytest.fixture(scope="module")
+def vendors() -> Iterator[FakeProvider]:
+    with FakeProvider() as fake:
+        yield fake
+
+
+@pytest.fixture
+def fake(vendors: FakeProvider) -> FakeProvider:
+    vendors.reset()
+    return vendors
+
+
+@pytest.fixture(params=ADAPTERS, ids=lambda adapter: adapter.name, scope="module")
+def adapter(request: pytest.FixtureRequest) -> Adapter:
+    assert isinstance(request.param, Adapter)
+    return request.param
+
+
+class Caller:
+    """A provider on an event loop that stays, as in a worker."""
+
+    def __init__(self, provider: Provider, model: str) -> None:
+        self.provider = provider
+        self.model = model
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return background.loop.submit(work).result(timeout=60)
+
+    def asked(self, **more: Any) -> ImageRequest:
+        usual = {"request_id": "vga_1", "type": "cover", "subject": PROMPT, "prompt": PROMPT, "model": self.model}
+        return ImageRequest(**usual | more)
+
+    def generate(self, **more: Any) -> ImageAnswer:
+        """As the executor does: what comes is a picture only if it passes our own check."""
+        answer: ImageAnswer = self.run(self.provider.generate(self.asked(**more)))
+        images.check(answer.data)
+        return answer
+
+    def fail(self, **more: Any) -> ProviderError:
+        with pytest.raises(ProviderError) as caught:
+            self.generate(**more)
+        return caught.value
+
+    def close(self) -> None:
+        if aclose := getattr(self.provider, "aclose", None):
+            self.run(aclose())
+
+
+@pytest.fixture(scope="module")
+def lasting(adapter: Adapter, vendors: FakeProvider) -> Iterator[Caller]:
+    caller = Caller(adapter.make(vendors, KEY), adapter.model)
+    yield caller
+    caller.close()
+
+
+@pytest.fixture
+def caller(fake: FakeProvider, lasting: Caller) -> Caller:
+    """One for all calls, as in a worker: whatever went wrong before, the next call is as good as ever."""
+    return lasting
+
+
+def job() -> Job:
+    claim: Any = SimpleNamespace(request=SimpleNamespace(pk="vga_1"), number=1, asked_at=time.monotonic())
+    return Job(claim)
+
+
+def gone(fake: FakeProvider) -> bool:
+    return any(call.disconnected for call in fake.journal())
+
+
+def script_for(adapter: Adapter, script: str, usual: str) -> str:
+    """The code to expect; skips what cannot happen on this wire."""
+    code = adapter.expected(script, usual)
+    if not code:
+        pytest.skip(f"{script} cannot happen here")
+    return code
+
+
+# --- What works -------------------------------------------------------------------------------------------------------
+
+
+def test_a_sound_picture_comes_with_what_the_vendor_said_of_it(adapter: Adapter, caller: Caller) -> None:
+    answer = caller.generate()
+    assert isinstance(caller.provider, Provider)
+    assert caller.provider.billable
+    assert (answer.content_type, images.check(answer.data).content_type) == ("image/png", "image/png")
+    assert answer.model == adapter.model
+    assert "_fake_1" in answer.provider_request_id
+    assert answer.usage == adapter.usage
+
+
+def test_the_prompt_and_the_model_are_what_is_sent(adapter: Adapter, caller: Caller, fake: FakeProvider) -> None:
+    caller.generate()
+    [call] = fake.journal()
+    assert call.prompt == PROMPT
+    assert call.options["authorized"]
+    assert adapter.model in call.options.values()
+
+
+@pytest.mark.parametrize(("option", "value"), OPTIONS)
+def test_an_option_is_sent_or_refused_and_never_dropped(
+    adapter: Adapter, caller: Caller, fake: FakeProvider, option: str, value: Any
+) -> None:
+    if (option, value) in adapter.sends:
+        caller.generate(**{option: value})
+        name, sent = adapter.sends[option, value]
+        assert fake.journal()[0].options[name] == sent
+    else:
+        assert caller.fail(**{option: value}).code == ErrorCode.INVALID_REQUEST
+        assert fake.stats().count == 0
+
+
+def test_options_that_were_not_asked_for_are_left_to_the_vendor(
+    adapter: Adapter, caller: Caller, fake: FakeProvider
+) -> None:
+    caller.generate()
+    for (option, value), (name, sent) in adapter.sends.items():
+        if option in {"quality", "seed"} or value in {"jpeg", "webp"}:
+            assert fake.journal()[0].options.get(name) != sent
+
+
+def test_calls_one_after_the_other_share_a_connection(caller: Caller, fake: FakeProvider) -> None:
+    for _ in range(5):
+        caller.generate()
+    assert len({call.connection for call in fake.journal()}) == 1
+
+
+def test_calls_at_once_do_not_wait_for_each_other(caller: Caller, fake: FakeProvider) -> None:
+    fake.script(default="hold")
+
+    async def crowd() -> None:
+        calls = [asyncio.create_task(caller.provider.generate(caller.asked())) for _ in range(20)]
+        await asyncio.to_thread(wait_until, lambda: fake.stats().active == 20)
+        await asyncio.to_thread(fake.release)
+        await asyncio.gather(*calls)
+
+    caller.run(crowd())
+    assert fake.max_concurrent == 20
+
+
+def test_the_type_is_that_of_the_content_whatever_the_vendor_calls_it(caller: Caller, fake: FakeProvider) -> None:
+    fake.script("picture=jpeg")
+    assert images.check(caller.generate().data).content_type == "image/jpeg"
+
+
+# --- What the vendor answers instead ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", FAULTS)
+def test_each_fault_has_its_code_and_is_not_repeated(
+    adapter: Adapter, caller: Caller, fake: FakeProvider, script: str
+) -> None:
+    code = script_for(adapter, script, FAULTS[script])
+    fake.script(script)
+    error = caller.fail()
+    assert error.code == code
+    assert fake.stats().count == (0 if script == "reset=unread" else 1)
+    if adapter.errors_have_ids and script.startswith("status") and "html" not in script:
+        assert "_fake_1" in error.provider_request_id
+
+
+@pytest.mark.parametrize("stage", ["input", "output"])
+def test_a_refusal_names_its_stage_and_what_it_is_about(caller: Caller, fake: FakeProvider, stage: str) -> None:
+    fake.script(f"moderation={stage}")
+    error = caller.fail()
+    assert error.detail["stage"] == stage
+    assert all(isinstance(name, str) and name for name in error.detail["categories"])
+    assert all(name in error.message for name in error.detail["categories"])
+
+
+@pytest.mark.parametrize(
+    ("said", "at_least", "at_most"),
+    [
+        ("7", 7, 7),
+        ("0.5", 0.5, 0.5),
+        ("1e9", 1e9, 1e9),
+        (format_datetime(datetime.now(UTC) + timedelta(seconds=1800), usegmt=True), 1, 1800),
+    ],
+    ids=["seconds", "half", "absurd", "date"],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_how_long_to_wait_is_kept(
+    adapter: Adapter, caller: Caller, fake: FakeProvider, status: int, said: str, at_least: float, at_most: float
+) -> None:
+    script_for(adapter, f"retry-after on {status}", "any")
+    fake.script(f"status={status};retry-after={said}")
+    wait = caller.fail().retry_after
+    assert wait is not None
+    assert at_least <= wait <= at_most
+
+
+@pytest.mark.parametrize("said", ["", "0", "-7", "abc", "nan", "inf", "6m0s", "Fri, 20 Nov 2020 12:00:00 GMT"])
+def test_a_time_to_wait_that_makes_no_sense_is_none(caller: Caller, fake: FakeProvider, said: str) -> None:
+    fake.script(f"status=429;retry-after={said}")
+    error = caller.fail()
+    assert (error.code, error.retry_after) == (ErrorCode.RATE_LIMITED, None)
+
+
+# --- What goes wrong on the way ---------------------------------------------------------------------------------------
+
+
+def test_nobody_at_the_address_is_unavailable(adapter: Adapter) -> None:
+    nobody = FakeProvider()
+    nobody.base_url = f"http://127.0.0.1:{free_port()}"
+    caller = Caller(adapter.make(nobody, KEY), adapter.model)
+    assert caller.fail().code == ErrorCode.UNAVAILABLE
+    caller.close()
+
+
+@pytest.mark.parametrize("script", ["hang", "drip=0.05"])
+def test_the_runtimes_deadline_ends_the_call_and_the_connection(
+    caller: Caller, fake: FakeProvider, script: str
+) -> None:
+    caller.generate()
+    fake.script(script)
+    started = time.monotonic()
+    with pytest.raises(ProviderError) as caught:
+        job().call(caller.provider.generate(caller.asked()), timeout=0.5)
+    assert caught.value.code == ErrorCode.TIMEOUT
+    assert time.monotonic() - started < 5
+    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
+
+
+def test_a_cancel_closes_the_connection_at_once_and_leaves_other_calls_alone(
+    caller: Caller, fake: FakeProvider
+) -> None:
+    fake.script("hang", "hold")
+    cancelled, other = job(), job()
+    ends: list[object] = []
+
+    def work(one: Job) -> None:
+        try:
+            ends.append(one.call(caller.provider.generate(caller.asked()), timeout=60))
+        except Abandoned as error:
+            ends.append(error)
+
+    first, second = (threading.Thread(target=work, args=(one,)) for one in (cancelled, other))
+    first.start()
+    wait_until(lambda: fake.stats().active == 1)
+    second.start()
+    wait_until(lambda: fake.stats().active == 2)
+    cancelled.abandon("cancelled")
+    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
+    first.join(timeout=5)
+    fake.release()
+    second.join(timeout=20)
+    abandoned, answer = ends
+    assert isinstance(abandoned, Abandoned)
+    assert isinstance(answer, ImageAnswer)
+    assert [call.disconnected for call in fake.journal()] == [True, False]
+
+
+@pytest.mark.parametrize("script", FLOODS)
+def test_an_answer_without_end_is_given_up_before_it_fills_the_memory(
+    adapter: Adapter, caller: Caller, fake: FakeProvider, script: str
+) -> None:
+    code = script_for(adapter, script, "invalid_image")
+    caller.generate()  # what is loaded on first use is not the answer's
+    fake.script(script)
+    tracemalloc.start()
+    try:
+        error = caller.fail()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert error.code == code
+    assert peak < FLOODS[script] * 1024 * 1024
+    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
+
+
+# --- Secrets ----------------------------------------------------------------------------------------------------------
+
+
+def everything_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in list(logging.root.manager.loggerDict):
+        caplog.set_level(logging.DEBUG, logger=name)
+
+
+def told(error: ProviderError) -> str:
+    """All that can be seen of an error."""
+    return "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
+
+
+@pytest.mark.parametrize("script", ["", *FAULTS, "huge=100;declared"])
+def test_neither_key_nor_prompt_is_in_any_log_or_error(
+    adapter: Adapter, caller: Caller, fake: FakeProvider, caplog: pytest.LogCaptureFixture, script: str
+) -> None:
+    caller.generate()  # loads what logs
+    everything_logged(caplog)
+    if script:
+        script_for(adapter, script, "any")
+        fake.script(script)
+        seen = told(caller.fail())
+        assert not [words for words in (*VENDORS_WORDS, KEY, PROMPT) if words in seen]
+    else:
+        assert KEY not in repr(caller.generate())
+    assert caplog.records
+    assert KEY not in caplog.text
+    assert PROMPT not in caplog.text
+
+
+def test_a_worker_logs_nothing_of_a_call_that_goes_well(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    caller.generate()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("spoilt", [f"{KEY}\nx", f"{KEY}é"])
+def test_a_key_that_cannot_be_sent_is_not_shown_either(
+    adapter: Adapter, fake: FakeProvider, caplog: pytest.LogCaptureFixture, spoilt: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    caller = Caller(adapter.make(fake, spoilt), adapter.model)
+    error = caller.fail()
+    assert error.code == ErrorCode.AUTH
+    assert KEY not in told(error)
+    assert KEY not in caplog.text
+    assert fake.stats().count == 0
+    caller.close()

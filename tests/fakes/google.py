@@ -1,0 +1,211 @@
+"""Gemini's wire: ``generateContent`` on the Developer API and on Vertex, and Google's sign-in for the latter."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Final
+
+from tests.fakes.pictures import spoilt
+from tests.fakes.script import Behaviour
+from tests.fakes.wire import Answer, Asked, Request, as_json, page
+
+_NAME: Final = r"([A-Za-z0-9_.-]+)"
+_DEVELOPER: Final = re.compile(rf"/v1beta/models/{_NAME}:generateContent")
+_VERTEX: Final = re.compile(
+    rf"/v1beta1/projects/{_NAME}/locations/{_NAME}/publishers/google/models/{_NAME}:generateContent"
+)
+_RATIOS: Final = {"1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"}
+_SIZES: Final = {"1K", "2K", "4K"}
+_SAFETY: Final = "HARM_CATEGORY_DANGEROUS_CONTENT"
+_TYPES: Final = "type.googleapis.com/google.rpc."
+
+#: Status → its name in the body.
+_NAMES: Final = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ABORTED",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+class GoogleWire:
+    """Answers as Gemini does."""
+
+    vendor: ClassVar[str] = "google"
+
+    def serves(self, request: Request) -> bool:
+        path = request.path
+        return request.method == "POST" and bool(_DEVELOPER.fullmatch(path) or _VERTEX.fullmatch(path))
+
+    def read(self, request: Request) -> Asked:
+        body = json.loads(request.body)
+        _check(body, "", {"contents", "generationConfig", "safetySettings"})
+        prompt = _prompt(body)
+        config = body.get("generationConfig", {})
+        _check(config, "generation_config", {"responseModalities", "imageConfig", "seed"})
+        if config.get("responseModalities") != ["IMAGE"]:
+            raise ValueError("The fake draws, and does nothing else")
+        image = config.get("imageConfig", {})
+        options: dict[str, Any] = {}
+        if place := _VERTEX.fullmatch(request.path):
+            options |= dict(zip(("project", "location", "model"), place.groups(), strict=True))
+            options["authorized"] = request.headers.get("authorization", "").startswith("Bearer ")
+            _check(image, "image_config", {"aspectRatio", "imageSize", "imageOutputOptions"})
+            _one_of(image.get("imageOutputOptions", {}).get("mimeType"), {"image/png", "image/jpeg"}, "mime_type")
+        elif place := _DEVELOPER.fullmatch(request.path):
+            options["model"] = place[1]
+            options["authorized"] = bool(request.headers.get("x-goog-api-key"))
+            _check(image, "image_config", {"aspectRatio", "imageSize"})
+        _one_of(image.get("aspectRatio"), _RATIOS, "aspect_ratio")
+        _one_of(image.get("imageSize"), _SIZES, "image_size")
+        seed = config.get("seed", 0)
+        if not isinstance(seed, int) or not -(2**31) <= seed < 2**31:
+            raise ValueError(f"Invalid value at 'generation_config.seed' (TYPE_INT32), {seed}")
+        options |= image | {name: config[name] for name in ("seed",) if name in config}
+        return Asked(prompt=prompt, options=options)
+
+    def answer(self, asked: Asked, behaviour: Behaviour, *, number: int) -> Answer:
+        headers = {"x-request-number": str(number)}
+        if behaviour.location:
+            headers["location"] = behaviour.location
+        if not asked.options["authorized"]:
+            return _error(403, headers, message="Method doesn't allow unregistered callers")
+        if behaviour.html:
+            return page(behaviour.status)
+        if behaviour.quota:
+            return _error(429, headers, _quota("GenerateRequestsPerDayPerProjectPerModel"), *_wait("41s"))
+        if behaviour.status != 200:
+            return _scripted_error(behaviour, headers)
+        answer = as_json(_content(asked, behaviour, number), headers=headers)
+        return Answer(headers=headers, body=answer.body[:-20]) if behaviour.malformed else answer
+
+    def unreadable(self, why: str) -> Answer:
+        field = {
+            "@type": f"{_TYPES}BadRequest",
+            "fieldViolations": [{"field": why.split("'")[1]}] if "'" in why else [],
+        }
+        return _error(400, {}, field, message=why)
+
+
+class GoogleSignInWire:
+    """Gives a token to whoever comes with a signed assertion."""
+
+    vendor: ClassVar[str] = "google-sign-in"
+
+    def serves(self, request: Request) -> bool:
+        return request.method == "POST" and request.path == "/token"
+
+    def read(self, request: Request) -> Asked:
+        if b"assertion=" not in request.body:
+            raise ValueError("invalid_grant")
+        return Asked(prompt="")
+
+    def answer(self, asked: Asked, behaviour: Behaviour, *, number: int) -> Answer:
+        if behaviour.status != 200:
+            return as_json({"error": "invalid_grant"}, status=behaviour.status)
+        return as_json({"access_token": "ya29.only-for-tests", "expires_in": 3600, "token_type": "Bearer"})
+
+    def unreadable(self, why: str) -> Answer:
+        return as_json({"error": why}, status=400)
+
+
+def _prompt(body: Mapping[str, Any]) -> str:
+    try:
+        [content] = body["contents"]
+        [part] = content["parts"]
+        prompt = part["text"]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("'contents' is not specified") from None
+    if not isinstance(prompt, str) or not prompt:
+        raise ValueError("'contents' is not specified")
+    return prompt
+
+
+def _check(message: object, where: str, known: Collection[str]) -> None:
+    """As strict as Google: a field that is not known is an error."""
+    if not isinstance(message, dict):
+        raise ValueError(f"Invalid value at '{where}'")
+    if unknown := [name for name in message if name not in known]:
+        raise ValueError(f"Invalid JSON payload received. Unknown name '{unknown[0]}' at '{where}': Cannot find field.")
+
+
+def _one_of(value: object, known: Collection[str], name: str) -> None:
+    if value is not None and value not in known:
+        raise ValueError(f"Invalid value at 'generation_config.image_config.{name}'")
+
+
+def _content(asked: Asked, behaviour: Behaviour, number: int) -> dict[str, Any]:
+    said: dict[str, Any] = {"modelVersion": asked.options["model"], "responseId": f"resp_fake_{number}"}
+    ratings = [{"category": _SAFETY, "probability": "HIGH", "blocked": True}]
+    usage = {"promptTokenCount": 12, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 12}]}
+    if behaviour.moderation == "input":
+        feedback = {"blockReason": behaviour.reason or "SAFETY", "safetyRatings": ratings}
+        return said | {"promptFeedback": feedback, "usageMetadata": usage}
+    candidate: dict[str, Any]
+    if behaviour.moderation == "output":
+        candidate = {"finishReason": behaviour.reason or "IMAGE_SAFETY", "safetyRatings": ratings}
+        return said | {"candidates": [candidate], "usageMetadata": usage}
+    if behaviour.empty or behaviour.reason:
+        words = {"role": "model", "parts": [{"text": "Here is your picture of a secret sauce!"}]}
+        candidate = {"content": words, "finishReason": behaviour.reason or "NO_IMAGE"}
+        return said | {"candidates": [candidate], "usageMetadata": usage}
+    usage |= {
+        "candidatesTokenCount": 1120,
+        "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1120}],
+        "thoughtsTokenCount": 40,
+    }
+    mime_type = asked.options.get("imageOutputOptions", {}).get("mimeType", "image/png")
+    parts = [
+        {"text": "A dragon should be green.", "thought": True},
+        {"inlineData": {"mimeType": "image/png", "data": _encoded("a sketch", "png", "")}, "thought": True},
+        {"text": "Here is your picture."},
+        {"inlineData": {"mimeType": mime_type, "data": _encoded(asked.prompt, mime_type[6:], behaviour.picture)}},
+    ]
+    candidate = {"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0}
+    return said | {"candidates": [candidate], "usageMetadata": usage}
+
+
+def _encoded(identity: str, output_format: str, kind: str) -> str:
+    return b64encode(spoilt(identity, output_format, kind)).decode()
+
+
+def _scripted_error(behaviour: Behaviour, headers: dict[str, str]) -> Answer:
+    details = []
+    said = behaviour.retry_after
+    if behaviour.status == 429:
+        details.append(_quota("GenerateRequestsPerMinutePerProjectPerModel"))
+    if said.replace(".", "", 1).isdigit():
+        details += _wait(f"{said}s")
+    elif said:
+        headers["retry-after"] = said  # Google's own errors say it in seconds, but there are servers in front of it
+    if behaviour.code:
+        details.append({"@type": f"{_TYPES}ErrorInfo", "reason": behaviour.code, "domain": "googleapis.com"})
+    return _error(behaviour.status, headers, *details)
+
+
+def _quota(name: str) -> dict[str, Any]:
+    metric = "generativelanguage.googleapis.com/generate_content_paid_tier_requests"
+    return {"@type": f"{_TYPES}QuotaFailure", "violations": [{"quotaMetric": metric, "quotaId": name}]}
+
+
+def _wait(duration: str) -> list[dict[str, Any]]:
+    return [{"@type": f"{_TYPES}RetryInfo", "retryDelay": duration}]
+
+
+def _error(
+    status: int,
+    headers: dict[str, str],
+    *details: Mapping[str, Any],
+    message: str = "The request could not be served: sk-secret is not for your eyes.",
+) -> Answer:
+    error = {"code": status, "message": message, "status": _NAMES.get(status, "UNKNOWN"), "details": list(details)}
+    return as_json({"error": error}, status=status, headers=headers)

@@ -1,0 +1,100 @@
+"""The adapters that the conformance suite runs over: to add one is to add an entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from google.oauth2.credentials import Credentials
+
+from tests.fakes.control import FakeProvider
+from workers.providers.base import Provider
+from workers.providers.google import GoogleProvider
+from workers.providers.openai import OpenAIProvider
+
+#: How long a call of theirs may take, in seconds.
+PATIENCE: Final = 20.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adapter:
+    """One way to a vendor.
+
+    ``make`` gets the fake and the key. ``sends`` says of each option of :class:`ImageRequest` that the vendor has a
+    field for what the fake is to find where; every other option is to be refused. ``expects`` holds the error codes
+    that differ from the usual, by how the fake was scripted, with ``""`` for what cannot happen on this wire.
+    """
+
+    name: str
+    make: Callable[[FakeProvider, str], Provider]
+    model: str
+    usage: Mapping[str, int]
+    sends: Mapping[tuple[str, Any], tuple[str, Any]]
+    expects: Mapping[str, str] = field(default_factory=dict)
+    #: Whether an error carries the vendor's id of the request.
+    errors_have_ids: bool = True
+
+    def expected(self, script: str, usual: str) -> str:
+        """The code that this script is to lead to, ``""`` for none."""
+        return self.expects.get(script, usual)
+
+
+def _openai(fake: FakeProvider, key: str) -> Provider:
+    return OpenAIProvider(api_key=key, base_url=fake.openai_url, timeout=PATIENCE)
+
+
+def _google(fake: FakeProvider, key: str) -> Provider:
+    return GoogleProvider(api_key=key, project="", location="", base_url=fake.google_url, timeout=PATIENCE)
+
+
+def _vertex(fake: FakeProvider, key: str) -> Provider:
+    token = Credentials(token=key)  # type: ignore[no-untyped-call]
+    return GoogleProvider(
+        api_key="",
+        project="studio",
+        location="europe-west4",
+        base_url=fake.google_url,
+        timeout=PATIENCE,
+        credentials=token,
+    )
+
+
+_GOOGLE: Final[dict[str, Any]] = {
+    "model": "gemini-3.1-flash-image",
+    "usage": {"images": 1, "input_text": 12, "output_text": 40, "output_image": 1120},
+    "errors_have_ids": False,
+}
+_GOOGLE_SENDS: Final[dict[tuple[str, Any], tuple[str, Any]]] = {
+    ("aspect_ratio", "16:9"): ("aspectRatio", "16:9"),
+    ("quality", "low"): ("imageSize", "1K"),
+    ("quality", "medium"): ("imageSize", "1K"),
+    ("quality", "high"): ("imageSize", "2K"),
+    ("seed", 7): ("seed", 7),
+    ("seed", 0): ("seed", 0),
+}
+
+ADAPTERS: Final = (
+    Adapter(
+        name="openai",
+        make=_openai,
+        model="gpt-image-2",
+        usage={"images": 1, "input_text": 20, "output_image": 200},
+        sends={
+            ("width", 1824): ("size", "1824x1024"),
+            ("aspect_ratio", "16:9"): ("size", "1024x1024"),  # it is told the pixels
+            ("quality", "low"): ("quality", "low"),
+            ("quality", "medium"): ("quality", "medium"),
+            ("quality", "high"): ("quality", "high"),
+            ("output_format", "jpeg"): ("output_format", "jpeg"),
+            ("output_format", "webp"): ("output_format", "webp"),
+        },
+    ),
+    Adapter(name="google", make=_google, sends=_GOOGLE_SENDS, **_GOOGLE),
+    Adapter(
+        name="google-vertex",
+        make=_vertex,
+        sends=_GOOGLE_SENDS | {("output_format", "jpeg"): ("imageOutputOptions", {"mimeType": "image/jpeg"})},
+        **_GOOGLE,
+    ),
+)
