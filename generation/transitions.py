@@ -32,12 +32,11 @@ def step(
     ``ValueError`` for a step that no request can take."""
     if edge not in TRANSITIONS:
         raise ValueError(f"{edge.source} → {edge.target} ({edge.reason}) is not a step of a request")
-    values |= {"status": edge.target, "sequence": _NEXT}
     told: dict[str, Any] = {"pk": request_id, "source": edge.source, **(bound or {})}
-    found = update_returning(GenerationRequest, guard, values, **told)
-    if not found:
+    written = update_returning(GenerationRequest, guard, {**values, "status": edge.target, "sequence": _NEXT}, **told)
+    if not written:
         return None
-    request = found[0]
+    request = written[0]
     record([request], edge, actor=actor, error_code=error_code)
     if edge.target != Status.IN_PROGRESS:
         # A place in the batch may have become free, and who waits for the picture waits no longer.

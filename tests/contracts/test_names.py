@@ -59,16 +59,18 @@ def test_the_broker_is_asked_in_order_of_priority_and_never_waited_for_long() ->
     assert options["max_retries"] == 1
 
 
+WRITERS = {"update", "create", "bulk_create", "update_or_create", "get_or_create", "update_returning", "insert"}
+
+
 def writes_a_status(node: ast.AST) -> bool:
-    """``x.status = …`` or ``….update(status=…)`` and the like."""
+    """``x.status = …``, ``….update(status=…)``, ``update(…, {"status": …})`` and the like."""
     if isinstance(node, ast.Assign):
         return any(isinstance(target, ast.Attribute) and target.attr == "status" for target in node.targets)
-    return (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in {"update", "create", "bulk_create", "update_or_create", "get_or_create"}
-        and any(keyword.arg == "status" for keyword in node.keywords)
-    )
+    if not isinstance(node, ast.Call) or ast.unparse(node.func).rpartition(".")[2] not in WRITERS:
+        return False
+    keys = [key for part in node.args if isinstance(part, ast.Dict) for key in part.keys]
+    named = any(isinstance(key, ast.Constant) and key.value == "status" for key in keys)
+    return named or any(keyword.arg == "status" for keyword in node.keywords)
 
 
 def test_one_module_writes_statuses_and_no_other() -> None:
