@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -88,6 +89,8 @@ def fake(vendors: FakeProvider) -> FakeProvider:
 @pytest.fixture(params=ADAPTERS, ids=lambda adapter: adapter.name, scope="module")
 def adapter(request: pytest.FixtureRequest) -> Adapter:
     assert isinstance(request.param, Adapter)
+    if request.param.needs:
+        pytest.importorskip(request.param.needs, reason="there is none for Python 3.13")
     return request.param
 
 
@@ -190,7 +193,7 @@ def test_options_that_were_not_asked_for_are_left_to_the_vendor(
 ) -> None:
     caller.generate()
     for (option, value), (name, sent) in adapter.sends.items():
-        if option in {"quality", "seed"} or value in {"jpeg", "webp"}:
+        if sent != [ANY] and (option in {"quality", "seed", "negative_prompt"} or value in {"jpeg", "webp"}):
             assert fake.journal()[0].options.get(name) != sent
 
 
@@ -265,7 +268,10 @@ def test_how_long_to_wait_is_kept(
 
 
 @pytest.mark.parametrize("said", ["", "0", "-7", "abc", "nan", "inf", "6m0s", "Fri, 20 Nov 2020 12:00:00 GMT"])
-def test_a_time_to_wait_that_makes_no_sense_is_none(caller: Caller, fake: FakeProvider, said: str) -> None:
+def test_a_time_to_wait_that_makes_no_sense_is_none(
+    adapter: Adapter, caller: Caller, fake: FakeProvider, said: str
+) -> None:
+    script_for(adapter, "retry-after on 429", "any")
     fake.script(f"status=429;retry-after={said}")
     error = caller.fail()
     assert (error.code, error.retry_after) == (ErrorCode.RATE_LIMITED, None)

@@ -49,8 +49,6 @@ class OpenAIWire:
         for name in ("retry_after", "retry_after_ms", "should_retry"):
             if value := getattr(behaviour, name):
                 headers["x-should-retry" if name == "should_retry" else name.replace("_", "-")] = value
-        if behaviour.location:
-            headers["location"] = behaviour.location
         output_format = asked.options.get("output_format") or "png"
         picture = spoilt(asked.request_id or asked.prompt, output_format, behaviour.picture)
         if "file" in asked.options:
