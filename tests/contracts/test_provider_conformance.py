@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 import traceback
 import tracemalloc
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
-from generation import background
 from generation.states import ErrorCode
 from tests.fakes.control import FakeProvider
 from tests.support.adapters import ADAPTERS, Adapter
+from tests.support.callers import PROMPT, Caller, gone
 from tests.support.stack import free_port, wait_until
 from workers import images
-from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
+from workers.providers.base import ImageAnswer, Provider, ProviderError
 from workers.runtime import Abandoned, Job
 
 KEY = "sk-proj-very-secret-0123456789"
-PROMPT = "A friendly dragon playing in a garden"
 #: What the fakes say in their errors, and nobody else may.
 VENDORS_WORDS = ("sk-secret", "not for your eyes", "secret sauce", "nginx")
 OPTIONS = [
@@ -88,42 +87,23 @@ def fake(vendors: FakeProvider) -> FakeProvider:
 @pytest.fixture(params=ADAPTERS, ids=lambda adapter: adapter.name, scope="module")
 def adapter(request: pytest.FixtureRequest) -> Adapter:
     assert isinstance(request.param, Adapter)
+    if request.param.needs:
+        pytest.importorskip(request.param.needs, reason="there is none for Python 3.13")
     return request.param
 
 
-class Caller:
-    """A provider on an event loop that stays, as in a worker."""
+class Checking(Caller):
+    """As the executor does: what comes is a picture only if it passes our own check."""
 
-    def __init__(self, provider: Provider, model: str) -> None:
-        self.provider = provider
-        self.model = model
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return background.loop.submit(work).result(timeout=60)
-
-    def asked(self, **more: Any) -> ImageRequest:
-        usual = {"request_id": "vga_1", "type": "cover", "subject": PROMPT, "prompt": PROMPT, "model": self.model}
-        return ImageRequest(**usual | more)
-
-    def generate(self, **more: Any) -> ImageAnswer:
-        """As the executor does: what comes is a picture only if it passes our own check."""
-        answer: ImageAnswer = self.run(self.provider.generate(self.asked(**more)))
+    def generate(self, prompt: str = PROMPT, **more: Any) -> ImageAnswer:
+        answer = super().generate(prompt, **more)
         images.check(answer.data)
         return answer
-
-    def fail(self, **more: Any) -> ProviderError:
-        with pytest.raises(ProviderError) as caught:
-            self.generate(**more)
-        return caught.value
-
-    def close(self) -> None:
-        if aclose := getattr(self.provider, "aclose", None):
-            self.run(aclose())
 
 
 @pytest.fixture(scope="module")
 def lasting(adapter: Adapter, vendors: FakeProvider) -> Iterator[Caller]:
-    caller = Caller(adapter.make(vendors, KEY), adapter.model)
+    caller = Checking(adapter.make(vendors, KEY), model=adapter.model)
     yield caller
     caller.close()
 
@@ -137,10 +117,6 @@ def caller(fake: FakeProvider, lasting: Caller) -> Caller:
 def job() -> Job:
     claim: Any = SimpleNamespace(request=SimpleNamespace(pk="vga_1"), number=1, asked_at=time.monotonic())
     return Job(claim)
-
-
-def gone(fake: FakeProvider) -> bool:
-    return any(call.disconnected for call in fake.journal())
 
 
 def script_for(adapter: Adapter, script: str, usual: str) -> str:
@@ -190,7 +166,7 @@ def test_options_that_were_not_asked_for_are_left_to_the_vendor(
 ) -> None:
     caller.generate()
     for (option, value), (name, sent) in adapter.sends.items():
-        if option in {"quality", "seed"} or value in {"jpeg", "webp"}:
+        if sent != [ANY] and (option in {"quality", "seed", "negative_prompt"} or value in {"jpeg", "webp"}):
             assert fake.journal()[0].options.get(name) != sent
 
 
@@ -202,14 +178,7 @@ def test_calls_one_after_the_other_share_a_connection(caller: Caller, fake: Fake
 
 def test_calls_at_once_do_not_wait_for_each_other(caller: Caller, fake: FakeProvider) -> None:
     fake.script(default="hold")
-
-    async def crowd() -> None:
-        calls = [asyncio.create_task(caller.provider.generate(caller.asked())) for _ in range(20)]
-        await asyncio.to_thread(wait_until, lambda: fake.stats().active == 20)
-        await asyncio.to_thread(fake.release)
-        await asyncio.gather(*calls)
-
-    caller.run(crowd())
+    caller.at_once(fake, 20)
     assert fake.max_concurrent == 20
 
 
@@ -265,7 +234,10 @@ def test_how_long_to_wait_is_kept(
 
 
 @pytest.mark.parametrize("said", ["", "0", "-7", "abc", "nan", "inf", "6m0s", "Fri, 20 Nov 2020 12:00:00 GMT"])
-def test_a_time_to_wait_that_makes_no_sense_is_none(caller: Caller, fake: FakeProvider, said: str) -> None:
+def test_a_time_to_wait_that_makes_no_sense_is_none(
+    adapter: Adapter, caller: Caller, fake: FakeProvider, said: str
+) -> None:
+    script_for(adapter, "retry-after on 429", "any")
     fake.script(f"status=429;retry-after={said}")
     error = caller.fail()
     assert (error.code, error.retry_after) == (ErrorCode.RATE_LIMITED, None)
@@ -277,7 +249,7 @@ def test_a_time_to_wait_that_makes_no_sense_is_none(caller: Caller, fake: FakePr
 def test_nobody_at_the_address_is_unavailable(adapter: Adapter) -> None:
     nobody = FakeProvider()
     nobody.base_url = f"http://127.0.0.1:{free_port()}"
-    caller = Caller(adapter.make(nobody, KEY), adapter.model)
+    caller = Checking(adapter.make(nobody, KEY), model=adapter.model)
     assert caller.fail().code == ErrorCode.UNAVAILABLE
     caller.close()
 
@@ -386,7 +358,7 @@ def test_a_key_that_cannot_be_sent_is_not_shown_either(
     adapter: Adapter, fake: FakeProvider, caplog: pytest.LogCaptureFixture, spoilt: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    caller = Caller(adapter.make(fake, spoilt), adapter.model)
+    caller = Checking(adapter.make(fake, spoilt), model=adapter.model)
     error = caller.fail()
     assert error.code == ErrorCode.AUTH
     assert KEY not in told(error)

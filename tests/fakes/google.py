@@ -75,8 +75,6 @@ class GoogleWire:
 
     def answer(self, asked: Asked, behaviour: Behaviour, *, number: int) -> Answer:
         headers = {"x-request-number": str(number)}
-        if behaviour.location:
-            headers["location"] = behaviour.location
         if not asked.options["authorized"]:
             return _error(403, headers, message="Method doesn't allow unregistered callers")
         if behaviour.html:

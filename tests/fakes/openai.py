@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from tests.fakes.pictures import spoilt
@@ -16,8 +18,9 @@ _ERRORS: Final = {
     404: ("invalid_request_error", "model_not_found"),
     429: ("requests", "rate_limit_exceeded"),
 }
-
-
+_CHOICES: Final = {"quality": ("low", "medium", "high", "auto"), "output_format": ("png", "jpeg", "webp")}
+#: What every model makes; some make any size.
+_SIZES: Final = ("auto", "1024x1024", "1536x1024", "1024x1536")
 _PICTURES: Final = "/files/"
 
 
@@ -40,6 +43,7 @@ class OpenAIWire:
         if not isinstance(body, dict) or not isinstance(body.get("prompt"), str):
             raise ValueError("Missing required parameter: 'prompt'.")
         options = {name: value for name, value in body.items() if name != "prompt"}
+        _check(options)
         # The key itself is kept nowhere.
         options["authorized"] = authorized
         return Asked(prompt=body["prompt"], request_id=request.headers.get("x-client-request-id", ""), options=options)
@@ -49,8 +53,6 @@ class OpenAIWire:
         for name in ("retry_after", "retry_after_ms", "should_retry"):
             if value := getattr(behaviour, name):
                 headers["x-should-retry" if name == "should_retry" else name.replace("_", "-")] = value
-        if behaviour.location:
-            headers["location"] = behaviour.location
         output_format = asked.options.get("output_format") or "png"
         picture = spoilt(asked.request_id or asked.prompt, output_format, behaviour.picture)
         if "file" in asked.options:
@@ -90,6 +92,21 @@ class OpenAIWire:
 
     def unreadable(self, why: str) -> Answer:
         return _error(400, {}, message=why)
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    if unknown := options.keys() - {"model", "n", "size", *_CHOICES}:
+        raise ValueError(f"Unknown parameter: '{min(unknown)}'.")
+    for name, choices in _CHOICES.items():
+        if name in options and options[name] not in choices:
+            raise ValueError(f"Invalid value for '{name}'.")
+    size = options.get("size", "auto")
+    if size in _SIZES:
+        return
+    width, height = map(int, size.split("x"))
+    takes_any = re.fullmatch(r"gpt-image-2(\.5-.*)?", str(options.get("model")))
+    if not takes_any or width % 16 or height % 16 or max(width, height) > min(3 * min(width, height), 3840):
+        raise ValueError("Invalid value for 'size'.")
 
 
 def _error(

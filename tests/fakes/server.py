@@ -97,6 +97,8 @@ class Server:
             answer = wire.answer(asked, behaviour, number=number)
             if behaviour.content_type:
                 answer = replace(answer, content_type=behaviour.content_type)
+            if behaviour.location:
+                answer = replace(answer, headers={**answer.headers, "location": behaviour.location})
             if behaviour.reset == "after":
                 wire_format = _format(answer)
                 writer.write(wire_format[: len(wire_format) - len(answer.body) // 2])

@@ -145,6 +145,7 @@ class GrpcListener:
             count, data = (1, _MB * behaviour.huge) if behaviour.declared else (behaviour.huge, _MB)
             for _ in range(count):
                 yield messages.Answer(artifacts=[messages.Artifact(type=messages.ARTIFACT_IMAGE, binary=data)])
+            await asyncio.sleep(5)  # who does not take it says so meanwhile
         else:
             keepalive.artifacts.extend(_artifacts(request, behaviour, call.number))
             yield keepalive

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from unittest.mock import ANY
 
 from google.oauth2.credentials import Credentials
 
@@ -12,6 +13,7 @@ from tests.fakes.control import FakeProvider
 from workers.providers.base import Provider
 from workers.providers.google import GoogleProvider
 from workers.providers.openai import OpenAIProvider
+from workers.providers.stability import StabilityProvider
 
 #: How long a call of theirs may take, in seconds.
 PATIENCE: Final = 20.0
@@ -34,6 +36,8 @@ class Adapter:
     expects: Mapping[str, str] = field(default_factory=dict)
     #: Whether an error carries the vendor's id of the request.
     errors_have_ids: bool = True
+    #: The package without which there is none.
+    needs: str = ""
 
     def expected(self, script: str, usual: str) -> str:
         """The code that this script is to lead to, ``""`` for none."""
@@ -42,6 +46,16 @@ class Adapter:
 
 def _openai(fake: FakeProvider, key: str) -> Provider:
     return OpenAIProvider(api_key=key, base_url=fake.openai_url, timeout=PATIENCE)
+
+
+def _stability(fake: FakeProvider, key: str) -> Provider:
+    return StabilityProvider(api_key=key, base_url=fake.stability_url, timeout=PATIENCE)
+
+
+def _stability_grpc(fake: FakeProvider, key: str) -> Provider:
+    from workers.providers.stability_grpc import StabilityGrpcProvider
+
+    return StabilityGrpcProvider(api_key=key, host=fake.grpc_host, timeout=PATIENCE)
 
 
 def _google(fake: FakeProvider, key: str) -> Provider:
@@ -74,6 +88,21 @@ _GOOGLE_SENDS: Final[dict[tuple[str, Any], tuple[str, Any]]] = {
     ("seed", 0): ("seed", 0),
 }
 
+#: The service has a status for credit that is used up and none for calls that come too fast, and no time to wait.
+_GRPC_EXPECTS: Final = {
+    "status=429": "quota_exhausted",
+    "retry-after on 429": "",
+    "retry-after on 503": "",
+    "status=302;location=http://169.254.169.254/": "",
+    "status=408": "",
+    "status=422": "",
+    "status=502;html": "",
+    "status=500;html": "",
+    "html": "",
+    "huge=100;declared;status=500": "",
+    "huge=100;status=500": "",
+}
+
 ADAPTERS: Final = (
     Adapter(
         name="openai",
@@ -89,6 +118,36 @@ ADAPTERS: Final = (
             ("output_format", "jpeg"): ("output_format", "jpeg"),
             ("output_format", "webp"): ("output_format", "webp"),
         },
+    ),
+    Adapter(
+        name="stability",
+        make=_stability,
+        model="core",
+        usage={"images": 1},
+        sends={
+            ("aspect_ratio", "16:9"): ("aspect_ratio", "16:9"),
+            ("negative_prompt", "no cats"): ("negative_prompt", "no cats"),
+            ("output_format", "jpeg"): ("output_format", "jpeg"),
+            ("output_format", "webp"): ("output_format", "webp"),
+            ("seed", 7): ("seed", "7"),
+            ("seed", 0): ("seed", "0"),
+        },
+        expects={"status=403": "refused_input"},  # by its name in the body
+    ),
+    Adapter(
+        name="stability-grpc",
+        make=_stability_grpc,
+        model="stable-diffusion-xl-1024-v1-0",
+        usage={"images": 1},
+        sends={
+            ("aspect_ratio", "16:9"): ("width", 1024),  # it is told the pixels
+            ("negative_prompt", "no cats"): ("negative_prompt", "no cats"),
+            ("seed", 7): ("seed", [7]),
+            ("seed", 0): ("seed", [ANY]),  # 0 means any, and one is made up
+        },
+        expects=_GRPC_EXPECTS,
+        errors_have_ids=False,
+        needs="stability_sdk",
     ),
     Adapter(name="google", make=_google, sends=_GOOGLE_SENDS, **_GOOGLE),
     Adapter(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from generation import background
 from tests.fakes.control import FakeProvider
 from tests.support.stack import wait_until
 from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
@@ -18,16 +19,15 @@ PROMPT = "A friendly dragon playing in a garden"
 
 
 class Caller:
-    """One adapter and its loop. ``usual`` is asked for unless a test says otherwise."""
+    """One adapter. ``usual`` is asked for unless a test says otherwise."""
 
     def __init__(self, provider: Any, **usual: Any) -> None:
         self.provider = provider
         self._usual = usual
-        self._runner = asyncio.Runner()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run it to its end on the loop."""
-        return self._runner.run(work)
+        return background.loop.submit(work).result(timeout=60)
 
     def asked(self, prompt: str = PROMPT, **more: Any) -> ImageRequest:
         """A request."""
@@ -85,9 +85,8 @@ class Caller:
             self.run(limited())
 
     def close(self) -> None:
-        """Close the connections and the loop."""
+        """Close the connections."""
         self.run(self.provider.aclose())
-        self._runner.close()
 
 
 @contextmanager
