@@ -21,6 +21,7 @@ from tests.fakes.control import FakeProvider
 from tests.support.adapters import ADAPTERS, Adapter
 from tests.support.callers import PROMPT, Caller, gone
 from tests.support.stack import free_port, wait_until
+from tests.support.traces import everything_logged
 from workers import images
 from workers.providers.base import ImageAnswer, Provider, ProviderError
 from workers.runtime import Abandoned, Job
@@ -316,12 +317,6 @@ def test_an_answer_without_end_is_given_up_before_it_fills_the_memory(
 
 
 # --- Secrets ----------------------------------------------------------------------------------------------------------
-
-
-def everything_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    for name in list(logging.root.manager.loggerDict):
-        caplog.set_level(logging.DEBUG, logger=name)
 
 
 def told(error: ProviderError) -> str:

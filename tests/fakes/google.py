@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from tests.fakes.pictures import spoilt
 from tests.fakes.script import Behaviour
-from tests.fakes.wire import Answer, Asked, Request, as_json, page
+from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
 _NAME: Final = r"([A-Za-z0-9_.-]+)"
 _DEVELOPER: Final = re.compile(rf"/v1beta/models/{_NAME}:generateContent")
@@ -203,7 +203,7 @@ def _error(
     status: int,
     headers: dict[str, str],
     *details: Mapping[str, Any],
-    message: str = "The request could not be served: sk-secret is not for your eyes.",
+    message: str = UNSPEAKABLE,
 ) -> Answer:
     error = {"code": status, "message": message, "status": _NAMES.get(status, "UNKNOWN"), "details": list(details)}
     return as_json({"error": error}, status=status, headers=headers)

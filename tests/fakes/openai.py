@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from tests.fakes.pictures import spoilt
 from tests.fakes.script import Behaviour
-from tests.fakes.wire import Answer, Asked, Request, as_json, page
+from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
 #: Status → type and code in the body, where OpenAI has some of its own.
 _ERRORS: Final = {
@@ -115,7 +115,7 @@ def _error(
     *,
     kind: str = "",
     code: str = "",
-    message: str = "The request could not be served: sk-secret is not for your eyes.",
+    message: str = UNSPEAKABLE,
     **more: Any,
 ) -> Answer:
     usual = _ERRORS.get(status, ("server_error" if status >= 500 else "invalid_request_error", ""))

@@ -14,7 +14,7 @@ from typing import Final
 from tests.fakes.journal import Call
 from tests.fakes.script import Behaviour
 from tests.fakes.stage import Stage
-from tests.fakes.wire import Answer, Request, Wire, as_json
+from tests.fakes.wire import A_KEY, Answer, Request, Wire, as_json
 
 _MB: Final = b"A" * 1024 * 1024
 
@@ -94,7 +94,7 @@ class Server:
                 _reset(writer)
                 self._journal.end(call, "reset")
                 return False
-            answer = wire.answer(asked, behaviour, number=number)
+            answer = _quoting(wire.answer(asked, behaviour, number=number), request)
             if behaviour.content_type:
                 answer = replace(answer, content_type=behaviour.content_type)
             if behaviour.location:
@@ -157,6 +157,12 @@ class Server:
             self._stage.reset()
             return as_json({})
         return as_json({"error": "no such thing"}, status=404)
+
+
+def _quoting(answer: Answer, request: Request) -> Answer:
+    """Some vendors repeat the key in their errors, so here all of them do, in the place of :data:`A_KEY`."""
+    key = request.headers.get("x-goog-api-key") or request.headers.get("authorization", "").rpartition(" ")[2]
+    return replace(answer, body=answer.body.replace(A_KEY.encode(), key.encode())) if key else answer
 
 
 async def _read(head: bytes, reader: asyncio.StreamReader) -> Request:

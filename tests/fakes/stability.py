@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 from tests.fakes.pictures import spoilt
 from tests.fakes.script import Behaviour
-from tests.fakes.wire import Answer, Asked, Request, as_json, page
+from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
 _PATH: Final = "/v2beta/stable-image/generate/"
 _ENDPOINTS: Final = ("ultra", "core", "sd3")
@@ -141,7 +141,7 @@ def _error(
     headers: dict[str, str],
     *,
     name: str = "",
-    why: str = "The request could not be served: sk-secret is not for your eyes.",
+    why: str = UNSPEAKABLE,
 ) -> Answer:
     usual = _NAMES.get(status, "internal_error" if status >= 500 else "bad_request")
     body = {"errors": [why], "id": "0123456789abcdef0123456789abcdef", "name": name or usual}

@@ -20,6 +20,7 @@ from tests.fakes.journal import Call
 from tests.fakes.pictures import png, spoilt
 from tests.fakes.script import Behaviour
 from tests.fakes.stage import Stage
+from tests.fakes.wire import A_KEY, UNSPEAKABLE
 
 _MB: Final = b"A" * 1024 * 1024
 _ENGINES: Final = ("stable-diffusion-xl-1024-v1-0", "stable-diffusion-v1-6")
@@ -111,7 +112,8 @@ class GrpcListener:
                     outcome = answer
                 elif isinstance(answer, grpc.StatusCode):
                     outcome = answer.name
-                    await context.abort(answer, "sk-secret is not for your eyes")
+                    key = dict(context.invocation_metadata()).get("authorization", "").rpartition(" ")[2]
+                    await context.abort(answer, UNSPEAKABLE.replace(A_KEY, key))
                 else:
                     yield answer
         except (asyncio.CancelledError, GeneratorExit):  # the latter where it left between two messages

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from tests.fakes.script import Behaviour
+
+#: Stands in what a vendor says for the key that it was called with.
+A_KEY: Final = "sk-secret"
+#: What a vendor says of an error.
+UNSPEAKABLE: Final = f"The request could not be served: {A_KEY} is not for your eyes."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

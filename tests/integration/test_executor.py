@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from django.conf import settings as configured
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from PIL import Image
@@ -19,10 +18,9 @@ from generation import lifecycle, representations, storage
 from generation.clock import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, PromptStyle, ProviderState
 from generation.states import Status
+from tests.support.executors import executor
 from tests.support.requests import RESULT, claimed, queued
-from workers.executor import Executor
-from workers.policies.rates import RateLimiter
-from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
+from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.runtime import Runtime
 
 # The executor gives its connection back during the call, so it needs a real one.
@@ -51,24 +49,6 @@ class Scripted:
         if asyncio.iscoroutine(result):
             result = await result
         return ImageAnswer(data=result, content_type="image/png", model="model-1", seed=7, provider_request_id="req-1")
-
-
-class Only:
-    """A registry of one."""
-
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
-
-    def choose(self, wanted: str = "") -> Provider:
-        return self._provider
-
-
-def executor(provider: Provider, runtime: Runtime | None = None) -> Executor:
-    return Executor(
-        runtime=runtime or Runtime(slots=1),
-        providers=Only(provider),  # type: ignore[arg-type]
-        rates=RateLimiter(configured.REDIS_URL),
-    )
 
 
 def execute(request: GenerationRequest, act: Callable[[ImageRequest], Any]) -> Scripted:

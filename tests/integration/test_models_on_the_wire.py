@@ -25,8 +25,6 @@ VALUES: dict[str, list[Any]] = {
 }
 #: Beside those that a model names: what only a rule for any ratio gives.
 RATIOS = ["square", "portrait", "landscape", "3:4", "16:9", "9:16", "2:1", "1:3", "21:9"]
-#: The wires on which a model's rows are reached under another name than the provider's.
-ROWS = {"stability-grpc": ("stability", "stability-grpc"), "google-vertex": ("google", "google")}
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +38,7 @@ def adapter(request: pytest.FixtureRequest, settings: Any) -> Adapter:
     adapter: Adapter = request.param
     if adapter.needs:
         pytest.importorskip(adapter.needs, reason="there is none for Python 3.13")
-    provider, rows = ROWS.get(adapter.name, (adapter.name, adapter.name))
-    settings.PROVIDERS, settings.PROVIDER_ROWS, settings.PROVIDER_MODELS = [provider], {provider: rows}, {}
+    adapter.configure(settings)
     return adapter
 
 

@@ -9,6 +9,7 @@ from unittest.mock import ANY
 
 from google.oauth2.credentials import Credentials
 
+from generation import catalogue
 from tests.fakes.control import FakeProvider
 from workers.providers.base import Provider
 from workers.providers.google import GoogleProvider
@@ -34,10 +35,20 @@ class Adapter:
     usage: Mapping[str, int]
     sends: Mapping[tuple[str, Any], tuple[str, Any]]
     expects: Mapping[str, str] = field(default_factory=dict)
+    #: What ``PROVIDERS`` calls it, and the catalogue, where that is another name.
+    provider: str = ""
+    rows: str = ""
     #: Whether an error carries the vendor's id of the request.
     errors_have_ids: bool = True
     #: The package without which there is none.
     needs: str = ""
+
+    def configure(self, settings: Any) -> None:
+        """Make it the only provider."""
+        provider = self.provider or self.name
+        settings.PROVIDERS, settings.PROVIDER_MODELS = [provider], {provider: self.model}
+        settings.PROVIDER_ROWS = {provider: self.rows or provider}
+        catalogue.forget()
 
     def expected(self, script: str, usual: str) -> str:
         """The code that this script is to lead to, ``""`` for none."""
@@ -148,10 +159,13 @@ ADAPTERS: Final = (
         expects=_GRPC_EXPECTS,
         errors_have_ids=False,
         needs="stability_sdk",
+        provider="stability",
+        rows="stability-grpc",
     ),
     Adapter(name="google", make=_google, sends=_GOOGLE_SENDS, **_GOOGLE),
     Adapter(
         name="google-vertex",
+        provider="google",
         make=_vertex,
         sends=_GOOGLE_SENDS | {("output_format", "jpeg"): ("imageOutputOptions", {"mimeType": "image/jpeg"})},
         **_GOOGLE,
