@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -49,6 +49,17 @@ class Choice:
     notice: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """A model that is retired, or will be on a date; ``successor`` is empty where nothing stands in for it."""
+
+    provider: str
+    model: str
+    date: date | None
+    is_over: bool
+    successor: str
+
+
 @dataclass(kw_only=True, eq=False)
 class Impossible(Exception):  # noqa: N818  an answer, not a mistake
     """No configured model can do it. ``option`` is the key of ``metadata`` that is the reason."""
@@ -67,19 +78,49 @@ def aspect_ratio(wanted: str) -> str:
 def choices(metadata: Mapping[str, Any], *, gone: Collection[tuple[str, str]] = ()) -> list[Choice]:
     """The models that can do it, one of each provider, in the order in which they are to be tried. ``gone`` are models,
     each with its provider, that count as retired. Raises :class:`Impossible` where there is none."""
-    ratio = aspect_ratio(metadata.get("aspectRatio", "square"))
-    wanted = {name: value for name in OPTIONS if (value := metadata.get(name)) not in (None, "")}
     found: list[Choice] = []
     reasons: list[Impossible] = []
-    model = metadata.get("model", "")
-    for provider in _providers(metadata.get("provider", ""), model):
+    for provider in _providers(metadata.get("provider", ""), metadata.get("model", "")):
         try:
-            rows = _without(_rows(provider), provider, {name for whose, name in gone if whose == provider})
-            found.append(_choose(provider, rows, model, wanted, ratio))
+            found.append(choose(provider, metadata, gone={name for whose, name in gone if whose == provider}))
         except Impossible as reason:
             reasons.append(reason)
     if not found:
         raise _worst(reasons)
+    return found
+
+
+def choose(provider: str, metadata: Mapping[str, Any], *, gone: Collection[str] = ()) -> Choice:
+    """The model of the provider that is sent to: the one that is named, or else the first that can do it, beginning
+    with the one in the settings. Raises :class:`Impossible`."""
+    rows = _without(_rows(provider), provider, gone)
+    ratio = aspect_ratio(metadata.get("aspectRatio", "square"))
+    wanted = {name: value for name in OPTIONS if (value := metadata.get(name)) not in (None, "")}
+    named, default = metadata.get("model", ""), settings.PROVIDER_MODELS.get(provider, "")
+    reason = None
+    for candidate in [named] if named else _candidates(rows, default):
+        try:
+            model, notice = _present(rows, candidate, provider)
+            return _able(provider, model, wanted, ratio, notice)
+        except Impossible as why:
+            reason = reason or why
+    raise reason or Impossible(option="provider", message=f"{provider} has no model.")
+
+
+def endings(models: Iterable[tuple[str, str]], *, within: timedelta) -> list[Ending]:
+    """Which of these models, each with its provider, are retired or soon will be."""
+    found = []
+    for provider, name in models:
+        rows = _rows(provider)
+        model = rows.get(name)
+        if model is None or _is_present(model, on=datetime.now(UTC).date() + within):
+            continue
+        try:
+            successor = _present(_without(rows, provider, [name]), name, provider)[0].name
+        except Impossible:
+            successor = ""
+        over = not _is_present(model)
+        found.append(Ending(provider=provider, model=name, date=model.shutdown_date, is_over=over, successor=successor))
     return found
 
 
@@ -140,30 +181,14 @@ def _without(rows: Mapping[str, ProviderModel], provider: str, gone: Collection[
     return {**rows, **retired}
 
 
-def _choose(
-    provider: str, rows: Mapping[str, ProviderModel], named: str, wanted: Mapping[str, Any], ratio: str
-) -> Choice:
-    """The model of the provider that is sent to: the one that is named, or else the first that can do it, beginning
-    with the one in the settings."""
-    default = settings.PROVIDER_MODELS.get(provider, "")
-    reason = None
-    for candidate in [named] if named else _candidates(rows, default):
-        try:
-            model, notice = _present(rows, candidate, provider)
-            return _able(provider, model, wanted, ratio, notice)
-        except Impossible as why:
-            reason = reason or why
-    raise reason or Impossible(option="provider", message=f"{provider} has no model.")
-
-
 def _candidates(rows: Mapping[str, ProviderModel], default: str) -> Iterator[str]:
     if default:
         yield default
     yield from (name for name, model in rows.items() if name != default and _is_present(model))
 
 
-def _is_present(model: ProviderModel) -> bool:
-    over = model.shutdown_date is not None and model.shutdown_date <= datetime.now(UTC).date()
+def _is_present(model: ProviderModel, *, on: date | None = None) -> bool:
+    over = model.shutdown_date is not None and model.shutdown_date <= (on or datetime.now(UTC).date())
     return model.enabled and not over
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
@@ -12,14 +12,19 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Exists, OuterRef
 
-from generation import dispatch, storage, waiting
+from generation import breakers, catalogue, dispatch, storage, waiting
+from generation.advice import ADVICE
 from generation.clock import Now
 from generation.dispatch import BrokerAway
-from generation.models import GenerationBatch, GenerationQueue, GenerationRequest, WorkerProcess
-from generation.states import WEIGHTS, ProcessKind, Status
+from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, WorkerProcess
+from generation.states import WEIGHTS, ErrorCode, ProcessKind, Status
 
 #: What is due for so long and was not taken is stuck, not merely waiting.
 _STUCK_AFTER: Final = timedelta(minutes=1)
+#: A model that ends within this time is told of.
+_SOON: Final = timedelta(days=30)
+#: What is used is told from so many of the newest attempts.
+_SAMPLE: Final = 500
 #: The most of one kind that are looked for.
 _MOST: Final = 100
 
@@ -178,6 +183,51 @@ def _no_storage() -> Iterator[Finding]:
         )
 
 
+def _suspended() -> Iterator[Finding]:
+    for one in breakers.suspended():
+        if not one.is_open and one.until < datetime.now(UTC) + _STUCK_AFTER:
+            continue  # it asked to wait for a moment, which is everyday life
+        waiting_for = GenerationQueue.objects.filter(waits_for=one.provider).values_list("pk", flat=True)
+        yield Finding(
+            what=f"{one.provider} is left alone until {one.until:%Y-%m-%d %H:%M:%S} UTC",
+            why=f"{ErrorCode(one.reason).label}. {ADVICE[one.reason]}",
+            remedy=f"manage.py resume_provider {one.provider}; without that it is tried again by then",
+            ids=tuple(waiting_for[:_MOST]),
+        )
+
+
+def _ending_models() -> Iterator[Finding]:
+    usual = {(name, model) for name in settings.PROVIDERS if (model := settings.PROVIDER_MODELS.get(name))}
+    newest = GenerationAttempt.objects.order_by("-pk").values_list("provider", "model")[:_SAMPLE]
+    used = {(name, model) for name, model in newest if name in settings.PROVIDERS}
+    for ending in catalogue.endings(sorted(usual | used), within=_SOON):
+        is_usual = (ending.provider, ending.model) in usual
+        if ending.is_over and not is_usual:
+            continue  # it was used while it was there
+        yield Finding(what=_end(ending), why=_what_then(ending), remedy=_instead(ending, is_usual=is_usual))
+
+
+def _end(ending: catalogue.Ending) -> str:
+    if ending.is_over:
+        return f"The model {ending.model} of {ending.provider} is retired, and the settings name it"
+    return f"The model {ending.model} of {ending.provider} ends on {ending.date}"
+
+
+def _what_then(ending: catalogue.Ending) -> str:
+    when = "at its place" if ending.is_over else "then at its place"
+    if ending.successor:
+        return f"{ending.successor} is used {when}, which may look and cost different"
+    return f"nothing is named that is used {when}, so requests that name it are refused"
+
+
+def _instead(ending: catalogue.Ending, *, is_usual: bool) -> str:
+    if not ending.successor:
+        return f"name a successor of {ending.model} in the admin"
+    if is_usual:
+        return f"set {ending.provider.upper()}_IMAGE_MODEL={ending.successor}"
+    return f"have clients name {ending.successor}"
+
+
 _Looks = tuple[Callable[[], Iterator[Finding]], ...]
 _OUTSIDE: Final[_Looks] = (_no_broker, _no_storage)
 _IN_THE_TABLES: Final[_Looks] = (
@@ -186,4 +236,6 @@ _IN_THE_TABLES: Final[_Looks] = (
     _not_taken,
     _no_ledger_row,
     _batches,
+    _suspended,
+    _ending_models,
 )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 from cachetools.func import ttl_cache
-from django.db.models import Avg, Count, F, Q
+from django.db.models import Avg, Count, F, Q, Sum
 from django.db.models.functions import TruncDate
 
 from generation import waiting
 from generation.clock import Now
 from generation.identifiers import oldest_request_id
-from generation.models import GenerationAttempt, GenerationRequest
+from generation.models import GenerationAttempt, GenerationRequest, Spending
 from generation.representations import timestamp
 from generation.states import WEIGHTS, Status, queue_for
 
@@ -131,14 +132,25 @@ def _by_day() -> list[dict[str, Any]]:
             lasted=Avg(F("completed_at") - F("started_at"), filter=Q(status=Status.COMPLETED)),
             failed=Count("pk", filter=Q(status=Status.FAILED)),
         )
-        .order_by("-date")
     )
+    by_date = {day["date"]: day for day in days}
+    spent = _spent_since(_WEEK)
+    nothing: dict[str, Any] = {"total": 0, "lasted": None, "failed": 0}
     return [
         {
-            "date": day["date"].isoformat(),
+            "date": date.isoformat(),
             "totalRequests": day["total"],
             "averageProcessingTime": round(day["lasted"].total_seconds(), 3) if day["lasted"] else 0,
             "failedCount": day["failed"],
+            "cost": float(spent.get(date, 0)),
         }
-        for day in days
+        # What was paid after midnight may be for requests of the day before.
+        for date in sorted({*by_date, *spent}, reverse=True)
+        for day in [by_date.get(date, nothing)]
     ]
+
+
+def _spent_since(age: timedelta) -> dict[date, Decimal]:
+    since = datetime.now(UTC) - age
+    rows = Spending.objects.filter(day__gte=since.date(), cost__gt=0).order_by().values_list("day")
+    return dict(rows.annotate(cost=Sum("cost")))

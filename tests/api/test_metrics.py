@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 from generation import lifecycle, statistics
 from generation.clock import Now
 from generation.identifiers import oldest_request_id
-from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
+from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, Spending, StatusChange
 from generation.representations import timestamp
 from generation.states import Status
 from tests.api.helpers import PREFIX, answer
@@ -130,12 +130,23 @@ def test_the_days_of_a_week_come_newest_first_each_with_its_own(api: APIClient, 
     ]
 
 
-def _day(ago: int, *, total: int, average: float, failed: int) -> dict[str, Any]:
+def test_a_day_costs_what_was_paid_on_it_by_all_owners_together(api: APIClient, alice: User, charlie: User) -> None:
+    _as_of(ended(alice, lasted=4), NOON - timedelta(days=1))
+    for owner, ago, cost in ((alice, 1, "0.03"), (charlie, 1, "1.2001"), (charlie, 3, "2"), (alice, 8, "50")):
+        Spending.objects.create(owner=owner, day=(NOON - timedelta(days=ago)).date(), calls=1, cost=cost)
+    assert _metrics(api)["byDay"] == [
+        _day(1, total=1, average=4, failed=0, cost=1.2301),
+        _day(3, total=0, average=0, failed=0, cost=2),
+    ]
+
+
+def _day(ago: int, *, total: int, average: float, failed: int, cost: float = 0) -> dict[str, Any]:
     return {
         "date": (NOON - timedelta(days=ago)).date().isoformat(),
         "totalRequests": total,
         "averageProcessingTime": average,
         "failedCount": failed,
+        "cost": cost,
     }
 
 

@@ -8,17 +8,18 @@ import re
 import shlex
 import subprocess
 import sys
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
-from generation import dispatch, statistics
+from generation import breakers, catalogue, dispatch, lifecycle, statistics
 from generation.clock import Now
-from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
+from generation.models import GenerationQueue, GenerationRequest, ProviderModel, WorkerProcess
 from generation.states import ProcessKind, Status
 from tests.support.batches import batch_of
 from tests.support.broker import lose_all_messages, messages
@@ -189,6 +190,116 @@ def test_a_storage_that_cannot_be_written_is_told_with_its_reason(settings: Any,
     page = the_finding()
     assert "Pictures cannot be stored" in page
     assert "Not a directory" in page
+
+
+# --- Providers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "why", "advice"),
+    [
+        ("auth", "The provider does not accept the key", "Check the provider's key in the settings"),
+        ("quota_exhausted", "The provider's quota or credit is used up", "Add credit at the provider"),
+        ("unavailable", "The provider is not reachable or has a fault", "status page"),
+    ],
+)
+def test_a_provider_that_is_left_alone_is_told_with_what_to_do_and_who_waits(
+    alice: User, code: str, why: str, advice: str
+) -> None:
+    for _ in range(breakers.FAILURES_TO_OPEN):
+        breakers.failed("openai", code, wait=timedelta(0))
+    waiting = claimed(alice)
+    assert lifecycle.give_back(waiting, delay=timedelta(minutes=9), waits_for="openai")
+    page = the_finding()
+    assert re.search(r"openai is left alone until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", page)
+    assert why in page
+    assert advice in page
+    assert waiting.request.pk in page
+    mend(page)
+    assert not breakers.is_suspended("openai")
+    assert GenerationQueue.objects.filter(available_at__lte=Now(), waits_for="").exists()
+
+
+def test_a_provider_that_asks_to_wait_for_a_moment_is_everyday_life_and_one_that_does_for_long_is_not() -> None:
+    breakers.failed("openai", "rate_limited", wait=timedelta(seconds=30))
+    assert doctor()[0] == 0
+    breakers.failed("openai", "rate_limited", wait=timedelta(minutes=5))
+    mend(the_finding())
+
+
+def resume(name: str) -> str:
+    out = io.StringIO()
+    call_command("resume_provider", name, stdout=out)
+    return out.getvalue()
+
+
+def test_a_provider_that_is_not_left_alone_is_not_resumed(settings: Any) -> None:
+    assert resume("clipart") == "clipart was not left alone.\n"
+    with pytest.raises(CommandError, match="There is no provider midjourney; there is clipart"):
+        resume("midjourney")
+
+
+@pytest.fixture
+def openai_with(seeded: None, settings: Any) -> Callable[..., None]:
+    """OpenAI is configured, and its usual model has these values."""
+    settings.PROVIDERS, settings.PROVIDER_MODELS = ["openai"], {"openai": "gpt-image-2"}
+    # What else ends is not what these tests are about.
+    ProviderModel.objects.update(shutdown_date=None)
+
+    def change(name: str = "gpt-image-2", **values: Any) -> None:
+        ProviderModel.objects.filter(name=name).update(**values)
+        catalogue.forget()
+
+    return change
+
+
+def in_days(days: int) -> date:
+    return datetime.now(UTC).date() + timedelta(days=days)
+
+
+def flare() -> ProviderModel:
+    return ProviderModel.objects.get(name="gpt-image-2.5-flare")
+
+
+def test_a_usual_model_that_ends_soon_is_told_with_its_successor(openai_with: Callable[..., None]) -> None:
+    openai_with(shutdown_date=in_days(30), successor=flare())
+    page = the_finding()
+    assert f"The model gpt-image-2 of openai ends on {in_days(30)}" in page
+    assert "gpt-image-2.5-flare is used then" in page
+    assert "set OPENAI_IMAGE_MODEL=gpt-image-2.5-flare" in page
+
+
+def test_a_model_that_ends_later_or_is_not_used_is_nobodys_worry(openai_with: Callable[..., None]) -> None:
+    openai_with(shutdown_date=in_days(31))
+    openai_with("gpt-image-2.6-flare", shutdown_date=in_days(2))
+    assert doctor()[0] == 0
+
+
+@pytest.mark.parametrize("over", [{"shutdown_date": date(2026, 1, 1)}, {"enabled": False}])
+def test_a_usual_model_that_is_retired_is_told(openai_with: Callable[..., None], over: dict[str, Any]) -> None:
+    openai_with(successor=flare(), **over)
+    page = the_finding()
+    assert "The model gpt-image-2 of openai is retired, and the settings name it" in page
+    assert "set OPENAI_IMAGE_MODEL=gpt-image-2.5-flare" in page
+
+
+def test_a_model_that_ends_without_a_successor_wants_one(openai_with: Callable[..., None]) -> None:
+    openai_with(shutdown_date=in_days(3))
+    page = the_finding()
+    assert "requests that name it are refused" in page
+    assert "name a successor of gpt-image-2 in the admin" in page
+
+
+def test_a_model_that_clients_name_is_told_before_its_end_and_not_after_it(
+    openai_with: Callable[..., None], alice: User
+) -> None:
+    claim = claimed(alice)
+    deadline = timedelta(minutes=1)
+    lifecycle.begin_call(claim, provider="openai", model="gpt-image-2.6-flare", prompt="", deadline=deadline)
+    openai_with("gpt-image-2.6-flare", shutdown_date=in_days(2), successor=flare())
+    assert "have clients name gpt-image-2.5-flare" in the_finding()
+    openai_with("gpt-image-2.6-flare", shutdown_date=in_days(0))
+    assert doctor()[0] == 0
 
 
 # --- Where the tables cannot be read: a process of its own, as at night -----------------------------------------------

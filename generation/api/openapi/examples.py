@@ -146,7 +146,9 @@ METRICS: Final = {
     "activeRequests": 3,
     "failureRate": 0.0146,
     "healthStatus": "healthy",
-    "byDay": [{"date": "2026-01-23", "totalRequests": 480, "averageProcessingTime": 0.481, "failedCount": 7}],
+    "byDay": [
+        {"date": "2026-01-23", "totalRequests": 480, "averageProcessingTime": 8.481, "failedCount": 7, "cost": 14.19}
+    ],
     "backlog": {
         "urgent": {"count": 2, "oldest": "2026-01-23T08:49:59.871Z"},
         "high": {"count": 5, "oldest": "2026-01-23T08:49:58.020Z"},

@@ -19,6 +19,7 @@ from generation.api.openapi.parts import (
     INVALID,
     OF_BATCH,
     OF_REQUEST,
+    OVER_BUDGET,
     TEXT,
     UNCHANGED,
     answer,
@@ -115,7 +116,8 @@ describe(
     submit=call(
         "submitRequest",
         "Submit a request",
-        "Stores the request and queues it by its priority. What is answered here is not lost any more.",
+        "Stores the request and queues it by its priority. What is answered here is not lost any more. What the"
+        " owner's budget for the day does not cover is answered with 402 and `over_budget`.",
         tag="Requests",
         request=SubmitSerializer,
         example=examples.SUBMIT,
@@ -125,6 +127,7 @@ describe(
         ],
         answers=BAD_BODY
         | refusal(KeyReused)
+        | OVER_BUDGET
         | refusal(RateExceeded)
         | {200: answer(shapes.Accepted, "It is queued.", queued=examples.ACCEPTED)},
     ),
@@ -174,11 +177,13 @@ describe(
     retry=call(
         "retryRequest",
         "Retry a request",
-        "A failed or cancelled request goes back to queued, with a fresh set of attempts.",
+        "A failed or cancelled request goes back to queued, with a fresh set of attempts. The owner's"
+        " budget for the day has to cover it.",
         tag="Requests",
         parameters=[OF_REQUEST],
         answers=refusal(NotFound)
         | refusal(RequestNotRetryable)
+        | OVER_BUDGET
         | refusal(RateExceeded)
         | {200: answer(shapes.Accepted, "It is queued.", queued=examples.ACCEPTED)},
     ),
@@ -252,6 +257,7 @@ describe(
         ],
         answers=BAD_BODY
         | refusal(KeyReused)
+        | OVER_BUDGET
         | refusal(RateExceeded)
         | {200: answer(shapes.BatchAccepted, "All are queued.", queued=examples.BATCH_ACCEPTED)},
     ),

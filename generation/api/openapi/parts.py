@@ -66,6 +66,14 @@ _NOT_SIGNED_IN: Final = {401: error("No token, or one that does not hold.", "Acc
 _OUTAGE: Final = {
     503: error("The database is not reachable.", "The database is not reachable at the moment", "database_unavailable")
 }
+OVER_BUDGET: Final = {
+    402: error(
+        "It may cost more than is left of the owner's budget for this day (UTC).",
+        "The budget is USD 5.00 a day: 4.92 is spent and 0.06 set aside for what waits; 0.02 is left, and this may cost"
+        " 0.05. A new day begins at 00:00 UTC.",
+        "over_budget",
+    )
+}
 UNCHANGED: Final = {304: OpenApiResponse(None, description="It is still what `If-None-Match` names.")}
 
 # --- Parameters and headers -------------------------------------------------------------------------------------------

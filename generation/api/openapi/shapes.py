@@ -290,6 +290,9 @@ class Day(Shape):
     totalRequests = Count()
     averageProcessingTime = Seconds(help_text="In seconds.")
     failedCount = Count()
+    cost = serializers.FloatField(
+        min_value=0, help_text="What the providers charged on that day, in US dollars, as far as it is known."
+    )
 
 
 class Waiting(Shape):

@@ -1,0 +1,29 @@
+"""``manage.py resume_provider``: call a provider again that is left alone, since its trouble was mended."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from generation import breakers
+from generation.models import ProviderState
+
+
+class Command(BaseCommand):
+    help = "Calls a provider again that is left alone after failures, or because it asked to wait."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", metavar="NAME", help="as in PROVIDERS")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        name = options["name"]
+        known = {*settings.PROVIDERS, *ProviderState.objects.values_list("provider", flat=True)}
+        if name not in known:
+            raise CommandError(f"There is no provider {name}; there is {', '.join(sorted(known))}.")
+        if breakers.close(name):
+            self.stdout.write(f"{name} is called again, and what waited for it may start.")
+        else:
+            self.stdout.write(f"{name} was not left alone.")
