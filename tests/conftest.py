@@ -59,11 +59,15 @@ def _no_rate_in_the_way(settings: Any) -> None:
     settings.SUBMIT_RATE = settings.TOKEN_RATE = "1000000/s"
 
 
-@pytest.fixture(autouse=True)
-def _nothing_remembered() -> None:
-    """What was read some seconds ago is of another test."""
+def forget_everything() -> None:
+    """Let everything that was read some seconds ago be read again."""
     for module in (breakers, budgets, catalogue, statistics):
         module.forget()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    forget_everything()
 
 
 @pytest.fixture
