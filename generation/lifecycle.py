@@ -63,7 +63,7 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
     """Create queued requests with their ledger rows and history, and send messages once all that is committed, as far
     as the queues have room. Of a batch with a limit only as many may start as it has places; the others are held."""
     places_free = batch.max_concurrent if batch and batch.max_concurrent else len(drafts)
-    with transaction.atomic(savepoint=False):  # part of a caller's, if there is one
+    with transaction.atomic(savepoint=False):
         requests = GenerationRequest.objects.bulk_create(
             GenerationRequest(
                 id=new_request_id(),
@@ -92,7 +92,7 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
 
 def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
     """Queue a failed or cancelled request again, with all its attempts before it. ``None`` for any other."""
-    with transaction.atomic(savepoint=False):  # part of a caller's, if there is one
+    with transaction.atomic(savepoint=False):
         source = (
             GenerationRequest.objects.select_for_update()
             .filter(pk=request_id, status__in=(Status.FAILED, Status.CANCELLED))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from typing import Any, Final
 
 from django.conf import settings
@@ -88,7 +89,17 @@ class MetadataSerializer(serializers.Serializer[dict[str, Any]]):
             raise serializers.ValidationError({fault["path"]: [fault["msg"]]}, code=fault["code"]) from None
         if len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_METADATA_BYTES:
             raise serializers.ValidationError("Larger than 16 KiB.", code="max_length")
-        return {**data, **super().to_internal_value(data)}
+        known = super().to_internal_value(data)
+        estimate(known)
+        return {**data, **known}
+
+
+def estimate(metadata: dict[str, Any]) -> Decimal | None:
+    """What the picture will cost, where that is known. Raises ``ValidationError`` if there is nobody to make it."""
+    try:
+        return catalogue.estimate(metadata)
+    except catalogue.Impossible as reason:
+        raise serializers.ValidationError({reason.option: [reason.message]}, code="unsupported") from None
 
 
 class SubmitSerializer(serializers.Serializer[dict[str, Any]]):
@@ -120,12 +131,10 @@ class SubmitSerializer(serializers.Serializer[dict[str, Any]]):
     metadata = MetadataSerializer(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Somebody must be able to do it; what that costs is noted on the way."""
         try:
-            return {**attrs, "estimated_cost": catalogue.estimate(attrs.get("metadata", {}))}
-        except catalogue.Impossible as reason:
-            faults = {"metadata": {reason.option: [reason.message]}}
-            raise serializers.ValidationError(faults, code="unsupported") from None
+            return attrs | {"estimated_cost": estimate(attrs.get("metadata", {}))}
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError({"metadata": error.detail}) from None
 
 
 def draft(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> Draft:

@@ -222,19 +222,18 @@ class House:
 def built(folder: Path, *, server: str = "", **settings: str) -> Iterator[House]:
     """A house with tables and people, in a database of this server if not of the tests' own; nothing runs in it yet."""
     with prepared_database(server) as database_url, FakeProvider() as provider, Valkey(folder / "valkey") as valkey:
-        stack = Stack(
-            folder,
-            DATABASE_URL=database_url,
-            REDIS_URL=valkey.url,
-            OPENAI_API_KEY="sk-only-for-tests",
-            OPENAI_BASE_URL=provider.openai_url,
-            **{
-                "PROVIDERS": "openai",
-                "LEASE_MS": str(int(LEASE_SECONDS * 1000)),
-                "SUBMIT_RATE": "1000000/m",
-            }
-            | settings,
-        )
+        usual = {
+            "PROVIDERS": "openai",
+            "OPENAI_API_KEY": "sk-only-for-tests",
+            "OPENAI_BASE_URL": provider.openai_url,
+            "STABILITY_API_KEY": "sk-only-for-tests",
+            "STABILITY_BASE_URL": provider.stability_url,
+            "GOOGLE_API_KEY": "only-for-tests",
+            "GOOGLE_BASE_URL": provider.base_url,
+            "LEASE_MS": str(int(LEASE_SECONDS * 1000)),
+            "SUBMIT_RATE": "1000000/m",
+        }
+        stack = Stack(folder, DATABASE_URL=database_url, REDIS_URL=valkey.url, **usual | settings)
         house = House(stack, provider, valkey, database_url)
         try:
             yield house

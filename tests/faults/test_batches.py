@@ -54,7 +54,7 @@ def test_a_batch_keeps_to_its_limit_and_drains_although_workers_are_killed(two_w
 def test_a_providers_limit_holds_at_the_provider_although_workers_are_killed_and_paused(two_workers: House) -> None:
     """A paused worker's calls go on at the provider when its lease is long over, and keep their places there."""
     house = two_workers
-    house.execute("INSERT INTO generation_provider_limits (provider, max_concurrent) VALUES ('openai', 3)")
+    house.execute("INSERT INTO generation_providers (provider, max_concurrent) VALUES ('openai', 3)")
     house.provider.script(default=f"delay={LEASE_SECONDS + 1.5}")
     for number in range(8):
         house.submit(number, metadata={"maxAttempts": 10})
@@ -76,16 +76,16 @@ def test_a_providers_limit_holds_at_the_provider_although_workers_are_killed_and
 def test_a_worker_that_freezes_with_a_providers_lock_does_not_stop_the_others_for_long(two_workers: House) -> None:
     house = two_workers
     house.stack.stop("worker:2")
-    house.execute("INSERT INTO generation_provider_limits (provider, max_concurrent) VALUES ('openai', 3)")
+    house.execute("INSERT INTO generation_providers (provider, max_concurrent) VALUES ('openai', 3)")
     with ExitStack() as until_it_has_the_lock:
-        until_it_has_the_lock.enter_context(house.locked("generation_provider_limits", "provider", "openai"))
+        until_it_has_the_lock.enter_context(house.locked("generation_providers", "provider", "openai"))
         frozen = house.submit(0)
         house.wait_for(frozen, "in-progress")
         house.wait_for_blocked()
         with house.locked("generation_requests", "id", frozen):
             until_it_has_the_lock.close()
             # It waits for the request now, and whoever wants the provider's row waits for it.
-            wait_until(lambda: house.is_locked("generation_provider_limits", "provider", "openai"), what="its lock")
+            wait_until(lambda: house.is_locked("generation_providers", "provider", "openai"), what="its lock")
             house.stack.signal("worker:1", signal.SIGSTOP)
     house.stack.start("worker:2")
     house.wait_for(house.submit(1), "completed", seconds=60)

@@ -38,7 +38,7 @@ def test_what_was_in_an_emptied_redis_is_sent_again(with_worker: House) -> None:
 
 def test_a_redis_that_restarts_empty_while_tasks_run_costs_nothing(with_worker: House) -> None:
     house = with_worker
-    house.execute("INSERT INTO generation_provider_limits (provider, max_concurrent) VALUES ('openai', 3)")
+    house.execute("INSERT INTO generation_providers (provider, max_concurrent) VALUES ('openai', 3)")
     house.provider.script(default="delay=0.5")
     for number in range(25):
         house.submit(number)
