@@ -26,7 +26,7 @@ from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.prepared import Condition
 from generation.states import ACTIVE, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
-from generation.transitions import record, step
+from generation.transitions import record, step, step_all
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
 #: Before a request whose provider has no place free is tried again.
@@ -259,7 +259,7 @@ def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
             ids = [pk for pk, status in found if status == source]
             edge = Edge(source, Status.CANCELLED, Reason.CANCELLED)
             values: dict[str, Any] = {"completed_at": Now(), "lease_expires_at": None, "worker": ""}
-            cancelled += [request_id for request_id in ids if step(request_id, edge, actor=actor, **values)]
+            cancelled += [request.pk for request in step_all(ids, edge, actor=actor, **values)]
         GenerationQueue.objects.filter(pk__in=cancelled).delete()
         GenerationAttempt.objects.filter(request_id__in=cancelled, outcome=AttemptOutcome.RUNNING).update(
             outcome=AttemptOutcome.ABANDONED, finished_at=Now()

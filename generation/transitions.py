@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from django.contrib.auth.models import User
@@ -30,20 +30,42 @@ def step(
     """One transition inside the caller's transaction. Returns the request as it is now; nothing where the guard did not
     hold, because somebody was first. A guard contains what ``AT`` does, and ``bound`` is what else it is told. Raises
     ``ValueError`` for a step that no request can take."""
-    if edge not in TRANSITIONS:
-        raise ValueError(f"{edge.source} → {edge.target} ({edge.reason}) is not a step of a request")
+    _check(edge)
     told: dict[str, Any] = {"pk": request_id, "source": edge.source, **(bound or {})}
     written = update_returning(GenerationRequest, guard, {**values, "status": edge.target, "sequence": _NEXT}, **told)
-    if not written:
-        return None
-    request = written[0]
-    record([request], edge, actor=actor, error_code=error_code)
-    if edge.target != Status.IN_PROGRESS:
-        # A place in the batch may have become free, and who waits for the picture waits no longer.
-        if request.batch_id:
-            places.fill_batch_after_commit(request.batch_id)
+    _follow_up(written, edge, actor=actor, error_code=error_code)
+    return written[0] if written else None
+
+
+def step_all(
+    request_ids: Collection[str], edge: Edge, *, actor: User | None = None, **values: Any
+) -> list[GenerationRequest]:
+    """The same transition of several requests that the caller has locked where the step begins. Returns them as they
+    are now."""
+    _check(edge)
+    rows = GenerationRequest.objects.filter(pk__in=request_ids)
+    rows.filter(status=edge.source).update(status=edge.target, sequence=_NEXT, **values)
+    requests = list(rows.order_by("pk"))
+    _follow_up(requests, edge, actor=actor)
+    return requests
+
+
+def _check(edge: Edge) -> None:
+    if edge not in TRANSITIONS:
+        raise ValueError(f"{edge.source} → {edge.target} ({edge.reason}) is not a step of a request")
+
+
+def _follow_up(
+    requests: Sequence[GenerationRequest], edge: Edge, *, actor: User | None = None, error_code: str = ""
+) -> None:
+    record(requests, edge, actor=actor, error_code=error_code)
+    if edge.target == Status.IN_PROGRESS:
+        return
+    # A place in the batch may have become free, and who waits for the picture waits no longer.
+    for batch_id in {request.batch_id for request in requests if request.batch_id}:
+        places.fill_batch_after_commit(batch_id)
+    for request in requests:
         sharing.wake_after_commit(request)
-    return request
 
 
 def record(
