@@ -1,17 +1,22 @@
-"""What staff can look at. Nothing is edited here: a status is changed by the lifecycle alone."""
+"""What staff can look at, and what they may set: limits, budgets, models and phrases. No status is edited here, since
+the lifecycle alone changes those."""
 
 from __future__ import annotations
 
 from django.contrib import admin
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
+from generation import breakers
 from generation.models import (
+    Budget,
     GenerationAttempt,
     GenerationBatch,
     GenerationRequest,
     PromptStyle,
     ProviderModel,
+    ProviderState,
+    Spending,
     StatusChange,
     WorkerProcess,
 )
@@ -70,3 +75,29 @@ class PromptStyleAdmin(admin.ModelAdmin):
 @admin.register(ProviderModel)
 class ProviderModelAdmin(admin.ModelAdmin):
     list_display = ("provider", "name", "enabled", "shutdown_date", "successor")
+
+
+@admin.register(ProviderState)
+class ProviderStateAdmin(admin.ModelAdmin):
+    list_display = ("provider", "max_concurrent", "calls", "per_seconds", "failures", "reason", "open_until")
+    readonly_fields = ("failures", "reason", "open_until")
+    actions = ("call_again",)
+
+    @admin.action(permissions=["change"], description="Call again what is left alone")
+    def call_again(self, request: HttpRequest, rows: QuerySet[ProviderState]) -> None:
+        closed = [row.provider for row in rows if breakers.close(row.provider)]
+        self.message_user(request, f"Called again: {', '.join(closed) or 'none, since none was left alone'}")
+
+
+@admin.register(Budget)
+class BudgetAdmin(admin.ModelAdmin):
+    list_display = ("owner", "per_day")
+    list_select_related = ("owner",)
+    raw_id_fields = ("owner",)
+
+
+@admin.register(Spending)
+class SpendingAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("day", "owner", "calls", "cost")
+    list_select_related = ("owner",)
+    date_hierarchy = "day"

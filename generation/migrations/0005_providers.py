@@ -96,7 +96,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='providerstate',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('calls__isnull', True), ('per_seconds__isnull', True)), models.Q(('calls__gte', 1), ('per_seconds__gte', 1)), _connector='OR'), name='provider_rate_is_whole'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('calls__isnull', True), ('per_seconds__isnull', True)), models.Q(('calls__gte', 1), ('calls__isnull', False), ('per_seconds__gte', 1), ('per_seconds__isnull', False)), _connector='OR'), name='provider_rate_is_whole'),
         ),
         migrations.AddField(
             model_name='sharedpicture',

@@ -31,7 +31,9 @@ class ProviderState(models.Model):
         db_table = "generation_providers"
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=Q(calls__isnull=True, per_seconds__isnull=True) | Q(calls__gte=1, per_seconds__gte=1),
+                # Without the last two, a NULL in one of them would be neither true nor false, which passes.
+                condition=Q(calls__isnull=True, per_seconds__isnull=True)
+                | Q(calls__gte=1, per_seconds__gte=1, calls__isnull=False, per_seconds__isnull=False),
                 name="provider_rate_is_whole",
             ),
         ]
