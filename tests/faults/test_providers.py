@@ -214,7 +214,8 @@ def test_who_is_told_to_wait_waits_in_the_ledger_and_keeps_nobody_from_work(one_
     for dragon in told.values():
         dragon.wait_for("completed")
         assert dragon.row["attempts"] == 1
-        assert dragon.claims() == ["rate_limited", "succeeded"]
+        # Who came while the provider was left alone was given back.
+        assert [said for said in dragon.claims() if said != "abandoned"] == ["rate_limited", "succeeded"]
     first, second = told["7"].calls
     assert second.started - first.ended >= 7
     # A date has whole seconds.
