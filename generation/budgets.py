@@ -7,7 +7,6 @@ the budget has room for; what is accepted and not yet paid counts by its estimat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Final
@@ -17,28 +16,12 @@ from django.conf import settings
 from django.db.models import F, Sum
 
 from generation.models import Budget, GenerationRequest, Spending
+from generation.pricing import OverBudgetError
 from generation.states import ACTIVE
 
 _NOTHING: Final = Decimal(0)
 #: For how many seconds a process goes by the budgets that it has read.
 _LIFETIME: Final = 5
-
-
-@dataclass(kw_only=True, eq=False)
-class OverBudgetError(Exception):
-    """There is not enough left today. In US dollars; ``reserved`` is for what waits or runs."""
-
-    per_day: Decimal
-    spent: Decimal
-    reserved: Decimal
-    wanted: Decimal
-
-    def __str__(self) -> str:
-        left = max(self.per_day - self.spent - self.reserved, _NOTHING)
-        return (
-            f"The budget is USD {self.per_day:.2f} a day: {self.spent:.2f} is spent and {self.reserved:.2f} set aside "
-            f"for what waits; {left:.2f} is left, and this may cost {self.wanted:.2f}. A new day begins at 00:00 UTC."
-        )
 
 
 def today() -> date:

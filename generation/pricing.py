@@ -8,12 +8,30 @@ known before the call. An empty rule means that the price is not known, which is
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 _MILLION: Final = Decimal(1_000_000)
 #: What is kept: a ten-thousandth of a cent.
 _EXACT: Final = Decimal("0.000001")
+
+
+@dataclass(kw_only=True, eq=False)
+class OverBudgetError(Exception):
+    """There is not enough left today. In US dollars; ``reserved`` is for what waits or runs."""
+
+    per_day: Decimal
+    spent: Decimal
+    reserved: Decimal
+    wanted: Decimal
+
+    def __str__(self) -> str:
+        left = max(self.per_day - self.spent - self.reserved, Decimal(0))
+        return (
+            f"The budget is USD {self.per_day:.2f} a day: {self.spent:.2f} is spent and {self.reserved:.2f} set aside "
+            f"for what waits; {left:.2f} is left, and this may cost {self.wanted:.2f}. A new day begins at 00:00 UTC."
+        )
 
 
 def cost(rule: Mapping[str, Any], usage: Mapping[str, int]) -> Decimal | None:

@@ -29,7 +29,7 @@ class NotRetryableError(Exception):
 
 
 def submit(*, owner: User, draft: Draft) -> GenerationRequest:
-    """Accept one request. Raises :class:`generation.budgets.OverBudgetError`."""
+    """Accept one request. Raises :class:`generation.pricing.OverBudgetError`."""
     with transaction.atomic():
         budgets.reserve(owner.pk, [draft.estimated_cost])
         return lifecycle.submit([draft], owner=owner)[0]
@@ -39,7 +39,7 @@ def submit_batch(
     *, owner: User, drafts: Sequence[Draft], priority: str, max_concurrent: int | None
 ) -> tuple[GenerationBatch, list[GenerationRequest]]:
     """Accept all of them or none. At most ``max_concurrent`` of them will be in progress at once. Raises
-    :class:`generation.budgets.OverBudgetError`."""
+    :class:`generation.pricing.OverBudgetError`."""
     with transaction.atomic():
         budgets.reserve(owner.pk, [draft.estimated_cost for draft in drafts])
         batch = GenerationBatch.objects.create(
@@ -80,7 +80,7 @@ def cancel_batch(*, user: User, batch: GenerationBatch) -> int:
 
 def retry(*, user: User, request: GenerationRequest) -> GenerationRequest:
     """Queue a failed or cancelled request again. Raises :class:`NotRetryableError` for any other, and
-    :class:`generation.budgets.OverBudgetError`."""
+    :class:`generation.pricing.OverBudgetError`."""
     with transaction.atomic():
         budgets.reserve(request.owner_id, [request.estimated_cost])
         again = lifecycle.retry(request.pk, actor=user)

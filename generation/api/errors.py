@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenRefused
 from rest_framework_simplejwt.exceptions import TokenError
 
-from generation.budgets import OverBudgetError
+from generation.pricing import OverBudgetError
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from django.db import transaction
 from rest_framework.test import APIClient
 
 from generation import budgets, services
-from generation.budgets import OverBudgetError
 from generation.lifecycle import Draft
 from generation.models import Budget, GenerationBatch, GenerationRequest, ProviderModel, Spending
+from generation.pricing import OverBudgetError
 from generation.states import Status
 from tests.api.helpers import BATCH, SUBMIT, address, batch_body, body, post_json
 from tests.conftest import client_of
