@@ -52,6 +52,10 @@ class ProviderField(ChoiceField):
         super().__init__(settings.PROVIDERS, error_messages={"invalid_choice": message}, **more)
 
 
+class ModelField(StringField):
+    """A vendor's name of a model."""
+
+
 class MetadataSerializer(serializers.Serializer[dict[str, Any]]):
     """The keys that mean something to us. All others are the client's, kept and echoed: at most 16 KiB of JSON in all,
     and 8 levels deep."""
@@ -65,7 +69,7 @@ class MetadataSerializer(serializers.Serializer[dict[str, Any]]):
         min_value=1, max_value=10, required=False, help_text="How often a failure that may pass is tried; 3 by default."
     )
     provider = ProviderField(required=False, help_text="The first one that is configured by default.")
-    model = StringField(max_length=255, required=False, help_text="The provider's own name of a model.")
+    model = ModelField(max_length=255, required=False, help_text="The provider's own name of a model.")
     quality = ChoiceField(["low", "medium", "high"], required=False)
     seed = IntegerField(
         min_value=0, max_value=MAX_SEED, required=False, help_text="The same seed and prompt give the same picture."

@@ -58,6 +58,16 @@ class AspectRatioFieldExtension(OpenApiSerializerFieldExtension):
         return {"type": "string", "pattern": pattern, "format": "aspect-ratio"}
 
 
+class ModelFieldExtension(OpenApiSerializerFieldExtension):
+    """Which names there are is data."""
+
+    target_class = "generation.api.serializers.ModelField"
+    priority = 1
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
+        return {"type": "string", "maxLength": 255, "format": "model-name"}
+
+
 class CursorFieldExtension(OpenApiSerializerFieldExtension):
     """Only we make cursors."""
 
