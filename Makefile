@@ -22,7 +22,7 @@ test: .venv/.dev ## Run the whole test suite on real servers, and what touches t
 	@DATABASE_URL=sqlite:///var/tests.sqlite3 $(IN_VENV) pytest -q tests/contracts tests/integration tests/api </dev/null
 	@exec $(IN_VENV) pytest $(ARGS) </dev/null
 
-faults: .venv/.dev ## Run the fault suite at full length, about half an hour
+faults: .venv/.dev ## Run the fault suite at full length, about an hour
 	@FAULTS=full $(IN_VENV) pytest tests/faults tests/integration/test_races.py $(ARGS) </dev/null
 
 bench: .venv/.dev ## Measure how fast it is; ARGS="--compare OLD.json" names what got slower
