@@ -163,6 +163,14 @@ CACHES = {
     }
 }
 
+# --- Live updates ---------------------------------------------------------------------------------------------------
+#: How often each process that serves them looks for updates that Redis lost and for users who may not go on.
+REALTIME_RESYNC = env.milliseconds("REALTIME_RESYNC_MS", 20_000, minimum=100)
+#: How long a connection may last that watches nothing and says nothing.
+REALTIME_IDLE = env.milliseconds("REALTIME_IDLE_MS", 300_000, minimum=100)
+#: How often a stream of events says something where there is nothing to tell.
+REALTIME_HEARTBEAT = env.milliseconds("REALTIME_HEARTBEAT_MS", 15_000, minimum=100)
+
 # --- The queue ------------------------------------------------------------------------------------------------------
 QUEUE_PROCESSING_INTERVAL = env.milliseconds("QUEUE_PROCESSING_INTERVAL", 3000, minimum=50)
 RETRY_DELAY = env.milliseconds("RETRY_DELAY_MS", 10_000)

@@ -7,5 +7,7 @@ from typing import Any, cast
 from django.urls import re_path
 
 from generation.realtime.consumer import UpdatesConsumer
+from generation.realtime.stream import event_stream
 
 websocket_urlpatterns: list[Any] = [re_path(r"^ws/visual-generation/?$", cast("Any", UpdatesConsumer.as_asgi()))]
+http_urlpatterns: list[Any] = [re_path(r"^api/visual-generation/events/?$", cast("Any", event_stream))]
