@@ -206,13 +206,17 @@ class Live:
     def assert_well(self) -> None:
         """The process is up, and has met nothing that it was not prepared for."""
         assert not self.stack.has_ended("realtime")
-        assert "Traceback" not in self.stack.log("realtime")
+        assert "Exception in ASGI application" not in self.stack.log("realtime")
 
 
 @contextmanager
-def running(folder: Path, *, realtime: dict[str, str] | None = None, **settings: str) -> Iterator[Live]:
-    """A stack with people and an empty database."""
+def running(
+    folder: Path, *, redis_url: str = "", realtime: dict[str, str] | None = None, **settings: str
+) -> Iterator[Live]:
+    """A stack with people and an empty database; on this Redis, if not on the tests' own."""
     with prepared_stack(folder, SUBMIT_RATE="1000000/m", WEB_WORKERS="1", **settings) as stack:
+        if redis_url:
+            stack.env["REDIS_URL"] = redis_url
         live = Live(stack)
         stack.start("web")
         live.start_realtime(**(realtime or {}))

@@ -193,5 +193,5 @@ def test_a_socket_holds_200_subscriptions(live: Live) -> None:
 def _within_rate(socket: Socket, **message: Any) -> dict[str, Any]:
     while (answer := socket.ask(**message)).get("code") == "rate_limited":
         again = time.monotonic() + 0.2
-        wait_until(lambda: time.monotonic() >= again)  # noqa: B023  used before it changes
+        wait_until(lambda: time.monotonic() >= again)
     return answer

@@ -1,0 +1,116 @@
+"""Redis lost, slow or away: what was missed comes later, and nobody who changes something waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from generation.events import Update
+from tests.realtime.live import Live, running
+from tests.support.proxy import Proxy
+from tests.support.stack import wait_until
+from tests.support.valkey import Valkey
+
+
+@pytest.fixture
+def way(tmp_path: Path) -> Iterator[tuple[Live, Proxy]]:
+    """A stack whose realtime process reaches Redis through the proxy alone, and looks for lost updates each half
+    second."""
+    with Valkey(tmp_path / "valkey") as valkey, Proxy(valkey.port) as proxy:
+        through = {"REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0"}
+        with running(tmp_path, redis_url=valkey.url, realtime=through, REALTIME_RESYNC_MS="500") as live:
+            yield live, proxy
+
+
+def test_a_lost_completed_arrives_all_the_same(way: tuple[Live, Proxy]) -> None:
+    live, proxy = way
+    batch_id, (request_id, *others) = live.submit_batch(3, projectId="lost")
+    targets = [{"requestId": request_id}, {"batchId": batch_id}, {"projectId": "lost"}]
+    with live.socket() as request, live.socket() as batch, live.socket() as project, live.socket("charlie") as other:
+        for socket, target in zip((request, batch, project), targets, strict=True):
+            socket.ask(type="subscribe", **target)
+        other.ask(type="subscribe", projectId="lost")
+        proxy.block()
+        live.cancel(request_id)
+        live.retry(request_id)
+        live.cancel(request_id)
+        for socket in (request, batch, project):
+            sequences = [0]
+            while sequences[-1] < 4:  # a round may have come between two of them
+                update = socket.hear()
+                sequences.append(update["data"]["sequence"])
+            assert (update["requestId"], update["data"]["status"]) == (request_id, "cancelled")
+            assert sequences == sorted(set(sequences))
+        proxy.unblock()
+        # What was held up comes now, and is old; what is new comes as ever.
+        live.cancel(others[0])
+        assert request.hears_nothing()
+        assert batch.hear()["requestId"] == project.hear()["requestId"] == others[0]
+        assert other.hears_nothing()
+
+
+def test_updates_go_on_after_the_connection_to_redis_was_cut(way: tuple[Live, Proxy]) -> None:
+    live, proxy = way
+    request_id = live.submit()
+    with live.socket() as socket:
+        socket.ask(type="subscribe", requestId=request_id)
+        for number in range(2, 8):
+            proxy.cut()
+            (live.cancel if number % 2 == 0 else live.retry)(request_id)
+            assert socket.hear()["data"]["sequence"] == number
+
+
+def test_an_older_state_that_comes_late_is_not_told(live: Live) -> None:
+    request_id = live.submit()
+    owner = live.database.rows("SELECT id FROM auth_user WHERE username = 'alice'")[0]["id"]
+
+    def update(sequence: int) -> Update:
+        text = f'{{"type": "update", "requestId": "{request_id}", "data": {{"sequence": {sequence}}}}}'
+        return Update(request_id, None, owner, "", sequence, text)
+
+    with live.socket() as socket:
+        socket.ask(type="subscribe", requestId=request_id)
+        live.publish(update(1), update(3), update(2), update(3), update(4))
+        assert [socket.hear()["data"]["sequence"] for _ in range(2)] == [3, 4]
+        assert socket.hears_nothing()
+
+
+def test_a_redis_that_is_slow_paused_or_away_delays_no_change(tmp_path: Path) -> None:
+    with (
+        Valkey(tmp_path / "valkey") as valkey,
+        running(tmp_path, redis_url=valkey.url, REALTIME_RESYNC_MS="500") as live,
+        live.socket() as socket,
+    ):
+        ids = [live.submit() for _ in range(20)]
+        for request_id in ids[:10]:
+            socket.ask(type="subscribe", requestId=request_id)
+        live.cancel(ids[10])
+        live.retry(ids[10])
+
+        def cancels_take(which: list[str]) -> float:
+            began = time.monotonic()
+            for request_id in which:
+                live.cancel(request_id)
+            return time.monotonic() - began
+
+        valkey.pause()
+        assert cancels_take(ids[:5]) < 2
+        assert [socket.hear()["data"]["status"] for _ in range(5)] == ["cancelled"] * 5
+        valkey.resume()
+        valkey.kill()
+        assert cancels_take(ids[5:9]) < 2
+        assert [socket.hear()["data"]["status"] for _ in range(4)] == ["cancelled"] * 4
+        valkey.start()
+        wait_until(lambda: _comes_through(live), what="updates through the new Redis")
+
+
+def _comes_through(live: Live) -> bool:
+    """Whether a change is told soon after it."""
+    request_id = live.submit()
+    with live.socket() as socket:
+        socket.ask(type="subscribe", requestId=request_id)
+        live.cancel(request_id)
+        return bool(socket.hear()["data"]["status"] == "cancelled")
