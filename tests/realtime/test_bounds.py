@@ -7,7 +7,6 @@ import json
 import threading
 from typing import Any
 
-import pytest
 from websockets.exceptions import ConnectionClosed
 
 from generation.events import Update
