@@ -50,6 +50,7 @@ class InstantProvider:
 
 PROVIDER_CLASSES["instant"] = f"{__name__}:{InstantProvider.__name__}"
 settings.PROVIDER_OPTIONS["instant"] = {}
+settings.PROVIDER_MODELS["instant"] = "instant"
 
 _done = count(1)
 _began = 0.0

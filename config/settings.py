@@ -134,6 +134,8 @@ DATABASES = {
         pool_size=max(MAX_CONCURRENT_REQUESTS, 10) + 4,
     )
 }
+#: Whether PostgreSQL keeps the plans of the statements that are run most.
+DATABASE_PREPARED_STATEMENTS = env.boolean("DATABASE_PREPARED_STATEMENTS", default=True)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

@@ -13,9 +13,10 @@ from typing import Final
 
 from cachetools.func import ttl_cache
 from django.conf import settings
-from django.db.models import F, Sum
+from django.db.models import Sum
 
 from generation.models import Budget, GenerationRequest, Spending
+from generation.prepared import Statement, adding
 from generation.pricing import OverBudgetError
 from generation.states import ACTIVE
 
@@ -29,12 +30,11 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
-def spend(owner_id: int, cost: Decimal | None) -> None:
-    """Note what a call cost. What is not known, or free, is no spending."""
+def spending(owner_id: int, cost: Decimal | None) -> list[Statement]:
+    """What notes the cost of a call along with the change that ends it. What is not known, or free, is no spending."""
     if not cost:
-        return
-    row, _ = Spending.objects.get_or_create(owner_id=owner_id, day=today())
-    Spending.objects.filter(pk=row.pk).update(cost=F("cost") + cost, calls=F("calls") + 1)
+        return []
+    return [adding(Spending, {"owner": owner_id, "day": today()}, {"cost": cost, "calls": 1})]
 
 
 def limit(owner_id: int) -> Decimal | None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, Subquery
 
 from generation.clock import Now
-from generation.models import GenerationBatch, GenerationQueue, ProviderState
-from generation.prepared import Condition, Param
+from generation.models import GenerationBatch, GenerationQueue, GenerationRequest, ProviderState
+from generation.prepared import IS_CHANGED, Condition, Param
 from generation.states import AttemptOutcome
 
 #: A request that is where the step begins.
 AT: Final = Condition(Q(pk=Param("pk"), status=Param("source")))
+#: Where PostgreSQL had to wait for the row, it looks at this row's newest version and at everything else as it was
+#: before. Somebody may have claimed the request and given it back meanwhile, with a new row in the ledger.
+_UNTOUCHED: Final = Q(
+    sequence=Subquery(GenerationRequest.objects.filter(pk=OuterRef("pk")).values("sequence"))  # as it was before
+)
 #: A queued request that is due; and one that is in no batch with a limit, so that nobody's places have to be counted.
 DUE: Final = Condition(
-    AT.q & Q(Exists(GenerationQueue.objects.filter(request_id=OuterRef("pk"), available_at__lte=Now())))
+    AT.q & _UNTOUCHED & Q(Exists(GenerationQueue.objects.filter(request_id=OuterRef("pk"), available_at__lte=Now())))
 )
 DUE_WITHOUT_LIMIT: Final = Condition(
     DUE.q & ~Q(Exists(GenerationBatch.objects.filter(pk=OuterRef("batch_id"), max_concurrent__isnull=False)))
@@ -23,8 +28,12 @@ DUE_WITHOUT_LIMIT: Final = Condition(
 #: A request while the claim holds; and one whose lease ran out.
 FENCE: Final = Condition(AT.q & Q(claims=Param("claims")))
 EXPIRED: Final = Condition(FENCE.q & Q(lease_expires_at__lt=Now()))
-ENTRY: Final = Condition(Q(pk=Param("pk")))
+#: The ledger's row and the attempt of a request that was just changed.
+ENTRY_OF_CHANGED: Final = Condition(Q(pk=Param("pk")) & IS_CHANGED)
+ATTEMPT_OF_CHANGED: Final = Condition(Q(request_id=Param("request"), claim=Param("claim")) & IS_CHANGED)
 ATTEMPT: Final = Condition(Q(request_id=Param("request"), claim=Param("claim")))
+#: An attempt of whose cost nothing was noted, be it because nobody knows whether the note came through.
+UNPAID: Final = Condition(ATTEMPT.q & Q(cost=None))
 #: An attempt that goes on, and whose provider has neither a limit nor trouble.
 RUNNING_WITHOUT_STATE: Final = Condition(
     ATTEMPT.q & Q(outcome=AttemptOutcome.RUNNING) & ~Q(Exists(ProviderState.objects.filter(pk=Param("name"))))

@@ -24,7 +24,7 @@ from generation.clock import Now
 from generation.guards import AT
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
-from generation.prepared import Condition
+from generation.prepared import Changed, Condition, Statement
 from generation.states import ACTIVE, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
 from generation.transitions import record, step, step_all
 
@@ -38,6 +38,7 @@ _NEW_ATTEMPT: Final[dict[str, Any]] = {
     for field in GenerationAttempt._meta.concrete_fields
     if not (field.primary_key or field.null or field.db_default is not NOT_PROVIDED or field.is_relation)
 }
+_OF_CLAIM: Final = {"request": Changed("id"), "claim": Changed("claims"), "number": Changed("attempts")}
 _ONE_MORE_CLAIM: Final = F("claims") + 1
 _ONE_MORE_ATTEMPT: Final = F("attempts") + 1
 
@@ -115,13 +116,10 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
 def claim(request_id: str, *, worker: str) -> Claim | None:
     """Make a queued request that may start now this worker's. ``None`` where it is not to be had: somebody was first,
     it was cancelled, it is not due yet, its batch has no place free, or there is no such request."""
+    if taken := _take(request_id, worker=worker, guard=guards.DUE_WITHOUT_LIMIT):
+        return taken
     with transaction.atomic():
-        taken = _take(request_id, worker=worker, guard=guards.DUE_WITHOUT_LIMIT)
-        if taken is None and places.batch_has_place(request_id):
-            taken = _take(request_id, worker=worker, guard=guards.DUE)
-        if taken is not None:
-            prepared.delete(GenerationQueue, guards.ENTRY, pk=request_id)
-    return taken
+        return _take(request_id, worker=worker, guard=guards.DUE) if places.batch_has_place(request_id) else None
 
 
 def _take(request_id: str, *, worker: str, guard: Condition = AT) -> Claim | None:
@@ -129,12 +127,12 @@ def _take(request_id: str, *, worker: str, guard: Condition = AT) -> Claim | Non
     edge = Edge(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED)
     taken: dict[str, Any] = {"claims": _ONE_MORE_CLAIM, "attempts": _ONE_MORE_ATTEMPT, "worker": worker}
     lease: dict[str, Any] = {"started_at": Now(), "lease_expires_at": Now() + settings.LEASE}
-    request = step(request_id, edge, guard=guard, **taken, **lease)
-    if request is None:
-        return None
-    attempt = _NEW_ATTEMPT | {"request": request.pk, "claim": request.claims, "number": request.attempts}
-    prepared.insert(GenerationAttempt, [attempt | {"worker": worker}])
-    return Claim(request, request.claims, asked_at)
+    then = [
+        prepared.inserting(GenerationAttempt, _NEW_ATTEMPT | _OF_CLAIM | {"worker": worker}),
+        prepared.deleting(GenerationQueue, guards.ENTRY_OF_CHANGED, pk=request_id),
+    ]
+    request = step(request_id, edge, guard=guard, then=then, **taken, **lease)
+    return Claim(request, request.claims, asked_at) if request else None
 
 
 def begin_call(
@@ -185,14 +183,13 @@ def complete(
     (in US dollars; ``None`` if that is not known) was spent all the same."""
     noted: dict[str, Any] = {"model": model, "provider_request_id": provider_request_id, "usage": usage or {}}
     noted["cost"] = None if cost is None else Decimal(cost)
-    with transaction.atomic():
-        edge = Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
-        succeeded = {"outcome": AttemptOutcome.SUCCEEDED} | noted
-        done = _finish(claim, edge, succeeded, result=result, completed_at=Now())
-        if not done:
-            _attempt(claim).update(**noted)
-        budgets.spend(claim.request.owner_id, noted["cost"])
-    return done
+    spent = budgets.spending(claim.request.owner_id, noted["cost"])
+    edge = Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
+    succeeded = {"outcome": AttemptOutcome.SUCCEEDED} | noted
+    if _finish(claim, edge, succeeded, then=spent, result=result, completed_at=Now()):
+        return True
+    prepared.change(GenerationAttempt, guards.UNPAID, noted, *spent, **_keys(claim))
+    return False
 
 
 def fail(claim: Claim, failure: Failure) -> bool:
@@ -342,15 +339,20 @@ def _attempt_failed(failure: Failure) -> dict[str, Any]:
     }
 
 
-def _finish(claim: Claim, edge: Edge, attempt: dict[str, Any], guard: Condition | None = None, **values: Any) -> bool:
+def _finish(
+    claim: Claim,
+    edge: Edge,
+    attempt: dict[str, Any],
+    *,
+    guard: Condition = guards.FENCE,
+    then: Sequence[Statement] = (),
+    **values: Any,
+) -> bool:
     """End a claim: the step, guarded by its fence, and the attempt's row."""
-    fence: dict[str, Any] = {"guard": guard or guards.FENCE, "bound": {"claims": claim.number}}
-    with transaction.atomic(savepoint=False):
-        ended = step(claim.request.pk, edge, **fence, lease_expires_at=None, worker="", **values)
-        if ended is not None:
-            over = {"finished_at": Now(), "call_deadline_at": None} | attempt
-            prepared.update(GenerationAttempt, guards.ATTEMPT, over, **_keys(claim))
-    return ended is not None
+    over = {"finished_at": Now(), "call_deadline_at": None} | attempt
+    ended = prepared.updating(GenerationAttempt, guards.ATTEMPT_OF_CHANGED, over, **_keys(claim))
+    fence: dict[str, Any] = {"guard": guard, "bound": {"claims": claim.number}, "then": [ended, *then]}
+    return step(claim.request.pk, edge, **fence, lease_expires_at=None, worker="", **values) is not None
 
 
 def _back(

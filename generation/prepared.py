@@ -1,17 +1,22 @@
 """Statements that are built once and run often. Building one with the ORM takes several times as long as running it.
 
 The statement is still the ORM's, so it is the same on every database; only its parameters differ from run to run.
+
+What follows from a change of a row can be chained to it: PostgreSQL then does all of it in one statement, which is one
+round trip and a transaction of its own. SQLite, which has no round trips to save, does one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connections, models
-from django.db.models import Expression, Q
+from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
+from django.db.backends.utils import CursorWrapper
+from django.db.models import BooleanField, Expression, Q
+from django.db.models.expressions import RawSQL
 from django.db.models.sql import DeleteQuery, UpdateQuery
 
 M = TypeVar("M", bound=models.Model)
@@ -41,26 +46,90 @@ class Condition:
     q: Q
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """In a statement that is chained: this column of the row that was changed, as it is now."""
+
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What is to be run after a row was changed, which it knows as the table ``changed``; without a change it does
+    nothing."""
+
+    sql: str
+    parameters: Sequence[Any]
+
+
+#: For a :class:`Condition` of what is chained.
+IS_CHANGED: Final = Q(RawSQL("EXISTS (SELECT 1 FROM changed)", [], output_field=BooleanField()))
+
+
 def update(model: type[M], where: Condition, values: Mapping[str, Any], **bound: Any) -> int:
     """Change the rows that fulfil the condition. Returns how many. ``bound`` are the condition's parameters."""
     statement, parameters = _filled(model, where, values, bound)
-    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(statement, parameters)
         return int(cursor.rowcount)
 
 
-def update_returning(model: type[M], where: Condition, values: Mapping[str, Any], **bound: Any) -> list[M]:
-    """As :func:`update`, and returns the rows as they are now."""
+def change(model: type[M], where: Condition, values: Mapping[str, Any], *then: Statement, **bound: Any) -> M | None:
+    """Change the one row that fulfils the condition and do what follows from it, all or nothing. Returns the row as it
+    is now, or nothing where there is none."""
+    connection = connections[DEFAULT_DB_ALIAS]
     statement, parameters = _filled(model, where, values, bound)
-    return list(model._default_manager.raw(f"{statement} RETURNING *", parameters))
+    columns, read = _reader(model)
+    changed: M
+    if connection.vendor == "postgresql":
+        parts = [("changed", f"{statement} RETURNING *"), *((f"then{n}", one.sql) for n, one in enumerate(then))]
+        chained = ", ".join(f"{name} AS ({part})" for name, part in parts)
+        everything = [*parameters, *(parameter for one in then for parameter in one.parameters)]
+        with _cursor() as cursor:
+            cursor.execute(f"WITH {chained} SELECT {columns} FROM changed", everything)  # noqa: S608
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        changed = read(row)
+        return changed
+    with transaction.atomic(savepoint=False):
+        with _cursor() as cursor:
+            cursor.execute(f"{statement} RETURNING {columns}", parameters)
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        changed = read(row)
+        quote = connection.ops.quote_name
+        table, key = quote(model._meta.db_table), quote(model._meta.pk.attname)
+        it = f"WITH changed AS (SELECT * FROM {table} WHERE {key} = %s)"  # noqa: S608
+        with _cursor() as cursor:
+            for one in then:
+                cursor.execute(f"{it} {one.sql}", [changed.pk, *one.parameters])
+    return changed
 
 
-def delete(model: type[models.Model], where: Condition, **bound: Any) -> int:
-    """Remove the rows that fulfil the condition, and nothing that refers to them. Returns how many."""
+# --- What can be chained ---
+
+
+def updating(model: type[models.Model], where: Condition, values: Mapping[str, Any], **bound: Any) -> Statement:
+    """As :func:`update`. The condition has to contain ``IS_CHANGED``."""
+    return Statement(*_filled(model, where, values, bound))
+
+
+def deleting(model: type[models.Model], where: Condition, **bound: Any) -> Statement:
+    """Remove the rows that fulfil the condition, and nothing that refers to them. It has to contain ``IS_CHANGED``."""
     statement, parameters = _deletion(model, where)
-    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        cursor.execute(statement, [bound[one.name] if isinstance(one, Param) else one for one in parameters])
-        return int(cursor.rowcount)
+    return Statement(statement, [bound[one.name] if isinstance(one, Param) else one for one in parameters])
+
+
+def inserting(model: type[models.Model], values: Mapping[str, Any]) -> Statement:
+    """Write one row. What is left out has the database's default."""
+    return _prepared_insert(model, values, ())
+
+
+def adding(model: type[models.Model], key: Mapping[str, Any], amounts: Mapping[str, Any]) -> Statement:
+    """Add the amounts to the row with this unique key, or begin it with them."""
+    return _prepared_insert(model, {**key, **amounts}, tuple(key))
 
 
 def insert(model: type[models.Model], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -74,8 +143,23 @@ def insert(model: type[models.Model], rows: Sequence[Mapping[str, Any]]) -> None
     prepared = [
         field.get_db_prep_save(row[name], connection) for row in rows for name, field in zip(names, fields, strict=True)
     ]
-    with connection.cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(statement, prepared)
+
+
+def _prepared_insert(model: type[models.Model], values: Mapping[str, Any], key: tuple[str, ...]) -> Statement:
+    names = tuple(values)
+    copied = tuple(value.column if isinstance(value, Changed) else "" for value in values.values())
+    statement, fields = _insert_from_changed(model, names, copied, key)
+    connection = connections[DEFAULT_DB_ALIAS]
+    given = [(field, value) for field, value in zip(fields, values.values(), strict=True) if type(value) is not Changed]
+    return Statement(statement, [field.get_db_prep_save(value, connection) for field, value in given])
+
+
+def _cursor() -> CursorWrapper:
+    connection: Any = connections[DEFAULT_DB_ALIAS]
+    cursor: CursorWrapper = getattr(connection, "prepared_cursor", connection.cursor)()
+    return cursor
 
 
 def _filled(
@@ -126,6 +210,46 @@ def _insert(model: type[models.Model], names: tuple[str, ...], count: int) -> tu
     columns = ", ".join(quote(field.column) for field in fields)
     row = "(" + ", ".join(["%s"] * len(fields)) + ")"
     return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES {', '.join([row] * count)}", fields  # noqa: S608
+
+
+@lru_cache(_SHAPES)
+def _insert_from_changed(
+    model: type[models.Model], names: tuple[str, ...], copied: tuple[str, ...], key: tuple[str, ...]
+) -> tuple[str, tuple[Any, ...]]:
+    quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
+    fields: tuple[Any, ...] = tuple(model._meta.get_field(name) for name in names)
+    table = quote(model._meta.db_table)
+    columns = ", ".join(quote(field.column) for field in fields)
+    values = ", ".join(f"changed.{quote(column)}" if column else "%s" for column in copied)
+    statement = f"INSERT INTO {table} ({columns}) SELECT {values} FROM changed"  # noqa: S608
+    if key:
+        unique = ", ".join(quote(field.column) for name, field in zip(names, fields, strict=True) if name in key)
+        amounts = [quote(field.column) for name, field in zip(names, fields, strict=True) if name not in key]
+        sums = ", ".join(f"{amount} = {table}.{amount} + excluded.{amount}" for amount in amounts)
+        # SQLite would take ON for the beginning of a join.
+        statement += f" WHERE TRUE ON CONFLICT ({unique}) DO UPDATE SET {sums}"
+    return statement, fields
+
+
+@lru_cache(_SHAPES)
+def _reader(model: type[M]) -> tuple[str, Callable[[Sequence[Any]], M]]:
+    """The columns of the model, and what makes an instance of their values."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    fields: Sequence[Any] = model._meta.concrete_fields
+    names = [field.attname for field in fields]
+    conversions = []
+    for index, field in enumerate(fields):
+        column = field.get_col(model._meta.db_table)
+        converters = connection.ops.get_db_converters(column) + column.get_db_converters(connection)
+        conversions += [(index, column, converter) for converter in converters]
+
+    def read(row: Sequence[Any]) -> M:
+        values = list(row)
+        for index, column, converter in conversions:
+            values[index] = converter(values[index], column, connections[DEFAULT_DB_ALIAS])
+        return model.from_db(DEFAULT_DB_ALIAS, names, values)
+
+    return ", ".join(connection.ops.quote_name(field.column) for field in fields), read
 
 
 def _is_expression(value: Any) -> bool:

@@ -11,10 +11,11 @@ from django.db.models import F
 from generation import events, places, sharing
 from generation.guards import AT
 from generation.models import GenerationRequest, StatusChange
-from generation.prepared import Condition, insert, update_returning
+from generation.prepared import Changed, Condition, Statement, change, insert, inserting
 from generation.states import TRANSITIONS, Edge, Status
 
 _NEXT: Final = F("sequence") + 1
+_ID, _SEQUENCE, _CLAIMS = Changed("id"), Changed("sequence"), Changed("claims")
 
 
 def step(
@@ -25,16 +26,20 @@ def step(
     bound: Mapping[str, Any] | None = None,
     actor: User | None = None,
     error_code: str = "",
+    then: Sequence[Statement] = (),
     **values: Any,
 ) -> GenerationRequest | None:
-    """One transition inside the caller's transaction. Returns the request as it is now; nothing where the guard did not
-    hold, because somebody was first. A guard contains what ``AT`` does, and ``bound`` is what else it is told. Raises
-    ``ValueError`` for a step that no request can take."""
+    """One transition with its row in the history and what else follows from it, all or nothing. Returns the request as
+    it is now; nothing where the guard did not hold, because somebody was first. A guard contains what ``AT`` does, and
+    ``bound`` is what else it is told. Raises ``ValueError`` for a step that no request can take."""
     _check(edge)
     told: dict[str, Any] = {"pk": request_id, "source": edge.source, **(bound or {})}
-    written = update_returning(GenerationRequest, guard, {**values, "status": edge.target, "sequence": _NEXT}, **told)
-    _follow_up(written, edge, actor=actor, error_code=error_code)
-    return written[0] if written else None
+    row = _history(edge, actor=actor, error_code=error_code, request=_ID, sequence=_SEQUENCE, claim=_CLAIMS)
+    then = [inserting(StatusChange, row), *then]
+    changed = change(GenerationRequest, guard, {**values, "status": edge.target, "sequence": _NEXT}, *then, **told)
+    if changed is not None:
+        _tell([changed], edge)
+    return changed
 
 
 def step_all(
@@ -46,7 +51,7 @@ def step_all(
     rows = GenerationRequest.objects.filter(pk__in=request_ids)
     rows.filter(status=edge.source).update(status=edge.target, sequence=_NEXT, **values)
     requests = list(rows.order_by("pk"))
-    _follow_up(requests, edge, actor=actor)
+    record(requests, edge, actor=actor)
     return requests
 
 
@@ -55,38 +60,36 @@ def _check(edge: Edge) -> None:
         raise ValueError(f"{edge.source} → {edge.target} ({edge.reason}) is not a step of a request")
 
 
-def _follow_up(
-    requests: Sequence[GenerationRequest], edge: Edge, *, actor: User | None = None, error_code: str = ""
-) -> None:
-    record(requests, edge, actor=actor, error_code=error_code)
-    if edge.target == Status.IN_PROGRESS:
+def record(requests: Sequence[GenerationRequest], edge: Edge, *, actor: User | None = None) -> None:
+    """Write the history of a step that these requests took, and tell whom it concerns after the commit."""
+    insert(
+        StatusChange,
+        [
+            _history(edge, actor=actor, request=request.pk, sequence=request.sequence, claim=request.claims)
+            for request in requests
+        ],
+    )
+    _tell(requests, edge)
+
+
+def _history(edge: Edge, *, actor: User | None = None, error_code: str = "", **values: Any) -> dict[str, Any]:
+    return values | {
+        "from_status": edge.source or "",
+        "to_status": edge.target,
+        "reason": edge.reason,
+        "actor": actor and actor.pk,
+        "error_code": error_code,
+    }
+
+
+def _tell(requests: Sequence[GenerationRequest], edge: Edge) -> None:
+    """After the commit: those who watch, those who wait for the place or the picture."""
+    for request in requests:
+        events.announce(request)
+    if edge.source is None or edge.target == Status.IN_PROGRESS:
         return
     # A place in the batch may have become free, and who waits for the picture waits no longer.
     for batch_id in {request.batch_id for request in requests if request.batch_id}:
         places.fill_batch_after_commit(batch_id)
     for request in requests:
         sharing.wake_after_commit(request)
-
-
-def record(
-    requests: Sequence[GenerationRequest], edge: Edge, *, actor: User | None = None, error_code: str = ""
-) -> None:
-    """Write the history of a step that these requests took, and tell those who watch after the commit."""
-    insert(
-        StatusChange,
-        [
-            {
-                "request": request.pk,
-                "sequence": request.sequence,
-                "from_status": edge.source or "",
-                "to_status": edge.target,
-                "reason": edge.reason,
-                "claim": request.claims,
-                "actor": actor and actor.pk,
-                "error_code": error_code,
-            }
-            for request in requests
-        ],
-    )
-    for request in requests:
-        events.announce(request)

@@ -59,7 +59,17 @@ def test_the_broker_is_asked_in_order_of_priority_and_never_waited_for_long() ->
     assert options["max_retries"] == 1
 
 
-WRITERS = {"update", "create", "bulk_create", "update_or_create", "get_or_create", "update_returning", "insert"}
+WRITERS = {
+    "update",
+    "create",
+    "bulk_create",
+    "update_or_create",
+    "get_or_create",
+    "change",
+    "updating",
+    "insert",
+    "inserting",
+}
 
 
 def writes_a_status(node: ast.AST) -> bool:

@@ -166,7 +166,7 @@ def test_an_end_that_cannot_be_written_twice_is_written_the_third_time(tmp_path:
         with house.locked("generation_requests", "id", request_id):
             for _ in range(2):
                 house.wait_for_blocked()
-                assert house.cut("wait_event_type = 'Lock' AND query LIKE 'UPDATE%'") == 1
+                assert house.cut("wait_event_type = 'Lock' AND query LIKE '%UPDATE%'") == 1
             house.wait_for_blocked()
         house.wait_for(request_id, "completed")
         assert len(house.calls(1)) == 1
@@ -257,7 +257,7 @@ def test_an_end_that_comes_after_the_lease_changes_nothing(tmp_path: Path) -> No
         assert len(house.calls(1)) == 2
 
 
-def test_a_worker_that_is_cut_off_in_the_middle_of_its_end_does_not_keep_the_request(tmp_path: Path) -> None:
+def test_a_worker_that_is_cut_off_in_the_middle_of_its_end_has_ended_all_the_same(tmp_path: Path) -> None:
     with running(tmp_path) as house, Wire(house.database_url) as wire:
         cut_off_worker(house, wire)
         house.provider.script("hold")
@@ -265,15 +265,14 @@ def test_a_worker_that_is_cut_off_in_the_middle_of_its_end_does_not_keep_the_req
         house.wait_for_calls(1)
         with house.holding("LOCK TABLE generation_status_changes"):
             house.provider.release()
-            wait_until(lambda: house.rows(_BLOCKED_INSERTS), what="the history's turn")
+            wait_until(lambda: house.rows(_BLOCKED_WRITES), what="the history's turn")
             wire.pinch()
-        # Its transaction is open and holds the request, and nobody will ever hear of it again.
-        house.stack.start("worker:2")
-        house.wait_for(request_id, "completed", seconds=60)
+        # The end is one statement, which the server carries out whether or not anybody hears of it.
+        house.wait_for(request_id, "completed")
         wire.release()
-        wait_for_log(house, "worker", "claim-void")
+        house.wait_for(house.submit(2), "completed", seconds=60)
         assert house.status(request_id) == "completed"
-        assert len(house.calls(1)) == 1  # the picture was stored, and the second claim adopted it
+        assert len(house.calls(1)) == 1
 
 
 def test_a_database_that_pauses_for_longer_than_a_lease_has_no_call_made_twice_at_once(
@@ -303,7 +302,7 @@ def test_a_web_process_killed_before_its_commit_leaves_nothing_behind(tmp_path: 
         with house.holding("LOCK TABLE generation_status_changes"):
             submit = threading.Thread(target=_submit_in_vain, args=[house, key])
             submit.start()
-            wait_until(lambda: house.rows(_BLOCKED_INSERTS), what="the history's turn")
+            wait_until(lambda: house.rows(_BLOCKED_WRITES), what="the history's turn")
             house.stack.stop("web", by=signal.SIGKILL)
             submit.join(20)
         left = """SELECT id FROM generation_requests UNION ALL SELECT request_id FROM generation_queue
@@ -320,7 +319,7 @@ def test_a_web_process_killed_before_its_commit_leaves_nothing_behind(tmp_path: 
         assert len(house.rows(left)) == 2
 
 
-_BLOCKED_INSERTS = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%'"
+_BLOCKED_WRITES = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO%'"
 
 
 def _submit_in_vain(house: House, key: dict[str, str]) -> None:

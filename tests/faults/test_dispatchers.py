@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.faults.house import House, built, lasting
-from tests.support.deadly import WORD
 from tests.support.proxy import Proxy
 from tests.support.stack import wait_until
+
+#: A prompt with this word kills the worker that has its picture.
+WORD = "basilisk"
 
 
 def test_two_dispatchers_under_load_rescue_each_lease_once(house: House) -> None:
@@ -102,6 +104,7 @@ def with_deadly_providers(tmp_path: Path) -> Iterator[House]:
     with built(
         tmp_path,
         DJANGO_SETTINGS_MODULE="tests.support.deadly",
+        DEADLY_WORD=WORD,
         PROVIDERS="openai,clipart",
         MAX_CONCURRENT_REQUESTS="1",  # so that who dies takes nobody with it
     ) as house:

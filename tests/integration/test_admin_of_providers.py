@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from generation import breakers, budgets
-from generation.models import Budget, ProviderState
+from generation.models import Budget, ProviderState, Spending
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -71,6 +71,6 @@ def test_one_owner_gets_a_budget(chief: Client, alice: User) -> None:
 
 
 def test_what_was_spent_is_shown_and_not_edited(chief: Client, alice: User) -> None:
-    budgets.spend(alice.pk, Decimal("0.03"))
+    Spending.objects.create(owner=alice, day=budgets.today(), cost=Decimal("0.03"), calls=1)
     assert chief.get(reverse("admin:generation_spending_changelist")).status_code == 200
     assert chief.get(reverse("admin:generation_spending_add")).status_code == 403

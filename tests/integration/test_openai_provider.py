@@ -155,19 +155,16 @@ def test_a_picture_that_is_cut_off_does_not_pass_our_own_check(caller: Caller) -
     assert caught.value.code == "invalid_image"
 
 
-@pytest.mark.parametrize(
-    ("said", "at_least", "at_most"),
-    [
-        ("7", 7, 7),
-        ("1e9", 1e9, 1e9),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True), 1, 600),
-    ],
-    ids=["seconds", "absurd", "date"],
-)
-def test_how_long_to_wait_is_kept(caller: Caller, said: str, at_least: float, at_most: float) -> None:
-    wait = caller.fail(f"{PROMPT} [[status=429;retry-after={said}]]").retry_after
+@pytest.mark.parametrize("said", ["7", "1e9"])
+def test_how_long_to_wait_is_kept(caller: Caller, said: str) -> None:
+    assert caller.fail(f"{PROMPT} [[status=429;retry-after={said}]]").retry_after == float(said)
+
+
+def test_until_when_to_wait_is_kept(caller: Caller) -> None:
+    then = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
+    wait = caller.fail(f"{PROMPT} [[status=429;retry-after={then}]]").retry_after
     assert wait is not None
-    assert at_least <= wait <= at_most
+    assert 500 < wait <= 600
 
 
 @pytest.mark.parametrize("said", ["-7", "abc", "Fri, 20 Nov 2020 12:00:00 GMT"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from threading import Thread
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, transaction
 
 from generation import lifecycle
 from generation.claims import Claim
@@ -41,6 +42,24 @@ def test_one_of_four_workers_gets_the_request(alice: User) -> None:
         got = at_once(*(lambda name=name: lifecycle.claim(request_id, worker=name) is not None for name in "abcd"))
         assert got.count(True) == 1
         assert assert_whole(request_id).claims == 1
+
+
+def test_a_claim_that_waits_for_one_that_is_given_back_leaves_the_ledger_whole(alice: User) -> None:
+    request_id = queued(alice).pk
+
+    def claim_too() -> None:
+        lifecycle.claim(request_id, worker="b")
+        connection.close()
+
+    second = Thread(target=claim_too)
+    with transaction.atomic():
+        first = lifecycle.claim(request_id, worker="a")
+        assert first is not None
+        lifecycle.give_back(first, delay=timedelta(0))
+        second.start()
+        second.join(0.5)  # by then it waits for the row
+    second.join(20)
+    assert_whole(request_id)
 
 
 def test_a_cancel_and_a_claim_leave_one_story(alice: User) -> None:

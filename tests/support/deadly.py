@@ -1,4 +1,7 @@
-"""The settings of processes whose providers kill the worker, as a fault in a native library does."""
+"""The settings of processes whose providers kill the worker, as a fault in a native library does.
+
+Never to be imported by a test: that would put the deadly providers into the tests' own process.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from workers.providers.openai import OpenAIProvider
 from workers.providers.registry import PROVIDER_CLASSES
 
 #: A prompt with this word is deadly once its picture is there.
-WORD = "basilisk"
+WORD = os.environ["DEADLY_WORD"]
 
 
 class DeadlyAfterTheCall(OpenAIProvider):
