@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -188,12 +189,15 @@ class Live:
     def publish(self, *updates: events.Update) -> None:
         """Put updates into Redis as the product does, whatever the database says."""
 
+        self.send(*({"requestId": update.request_id, "update": asdict(update)} for update in updates))
+
+    def send(self, *messages: dict[str, Any]) -> None:
+        """Put anything there."""
+
         async def send() -> None:
             layer = RedisPubSubChannelLayer(hosts=[self.stack.env["REDIS_URL"]], prefix="vga")
-            for update in updates:
-                fields = {name: getattr(update, name) for name in update.__slots__}
-                message = {"type": "request.update", "requestId": update.request_id, "update": fields}
-                await layer.group_send(events.UPDATES, message)
+            for message in messages:
+                await layer.group_send(events.UPDATES, {"type": "request.update", **message})
             await layer.flush()
 
         asyncio.run(send())

@@ -112,6 +112,15 @@ def test_who_does_not_read_is_dropped_with_1013_and_harms_nobody(live: Live) -> 
         assert quick.hears_nothing()
 
 
+def test_who_asks_for_much_and_reads_late_gets_all_of_it(live: Live) -> None:
+    batch_id, _ = live.submit_batch(90, metadata={"text": "x" * 10_000})
+    with live.socket(max_queue=1, max_size=None, ping_interval=None) as socket, live.socket() as other:
+        for _ in range(30):
+            socket.say(type="subscribe", batchId=batch_id)
+        assert other.hears_nothing()
+        assert [socket.hear(seconds=30)["type"] for _ in range(30)] == ["subscribed"] * 30
+
+
 def test_coming_and_going_leaves_nothing_behind(live: Live) -> None:
     request_id = live.submit()
 
@@ -123,8 +132,8 @@ def test_coming_and_going_leaves_nothing_behind(live: Live) -> None:
                 socket.connection.send(b"\0" * 1000)
                 socket.hear()
 
-    come_and_go(150)
+    come_and_go(100)
     before = live.memory()
-    come_and_go(450)
+    come_and_go(250)
     assert live.memory() - before < 4 * _MIB
     wait_until(lambda: live.memory() - before < 4 * _MIB, what="the memory of before")

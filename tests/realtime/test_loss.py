@@ -78,6 +78,16 @@ def test_an_older_state_that_comes_late_is_not_told(live: Live) -> None:
         assert socket.hears_nothing()
 
 
+def test_an_update_that_is_not_understood_harms_no_other(live: Live) -> None:
+    request_id = live.submit()
+    with live.socket() as socket:
+        socket.ask(type="subscribe", requestId=request_id)
+        live.send({}, {"update": None}, {"update": {"request_id": request_id, "sequence": 2, "of_another_version": 1}})
+        live.cancel(request_id)
+        assert socket.hear()["data"]["status"] == "cancelled"
+        assert socket.hears_nothing()
+
+
 def test_a_redis_that_is_slow_paused_or_away_delays_no_change(tmp_path: Path) -> None:
     with (
         Valkey(tmp_path / "valkey") as valkey,
@@ -103,6 +113,10 @@ def test_a_redis_that_is_slow_paused_or_away_delays_no_change(tmp_path: Path) ->
         valkey.kill()
         assert cancels_take(ids[5:9]) < 2
         assert [socket.hear()["data"]["status"] for _ in range(4)] == ["cancelled"] * 4
+        # Started without Redis, and so seldom looking for what was lost that it can only come through the new one.
+        live.stack.stop("realtime")
+        live.start_realtime(REALTIME_RESYNC_MS="600000")
+        assert not _comes_through(live)
         valkey.start()
         wait_until(lambda: _comes_through(live), what="updates through the new Redis")
 
@@ -113,4 +127,7 @@ def _comes_through(live: Live) -> bool:
     with live.socket() as socket:
         socket.ask(type="subscribe", requestId=request_id)
         live.cancel(request_id)
-        return bool(socket.hear()["data"]["status"] == "cancelled")
+        try:
+            return bool(socket.hear(seconds=3)["data"]["status"] == "cancelled")
+        except TimeoutError:
+            return False

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
-from tests.realtime.live import Live, running
+from tests.realtime.live import Live
 from tests.support.stack import wait_until
 
 AUTHENTICATED = {"type": "authenticated"}
@@ -95,18 +95,19 @@ def test_who_does_not_say_who_it_is_has_ten_seconds(live: Live) -> None:
         assert 8 < time.monotonic() - began < 13
 
 
+@pytest.mark.parametrize("path", ["/", "/ws/", "/ws/visual-generation/more", "/api/visual-generation/events"])
+def test_no_other_address_takes_a_websocket(live: Live, path: str) -> None:
+    with pytest.raises(InvalidStatus) as refused, connect(f"ws://{live.address}{path}"):
+        pass
+    assert refused.value.response.status_code == 403
+    live.assert_well()
+
+
 def test_no_token_is_written_to_a_log(live: Live) -> None:
     assert live.token() not in live.stack.log("realtime")
 
 
 # --- What is looked at from time to time ------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def watchful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    folder = tmp_path_factory.mktemp("watchful")
-    with running(folder, REALTIME_RESYNC_MS="200", REALTIME_IDLE_MS="1500") as live:
-        yield live
 
 
 @pytest.mark.parametrize(
