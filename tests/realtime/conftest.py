@@ -17,6 +17,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 @pytest.fixture(scope="package")
 def watchful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Looks after its clients all the time, where production does so from time to time."""
-    often = {"REALTIME_RESYNC_MS": "200", "REALTIME_IDLE_MS": "1500", "REALTIME_HEARTBEAT_MS": "200"}
-    with running(tmp_path_factory.mktemp("watchful"), **often) as live:
+    folder = tmp_path_factory.mktemp("watchful")
+    with running(folder, REALTIME_RESYNC_MS="200", REALTIME_IDLE_MS="3000", REALTIME_HEARTBEAT_MS="200") as live:
         yield live

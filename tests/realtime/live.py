@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -39,7 +39,7 @@ class Socket:
         """Send a message."""
         self.connection.send(json.dumps(message))
 
-    def hear(self, *, seconds: float = 10) -> dict[str, Any]:
+    def hear(self, *, seconds: float = 20) -> dict[str, Any]:
         """The next message."""
         answer: dict[str, Any] = json.loads(self.connection.recv(timeout=seconds))
         return answer
@@ -215,7 +215,7 @@ class Live:
 
 @contextmanager
 def running(
-    folder: Path, *, redis_url: str = "", realtime: dict[str, str] | None = None, **settings: str
+    folder: Path, *, redis_url: str = "", realtime: Mapping[str, str] | None = None, **settings: str
 ) -> Iterator[Live]:
     """A stack with people and an empty database; on this Redis, if not on the tests' own."""
     with prepared_stack(folder, SUBMIT_RATE="1000000/m", WEB_WORKERS="1", **settings) as stack:

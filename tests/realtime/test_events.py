@@ -185,7 +185,7 @@ def test_the_rest_of_the_api_is_where_it_was(live: Live) -> None:
 
 
 def test_the_end_of_a_token_ends_the_stream(live: Live) -> None:
-    authorization = f"Bearer {live.token_for(2)}"
+    authorization = f"Bearer {live.token_for(4)}"
     with live.stream({"requestId": live.submit()}, None, Authorization=authorization) as stream:
         assert stream.hear()["event"] == "subscribed"
         end = stream.hear()
