@@ -8,7 +8,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tests.realtime.live import Live
+from tests.realtime.live import Live, Socket
 from tests.support.stack import wait_until
 
 AUTHENTICATED = {"type": "authenticated"}
@@ -17,6 +17,12 @@ AUTHENTICATED = {"type": "authenticated"}
 def test_a_token_in_the_first_message(live: Live) -> None:
     with live.socket(None) as socket:
         assert socket.ask(type="authenticate", token=live.token()) == AUTHENTICATED
+
+
+def test_a_token_in_the_address_counts_for_nothing(live: Live) -> None:
+    with connect(f"ws://{live.address}/ws/visual-generation?token={live.token()}") as connection:
+        assert Socket(connection).ask(type="subscribe", projectId="any")["code"] == "not_authenticated"
+    assert live.refusal({"projectId": "any", "token": live.token("charlie")}, None)[0] == 401
 
 
 def test_a_token_in_the_handshake_and_no_origin(live: Live) -> None:
