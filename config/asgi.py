@@ -4,11 +4,17 @@ import os
 
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
+from django.urls import re_path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 http = get_asgi_application()  # loads the applications, which the routes below need
 
-from generation.realtime.routing import websocket_urlpatterns  # noqa: E402
+from generation.realtime.routing import http_urlpatterns, websocket_urlpatterns  # noqa: E402
 
-application = ProtocolTypeRouter({"http": http, "websocket": URLRouter(websocket_urlpatterns)})
+application = ProtocolTypeRouter(
+    {
+        "http": URLRouter([*http_urlpatterns, re_path("", http)]),  # type: ignore[arg-type, list-item]
+        "websocket": URLRouter(websocket_urlpatterns),
+    }
+)

@@ -165,6 +165,14 @@ CACHES = {
     }
 }
 
+# --- Live updates ---------------------------------------------------------------------------------------------------
+#: How often each process that serves them looks for updates that Redis lost and for users who may not go on.
+REALTIME_RESYNC = env.milliseconds("REALTIME_RESYNC_MS", 20_000, minimum=100)
+#: How long a connection may last that watches nothing and says nothing.
+REALTIME_IDLE = env.milliseconds("REALTIME_IDLE_MS", 300_000, minimum=100)
+#: How often a stream of events says something where there is nothing to tell.
+REALTIME_HEARTBEAT = env.milliseconds("REALTIME_HEARTBEAT_MS", 15_000, minimum=100)
+
 # --- The queue ------------------------------------------------------------------------------------------------------
 QUEUE_PROCESSING_INTERVAL = env.milliseconds("QUEUE_PROCESSING_INTERVAL", 3000, minimum=50)
 RETRY_DELAY = env.milliseconds("RETRY_DELAY_MS", 10_000)
@@ -275,7 +283,8 @@ SPECTACULAR_SETTINGS = {
         " sees their own requests, and staff see all; somebody else's is answered like one that never was.\n\n"
         "Every error is JSON with `error` for people and `code` for programs, and with `errors` where values are not"
         " valid. Times are RFC 3339 in UTC. Every address works with a slash at its end, too.\n\n"
-        "To be told of changes instead of asking, open the WebSocket `/ws/visual-generation`."
+        "To be told of changes instead of asking, open the WebSocket `/ws/visual-generation`, or read the same as "
+        "Server-Sent Events from `/api/visual-generation/events`: docs/live-updates.md has both."
     ),
     "SERVERS": [{"url": PUBLIC_BASE_URL}],
     "TAGS": [

@@ -1,9 +1,16 @@
-"""A status change → everybody who watches, after the commit. Losing one harms nobody: who subscribes gets the state."""
+"""A status change → everybody who watches, after the commit. Losing one harms nobody: who subscribes gets the state.
+
+All updates go to one group, to which each process that serves live updates belongs once. Which socket wants which of
+them is known there, so that watching costs Redis nothing, and a change is sent once however many watch it.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import json
 import logging
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from channels.layers import get_channel_layer
@@ -17,24 +24,37 @@ logger = logging.getLogger(__name__)
 
 #: Updates that wait for a slow Redis; past this they are dropped, since a transition must not wait for its audience.
 _MOST_PENDING: Final = 10_000
-_pending = 0
+_room = threading.BoundedSemaphore(_MOST_PENDING)
+#: The Channels group of the processes that serve live updates.
+UPDATES: Final = "updates"
 #: The Channels group of the workers, who get the updates of requests that were cancelled.
 CANCELLATIONS: Final = "cancellations"
 
 
-def request_group(request_id: str) -> str:
-    """The Channels group of those who watch one request."""
-    return f"request.{request_id}"
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a request has become, with what tells who may see it. ``text`` is the message to clients, ready to be sent:
+    it is made once, and not once for each who gets it."""
+
+    request_id: str
+    batch_id: str | None
+    owner_id: int
+    project_id: str
+    sequence: int
+    text: str
 
 
-def batch_group(batch_id: str) -> str:
-    """The Channels group of those who watch a batch."""
-    return f"batch.{batch_id}"
-
-
-def project_group(owner_id: int, project_id: str) -> str:
-    """The Channels group of those who watch a project of one owner; hashed, since the name is the client's."""
-    return f"project.{owner_id}.{hashlib.sha256(project_id.encode()).hexdigest()[:32]}"
+def update_of(request: GenerationRequest) -> Update:
+    """The request's present state."""
+    message = {"type": "update", "requestId": request.pk, "data": representations.status(request)}
+    return Update(
+        request_id=request.pk,
+        batch_id=request.batch_id,
+        owner_id=request.owner_id,
+        project_id=request.project_id,
+        sequence=request.sequence,
+        text=json.dumps(message),
+    )
 
 
 def announce(request: GenerationRequest) -> None:
@@ -46,29 +66,27 @@ def announce(request: GenerationRequest) -> None:
 def _groups(request: GenerationRequest) -> list[str]:
     """Who may be watching."""
     groups = []
-    if request.sequence > 1:  # before, nobody knows the ids
-        groups.append(request_group(request.pk))
-        if request.batch_id:
-            groups.append(batch_group(request.batch_id))
-    if request.project_id:
-        groups.append(project_group(request.owner_id, request.project_id))
+    if request.sequence > 1 or request.project_id:  # before, nobody knows the ids of the request and its batch
+        groups.append(UPDATES)
     if request.status == Status.CANCELLED:
         groups.append(CANCELLATIONS)  # whichever worker is at it breaks off
     return groups
 
 
-def _publish(request: GenerationRequest, groups: list[str]) -> None:
-    global _pending
-    if _pending >= _MOST_PENDING:
-        logger.warning("update of %s dropped: %d are waiting", request.pk, _pending)
+def _publish(request: GenerationRequest, groups: Iterable[str]) -> None:
+    if not _room.acquire(blocking=False):
+        logger.warning("update of %s dropped: %d are waiting", request.pk, _MOST_PENDING)
         return
-    _pending += 1
-    message = {"type": "request.update", "requestId": request.pk, "data": representations.status(request)}
-    background.loop.submit(_send(groups, message))
+    try:
+        message = {"type": "request.update", "requestId": request.pk, "update": asdict(update_of(request))}
+        sending = background.loop.submit(_send(groups, message))
+    except BaseException:
+        _room.release()
+        raise
+    sending.add_done_callback(lambda _: _room.release())
 
 
-async def _send(groups: list[str], message: dict[str, Any]) -> None:
-    global _pending
+async def _send(groups: Iterable[str], message: dict[str, Any]) -> None:
     try:
         layer = get_channel_layer()
         assert layer is not None  # noqa: S101  CHANNEL_LAYERS has a default
@@ -76,5 +94,3 @@ async def _send(groups: list[str], message: dict[str, Any]) -> None:
             await layer.group_send(group, message)
     except Exception as error:  # whatever the layer's client raises, the state in the database stands
         logger.warning("update of %s not sent: %s", message["requestId"], error)
-    finally:
-        _pending -= 1

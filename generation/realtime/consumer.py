@@ -3,112 +3,175 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import time
+from collections.abc import Iterator
 from typing import Any, Final
 
-from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.contrib.auth.models import User
+from django.db import Error as DatabaseError
 
-from generation import events, representations, selectors
-from generation.realtime.authentication import bearer_token, user_of_token
+from generation.realtime import authentication
+from generation.realtime.authentication import ForeignOriginError, Identity
+from generation.realtime.hub import hub
+from generation.realtime.limits import MOST_REFUSED, RATE, MessageRate
+from generation.realtime.listener import MAX_SUBSCRIPTIONS, CloseCode, Listener
+from generation.realtime.outbox import PATIENCE, Closed
+from generation.realtime.targets import NAMES, Snapshot, Target
 
-#: Close codes: 4401 as in HTTP's 401.
-NOT_AUTHENTICATED: Final = 4401
 #: Seconds in which a new socket must say who it is.
 AUTHENTICATION_DEADLINE: Final = 10
-MAX_SUBSCRIPTIONS: Final = 200
-MAX_MESSAGE_BYTES: Final = 64 * 1024
 
 
 class UpdatesConsumer(AsyncWebsocketConsumer):
-    """What a client may send and what it gets stands in the contract of the WebSocket."""
+    """What a client may send and what it gets stands in docs/api.md.
+
+    Everything that is sent goes through the listener's outbox, from which one task takes it. So a client that does not
+    read holds up neither the hub nor its own messages.
+    """
+
+    # The hub receives for all sockets; a channel of its own in Redis for each would be told the same.
+    channel_layer_alias = ""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._listener = Listener()
+        self._rate = MessageRate()
+        self._deadline: asyncio.TimerHandle | None = None
+        reading = asyncio.create_task(super().__call__(scope, receive, send))
+        writing = asyncio.create_task(self._write())
+        try:
+            await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._stop_waiting()
+            hub.leave(self._listener)
+            for task in (reading, writing):
+                task.cancel()
+            ended = await asyncio.gather(reading, writing, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception) and not isinstance(error, OSError):  # those are of a client that is gone
+                raise error
+
+    async def dispatch(self, message: Any) -> None:
+        """As Channels' own, without looking for connections to the database in a thread where there are none."""
+        await getattr(self, message["type"].replace(".", "_"))(message)
 
     async def connect(self) -> None:
-        self._user: User | None = None
-        self._subscriptions: set[str] = set()
-        self._deadline: asyncio.TimerHandle | None = None
+        headers = authentication.headers_of(self.scope)
+        token = authentication.bearer_token(headers)
+        try:
+            session = "" if token is not None else authentication.session_key(headers)
+        except ForeignOriginError:
+            await self.close()  # before it was accepted, so that it is answered with 403
+            return
         await self.accept()
-        if (token := bearer_token(self.scope)) is not None:
-            await self._authenticate(token)
-        else:
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(AUTHENTICATION_DEADLINE, lambda: loop.create_task(self._refuse()))
-
-    async def disconnect(self, code: int) -> None:
-        self._stop_waiting()
-        for request_id in self._subscriptions:
-            await self.channel_layer.group_discard(events.request_group(request_id), self.channel_name)
+        hub.join(self._listener)
+        self._deadline = asyncio.get_running_loop().call_later(
+            AUTHENTICATION_DEADLINE, self._listener.outbox.close, CloseCode.NOT_AUTHENTICATED
+        )
+        with self._database_may_be_away():
+            if token is not None:
+                await self._authenticate(token)
+            elif session and (identity := await authentication.of_session(session)):
+                self._sign_in(identity)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        self._listener.heard_at = time.monotonic()
+        if not self._rate.take():
+            self._error("rate_limited", f"At most {RATE} messages in a second")
+            if self._rate.refused >= MOST_REFUSED:
+                self._listener.outbox.close(CloseCode.TOO_MANY_MESSAGES)
+            return
         try:
             message = json.loads(text_data or "")
         except (ValueError, RecursionError):
             message = None
-        if not isinstance(message, dict) or len(text_data or "") > MAX_MESSAGE_BYTES:
-            await self._error("invalid_message", "Send one JSON object in a text message")
+        if not isinstance(message, dict):
+            self._error("invalid_message", "Send one JSON object in a text message")
             return
+        with self._database_may_be_away():
+            await self._act(message)
+
+    async def _act(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
         if kind == "authenticate":
             await self._authenticate(message.get("token"))
         elif kind == "ping":
-            await self._send({"type": "pong"})
-        elif self._user is None:
-            await self._error("not_authenticated", "Authenticate first")
-        elif kind == "subscribe":
-            await self._subscribe(message.get("requestId"))
-        elif kind == "unsubscribe":
-            await self._unsubscribe(message.get("requestId"))
+            self._say({"type": "pong"})
+        elif self._listener.identity is None:
+            self._error("not_authenticated", "Authenticate first")
+        elif kind in ("subscribe", "unsubscribe"):
+            await self._subscribe_or_not(message)
         else:
-            await self._error("unknown_type", "Known are authenticate, subscribe, unsubscribe and ping")
-
-    async def request_update(self, message: dict[str, Any]) -> None:
-        """From the channel layer: a request has changed."""
-        await self._send({"type": "update", "requestId": message["requestId"], "data": message["data"]})
+            self._error("unknown_type", "Known are authenticate, subscribe, unsubscribe and ping")
 
     async def _authenticate(self, token: object) -> None:
-        self._user = await user_of_token(token)
-        self._stop_waiting()
-        if self._user is None:
-            await self._refuse()
+        before = self._listener.identity
+        identity = await authentication.of_token(token)
+        if identity is None:
+            self._listener.outbox.close(CloseCode.NOT_AUTHENTICATED)
+        elif before is not None and before.user.pk != identity.user.pk:
+            self._error("another_user", "Open another connection for another user")
         else:
-            await self._send({"type": "authenticated"})
+            self._sign_in(identity)
 
-    async def _subscribe(self, request_id: object) -> None:
-        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
-            await self._error("too_many_subscriptions", f"One socket holds at most {MAX_SUBSCRIPTIONS}")
+    def _sign_in(self, identity: Identity) -> None:
+        self._stop_waiting()
+        self._listener.sign_in(identity)
+        self._say({"type": "authenticated"})
+
+    async def _subscribe_or_not(self, message: dict[str, Any]) -> None:
+        named = [Target(name, message[name]) for name in NAMES if name in message]
+        if len(named) != 1 or not isinstance(named[0].id, str):
+            self._error("invalid_message", f"Name one of {', '.join(NAMES)}, as a text")
             return
-        # Into the group first and the state second: a change in between then comes twice rather than never.
-        if not isinstance(request_id, str) or await self._state(request_id) is None:
-            await self._error("not_found", "Request not found")
-            return
-        await self.channel_layer.group_add(events.request_group(request_id), self.channel_name)
-        self._subscriptions.add(request_id)
-        await self._send({"type": "subscribed", "requestId": request_id, "data": await self._state(request_id)})
+        target = named[0]
+        if message["type"] == "unsubscribe":
+            hub.unwatch(self._listener, target)
+            self._say({"type": "unsubscribed", target.name: target.id})
+        elif not self._has_room_for(target):
+            self._error("too_many_subscriptions", f"One connection holds at most {MAX_SUBSCRIPTIONS}")
+        else:
+            await self._subscribe(target)
 
-    async def _unsubscribe(self, request_id: object) -> None:
-        if isinstance(request_id, str) and request_id in self._subscriptions:
-            self._subscriptions.discard(request_id)
-            await self.channel_layer.group_discard(events.request_group(request_id), self.channel_name)
-        await self._send({"type": "unsubscribed", "requestId": request_id})
+    def _has_room_for(self, target: Target) -> bool:
+        """Subscribing again, for the state now, takes no more room."""
+        return hub.watches(self._listener, target) or len(self._listener.keys) < MAX_SUBSCRIPTIONS
 
-    @database_sync_to_async
-    def _state(self, request_id: str) -> dict[str, Any] | None:
-        if self._user is None:
-            return None
-        found = selectors.find_request(request_id, among=selectors.visible_to(self._user))
-        return representations.status(found) if found else None
+    async def _subscribe(self, target: Target) -> None:
+        def welcome(found: Snapshot) -> str:
+            return json.dumps({"type": "subscribed", target.name: target.id, "data": found.data})
 
-    async def _refuse(self) -> None:
-        await self.close(NOT_AUTHENTICATED)
+        await self._listener.outbox.room()
+        if not await hub.watch(self._listener, target, welcome):
+            self._error("not_found", f"{target.name.removesuffix('Id').capitalize()} not found")
+
+    async def _write(self) -> None:
+        with contextlib.suppress(TimeoutError):  # what then ends is the connection
+            try:
+                while True:
+                    text = await self._listener.outbox.get()
+                    async with asyncio.timeout(PATIENCE):
+                        await self.send(text_data=text)
+            except Closed as end:
+                async with asyncio.timeout(PATIENCE):
+                    await self.close(end.code)
+                    await asyncio.Event().wait()  # until the client is gone, which ends the other task
+
+    @contextlib.contextmanager
+    def _database_may_be_away(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError:
+            self._error("database_unavailable", "The database is not reachable at the moment")
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    async def _error(self, code: str, message: str) -> None:
-        await self._send({"type": "error", "code": code, "error": message})
+    def _error(self, code: str, message: str) -> None:
+        self._say({"type": "error", "code": code, "error": message})
 
-    async def _send(self, message: dict[str, Any]) -> None:
-        await self.send(text_data=json.dumps(message))
+    def _say(self, message: dict[str, Any]) -> None:
+        self._listener.outbox.put(json.dumps(message))

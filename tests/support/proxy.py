@@ -77,7 +77,8 @@ class Proxy:
             writer.transport.abort()
         self._flowing.set()
         # Cut, they end by themselves.
-        await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=5)
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=5)
 
     def _on_loop(self, act: Callable[[], object]) -> None:
         done: Future[object] = Future()

@@ -1,0 +1,216 @@
+"""The same updates as Server-Sent Events, for clients that have HTTP and no WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Coroutine
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+
+from generation.events import Update
+from generation.realtime import authentication
+from generation.realtime.authentication import ForeignOriginError, Identity
+from generation.realtime.hub import hub
+from generation.realtime.listener import MAX_SUBSCRIPTIONS, Listener
+from generation.realtime.outbox import PATIENCE, TRY_AGAIN_LATER, Closed
+from generation.realtime.replay import Missed, event_id, missed, overtaken
+from generation.realtime.targets import NAMES, Snapshot, Target, first_hidden
+
+#: Ms after which a browser connects again.
+_RETRY: Final = 3_000
+
+
+class _Refused(Exception):  # noqa: N818  an answer and not an error of ours
+    """The answer, in the shape that all errors of the API have."""
+
+    def __init__(self, status: int, code: str, error: str, *, path: str = "", **headers: str) -> None:
+        super().__init__(error)
+        self.status = status
+        self.body: dict[str, Any] = {"error": error, "code": code}
+        if path:
+            self.body["errors"] = [{"path": path, "msg": error, "code": "invalid"}]
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class _StreamListener(Listener):
+    """Gets each message as one event."""
+
+    def frame(self, update: Update) -> str:
+        return event("update", update.text, event_id(update.request_id, update.sequence))
+
+
+def event(name: str, text: str, id_: str | None = None) -> str:
+    """One event on the wire. JSON has no line breaks, so the text is one line. An empty id makes the client forget its
+    last one."""
+    id_line = "" if id_ is None else f"id: {id_}\n"
+    return f"event: {name}\n{id_line}data: {text}\n\n"
+
+
+async def event_stream(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application: ``GET`` with ``requestId``, ``batchId`` and ``projectId``, each as often as is wanted."""
+    headers = authentication.headers_of(scope)
+    cors = _cors(headers)
+    listener = _StreamListener()
+    hub.join(listener)
+    try:
+        try:
+            targets = await _open(scope, headers, listener)
+        except _Refused as refused:
+            await _answer(send, refused, cors)
+            return
+        except DatabaseError:
+            error = "The database is not reachable at the moment"
+            await _answer(send, _Refused(503, "database_unavailable", error, Retry_After="5"), cors)
+            return
+        telling = _tell(listener, targets, headers.get("last-event-id", ""))
+        await _until_one_ends(telling, _write(send, listener, cors), _gone(receive))
+    finally:
+        hub.leave(listener)
+
+
+async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for error in ended:
+        if isinstance(error, Exception) and not isinstance(error, OSError):  # those are of a client that is gone
+            raise error
+
+
+async def _open(scope: Any, headers: dict[str, str], listener: Listener) -> list[Target]:
+    """Sign in, and return what is to be watched. Raises :class:`_Refused`."""
+    if scope["method"] != "GET":
+        raise _Refused(405, "method_not_allowed", f"{scope['method']} is not allowed here", Allow="GET")
+    listener.sign_in(identity := await _identity(headers))
+    targets = _targets(scope["query_string"])
+    if hidden := await first_hidden(identity.user, targets):
+        raise _Refused(404, "not_found", _not_found(hidden))
+    return targets
+
+
+async def _tell(listener: Listener, targets: list[Target], last: str) -> None:
+    """What was missed, the state now, and from then on every change. Goes on for ever.
+
+    Each is looked up when the client has read most of what came before, so that much of it costs no more memory.
+    """
+    assert listener.identity is not None  # noqa: S101  it has signed in
+    user = listener.identity.user
+    try:
+        since: Missed | None = await missed(user, targets, last) if last else None
+        if last and since is None:
+            listener.outbox.put(event("reset", json.dumps({"type": "reset"}), ""))
+        for change in since.changes if since else ():
+            await listener.outbox.room()
+            listener.note(change.request_id, change.sequence)
+            listener.outbox.put(event("update", change.text, event_id(change.request_id, change.sequence)))
+        for target in targets:
+            await listener.outbox.room()
+            await _watch(listener, target)
+        for update in await overtaken(user, targets, since) if since else ():
+            await listener.outbox.room()
+            listener.deliver(update)
+    except DatabaseError:
+        listener.outbox.close(TRY_AGAIN_LATER)
+    await asyncio.Event().wait()
+
+
+async def _watch(listener: Listener, target: Target) -> None:
+    def welcome(found: Snapshot) -> str:
+        message = {"type": "subscribed", target.name: target.id, "data": found.data}
+        return event("subscribed", json.dumps(message))
+
+    if not await hub.watch(listener, target, welcome):  # it has gone just now
+        message = {"type": "error", "code": "not_found", "error": _not_found(target), target.name: target.id}
+        listener.outbox.put(event("refused", json.dumps(message)))
+
+
+def _not_found(target: Target) -> str:
+    return f"{target.name.removesuffix('Id').capitalize()} not found"
+
+
+async def _identity(headers: dict[str, str]) -> Identity:
+    token = authentication.bearer_token(headers)
+    if token is not None:
+        if found := await authentication.of_token(token):
+            return found  # type: ignore[no-any-return]
+        raise _Refused(401, "token_not_valid", "Invalid token", WWW_Authenticate="Bearer")
+    try:
+        session = authentication.session_key(headers)
+    except ForeignOriginError:
+        raise _Refused(403, "permission_denied", "Pages of this origin may not use the session") from None
+    if session and (found := await authentication.of_session(session)):
+        return found  # type: ignore[no-any-return]
+    raise _Refused(401, "not_authenticated", "Access denied", WWW_Authenticate="Bearer")
+
+
+def _targets(query: bytes) -> list[Target]:
+    """What is asked for, each once. Raises :class:`_Refused`."""
+    try:
+        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=2 * MAX_SUBSCRIPTIONS)
+    except ValueError:
+        given = [(NAMES[0], "")] * (MAX_SUBSCRIPTIONS + 1)
+    for name, _ in given:
+        if name not in NAMES:
+            known = ", ".join(NAMES)
+            raise _Refused(400, "validation_error", f"Known are {known}.", path=name[:200])
+    if not given:
+        raise _Refused(400, "validation_error", f"Name at least one of {', '.join(NAMES)}.", path="requestId")
+    if len(given) > MAX_SUBSCRIPTIONS:
+        raise _Refused(400, "too_many_subscriptions", f"One connection holds at most {MAX_SUBSCRIPTIONS}")
+    return list(dict.fromkeys(Target(name, value) for name, value in given))
+
+
+def _cors(headers: dict[str, str]) -> dict[str, str]:
+    """What lets our own pages read the answer where they have another port."""
+    origin = headers.get("origin")
+    if origin is None or not authentication.is_allowed(origin, host=headers.get("host", "")):
+        return {"Vary": "Origin"}
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true", "Vary": "Origin"}
+
+
+async def _answer(send: Any, refused: _Refused, cors: dict[str, str]) -> None:
+    await _start(send, refused.status, {"Content-Type": "application/json", **refused.headers, **cors})
+    await send({"type": "http.response.body", "body": json.dumps(refused.body).encode()})
+
+
+async def _start(send: Any, status: int, headers: dict[str, str]) -> None:
+    encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
+
+
+async def _write(send: Any, listener: Listener, cors: dict[str, str]) -> None:
+    """Send what comes, and something in each quiet while, so that proxies keep the connection."""
+    headers = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}
+    await _start(send, 200, {**headers, "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff", **cors})
+
+    async def say(text: str, *, more: bool = True) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
+
+    with contextlib.suppress(TimeoutError):  # it does not read, so the connection ends
+        await say(f"retry: {_RETRY}\n\n")
+        while True:
+            try:
+                async with asyncio.timeout(settings.REALTIME_HEARTBEAT.total_seconds()):
+                    text = await listener.outbox.get()
+            except TimeoutError:
+                text = ": still here\n\n"
+            except Closed as end:
+                await say(event("closed", json.dumps({"code": end.code})), more=False)
+                return
+            await say(text)
+
+
+async def _gone(receive: Any) -> None:
+    """Returns when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

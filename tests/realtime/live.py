@@ -1,0 +1,232 @@
+"""What tests of live updates use: a stack, people who are signed in, and their sockets and streams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+from channels_redis.pubsub import RedisPubSubChannelLayer
+from rest_framework_simplejwt.tokens import AccessToken
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from generation import events
+from tests.support.databases import Database, database
+from tests.support.stack import Stack, prepared_stack, wait_until
+
+BODY = {"type": "illustration", "prompt": "Three cats under an apple tree"}
+NOBODY_HAS_IT = {
+    "requestId": "vga_1234567890123456_nobodyhasthisone00",
+    "batchId": "vgb_1234567890123456_nobodyhasthisone00",
+}
+
+
+class Socket:
+    """One WebSocket."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    def say(self, **message: Any) -> None:
+        """Send a message."""
+        self.connection.send(json.dumps(message))
+
+    def hear(self, *, seconds: float = 20) -> dict[str, Any]:
+        """The next message."""
+        answer: dict[str, Any] = json.loads(self.connection.recv(timeout=seconds))
+        return answer
+
+    def ask(self, **message: Any) -> dict[str, Any]:
+        """The next message after this one was sent."""
+        self.say(**message)
+        return self.hear()
+
+    def hears_nothing(self) -> bool:
+        """Whether nothing was sent before the answer to a ping."""
+        return self.ask(type="ping") == {"type": "pong"}
+
+    def end(self, *, seconds: float = 20) -> int:
+        """Read until the server closes, and return its code; 1006 where it gave none."""
+        try:
+            while True:
+                self.connection.recv(timeout=seconds)
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd else 1006
+
+
+class Stream:
+    """One stream of events."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self._lines = response.iter_lines()
+
+    def hear(self) -> dict[str, Any]:
+        """The next event: ``event``, ``id`` if it has one, and ``data``, read as JSON; or a comment's text."""
+        fields: dict[str, Any] = {}
+        for line in self._lines:
+            if line.startswith(":"):
+                fields["comment"] = line[1:].strip()
+            elif line:
+                name, _, value = line.partition(": ")
+                fields[name] = json.loads(value) if name == "data" else value
+            elif "data" in fields or "comment" in fields:
+                return fields
+            else:
+                fields = {}
+        raise EOFError
+
+
+class Live:
+    """The web process and the one that serves live updates; no worker, so that only tests change anything."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.database: Database = database(stack.env["DATABASE_URL"])
+        self.address = f"127.0.0.1:{stack.realtime_port}"
+        self.events_url = f"http://{self.address}/api/visual-generation/events"
+        self._clients: dict[str, httpx.Client] = {}
+
+    def client(self, name: str) -> httpx.Client:
+        """Somebody who is signed in."""
+        if name not in self._clients:
+            self._clients[name] = self.stack.client(name)
+        return self._clients[name]
+
+    def close(self) -> None:
+        """Let go of connections."""
+        for client in self._clients.values():
+            client.close()
+
+    def start_realtime(self, **settings: str) -> None:
+        """Start it anew and wait until it answers."""
+        self.stack.start("realtime", **settings)
+        wait_until(self._answers, what="the realtime process")
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"http://{self.address}/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def token(self, name: str = "alice") -> str:
+        """An access token as clients get it."""
+        return self.client(name).headers["Authorization"].partition(" ")[2]
+
+    def token_for(self, seconds: float, name: str = "alice") -> str:
+        """One that expires so soon; or did, for less than 0."""
+        token: Any = AccessToken(self.token(name))  # type: ignore[arg-type]
+        token.set_exp(lifetime=timedelta(seconds=seconds))
+        return str(token)
+
+    def session(self, name: str = "alice") -> dict[str, str]:
+        """The headers of a browser in which somebody has signed in."""
+        script = (
+            "from django.contrib.auth.models import User\n"
+            "from django.contrib.sessions.backends.db import SessionStore\n"
+            f"user = User.objects.get(username={name!r})\n"
+            "session = SessionStore()\n"
+            "session['_auth_user_id'] = str(user.pk)\n"
+            "session['_auth_user_backend'] = 'django.contrib.auth.backends.ModelBackend'\n"
+            "session['_auth_user_hash'] = user.get_session_auth_hash()\n"
+            "session.create()\n"
+            "print(session.session_key)"
+        )
+        return {"Cookie": f"sessionid={self.stack.manage('shell', '-v0', '-c', script).split()[-1]}"}
+
+    @contextmanager
+    def socket(self, name: str | None = "alice", **more: Any) -> Iterator[Socket]:
+        """A socket that is signed in, or with no name one that is not."""
+        with connect(f"ws://{self.address}/ws/visual-generation", **more) as connection:
+            socket = Socket(connection)
+            if name is not None:
+                assert socket.ask(type="authenticate", token=self.token(name)) == {"type": "authenticated"}
+            yield socket
+
+    @contextmanager
+    def stream(self, query: dict[str, Any], name: str | None = "alice", **headers: str) -> Iterator[Stream]:
+        """A stream of events, or whatever is answered instead."""
+        if name is not None:
+            headers["Authorization"] = f"Bearer {self.token(name)}"
+        named = {key.replace("_", "-"): value for key, value in headers.items()}
+        with (
+            httpx.Client(timeout=20) as client,
+            client.stream("GET", self.events_url, params=query, headers=named) as response,
+        ):
+            yield Stream(response)
+
+    def refusal(self, query: dict[str, Any], name: str | None = "alice", **headers: str) -> tuple[int, dict[str, Any]]:
+        """The status and body with which a stream is refused."""
+        with self.stream(query, name, **headers) as stream:
+            stream.response.read()
+            return stream.response.status_code, stream.response.json()
+
+    def submit(self, name: str = "alice", **more: Any) -> str:
+        """The id of a new request."""
+        return str(self.client(name).post("/submit", json=BODY | more).raise_for_status().json()["requestId"])
+
+    def submit_batch(self, count: int = 2, name: str = "alice", **more: Any) -> tuple[str, list[str]]:
+        """The ids of a new batch and of its requests."""
+        answer = self.client(name).post("/batch", json={"requests": [BODY | more] * count}).raise_for_status().json()
+        return answer["batchId"], [one["requestId"] for one in answer["requests"]]
+
+    def cancel(self, request_id: str) -> None:
+        """One change."""
+        self.client("bob").delete(f"/cancel/{request_id}").raise_for_status()
+
+    def retry(self, request_id: str) -> None:
+        """One more."""
+        self.client("bob").post(f"/retry/{request_id}").raise_for_status()
+
+    def publish(self, *updates: events.Update) -> None:
+        """Put updates into Redis as the product does, whatever the database says."""
+
+        self.send(*({"requestId": update.request_id, "update": asdict(update)} for update in updates))
+
+    def send(self, *messages: dict[str, Any]) -> None:
+        """Put anything there."""
+
+        async def send() -> None:
+            layer = RedisPubSubChannelLayer(hosts=[self.stack.env["REDIS_URL"]], prefix="vga")
+            for message in messages:
+                await layer.group_send(events.UPDATES, {"type": "request.update", **message})
+            await layer.flush()
+
+        asyncio.run(send())
+
+    def memory(self) -> int:
+        """Bytes of the realtime process that are resident."""
+        command = ["ps", "-o", "rss=", "-p", str(self.stack.pid("realtime"))]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 1024
+
+    def assert_well(self) -> None:
+        """The process is up, and has met nothing that it was not prepared for."""
+        assert not self.stack.has_ended("realtime")
+        assert "Exception in ASGI application" not in self.stack.log("realtime")
+
+
+@contextmanager
+def running(
+    folder: Path, *, redis_url: str = "", realtime: Mapping[str, str] | None = None, **settings: str
+) -> Iterator[Live]:
+    """A stack with people and an empty database; on this Redis, if not on the tests' own."""
+    with prepared_stack(folder, SUBMIT_RATE="1000000/m", WEB_WORKERS="1", **settings) as stack:
+        if redis_url:
+            stack.env["REDIS_URL"] = redis_url
+        live = Live(stack)
+        stack.start("web")
+        live.start_realtime(**(realtime or {}))
+        wait_until(stack.answers, seconds=30, what="the API")
+        try:
+            yield live
+            live.assert_well()
+        finally:
+            live.close()

@@ -1,0 +1,157 @@
+"""Three ways to say who one is, and how each of them ends."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from tests.realtime.live import Live, Socket
+from tests.support.stack import wait_until
+
+AUTHENTICATED = {"type": "authenticated"}
+
+
+def test_a_token_in_the_first_message(live: Live) -> None:
+    with live.socket(None) as socket:
+        assert socket.ask(type="authenticate", token=live.token()) == AUTHENTICATED
+
+
+def test_a_token_in_the_address_counts_for_nothing(live: Live) -> None:
+    with connect(f"ws://{live.address}/ws/visual-generation?token={live.token()}") as connection:
+        assert Socket(connection).ask(type="subscribe", projectId="any")["code"] == "not_authenticated"
+    assert live.refusal({"projectId": "any", "token": live.token("charlie")}, None)[0] == 401
+
+
+def test_a_token_in_the_handshake_and_no_origin(live: Live) -> None:
+    with live.socket(None, additional_headers={"Authorization": f"bearer {live.token()}"}) as socket:
+        assert socket.hear() == AUTHENTICATED
+
+
+@pytest.mark.parametrize("header", ["Bearer nonsense", "Bearer "])
+def test_a_token_in_the_handshake_that_does_not_hold(live: Live, header: str) -> None:
+    with live.socket(None, additional_headers={"Authorization": header}) as socket:
+        assert socket.end() == 4401
+
+
+@pytest.mark.parametrize("origin", ["http://127.0.0.1:{port}", "http://127.0.0.1:{realtime}", "http://127.0.0.1"])
+def test_the_session_of_our_own_pages(live: Live, origin: str) -> None:
+    named = origin.format(port=live.stack.port, realtime=live.stack.realtime_port)
+    with live.socket(None, additional_headers=live.session(), origin=named) as socket:
+        assert socket.hear() == AUTHENTICATED
+        request_id = live.submit()
+        assert socket.ask(type="subscribe", requestId=request_id)["type"] == "subscribed"
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "https://127.0.0.1.evil.example", "null", "http://[", ""])
+def test_a_foreign_page_gets_nothing_by_somebodys_cookie(live: Live, origin: str) -> None:
+    headers = {**live.session(), "Origin": origin}
+    with pytest.raises(InvalidStatus) as refused, live.socket(None, additional_headers=headers):
+        pass
+    assert refused.value.response.status_code == 403
+
+
+def test_a_cookie_without_an_origin_counts_for_nothing(live: Live) -> None:
+    with live.socket(None, additional_headers=live.session()) as socket:
+        assert socket.ask(type="subscribe", requestId=live.submit())["code"] == "not_authenticated"
+        assert socket.ask(type="authenticate", token=live.token()) == AUTHENTICATED
+
+
+def test_a_foreign_page_without_a_cookie_may_have_a_token(live: Live) -> None:
+    with live.socket(None, origin="https://studio.example.org") as socket:
+        assert socket.ask(type="authenticate", token=live.token()) == AUTHENTICATED
+
+
+@pytest.mark.parametrize("kind", ["expired", "forged", "of another kind"])
+def test_tokens_that_do_not_hold(live: Live, kind: str) -> None:
+    token = {
+        "expired": live.token_for(-1),
+        "forged": live.token()[:-4] + "AAAA",
+        "of another kind": "eyJhbGciOiJub25lIn0.eyJ1c2VyX2lkIjoiMSJ9.",
+    }[kind]
+    with live.socket(None) as socket:
+        socket.say(type="authenticate", token=token)
+        assert socket.end() == 4401
+
+
+def test_the_end_of_a_token_ends_the_socket_and_a_newer_one_prolongs_it(live: Live) -> None:
+    with live.socket(None) as short, live.socket(None) as prolonged:
+        for socket in (short, prolonged):
+            assert socket.ask(type="authenticate", token=live.token_for(4)) == AUTHENTICATED
+        assert prolonged.ask(type="authenticate", token=live.token()) == AUTHENTICATED
+        assert short.end() == 4401
+        assert prolonged.hears_nothing()
+
+
+def test_a_socket_stays_whose_it_is(live: Live) -> None:
+    with live.socket("alice") as socket:
+        assert socket.ask(type="authenticate", token=live.token("bob"))["code"] == "another_user"
+        assert socket.hears_nothing()
+
+
+def test_who_does_not_say_who_it_is_has_ten_seconds(live: Live) -> None:
+    with live.socket(None) as socket:
+        began = time.monotonic()
+        assert socket.hears_nothing()
+        assert socket.end(seconds=40) == 4401
+        assert time.monotonic() - began > 8
+
+
+@pytest.mark.parametrize("path", ["/", "/ws/", "/ws/visual-generation/more", "/api/visual-generation/events"])
+def test_no_other_address_takes_a_websocket(live: Live, path: str) -> None:
+    with pytest.raises(InvalidStatus) as refused, connect(f"ws://{live.address}{path}"):
+        pass
+    assert refused.value.response.status_code == 403
+    live.assert_well()
+
+
+def test_no_token_is_written_to_a_log(live: Live) -> None:
+    assert live.token() not in live.stack.log("realtime")
+
+
+# --- What is looked at from time to time ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["is_active = false", "is_staff = true", "password = 'another'"],
+    ids=["deactivated", "rights", "password"],
+)
+def test_who_may_not_go_on_is_closed_and_nobody_else(watchful: Live, change: str) -> None:
+    before = watchful.database.rows("SELECT is_active, is_staff, password FROM auth_user WHERE username = 'charlie'")[0]
+    with watchful.socket("charlie") as charlie, watchful.socket("alice") as alice:
+        for socket in (charlie, alice):  # who watches something is never idle
+            socket.ask(type="subscribe", projectId="any")
+        watchful.database.execute(f"UPDATE auth_user SET {change} WHERE username = 'charlie'")  # noqa: S608  a test's own
+        assert charlie.end() == 4401
+        assert alice.hears_nothing()
+    restore = "UPDATE auth_user SET is_active = %s, is_staff = %s, password = %s WHERE username = 'charlie'"
+    watchful.database.execute(restore, *before.values())
+
+
+def test_signing_out_ends_the_sockets_of_that_session(watchful: Live) -> None:
+    origin = f"http://127.0.0.1:{watchful.stack.port}"
+    headers = watchful.session()
+    with watchful.socket(None, additional_headers=headers, origin=origin) as socket:
+        assert socket.hear() == AUTHENTICATED
+        socket.ask(type="subscribe", projectId="any")
+        watchful.database.execute("DELETE FROM django_session")
+        assert socket.end() == 4401
+
+
+def test_who_watches_nothing_and_says_nothing_is_closed_after_a_while(watchful: Live) -> None:
+    with watchful.socket() as idle, watchful.socket() as watching, watchful.socket() as talking:
+        watching.ask(type="subscribe", requestId=watchful.submit())
+        ended: list[int] = []
+
+        def is_over() -> bool:
+            assert talking.hears_nothing()
+            if not ended and idle.connection.close_code is not None:
+                ended.append(idle.connection.close_code)
+            return bool(ended)
+
+        wait_until(is_over, what="the end of the idle socket")
+        assert ended == [4408]
+        assert watching.hears_nothing()

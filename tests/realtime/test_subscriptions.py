@@ -1,0 +1,198 @@
+"""What is told to whom."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.realtime.live import NOBODY_HAS_IT, Live, Socket
+from tests.support.stack import wait_until
+
+
+def test_a_request(live: Live) -> None:
+    request_id = live.submit()
+    with live.socket() as socket:
+        first = socket.ask(type="subscribe", requestId=request_id)
+        assert (first["type"], first["requestId"], first["data"]["sequence"]) == ("subscribed", request_id, 1)
+        live.cancel(request_id)
+        live.retry(request_id)
+        updates = [socket.hear(), socket.hear()]
+    assert [(one["type"], one["requestId"]) for one in updates] == [("update", request_id)] * 2
+    assert [one["data"]["status"] for one in updates] == ["cancelled", "queued"]
+    assert [one["data"]["sequence"] for one in updates] == [2, 3]
+    assert {"status", "progress", "sequence", "result", "metadata"} <= updates[0]["data"].keys()
+
+
+def test_a_batch_has_the_shape_of_the_api_and_tells_of_each_of_its_requests(live: Live) -> None:
+    batch_id, ids = live.submit_batch(3)
+    with live.socket() as socket:
+        first = socket.ask(type="subscribe", batchId=batch_id)
+        assert (first["type"], first["batchId"]) == ("subscribed", batch_id)
+        assert first["data"] == live.client("alice").get(f"/batch/{batch_id}").json()
+        for request_id in ids:
+            live.cancel(request_id)
+        assert [socket.hear()["requestId"] for _ in ids] == ids
+
+
+def test_a_project_has_the_shape_of_the_list_and_tells_also_of_what_is_new_in_it(live: Live) -> None:
+    old = [live.submit(projectId="a book") for _ in range(22)]
+    with live.socket() as socket:
+        first = socket.ask(type="subscribe", projectId="a book")
+        listed = live.client("alice").get("/requests", params={"projectId": "a book", "limit": 20}).json()
+        assert [one["requestId"] for one in first["data"]["results"]] == [one["requestId"] for one in listed["results"]]
+        following = live.client("alice").get(first["data"]["next"]).json()
+        assert [one["requestId"] for one in following["results"]] == [old[1], old[0]]
+        new = live.submit(projectId="a book")
+        update = socket.hear()
+        assert (update["requestId"], update["data"]["sequence"]) == (new, 1)
+        live.cancel(old[0])
+        assert socket.hear()["requestId"] == old[0]
+
+
+def test_who_watches_a_request_in_three_ways_is_told_each_change_once(live: Live) -> None:
+    batch_id, (request_id, _) = live.submit_batch(2, projectId="thrice")
+    with live.socket() as socket:
+        for target in ({"requestId": request_id}, {"batchId": batch_id}, {"projectId": "thrice"}):
+            assert socket.ask(type="subscribe", **target)["type"] == "subscribed"
+        live.cancel(request_id)
+        assert socket.hear()["data"]["sequence"] == 2
+        assert socket.hears_nothing()
+
+
+def test_several_subscribers_all_get_it(live: Live) -> None:
+    request_id = live.submit()
+    with live.socket("alice") as first, live.socket("alice") as second, live.socket("bob") as staff:
+        for socket in (first, second, staff):
+            socket.ask(type="subscribe", requestId=request_id)
+        live.cancel(request_id)
+        heard = [socket.hear() for socket in (first, second, staff)]
+    assert heard[0]["data"]["status"] == "cancelled"
+    assert heard.count(heard[0]) == 3
+
+
+@pytest.mark.parametrize("kind", ["requestId", "batchId", "projectId"])
+def test_after_unsubscribing_nothing_more_comes(live: Live, kind: str) -> None:
+    batch_id, (request_id, _) = live.submit_batch(2, projectId="left")
+    target = {kind: {"requestId": request_id, "batchId": batch_id, "projectId": "left"}[kind]}
+    with live.socket() as socket, live.socket() as witness:
+        for one in (socket, witness):
+            one.ask(type="subscribe", **target)
+        assert socket.ask(type="unsubscribe", **target) == {"type": "unsubscribed", **target}
+        assert socket.ask(type="unsubscribe", **target) == {"type": "unsubscribed", **target}
+        live.cancel(request_id)
+        assert witness.hear()["type"] == "update"
+        assert socket.hears_nothing()
+
+
+# --- Isolation --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["requestId", "batchId"])
+def test_what_is_somebody_elses_is_as_unknown_as_what_never_was(live: Live, kind: str) -> None:
+    batch_id, (request_id, _) = live.submit_batch(2)
+    hers = {"requestId": request_id, "batchId": batch_id}[kind]
+    with live.socket("charlie") as stranger, live.socket("alice") as owner:
+        assert owner.ask(type="subscribe", **{kind: hers})["type"] == "subscribed"
+        refused = stranger.ask(type="subscribe", **{kind: hers})
+        assert refused == stranger.ask(type="subscribe", **{kind: NOBODY_HAS_IT[kind]})
+        assert refused["code"] == "not_found"
+        live.cancel(request_id)
+        assert owner.hear()["type"] == "update"
+        assert stranger.hears_nothing()
+
+
+def test_a_project_of_the_same_name_is_another_project(live: Live) -> None:
+    hers = live.submit("alice", projectId="same name")
+    his = live.submit("charlie", projectId="same name")
+    with live.socket("charlie") as stranger, live.socket("alice") as owner, live.socket("bob") as staff:
+        seen = {}
+        for name, socket in (("charlie", stranger), ("alice", owner), ("bob", staff)):
+            first = socket.ask(type="subscribe", projectId="same name")
+            seen[name] = {one["requestId"] for one in first["data"]["results"]}
+        assert seen == {"charlie": {his}, "alice": {hers}, "bob": {hers, his}}
+        live.cancel(hers)
+        assert owner.hear()["requestId"] == staff.hear()["requestId"] == hers
+        assert stranger.hears_nothing()
+        live.cancel(his)
+        assert stranger.hear()["requestId"] == staff.hear()["requestId"] == his
+        assert owner.hears_nothing()
+
+
+def test_a_project_without_a_request_is_empty_whoever_has_one_of_that_name(live: Live) -> None:
+    live.submit("alice", projectId="hers alone")
+    with live.socket("charlie") as stranger:
+        foreign, unknown = (stranger.ask(type="subscribe", projectId=name) for name in ("hers alone", "nobody's"))
+        assert foreign["data"] == unknown["data"] == {"results": [], "next": None, "previous": None}
+
+
+# --- What it does not accept ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"requestId": None},
+        {"requestId": 7},
+        {"requestId": ["vga_1"]},
+        {"requestId": {"a": 1}},
+        {"batchId": True},
+        {"projectId": 1.5},
+        {"requestId": "vga_1", "batchId": "vgb_1"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
+def test_wrong_types(live: Live, kind: str, message: dict[str, Any]) -> None:
+    with live.socket() as socket:
+        assert socket.ask(type=kind, **message)["code"] == "invalid_message"
+        assert socket.hears_nothing()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"requestId": ""},
+        {"requestId": "' OR 1=1 --"},
+        {"requestId": "\ud800"},
+        {"batchId": "\0"},
+        {"projectId": ""},
+        {"projectId": "a" * 256},
+        {"projectId": "\ud800"},
+        {"projectId": "nul\0"},
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_an_id_is_not_found(live: Live, target: dict[str, str]) -> None:
+    with live.socket() as socket:
+        assert socket.ask(type="subscribe", **target)["code"] == "not_found"
+        assert socket.hears_nothing()
+
+
+@pytest.mark.parametrize(
+    "raw", ["", "not json", "[]", "null", "7", '"text"', "[" * 60_000, '{"type": NaN}', "1" * 5000, b"\0\1", b"{}"]
+)
+def test_what_is_no_message(live: Live, raw: str | bytes) -> None:
+    with live.socket() as socket:
+        socket.connection.send(raw)
+        assert socket.hear()["type"] == "error"
+        assert socket.hears_nothing()
+
+
+def test_a_socket_holds_200_subscriptions(live: Live) -> None:
+    with live.socket() as socket:
+        for number in range(200):
+            assert _within_rate(socket, type="subscribe", projectId=f"project {number}")["type"] == "subscribed"
+        assert _within_rate(socket, type="subscribe", projectId="one more")["code"] == "too_many_subscriptions"
+        assert _within_rate(socket, type="subscribe", projectId="project 7")["type"] == "subscribed"  # it has that one
+        _within_rate(socket, type="unsubscribe", projectId="project 7")
+        assert _within_rate(socket, type="subscribe", projectId="one more")["type"] == "subscribed"
+
+
+def _within_rate(socket: Socket, **message: Any) -> dict[str, Any]:
+    while (answer := socket.ask(**message)).get("code") == "rate_limited":
+        again = time.monotonic() + 0.2
+        wait_until(lambda: time.monotonic() >= again)
+    return answer
