@@ -28,9 +28,9 @@ _RETRY: Final = 3_000
 class _Refused(Exception):  # noqa: N818  an answer and not an error of ours
     """The answer, in the shape that all errors of the API have."""
 
-    def __init__(self, status: int, code: str, error: str, *, path: str = "", **headers: str) -> None:
+    def __init__(self, http_status: int, code: str, error: str, *, path: str = "", **headers: str) -> None:
         super().__init__(error)
-        self.status = status
+        self.http_status = http_status
         self.body: dict[str, Any] = {"error": error, "code": code}
         if path:
             self.body["errors"] = [{"path": path, "msg": error, "code": "invalid"}]
@@ -178,7 +178,7 @@ def _cors(headers: dict[str, str]) -> dict[str, str]:
 
 
 async def _answer(send: Any, refused: _Refused, cors: dict[str, str]) -> None:
-    await _start(send, refused.status, {"Content-Type": "application/json", **refused.headers, **cors})
+    await _start(send, refused.http_status, {"Content-Type": "application/json", **refused.headers, **cors})
     await send({"type": "http.response.body", "body": json.dumps(refused.body).encode()})
 
 

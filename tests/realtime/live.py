@@ -94,6 +94,7 @@ class Live:
         self.address = f"127.0.0.1:{stack.realtime_port}"
         self.events_url = f"http://{self.address}/api/visual-generation/events"
         self._clients: dict[str, httpx.Client] = {}
+        self._sessions: dict[str, dict[str, str]] = {}
 
     def client(self, name: str) -> httpx.Client:
         """Somebody who is signed in."""
@@ -128,7 +129,9 @@ class Live:
         return str(token)
 
     def session(self, name: str = "alice") -> dict[str, str]:
-        """The headers of a browser in which somebody has signed in."""
+        """The headers of a browser in which somebody has signed in: the same each time."""
+        if name in self._sessions:
+            return self._sessions[name]
         script = (
             "from django.contrib.auth.models import User\n"
             "from django.contrib.sessions.backends.db import SessionStore\n"
@@ -140,7 +143,8 @@ class Live:
             "session.create()\n"
             "print(session.session_key)"
         )
-        return {"Cookie": f"sessionid={self.stack.manage('shell', '-v0', '-c', script).split()[-1]}"}
+        key = self.stack.manage("shell", "-v0", "-c", script).split()[-1]
+        return self._sessions.setdefault(name, {"Cookie": f"sessionid={key}"})
 
     @contextmanager
     def socket(self, name: str | None = "alice", **more: Any) -> Iterator[Socket]:
