@@ -36,7 +36,7 @@ from generation.api.pictures import ImageViewSet, PictureGone, RangeNotSatisfiab
 from generation.api.queue import QueueViewSet
 from generation.api.requests import GenerationViewSet, RequestNotCancellable, RequestNotRetryable
 from generation.api.serializers import BatchSerializer, ListSerializer, SubmitSerializer
-from generation.api.throttling import RateExceeded
+from generation.throttling import RateExceeded
 from generation.api.tokens import (
     ObtainSerializer,
     ObtainView,
