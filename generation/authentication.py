@@ -1,5 +1,5 @@
-"""Who calls: by token, with the cases closed in which a well-signed but odd one is a fault of ours, or by the session of
-the pages."""
+"""Who calls: by token, with the cases closed in which a well-signed but odd one is a fault of ours, or by the session
+of the pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last 24 hours for the staff's pages: what ended in each hour, how long it had waited, why it failed, what runs."""
+"""The last 24 hours for staff: what ended in each hour, how long it waited, why it failed. And what runs."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def by_hour() -> list[Hour]:
         .values("hour")
         .annotate(wait=Avg(F("started_at") - F("request__created_at")))
     )
-    by_end = {row["hour"]: row for row in ended}
+    ends = {row["hour"]: (row["completed"], row["failed"]) for row in ended}
     waits = {row["hour"]: row["wait"].total_seconds() for row in started}
     return [
         Hour(
             start=hour,
-            completed=by_end.get(hour, {}).get("completed", 0),
-            failed=by_end.get(hour, {}).get("failed", 0),
+            completed=ends.get(hour, (0, 0))[0],
+            failed=ends.get(hour, (0, 0))[1],
             wait=waits.get(hour),
         )
         for hour in hours

@@ -16,8 +16,8 @@ from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView, TokenVerifyView
 
 from generation.api.fields import StringField
-from generation.throttling import count_sign_in
 from generation.authentication import BearerAuthentication, odd_claims_refused
+from generation.throttling import count_sign_in
 
 
 class ObtainSerializer(TokenObtainPairSerializer):

@@ -44,5 +44,3 @@ class SignInForm(AuthenticationForm):
                 message = f"Too many attempts. Try again in {wait} {'second' if wait == '1' else 'seconds'}."
                 raise ValidationError(message, code="rate_limited") from None
         return super().clean()
-
-

@@ -74,7 +74,7 @@ _OPTIONS: Final = ("seed", "negativePrompt", "quality", "outputFormat")
 def offered() -> dict[str, Any]:
     """For the page of the Studio: what its lists have."""
     providers = [
-        {"name": name, "models": [{"name": model, "honours": _honoured(capabilities)} for model, capabilities in models]}
+        {"name": name, "models": [{"name": model, "honours": _honoured(known)} for model, known in models]}
         for name, models in catalogue.offered().items()
     ]
     styles = PromptStyle.objects.filter(scope=StyleScope.IMAGE_STYLE).values_list("name", flat=True)

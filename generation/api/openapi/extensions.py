@@ -127,7 +127,7 @@ class SessionScheme(OpenApiAuthenticationExtension):
             "type": "apiKey",
             "in": "cookie",
             "name": settings.SESSION_COOKIE_NAME,
-            "description": "Of a browser that is signed in to the pages. What changes something needs `X-CSRFToken`, too.",
+            "description": "Of a browser that is signed in to the pages. What changes something needs `X-CSRFToken`.",
         }
 
 

@@ -104,10 +104,11 @@ writeTimes();
 
 export class Unreachable extends Error {}
 
-/** What the server sends for the parts with `data-live`; open details and the focus stay. Throws `Unreachable`. */
 const served = new Map([...document.querySelectorAll("[data-live]")].map((part) => [part.id, part.cloneNode(true)]));
 let asked = 0;
 
+/** Bring the parts with `data-live` to what the server sends now; open details and the focus stay. Resolves to `false`
+ * where the session is over. Throws `Unreachable`. */
 export async function refresh() {
   const turn = ++asked;
   let response;
@@ -116,10 +117,13 @@ export async function refresh() {
   } catch {
     throw new Unreachable("The server cannot be reached.");
   }
-  if (response.type === "opaqueredirect") return signedOut();
+  if (response.type === "opaqueredirect") {
+    signedOut();
+    return false;
+  }
   if (!response.ok) throw new Unreachable(`The server answered with ${response.status}.`);
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-  if (turn !== asked) return; // a later answer is under way
+  if (turn !== asked) return true; // a later answer is under way
   for (const old of document.querySelectorAll("[data-live]")) {
     const part = fresh.getElementById(old.id);
     if (!part || served.get(old.id)?.isEqualNode(part)) continue;
@@ -130,4 +134,5 @@ export async function refresh() {
     writeTimes(part);
     if (focused) (document.getElementById(focused) ?? document.getElementById("main")).focus();
   }
+  return true;
 }

@@ -12,7 +12,7 @@ let detail = null;
 async function update() {
   clearTimeout(timer);
   try {
-    await refresh();
+    if (!(await refresh())) return;
     if (detail) say("Connected again.");
     detail = null;
     notify(null);

@@ -1,0 +1,83 @@
+"""A house with the whole product in it, and a browser to look at it with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from playwright.sync_api import Browser, Playwright, sync_playwright
+
+from tests.browser.visitor import Visitor
+from tests.faults.house import House, built
+
+#: How long a browser may take for anything, in ms: the tests share their processors.
+PATIENCE = 30_000
+
+
+def chromium() -> str:
+    """The browser that the system has; the tests download none."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "the tests of the pages need Chromium: apt-get install chromium (Debian), or the like"
+    return found
+
+
+@pytest.fixture(scope="package")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Draws with the built-in provider, and with one that a test can hold where it asks for ``openai``."""
+    with built(tmp_path_factory.mktemp("browser"), PROVIDERS="clipart,openai", WEB_WORKERS="1") as house:
+        stack = house.stack
+        stack.env["REALTIME_BASE_URL"] = f"ws://127.0.0.1:{stack.realtime_port}"
+        stack.manage("collectstatic", "--noinput", "-v0")
+        stack.start("web", "realtime", "worker", "dispatcher")
+        stack.wait_ready()
+        yield house
+
+
+@pytest.fixture(scope="package")
+def playwright() -> Iterator[Playwright]:
+    """For this package alone: while it runs, its event loop is in the way of others."""
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="package")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
+    browser = playwright.chromium.launch(executable_path=chromium(), args=as_root)
+    yield browser
+    browser.close()
+
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture
+def visit(browser: Browser, house: House) -> Iterator[Visit]:
+    """Opens a browser of one's own, signed in as ``name``; at the end nothing may have gone wrong in it."""
+    house.provider.reset()
+    visitors: list[Visitor] = []
+    with ExitStack() as open_ones:
+
+        def open_one(name: str | None = "alice", **settings: object) -> Visitor:
+            context = browser.new_context(base_url=house.stack.base_url, **settings)  # type: ignore[arg-type]
+            context.set_default_timeout(PATIENCE)
+            open_ones.callback(context.close)
+            visitor = Visitor(context.new_page(), house)
+            visitors.append(visitor)
+            if name is not None:
+                visitor.sign_in(name)
+            return visitor
+
+        yield open_one
+        house.provider.release()
+        for visitor in visitors:
+            visitor.assert_no_fault()
+
+
+@pytest.fixture
+def alice(visit: Visit) -> Visitor:
+    """Alice in the Studio."""
+    return visit("alice")
