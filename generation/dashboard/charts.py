@@ -108,7 +108,7 @@ def names(hours: Sequence[Hour]) -> list[Name]:
     return [
         Name(x=round(_LEFT + (index + 0.5) * step, 1), start=hour.start)
         for index, hour in enumerate(hours)
-        if index % _NAMED == 0
+        if index % _NAMED == 1
     ]
 
 

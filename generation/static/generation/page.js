@@ -76,7 +76,7 @@ const STEPS = [["day", 86_400], ["hour", 3_600], ["minute", 60]];
 export function ago(moment) {
   const seconds = (new Date(moment) - Date.now()) / 1000;
   for (const [unit, length] of STEPS) {
-    if (Math.abs(seconds) >= length) return relative.format(Math.round(seconds / length), unit);
+    if (Math.abs(seconds) >= length - 0.5) return relative.format(Math.round(seconds / length), unit);
   }
   return Math.abs(seconds) < 10 ? "just now" : relative.format(Math.round(seconds), "second");
 }
@@ -87,11 +87,16 @@ export function since(moment) {
   return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
+function read(moment, { elapsed, clock }) {
+  if (clock !== undefined) return absolute.format(new Date(moment));
+  return elapsed !== undefined ? since(moment) : ago(moment);
+}
+
 /** Write the times below this element as people say them. */
 export function writeTimes(root = document) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const moment = time.dateTime;
-    const text = "elapsed" in time.dataset ? since(moment) : ago(moment);
+    const text = read(moment, time.dataset);
     if (time.textContent !== text) time.textContent = text;
     if (!time.title) time.title = absolute.format(new Date(moment));
   }
