@@ -10,11 +10,8 @@ from contextlib import ExitStack
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import PATIENCE, Visitor
 from tests.faults.house import House, built
-
-#: How long a browser may take for anything, in ms: the tests share their processors.
-PATIENCE = 30_000
 
 
 def chromium() -> str:
@@ -27,7 +24,9 @@ def chromium() -> str:
 @pytest.fixture(scope="package")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Draws with the built-in provider, and with one that a test can hold where it asks for ``openai``."""
-    with built(tmp_path_factory.mktemp("browser"), PROVIDERS="clipart,openai", WEB_WORKERS="1") as house:
+    with built(
+        tmp_path_factory.mktemp("browser"), PROVIDERS="clipart,openai", WEB_WORKERS="1", LEASE_MS="20000"
+    ) as house:
         stack = house.stack
         stack.env["REALTIME_BASE_URL"] = f"ws://127.0.0.1:{stack.realtime_port}"
         stack.manage("collectstatic", "--noinput", "-v0")
