@@ -50,13 +50,21 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     browser.close()
 
 
+@pytest.fixture
+def calm(house: House) -> Iterator[None]:
+    """The provider that can be held draws at once, until a test says otherwise; what it held goes on afterwards."""
+    house.provider.reset()
+    yield
+    house.provider.script(default="")
+    house.provider.release()
+
+
 Visit = Callable[..., Visitor]
 
 
 @pytest.fixture
 def visit(browser: Browser, house: House) -> Iterator[Visit]:
     """Opens a browser of one's own, signed in as ``name``; at the end nothing may have gone wrong in it."""
-    house.provider.reset()
     visitors: list[Visitor] = []
     with ExitStack() as open_ones:
 
@@ -71,7 +79,6 @@ def visit(browser: Browser, house: House) -> Iterator[Visit]:
             return visitor
 
         yield open_one
-        house.provider.release()
         for visitor in visitors:
             visitor.assert_no_fault()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.visitor import PATIENCE, Visitor, wait_status
+
+pytestmark = pytest.mark.usefixtures("calm")
 
 
 def test_a_lost_connection_is_told_and_what_was_missed_comes_after_it(alice: Visitor) -> None:

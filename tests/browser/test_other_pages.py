@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
 from tests.browser.visitor import PATIENCE, Visitor
+
+pytestmark = pytest.mark.usefixtures("calm")
 
 
 def test_the_page_of_a_request_follows_it_to_its_picture(alice: Visitor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
@@ -11,6 +12,8 @@ from tests.browser.visitor import PATIENCE, Visitor, wait_status
 from tests.support.stack import wait_until
 
 HTML = '<img src="/x" onerror="window.hurt = true"><script>window.hurt = true</script> in a garden'
+
+pytestmark = pytest.mark.usefixtures("calm")
 
 
 def test_what_is_submitted_is_seen_completed_without_loading_the_page_again(alice: Visitor) -> None:
