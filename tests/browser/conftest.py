@@ -54,6 +54,7 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 def calm(house: House) -> Iterator[None]:
     """The provider that can be held draws at once, until a test says otherwise; what it held goes on afterwards."""
     house.provider.reset()
+    house.provider.release()
     yield
     house.provider.script(default="")
     house.provider.release()

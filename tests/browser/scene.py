@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 from tests.faults.house import House
 from tests.support.stack import wait_until
 
+#: Requests that the worker can work on at once.
+PLACES = 5
 _DRAWN = [
     ("background", "A quiet beach with palm trees and a boat", "landscape"),
     ("coloring-page", "An elephant and a giraffe at a birthday party", "landscape"),
@@ -56,25 +60,30 @@ def set_up(house: House) -> str:
     house.stack.start("web")
     wait_until(house.stack.answers, seconds=30, what="the pages")
     house.provider.reset()
-    with house.stack.client("alice") as client:
+    with house.stack.client("alice") as alice, house.stack.client("bob") as bob:
+        pages = itertools.count(1)
 
         def submit(kind: str, prompt: str, ratio: str = "square", **metadata: object) -> str:
-            body = {"type": kind, "prompt": prompt, "projectId": "The dragon’s year", "pageId": f"page {len(made) + 1}"}
-            answer = client.post("/submit", json=body | {"metadata": {"aspectRatio": ratio, **metadata}})
+            body = {"type": kind, "prompt": prompt, "projectId": "The dragon’s year", "pageId": f"page {next(pages)}"}
+            answer = alice.post("/submit", json=body | {"metadata": {"aspectRatio": ratio, **metadata}})
             return str(answer.raise_for_status().json()["requestId"])
 
-        made: list[str] = []
-        for kind, prompt, ratio in _DRAWN[:-1]:
-            made.append(submit(kind, prompt, ratio, seed=7))
-        # One that is told to wait first, so that there is something to tell of it.
-        house.provider.script("status=503", default="")
-        made.append(submit(*_DRAWN[-1], seed=3))
+        for kind, prompt, ratio in _DRAWN[:-2]:
+            submit(kind, prompt, ratio, seed=7)
         house.wait_all_ended()
         house.provider.script(default="moderation=input")
-        made.append(submit("illustration", "A pirate with a cannon", provider="openai"))
+        submit("illustration", "A pirate with a cannon", provider="openai")
         house.wait_all_ended()
+        drawn = submit(*_DRAWN[-2], seed=7)
+        house.wait_for(drawn, "completed")
         house.provider.script(default="hold=1")
         submit("illustration", "A whale below a lighthouse", provider="openai")
-        submit("illustration", "A bear asleep in the snow", provider="openai")
-        house.wait_for_active_calls(2)
-    return made[len(_DRAWN) - 1]
+        drawn = submit(*_DRAWN[-1], seed=3)
+        house.wait_for(drawn, "completed")
+        # The rest of the worker's places, and some that wait for one.
+        for priority, count in (("normal", 4), ("urgent", 1), ("high", 3), ("normal", 6), ("low", 2)):
+            for _ in range(count):
+                body = {"type": "illustration", "prompt": "A page of a book", "priority": priority}
+                bob.post("/submit", json=body | {"metadata": {"provider": "openai"}}).raise_for_status()
+        house.wait_for_active_calls(PLACES)
+    return drawn

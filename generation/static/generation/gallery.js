@@ -14,6 +14,7 @@ const filter = document.getElementById("filter");
 
 const known = new Map(); // id → {request, card}
 const live = new Live({ hear: apply, back: () => load({ merge: true }) });
+const nearEnd = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && loadMore(), { rootMargin: "400px" });
 let next = null; // the query of the page that follows
 let turn = 0;
 
@@ -83,6 +84,9 @@ function follow(page) {
   next = page.next && new URL(page.next).search;
   more.hidden = !next;
   showState();
+  // It tells of a change alone, and the button may be as near as before.
+  nearEnd.unobserve(more);
+  nearEnd.observe(more);
 }
 
 function clear() {
@@ -216,7 +220,6 @@ state.addEventListener("click", (event) => {
   if (event.target.closest("[data-clear], [data-again]")) load();
 });
 more.addEventListener("click", loadMore);
-new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && loadMore(), { rootMargin: "400px" }).observe(more);
 setInterval(() => {
   for (const { request, card } of known.values()) tick(card, request);
 }, 1_000);
