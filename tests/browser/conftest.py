@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
@@ -63,20 +64,33 @@ def calm(house: House) -> Iterator[None]:
 Visit = Callable[..., Visitor]
 
 
+@pytest.fixture(scope="package")
+def sessions() -> dict[str, Any]:
+    """What the browsers of those who have signed in once have kept of it, by their names."""
+    return {}
+
+
 @pytest.fixture
-def visit(browser: Browser, house: House) -> Iterator[Visit]:
-    """Opens a browser of one's own, signed in as ``name``; at the end nothing may have gone wrong in it."""
+def visit(browser: Browser, house: House, sessions: dict[str, Any]) -> Iterator[Visit]:
+    """Opens a browser of one's own, in which ``name`` has signed in; at the end nothing may have gone wrong in it. With
+    ``anew`` it is a session that a test may end."""
     visitors: list[Visitor] = []
     with ExitStack() as open_ones:
 
-        def open_one(name: str | None = "alice", **settings: object) -> Visitor:
-            context = browser.new_context(base_url=house.stack.base_url, **settings)  # type: ignore[arg-type]
+        def open_one(name: str | None = "alice", *, anew: bool = False, **settings: Any) -> Visitor:
+            known = None if anew or name is None else sessions.get(name)
+            context = browser.new_context(base_url=house.stack.base_url, storage_state=known, **settings)
             context.set_default_timeout(PATIENCE)
             open_ones.callback(context.close)
             visitor = Visitor(context.new_page(), house)
             visitors.append(visitor)
-            if name is not None:
+            if known:
+                visitor.page.goto("/")
+            elif name is not None:
                 visitor.sign_in(name)
+                visitor.page.wait_for_url(f"{house.stack.base_url}/")
+                if not anew:
+                    sessions[name] = context.storage_state()
             return visitor
 
         yield open_one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.conftest import Visit
 from tests.browser.visitor import PATIENCE, Visitor, wait_status
 
 pytestmark = pytest.mark.usefixtures("calm")
@@ -66,7 +67,8 @@ def test_a_list_that_cannot_be_loaded_says_so_and_can_be_asked_for_again(alice: 
     expect(alice.page.get_by_role("heading", name="could not be loaded")).to_be_hidden(timeout=PATIENCE)
 
 
-def test_whoever_is_signed_out_is_told_and_led_back(alice: Visitor) -> None:
+def test_whoever_is_signed_out_is_told_and_led_back(visit: Visit) -> None:
+    alice = visit("alice", anew=True)
     alice.studio("?type=cover")
     other = alice.page.context.new_page()
     other.goto("/")

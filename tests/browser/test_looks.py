@@ -21,9 +21,8 @@ from tests.faults.house import House
 
 THEMES = ["light", "dark"]
 WIDTHS = {360: 780, 1440: 900}
-_LOADED = (
-    "() => [...document.images].every((image) => image.complete || image.loading === 'lazy' && !image.offsetParent)"
-)
+_LOADED = """() => [...document.images].every((image) =>
+  image.complete || image.getBoundingClientRect().top > innerHeight || !image.offsetParent)"""
 
 
 @pytest.fixture(scope="module")
