@@ -5,6 +5,8 @@ SHELL := /bin/sh
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 IN_VENV := .venv/bin/python -m
+# Each of these processes has a database server and a broker of its own.
+AT_ONCE := -n 2 --dist worksteal
 # A lock file names every package, so pip has nothing to resolve.
 INSTALL = $(IN_VENV) pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
@@ -19,8 +21,8 @@ run: .venv/.runtime ## Run everything until Ctrl-C: http://127.0.0.1:8000
 	@exec $(IN_VENV) config.stack run </dev/null
 
 test: .venv/.dev ## Run the whole test suite on real servers, and what touches the database on SQLite as well
-	@DATABASE_URL=sqlite:///var/tests.sqlite3 $(IN_VENV) pytest -q tests/contracts tests/integration tests/api </dev/null
-	@exec $(IN_VENV) pytest $(ARGS) </dev/null
+	@DATABASE_URL=sqlite:///var/tests.sqlite3 $(IN_VENV) pytest -q $(AT_ONCE) tests/contracts tests/integration tests/api </dev/null
+	@exec $(IN_VENV) pytest $(AT_ONCE) $(ARGS) </dev/null
 
 faults: .venv/.dev ## Run the fault suite at full length, about an hour
 	@FAULTS=full $(IN_VENV) pytest tests/faults tests/integration/test_races.py $(ARGS) </dev/null

@@ -23,7 +23,9 @@ _SOCKETS: Final = 1_000
 _IDLE: Final = 5_000
 _CHANGES: Final = 2_000
 _STORM_RATE: Final = 2_000
-_STORM_SECONDS: Final = 10
+_STORM_ROUNDS: Final = 20
+#: A sequence past what the requests have come to.
+_PAST: Final = 1_000
 #: Handshakes under way at once.
 _HANDSHAKES: Final = 50
 _BODY: Final = {"type": "illustration", "prompt": "A friendly dragon in a garden full of flowers"}
@@ -46,6 +48,35 @@ for number in range({changes}):
     time.sleep(0.005)
 time.sleep(1)  # so that the last update has left
 print(json.dumps(committed))
+"""
+
+#: Sends each request's state, round by round, from four connections as four processes would; prints when each was sent.
+_STORM: Final = """
+import asyncio, json, time
+from dataclasses import asdict
+from channels.layers import channel_layers
+from generation import events
+from generation.models import GenerationRequest
+requests = list(GenerationRequest.objects.order_by("pk"))
+sent = {{}}
+async def storm(part, began):
+    layer = channel_layers.make_backend("default")
+    for number in range(part, len(requests) * {rounds}, 4):
+        request = requests[number % len(requests)]
+        request.sequence = {first} + number // len(requests)
+        ahead = number / {rate} - (time.monotonic() - began)
+        if ahead > 0:
+            await asyncio.sleep(ahead)
+        update = events.update_of(request)
+        sent[f"{{request.pk}}:{{request.sequence}}"] = time.time()
+        message = {{"type": "request.update", "requestId": request.pk, "update": asdict(update)}}
+        await layer.group_send(events.UPDATES, message)
+    await layer.flush()
+async def storms():
+    began = time.monotonic()
+    await asyncio.gather(*(storm(part, began) for part in range(4)))
+asyncio.run(storms())
+print(json.dumps(sent))
 """
 
 
@@ -130,7 +161,7 @@ async def _watching(clients: Sequence[_Client], targets: Sequence[dict[str, str]
 async def _until(holds: Callable[[], bool], seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while not holds():
+            while not holds():  # noqa: ASYNC110  it is about what a thousand clients have heard
                 await asyncio.sleep(0.05)
 
 
@@ -148,34 +179,25 @@ async def _changes(stack: Stack, token: str, ids: Sequence[str]) -> Figure:
 
 
 async def _storm(stack: Stack, token: str, ids: Sequence[str]) -> Figure:
-    """Updates as the product sends them, but without a change behind them: no database makes so many."""
-    rounds = _STORM_RATE * _STORM_SECONDS // len(ids)
-    first = 1_000  # past what the requests have come to
-    sent: dict[str, float] = {}
-    layer = RedisPubSubChannelLayer(hosts=[stack.env["REDIS_URL"]], prefix="vga")
+    """Updates as the product sends them, but without a change behind them: no database makes so many. So what is lost
+    here is not found again by looking into it."""
+    last = _PAST + _STORM_ROUNDS - 1
     async with _clients(stack, token, len(ids)) as clients:
         await _watching(clients, [{"requestId": request_id} for request_id in ids])
-        began = time.monotonic()
-        for number in range(rounds * len(ids)):
-            request_id, sequence = ids[number % len(ids)], first + number // len(ids)
-            sent[f"{request_id}:{sequence}"] = time.time()
-            await layer.group_send("updates", _message(request_id, sequence))
-            ahead = number / _STORM_RATE - (time.monotonic() - began)
-            if ahead > 0:
-                await asyncio.sleep(ahead)
-        rate = rounds * len(ids) / (time.monotonic() - began)
-        last = first + rounds - 1
+        script = _STORM.format(first=_PAST, rounds=_STORM_ROUNDS, rate=_STORM_RATE)
+        printed = await asyncio.to_thread(stack.manage, "shell", "-v0", "-c", script)
+        sent: dict[str, float] = json.loads(printed.strip().splitlines()[-1])
         pairs = list(zip(clients, ids, strict=True))
         await _until(lambda: all(f"{one}:{last}" in client.heard for client, one in pairs), seconds=30)
         lost = sum(f"{one}:{last}" not in client.heard for client, one in pairs)
         heard = {key: at for client in clients for key, at in client.heard.items()}
-    await layer.flush()
+    rate = len(sent) / (max(sent.values()) - min(sent.values()))
     taken = sorted((heard[key] - at) * 1000 for key, at in sent.items() if key in heard)
-    goal = f"no last state lost ({lost} were; {len(taken):,} of {len(sent):,} came)"
+    goal = f"≥ 1,900/s, no last state lost ({lost} were; {len(taken):,} of {len(sent):,} came)"
     return Figure(
         f"storm of {_STORM_RATE:,} updates/s to {_SOCKETS:,} sockets",
         goal,
-        lost == 0,
+        lost == 0 and rate >= 0.95 * _STORM_RATE,
         p50=statistics.median(taken),
         p99=taken[int(len(taken) * 0.99)],
         slowest=taken[-1],

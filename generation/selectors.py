@@ -36,10 +36,15 @@ def find_request(request_id: str, *, among: QuerySet[GenerationRequest]) -> Gene
     return among.filter(pk=request_id).first() if REQUEST_ID.fullmatch(request_id) else None
 
 
+def batches_of(user: User) -> QuerySet[GenerationBatch]:
+    """The batches that the user may see: one's own, and for staff all."""
+    batches = GenerationBatch.objects.all()
+    return batches if user.is_staff else batches.filter(owner=user)
+
+
 def find_batch(batch_id: str, *, user: User) -> GenerationBatch | None:
     """The batch of this id, if the user may see it."""
-    batches = GenerationBatch.objects.all() if user.is_staff else GenerationBatch.objects.filter(owner=user)
-    return batches.filter(pk=batch_id).first() if BATCH_ID.fullmatch(batch_id) else None
+    return batches_of(user).filter(pk=batch_id).first() if BATCH_ID.fullmatch(batch_id) else None
 
 
 def batch_requests(batch: GenerationBatch) -> list[GenerationRequest]:

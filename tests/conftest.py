@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,12 @@ import pytest
 from celery import current_app
 from django.apps import apps
 from django.contrib.auth.models import User
+from django.db.models.signals import post_migrate
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
 from generation import background, breakers, budgets, catalogue, dispatch, statistics, trends
+from generation.models import PromptStyle, ProviderModel
 from workers import prompts
 
 _TESTS = Path(__file__).parent
@@ -41,6 +42,20 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
         pool["max_size"] = 60  # some tests have that many threads at once
     if "sqlite" in settings["ENGINE"]:
         settings["TEST"]["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "test.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """The rows that the migrations put in come back after a test with real transactions has swept them away."""
+    with django_db_blocker.unblock():
+        seeds: list[list[Any]] = [list(PromptStyle.objects.all()), list(ProviderModel.objects.all())]
+
+    def put_back(**_: Any) -> None:
+        for rows in seeds:
+            type(rows[0]).objects.bulk_create(rows, ignore_conflicts=True)
+
+    # Django tells the end of a sweep as it tells that of a migration.
+    post_migrate.connect(put_back, sender=apps.get_app_config("generation"), weak=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -86,13 +101,6 @@ def empty_queues() -> Iterator[None]:
     empty()
     yield
     empty()
-
-
-@pytest.fixture
-def seeded(db: None) -> None:
-    """The rows that the migrations put in, which a test with real transactions has swept away."""
-    for name in ("0002_seed", "0006_models"):
-        import_module(f"generation.migrations.{name}").seed(apps, None)
 
 
 @pytest.fixture

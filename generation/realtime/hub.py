@@ -7,11 +7,12 @@ So the hub looks every ``REALTIME_RESYNC_MS`` for what changed and did not come,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cachetools import LRUCache
 from channels.layers import get_channel_layer
@@ -23,6 +24,7 @@ from generation.events import Update
 from generation.models import GenerationRequest, StatusChange
 from generation.realtime.authentication import in_database, no_longer_hold
 from generation.realtime.listener import CloseCode, Listener
+from generation.realtime.replay import OVERTAKEN
 from generation.realtime.targets import Key, Snapshot, Target, key_for, keys_of, snapshot
 
 logger = logging.getLogger(__name__)
@@ -31,8 +33,6 @@ logger = logging.getLogger(__name__)
 _PAUSE: Final = 1
 #: Requests of which it is remembered how far they were told.
 _REMEMBERED: Final = 50_000
-#: How many changes, counted by their numbers, may be committed after ones that began later.
-_OVERTAKEN: Final = 1_000
 #: Lost updates that are read at once.
 _CHUNK: Final = 500
 
@@ -96,6 +96,10 @@ class Hub:
                 listener.deliver(update)
         return True
 
+    def watches(self, listener: Listener, target: Target) -> bool:
+        """Whether it is told of this already."""
+        return listener.identity is not None and key_for(listener.identity.user, target) in listener.keys
+
     def unwatch(self, listener: Listener, target: Target) -> None:
         """Send it nothing more of this, unless it watches something else that the update belongs to."""
         if listener.identity is not None:
@@ -127,17 +131,20 @@ class Hub:
 
     async def _receive(self) -> None:
         """Take in what the channel layer brings."""
+        layer = get_channel_layer()
+        assert layer is not None  # noqa: S101  CHANNEL_LAYERS has a default
         while True:
             try:
-                layer = get_channel_layer()
-                assert layer is not None  # noqa: S101  CHANNEL_LAYERS has a default
                 channel = await layer.new_channel()
                 await layer.group_add(events.UPDATES, channel)
                 while True:
-                    message = await layer.receive(channel)
-                    self.deliver(Update(**message["update"]))
+                    if update := _update_in(await layer.receive(channel)):
+                        self.deliver(update)
             except Exception as error:  # whatever the layer's client raises, it is tried again
                 logger.warning("no live updates from Redis at the moment: %s", error)
+                # Else the layer would go on filling a channel that nobody takes from any more.
+                with contextlib.suppress(Exception):
+                    await layer.flush()
                 await asyncio.sleep(_PAUSE)
 
     async def _look_after(self) -> None:
@@ -178,6 +185,15 @@ class Hub:
                 listener.outbox.close(CloseCode.IDLE)
 
 
+def _update_in(message: dict[str, Any]) -> Update | None:
+    """What was sent, or ``None`` where it is of another version, as while one is being replaced by the next."""
+    try:
+        return Update(**message["update"])
+    except (KeyError, TypeError) as error:
+        logger.warning("an update that is not understood was left out: %s", error)
+        return None
+
+
 class _Place(NamedTuple):
     """How far a request has come, and to whom it belongs."""
 
@@ -192,7 +208,7 @@ class _Place(NamedTuple):
 def _newest_change() -> int:
     """The number up to which changes are known; some below it may still be under way."""
     newest: int = StatusChange.objects.aggregate(newest=Max("pk"))["newest"] or 0
-    return newest - _OVERTAKEN
+    return newest - OVERTAKEN
 
 
 @in_database

@@ -12,8 +12,8 @@ MOST_MESSAGES: Final = 1_000
 MOST_BYTES: Final = 1024 * 1024
 #: Seconds for which one message may wait for the client to read. Then its connection ends without a good-bye.
 PATIENCE: Final = 20
-#: Close code of RFC 6455's registry: Try Again Later.
-TOO_SLOW: Final = 1013
+#: Close code of the WebSocket registry: Try Again Later.
+TRY_AGAIN_LATER: Final = 1013
 
 
 class Closed(Exception):  # noqa: N818  an end and not an error
@@ -31,6 +31,7 @@ class Outbox:
         self._texts: deque[str] = deque()
         self._bytes = 0
         self._news = asyncio.Event()
+        self._taken = asyncio.Event()
         self._code = 0
 
     def put(self, text: str) -> None:
@@ -40,7 +41,7 @@ class Outbox:
         # Asked before it is added, so that one large snapshot goes to whoever reads.
         if len(self._texts) >= MOST_MESSAGES or self._bytes > MOST_BYTES:
             self._texts.clear()
-            self.close(TOO_SLOW)
+            self.close(TRY_AGAIN_LATER)
             return
         self._texts.append(text)
         self._bytes += len(text)
@@ -50,6 +51,14 @@ class Outbox:
         """Send what waits and nothing after it. The first reason counts."""
         self._code = self._code or code
         self._news.set()
+        self._taken.set()
+
+    async def room(self) -> None:
+        """Return once less than half of the bounds is used, or it is closed: for what is sent because the client asked,
+        and can be looked up as late as it reads."""
+        while not self._code and (len(self._texts) > MOST_MESSAGES // 2 or self._bytes > MOST_BYTES // 2):
+            self._taken.clear()
+            await self._taken.wait()
 
     async def get(self) -> str:
         """The next text. Raises :class:`Closed` once there is none and will be none."""
@@ -60,4 +69,5 @@ class Outbox:
             await self._news.wait()
         text = self._texts.popleft()
         self._bytes -= len(text)
+        self._taken.set()
         return text

@@ -9,5 +9,14 @@ from django.urls import re_path
 from generation.realtime.consumer import UpdatesConsumer
 from generation.realtime.stream import event_stream
 
-websocket_urlpatterns: list[Any] = [re_path(r"^ws/visual-generation/?$", cast("Any", UpdatesConsumer.as_asgi()))]
+
+async def refuse(scope: Any, receive: Any, send: Any) -> None:
+    """For any other address: closed before it is accepted, so that the handshake is answered with 403."""
+    await send({"type": "websocket.close"})
+
+
+websocket_urlpatterns: list[Any] = [
+    re_path(r"^ws/visual-generation/?$", cast("Any", UpdatesConsumer.as_asgi())),
+    re_path("", cast("Any", refuse)),
+]
 http_urlpatterns: list[Any] = [re_path(r"^api/visual-generation/events/?$", cast("Any", event_stream))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Coroutine
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -16,9 +17,9 @@ from generation.realtime import authentication
 from generation.realtime.authentication import ForeignOriginError, Identity
 from generation.realtime.hub import hub
 from generation.realtime.listener import MAX_SUBSCRIPTIONS, Listener
-from generation.realtime.outbox import PATIENCE, Closed
-from generation.realtime.replay import event_id, missed
-from generation.realtime.targets import NAMES, Snapshot, Target
+from generation.realtime.outbox import PATIENCE, TRY_AGAIN_LATER, Closed
+from generation.realtime.replay import Missed, event_id, missed, overtaken
+from generation.realtime.targets import NAMES, Snapshot, Target, first_hidden
 
 #: Ms after which a browser connects again.
 _RETRY: Final = 3_000
@@ -43,9 +44,11 @@ class _StreamListener(Listener):
         return event("update", update.text, event_id(update.request_id, update.sequence))
 
 
-def event(name: str, text: str, id_: str = "") -> str:
-    """One event on the wire. JSON has no line breaks, so the text is one line."""
-    return f"event: {name}\n{f'id: {id_}' + chr(10) if id_ else ''}data: {text}\n\n"
+def event(name: str, text: str, id_: str | None = None) -> str:
+    """One event on the wire. JSON has no line breaks, so the text is one line. An empty id makes the client forget its
+    last one."""
+    id_line = "" if id_ is None else f"id: {id_}\n"
+    return f"event: {name}\n{id_line}data: {text}\n\n"
 
 
 async def event_stream(scope: Any, receive: Any, send: Any) -> None:
@@ -56,7 +59,7 @@ async def event_stream(scope: Any, receive: Any, send: Any) -> None:
     hub.join(listener)
     try:
         try:
-            await _open(scope, headers, listener)
+            targets = await _open(scope, headers, listener)
         except _Refused as refused:
             await _answer(send, refused, cors)
             return
@@ -64,33 +67,74 @@ async def event_stream(scope: Any, receive: Any, send: Any) -> None:
             error = "The database is not reachable at the moment"
             await _answer(send, _Refused(503, "database_unavailable", error, Retry_After="5"), cors)
             return
-        writing = asyncio.create_task(_write(send, listener, cors))
-        gone = asyncio.create_task(_gone(receive))
-        await asyncio.wait({writing, gone}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (writing, gone):
-            task.cancel()
-        await asyncio.gather(writing, gone, return_exceptions=True)
+        telling = _tell(listener, targets, headers.get("last-event-id", ""))
+        await _until_one_ends(telling, _write(send, listener, cors), _gone(receive))
     finally:
         hub.leave(listener)
 
 
-async def _open(scope: Any, headers: dict[str, str], listener: Listener) -> None:
-    """Sign in and watch all that is asked for. Raises :class:`_Refused`."""
+async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for error in ended:
+        if isinstance(error, Exception) and not isinstance(error, OSError):  # those are of a client that is gone
+            raise error
+
+
+async def _open(scope: Any, headers: dict[str, str], listener: Listener) -> list[Target]:
+    """Sign in, and return what is to be watched. Raises :class:`_Refused`."""
     if scope["method"] != "GET":
         raise _Refused(405, "method_not_allowed", f"{scope['method']} is not allowed here", Allow="GET")
     listener.sign_in(identity := await _identity(headers))
     targets = _targets(scope["query_string"])
-    if last := headers.get("last-event-id", ""):
-        for id_, text in await missed(identity.user, targets, last):
-            listener.outbox.put(event("update", text, id_))
-    for target in targets:
+    if hidden := await first_hidden(identity.user, targets):
+        raise _Refused(404, "not_found", _not_found(hidden))
+    return targets
 
-        def welcome(found: Snapshot, target: Target = target) -> str:
-            message = {"type": "subscribed", target.name: target.id, "data": found.data}
-            return event("subscribed", json.dumps(message))
 
-        if not await hub.watch(listener, target, welcome):
-            raise _Refused(404, "not_found", f"{target.name.removesuffix('Id').capitalize()} not found")
+async def _tell(listener: Listener, targets: list[Target], last: str) -> None:
+    """What was missed, the state now, and from then on every change. Goes on for ever.
+
+    Each is looked up when the client has read most of what came before, so that much of it costs no more memory.
+    """
+    assert listener.identity is not None  # noqa: S101  it has signed in
+    user = listener.identity.user
+    try:
+        since: Missed | None = await missed(user, targets, last) if last else None
+        if last and since is None:
+            listener.outbox.put(event("reset", json.dumps({"type": "reset"}), ""))
+        for change in since.changes if since else ():
+            await listener.outbox.room()
+            listener.note(change.request_id, change.sequence)
+            listener.outbox.put(event("update", change.text, event_id(change.request_id, change.sequence)))
+        for target in targets:
+            await listener.outbox.room()
+            await _watch(listener, target)
+        for update in await overtaken(user, targets, since) if since else ():
+            await listener.outbox.room()
+            listener.deliver(update)
+    except DatabaseError:
+        listener.outbox.close(TRY_AGAIN_LATER)
+    await asyncio.Event().wait()
+
+
+async def _watch(listener: Listener, target: Target) -> None:
+    def welcome(found: Snapshot) -> str:
+        message = {"type": "subscribed", target.name: target.id, "data": found.data}
+        return event("subscribed", json.dumps(message))
+
+    if not await hub.watch(listener, target, welcome):  # it has gone just now
+        message = {"type": "error", "code": "not_found", "error": _not_found(target), target.name: target.id}
+        listener.outbox.put(event("refused", json.dumps(message)))
+
+
+def _not_found(target: Target) -> str:
+    return f"{target.name.removesuffix('Id').capitalize()} not found"
 
 
 async def _identity(headers: dict[str, str]) -> Identity:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlencode
 
 from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from django.urls import reverse
 
 from generation import representations, selectors
+from generation.identifiers import BATCH_ID, REQUEST_ID
 from generation.models import GenerationRequest
 from generation.realtime.authentication import in_database
 
@@ -80,6 +83,19 @@ def snapshot(user: User, target: Target) -> Snapshot | None:
     return Snapshot(key_for(user, target), data, {request.pk: request.sequence for request in requests})
 
 
+@in_database
+def first_hidden(user: User, targets: Collection[Target]) -> Target | None:
+    """The first that is not there, or not for this user: asked before an answer begins that could not say it later."""
+    seen = {Target("requestId", pk) for pk in _among(selectors.visible_to(user), targets, "requestId", REQUEST_ID)}
+    seen |= {Target("batchId", pk) for pk in _among(selectors.batches_of(user), targets, "batchId", BATCH_ID)}
+    return next((one for one in targets if not (_is_project(one.id) if one.name == "projectId" else one in seen)), None)
+
+
+def _among(rows: QuerySet[Any], targets: Collection[Target], name: str, pattern: re.Pattern[str]) -> Iterable[str]:
+    ids = [one.id for one in targets if one.name == name and pattern.fullmatch(one.id)]
+    return rows.filter(pk__in=ids).values_list("pk", flat=True) if ids else ()
+
+
 _Found = tuple[dict[str, Any], list[GenerationRequest]]
 
 
@@ -96,7 +112,7 @@ def _batch(user: User, batch_id: str) -> _Found | None:
 
 
 def _project(user: User, project_id: str) -> _Found | None:
-    if not 0 < len(project_id) <= _LONGEST_PROJECT_ID or "\0" in project_id or not _is_text(project_id):
+    if not _is_project(project_id):
         return None
     found = list(selectors.visible_to(user).filter(project_id=project_id).order_by("-pk")[: _PAGE + 1])
     page = found[:_PAGE]
@@ -109,9 +125,9 @@ def _project(user: User, project_id: str) -> _Found | None:
     return {"results": results, "next": following, "previous": None}, page
 
 
-def _is_text(text: str) -> bool:
+def _is_project(name: str) -> bool:
     try:
-        text.encode()
+        name.encode()
     except UnicodeEncodeError:  # JSON can say half of a surrogate pair
         return False
-    return True
+    return 0 < len(name) <= _LONGEST_PROJECT_ID and "\0" not in name

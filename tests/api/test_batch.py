@@ -320,7 +320,7 @@ def test_the_id_of_a_request_is_none_of_a_batch(api: APIClient, alice: User) -> 
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("seeded", "empty_queues")
+@pytest.mark.usefixtures("empty_queues")
 @pytest.mark.parametrize("limit", [None, 1])
 def test_forty_requests_cost_as_many_queries_as_two(alice: User, limit: int | None) -> None:
     """With what follows a commit. Forty, since of fifty SQLite takes the values in two statements."""
@@ -339,7 +339,7 @@ def test_forty_requests_cost_as_many_queries_as_two(alice: User, limit: int | No
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("seeded", "empty_queues")
+@pytest.mark.usefixtures("empty_queues")
 @pytest.mark.parametrize(
     ("limit", "sent"), [(None, ["urgent", "high", "low"]), (2, ["urgent", "high"]), (1, ["urgent"])]
 )
@@ -356,7 +356,7 @@ def test_one_message_is_sent_for_each_place_the_most_pressing_first(
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("seeded", "empty_queues")
+@pytest.mark.usefixtures("empty_queues")
 def test_nothing_is_sent_of_a_batch_that_is_refused(alice: User) -> None:
     data = {"requests": [body(), body(prompt="short")]}
     assert_error(post_json(client_for(alice), data, at=BATCH), 400)

@@ -217,7 +217,7 @@ def test_a_bad_body_with_a_used_key_is_bad_and_not_a_conflict(api: APIClient) ->
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("seeded", "empty_queues")
+@pytest.mark.usefixtures("empty_queues")
 @calls
 def test_twenty_calls_with_one_key_at_once_are_one(alice: User, at: str, data: Any, made: int) -> None:
     for turn in range(2):
@@ -236,7 +236,7 @@ def test_twenty_calls_with_one_key_at_once_are_one(alice: User, at: str, data: A
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("seeded", "empty_queues")
+@pytest.mark.usefixtures("empty_queues")
 def test_two_bodies_with_one_key_at_once_are_one_of_them(alice: User) -> None:
     for turn in range(5):
 

@@ -205,7 +205,7 @@ def test_what_is_given_back_too_late_is_no_gift(api: APIClient, monkeypatch: pyt
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("seeded", "empty_queues")
+@pytest.mark.usefixtures("empty_queues")
 def test_of_fifty_calls_at_once_exactly_as_many_pass_as_are_allowed(alice: User, settings: Any) -> None:
     settings.SUBMIT_RATE = "20/d"
     passed = at_once(*[lambda: _submit(client_for(alice)).status_code == 200] * 50)
@@ -347,7 +347,7 @@ def test_a_cache_that_goes_away_between_two_calls_leaves_the_rest_counted_here(
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("seeded", "empty_queues", "no_cache")
+@pytest.mark.usefixtures("empty_queues", "no_cache")
 def test_without_a_cache_calls_at_once_are_bounded_together(alice: User) -> None:
     passed = at_once(*[lambda: _submit(client_for(alice)).status_code == 200] * 8)
     assert 1 <= passed.count(True) <= 3

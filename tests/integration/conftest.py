@@ -19,7 +19,7 @@ def fake_vendors() -> Iterator[FakeProvider]:
 
 
 @pytest.fixture
-def vendors(fake_vendors: FakeProvider, settings: Any, seeded: None, empty_queues: None) -> Iterator[Vendors]:
+def vendors(fake_vendors: FakeProvider, settings: Any, empty_queues: None) -> Iterator[Vendors]:
     """A worker that may ask OpenAI, Stability and the built-in provider, in this order."""
     with vendors_at(fake_vendors, settings) as vendors:
         yield vendors

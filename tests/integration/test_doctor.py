@@ -240,7 +240,7 @@ def test_a_provider_that_is_not_left_alone_is_not_resumed(settings: Any) -> None
 
 
 @pytest.fixture
-def openai_with(seeded: None, settings: Any) -> Callable[..., None]:
+def openai_with(settings: Any) -> Callable[..., None]:
     """OpenAI is configured, and its usual model has these values."""
     settings.PROVIDERS, settings.PROVIDER_MODELS = ["openai"], {"openai": "gpt-image-2"}
     # What else ends is not what these tests are about.

@@ -24,7 +24,7 @@ from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.runtime import Runtime
 
 # The executor gives its connection back during the call, so it needs a real one.
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("seeded", "empty_queues")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 
 
 def png(shade: str = "white") -> bytes:

@@ -23,7 +23,7 @@ from tests.support.stack import free_port
 from tests.support.traces import everything_logged, tapped_redis, traces
 from workers.providers.base import Provider
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("seeded", "empty_queues")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 
 CANARY = "sk-canary-8c1f5e0d7b"
 PREFIX = "/api/visual-generation"

@@ -7,8 +7,16 @@ import pytest
 from tests.realtime.live import Live, running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """With the settings that production has, so that what comes comes through Redis."""
     with running(tmp_path_factory.mktemp("live")) as live:
+        yield live
+
+
+@pytest.fixture(scope="package")
+def watchful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Looks after its clients all the time, where production does so from time to time."""
+    folder = tmp_path_factory.mktemp("watchful")
+    with running(folder, REALTIME_RESYNC_MS="200", REALTIME_IDLE_MS="3000", REALTIME_HEARTBEAT_MS="200") as live:
         yield live

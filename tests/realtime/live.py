@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Socket:
         """Send a message."""
         self.connection.send(json.dumps(message))
 
-    def hear(self, *, seconds: float = 10) -> dict[str, Any]:
+    def hear(self, *, seconds: float = 20) -> dict[str, Any]:
         """The next message."""
         answer: dict[str, Any] = json.loads(self.connection.recv(timeout=seconds))
         return answer
@@ -188,12 +189,15 @@ class Live:
     def publish(self, *updates: events.Update) -> None:
         """Put updates into Redis as the product does, whatever the database says."""
 
+        self.send(*({"requestId": update.request_id, "update": asdict(update)} for update in updates))
+
+    def send(self, *messages: dict[str, Any]) -> None:
+        """Put anything there."""
+
         async def send() -> None:
             layer = RedisPubSubChannelLayer(hosts=[self.stack.env["REDIS_URL"]], prefix="vga")
-            for update in updates:
-                fields = {name: getattr(update, name) for name in update.__slots__}
-                message = {"type": "request.update", "requestId": update.request_id, "update": fields}
-                await layer.group_send(events.UPDATES, message)
+            for message in messages:
+                await layer.group_send(events.UPDATES, {"type": "request.update", **message})
             await layer.flush()
 
         asyncio.run(send())
@@ -211,7 +215,7 @@ class Live:
 
 @contextmanager
 def running(
-    folder: Path, *, redis_url: str = "", realtime: dict[str, str] | None = None, **settings: str
+    folder: Path, *, redis_url: str = "", realtime: Mapping[str, str] | None = None, **settings: str
 ) -> Iterator[Live]:
     """A stack with people and an empty database; on this Redis, if not on the tests' own."""
     with prepared_stack(folder, SUBMIT_RATE="1000000/m", WEB_WORKERS="1", **settings) as stack:

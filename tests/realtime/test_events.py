@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.realtime.live import NOBODY_HAS_IT, Live, running
+from tests.realtime.live import NOBODY_HAS_IT, Live
 
 
 def test_the_state_now_and_every_change_after_it(live: Live) -> None:
@@ -60,8 +59,10 @@ def test_what_was_missed_is_told_again_in_order_and_then_the_state_now(live: Liv
 
 
 @pytest.mark.parametrize("last", ["nonsense", ":", "vga_1:2", "vga_1234567890123456_nobodyhasthisone00:1", "9" * 500])
-def test_an_id_that_nobody_got_from_us_replays_nothing(live: Live, last: str) -> None:
+def test_after_an_id_that_nobody_got_from_us_the_state_begins_anew(live: Live, last: str) -> None:
     with live.stream({"requestId": live.submit()}, Last_Event_ID=last) as stream:
+        reset = stream.hear()
+        assert (reset["event"], reset["id"], reset["data"]) == ("reset", "", {"type": "reset"})
         assert stream.hear()["event"] == "subscribed"
 
 
@@ -70,7 +71,42 @@ def test_the_id_of_somebody_elses_change_replays_nothing(live: Live) -> None:
     live.cancel(hers)
     live.cancel(his)
     with live.stream({"requestId": his}, "charlie", Last_Event_ID=f"{hers}:1") as stream:
+        assert stream.hear()["event"] == "reset"
         assert stream.hear()["event"] == "subscribed"
+
+
+def test_who_missed_more_than_can_be_told_is_told_so(live: Live) -> None:
+    first = live.submit(projectId="long away")
+    for _ in range(11):
+        live.submit_batch(100, projectId="long away")
+    with live.stream({"projectId": "long away"}, Last_Event_ID=f"{first}:1") as stream:
+        assert [stream.hear()["event"] for _ in range(2)] == ["reset", "subscribed"]
+        live.cancel(first)
+        assert stream.hear()["id"] == f"{first}:2"
+
+
+def test_a_change_that_was_committed_late_is_told_although_a_later_one_was_heard(live: Live) -> None:
+    """As a client sees it whose last event has the higher number: of a project whose first page has neither."""
+    late, heard = live.submit(projectId="overtaken"), live.submit(projectId="overtaken")
+    live.submit_batch(20, projectId="overtaken")
+    live.cancel(late)
+    live.cancel(heard)
+    with live.stream({"projectId": "overtaken"}, Last_Event_ID=f"{heard}:2") as stream:
+        assert stream.hear()["event"] == "subscribed"
+        told = {(one := stream.hear())["id"]: one["data"]["data"]["status"] for _ in range(2)}
+    assert told[f"{late}:2"] == "cancelled"
+
+
+def test_as_much_as_a_client_asks_for_comes_as_fast_as_it_reads(live: Live) -> None:
+    batches = [live.submit_batch(90, metadata={"text": "x" * 10_000})[0] for _ in range(4)]
+    first = live.submit()
+    live.cancel(first)
+    for batch_id in batches:
+        live.client("alice").delete(f"/batch/{batch_id}").raise_for_status()
+    with live.stream({"batchId": batches, "requestId": first}, Last_Event_ID=f"{first}:1") as stream:
+        heard = [stream.hear() for _ in range(1 + 4 * 90 + 5)]
+    assert [one["event"] for one in heard] == ["update"] * 361 + ["subscribed"] * 5
+    assert heard[0]["id"] == f"{first}:2"
 
 
 # --- Who may, and what is refused -------------------------------------------------------------------------------------
@@ -149,19 +185,12 @@ def test_the_rest_of_the_api_is_where_it_was(live: Live) -> None:
 
 
 def test_the_end_of_a_token_ends_the_stream(live: Live) -> None:
-    authorization = f"Bearer {live.token_for(2)}"
+    authorization = f"Bearer {live.token_for(4)}"
     with live.stream({"requestId": live.submit()}, None, Authorization=authorization) as stream:
         assert stream.hear()["event"] == "subscribed"
         end = stream.hear()
         assert (end["event"], end["data"]) == ("closed", {"code": 4401})
         assert list(stream.response.iter_raw()) == [] if not stream.response.is_stream_consumed else True
-
-
-@pytest.fixture(scope="module")
-def watchful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    folder = tmp_path_factory.mktemp("watchful")
-    with running(folder, REALTIME_RESYNC_MS="200", REALTIME_HEARTBEAT_MS="200") as live:
-        yield live
 
 
 def test_something_is_said_in_a_quiet_time(watchful: Live) -> None:
@@ -177,6 +206,7 @@ def test_a_deactivated_user_is_told_nothing_more(watchful: Live) -> None:
         while "event" not in (heard := stream.hear()):
             pass
         assert (heard["event"], heard["data"]) == ("closed", {"code": 4401})
+    watchful.database.execute("UPDATE auth_user SET is_active = true WHERE username = 'charlie'")
 
 
 def test_the_process_stops_although_streams_are_open(watchful: Live) -> None:
