@@ -1,7 +1,7 @@
 # `make` lists what there is. Needs only make and Python 3.11, 3.12 or 3.13; everything goes into .venv.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help demo run test faults bench check lint types imports docs lock clean
+.PHONY: help demo run test faults bench check lint types imports docs screenshots lock clean
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 IN_VENV := .venv/bin/python -m
@@ -12,7 +12,7 @@ INSTALL = $(IN_VENV) pip install --quiet --disable-pip-version-check --no-input 
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.runtime ## Start everything on free ports, draw one coloring page, save it, stop
 	@exec $(IN_VENV) config.stack demo </dev/null
@@ -43,6 +43,9 @@ imports: .venv/.dev ## Check which part may import which (import-linter)
 
 docs: .venv/.runtime ## Write docs/api.md anew, from what a running stack answers
 	@exec .venv/bin/python docs/make_api.py </dev/null
+
+screenshots: .venv/.dev ## Take docs/screenshots anew, in Chromium
+	@SCREENSHOTS=docs/screenshots $(IN_VENV) pytest -q tests/browser/test_looks.py </dev/null
 
 lock: .venv/.dev ## Pin what requirements*.in ask for; UPGRADE=--upgrade takes the newest
 	@$(COMPILE) $(UPGRADE) requirements.in -o requirements.txt

@@ -57,11 +57,11 @@ if not DEBUG and len(JWT_SECRET.encode()) < 32:
 PORT = env.integer("PORT", 8000, minimum=1, maximum=65535)
 REALTIME_PORT = env.integer("REALTIME_PORT", 8001, minimum=1, maximum=65535)
 PUBLIC_BASE_URL = env.text("PUBLIC_BASE_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
-#: Where browsers open the WebSocket: beside the API behind a proxy, on a port of its own on a laptop.
-REALTIME_ORIGIN = (
-    PUBLIC_BASE_URL.replace("http", "ws", 1) if env.present("PUBLIC_BASE_URL") else f"ws://127.0.0.1:{REALTIME_PORT}"
-)
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "")
+#: Where the pages open the WebSocket. Empty is beside them, where a proxy has both under one origin; or, while nobody
+#: has said what we are reached by, on the page's own host at ``REALTIME_PORT``.
+REALTIME_BASE_URL = env.text("REALTIME_BASE_URL").rstrip("/")
+REALTIME_HAS_ITS_PORT = not REALTIME_BASE_URL and not env.present("PUBLIC_BASE_URL")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 
 # --- The application ------------------------------------------------------------------------------------------------
@@ -105,7 +105,8 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-            ]
+            ],
+            "libraries": {"figures": "generation.dashboard.figures"},
         },
     }
 ]
@@ -157,7 +158,7 @@ CHANNEL_LAYERS = {
 
 CACHES = {
     "default": {
-        "BACKEND": "generation.api.throttling.CountingCache",
+        "BACKEND": "generation.throttling.CountingCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "vga",
         # Shorter than anybody would wait: without Redis, rates are counted in the process.
@@ -251,7 +252,9 @@ SIMPLE_JWT = {
 #: With DEBUG and the embedded database only: who may sign in to a fresh one.
 DEMO_USERNAME = env.text("DEMO_USERNAME", "demo")
 DEMO_PASSWORD = env.text("DEMO_PASSWORD")
-LOGIN_URL = "/admin/login/"
+LOGIN_URL = "sign-in"
+LOGIN_REDIRECT_URL = "studio"
+LOGOUT_REDIRECT_URL = "sign-in"
 
 #: How many requests a user, and how many an address, may submit in which time.
 SUBMIT_RATE = env.rate("SUBMIT_RATE", "100/15m")
@@ -260,7 +263,10 @@ TOKEN_RATE = env.rate("TOKEN_RATE", "10/m")
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, minimum=0, maximum=10)
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["generation.authentication.BearerAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "generation.authentication.BearerAuthentication",  # first, so that it says how to sign in
+        "generation.authentication.PageAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["generation.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -321,11 +327,20 @@ SPECTACULAR_SETTINGS = {
 # --- Headers and cookies --------------------------------------------------------------------------------------------
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
+#: Where the pages connect to besides their own origin: the WebSocket, where that has another. A host that begins with a
+#: dot stands for all below it, and one in brackets cannot be said in a policy.
+_CONNECTED = [REALTIME_BASE_URL] if REALTIME_BASE_URL else []
+if REALTIME_HAS_ITS_PORT:
+    _CONNECTED = [
+        f"ws://{f'*{host}' if host.startswith('.') else host}:{REALTIME_PORT}"
+        for host in ALLOWED_HOSTS
+        if not host.startswith("[")
+    ]
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [SELF],
         "img-src": [SELF, "data:"],
-        "connect-src": [SELF, REALTIME_ORIGIN],
+        "connect-src": [SELF, *_CONNECTED],
         "object-src": [NONE],
         "base-uri": [NONE],
         "form-action": [SELF],

@@ -11,7 +11,11 @@ handler404 = "generation.api.errors.page_not_found"
 handler500 = "generation.api.errors.server_error"
 
 urlpatterns = [
-    path("", dashboard.home, name="home"),
+    path("", dashboard.studio, name="studio"),
+    path("requests/<str:request_id>", dashboard.request_page, name="request"),
+    path("queue", dashboard.queue, name="queue"),
+    path("sign-in", dashboard.SignIn.as_view(), name="sign-in"),
+    path("sign-out", dashboard.SignOut.as_view(), name="sign-out"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),

@@ -1,4 +1,5 @@
-"""Who calls: simplejwt, with the cases closed in which a well-signed but odd token is a fault of ours."""
+"""Who calls: by token, with the cases closed in which a well-signed but odd one is a fault of ours, or by the session
+of the pages."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DataError
+from rest_framework.authentication import SessionAuthentication
 from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.settings import api_settings
@@ -46,3 +48,8 @@ class BearerAuthentication(JWTAuthentication):
         if str(user.pk) != str(validated_token[api_settings.USER_ID_CLAIM]):
             raise InvalidToken
         return user
+
+
+class PageAuthentication(SessionAuthentication):
+    """The session of our own pages. A browser adds its cookie whoever asks, so what changes something needs the pages'
+    CSRF token as well."""

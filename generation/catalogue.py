@@ -124,6 +124,18 @@ def endings(models: Iterable[tuple[str, str]], *, within: timedelta) -> list[End
     return found
 
 
+def offered() -> dict[str, list[tuple[str, frozenset[str]]]]:
+    """What may be asked for by name: for each configured provider its models, the usual one first, with what each
+    honours."""
+    found = {}
+    for provider in settings.PROVIDERS:
+        rows = _rows(provider)
+        names = dict.fromkeys(_candidates(rows, settings.PROVIDER_MODELS.get(provider, "")))
+        models = [rows.get(name) or ProviderModel(provider=provider, name=name, **_UNDESCRIBED) for name in names]
+        found[provider] = [(model.name, frozenset(model.capabilities)) for model in models if _is_present(model)]
+    return found
+
+
 def estimate(metadata: Mapping[str, Any]) -> Decimal | None:
     """What a picture will cost in US dollars, of the model that is asked first. ``None`` where it is not known. Raises
     :class:`Impossible`."""

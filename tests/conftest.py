@@ -15,13 +15,13 @@ from django.db.models.signals import post_migrate
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import background, breakers, budgets, catalogue, dispatch, statistics
+from generation import background, breakers, budgets, catalogue, dispatch, statistics, trends
 from generation.models import PromptStyle, ProviderModel
 from workers import prompts
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
-_TIERS = {"unit", "contracts", "integration", "api", "acceptance", "faults", "realtime"}
+_TIERS = {"unit", "contracts", "integration", "api", "acceptance", "faults", "realtime", "browser"}
 
 PROMPT = "A friendly dragon playing in a garden"
 
@@ -77,7 +77,7 @@ def _no_rate_in_the_way(settings: Any) -> None:
 
 def forget_everything() -> None:
     """Let everything that was read some seconds ago be read again."""
-    for module in (breakers, budgets, catalogue, prompts, statistics):
+    for module in (breakers, budgets, catalogue, prompts, statistics, trends):
         module.forget()
 
 

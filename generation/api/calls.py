@@ -18,7 +18,7 @@ from rest_framework.response import Response
 
 from generation import representations, services
 from generation.api.errors import InvalidValue
-from generation.api.throttling import client_address, spend
+from generation.throttling import client_address, spend
 
 _KEY_HEADER = "Idempotency-Key"
 _LONGEST_KEY = 255
@@ -57,7 +57,7 @@ def is_known(request: Request, etag: str) -> bool:
 def limit_submits(request: Request, *, cost: int = 1) -> None:
     """Count a submit of so many requests for the user and the address. Raises ``RateExceeded``."""
     spend(
-        request,
+        request._request,
         "submit",
         settings.SUBMIT_RATE,
         cost=cost,

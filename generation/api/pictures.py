@@ -10,13 +10,11 @@ from typing import Any, Final
 from django.http import HttpResponse, HttpResponseNotModified
 from django.http.response import HttpResponseBase
 from rest_framework import exceptions, permissions, status, viewsets
-from rest_framework.authentication import SessionAuthentication
 from rest_framework.request import Request
 
 from generation import selectors, storage
 from generation.api.calls import caller, is_known
 from generation.api.errors import NotFound
-from generation.authentication import BearerAuthentication
 from generation.models import GenerationRequest
 from generation.states import Status
 
@@ -68,7 +66,6 @@ class SignedUrlOrAuthenticated(permissions.IsAuthenticated):
 class PictureViewSet(viewsets.ViewSet):
     """The bytes of one of the two files that a result has."""
 
-    authentication_classes = (BearerAuthentication, SessionAuthentication)
     permission_classes = (SignedUrlOrAuthenticated,)
     kind: str
     signed = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework_simplejwt.exceptions import InvalidToken
@@ -17,8 +16,8 @@ from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView, TokenVerifyView
 
 from generation.api.fields import StringField
-from generation.api.throttling import client_address, spend
 from generation.authentication import BearerAuthentication, odd_claims_refused
+from generation.throttling import count_sign_in
 
 
 class ObtainSerializer(TokenObtainPairSerializer):
@@ -31,8 +30,7 @@ class ObtainSerializer(TokenObtainPairSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         request: Request = self.context["request"]
-        address, name = client_address(request._request), attrs["username"].lower()
-        spend(request, "token", settings.TOKEN_RATE, address=address, username=name)
+        count_sign_in(request._request, attrs["username"])
         return dict(super().validate(attrs))
 
 

@@ -178,7 +178,8 @@ def test_a_page_may_load_what_is_ours_and_be_framed_by_nobody(api: APIClient, pa
     assert directives == {
         "default-src": "'self'",
         "img-src": "'self' data:",
-        "connect-src": f"'self' {settings.REALTIME_ORIGIN}",
+        "connect-src": "'self' "
+        + " ".join(f"ws://{host}:{settings.REALTIME_PORT}" for host in ("localhost", "127.0.0.1")),
         "object-src": "'none'",
         "base-uri": "'none'",
         "form-action": "'self'",

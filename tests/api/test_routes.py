@@ -29,11 +29,13 @@ from tests.support.batches import batch_in
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 #: What everybody may call. All else wants a token.
 PUBLIC: Final = {
-    *("home", "healthz", "readyz", "generation:schema", "generation:docs"),
+    *("sign-in", "sign-out", "healthz", "readyz", "generation:schema", "generation:docs"),
     *("generation:token", "generation:token-refresh", "generation:token-verify"),
 }
-#: What people look at, which says no in the manner of pages.
-PAGES: Final = {"home", "generation:docs"}
+#: What people look at, which says no in the manner of pages; those of the dashboard want a session, and have tests of
+#: their own.
+DASHBOARD: Final = {"studio", "request", "queue"}
+PAGES: Final = {"sign-in", "sign-out", "generation:docs"} | DASHBOARD
 #: What stands in addresses, and what nobody has of it.
 UNKNOWN: Final = {"request_id": UNKNOWN_ID, "batch_id": UNKNOWN_BATCH_ID, "extension": ""}
 
@@ -52,7 +54,7 @@ def _parts(pattern: URLPattern) -> set[str]:
     return set(pattern.pattern.regex.groupindex)
 
 
-PATTERNS: Final = dict(_patterns(get_resolver()))
+PATTERNS: Final = {name: found for name, found in _patterns(get_resolver()) if name not in DASHBOARD}
 OF_SOMETHING: Final = sorted(name for name, pattern in PATTERNS.items() if _parts(pattern))
 OF_ALL: Final = sorted(PATTERNS.keys() - OF_SOMETHING)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from django.conf import settings
 from drf_spectacular.extensions import (
     OpenApiAuthenticationExtension,
     OpenApiSerializerExtension,
@@ -115,14 +116,23 @@ class BearerScheme(OpenApiAuthenticationExtension):
         }
 
 
+class SessionScheme(OpenApiAuthenticationExtension):
+    """The session of the pages."""
+
+    target_class = "generation.authentication.PageAuthentication"
+    name = "session"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> _Schema:
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": settings.SESSION_COOKIE_NAME,
+            "description": "Of a browser that is signed in to the pages. What changes something needs `X-CSRFToken`.",
+        }
+
+
 #: Ways in that no authentication class of the views stands for.
 _OTHER_SCHEMES: Final = {
-    "session": {
-        "type": "apiKey",
-        "in": "cookie",
-        "name": "sessionid",
-        "description": "Of a browser that is signed in to the dashboard.",
-    },
     "signature": {
         "type": "apiKey",
         "in": "query",

@@ -36,7 +36,6 @@ from generation.api.pictures import ImageViewSet, PictureGone, RangeNotSatisfiab
 from generation.api.queue import QueueViewSet
 from generation.api.requests import GenerationViewSet, RequestNotCancellable, RequestNotRetryable
 from generation.api.serializers import BatchSerializer, ListSerializer, SubmitSerializer
-from generation.api.throttling import RateExceeded
 from generation.api.tokens import (
     ObtainSerializer,
     ObtainView,
@@ -47,6 +46,7 @@ from generation.api.tokens import (
 )
 from generation.identifiers import REQUEST_ID
 from generation.storage import CONTENT_TYPES
+from generation.throttling import RateExceeded
 
 _NOBODY: Final[list[dict[str, list[str]]]] = []
 

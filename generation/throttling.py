@@ -22,7 +22,6 @@ from django_ratelimit.core import get_usage
 from redis.exceptions import RedisError
 from rest_framework import status
 from rest_framework.exceptions import APIException
-from rest_framework.request import Request
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ def client_address(request: HttpRequest) -> str:
     return str(found.ipv4_mapped or ipaddress.IPv6Network((int(found), 64), strict=False))
 
 
-def spend(request: Request, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
+def spend(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
     """Count the call against each key (a name → a value). Raises :class:`RateExceeded`; then nothing was counted."""
     counted: list[tuple[str, str]] = []
     for name, value in keys.items():
@@ -106,11 +105,15 @@ def spend(request: Request, group: str, rate: str, *, cost: int = 1, **keys: str
             raise RateExceeded(usage | {"count": usage["count"] - cost})
 
 
-def _count(request: Request, group: str, rate: str, value: str, cost: int) -> dict[str, int]:
+def count_sign_in(request: HttpRequest, username: str) -> None:
+    """Count an attempt to sign in, by token or on the pages, for the name and the address. Raises
+    :class:`RateExceeded`."""
+    spend(request, "token", settings.TOKEN_RATE, address=client_address(request), username=username.lower())
+
+
+def _count(request: HttpRequest, group: str, rate: str, value: str, cost: int) -> dict[str, int]:
     with _costing(cost):
-        usage: dict[str, int] = get_usage(
-            request._request, group=group, key=lambda *_: value, rate=rate, increment=True
-        )
+        usage: dict[str, int] = get_usage(request, group=group, key=lambda *_: value, rate=rate, increment=True)
     return usage
 
 

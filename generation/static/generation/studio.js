@@ -1,0 +1,4 @@
+import "./composer.js";
+import { load } from "./gallery.js";
+
+load();

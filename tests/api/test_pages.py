@@ -1,0 +1,168 @@
+"""What the server sends of the pages: who may see which, and that nothing in them is more than text."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from generation import lifecycle, trends
+from generation.claims import Claim, Failure
+from generation.states import ErrorCode, Status
+from tests.api.helpers import UNKNOWN_ID, completed
+from tests.conftest import forget_everything
+from tests.support.requests import claimed, in_status
+
+HTML = "<img src=x onerror=alert(1)></script><b>\"bold'"
+PASSWORD = "a-password-for-tests"
+
+
+def _browser(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def page(alice: User, seeded: None) -> Client:
+    """Alice's browser."""
+    return _browser(alice)
+
+
+def _fail(claim: Claim, code: str, message: str) -> None:
+    assert lifecycle.fail(claim, Failure(message=message, code=code, retryable=False, provider="openai"))
+
+
+@pytest.mark.parametrize("at", ["/", "/queue", f"/requests/{UNKNOWN_ID}"])
+def test_who_is_not_signed_in_is_led_to_the_door_and_back(client: Client, alice: User, at: str) -> None:
+    response = client.get(at)
+    assert (response.status_code, response["Location"]) == (302, f"/sign-in?next={at}")
+    alice.set_password(PASSWORD)
+    alice.save()
+    entered = client.post(response["Location"], {"username": "alice", "password": PASSWORD, "next": at})
+    assert (entered.status_code, entered["Location"]) == (302, at)
+
+
+@pytest.mark.parametrize("elsewhere", ["https://elsewhere.example/", "//elsewhere.example", "javascript:alert(1)"])
+def test_the_door_leads_nowhere_else(client: Client, alice: User, elsewhere: str) -> None:
+    alice.set_password(PASSWORD)
+    alice.save()
+    response = client.post("/sign-in", {"username": "alice", "password": PASSWORD, "next": elsewhere})
+    assert (response.status_code, response["Location"]) == (302, "/")
+
+
+@pytest.mark.parametrize("fields", [{}, {"username": "alice"}, {"username": "a\0", "password": "x"}])
+@pytest.mark.parametrize("password", ["wrong", "x" * 100_000])
+def test_a_wrong_password_is_told_and_nothing_else(
+    client: Client, alice: User, fields: dict[str, str], password: str
+) -> None:
+    response = client.post("/sign-in", {"username": "alice", "password": password} | fields)
+    assert response.status_code == 200
+    assert "_auth_user_id" not in client.session
+
+
+def test_tries_to_sign_in_are_counted_together_with_those_by_token(
+    client: Client, alice: User, settings: object, empty_queues: None
+) -> None:
+    settings.TOKEN_RATE = "3/h"  # type: ignore[attr-defined]
+    who = {"username": "alice", "password": "wrong"}
+    name = {"REMOTE_ADDR": "203.0.113.77"}
+    for _ in range(2):
+        assert client.post("/sign-in", who, **name).status_code == 200  # type: ignore[arg-type]
+    client.post("/api/token", who, content_type="application/json", **name)  # type: ignore[arg-type]
+    refused = client.post("/sign-in", who, **name)  # type: ignore[arg-type]
+    assert refused.status_code == 429
+    assert int(refused["Retry-After"]) > 0
+    assert "Too many attempts" in refused.content.decode()
+
+
+def test_signing_out_wants_a_post_with_a_token_and_ends_the_session(alice: User) -> None:
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(alice)
+    assert browser.get("/sign-out").status_code == 405
+    assert browser.post("/sign-out").status_code == 403
+    token = str(browser.get("/").context["csrf_token"])
+    assert browser.post("/sign-out", {"csrfmiddlewaretoken": token})["Location"] == "/sign-in"
+    assert browser.get("/").status_code == 302
+
+
+def test_the_queue_is_for_the_staff(page: Client, bob: User) -> None:
+    assert page.get("/queue").status_code == 403
+    assert 'href="/queue"' not in page.get("/").content.decode()
+    seen = _browser(bob).get("/queue")
+    assert seen.status_code == 200
+    assert 'href="/queue"' in seen.content.decode()
+
+
+def test_somebody_elses_request_looks_like_one_that_never_was(page: Client, charlie: User) -> None:
+    def seen(request_id: str) -> tuple[int, str]:
+        answer = page.get(f"/requests/{request_id}")
+        return answer.status_code, re.sub(r'value="\w{64}"', "", answer.content.decode())
+
+    never = seen(UNKNOWN_ID)
+    assert never[0] == 404
+    assert seen(completed(charlie).pk) == never
+    assert seen("x") == never
+
+
+def test_the_staff_see_everybodys(alice: User, bob: User) -> None:
+    answer = _browser(bob).get(f"/requests/{completed(alice).pk}").content.decode()
+    assert "Submitted by" in answer
+    assert "alice" in answer
+
+
+def test_a_request_tells_its_history_with_what_went_wrong_and_what_to_do(page: Client, alice: User) -> None:
+    claim = claimed(alice)
+    _fail(claim, ErrorCode.QUOTA_EXHAUSTED, "No credit left")
+    told = unescape(page.get(f"/requests/{claim.request.pk}").content.decode())
+    for words in ("Submitted", "Taken by a worker", "Failed", "No credit left", ErrorCode.QUOTA_EXHAUSTED.label):
+        assert words in told
+    assert "Add credit at the provider" in told
+
+
+def test_what_people_and_providers_write_is_text(page: Client, alice: User, bob: User) -> None:
+    claim = claimed(alice, prompt=f"{HTML} prompt", project_id=f"{HTML} project", page_id=f"{HTML} page")
+    pages = [_browser(bob).get("/queue")]
+    _fail(claim, ErrorCode.INTERNAL, f"{HTML} message")
+    forget_everything()
+    pages += [page.get(f"/requests/{claim.request.pk}"), _browser(bob).get("/queue")]
+    for answer in pages:
+        sent = answer.content.decode()
+        assert "<img src=x" not in sent
+        assert "</script><b>" not in sent
+
+
+def test_a_page_has_nothing_inline(page: Client, bob: User) -> None:
+    """Or the policy would have to allow it."""
+    for answer in (page.get("/"), _browser(bob).get("/queue"), Client().get("/sign-in")):
+        sent = answer.content.decode()
+        assert "unsafe" not in answer["Content-Security-Policy"]
+        assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", sent)
+        for attributes in re.findall(r"<script([^>]*)>", sent):
+            assert "src=" in attributes or 'type="application/json"' in attributes
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status != Status.COMPLETED])
+def test_a_request_is_shown_whatever_its_status(page: Client, alice: User, status: Status) -> None:
+    found = in_status(alice, status).pk
+    sent = page.get(f"/requests/{found}").content.decode()
+    assert f'data-status="{status}"' in sent
+    assert ('data-action="cancel"' in sent) == (status in {Status.QUEUED, Status.IN_PROGRESS})
+    assert ('data-action="retry"' in sent) == (status in {Status.FAILED, Status.CANCELLED})
+    assert 'id="download"' not in sent
+
+
+def test_the_day_is_counted_by_the_hour(alice: User) -> None:
+    completed(alice)
+    failed = claimed(alice)
+    _fail(failed, ErrorCode.TIMEOUT, "Too slow")
+    running = claimed(alice)
+    hours = trends.by_hour()
+    assert len(hours) == 24
+    assert [(hour.completed, hour.failed) for hour in hours if hour.completed or hour.failed] == [(1, 1)]
+    assert [hour.wait is not None for hour in hours].count(True) == 1
+    assert trends.failures() == [(ErrorCode.TIMEOUT, 1)]
+    assert [one.pk for one in trends.running()] == [running.request.pk]

@@ -1,0 +1,89 @@
+"""What the pages show when they are looked at: a day's work, pictures in the Studio, and some that run."""
+
+from __future__ import annotations
+
+import itertools
+
+from tests.faults.house import House
+from tests.support.stack import wait_until
+
+#: Requests that the worker can work on at once.
+PLACES = 5
+_DRAWN = [
+    ("background", "A quiet beach with palm trees and a boat", "landscape"),
+    ("coloring-page", "An elephant and a giraffe at a birthday party", "landscape"),
+    ("coloring-page", "Three cats under an apple tree", "square"),
+    ("illustration", "Two astronauts waving at a rocket on the moon", "square"),
+    ("coloring-page", "An octopus juggling starfish under the sea", "portrait"),
+    ("cover", "A brave knight and a dragon before a castle", "portrait"),
+    ("illustration", "A fox and an owl having a picnic in the forest", "square"),
+    ("coloring-page", "A friendly dragon playing in a garden", "square"),
+]
+#: Requests of the staff that ended in each of the last hours, and seconds that they waited; as rows, since nobody waits
+#: for a day.
+_DAY = """
+INSERT INTO generation_requests (id, owner_id, type, prompt, priority, project_id, page_id, metadata, status, sequence,
+    claims, attempts, max_attempts, waits, worker, result, error, created_at, started_at, completed_at)
+SELECT 'vga_' || (extract(epoch FROM ended) * 1000000)::bigint || '_' || substr(md5(number::text), 1, 18),
+    (SELECT id FROM auth_user WHERE username = 'bob'), 'illustration', 'A page of a book', 'normal', '', '', '{}',
+    CASE WHEN failed THEN 'failed' ELSE 'completed' END, 3, 1, 1, 3, 0, '',
+    CASE WHEN failed THEN NULL ELSE '{"cached": false}'::jsonb END,
+    CASE WHEN failed THEN jsonb_build_object('message', 'It failed', 'code',
+        (ARRAY['refused_input', 'timeout', 'refused_input', 'unavailable'])[number % 4 + 1]) END,
+    ended - interval '9 seconds', ended - interval '6 seconds', ended
+FROM (
+    SELECT row_number() OVER () AS number, ended, number % 17 = 5 AS failed FROM (
+        SELECT row_number() OVER () AS number, now() - make_interval(hours => hour, secs => 30 * place) AS ended
+        FROM generate_series(1, 23) AS hour,
+            generate_series(1, 12 + (14 * (1 + sin(hour / 3.2)))::int + (hour * 7) %% 5) AS place
+    ) AS counted
+) AS day
+"""
+_ATTEMPTS = """
+INSERT INTO generation_attempts (request_id, claim, number, worker, provider, model, prompt, provider_request_id,
+    billable, usage, outcome, error_code, error_message, started_at, finished_at)
+SELECT id, 1, 1, 'worker', 'openai', 'gpt-image-2', '', '', true, '{}',
+    CASE WHEN status = 'failed' THEN 'failed' ELSE 'succeeded' END, coalesce(error ->> 'code', ''), '',
+    created_at + make_interval(secs => 1.2 + 2 * (1 + sin(extract(epoch FROM created_at) / 9000))), completed_at
+FROM generation_requests
+"""
+
+
+def set_up(house: House) -> str:
+    """Replace all that is in the house; what runs goes on until it is released. Returns the id of a request whose page
+    has much to show."""
+    house.wait_all_ended()
+    house.execute("TRUNCATE generation_requests, generation_batches CASCADE")
+    house.execute(_DAY.replace("%%", "%"))
+    house.execute(_ATTEMPTS)
+    house.stack.stop("web")  # it remembers some numbers for up to a minute
+    house.stack.start("web")
+    wait_until(house.stack.answers, seconds=30, what="the pages")
+    house.provider.reset()
+    with house.stack.client("alice") as alice, house.stack.client("bob") as bob:
+        pages = itertools.count(1)
+
+        def submit(kind: str, prompt: str, ratio: str = "square", **metadata: object) -> str:
+            body = {"type": kind, "prompt": prompt, "projectId": "The dragon’s year", "pageId": f"page {next(pages)}"}
+            answer = alice.post("/submit", json=body | {"metadata": {"aspectRatio": ratio, **metadata}})
+            return str(answer.raise_for_status().json()["requestId"])
+
+        for kind, prompt, ratio in _DRAWN[:-2]:
+            submit(kind, prompt, ratio, seed=7)
+        house.wait_all_ended()
+        house.provider.script(default="moderation=input")
+        submit("illustration", "A pirate with a cannon", provider="openai")
+        house.wait_all_ended()
+        drawn = submit(*_DRAWN[-2], seed=7)
+        house.wait_for(drawn, "completed")
+        house.provider.script(default="hold=1")
+        submit("illustration", "A whale below a lighthouse", provider="openai")
+        drawn = submit(*_DRAWN[-1], seed=3)
+        house.wait_for(drawn, "completed")
+        # The rest of the worker's places, and some that wait for one.
+        for priority, count in (("normal", 4), ("urgent", 1), ("high", 3), ("normal", 6), ("low", 2)):
+            for _ in range(count):
+                body = {"type": "illustration", "prompt": "A page of a book", "priority": priority}
+                bob.post("/submit", json=body | {"metadata": {"provider": "openai"}}).raise_for_status()
+        house.wait_for_active_calls(PLACES)
+    return drawn

@@ -1,0 +1,107 @@
+"""How the pages look and whether everybody can use them: in both themes, on a telephone and on a desk.
+
+With ``SCREENSHOTS`` they are kept in that folder; ``make screenshots`` writes those of the README.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser import scene
+from tests.browser.conftest import Visit
+from tests.browser.visitor import PATIENCE, Visitor
+from tests.faults.house import House
+
+THEMES = ["light", "dark"]
+WIDTHS = {360: 780, 1440: 900}
+_LOADED = """() => [...document.images].every((image) =>
+  image.complete || image.getBoundingClientRect().top > innerHeight || !image.offsetParent)"""
+
+
+@pytest.fixture(scope="module")
+def shown(house: House) -> str:
+    """Something to look at; the id of one request of it."""
+    return scene.set_up(house)
+
+
+def assert_usable(page: Page) -> None:
+    """Nothing sticks out at the side, and axe finds nothing serious."""
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than the window"
+    found = Axe().run(page).response["violations"]
+    grave = [
+        (violation["id"], [(node["target"], node["failureSummary"]) for node in violation["nodes"]])
+        for violation in found
+        if violation["impact"] in {"serious", "critical"}
+    ]
+    assert grave == []
+
+
+def keep(page: Page, name: str, *, whole: bool = False) -> None:
+    """The window, or the ``whole`` page; as a file where that is wanted, with few colours, since it is committed."""
+    taken = page.screenshot(animations="disabled", caret="hide", full_page=whole)
+    if folder := os.environ.get("SCREENSHOTS"):
+        image = Image.open(io.BytesIO(taken)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        image.save(Path(folder) / f"{name}.png", optimize=True)
+
+
+def background(page: Page) -> int:
+    """How bright the page is, from 0 to 255."""
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return int(colour.partition("(")[2].partition(",")[0])
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_is_usable(visit: Visit, shown: str, width: int, theme: str) -> None:
+    look = {"viewport": {"width": width, "height": WIDTHS[width]}, "color_scheme": theme}
+    alice = visit("alice", **look)
+    alice.wait_loaded()
+    assert (background(alice.page) > 128) == (theme == "light")
+    expect(alice.page.locator(".card")).to_have_count(10)
+    if width < 600:
+        assert_usable(alice.page)
+        alice.page.locator(".gallery").evaluate("(gallery) => gallery.scrollIntoView()")
+    alice.page.wait_for_function(_LOADED)
+    assert_usable(alice.page)
+    keep(alice.page, f"studio-{theme}-{width}")
+    alice.page.goto(f"/requests/{shown}")
+    alice.wait_live()
+    alice.page.wait_for_function(_LOADED)
+    assert_usable(alice.page)
+    keep(alice.page, f"request-{theme}-{width}", whole=True)
+    alice.assert_no_fault()
+    bob = visit("bob", **look)
+    bob.page.goto("/queue")
+    bob.wait_live()
+    expect(bob.page.locator("#running tbody tr")).to_have_count(scene.PLACES)
+    assert_usable(bob.page)
+    keep(bob.page, f"queue-{theme}-{width}")
+
+
+def test_what_is_seldom_seen_is_usable_too(visit: Visit, shown: str) -> None:
+    nobody = visit(None, color_scheme="dark")
+    nobody.sign_in("alice", "wrong")
+    expect(nobody.page.get_by_role("alert")).to_be_visible()
+    assert_usable(nobody.page)
+    alice: Visitor = visit("alice", color_scheme="dark")
+    alice.wait_loaded()
+    alice.page.locator("#more summary").click()
+    alice.page.get_by_label("Batch").check()
+    alice.page.locator("#prompt").fill("short")
+    alice.page.locator("#submit").click()
+    assert_usable(alice.page)
+    alice.page.locator(".card[data-status=failed] .frame").click()
+    expect(alice.page.locator("#facts .problem")).to_be_visible(timeout=PATIENCE)
+    assert_usable(alice.page)
+    alice.page.goto("/requests/vga_1700000000000000_000000000000000000")
+    assert_usable(alice.page)
+    alice.page.goto("/queue")
+    expect(alice.page.get_by_role("heading", name="This page is for the staff")).to_be_visible()
+    assert_usable(alice.page)
