@@ -28,7 +28,7 @@ def _browser(user: User) -> Client:
 
 
 @pytest.fixture
-def page(alice: User, seeded: None) -> Client:
+def page(alice: User) -> Client:
     """Alice's browser."""
     return _browser(alice)
 
