@@ -41,6 +41,15 @@ class TestRun:
         assert answer.status_code == 200, answer.text
         assert running.lines.index(running.line("Demo user: ")) < running.lines.index(running.line("Ready: "))
 
+    def test_the_pages_come_with_all_that_they_load(self, running: Launcher) -> None:
+        page = httpx.get(f"{running.url}/", follow_redirects=True)
+        assert page.url.path == "/sign-in"
+        assert f"ws://127.0.0.1:{running.realtime_port}" in page.headers["Content-Security-Policy"]
+        loaded = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
+        assert loaded
+        for at in [*loaded, "/static/generation/studio.js", "/static/generation/fonts/inter.woff2"]:
+            assert httpx.get(f"{running.url}{at}").status_code == 200, at
+
     def test_secrets_are_for_their_owner_alone(self, running: Launcher) -> None:
         for name in ("demo_password", "secret_key", "valkey/url"):
             assert (running.var / name).stat().st_mode & 0o077 == 0, name

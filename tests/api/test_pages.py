@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -27,7 +28,7 @@ def _browser(user: User) -> Client:
 
 
 @pytest.fixture
-def page(alice: User, seeded: None) -> Client:
+def page(alice: User) -> Client:
     """Alice's browser."""
     return _browser(alice)
 
@@ -65,9 +66,9 @@ def test_a_wrong_password_is_told_and_nothing_else(
 
 
 def test_tries_to_sign_in_are_counted_together_with_those_by_token(
-    client: Client, alice: User, settings: object, empty_queues: None
+    client: Client, alice: User, settings: Any, empty_queues: None
 ) -> None:
-    settings.TOKEN_RATE = "3/h"  # type: ignore[attr-defined]
+    settings.TOKEN_RATE = "3/h"
     who = {"username": "alice", "password": "wrong"}
     name = {"REMOTE_ADDR": "203.0.113.77"}
     for _ in range(2):
@@ -133,6 +134,22 @@ def test_what_people_and_providers_write_is_text(page: Client, alice: User, bob:
         sent = answer.content.decode()
         assert "<img src=x" not in sent
         assert "</script><b>" not in sent
+
+
+@pytest.mark.parametrize(
+    ("base", "has_its_port", "told"),
+    [
+        ("", True, 'data-realtime-base="" data-realtime-port="8001"'),
+        ("", False, 'data-realtime-base="" data-realtime-port=""'),
+        ("wss://here:1", False, 'data-realtime-base="wss://here:1" data-realtime-port=""'),
+    ],
+)
+def test_a_page_knows_where_its_updates_come_from(
+    page: Client, settings: Any, base: str, has_its_port: bool, told: str
+) -> None:
+    settings.REALTIME_BASE_URL, settings.REALTIME_HAS_ITS_PORT = base, has_its_port
+    settings.REALTIME_PORT = 8001
+    assert told in page.get("/").content.decode()
 
 
 def test_a_page_has_nothing_inline(page: Client, bob: User) -> None:

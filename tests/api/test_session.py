@@ -56,7 +56,7 @@ def test_nothing_changes_without_the_token_of_the_page(page: Client, method: str
     assert stored_rows() == NOTHING
 
 
-def test_with_it_a_page_submits_and_cancels(page: Client, seeded: None) -> None:
+def test_with_it_a_page_submits_and_cancels(page: Client) -> None:
     token = _token(page)
     answer = page.post(SUBMIT, body(), content_type="application/json", HTTP_X_CSRFTOKEN=token)
     assert answer.status_code == 200, answer.content
