@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import background, breakers, budgets, catalogue, dispatch, statistics
+from generation import background, breakers, budgets, catalogue, dispatch, pauses, statistics
 from workers import prompts
 
 _TESTS = Path(__file__).parent
@@ -62,7 +62,7 @@ def _no_rate_in_the_way(settings: Any) -> None:
 
 def forget_everything() -> None:
     """Let everything that was read some seconds ago be read again."""
-    for module in (breakers, budgets, catalogue, prompts, statistics):
+    for module in (breakers, budgets, catalogue, pauses, prompts, statistics):
         module.forget()
 
 

@@ -16,8 +16,9 @@ from rest_framework_simplejwt.serializers import (
 from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView, TokenVerifyView
 
+from generation.addresses import client_address
 from generation.api.fields import StringField
-from generation.api.throttling import client_address, spend
+from generation.api.throttling import spend
 from generation.authentication import BearerAuthentication, odd_claims_refused
 
 

@@ -15,7 +15,7 @@ from django.test import RequestFactory
 from rest_framework.test import APIClient
 
 from config import settings as configured
-from generation.api.throttling import client_address
+from generation.addresses import client_address
 from generation.models import GenerationRequest, IdempotencyKey
 from generation.states import Status
 from tests.api.helpers import (
