@@ -1,5 +1,5 @@
 from django.apps import AppConfig
-from django.contrib.admin.apps import AdminConfig
+from django.contrib.admin import apps
 
 
 class GenerationConfig(AppConfig):
@@ -7,8 +7,8 @@ class GenerationConfig(AppConfig):
     default = True
 
 
-class StaffConfig(AdminConfig):
+class StaffConfig(apps.AdminConfig):
     """Django's admin with our site."""
 
-    default_site = "generation.admin.site.StaffSite"
+    default_site = "generation.staffsite.StaffSite"
     default = False

@@ -41,7 +41,7 @@ def _write(user_id: int, model: type[Model], rows: Sequence[tuple[Any, str]], me
 
 def record(user: User, thing: Model, what: str, *, address: str, flag: int = CHANGE) -> None:
     """One person did this to one object."""
-    _write(user.pk, type(thing), [(str(thing.pk), str(thing))], _message(what, address), flag)
+    _write(user.pk, thing._meta.model, [(str(thing.pk), str(thing))], _message(what, address), flag)
 
 
 def record_requests(user: User, request_ids: Collection[str], what: str, *, address: str) -> None:
@@ -61,7 +61,7 @@ def refused(user: User, what: str, *, address: str) -> None:
 
 def of(thing: Model) -> list[LogEntry]:
     """What was done to the object, the newest first."""
-    kind = ContentType.objects.get_for_model(type(thing))
+    kind = ContentType.objects.get_for_model(thing._meta.model)
     rows = LogEntry.objects.filter(content_type=kind, object_id=str(thing.pk)).select_related("user")
     return list(rows.order_by("-pk")[:100])
 

@@ -13,7 +13,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.fields.json import KT
 
-from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
+from generation.identifiers import BATCH_ID, oldest_request_id
 from generation.models import GenerationAttempt, GenerationRequest
 from generation.states import Status
 
@@ -119,8 +119,6 @@ def _error(requests: Requests, value: str) -> Requests:
 def _search(requests: Requests, value: str) -> Requests:
     """By id or the beginning of one, by batch, by project, or by words of the prompt."""
     text = value.strip()
-    if REQUEST_ID.fullmatch(text):
-        return requests.filter(pk=text)
     if BATCH_ID.fullmatch(text):
         return requests.filter(batch_id=text)
     if beginning := _BEGINNING_OF_ID.fullmatch(text):

@@ -30,7 +30,7 @@ _SHOWN: Final = 20
 _TEMPLATE: Final = "admin/generation/generationrequest/confirm.html"
 #: What the confirmation says will happen.
 _EXPLAINED: Final = {
-    BulkActionName.CANCEL: "What is queued or in progress is given up at once and for good. A call to a provider that is"
+    BulkActionName.CANCEL: "What is queued or in progress is given up at once and for good. A provider's call that is"
     " under way is broken off, and may be billed all the same.",
     BulkActionName.RETRY: "What failed or was cancelled is queued again with all its attempts before it, which may cost"
     " money.",
@@ -141,7 +141,7 @@ def _confirm(
         "counted": counted,
         "everything": everything,
         "conditions": conditions,
-        "filter": urlencode(conditions if everything else _conditions(request.GET)),
+        "filter": urlencode(_conditions(request.GET) if conditions is None else conditions),
         "ids": ids or [],
         "shown": shown,
         "more": count > _SHOWN,

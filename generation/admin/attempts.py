@@ -56,8 +56,8 @@ class GenerationAttemptAdmin(KeysetAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         text = search_term.strip()
-        if "\0" in text:
-            return queryset.none(), False
+        if not text or "\0" in text:
+            return queryset.none() if text else queryset, False
         if REQUEST_ID.fullmatch(text):
             return queryset.filter(request_id=text), False
         return queryset.filter(provider_request_id=text).exclude(provider_request_id=""), False

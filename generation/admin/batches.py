@@ -37,8 +37,8 @@ class GenerationBatchAdmin(KeysetAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         text = search_term.strip()
-        if "\0" in text:
-            return queryset.none(), False
+        if not text or "\0" in text:
+            return queryset.none() if text else queryset, False
         if BATCH_ID.fullmatch(text):
             return queryset.filter(pk=text), False
         return queryset.filter(owner__username=text), False

@@ -25,7 +25,7 @@ _LABELS: dict[str, str] = {**dict(Priority.choices), **dict(GenerationType.choic
 @admin.register(Pause)
 class PauseAdmin(ReadOnly, ModelAdmin):
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
+        return bool(self.has_view_permission(request))
 
     def get_urls(self) -> list[URLPattern]:
         views = [

@@ -80,11 +80,11 @@ class UserAdmin(DjangosUserAdmin, ModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         fields = tuple(super().get_readonly_fields(request, obj))
-        return fields if request.user.is_superuser else (*fields, *_BEYOND)  # type: ignore[union-attr]
+        return fields if request.user.is_superuser else (*fields, *_BEYOND)
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         # Whoever could set a superuser's password would be one.
-        beyond = isinstance(obj, User) and obj.is_superuser and not request.user.is_superuser  # type: ignore[union-attr]
+        beyond = isinstance(obj, User) and obj.is_superuser and not request.user.is_superuser
         return not beyond and bool(super().has_change_permission(request, obj))
 
 

@@ -1,4 +1,6 @@
-"""The site: its policy for scripts, its sign-in, what every page shows, and its first page."""
+"""The site that the staff's pages belong to: its policy for scripts, its sign-in, and what every page shows.
+
+It stands outside of :mod:`generation.admin`, which registers its pages with it."""
 
 from __future__ import annotations
 
@@ -14,21 +16,22 @@ from unfold.sites import UnfoldAdminSite
 
 from generation import pauses
 from generation.addresses import client_address
-from generation.admin import today
 
+_CDN: Final[str] = getattr(settings, "CDN_BASE_URL", "")
 #: unfold's pages are driven by Alpine, which makes functions of the expressions in them, and colours are set in a
 #: ``<style>``. No script stands in a page, so what somebody smuggles into one does not run.
 POLICY: Final[dict[str, Any]] = {
     "default-src": [SELF],
     "script-src": [SELF, UNSAFE_EVAL],
     "style-src": [SELF, UNSAFE_INLINE],
-    "img-src": [SELF, "data:", *([settings.CDN_BASE_URL] if getattr(settings, "CDN_BASE_URL", "") else [])],
+    "img-src": [SELF, "data:", *([_CDN] if _CDN else [])],
     "object-src": [NONE],
     "base-uri": [NONE],
     "form-action": [SELF],
     "frame-ancestors": [NONE],
 }
-_View = Callable[..., HttpResponse]
+_View = Callable[..., Any]
+_with_policy: Final[Callable[[_View], _View]] = csp(POLICY)
 
 
 class StaffSite(UnfoldAdminSite):
@@ -39,23 +42,18 @@ class StaffSite(UnfoldAdminSite):
     enable_nav_sidebar = True
 
     def admin_view(self, view: _View, cacheable: bool = False) -> _View:
-        return csp(POLICY)(super().admin_view(view, cacheable))  # type: ignore[no-any-return, arg-type, type-var]
+        return _with_policy(super().admin_view(view, cacheable))
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if request.method == "POST" and _too_often(request):
-            answer = HttpResponse("Too many attempts to sign in. Try again in a minute.", status=429)
-            answer["Retry-After"] = "60"
-            return answer
-        return csp(POLICY)(super().login)(request, extra_context)  # type: ignore[no-any-return, arg-type, type-var]
+            wait = {"Retry-After": "60"}
+            return HttpResponse("Too many attempts to sign in. Try again in a minute.", status=429, headers=wait)
+        answer: HttpResponse = _with_policy(super().login)(request, extra_context)
+        return answer
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         paused = pauses.active() if self.has_permission(request) else []
         return {**super().each_context(request), "paused": paused}
-
-    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        found = today.context(request.user)  # type: ignore[arg-type]  # the site lets nobody else in
-        answer: HttpResponse = super().index(request, {**found, **(extra_context or {})})
-        return answer
 
 
 def _too_often(request: HttpRequest) -> bool:
