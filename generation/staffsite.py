@@ -10,7 +10,9 @@ from typing import Any, Final
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from csp.decorators import csp
 from django.conf import settings
+from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django_ratelimit.core import is_ratelimited
 from unfold.sites import UnfoldAdminSite
 
@@ -48,6 +50,9 @@ class StaffSite(UnfoldAdminSite):
         if request.method == "POST" and _too_often(request):
             wait = {"Retry-After": "60"}
             return HttpResponse("Too many attempts to sign in. Try again in a minute.", status=429, headers=wait)
+        if REDIRECT_FIELD_NAME not in request.GET:  # unfold's form does not say where to go afterwards
+            request.GET = request.GET.copy()  # type: ignore[assignment]
+            request.GET[REDIRECT_FIELD_NAME] = reverse("admin:index")
         answer: HttpResponse = _with_policy(super().login)(request, extra_context)
         return answer
 

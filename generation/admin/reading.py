@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from django.contrib.admin import ShowFacets
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
@@ -66,7 +67,7 @@ class KeysetChangeList(ChangeList):
         self.goes_on = more_newer or more_older
         # Whether there is more than what is shown is all that the page wants to know.
         self.result_count = len(found) + self.goes_on
-        self.full_result_count = None
+        self.full_result_count = self.result_count
         self.show_full_result_count = False
         self.show_admin_actions = True
         self.can_show_all = self.multi_page = False
@@ -112,6 +113,7 @@ class KeysetAdmin(ReadOnly, ModelAdmin):
     ordering = ("-pk",)
     sortable_by = ()
     list_filter_submit = True
+    show_facets = ShowFacets.NEVER  # they count
     change_list_template = "admin/keyset_change_list.html"
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:

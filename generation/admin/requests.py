@@ -101,7 +101,7 @@ class GenerationRequestAdmin(KeysetAdmin):
     def what(self, row: Any) -> SafeString:
         more = "…" if len(row.excerpt) == _EXCERPT else ""
         return format_html(
-            '<span class="vg-what"><span>{}{}</span><small>{} · {}</small></span>',
+            '<span class="vg-what"><span>{}{}</span><small>{}</small><small class="vg-id">{}</small></span>',
             row.excerpt,
             more,
             row.get_type_display(),

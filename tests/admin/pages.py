@@ -42,7 +42,7 @@ def text(response: Any) -> str:
 def listed(client: Client, query: str = "") -> list[str]:
     """The ids that the list of requests shows, in its order."""
     body = client.get(f"{REQUESTS}?{query}").content.decode()
-    return re.findall(r"<small>[^<]* · (vga_[0-9a-z_]+)</small>", body)
+    return re.findall(r'<small class="vg-id">(vga_[0-9a-z_]+)</small>', body)
 
 
 def told(client: Client, response: Any) -> str:
