@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from cachetools import TTLCache
 from django.contrib.auth.models import User
 from django.contrib.postgres.search import SearchQuery, SearchVector
 from django.db import connection
@@ -15,7 +16,7 @@ from django.db.models.fields.json import KT
 
 from generation.identifiers import BATCH_ID, oldest_request_id
 from generation.models import GenerationAttempt, GenerationRequest
-from generation.states import Status
+from generation.states import GenerationType, Priority, Status
 
 Requests = QuerySet[GenerationRequest]
 
@@ -23,6 +24,12 @@ Requests = QuerySet[GenerationRequest]
 SEARCH: Final = "q"
 _LONGEST: Final = 255
 _WORDS: Final = re.compile(r"\w+")
+#: Words are frequent when so many of the newest have them; the answer is remembered for some seconds.
+_SAMPLE: Final = 2_000
+_FREQUENT: Final = 40
+_frequent: Final[TTLCache[tuple[str, ...], bool]] = TTLCache(maxsize=256, ttl=60)
+#: The most that are told apart by their ids.
+_FEW: Final = 1_000
 #: More words than anybody searches for.
 _MOST_WORDS: Final = 12
 _BEGINNING_OF_ID: Final = re.compile(r"vga_([0-9]{4,16})(_[0-9a-z]*)?", re.ASCII)
@@ -81,8 +88,11 @@ def _moment(value: str) -> datetime | None:
         return None
 
 
-def _equal(column: str) -> Callable[[Requests, str], Requests]:
-    return lambda requests, value: requests.filter(**{column: value})
+def _equal(column: str, choices: Collection[str] = ()) -> Callable[[Requests, str], Requests]:
+    def narrow(requests: Requests, value: str) -> Requests:
+        return requests.none() if choices and value not in choices else requests.filter(**{column: value})
+
+    return narrow
 
 
 def _on(requests: Requests, value: str) -> Requests:
@@ -109,7 +119,9 @@ def _owner(requests: Requests, value: str) -> Requests:
 
 def _provider(requests: Requests, value: str) -> Requests:
     """Whose provider, that of any attempt, it was."""
-    return requests.filter(pk__in=GenerationAttempt.objects.filter(provider=value).values("request_id"))
+    asked = GenerationAttempt.objects.filter(provider=value).values("request_id")
+    # What was never claimed need not be looked up among the attempts, and the newest may all be such.
+    return requests.filter(claims__gt=0, pk__in=asked)
 
 
 def _error(requests: Requests, value: str) -> Requests:
@@ -135,21 +147,47 @@ def _beginning_with(requests: Requests, text: str, digits: str) -> Requests:
 
 
 def _with_words(requests: Requests, words: list[str]) -> Requests:
+    """Those with every word, from its beginning, in the prompt."""
     if not words:
         return requests.none()
     if connection.vendor != "postgresql":
         for word in words:
             requests = requests.filter(prompt__icontains=word)
         return requests
-    query = SearchQuery(" & ".join(f"{word}:*" for word in words), config="simple", search_type="raw")
-    return requests.alias(_words=SearchVector("prompt", config="simple")).filter(_words=query)
+    found = _few_with(tuple(words))
+    if found is not None:
+        return requests.filter(pk__in=found)
+    for word in words:
+        requests = requests.filter(prompt__iregex=rf"\m{word}")
+    return requests
+
+
+def _few_with(words: tuple[str, ...]) -> list[str] | None:
+    """The ids of all requests with these words, by their index; ``None`` where there are many. Then they are soon met
+    on the way from the newest down, while sorting what the index finds would take as long as there are.
+
+    PostgreSQL cannot choose between the two by itself, since it does not know how frequent the beginnings of words are.
+    """
+    if words in _frequent:
+        return None
+    newest = GenerationRequest.objects.filter(pk__in=GenerationRequest.objects.order_by("-pk").values("pk")[:_SAMPLE])
+    for word in words:
+        newest = newest.filter(prompt__iregex=rf"\m{word}")
+    if newest.order_by()[:_FREQUENT].count() < _FREQUENT:
+        query = SearchQuery(" & ".join(f"{word}:*" for word in words), config="simple", search_type="raw")
+        rows = GenerationRequest.objects.alias(_words=SearchVector("prompt", config="simple")).filter(_words=query)
+        found = list(rows.order_by().values_list("pk", flat=True)[: _FEW + 1])
+        if len(found) <= _FEW:
+            return found
+    _frequent[words] = True
+    return None
 
 
 CONDITIONS: Final[Mapping[str, Callable[[Requests, str], Requests]]] = {
     SEARCH: _search,
-    "status": _equal("status"),
-    "priority": _equal("priority"),
-    "type": _equal("type"),
+    "status": _equal("status", Status.values),
+    "priority": _equal("priority", Priority.values),
+    "type": _equal("type", GenerationType.values),
     "provider": _provider,
     "error": _error,
     "owner": _owner,

@@ -146,7 +146,7 @@ def _confirm(
         "shown": shown,
         "more": count > _SHOWN,
         "priorities": Priority.choices if name == BulkActionName.PRIORITY else [],
-        "back": _list(conditions or {}),
+        "back": _list(_conditions(request.GET) if conditions is None else conditions),
     }
     return TemplateResponse(request, _TEMPLATE, context)
 

@@ -32,10 +32,18 @@ class _MomentForm(SearchForm):
     def __init__(self, name: str, label: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(name, label, *args, **kwargs)
         self.fields[name] = forms.CharField(
-            label=f"{label}, UTC",
+            label=f"{label.strip().removeprefix('By ').capitalize()}, UTC",
             required=False,
             widget=UnfoldAdminTextInputWidget(attrs={"type": "datetime-local", "step": "1"}),
         )
+
+
+class _DayForm(SearchForm):
+    """A day, a month or a year."""
+
+    def __init__(self, name: str, label: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(name, label, *args, **kwargs)
+        self.fields[name].widget.attrs["placeholder"] = "2026-01-31, 2026-01 or 2026"
 
 
 def _one_of(name: str, title_: str, found: list[tuple[str, str]]) -> type:
@@ -77,7 +85,7 @@ OF_REQUESTS = (
     _text("owner", "owner"),
     _text("project", "project"),
     _text("batch", "batch"),
-    _text("on", "day, month or year"),
+    _text("on", "day, month or year", _DayForm),
     _text("after", "submitted after", _MomentForm),
     _text("before", "submitted before", _MomentForm),
 )

@@ -5,21 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from django.apps import apps
-from django.contrib.auth.management import create_permissions
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 
 from generation import roles
-
-
-@pytest.fixture
-def groups(db: None) -> None:
-    """The groups of the migration, which a test with real transactions has swept away."""
-    if not Group.objects.filter(name=roles.OPERATOR, permissions__codename="cancel_generationrequest").exists():
-        for label in ("admin", "auth", "generation"):
-            create_permissions(apps.get_app_config(label), verbosity=0)
-        roles.make_groups(Group, Permission)
 
 
 @pytest.fixture

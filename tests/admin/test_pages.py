@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from generation import breakers, lifecycle, services
+from generation import breakers, filters, lifecycle, services
 from generation.claims import Failure
 from generation.models import GenerationRequest
 from generation.states import Status
@@ -139,6 +139,22 @@ def test_filters_and_search_find_what_they_say(viewer: Client, alice: User, char
             continue
         query = query.replace("2026", f"{dragon.created_at:%Y}") if query == "on=2026" else query
         assert listed(viewer, query) == [one.pk for one in expected], query
+
+
+def test_frequent_words_are_found_as_rare_ones_are(
+    viewer: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [queued(alice, prompt=f"A Dragon number {number} in a garden").pk for number in range(3)]
+    queued(alice, prompt="A castle with a snapdragon")
+    rare = listed(viewer, "q=drag+GARD")
+    monkeypatch.setattr(filters, "_FREQUENT", 1)
+    frequent = listed(viewer, "q=drag+GARD")
+    monkeypatch.setattr(filters, "_FREQUENT", 100)
+    monkeypatch.setattr(filters, "_FEW", 1)
+    filters._frequent.clear()
+    many = listed(viewer, "q=drag+GARD")
+    filters._frequent.clear()
+    assert rare == frequent == many == ids[::-1] or connection.vendor != "postgresql"
 
 
 def test_the_provider_filter_goes_by_the_attempts(viewer: Client, alice: User) -> None:
