@@ -51,8 +51,9 @@ class StaffSite(UnfoldAdminSite):
             wait = {"Retry-After": "60"}
             return HttpResponse("Too many attempts to sign in. Try again in a minute.", status=429, headers=wait)
         if REDIRECT_FIELD_NAME not in request.GET:  # unfold's form does not say where to go afterwards
-            request.GET = request.GET.copy()  # type: ignore[assignment]
-            request.GET[REDIRECT_FIELD_NAME] = reverse("admin:index")
+            given: Any = request.GET.copy()
+            given[REDIRECT_FIELD_NAME] = reverse("admin:index")
+            request.GET = given
         answer: HttpResponse = _with_policy(super().login)(request, extra_context)
         return answer
 

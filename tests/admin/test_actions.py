@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from generation import bulk, lifecycle, roles
+from generation.clock import Now
 from generation.models import Budget, BulkAction, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import Status
 from tests.admin.pages import ACT, BULK, REQUESTS, act, page_of, text, told
@@ -105,7 +107,7 @@ def test_a_priority_that_there_is_not_is_asked_for_again(argument: str, operator
 
 def test_what_waits_for_its_next_try_is_requeued_at_once(operator: Client, alice: User) -> None:
     claim = claimed(alice)
-    back_in_queue(claim, delay=lifecycle.timedelta(hours=1))
+    back_in_queue(claim, delay=timedelta(hours=1))
     told(operator, act(operator, "requeue", claim.request.pk))
     assert lifecycle.claim(claim.request.pk, worker="worker-2")
 
@@ -212,8 +214,7 @@ def test_all_that_match_are_done_in_steps_with_progress(
     ended = in_status(alice, Status.FAILED)
     other = queued(charlie)
     body = {"action": "act_cancel", "select_across": "1", "_selected_action": [mine[0].pk], "index": "0"}
-    page = operator.post(f"{REQUESTS}?owner=alice", body)
-    assert "Yes, cancel 8 requests" in text(page)
+    assert "Yes, cancel 8 requests" in text(operator.post(f"{REQUESTS}?owner=alice", body))
     answer = act(operator, "cancel", everything="1", filter="owner=alice")
     made = BulkAction.objects.get()
     assert bulk.advance(made.pk)
@@ -242,7 +243,7 @@ def test_the_task_does_it_and_the_dispatcher_does_what_nobody_took(operator: Cli
     assert {status_of(one) for one in requests} == {Status.CANCELLED}
     act(operator, "retry", everything="1", filter="status=cancelled")
     assert dispatcher.run_once()["bulk"] == 0
-    BulkAction.objects.update(advanced_at=bulk.Now() - lifecycle.timedelta(minutes=1))
+    BulkAction.objects.update(advanced_at=Now() - timedelta(minutes=1))
     assert dispatcher.run_once()["bulk"] == 1
     assert {status_of(one) for one in requests} == {Status.QUEUED}
     assert not BulkAction.objects.filter(finished_at__isnull=True).exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
@@ -13,7 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from generation import breakers, filters, lifecycle, services
-from generation.claims import Failure
+from generation.claims import Claim, Failure
 from generation.models import GenerationRequest
 from generation.states import Status
 from tests.admin.pages import BATCHES, EXPORT, LISTS, REQUESTS, list_of, listed, page_of, text
@@ -222,7 +223,7 @@ def test_the_export_has_what_the_filter_has_and_no_formula(viewer: Client, alice
     in_status(alice, Status.FAILED)
     response = viewer.get(f"{EXPORT}?status=queued")
     assert response.streaming
-    rows = list(csv.DictReader(io.StringIO(b"".join(response).decode())))  # type: ignore[arg-type]
+    rows = list(csv.DictReader(io.StringIO(b"".join(response).decode())))
     assert {row["status"] for row in rows} == {"queued"}
     assert [row["prompt"] for row in rows] == [
         *("A plain dragon here", "'  +1 in a garden", "'@SUM(1) in a garden", "'=HYPERLINK(A1) in a garden"),
@@ -232,7 +233,7 @@ def test_the_export_has_what_the_filter_has_and_no_formula(viewer: Client, alice
 
 def test_the_first_page_tells_what_needs_a_person(viewer: Client, alice: User) -> None:
     in_status(alice, Status.FAILED)
-    breakers.failed("openai", "auth", wait=breakers.timedelta(0))
+    breakers.failed("openai", "auth", wait=timedelta(0))
     page = text(viewer.get("/admin/"))
     for expected in ("No worker is up", "openai is left alone", "unavailable", "Queue by priority", "Spent today"):
         assert expected in page, expected
@@ -251,13 +252,13 @@ def _batch(owner: User, **more: str) -> tuple:  # type: ignore[type-arg]
     return services.submit_batch(owner=owner, drafts=[draft] * 3, priority="normal", max_concurrent=None)
 
 
-def _begin(claim: lifecycle.Claim) -> None:
+def _begin(claim: Claim) -> None:
     permit = lifecycle.begin_call(
         claim,
         provider="clipart",
         model="openmoji-17",
         prompt="the prompt as it was sent",
-        deadline=breakers.timedelta(seconds=60),
+        deadline=timedelta(seconds=60),
     )
     assert permit.granted
 

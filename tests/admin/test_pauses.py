@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from generation import breakers, dispatch, lifecycle, pauses, places, statistics
-from generation.claims import Failure
+from generation.claims import Claim, Failure, Permit
 from generation.models import GenerationBatch, GenerationQueue, Pause
 from generation.states import WEIGHTS, Status
 from tests.admin.pages import PAUSES, REQUESTS, text, told
@@ -177,7 +178,5 @@ def test_twice_is_once(operator: Client) -> None:
     assert pauses.active() == []
 
 
-def _begin(claim: lifecycle.Claim) -> lifecycle.Permit:
-    return lifecycle.begin_call(
-        claim, provider="clipart", model="m", prompt="p", deadline=lifecycle.timedelta(seconds=60)
-    )
+def _begin(claim: Claim) -> Permit:
+    return lifecycle.begin_call(claim, provider="clipart", model="m", prompt="p", deadline=timedelta(seconds=60))
