@@ -21,7 +21,7 @@ from workers import prompts
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
-_TIERS = {"unit", "contracts", "integration", "api", "acceptance", "faults"}
+_TIERS = {"unit", "contracts", "integration", "api", "acceptance", "faults", "admin", "browser"}
 
 PROMPT = "A friendly dragon playing in a garden"
 

@@ -68,6 +68,14 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='generationrequest',
+            index=models.Index(models.F('type'), models.OrderBy(models.F('id'), descending=True), name='request_type_newest'),
+        ),
+        migrations.AddIndex(
+            model_name='generationrequest',
+            index=models.Index(models.F('priority'), models.OrderBy(models.F('id'), descending=True), name='request_priority_newest'),
+        ),
+        migrations.AddIndex(
+            model_name='generationrequest',
             index=models.Index(django.db.models.fields.json.KeyTextTransform('code', 'error'), models.OrderBy(models.F('id'), descending=True), condition=models.Q(('status', 'failed')), name='request_error_newest'),
         ),
         migrations.AddField(

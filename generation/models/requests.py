@@ -107,6 +107,9 @@ class GenerationRequest(models.Model):
                 )
                 for status in Status
             ),
+            # A type and a priority for staff: one that hardly anybody asks for would be looked for in every row.
+            models.Index(F("type"), F("id").desc(), name="request_type_newest"),
+            models.Index(F("priority"), F("id").desc(), name="request_priority_newest"),
             # What failed with one error, for staff; what did not fail costs nothing here.
             models.Index(
                 KT("error__code"), F("id").desc(), name="request_error_newest", condition=Q(status=Status.FAILED)
