@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from benchmarks import cases, engine, providers, realtime, report, stacks
+from benchmarks import cases, engine, providers, realtime, report, stacks, staff
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,7 +24,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="name what got slower by more than 20 %%")
     parser.add_argument("--requests", type=int, default=300_000, help="rows of the full table (%(default)s)")
     parser.add_argument("--queued", type=int, default=100_000, help="how many of them wait (%(default)s)")
-    parser.add_argument("--only", choices=("api", "engine", "providers", "realtime"), help="one part of the suite")
+    parser.add_argument(
+        "--staff-requests", type=int, default=1_000_000, help="rows under the staff's pages (%(default)s)"
+    )
+    parser.add_argument(
+        "--only", choices=("api", "engine", "providers", "realtime", "admin"), help="one part of the suite"
+    )
     return parser.parse_args()
 
 
@@ -55,6 +60,8 @@ def main() -> None:
             figures += providers.run(folder, say)
         if arguments.only in {None, "realtime"}:
             figures += realtime.run(folder, say)
+        if arguments.only in {None, "admin"}:
+            figures += staff.run(folder, say, total=arguments.staff_requests)
     say("done")
     print(report.table(figures))
     report.write(arguments.output, figures, total=arguments.requests, queued=arguments.queued)

@@ -16,7 +16,7 @@ from cachetools.func import ttl_cache
 from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
-from generation import dispatch
+from generation import dispatch, pauses
 from generation.clock import Now
 from generation.models import ProviderState
 from generation.states import ErrorCode
@@ -60,8 +60,9 @@ def suspended() -> list[Suspension]:
 
 
 def is_suspended(provider: str) -> bool:
-    """Whether the provider is left alone now."""
-    return ProviderState.objects.filter(pk=provider, open_until__gt=Now()).exists()
+    """Whether the provider is left alone now, or paused."""
+    alone = ProviderState.objects.filter(pk=provider, open_until__gt=Now()).exists()
+    return alone or pauses.provider_is_paused(provider)
 
 
 # --- Before a call ----------------------------------------------------------------------------------------------------

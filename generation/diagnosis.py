@@ -12,7 +12,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Exists, OuterRef
 
-from generation import breakers, catalogue, dispatch, storage, waiting
+from generation import breakers, catalogue, dispatch, pauses, storage, waiting
 from generation.advice import ADVICE
 from generation.clock import Now
 from generation.dispatch import BrokerAway
@@ -125,6 +125,7 @@ def _not_taken() -> Iterator[Finding]:
     except BrokerAway:
         return  # which is told already, and the remedy of it all
     due = GenerationQueue.objects.filter(held=False, available_at__lt=Now() - _STUCK_AFTER).order_by("queued_at")
+    due = pauses.without_paused(due)
     unsent = due.filter(redispatch_at__isnull=True, priority_weight__in=with_room)
     if ids := list(unsent.values_list("pk", flat=True)[:_MOST]):
         yield Finding(
@@ -162,6 +163,7 @@ def _batches() -> Iterator[Finding]:
     )
     active = GenerationRequest.objects.filter(batch=OuterRef("pk"), status=Status.IN_PROGRESS)
     sent = GenerationQueue.objects.filter(request__batch=OuterRef("pk"), held=False)
+    held = pauses.without_paused(held)
     stuck = GenerationBatch.objects.filter(Exists(held), ~Exists(active), ~Exists(sent))
     if ids := list(stuck.values_list("pk", flat=True)[:_MOST]):
         yield Finding(

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -18,7 +19,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from generation import background
+from generation import background, pauses
 from generation.clock import Now
 from generation.models import GenerationQueue
 from generation.states import WEIGHTS, queue_for
@@ -197,7 +198,7 @@ def send_due() -> int:
             rows = rows.filter(priority_weight__lt=upper)
         upper = weight
         if room := window.room(queue):
-            sent += send(_take(rows, room))
+            sent += send(_take(pauses.without_paused(rows), room))
     return sent
 
 
@@ -230,6 +231,16 @@ def forget_sent(*request_ids: str) -> int:
     if request_ids:
         sent = sent.filter(pk__in=request_ids)
     return sent.update(redispatch_at=Now())
+
+
+def send_due_after_commit() -> None:
+    """Send what is due once the transaction commits, rather than at the dispatcher's next pass."""
+
+    def send_now() -> None:
+        with suppress(BrokerAway):
+            send_due()
+
+    transaction.on_commit(send_now, robust=True)
 
 
 def wake(waited_for: str) -> int:

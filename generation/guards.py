@@ -6,10 +6,11 @@ from typing import Final
 
 from django.db.models import Exists, OuterRef, Q, Subquery
 
+from generation import pauses
 from generation.clock import Now
-from generation.models import GenerationBatch, GenerationQueue, GenerationRequest, ProviderState
+from generation.models import GenerationBatch, GenerationQueue, GenerationRequest, Pause, ProviderState
 from generation.prepared import IS_CHANGED, Condition, Param
-from generation.states import AttemptOutcome
+from generation.states import AttemptOutcome, PauseScope
 
 #: A request that is where the step begins.
 AT: Final = Condition(Q(pk=Param("pk"), status=Param("source")))
@@ -18,9 +19,13 @@ AT: Final = Condition(Q(pk=Param("pk"), status=Param("source")))
 _UNTOUCHED: Final = Q(
     sequence=Subquery(GenerationRequest.objects.filter(pk=OuterRef("pk")).values("sequence"))  # as it was before
 )
+#: The same, as far as nothing that it belongs to is paused.
+AT_AND_NOT_PAUSED: Final = Condition(AT.q & pauses.RUNNING)
 #: A queued request that is due; and one that is in no batch with a limit, so that nobody's places have to be counted.
 DUE: Final = Condition(
-    AT.q & _UNTOUCHED & Q(Exists(GenerationQueue.objects.filter(request_id=OuterRef("pk"), available_at__lte=Now())))
+    AT_AND_NOT_PAUSED.q
+    & _UNTOUCHED
+    & Q(Exists(GenerationQueue.objects.filter(request_id=OuterRef("pk"), available_at__lte=Now())))
 )
 DUE_WITHOUT_LIMIT: Final = Condition(
     DUE.q & ~Q(Exists(GenerationBatch.objects.filter(pk=OuterRef("batch_id"), max_concurrent__isnull=False)))
@@ -34,7 +39,10 @@ ATTEMPT_OF_CHANGED: Final = Condition(Q(request_id=Param("request"), claim=Param
 ATTEMPT: Final = Condition(Q(request_id=Param("request"), claim=Param("claim")))
 #: An attempt of whose cost nothing was noted, be it because nobody knows whether the note came through.
 UNPAID: Final = Condition(ATTEMPT.q & Q(cost=None))
-#: An attempt that goes on, and whose provider has neither a limit nor trouble.
+#: An attempt that goes on, and whose provider has neither a limit nor trouble and is not paused.
 RUNNING_WITHOUT_STATE: Final = Condition(
-    ATTEMPT.q & Q(outcome=AttemptOutcome.RUNNING) & ~Q(Exists(ProviderState.objects.filter(pk=Param("name"))))
+    ATTEMPT.q
+    & Q(outcome=AttemptOutcome.RUNNING)
+    & ~Q(Exists(ProviderState.objects.filter(pk=Param("name"))))
+    & ~Q(Exists(Pause.objects.filter(scope=PauseScope.PROVIDER, value=Param("name"))))
 )

@@ -16,9 +16,9 @@ from typing import Any, Final
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import NOT_PROVIDED, F, Q
+from django.db.models import F, Q
 
-from generation import breakers, budgets, dispatch, guards, places, prepared
+from generation import breakers, budgets, dispatch, guards, pauses, places, prepared
 from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.clock import Now
 from generation.guards import AT
@@ -31,13 +31,10 @@ from generation.transitions import record, step, step_all
 DEFAULT_MAX_ATTEMPTS: Final = 3
 #: Before a request whose provider has no place free is tried again.
 _NO_PLACE_WAIT: Final = timedelta(seconds=1)
+#: Before one whose provider is paused is tried again, unless the provider is resumed: then it is woken.
+_PAUSED_WAIT: Final = timedelta(hours=1)
 
-
-_NEW_ATTEMPT: Final[dict[str, Any]] = {
-    field.attname: field.get_default()
-    for field in GenerationAttempt._meta.concrete_fields
-    if not (field.primary_key or field.null or field.db_default is not NOT_PROVIDED or field.is_relation)
-}
+_NEW_ATTEMPT: Final = prepared.defaults(GenerationAttempt)
 _OF_CLAIM: Final = {"request": Changed("id"), "claim": Changed("claims"), "number": Changed("attempts")}
 _ONE_MORE_CLAIM: Final = F("claims") + 1
 _ONE_MORE_ATTEMPT: Final = F("attempts") + 1
@@ -115,7 +112,7 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
 
 def claim(request_id: str, *, worker: str) -> Claim | None:
     """Make a queued request that may start now this worker's. ``None`` where it is not to be had: somebody was first,
-    it was cancelled, it is not due yet, its batch has no place free, or there is no such request."""
+    it was cancelled or paused, it is not due yet, its batch has no place free, or there is no such request."""
     if taken := _take(request_id, worker=worker, guard=guards.DUE_WITHOUT_LIMIT):
         return taken
     with transaction.atomic():
@@ -158,6 +155,8 @@ def begin_call(
         state = breakers.locked_state(provider)
         if not GenerationRequest.objects.select_for_update().filter(_fence(claim)).exists():
             raise VoidClaimError
+        if pauses.provider_is_paused(provider):
+            return Permit(granted=False, suspended=True, wait=_PAUSED_WAIT)
         if state is not None:
             if wait := breakers.remaining(state):
                 return Permit(granted=False, suspended=True, wait=wait)
@@ -220,12 +219,17 @@ def postpone(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
 
 def move_on(claim: Claim, failure: Failure, *, counts: bool) -> Claim | None:
     """No picture from this provider, but perhaps from another one, which is tried at once: the claim ends and the same
-    worker has the next one. Unless it ``counts``, the attempt is given back. ``None`` where the claim is void."""
+    worker has the next one. Unless it ``counts``, the attempt is given back. ``None`` where the claim is void, or the
+    request is paused and waits in the queue."""
     edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY if counts else Reason.POSTPONED)
     given_back: dict[str, Any] = {} if counts else {"attempts": F("attempts") - 1}
     with transaction.atomic():
-        ended = _finish(claim, edge, _attempt_failed(failure), started_at=None, error_code=failure.code, **given_back)
-        return _take(claim.request.pk, worker=claim.request.worker) if ended else None
+        if not _finish(claim, edge, _attempt_failed(failure), started_at=None, error_code=failure.code, **given_back):
+            return None
+        following = _take(claim.request.pk, worker=claim.request.worker, guard=guards.AT_AND_NOT_PAUSED)
+        if following is None:
+            _enqueue(claim.request, weight=RETRY_WEIGHT)
+        return following
 
 
 def give_back(claim: Claim, *, delay: timedelta = timedelta(0), waits_for: str = "") -> bool:
@@ -387,6 +391,7 @@ def _enqueue(request: GenerationRequest, *, weight: int, delay: timedelta = time
 
 def _leave(entries: Sequence[GenerationQueue]) -> None:
     """Mark the entries that have room in the queues as sent, and send them once the transaction commits."""
+    entries = [entry for entry in entries if not pauses.is_paused(entry.request)]
     allowed = dispatch.reserve([entry.priority_weight for entry in entries])
     leaving = [entry for entry, now in zip(entries, allowed, strict=True) if now]
     for entry in leaving:

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models import Count, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
-from generation import dispatch
+from generation import dispatch, pauses
 from generation.clock import Now
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, ProviderState
 from generation.states import Status
@@ -36,7 +36,8 @@ def fill_batch(batch_id: str) -> int:
         free = (batch.max_concurrent or 0) - _running(batch) - ledger.filter(held=False).count()
         # What somebody else has locked is being cancelled. Who does not wait for it cannot be waited for in a ring.
         rows = list(
-            ledger.select_for_update(skip_locked=True, of=("self",))
+            pauses.without_paused(ledger)
+            .select_for_update(skip_locked=True, of=("self",))
             .filter(held=True, available_at__lte=Now())
             .order_by("-priority_weight", "queued_at", "pk")
             .values_list("pk", "priority_weight")[: max(0, free)]
@@ -62,7 +63,7 @@ def fill_batch_after_commit(batch_id: str) -> None:
 def batches_to_fill(limit: int) -> list[str]:
     """Batches with a place free and something held that is due: where nobody filled a place that became free, or a
     retry's time has come."""
-    held = GenerationQueue.objects.filter(held=True, available_at__lte=Now())
+    held = pauses.without_paused(GenerationQueue.objects.filter(held=True, available_at__lte=Now()))
     taken = (
         GenerationRequest.objects.filter(Q(status=Status.IN_PROGRESS) | Q(queue_entry__held=False))
         .filter(batch=OuterRef("pk"))

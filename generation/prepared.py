@@ -108,6 +108,15 @@ def change(model: type[M], where: Condition, values: Mapping[str, Any], *then: S
     return changed
 
 
+def defaults(model: type[models.Model]) -> dict[str, Any]:
+    """The values of a new row that its columns must have and that the database does not give them."""
+    return {
+        field.attname: field.get_default()
+        for field in model._meta.concrete_fields
+        if not (field.primary_key or field.null or field.db_default is not models.NOT_PROVIDED or field.is_relation)
+    }
+
+
 # --- What can be chained ---
 
 

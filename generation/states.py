@@ -135,6 +135,24 @@ class StyleScope(TextChoices):
     IMAGE_STYLE = "image-style", "Image style"
 
 
+class PauseScope(TextChoices):
+    """What is paused."""
+
+    EVERYTHING = "everything", "Everything"
+    PRIORITY = "priority", "Priority"
+    TYPE = "type", "Type"
+    PROVIDER = "provider", "Provider"
+
+
+class BulkActionName(TextChoices):
+    """What staff can do to requests, one or many."""
+
+    CANCEL = "cancel", "Cancel"
+    RETRY = "retry", "Retry"
+    REQUEUE = "requeue", "Requeue"
+    PRIORITY = "priority", "Change priority"
+
+
 class Reason(TextChoices):
     """Why a status changed. The status says where a request is, the reason how it came there."""
 

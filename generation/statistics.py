@@ -8,10 +8,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from cachetools.func import ttl_cache
-from django.db.models import Avg, Count, F, Q, Sum
-from django.db.models.functions import TruncDate
+from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Q, Sum
+from django.db.models.fields.json import KT
+from django.db.models.functions import TruncDate, TruncHour
 
-from generation import waiting
+from generation import pauses, waiting
 from generation.clock import Now
 from generation.identifiers import oldest_request_id
 from generation.models import GenerationAttempt, GenerationRequest, Spending
@@ -23,6 +24,8 @@ _DAY: Final = timedelta(days=1)
 _WEEK: Final = timedelta(days=7)
 #: The average wait is told from at most this many of the newest first attempts.
 _SAMPLE: Final = 500
+#: The slowest are looked for among so many of the newest.
+_SLOWEST_OF: Final = 2_000
 #: The guide's limits of health.
 _CRITICAL_FAILURE_RATE: Final = 0.5
 _WARNING_FAILURE_RATE: Final = 0.2
@@ -53,6 +56,10 @@ def queue_status() -> dict[str, Any]:
         "oldestQueuedAt": min(oldest, default=None),
         "workers": up.workers,
         "capacity": up.slots,
+        "paused": [
+            {"scope": pause.scope, "value": pause.value or None, "since": timestamp(pause.since)}
+            for pause in pauses.active()
+        ],
     }
 
 
@@ -72,10 +79,49 @@ def metrics() -> dict[str, Any]:
     }
 
 
+@ttl_cache(maxsize=1, ttl=30)
+def by_hour() -> list[dict[str, Any]]:
+    """What ended in each of the last 24 hours, the oldest first; up to 30 s old."""
+    ended = GenerationRequest.objects.filter(pk__gte=_since(_DAY), status__in=(Status.COMPLETED, Status.FAILED))
+    rows = (
+        ended.order_by()
+        .annotate(hour=TruncHour("completed_at"))
+        .values_list("hour", "status")
+        .annotate(count=Count("pk"))
+    )
+    counts = {(hour, status): count for hour, status, count in rows}
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    return [
+        {
+            "hour": hour,
+            "completed": counts.get((hour, Status.COMPLETED), 0),
+            "failed": counts.get((hour, Status.FAILED), 0),
+        }
+        for hour in (now - age * _HOUR for age in range(23, -1, -1))
+    ]
+
+
+@ttl_cache(maxsize=1, ttl=10)
+def failures_by_code() -> list[tuple[str, int]]:
+    """How many of the last 24 hours failed with which error, the most frequent first; up to 10 s old."""
+    failed = GenerationRequest.objects.filter(status=Status.FAILED, pk__gte=_since(_DAY)).order_by()
+    rows = failed.annotate(code=KT("error__code")).values_list("code").annotate(count=Count("pk"))
+    return sorted(rows, key=lambda row: -row[1])
+
+
+@ttl_cache(maxsize=1, ttl=30)
+def slowest() -> list[tuple[str, str, timedelta]]:
+    """Of the newest that completed, those that took longest: id, owner and time; up to 30 s old."""
+    newest = GenerationRequest.objects.filter(status=Status.COMPLETED, pk__gte=_since(_DAY)).order_by("-pk")
+    rows = GenerationRequest.objects.filter(pk__in=newest.values("pk")[:_SLOWEST_OF])
+    took = ExpressionWrapper(F("completed_at") - F("started_at"), DurationField())
+    return list(rows.annotate(took=took).order_by("-took").values_list("pk", "owner__username", "took")[:5])
+
+
 def forget() -> None:
     """Drop what was remembered, so that the next look is at the tables."""
     waiting.forget()
-    for remembered in (metrics, _average_wait, _last_day, _by_day):
+    for remembered in (metrics, _average_wait, _last_day, _by_day, by_hour, failures_by_code, slowest):
         remembered.cache_clear()
 
 

@@ -6,7 +6,6 @@ away is stood in for by one in the process: then each process counts for itself,
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import time
 from collections.abc import Iterator
@@ -22,6 +21,8 @@ from django_ratelimit.core import get_usage
 from redis.exceptions import RedisError
 from rest_framework import status
 from rest_framework.exceptions import APIException
+
+from generation.addresses import client_address
 
 logger = logging.getLogger(__name__)
 
@@ -73,24 +74,6 @@ class CountingCache(RedisCache):
         if operation == "incr" and arguments[0] not in self._here:
             self._here.add(arguments[0], 0)  # it was added while Redis was there
         return getattr(self._here, operation)(*arguments)
-
-
-def client_address(request: HttpRequest) -> str:
-    """Where the call comes from: the nearest address that no proxy of ours added (``TRUSTED_PROXIES`` of them). Of IPv6
-    it is the network, since whoever has one address there has 2⁶⁴."""
-    address = str(request.META.get("REMOTE_ADDR") or "")
-    if settings.TRUSTED_PROXIES:
-        forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
-        # Each proxy appends whom it heard from; what stands further left is whatever the client wrote.
-        if len(forwarded) >= settings.TRUSTED_PROXIES:
-            address = forwarded[-settings.TRUSTED_PROXIES]
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return "0.0.0.0"  # noqa: S104  a socket file, or a proxy's nonsense: they share one bucket
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    return str(found.ipv4_mapped or ipaddress.IPv6Network((int(found), 64), strict=False))
 
 
 def spend(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:

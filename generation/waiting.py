@@ -10,6 +10,7 @@ from cachetools.func import ttl_cache
 from django.conf import settings
 from django.db.models import Count, Min, Q, QuerySet, Sum
 
+from generation import pauses
 from generation.clock import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, WorkerProcess
 from generation.states import AttemptOutcome, ProcessKind
@@ -27,10 +28,11 @@ _SAMPLE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class QueuePlace:
-    """Where a queued request stands: ``position`` from 1, ``estimated_wait`` in seconds."""
+    """Where a queued request stands: ``position`` from 1, ``estimated_wait`` in seconds; ``None`` while it is paused,
+    since nobody knows for how long."""
 
     position: int
-    estimated_wait: int
+    estimated_wait: int | None
 
 
 class Capacity(NamedTuple):
@@ -92,6 +94,7 @@ def recent_durations() -> dict[str, float]:
 
 def forget() -> None:
     """Drop what was remembered, so that the next look is at the tables."""
+    pauses.forget()
     for remembered in (capacity, ledger, recent_durations):
         remembered.cache_clear()
 
@@ -103,7 +106,8 @@ def queue_place(request: GenerationRequest) -> QueuePlace | None:
     except GenerationQueue.DoesNotExist:
         return None
     ahead = _ahead(entry)
-    return QueuePlace(position=ahead + 1, estimated_wait=estimate(ahead, request.type))
+    wait = None if pauses.is_paused(request) else estimate(ahead, request.type)
+    return QueuePlace(position=ahead + 1, estimated_wait=wait)
 
 
 def estimate(ahead: int, type_: str) -> int:

@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 from celery import current_app
 from django.apps import apps
-from django.contrib.auth.models import User
+from django.contrib.auth.management import create_permissions
+from django.contrib.auth.models import Group, Permission, User
 from django.db.models.signals import post_migrate
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import background, breakers, budgets, catalogue, dispatch, statistics, trends
+from generation import background, breakers, budgets, catalogue, dispatch, pauses, roles, statistics, trends
 from generation.models import PromptStyle, ProviderModel
 from workers import prompts
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
-_TIERS = {"unit", "contracts", "integration", "api", "acceptance", "faults", "realtime", "browser"}
+_TIERS = {"unit", "contracts", "integration", "api", "acceptance", "faults", "realtime", "admin", "browser"}
 
 PROMPT = "A friendly dragon playing in a garden"
 
@@ -77,7 +78,7 @@ def _no_rate_in_the_way(settings: Any) -> None:
 
 def forget_everything() -> None:
     """Let everything that was read some seconds ago be read again."""
-    for module in (breakers, budgets, catalogue, prompts, statistics, trends):
+    for module in (breakers, budgets, catalogue, pauses, prompts, statistics, trends):
         module.forget()
 
 
@@ -136,9 +137,20 @@ def alice(db: None) -> User:
 
 
 @pytest.fixture
-def bob(db: None) -> User:
-    """Is on the staff."""
-    return _user("bob", is_staff=True)
+def groups(db: None) -> None:
+    """The groups of the migration, which a test with real transactions has swept away."""
+    if not Group.objects.filter(name=roles.OPERATOR, permissions__codename="cancel_generationrequest").exists():
+        for label in ("admin", "auth", "generation"):
+            create_permissions(apps.get_app_config(label), verbosity=0)
+        roles.make_groups(Group, Permission)
+
+
+@pytest.fixture
+def bob(groups: None) -> User:
+    """Is on the staff, as an operator."""
+    user = _user("bob", is_staff=True)
+    user.groups.add(Group.objects.get(name=roles.OPERATOR))
+    return user
 
 
 @pytest.fixture

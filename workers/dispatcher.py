@@ -15,7 +15,7 @@ from typing import Final
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections
 
-from generation import dispatch, upkeep
+from generation import bulk, dispatch, upkeep
 from generation.clock import Now
 from generation.dispatch import BrokerAway
 from generation.models import WorkerProcess
@@ -30,6 +30,7 @@ STEPS: Final[dict[str, Callable[[], int]]] = {
     "promoted": upkeep.promote_long_waiters,
     "lost": upkeep.notice_emptied_broker,
     "filled": upkeep.fill_batches,
+    "bulk": bulk.advance_left_alone,
     "forgotten": upkeep.forget_dead_processes,
     "sent": dispatch.send_due,
 }

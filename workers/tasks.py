@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
+from typing import Final
 
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
+from generation import bulk
 from workers.executor import Executor
 from workers.policies.rates import RateLimiter
 from workers.providers.registry import Registry
 from workers.runtime import Runtime
+
+#: Seconds that a bulk action goes on before it lets the requests that wait for this slot have it.
+_BULK_TURN: Final = 2.0
 
 
 @cache
@@ -42,6 +48,18 @@ def generate(request_id: str) -> None:
     """Do one attempt of the request. A short hiccup of the database is tried again here; a provider's failure is not,
     since a wait in a worker's memory dies with it: that one goes back to the ledger."""
     executor().run(request_id)
+
+
+@shared_task
+def advance_bulk_action(bulk_id: int) -> None:
+    """Take some steps of a bulk action, and have the next ones taken."""
+    began = time.monotonic()
+    while bulk.advance(bulk_id):
+        if runtime().stopping.is_set():
+            return  # the dispatcher goes on with it
+        if time.monotonic() - began > _BULK_TURN:
+            bulk.send(bulk_id)
+            return
 
 
 @worker_ready.connect

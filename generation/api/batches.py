@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation import representations, selectors, services, waiting
+from generation.addresses import client_address
 from generation.api.calls import answer_once, caller, limit_submits
 from generation.api.errors import NotFound
 from generation.api.serializers import BatchSerializer
@@ -52,7 +53,7 @@ class BatchViewSet(viewsets.ViewSet):
 
     def destroy(self, request: Request, batch_id: str) -> Response:
         batch = self._find(request, batch_id)
-        cancelled = services.cancel_batch(user=caller(request), batch=batch)
+        cancelled = services.cancel_batch(user=caller(request), batch=batch, address=client_address(request._request))
         return Response({"success": True, "message": "Batch cancelled successfully", "cancelled": cancelled})
 
     @staticmethod

@@ -17,8 +17,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation import representations, services
+from generation.addresses import client_address
 from generation.api.errors import InvalidValue
-from generation.throttling import client_address, spend
+from generation.throttling import spend
 
 _KEY_HEADER = "Idempotency-Key"
 _LONGEST_KEY = 255

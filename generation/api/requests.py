@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation import representations, selectors, services, waiting
+from generation.addresses import client_address
 from generation.api.calls import answer_once, caller, flag, is_known, limit_submits
 from generation.api.errors import NotFound
 from generation.api.pagination import NewestFirst
@@ -80,7 +81,7 @@ class GenerationViewSet(viewsets.ViewSet):
         return pages.get_paginated_response([representations.status(one) for one in page])
 
     def cancel(self, request: Request, request_id: str) -> Response:
-        if not services.cancel(user=caller(request), request_id=request_id):
+        if not services.cancel(user=caller(request), request_id=request_id, address=client_address(request._request)):
             raise RequestNotCancellable
         return Response({"success": True, "message": "Request cancelled successfully"})
 
@@ -88,7 +89,7 @@ class GenerationViewSet(viewsets.ViewSet):
         found = self._find(request, request_id)
         limit_submits(request)  # it buys as many attempts as a submit does
         try:
-            again = services.retry(user=caller(request), request=found)
+            again = services.retry(user=caller(request), request=found, address=client_address(request._request))
         except services.NotRetryableError:
             raise RequestNotRetryable from None
         place = waiting.queue_place(again)

@@ -1,5 +1,6 @@
 """The tables. Constraints refuse rows that must not exist; the statuses are written by ``lifecycle`` alone."""
 
+from generation.models.control import BulkAction, Pause
 from generation.models.processes import WorkerProcess
 from generation.models.providers import PromptStyle, ProviderModel, ProviderState
 from generation.models.requests import GenerationBatch, GenerationRequest, IdempotencyKey
@@ -8,11 +9,13 @@ from generation.models.work import GenerationAttempt, GenerationQueue, StatusCha
 
 __all__ = [
     "Budget",
+    "BulkAction",
     "GenerationAttempt",
     "GenerationBatch",
     "GenerationQueue",
     "GenerationRequest",
     "IdempotencyKey",
+    "Pause",
     "PromptStyle",
     "ProviderModel",
     "ProviderState",

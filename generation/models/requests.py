@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.fields.json import KT
 
 from generation.clock import Now
 from generation.models.constraints import is_one_of
@@ -83,6 +84,12 @@ class GenerationRequest(models.Model):
     class Meta:
         db_table = "generation_requests"
         ordering: ClassVar = ["-id"]
+        permissions: ClassVar = [
+            ("cancel_generationrequest", "Can cancel anybody's requests"),
+            ("retry_generationrequest", "Can retry anybody's requests"),
+            ("requeue_generationrequest", "Can send queued requests again"),
+            ("prioritise_generationrequest", "Can change the priority of queued requests"),
+        ]
         indexes: ClassVar = [
             # Pages of a list, newest first: all of an owner, those in one status, and those of a project. The last one
             # is for staff as well, as PostgreSQL 18 can skip from owner to owner.
@@ -99,6 +106,13 @@ class GenerationRequest(models.Model):
                     F("id").desc(), name=f"request_{status.replace('-', '_')}_newest", condition=Q(status=status)
                 )
                 for status in Status
+            ),
+            # A type and a priority for staff: one that hardly anybody asks for would be looked for in every row.
+            models.Index(F("type"), F("id").desc(), name="request_type_newest"),
+            models.Index(F("priority"), F("id").desc(), name="request_priority_newest"),
+            # What failed with one error, for staff; what did not fail costs nothing here.
+            models.Index(
+                KT("error__code"), F("id").desc(), name="request_error_newest", condition=Q(status=Status.FAILED)
             ),
             # Most requests are in no batch, and those cost nothing here.
             models.Index(F("batch"), F("id").desc(), name="request_batch", condition=Q(batch__isnull=False)),

@@ -115,6 +115,11 @@ class GenerationAttempt(models.Model):
                 name="attempt_calls_under_way",
                 condition=Q(call_deadline_at__isnull=False),
             ),
+            # For staff: whose requests a provider had, and the request that the provider knows by this id.
+            models.Index(fields=["provider", "request"], name="attempt_provider", condition=~Q(provider="")),
+            models.Index(
+                fields=["provider_request_id"], name="attempt_provider_request", condition=~Q(provider_request_id="")
+            ),
         ]
 
     def __str__(self) -> str:

@@ -29,6 +29,7 @@ EMPTY = {
     "oldestQueuedAt": None,
     "workers": 0,
     "capacity": 0,
+    "paused": [],
 }
 
 

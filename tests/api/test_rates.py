@@ -15,9 +15,9 @@ from django.test import RequestFactory
 from rest_framework.test import APIClient
 
 from config import settings as configured
+from generation.addresses import client_address
 from generation.models import GenerationRequest, IdempotencyKey
 from generation.states import Status
-from generation.throttling import client_address
 from tests.api.helpers import (
     BATCH,
     NOTHING,

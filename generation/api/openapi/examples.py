@@ -136,6 +136,7 @@ QUEUE_STATUS: Final = {
     "oldestQueuedAt": "2026-01-23T08:49:51.204Z",
     "workers": 1,
     "capacity": 5,
+    "paused": [{"scope": "type", "value": "cover", "since": "2026-01-23T08:41:07.000Z"}],
 }
 METRICS: Final = {
     "requestsTotal": 480,

@@ -15,6 +15,7 @@ from generation.api.openapi import examples, shapes
 from generation.api.openapi.parts import (
     BAD_BODY,
     ETAG,
+    FOR_OTHERS,
     IDEMPOTENCY_KEY,
     INVALID,
     OF_BATCH,
@@ -172,6 +173,7 @@ describe(
         tag="Requests",
         parameters=[OF_REQUEST],
         answers=refusal(RequestNotCancellable)
+        | FOR_OTHERS
         | {200: answer(shapes.Cancelled, "It is cancelled.", cancelled=examples.CANCELLED)},
     ),
     retry=call(
@@ -182,6 +184,7 @@ describe(
         tag="Requests",
         parameters=[OF_REQUEST],
         answers=refusal(NotFound)
+        | FOR_OTHERS
         | refusal(RequestNotRetryable)
         | OVER_BUDGET
         | refusal(RateExceeded)
@@ -276,6 +279,7 @@ describe(
         tag="Batches",
         parameters=[OF_BATCH],
         answers=refusal(BatchNotFound)
+        | FOR_OTHERS
         | {200: answer(shapes.BatchCancelled, "What was left is cancelled.", cancelled=examples.BATCH_CANCELLED)},
     ),
 )

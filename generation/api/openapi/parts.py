@@ -74,6 +74,9 @@ OVER_BUDGET: Final = {
         "over_budget",
     )
 }
+FOR_OTHERS: Final = {
+    403: error("It is somebody else's, and your role does not allow that.", "You may not do this", "permission_denied")
+}
 UNCHANGED: Final = {304: OpenApiResponse(None, description="It is still what `If-None-Match` names.")}
 
 # --- Parameters and headers -------------------------------------------------------------------------------------------

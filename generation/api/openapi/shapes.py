@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from generation.api.serializers import MetadataSerializer
 from generation.identifiers import BATCH_ID, REQUEST_ID
-from generation.states import ErrorCode, GenerationType, Priority, Status
+from generation.states import ErrorCode, GenerationType, PauseScope, Priority, Status
 from generation.storage import EXTENSIONS
 
 Shape = serializers.Serializer[dict[str, Any]]
@@ -97,7 +97,10 @@ class Accepted(Shape):
     success = serializers.BooleanField()
     requestId = Pattern(REQUEST_ID.pattern)
     status = serializers.ChoiceField(Status.choices)
-    estimatedWaitTime = Count(help_text="Seconds until the picture is there, by what was measured lately.")
+    estimatedWaitTime = Count(
+        allow_null=True,
+        help_text="Seconds until the picture is there, by what was measured lately; `null` while it is paused.",
+    )
 
 
 class RequestMetadata(MetadataSerializer):
@@ -178,7 +181,9 @@ class RequestShape(Shape):
     result = Result(allow_null=True, help_text="Once it is completed.")
     error = GenerationError(allow_null=True, help_text="Once it failed.")
     queuePosition = Count(min_value=1, required=False, help_text="From 1; only in the status of a queued request.")
-    estimatedWaitTime = Count(required=False, help_text="In seconds; beside `queuePosition`.")
+    estimatedWaitTime = Count(
+        required=False, allow_null=True, help_text="In seconds; beside `queuePosition`. `null` while it is paused."
+    )
 
 
 @extend_schema_serializer(many=False)
@@ -215,7 +220,9 @@ class BatchAccepted(Shape):
     batchId = Pattern(BATCH_ID.pattern)
     requests = BatchAcceptedItem(many=True)
     count = Count(min_value=1)
-    estimatedWaitTime = Count(help_text="Seconds until the last of the pictures is there.")
+    estimatedWaitTime = Count(
+        allow_null=True, help_text="Seconds until the last of the pictures is there; `null` while it is paused."
+    )
 
 
 class StatusCounts(Shape):
@@ -270,6 +277,14 @@ class PriorityCounts(Shape):
     low = Count()
 
 
+class Paused(Shape):
+    """Something that staff have paused: what runs goes on, and nothing of it is started."""
+
+    scope = serializers.ChoiceField(PauseScope.choices)
+    value = serializers.CharField(allow_null=True, help_text="Which priority, type or provider.")
+    since = Moment()
+
+
 class QueueStatus(Shape):
     """The queue at this moment; parts of it are up to 10 s old."""
 
@@ -281,6 +296,7 @@ class QueueStatus(Shape):
     oldestQueuedAt = Moment(allow_null=True)
     workers = Count(help_text="Worker processes that are up.")
     capacity = Count(help_text="How many requests they can work on at once.")
+    paused = Paused(many=True)
 
 
 class Day(Shape):

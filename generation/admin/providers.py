@@ -1,0 +1,76 @@
+"""What staff set: providers' limits, models, phrases and budgets; and what is spent and which processes are up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from generation import audit, breakers, pauses, waiting
+from generation.addresses import client_address
+from generation.admin.reading import ReadOnly
+from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, Spending, WorkerProcess
+
+
+@admin.register(PromptStyle)
+class PromptStyleAdmin(ModelAdmin):
+    list_display = ("scope", "name", "phrase")
+    list_filter = ("scope",)
+    search_fields = ("name", "phrase")
+
+
+@admin.register(ProviderModel)
+class ProviderModelAdmin(ModelAdmin):
+    list_display = ("name", "provider", "enabled", "preference", "shutdown_date", "successor")
+    list_filter = ("provider", "enabled")
+    list_select_related = ("successor",)
+    search_fields = ("name", "provider")
+
+
+@admin.register(ProviderState)
+class ProviderStateAdmin(ModelAdmin):
+    list_display = ("provider", "state", "max_concurrent", "calls", "per_seconds", "failures", "reason", "open_until")
+    readonly_fields = ("failures", "reason", "open_until")
+    actions = ("call_again",)
+
+    @display(description="state", label={"called": "success", "left alone": "danger", "paused": "warning"})
+    def state(self, row: ProviderState) -> str:
+        if ("provider", row.provider) in pauses.recent():
+            return "paused"
+        return "left alone" if row.provider in {one.provider for one in breakers.suspended()} else "called"
+
+    @admin.action(permissions=["change"], description="Call again what is left alone")
+    def call_again(self, request: HttpRequest, rows: QuerySet[ProviderState]) -> None:
+        closed = [row for row in rows if breakers.close(row.provider)]
+        user: Any = request.user
+        for row in closed:
+            audit.record(user, row, "Called again", address=client_address(request))
+        names = ", ".join(row.provider for row in closed)
+        self.message_user(request, f"Called again: {names or 'none, since none was left alone'}")
+
+
+@admin.register(Budget)
+class BudgetAdmin(ModelAdmin):
+    list_display = ("owner", "per_day")
+    list_select_related = ("owner",)
+    raw_id_fields = ("owner",)
+
+
+@admin.register(Spending)
+class SpendingAdmin(ReadOnly, ModelAdmin):
+    list_display = ("day", "owner", "calls", "cost")
+    list_select_related = ("owner",)
+    search_fields = ("=owner__username",)
+
+
+@admin.register(WorkerProcess)
+class WorkerProcessAdmin(ReadOnly, ModelAdmin):
+    list_display = ("name", "kind", "state", "slots", "started_at", "seen_at")
+
+    @display(description="state", label={"up": "success", "silent": "danger"})
+    def state(self, row: WorkerProcess) -> str:
+        return "up" if waiting.live_processes(row.kind).filter(pk=row.pk).exists() else "silent"

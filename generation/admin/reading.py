@@ -1,0 +1,161 @@
+"""What several of the pages share: rows that nobody edits, and lists of any length."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from django.contrib.admin import ShowFacets
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+from unfold.admin import ModelAdmin
+from unfold.views import ChangeList
+
+from generation import audit
+
+#: Of a page's address: where it begins, by the key of the row before it (``older.KEY``) or after it (``newer.KEY``).
+_PAGE: Final = "p"
+
+
+class ReadOnly:
+    """Rows that the system writes."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class _OnePage(Paginator):
+    """Django's list asks a paginator for the number of rows, which nobody counts here."""
+
+    @cached_property
+    def count(self) -> int:
+        return 0
+
+
+class KeysetChangeList(ChangeList):
+    """A list by key, the newest first. A page costs the same wherever it is, and nothing is counted."""
+
+    newer: str = ""
+    older: str = ""
+
+    def get_results(self, request: HttpRequest) -> None:
+        before, _, key = request.GET.get(_PAGE, "").partition(".")
+        key = self._checked(key)
+        rows = self.queryset.order_by("-pk")
+        size = self.list_per_page
+        if before == "newer" and key:
+            found = list(rows.filter(pk__gt=key).order_by("pk")[: size + 1])
+            more_newer, more_older = len(found) > size, True
+            found = found[:size][::-1]
+        else:
+            found = list((rows.filter(pk__lt=key) if key else rows)[: size + 1])
+            more_newer, more_older = bool(key), len(found) > size
+            found = found[:size]
+        if found:
+            self.newer = f"newer.{found[0].pk}" if more_newer else ""
+            self.older = f"older.{found[-1].pk}" if more_older else ""
+        self.goes_on = more_newer or more_older
+        # Whether there is more than what is shown is all that the page wants to know.
+        self.result_count = len(found) + self.goes_on
+        self.full_result_count = self.result_count
+        self.show_full_result_count = False
+        self.show_admin_actions = True
+        self.can_show_all = self.multi_page = False
+        self.paginator = _OnePage(found, max(size, 1))
+        self.result_list = found
+        self.model_admin.complete(found)
+
+    def page_url(self, page: str) -> str:
+        """The address of a page."""
+        return str(self.get_query_string({_PAGE: page}))
+
+    @property
+    def newer_url(self) -> str:
+        return self.page_url(self.newer) if self.newer else ""
+
+    @property
+    def older_url(self) -> str:
+        return self.page_url(self.older) if self.older else ""
+
+    @property
+    def first_url(self) -> str:
+        return self.whole_url if self.newer else ""
+
+    @property
+    def whole_url(self) -> str:
+        """The list from its beginning."""
+        return str(self.get_query_string(remove=[_PAGE]))
+
+    def _checked(self, key: str) -> str:
+        try:
+            self.model._meta.pk.get_prep_value(key)
+        except (ValueError, TypeError, ValidationError):
+            return ""
+        return "" if "\0" in key else key
+
+
+class KeysetAdmin(ReadOnly, ModelAdmin):
+    """A long list of rows that the system writes."""
+
+    show_full_result_count = False
+    list_per_page = 50
+    list_fullwidth = True
+    ordering = ("-pk",)
+    sortable_by = ()
+    list_filter_submit = True
+    show_facets = ShowFacets.NEVER  # they count
+    change_list_template = "admin/keyset_change_list.html"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return KeysetChangeList
+
+    def complete(self, rows: list[Any]) -> None:
+        """Look up what the rows of a page need besides, for all of them at once."""
+
+
+def seconds(span: timedelta | float | None) -> str:
+    """A span for people."""
+    if span is None:
+        return "–"
+    total = span.total_seconds() if isinstance(span, timedelta) else span
+    if total < 0.95:
+        return f"{max(0, total) * 1000:.0f} ms"
+    if total < 60:
+        return f"{total:.1f} s"
+    minutes, rest = divmod(round(total), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def between(begin: datetime | None, end: datetime | None) -> timedelta | None:
+    """From one to the other, if both are known."""
+    return end - begin if begin and end else None
+
+
+def dollars(cost: Decimal | float | None) -> str:
+    """An amount for people; ``–`` where it is not known."""
+    if cost is None:
+        return "–"
+    return f"${float(cost):.4f}" if 0 < float(cost) < 1 else f"${float(cost):,.2f}"
+
+
+def history(thing: Model, user: Any) -> list[Any]:
+    """What staff did to the object, for those who may see that."""
+    return audit.of(thing) if user.has_perm("admin.view_logentry") else []
+
+
+def listed(rows: QuerySet[Any], most: int) -> list[Any]:
+    """The first of the rows."""
+    return list(rows[:most])

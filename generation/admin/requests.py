@@ -1,0 +1,198 @@
+"""The list of requests, and the page of one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, QuerySet
+from django.db.models.functions import Substr
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from generation import audit, filters, roles, selectors
+from generation.addresses import client_address
+from generation.admin import acting, export, pictures, request_page
+from generation.admin.choices import OF_REQUESTS
+from generation.admin.dates import Calendar
+from generation.admin.reading import KeysetAdmin, KeysetChangeList, between, dollars, seconds
+from generation.identifiers import REQUEST_ID
+from generation.models import GenerationAttempt, GenerationRequest
+from generation.states import BulkActionName, Status
+
+#: How a badge looks.
+STATUS_LOOKS: Final = {
+    Status.QUEUED: "info",
+    Status.IN_PROGRESS: "warning",
+    Status.COMPLETED: "success",
+    Status.FAILED: "danger",
+    Status.CANCELLED: "default",
+}
+_EXCERPT: Final = 90
+#: What a row of the list is made of. The prompt is as long as it is, and the documents are longer.
+_LISTED: Final = (
+    *("id", "type", "status", "priority", "project_id", "attempts", "max_attempts"),
+    *("created_at", "started_at", "completed_at", "owner__username"),
+)
+
+
+class RequestChangeList(KeysetChangeList):
+    """The list, with the days on which there is something."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.calendar = Calendar.of(request.GET.get("on", ""), self)
+
+
+@admin.register(GenerationRequest)
+class GenerationRequestAdmin(KeysetAdmin):
+    list_display = (
+        *("picture", "what", "badge", "priority", "owner_name", "project", "waited", "took", "tries", "cost"),
+        "provider",
+    )
+    list_display_links = ("what",)
+    list_filter = OF_REQUESTS
+    change_list_template = "admin/generation/generationrequest/change_list.html"
+    search_fields = ("id",)
+    search_help_text = "Id, project, or words of the prompt"
+    actions = tuple(f"act_{name}" for name in BulkActionName.values)
+
+    # --- The list ---
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
+        return RequestChangeList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[GenerationRequest]:
+        rows = GenerationRequest.objects.select_related("owner").only(*_LISTED)
+        return rows.annotate(excerpt=Substr("prompt", 1, _EXCERPT))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        return filters.matching(queryset, {filters.SEARCH: search_term}), False
+
+    def complete(self, rows: list[Any]) -> None:
+        """Whose providers they had and what those cost, in one query."""
+        costs: dict[str, Decimal | None] = {}
+        providers: dict[str, str] = {}
+        found = GenerationAttempt.objects.filter(request_id__in=[row.pk for row in rows]).order_by("claim")
+        for request_id, provider, cost in found.values_list("request_id", "provider", "cost"):
+            if provider:
+                providers[request_id] = provider
+            if cost is not None:
+                costs[request_id] = (costs.get(request_id) or Decimal(0)) + cost
+        for row in rows:
+            row.spent, row.asked = costs.get(row.pk), providers.get(row.pk, "")
+
+    @display(description="")
+    def picture(self, row: GenerationRequest) -> SafeString:
+        return pictures.small(row)
+
+    @display(description="request")
+    def what(self, row: Any) -> SafeString:
+        more = "…" if len(row.excerpt) == _EXCERPT else ""
+        return format_html(
+            '<span class="vg-what"><span>{}{}</span><small>{}</small><small class="vg-id">{}</small></span>',
+            row.excerpt,
+            more,
+            row.get_type_display(),
+            row.pk,
+        )
+
+    @display(description="status", label=STATUS_LOOKS)
+    def badge(self, row: GenerationRequest) -> tuple[str, str]:
+        return row.status, row.get_status_display()
+
+    @display(description="owner")
+    def owner_name(self, row: GenerationRequest) -> str:
+        return row.owner.get_username()
+
+    @display(description="project")
+    def project(self, row: GenerationRequest) -> str:
+        return row.project_id if len(row.project_id) <= 24 else f"{row.project_id[:23]}…"
+
+    @display(description="waited")
+    def waited(self, row: GenerationRequest) -> str:
+        end = row.started_at or row.completed_at or datetime.now(UTC)
+        return seconds(between(row.created_at, end))
+
+    @display(description="took")
+    def took(self, row: GenerationRequest) -> str:
+        end = row.completed_at or (datetime.now(UTC) if row.status == Status.IN_PROGRESS else None)
+        return seconds(between(row.started_at, end))
+
+    @display(description="attempts")
+    def tries(self, row: GenerationRequest) -> str:
+        return f"{row.attempts} of {row.max_attempts}"
+
+    @display(description="cost")
+    def cost(self, row: Any) -> str:
+        return dollars(row.spent)
+
+    @display(description="provider")
+    def provider(self, row: Any) -> str:
+        return row.asked or "–"
+
+    # --- The page ---
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if request.method not in {"GET", "HEAD"}:
+            return HttpResponseNotAllowed(["GET", "HEAD"])
+        # The admin writes ids in its own addresses with an escape for each "_".
+        key = object_id if REQUEST_ID.fullmatch(object_id) else unquote(object_id)
+        one = selectors.find_request(key, among=GenerationRequest.objects.select_related("owner"))
+        if one is None:
+            answer: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return answer
+        if not self.has_view_permission(request, one):
+            raise PermissionDenied
+        context = {**self.admin_site.each_context(request), **request_page.context(request, one), "opts": self.opts}
+        return TemplateResponse(request, "admin/generation/generationrequest/page.html", context)
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        # Not the right to change it, which nobody has.
+        return bool(request.user.has_perm("generation.view_generationrequest"))
+
+    # --- What is done to them ---
+
+    def get_urls(self) -> list[URLPattern]:
+        views = [
+            path("act/", self.admin_site.admin_view(self.act), name="generation_generationrequest_act"),
+            path("export/", self.admin_site.admin_view(self.export), name="generation_generationrequest_export"),
+        ]
+        return [*views, *super().get_urls()]
+
+    def act(self, request: HttpRequest) -> HttpResponse:
+        return acting.act(self, request)
+
+    def export(self, request: HttpRequest) -> HttpResponseBase:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return export.answer(request)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        permission = roles.PERMISSIONS.get(request.POST.get("action", "").removeprefix("act_"))
+        if permission and not request.user.has_perm(permission):
+            # Django would pass over an action that is not offered to this user.
+            audit.refused(request.user, request.POST["action"], address=client_address(request))  # type: ignore[arg-type]
+            raise PermissionDenied
+        answer: HttpResponse = super().changelist_view(request, extra_context)
+        return answer
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        return {
+            f"act_{name}": (acting.from_list(name), f"act_{name}", BulkActionName(name).label)
+            for name, permission in roles.PERMISSIONS.items()
+            if request.user.has_perm(permission)
+        }

@@ -1,0 +1,68 @@
+"""The first page: how today goes, and what needs a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+
+from generation import diagnosis, statistics
+from generation.admin.reading import dollars, seconds
+from generation.advice import ADVICE
+from generation.states import ErrorCode, Priority
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """What unfold calls for its first page."""
+    user = request.user
+    assert isinstance(user, User)  # noqa: S101  narrows the type; the site lets nobody else in
+    return context | found(user)
+
+
+def found(user: User) -> dict[str, Any]:
+    """What the page shows to those who may see requests, and nothing to others."""
+    if not user.has_perm("generation.view_generationrequest"):
+        return {"may_see": False}
+    day, queue = statistics.metrics(), statistics.queue_status()
+    hours, failures, slowest = statistics.by_hour(), statistics.failures_by_code(), statistics.slowest()
+    today = day["byDay"][0] if day["byDay"] else {}
+    most = max((hour["completed"] + hour["failed"] for hour in hours), default=0)
+    return {
+        "may_see": True,
+        "health": day["healthStatus"],
+        "cards": [
+            ("Queued", f"{queue['queueLength']:,}", f"oldest since {_clock(queue['oldestQueuedAt'])}"),
+            (
+                "In progress",
+                f"{queue['activeRequests']:,}",
+                f"of {queue['capacity']} slots",
+            ),
+            ("Wait", seconds(queue["averageWaitTime"]), "from submit to start, last hour"),
+            ("Completed", f"{day['requestsCompleted']:,}", "in 24 hours"),
+            ("Failed", f"{day['requestsFailed']:,}", f"{day['failureRate']:.1%} of 24 hours"),
+            ("Spent today", dollars(today.get("cost", 0)), "since midnight, UTC"),
+        ],
+        "backlog": [
+            (Priority(name).label, name, there["count"], _clock(there["oldest"]))
+            for name, there in day["backlog"].items()
+        ],
+        "hours": [
+            {
+                **hour,
+                "height": round(100 * hour["completed"] / most) if most else 0,
+                "failed_height": round(100 * hour["failed"] / most) if most else 0,
+            }
+            for hour in hours
+        ],
+        "failures": [
+            {"code": code, "label": ErrorCode(code).label, "count": count, "advice": ADVICE.get(code, "")}
+            for code, count in failures
+        ],
+        "slowest": [(pk, owner, seconds(took)) for pk, owner, took in slowest],
+        "findings": diagnosis.findings(),
+    }
+
+
+def _clock(moment: str | None) -> str:
+    return f"{moment[11:19]} UTC" if moment else "–"

@@ -1,0 +1,179 @@
+"""One action on everything that matches a filter, in steps: each looks at the next requests, from the newest down.
+
+A worker takes step after step. What no worker has taken further for a while, since all are busy or gone, the dispatcher
+does. A step that two begin is counted once, by whoever moves the cursor first; doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any, Final
+
+from celery import current_app
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
+
+from generation import audit, background, filters, services
+from generation.clock import Now
+from generation.models import BulkAction, GenerationRequest
+from generation.services import Outcome
+from generation.states import Priority
+
+logger = logging.getLogger(__name__)
+
+#: The task by its name, since this side does not know the workers' code. A test compares the two.
+TASK: Final = "workers.tasks.advance_bulk_action"
+#: The first queue that a worker looks at: whoever acts on many requests wants that now.
+_QUEUE: Final = Priority.URGENT
+#: Requests that one step looks at.
+STEP: Final = 200
+#: Refused ids that are kept for each reason.
+_KEPT: Final = 50
+#: What nobody took further for so long is taken up by the dispatcher.
+_LEFT_ALONE: Final = timedelta(seconds=10)
+#: Seconds that sending the message may take; without Redis the dispatcher does the steps.
+_SEND_TIMEOUT: Final = 1.5
+
+
+def start(
+    *, user: User, action: str, conditions: dict[str, str], argument: str = "", address: str = ""
+) -> BulkAction | None:
+    """Begin an action on all requests that match now. ``None`` where there are none. Raises ``PermissionDenied``, and
+    ``ValueError`` for an action or argument that there is not."""
+    services.act(
+        user=user, action=action, request_ids=[], argument=argument, address=address
+    )  # it refuses what it must
+    newest = _matching(conditions).order_by("-pk").values_list("pk", flat=True).first()
+    if newest is None:
+        return None
+    with transaction.atomic():
+        made = BulkAction.objects.create(
+            action=action,
+            argument=argument,
+            conditions=conditions,
+            requested_by=user,
+            address=address,
+            newest=newest,
+        )
+        made.refresh_from_db()
+        what = f"Started: {made.get_action_display().lower()} {argument}".rstrip()
+        audit.record(user, made, f"{what} of all with {_words(conditions)}", address=address, flag=audit.ADDITION)
+        transaction.on_commit(lambda: send(made.pk), robust=True)
+    return made
+
+
+def send(bulk_id: int) -> None:
+    """Have a worker take the next steps."""
+
+    def publish() -> None:
+        current_app.send_task(TASK, args=[bulk_id], queue=_QUEUE, retry=False, declare=[])
+
+    try:
+        background.within(_SEND_TIMEOUT, publish)
+    except Exception as error:  # kombu, redis-py and the socket each raise their own
+        logger.warning("the broker is away, the dispatcher does bulk action %d: %r", bulk_id, error)
+
+
+def stop(*, user: User, bulk: BulkAction, address: str = "") -> bool:
+    """End it before its time; what was done stays done. ``False`` where it has ended. Raises ``PermissionDenied``."""
+    services.act(user=user, action=bulk.action, request_ids=[], argument=bulk.argument, address=address)
+    stopped = _end(bulk, error=f"stopped by {user.get_username()}")
+    if stopped:
+        audit.record(user, bulk, "Stopped", address=address)
+    return stopped
+
+
+def advance(bulk_id: int) -> bool:
+    """Do the next step. Returns whether there is another one, for the one who did this."""
+    bulk = BulkAction.objects.filter(pk=bulk_id, finished_at__isnull=True).select_related("requested_by").first()
+    if bulk is None:
+        return False
+    rows = _matching(bulk.conditions).filter(pk__lte=bulk.newest)
+    if bulk.cursor:
+        rows = rows.filter(pk__lt=bulk.cursor)
+    ids = list(rows.order_by("-pk").values_list("pk", flat=True)[:STEP])
+    if not ids:
+        _end(bulk)
+        return False
+    user = bulk.requested_by
+    if user is None or not user.is_active:
+        _end(bulk, error="whoever started it has no account any more")
+        return False
+    try:
+        outcome = services.act(
+            user=user,
+            action=bulk.action,
+            request_ids=ids,
+            argument=bulk.argument,
+            address=bulk.address,
+            why=f"with bulk action {bulk.pk}",
+        )
+    except PermissionDenied:
+        _end(bulk, error=f"{user.get_username()} may not do that any more")
+        return False
+    return _moved(bulk, ids, outcome)
+
+
+def advance_left_alone() -> int:
+    """Do a step of each action that no worker has taken further for a while. Returns how many steps."""
+    left = BulkAction.objects.filter(finished_at__isnull=True, advanced_at__lt=Now() - _LEFT_ALONE)
+    ids = list(left.values_list("pk", flat=True)[:10])
+    for bulk_id in ids:
+        if _a_few_steps(bulk_id):
+            # It stays the dispatcher's until a worker is heard of.
+            BulkAction.objects.filter(pk=bulk_id).update(advanced_at=Now() - _LEFT_ALONE)
+    return len(ids)
+
+
+def _a_few_steps(bulk_id: int) -> bool:
+    return all(advance(bulk_id) for _ in range(5))
+
+
+def progress(bulk: BulkAction) -> int | None:
+    """Percent, by the time between the first and the last that match; ``None`` where it is not known yet."""
+    if bulk.finished_at is not None:
+        return 100
+    if not bulk.cursor:
+        return 0
+    oldest = _matching(bulk.conditions).order_by("pk").values_list("pk", flat=True).first() or bulk.cursor
+    ends = [filters.time_of(found).timestamp() for found in (bulk.newest, bulk.cursor, min(oldest, bulk.cursor))]
+    whole = ends[0] - ends[2]
+    return min(99, round(100 * (ends[0] - ends[1]) / whole)) if whole else 99
+
+
+def _matching(conditions: dict[str, str]) -> QuerySet[GenerationRequest]:
+    return filters.matching(GenerationRequest.objects.all(), conditions)
+
+
+def _words(conditions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(conditions.items())) or "no condition"
+
+
+def _moved(bulk: BulkAction, ids: list[str], outcome: Outcome) -> bool:
+    refusals, kept = dict(bulk.refusals), dict(bulk.refused_ids)
+    for reason, refused in outcome.refused.items():
+        refusals[reason] = refusals.get(reason, 0) + len(refused)
+        kept[reason] = [*kept.get(reason, []), *refused][:_KEPT]
+    values: dict[str, Any] = {
+        "cursor": ids[-1],
+        "seen": bulk.seen + len(ids),
+        "done": bulk.done + len(outcome.done),
+        "refusals": refusals,
+        "refused_ids": kept,
+        "advanced_at": Now(),
+    }
+    if len(ids) < STEP:
+        values["finished_at"] = Now()
+    moved = _as_it_was(bulk).update(**values)
+    return bool(moved) and len(ids) == STEP
+
+
+def _end(bulk: BulkAction, *, error: str = "") -> bool:
+    return bool(_as_it_was(bulk).update(finished_at=Now(), error=error))
+
+
+def _as_it_was(bulk: BulkAction) -> QuerySet[BulkAction]:
+    return BulkAction.objects.filter(pk=bulk.pk, cursor=bulk.cursor, finished_at__isnull=True)

@@ -1,0 +1,64 @@
+"""The site that the staff's pages belong to: its policy for scripts, its sign-in, and what every page shows.
+
+It stands outside of :mod:`generation.admin`, which registers its pages with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from csp.decorators import csp
+from django.conf import settings
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from unfold.sites import UnfoldAdminSite
+
+from generation import pauses
+from generation.throttling import RateExceeded, count_sign_in
+
+_CDN: Final[str] = getattr(settings, "CDN_BASE_URL", "")
+#: unfold's pages are driven by Alpine, which makes functions of the expressions in them, and colours are set in a
+#: ``<style>``. No script stands in a page, so what somebody smuggles into one does not run.
+POLICY: Final[dict[str, Any]] = {
+    "default-src": [SELF],
+    "script-src": [SELF, UNSAFE_EVAL],
+    "style-src": [SELF, UNSAFE_INLINE],
+    "img-src": [SELF, "data:", *([_CDN] if _CDN else [])],
+    "object-src": [NONE],
+    "base-uri": [NONE],
+    "form-action": [SELF],
+    "frame-ancestors": [NONE],
+}
+_View = Callable[..., Any]
+_with_policy: Final[Callable[[_View], _View]] = csp(POLICY)
+
+
+class StaffSite(UnfoldAdminSite):
+    """The admin."""
+
+    index_title = "Today"
+    index_template = "admin/today.html"
+    enable_nav_sidebar = True
+
+    def admin_view(self, view: _View, cacheable: bool = False) -> _View:
+        return _with_policy(super().admin_view(view, cacheable))
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.method == "POST":
+            try:
+                count_sign_in(request, request.POST.get("username", "")[:150])
+            except RateExceeded as refused:
+                text = "Too many attempts to sign in. Try again in a minute."
+                return HttpResponse(text, status=429, headers=refused.headers)
+        if REDIRECT_FIELD_NAME not in request.GET:  # unfold's form does not say where to go afterwards
+            given: Any = request.GET.copy()
+            given[REDIRECT_FIELD_NAME] = reverse("admin:index")
+            request.GET = given
+        answer: HttpResponse = _with_policy(super().login)(request, extra_context)
+        return answer
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        paused = pauses.active() if self.has_permission(request) else []
+        return {**super().each_context(request), "paused": paused}

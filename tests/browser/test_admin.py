@@ -1,0 +1,147 @@
+"""The staff's pages in a browser: the main ways through them, and that nothing smuggled into one runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.faults.house import House
+from tests.support.stack import PASSWORD, Stack, wait_until
+
+#: ms; the tests share their processors.
+PATIENCE = 30_000
+REQUESTS = "/admin/generation/generationrequest/"
+SCRIPT = "<script>window.smuggled = 1</script><img src=x onerror='window.smuggled = 1'>"
+_SET_UP = f"""
+from django.contrib.auth.models import Group, User
+from django.db import transaction
+from generation.claims import Failure
+from generation import lifecycle
+from tests.support.requests import claimed
+User.objects.get(username="bob").groups.set([Group.objects.get(name="operator")])
+alice = User.objects.get(username="alice")
+with transaction.atomic():  # no worker sees it before it has failed
+    claim = claimed(alice, prompt={SCRIPT!r}, project_id={SCRIPT!r}, metadata={{"a": {SCRIPT!r}}})
+    lifecycle.fail(claim, Failure(message={SCRIPT!r}, code="invalid_request", retryable=False, provider="openai"))
+print(claim.request.pk)
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(house: House) -> Stack:
+    """What serves the pages."""
+    return house.stack
+
+
+@pytest.fixture(scope="module")
+def smuggled(stack: Stack) -> str:
+    """The id of a request all of whose texts are HTML; and bob becomes an operator."""
+    return stack.manage("shell", "-v0", "-c", _SET_UP).strip()
+
+
+@pytest.fixture
+def page(browser: Browser, stack: Stack, smuggled: str) -> Iterator[Page]:
+    """Bob's, who has signed in by the form. At the end nothing may have gone wrong in it."""
+    context = browser.new_context(base_url=stack.base_url)
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda line: faults.append(line.text) if "Content Security Policy" in line.text else None)
+    page.goto("/admin/login/")
+    page.locator("[name=username]").fill("bob")
+    page.locator("[name=password]").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/admin/")
+    yield page
+    context.close()
+    assert faults == []
+
+
+def _submit(stack: Stack, prompt: str, **more: Any) -> str:
+    with stack.client("alice") as client:
+        answer: httpx.Response = client.post("/submit", json={"type": "background", "prompt": prompt, **more})
+        return str(answer.json()["requestId"])
+
+
+def test_a_request_is_found_and_cancelled_and_the_page_says_who_did(page: Page, stack: Stack) -> None:
+    page.goto("/admin/generation/pause/")
+    page.get_by_label("Why Background is paused").fill("for the test")
+    page.get_by_role("button", name="Pause Background").click()
+    expect(page.get_by_role("status")).to_contain_text("type background")
+    request_id = _submit(stack, "A walrus in a quiet harbour")
+    page.goto(REQUESTS)
+    page.locator("#searchbar").fill("walrus harbour")
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="A walrus in a quiet harbour").click()
+    page.get_by_role("link", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Yes, cancel 1 request").click()
+    expect(page.get_by_text("Cancelled 1 request.")).to_be_visible()
+    expect(page.locator(".vg-head .vg-badge").first).to_have_text("Cancelled")
+    expect(page.locator(".vg-log")).to_contain_text("bob")
+    assert request_id in page.url
+    page.goto("/admin/generation/pause/")
+    page.get_by_role("button", name="Resume Background").click()
+    expect(page.get_by_role("status")).to_have_count(0)
+
+
+def test_everything_that_matches_is_done_while_one_watches(page: Page, stack: Stack) -> None:
+    page.goto("/admin/generation/pause/")
+    page.get_by_role("button", name="Pause Background").click()
+    for number in range(3):
+        _submit(stack, f"A narwhal number {number} in the ice")
+    page.goto(f"{REQUESTS}?q=narwhal")
+    page.get_by_label("Select record").first.check()
+    page.locator("[name=action]").select_option(label="Cancel")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("button", name="Yes, cancel 1 request")).to_be_visible()
+    # As the link "select everything that matches" does, which only a list of several pages has.
+    page.goto(f"{REQUESTS}?q=narwhal")
+    page.get_by_label("Select record").first.check()
+    page.locator("[name=action]").select_option(label="Cancel")
+    page.locator("[name=select_across]").evaluate("field => { field.value = '1' }")
+    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="Yes, cancel 3 requests").click()
+    expect(page.locator("#state")).to_have_text("done")
+    expect(page.locator("#done")).to_have_text("3")
+    page.goto("/admin/generation/pause/")
+    page.get_by_role("button", name="Resume Background").click()
+    expect(page.get_by_role("status")).to_have_count(0)
+
+
+def test_a_picture_is_shown(page: Page, stack: Stack) -> None:
+    request_id = _submit(stack, "A lighthouse above the sea")
+
+    def is_drawn() -> bool:
+        with stack.client("alice") as client:
+            return bool(client.get(f"/status/{request_id}?imageData=false").json()["status"] == "completed")
+
+    wait_until(is_drawn, seconds=60, what="the picture")
+    page.goto(f"{REQUESTS}{request_id}/change/")
+    picture = page.locator(".vg-picture img")
+    expect(picture).to_be_visible()
+    page.wait_for_function("() => document.querySelector('.vg-picture img').naturalWidth > 0")
+
+
+def test_what_others_wrote_is_text_and_runs_nowhere(page: Page, smuggled: str) -> None:
+    for address in (REQUESTS, f"{REQUESTS}{smuggled}/change/", f"{REQUESTS}act/?action=retry&ids={smuggled}"):
+        page.goto(address)
+        expect(page.get_by_text("<script>window.smuggled = 1</script>").first).to_be_visible()
+        assert page.evaluate("window.smuggled") is None
+    for details in page.locator("details").all():
+        details.locator("summary").click()
+    assert page.evaluate("window.smuggled") is None
+
+
+def test_the_filters_open_and_the_lists_fit_a_telephone(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(REQUESTS)
+    page.locator("a", has_text="Filters").first.click()
+    page.locator("#changelist-filter [name=owner]").fill("alice")
+    page.get_by_role("button", name="Apply Filters").click()
+    page.wait_for_url("**owner=alice**")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
