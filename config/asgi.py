@@ -5,10 +5,16 @@ import os
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
 
+from config.observing import start_reporting
+from config.startup import require_settings
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+require_settings()
 
 http = get_asgi_application()  # loads the applications, which the routes below need
 
+from generation.realtime.counting import counting_connections  # noqa: E402
 from generation.realtime.routing import websocket_urlpatterns  # noqa: E402
 
-application = ProtocolTypeRouter({"http": http, "websocket": URLRouter(websocket_urlpatterns)})
+application = ProtocolTypeRouter({"http": http, "websocket": counting_connections(URLRouter(websocket_urlpatterns))})
+start_reporting("realtime")

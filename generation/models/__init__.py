@@ -3,6 +3,7 @@
 from generation.models.processes import WorkerProcess
 from generation.models.providers import PromptStyle, ProviderModel, ProviderState
 from generation.models.requests import GenerationBatch, GenerationRequest, IdempotencyKey
+from generation.models.snapshots import MetricsSnapshot
 from generation.models.spending import Budget, SharedPicture, Spending
 from generation.models.work import GenerationAttempt, GenerationQueue, StatusChange
 
@@ -13,6 +14,7 @@ __all__ = [
     "GenerationQueue",
     "GenerationRequest",
     "IdempotencyKey",
+    "MetricsSnapshot",
     "PromptStyle",
     "ProviderModel",
     "ProviderState",
