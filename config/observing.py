@@ -99,7 +99,8 @@ def share_counters_between_processes() -> None:
     """Have this process and its siblings, children of one server, count into files of one folder, so that whichever is
     asked tells what all have counted. Called before prometheus_client is imported. The folder is gone with the last."""
     folder = Path(tempfile.gettempdir()) / f"visual-generation-{os.getuid()}" / f"web-{os.getppid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     there = folder.parent.stat()
     if there.st_uid != os.getuid() or stat.S_IMODE(there.st_mode) & 0o077:
         return  # somebody else made it, and could read or change what is counted

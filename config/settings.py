@@ -122,8 +122,30 @@ STATIC_ROOT = env.directory("STATIC_ROOT", VAR_DIR / "static")
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
 MEDIA_ROOT = VAR_DIR / "media"
+RESULT_STORAGE = env.one_of("RESULT_STORAGE", "file", ("file", "s3"))
+#: The network in front of the storage, under whose address clients find the pictures by their keys.
+CDN_BASE_URL = env.http_url("CDN_BASE_URL")
+#: After how many days a request that has ended is deleted with its pictures; 0 is never.
+RESULT_RETENTION_DAYS = env.integer("RESULT_RETENTION_DAYS", 0, minimum=0, maximum=36_500)
+_bucket: dict[str, Any] = {
+    "bucket_name": env.text("AWS_STORAGE_BUCKET_NAME"),
+    "access_key": env.text("AWS_ACCESS_KEY_ID") or None,
+    "secret_key": env.text("AWS_SECRET_ACCESS_KEY") or None,
+    "region_name": env.text("AWS_S3_REGION_NAME", "us-east-1"),
+    "endpoint_url": env.http_url("AWS_S3_ENDPOINT_URL") or None,
+}
+if RESULT_STORAGE == "s3" and not _bucket["bucket_name"]:
+    env.refuse("AWS_STORAGE_BUCKET_NAME must be set, since RESULT_STORAGE is s3", None)
+#: Where else than with us browsers find pictures.
+PICTURE_ORIGINS = [CDN_BASE_URL] if CDN_BASE_URL else []
+if RESULT_STORAGE == "s3" and not CDN_BASE_URL:
+    PICTURE_ORIGINS = [
+        _bucket["endpoint_url"] or f"https://{_bucket['bucket_name']}.s3.{_bucket['region_name']}.amazonaws.com"
+    ]
 STORAGES = {
-    "default": {"BACKEND": "generation.storage.AtomicFileSystemStorage"},
+    "default": {"BACKEND": "generation.buckets.BucketStorage", "OPTIONS": _bucket}
+    if RESULT_STORAGE == "s3"
+    else {"BACKEND": "generation.storage.AtomicFileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
@@ -291,7 +313,7 @@ X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [SELF],
-        "img-src": [SELF, "data:"],
+        "img-src": [SELF, "data:", *PICTURE_ORIGINS],
         "connect-src": [SELF, REALTIME_ORIGIN],
         "object-src": [NONE],
         "base-uri": [NONE],
@@ -326,7 +348,15 @@ METRICS_HOST = env.text("BIND_HOST", "127.0.0.1")
 OTEL_EXPORTER_OTLP_ENDPOINT = env.http_url("OTEL_EXPORTER_OTLP_ENDPOINT")
 SENTRY_DSN = env.http_url("SENTRY_DSN")
 LOG_FORMAT = env.one_of("LOG_FORMAT", "console" if DEBUG else "json", ("console", "json"))
-_secrets = [SECRET_KEY, JWT_SECRET, METRICS_TOKEN, REDIS_PASSWORD, *observing.secrets_of(_vendors.values())]
-LOGGING = observing.logging_settings(LOG_FORMAT, secrets=[*_secrets, str(DATABASES["default"].get("PASSWORD") or "")])
+_secrets = [
+    _bucket["secret_key"] or "",
+    SECRET_KEY,
+    JWT_SECRET,
+    METRICS_TOKEN,
+    REDIS_PASSWORD,
+    *observing.secrets_of(_vendors.values()),
+    str(DATABASES["default"].get("PASSWORD") or ""),
+]
+LOGGING = observing.logging_settings(LOG_FORMAT, secrets=_secrets)
 
 env.finish()

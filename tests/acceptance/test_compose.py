@@ -80,7 +80,9 @@ def submit(client: httpx.Client, **headers: str) -> httpx.Response:
 
 def finished(client: httpx.Client, request_id: str) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
-        found: dict[str, Any] = client.get(f"/status/{request_id}?imageData=false").json()
+        answer = client.get(f"/status/{request_id}?imageData=false")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
         return found if found["status"] in {"completed", "failed"} else None
 
     found: dict[str, Any] = wait_until(look, seconds=40, what="an end")
@@ -160,7 +162,7 @@ def test_one_id_is_on_every_line_from_the_call_to_the_worker(stack: Composed, al
 
 @pytest.mark.parametrize("given", ["", "x" * 65, "a b", "é", "a;b"])
 def test_an_id_that_is_not_plain_is_replaced(stack: Composed, given: str) -> None:
-    answer = httpx.get(f"{stack.url}/healthz", headers={"X-Request-ID": given.encode()})
+    answer = httpx.get(f"{stack.url}/healthz", headers=[(b"X-Request-ID", given.encode())])
     assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-ID"])
 
 

@@ -94,7 +94,9 @@ class Composed:
         }
         given = compose.environment_of(self.file["services"][kind], secrets=self.secrets, here=here | ports)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return self.settings | given | {"PATH": path, "PYTHONUNBUFFERED": "1"}
+        # A container's user is not root, whom Celery warns.
+        quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
+        return self.settings | given | quiet | {"PATH": path, "PYTHONUNBUFFERED": "1"}
 
     def start(self, *names: str) -> None:
         """Start processes and do not wait for them."""
