@@ -359,4 +359,5 @@ _secrets = [
 ]
 LOGGING = observing.logging_settings(LOG_FORMAT, secrets=_secrets)
 
+MISSPELT_NAMES = env.misspelt()
 env.finish()

@@ -8,7 +8,7 @@ mkdir -p "$folder"
 chmod 700 "$folder"
 
 random() {
-    LC_ALL=C tr -dc 'A-Za-z0-9' </dev/urandom | head -c 48
+    LC_ALL=C tr -dc 'A-Za-z0-9' </dev/urandom | head -c 64
 }
 
 keep() { # NAME VALUE

@@ -7,6 +7,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,10 +16,22 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.fakes.control import FakeProvider
+from tests.support import promtool
 from tests.support.collector import Collector
 from tests.support.composed import Composed, composed
 from tests.support.stack import wait_until
 
+#: What is told when something is wrong, and the alerts that then fire.
+BROKEN: list[tuple[dict[str, str], set[str]]] = [
+    ({'vga_up{server="database"': "0x60"}, {"DatabaseUnreachable"}),
+    ({'vga_up{server="broker"': "0x60"}, {"BrokerUnreachable"}),
+    ({'vga_processes{kind="worker"': "0x60"}, {"NoWorkers"}),
+    ({'vga_processes{kind="dispatcher"': "0x60"}, {"NoDispatcher"}),
+    ({'vga_queue_oldest_seconds{priority="low"': "0+60x60"}, {"QueueTooOld"}),
+    ({'vga_request_transitions_total{reason="failed"': "0+10x60"}, {"ManyFail"}),
+    ({'vga_provider_suspended{provider="openai"': "1x60"}, {"ProviderLeftAlone"}),
+    ({'process_resident_memory_bytes{job="worker"': "700000000x60"}, {"WorkerMemory"}),
+]
 KEY = "sk-canary-of-a-deployment"
 PROMPT = "A dragon whose canary sings in the garden"
 MOST_MB = 700
@@ -50,6 +63,7 @@ def stack(provider: FakeProvider, collector: Collector) -> Iterator[Composed]:
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "SENTRY_DSN": collector.dsn,
     }
+    promtool.found("nginx", "nginx-light")
     with composed(**settings) as stack:
         key = stack.secrets / "openai_api_key"
         key.chmod(0o644)
@@ -274,6 +288,24 @@ def test_snapshots_are_kept_for_the_charts(stack: Composed) -> None:
             return connection.execute("SELECT count(*), sum(completed) FROM generation_metrics_snapshots").fetchone()
 
         wait_until(lambda: rows()[0] >= 2 and rows()[1] >= 1, seconds=40, what="snapshots")
+
+
+def test_the_rules_and_the_board_ask_for_what_is_told(stack: Composed, tmp_path: Path) -> None:
+    promtool.promtool("check", "config", "--syntax-only", promtool.FOLDER / "prometheus.yml")
+    assert "SUCCESS" in promtool.promtool("check", "rules", promtool.FOLDER / "alerts.yml")
+    scraped: dict[str, str] = {}
+    for job in ("web", "realtime", "worker", "dispatcher"):
+        text = scrape(stack, job)
+        promtool.promtool("check", "metrics", given=text)
+        scraped |= promtool.series(text, job)
+    names = {series.partition("{")[0] for series in scraped}
+    for expression in [*promtool.alerts().values(), *promtool.panels()]:
+        asked = set(re.findall(r"\b(?:vga|process)_[a-z_]+", expression))
+        assert asked
+        assert asked <= names, expression
+    promtool.firing(tmp_path, scraped, {}, expected=set())
+    for changed, expected in BROKEN:
+        promtool.firing(tmp_path, scraped, changed, expected=expected)
 
 
 # --- Rolling restart, last, since it replaces the processes ---
