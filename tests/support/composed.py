@@ -167,7 +167,8 @@ class Composed:
         )
         nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
         assert nginx, "nginx is not installed: apt-get install nginx-light"
-        self._spawn("proxy", [nginx, "-c", str(work / "nginx.conf"), "-g", "daemon off;"], {})
+        self._proxy_command = [nginx, "-c", str(work / "nginx.conf"), "-g", "daemon off;"]
+        self._spawn("proxy", self._proxy_command, {})
         wait_until(self.answers, seconds=60, what="the proxy")
 
     def answers(self) -> bool:
@@ -193,6 +194,31 @@ class Composed:
         return httpx.Client(base_url=f"{self.url}/api/visual-generation", headers=headers, timeout=30)
 
     # --- All of them ---
+
+    def described(self) -> dict[str, Any]:
+        """For a stand-in of the engine: what a command in a container of each service finds."""
+        tools = os.pathsep.join([str(self.postgres.bin_path), os.environ["PATH"]])
+        server = {"PATH": tools, "PGHOST": self.socket}
+        found: dict[str, Any] = {}
+        for name, service in self.file["services"].items():
+            ours = name in compose.OURS
+            found[name] = {
+                "environment": self.environment(name) if ours else server,
+                "command": service.get("command", []),
+                "folders": {"/var/lib/visual-generation": str(self.folder / "var")} if ours else {},
+                "cwd": str(ROOT),
+                "pids": [self._running[name].pid] if name in self._running else [],
+            }
+        return found
+
+    def forget_ended(self) -> None:
+        """Let go of processes that somebody else has stopped."""
+        self._running = {name: process for name, process in self._running.items() if process.poll() is None}
+
+    def restart_proxy(self) -> None:
+        """With the configuration that it had."""
+        self._spawn("proxy", self._proxy_command, {})
+        wait_until(self.answers, seconds=60, what="the proxy")
 
     def memory_mb(self) -> dict[str, float]:
         """What each service takes, its children with it; memory that several share is counted once in all."""

@@ -55,9 +55,8 @@ def series(scrape: str, job: str) -> dict[str, str]:
     for line in scrape.splitlines():
         if sample := re.fullmatch(r"([a-z_]+)(?:\{(.*)\})? (\S+)", line):
             name, labels, value = sample.groups()
-            kept[f'{name}{{{",".join(filter(None, [labels, f"""job="{job}",instance="{job}:1" """.strip()]))}}}'] = (
-                value
-            )
+            own = f'job="{job}",instance="{job}:1"'
+            kept[f"{name}{{{','.join(filter(None, [labels, own]))}}}"] = value
     return kept
 
 

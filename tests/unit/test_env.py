@@ -31,7 +31,7 @@ PROGRAMS = {
 
 
 def run(program: str, folder: Path, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "VAR_DIR": str(folder / "var")} | settings
+    environment = {"PATH": os.environ["PATH"], "VAR_DIR": str(folder / "var"), **settings}
     return subprocess.run(
         PROGRAMS[program], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
     )
