@@ -313,7 +313,7 @@ def test_the_rules_and_the_board_ask_for_what_is_told(stack: Composed, tmp_path:
 
 def test_a_rolling_restart_under_load_loses_nothing(stack: Composed, provider: FakeProvider) -> None:
     provider.reset()
-    provider.script(default="delay=0.3")
+    provider.script(default="delay=0.2")
     over = threading.Event()
     accepted: list[str] = []
     refused: list[str] = []
@@ -330,7 +330,7 @@ def test_a_rolling_restart_under_load_loses_nothing(stack: Composed, provider: F
                 (accepted if answer.status_code == 200 else refused).append(
                     answer.json()["requestId"] if answer.status_code == 200 else answer.text
                 )
-                over.wait(0.05)
+                over.wait(0.2)
 
     threads = [threading.Thread(target=submit_on, args=[number]) for number in range(3)]
     for thread in threads:
@@ -351,7 +351,7 @@ def test_a_rolling_restart_under_load_loses_nothing(stack: Composed, provider: F
                 stack.start(f"{kind}:{number or 1}-new")
                 stack.wait_healthy(f"{kind}:{number or 1}-new")
                 assert stack.stop(name) == 0
-            wait_until(lambda: len(accepted) > seen + 5, seconds=40, what="more submits")
+            wait_until(lambda: len(accepted) > seen + 2, seconds=40, what="more submits")
     finally:
         over.set()
         for thread in threads:
