@@ -1,9 +1,9 @@
-"""``python -m benchmarks.scaling``: how far it grows. ``measure`` asks this machine what a request costs PostgreSQL and
-Valkey; the model and the simulation say what follows from that for many workers.
+"""``python -m benchmarks.scaling``: how far it grows. ``--measure`` asks this machine what a request costs PostgreSQL
+and Valkey; the model and the simulation say what follows from that for many workers.
 
-Every slot of a worker goes round the same way: it takes a request (PostgreSQL, Valkey), waits for the provider, and writes
-the end (PostgreSQL, Valkey). That is a closed network of queues with a pause, of which the throughput is known exactly by
-mean value analysis. The simulation makes no such use of theory: it plays the round with random times, and must agree.
+Every slot of a worker goes round the same way: it takes a request (PostgreSQL, Valkey), waits for the provider, and
+writes the end (PostgreSQL, Valkey). That is a closed network of queues with a pause, of which the throughput is known
+by mean value analysis. The simulation makes no use of theory: it plays the round with random times, and must agree.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def simulate(shape: Shape, costs: Costs, *, seconds: float = 600.0, seed: int = 
 
 
 def connections(shape: Shape) -> int:
-    """Of PostgreSQL, at the most: each slot, and a worker's heartbeat and refill, with two web and two other processes."""
+    """Of PostgreSQL, at the most: each slot, a worker's heartbeat and refill, two web and two other processes."""
     return shape.workers * (shape.slots + 2) + 2 * 14 + 2 * 5
 
 
@@ -138,13 +138,14 @@ def _ours(process: Path) -> bool:
     return False
 
 
-def measure(requests: int = 500) -> Costs:
+def measure(requests: int = 2000) -> Costs:
     """Submit so many and have them drawn by an instant provider, and see what the servers took for it."""
     import tests.servers  # noqa: F401  starts PostgreSQL and Valkey
     from benchmarks.engine import _engine
     from tests.support.stack import wait_until
 
     with tempfile.TemporaryDirectory() as folder, _engine(Path(folder), "scaling", 5) as engine:
+        engine.env["PROVIDERS"] = "instant"
         engine.start("web", "dispatcher", "worker")
         engine.wait_ready()
         postmaster = int(engine.one("SELECT pg_read_file('postmaster.pid')").split()[0])
@@ -171,8 +172,8 @@ def table(costs: Costs) -> Iterator[str]:
         shape = Shape(workers=workers)
         found = analyse(shape, costs)
         yield (
-            f"| {workers:,} | {workers * shape.slots:,} | {found.rate:,.1f} | {found.database:.0%} | {found.broker:.0%} |"
-            f" {connections(shape):,} |"
+            f"| {workers:,} | {workers * shape.slots:,} | {found.rate:,.1f}"
+            f" | {found.database:.0%} | {found.broker:.0%} | {connections(shape):,} |"
         )
 
 
@@ -183,7 +184,8 @@ def main() -> None:
     costs = measure() if parser.parse_args().measure else Costs()
     print(costs)
     print(
-        "| workers | slots | pictures a second | PostgreSQL busy | Valkey busy | connections |\n|--:|--:|--:|--:|--:|--:|"
+        "| workers | slots | pictures a second | PostgreSQL busy | Valkey busy | connections |\n"
+        "|--:|--:|--:|--:|--:|--:|"
     )
     for row in table(costs):
         print(row)
