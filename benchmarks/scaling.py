@@ -145,8 +145,9 @@ def measure(requests: int = 2000) -> Costs:
     from tests.support.stack import wait_until
 
     with tempfile.TemporaryDirectory() as folder, _engine(Path(folder), "scaling", 5) as engine:
+        engine.start("web", "dispatcher")
         engine.env["PROVIDERS"] = "instant"
-        engine.start("web", "dispatcher", "worker")
+        engine.start("worker")
         engine.wait_ready()
         postmaster = int(engine.one("SELECT pg_read_file('postmaster.pid')").split()[0])
         valkey = int(engine.redis.info("server")["process_id"])

@@ -143,3 +143,15 @@ def test_the_scripts_are_ones() -> None:
     for script in scripts:
         assert script.stat().st_mode & 0o111, script
         subprocess.run([str(shutil.which("sh")), "-n", script], check=True)
+
+
+def test_the_example_for_kubernetes_has_the_command_and_metrics_that_there_are() -> None:
+    scaled, deployment = yaml.safe_load_all((ROOT / "deploy/kubernetes/worker-autoscaling.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["sh", "-c", PROCFILE["worker"]]
+    assert deployment["metadata"]["name"] == scaled["spec"]["scaleTargetRef"]["name"]
+    told = (ROOT / "generation" / "exposition.py").read_text()
+    for trigger in scaled["spec"]["triggers"]:
+        asked = re.findall(r"vga_[a-z_]+", trigger["metadata"]["query"])
+        assert asked
+        assert all(name in told for name in asked)
