@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks.scaling import Costs, Shape, analyse, simulate
+from benchmarks.scaling import Costs, Shape, analyse, simulate, table
 
 COSTS = Costs(provider=5.0)
 
@@ -31,3 +33,8 @@ def test_more_processors_help_until_the_broker_is_the_limit() -> None:
     rates = [analyse(Shape(workers=10_000, processors=count), COSTS).rate for count in (2, 8, 64)]
     assert rates == sorted(rates)
     assert rates[1] > 2 * rates[0]
+
+
+def test_the_table_on_the_page_is_the_programs() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "scaling.md").read_text()
+    assert [row for row in table(Costs()) if row not in page] == []
