@@ -12,12 +12,16 @@ def main() -> None:
     from django.core.management import execute_from_command_line
 
     from config import env
+    from config.observing import start_reporting
+    from config.startup import lines
 
     env.read_file(Path(__file__).resolve().parent / ".env")
     try:
+        if sys.argv[1:2] == ["dispatch"]:
+            start_reporting("dispatcher")
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as fault:
-        sys.exit(f"error: {fault}")
+        sys.exit(lines(fault))
 
 
 if __name__ == "__main__":

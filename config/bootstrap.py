@@ -15,6 +15,7 @@ from django.core.management.base import SystemCheckError
 from django.db import Error, connection
 
 from config import env
+from config.startup import lines
 
 
 def demo_user(kept: Path) -> tuple[str, str] | None:
@@ -51,7 +52,9 @@ def main() -> None:
         call_command("migrate", verbosity=0, interactive=False, skip_checks=False)
         on_a_laptop = settings.DEBUG and not env.present("DATABASE_URL")
         found = demo_user(settings.VAR_DIR / "demo_password") if on_a_laptop else None
-    except (ImproperlyConfigured, SystemCheckError, OSError) as fault:
+    except ImproperlyConfigured as fault:
+        sys.exit(lines(fault))
+    except (SystemCheckError, OSError) as fault:
         sys.exit(f"error: {fault}")
     except Error as fault:
         sys.exit(f"error: the database: {str(fault).partition(chr(10))[0]}")

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import Any, Final
 
-from celery import Celery, bootsteps
+from celery import Celery, bootsteps, signals
 from kombu import Queue
 
+from config.observing import start_reporting
+from config.startup import require_settings
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+if Path(sys.argv[0]).name == "celery":
+    require_settings()
 
 #: Seconds between two looks at whether a slot of a worker is free.
 _LOOK_PAUSE: Final = 0.05
@@ -69,3 +76,8 @@ class LookOften(bootsteps.StartStopStep):
 
 
 app.steps["consumer"].add(LookOften)
+
+
+@signals.worker_init.connect
+def _report(**_: object) -> None:
+    start_reporting("worker")

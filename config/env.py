@@ -1,17 +1,74 @@
-"""Typed readers of the environment: one line per fault, and the name of the variable in it."""
+"""Typed readers of the environment: one line per fault, and the name of the variable in it.
+
+Between :func:`begin` and :func:`finish` a reader that finds a fault notes it and returns what would hold without the
+variable, so that whoever starts the program hears of all faults at once. At any other time it raises.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Final, TypeVar
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+T = TypeVar("T")
+
 #: Reads ``NAME``, or the file that ``NAME_FILE`` points to, which is how secrets are mounted into containers.
 _env = environ.FileAwareEnv()
+_faults: list[str] | None = None
+#: The names that were read.
+_known: set[str] = set()
+#: What the Procfile reads and no reader does, and names of other programs that look like ours.
+_KNOWN_ELSEWHERE: Final = frozenset(
+    {"WEB_WORKERS", "WEB_THREADS", "WORKER_QUEUES", "BIND_HOST", "END_WITH_PARENT", "GOOGLE_CLOUD_PROJECT"}
+)
+#: How much two names are alike that are taken for one and its misspelling.
+_ALIKE: Final = 0.88
+
+
+def begin() -> None:
+    """From here on faults are noted."""
+    global _faults
+    _faults = []
+
+
+def refuse(fault: str, instead: T) -> T:
+    """Note a fault and return ``instead``, or raise it where faults are not being noted."""
+    if _faults is None:
+        raise ImproperlyConfigured(fault)
+    _faults.append(fault)
+    return instead
+
+
+def finish() -> None:
+    """Raise ``ImproperlyConfigured`` with what was noted, one line for each fault."""
+    global _faults
+    faults, _faults = _faults, None
+    if faults:
+        raise ImproperlyConfigured("\n".join(dict.fromkeys(faults)))
+
+
+def misspelt() -> dict[str, str]:
+    """Names in the environment that nobody reads and that look like one of ours, with that one."""
+    known = _known | _KNOWN_ELSEWHERE
+    found = {}
+    for name in os.environ:
+        bare = name.removesuffix("_FILE")
+        if bare not in known and (meant := _meant(bare, known)):
+            found[name] = meant
+    return found
+
+
+def _meant(name: str, known: set[str] | frozenset[str]) -> str:
+    close = get_close_matches(name, sorted(known), n=1, cutoff=_ALIKE)
+    longer = [one for one in known if name.startswith(f"{one}_")]
+    return close[0] if close else max(longer, key=len, default="")
 
 
 def read_file(path: Path) -> None:
@@ -27,10 +84,14 @@ def present(name: str) -> bool:
 
 def text(name: str, default: str = "") -> str:
     """The value without surrounding white space. Raises ``ImproperlyConfigured`` where ``NAME_FILE`` cannot be read."""
+    _known.add(name)
     try:
         return str(_env.get_value(name, default=default)).strip()
     except OSError as error:
-        raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error.strerror}") from None
+        reason = error.strerror
+    except UnicodeDecodeError:
+        reason = "it is no text"
+    return refuse(f"{name}_FILE cannot be read: {reason}", default)
 
 
 def boolean(name: str, default: bool) -> bool:
@@ -42,7 +103,7 @@ def boolean(name: str, default: bool) -> bool:
         return True
     if value in {"false", "no", "off", "0"}:
         return False
-    raise ImproperlyConfigured(f"{name} must be true or false, not {value!r}")
+    return refuse(f"{name} must be true or false, not {value!r}", default)
 
 
 def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:
@@ -53,9 +114,9 @@ def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:
     try:
         number = int(value)
     except ValueError:
-        raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}") from None
+        return refuse(f"{name} must be a whole number, not {value!r}", default)
     if not minimum <= number <= maximum:
-        raise ImproperlyConfigured(f"{name} must lie between {minimum} and {maximum}, not {number}")
+        return refuse(f"{name} must lie between {minimum} and {maximum}, not {number}", default)
     return number
 
 
@@ -65,7 +126,7 @@ def amount(name: str) -> Decimal | None:
     if not value:
         return None
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,2})?", value):
-        raise ImproperlyConfigured(f"{name} must be an amount such as 12.50, not {value!r}")
+        return refuse(f"{name} must be an amount such as 12.50, not {value!r}", None)
     return Decimal(value)
 
 
@@ -78,7 +139,7 @@ def rate(name: str, default: str) -> str:
     """So many in such a time: ``100/15m`` (s, m, h, d). Raises ``ImproperlyConfigured``."""
     value = text(name, default)
     if not re.fullmatch(r"[1-9][0-9]{0,8}/[0-9]{0,5}[smhd]", value):
-        raise ImproperlyConfigured(f"{name} must look like 100/15m, not {value!r}")
+        return refuse(f"{name} must look like 100/15m, not {value!r}", default)
     return value
 
 
@@ -87,11 +148,19 @@ def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 
 
+def http_url(name: str, default: str = "") -> str:
+    """An address that begins with http:// or https://, without a slash at its end. Raises ``ImproperlyConfigured``."""
+    value = text(name, default).rstrip("/")
+    if value and not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", value):
+        return refuse(f"{name} must begin with http:// or https://, not {value!r}", default)
+    return value
+
+
 def one_of(name: str, default: str, choices: tuple[str, ...]) -> str:
     """One of the choices. Raises ``ImproperlyConfigured``."""
     value = text(name, default)
     if value not in choices:
-        raise ImproperlyConfigured(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        return refuse(f"{name} must be one of {', '.join(choices)}, not {value!r}", default)
     return value
 
 
@@ -104,11 +173,11 @@ def database(name: str, default: str, *, pool_size: int) -> dict[str, object]:
     """Django's settings for a ``postgres://`` or ``sqlite://`` URL. Raises ``ImproperlyConfigured``."""
     url = text(name) or default
     if not url.startswith(("postgres://", "postgresql://", "sqlite://")):
-        raise ImproperlyConfigured(f"{name} must start with postgres:// or sqlite://")
+        url = refuse(f"{name} must start with postgres:// or sqlite://", default)
     try:
         settings: dict[str, object] = dict(_env.db_url_config(url))
     except Exception:  # the library raises what its parser happens to raise
-        raise ImproperlyConfigured(f"{name} is not a database URL (postgres://… or sqlite://…)") from None
+        return refuse(f"{name} is not a database URL (postgres://… or sqlite://…)", {})
     options = dict(settings.pop("OPTIONS", None) or {})  # type: ignore[call-overload]
     if settings["ENGINE"] == "django.db.backends.postgresql":
         # Without a server a client should hear so soon, and not when its own patience ends. What is not in use is soon

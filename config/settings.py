@@ -7,23 +7,24 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from csp.constants import NONE, SELF
-from django.core.exceptions import ImproperlyConfigured
 
-from config import env
+from config import env, observing
+from config.openapi import description
 from config.staff import UNFOLD as UNFOLD
 
-VERSION = "0.1.0"
+env.begin()
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = env.directory("VAR_DIR", BASE_DIR / "var")
 
 # Without a database of one's own this is a laptop; with one it is a deployment, and that must ask for DEBUG by name.
 DEBUG = env.boolean("DEBUG", default=not env.present("DATABASE_URL"))
 if not DEBUG:
-    missing = [name for name in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL") if not env.present(name)]
-    if missing:
-        raise ImproperlyConfigured(f"DEBUG is off, so these must be set: {', '.join(missing)}")
+    for _name in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL"):
+        if not env.present(_name):
+            env.refuse(f"{_name} must be set, since DEBUG is off", None)
 
 
 def _laptop_secret() -> str:
@@ -40,7 +41,7 @@ def _laptop_secret() -> str:
             draft.unlink()
         return path.read_text()
     except OSError as error:
-        raise ImproperlyConfigured(f"VAR_DIR {VAR_DIR} cannot be written: {error.strerror}") from None
+        return env.refuse(f"VAR_DIR {VAR_DIR} cannot be written: {error.strerror}", "")
 
 
 def _laptop_redis() -> str:
@@ -49,16 +50,18 @@ def _laptop_redis() -> str:
     return note.read_text().strip() if note.exists() else "redis://127.0.0.1:6379/0"
 
 
-SECRET_KEY = env.text("SECRET_KEY") or _laptop_secret()
+SECRET_KEY = env.text("SECRET_KEY") or (_laptop_secret() if DEBUG else "")
 JWT_SECRET = env.text("JWT_SECRET") or SECRET_KEY
-if not DEBUG and len(JWT_SECRET.encode()) < 32:
-    raise ImproperlyConfigured("JWT_SECRET (or SECRET_KEY, which stands in for it) must have at least 32 bytes")
+if not DEBUG and 0 < len(JWT_SECRET.encode()) < 32:
+    env.refuse("JWT_SECRET (or SECRET_KEY, which stands in for it) must have at least 32 bytes", None)
 
 # --- Where we are reached -------------------------------------------------------------------------------------------
 PORT = env.integer("PORT", 8000, minimum=1, maximum=65535)
 REALTIME_PORT = env.integer("REALTIME_PORT", 8001, minimum=1, maximum=65535)
-PUBLIC_BASE_URL = env.text("PUBLIC_BASE_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "")
+PUBLIC_BASE_URL = env.http_url("PUBLIC_BASE_URL", f"http://127.0.0.1:{PORT}")
+_HOST = urlsplit(PUBLIC_BASE_URL).hostname or ""
+#: Loopback is whoever looks after the process, such as its health check. No address in an answer is made of the name.
+ALLOWED_HOSTS = [*env.words("ALLOWED_HOSTS", _HOST), "localhost", "127.0.0.1", "[::1]"]
 #: Where the pages open the WebSocket. Empty is beside them, where a proxy has both under one origin; or, while nobody
 #: has said what we are reached by, on the page's own host at ``REALTIME_PORT``.
 REALTIME_BASE_URL = env.text("REALTIME_BASE_URL").rstrip("/")
@@ -86,6 +89,7 @@ INSTALLED_APPS = [
     "workers",
 ]
 MIDDLEWARE = [
+    "generation.api.observing.observe",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -119,12 +123,34 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
-STATIC_ROOT = VAR_DIR / "static"
+STATIC_ROOT = env.directory("STATIC_ROOT", VAR_DIR / "static")
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
 MEDIA_ROOT = VAR_DIR / "media"
+RESULT_STORAGE = env.one_of("RESULT_STORAGE", "file", ("file", "s3"))
+#: The network in front of the storage, under whose address clients find the pictures by their keys.
+CDN_BASE_URL = env.http_url("CDN_BASE_URL")
+#: After how many days a request that has ended is deleted with its pictures; 0 is never.
+RESULT_RETENTION_DAYS = env.integer("RESULT_RETENTION_DAYS", 0, minimum=0, maximum=36_500)
+_bucket: dict[str, Any] = {
+    "bucket_name": env.text("AWS_STORAGE_BUCKET_NAME"),
+    "access_key": env.text("AWS_ACCESS_KEY_ID") or None,
+    "secret_key": env.text("AWS_SECRET_ACCESS_KEY") or None,
+    "region_name": env.text("AWS_S3_REGION_NAME", "us-east-1"),
+    "endpoint_url": env.http_url("AWS_S3_ENDPOINT_URL") or None,
+}
+if RESULT_STORAGE == "s3" and not _bucket["bucket_name"]:
+    env.refuse("AWS_STORAGE_BUCKET_NAME must be set, since RESULT_STORAGE is s3", None)
+#: Where else than with us browsers find pictures.
+PICTURE_ORIGINS = [CDN_BASE_URL] if CDN_BASE_URL else []
+if RESULT_STORAGE == "s3" and not CDN_BASE_URL:
+    PICTURE_ORIGINS = [
+        _bucket["endpoint_url"] or f"https://{_bucket['bucket_name']}.s3.{_bucket['region_name']}.amazonaws.com"
+    ]
 STORAGES = {
-    "default": {"BACKEND": "generation.storage.AtomicFileSystemStorage"},
+    "default": {"BACKEND": "generation.buckets.BucketStorage", "OPTIONS": _bucket}
+    if RESULT_STORAGE == "s3"
+    else {"BACKEND": "generation.storage.AtomicFileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
@@ -149,6 +175,9 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # --- Redis ----------------------------------------------------------------------------------------------------------
 REDIS_URL = env.text("REDIS_URL") or _laptop_redis()
+if not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+    env.refuse("REDIS_URL must start with redis:// or rediss://", None)
+REDIS_PASSWORD = urlsplit(REDIS_URL).password or ""
 CELERY_BROKER_URL = REDIS_URL
 CHANNEL_LAYERS = {
     "default": {
@@ -282,54 +311,22 @@ REST_FRAMEWORK = {
 #: How long the address of a picture in an answer stays valid, at the least.
 IMAGE_URL_LIFETIME = timedelta(hours=24)
 
-# --- The API's description ------------------------------------------------------------------------------------------
-SPECTACULAR_SETTINGS = {
-    "OAS_VERSION": "3.1.0",
-    "TITLE": "Visual Generation Agent",
-    "VERSION": VERSION,
-    "DESCRIPTION": (
-        "Submit a prompt, and workers have it drawn: coloring pages, covers, illustrations, character references and"
-        " backgrounds. Sign in with `POST /api/token` and send the access token as `Authorization: Bearer …`. Everybody"
-        " sees their own requests, and staff see all; somebody else's is answered like one that never was.\n\n"
-        "Every error is JSON with `error` for people and `code` for programs, and with `errors` where values are not"
-        " valid. Times are RFC 3339 in UTC. Every address works with a slash at its end, too.\n\n"
-        "To be told of changes instead of asking, open the WebSocket `/ws/visual-generation`, or read the same as "
-        "Server-Sent Events from `/api/visual-generation/events`: docs/live-updates.md has both."
-    ),
-    "SERVERS": [{"url": PUBLIC_BASE_URL}],
-    "TAGS": [
-        {"name": "Requests", "description": "Submit a request, watch it, give it up, try it again."},
-        {"name": "Pictures", "description": "The bytes of what was drawn."},
-        {"name": "Batches", "description": "Up to 100 requests as one."},
-        {"name": "Queue", "description": "How the whole is doing."},
-        {"name": "Tokens", "description": "Who calls."},
-        {"name": "Health", "description": "For machines that watch this one."},
-        {"name": "Description", "description": "This page, for programs."},
-    ],
-    "CAMELIZE_NAMES": True,
-    "SORT_OPERATIONS": False,
-    "SORT_OPERATION_PARAMETERS": False,
-    "PREPROCESSING_HOOKS": ["generation.api.openapi.extensions.tidy_addresses"],
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "generation.api.openapi.extensions.add_components",
-        "generation.api.openapi.extensions.add_links",
-    ],
-    "ENUM_SUFFIX": "",
-    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
-    "ENUM_NAME_OVERRIDES": {
-        "Status": "generation.states.Status",
-        "Priority": "generation.states.Priority",
-        "GenerationType": "generation.states.GenerationType",
-        "ErrorCode": "generation.states.ErrorCode",
-        "SystemStatus": "generation.api.openapi.shapes.HEALTH",
-        "Check": "generation.api.openapi.shapes.CHECK",
-    },
-}
+SPECTACULAR_SETTINGS = description(PUBLIC_BASE_URL)
 
 # --- Headers and cookies --------------------------------------------------------------------------------------------
+_HTTPS = PUBLIC_BASE_URL.startswith("https://")
 SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+#: A year, as browsers want it; only over https, where a proxy of ours is in front.
+SECURE_HSTS_SECONDS = 31_536_000 if _HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.boolean("HSTS_SUBDOMAINS", default=False) and _HTTPS
+#: The header is the proxy's only where there is one; otherwise it would be the client's.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+SECURE_SSL_REDIRECT = _HTTPS and TRUSTED_PROXIES > 0 and not DEBUG
+#: Whether the subdomains are ours as well is for whoever owns them to say.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+#: What machines ask each process itself.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 X_FRAME_OPTIONS = "DENY"
 #: Where the pages connect to besides their own origin: the WebSocket, where that has another. A host that begins with a
 #: dot stands for all below it, and one in brackets cannot be said in a policy.
@@ -337,13 +334,13 @@ _CONNECTED = [REALTIME_BASE_URL] if REALTIME_BASE_URL else []
 if REALTIME_HAS_ITS_PORT:
     _CONNECTED = [
         f"ws://{f'*{host}' if host.startswith('.') else host}:{REALTIME_PORT}"
-        for host in ALLOWED_HOSTS
+        for host in dict.fromkeys(ALLOWED_HOSTS)
         if not host.startswith("[")
     ]
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [SELF],
-        "img-src": [SELF, "data:"],
+        "img-src": [SELF, "data:", *PICTURE_ORIGINS],
         "connect-src": [SELF, *_CONNECTED],
         "object-src": [NONE],
         "base-uri": [NONE],
@@ -351,32 +348,43 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     }
 }
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_BASE_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _HTTPS
 SESSION_COOKIE_HTTPONLY = True
 
-# --- Logs -----------------------------------------------------------------------------------------------------------
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "console": {
-            "format": "{asctime} {levelname:<7} {name}: {message}",
-            "style": "{",
-            "datefmt": "%H:%M:%S",
-        }
-    },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "console"}},
-    "root": {"handlers": ["console"], "level": "INFO"},
-    "loggers": {
-        # Clients' errors are theirs and stand in the answer; ours are logged by the exception handler with the cause.
-        "django.request": {"level": "CRITICAL"},
-        # httpx, and httpx2 of OpenAI's SDK, write whole addresses at INFO, and some vendors carry the key in theirs.
-        "httpx": {"level": "WARNING"},
-        "httpx2": {"level": "WARNING"},
-        # Celery's lines on each message; ours on each request say more.
-        "celery.worker.strategy": {"level": "WARNING"},
-        "celery.app.trace": {"level": "WARNING"},
-        # Whoever knocks with a foreign name gets a 400; a trace of each would fill the log.
-        "django.security.DisallowedHost": {"level": "CRITICAL"},
-    },
-}
+#: Origins whose pages may call the API with a token; no cookie of ours is for them.
+CORS_ALLOWED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS")
+CORS_URLS_REGEX = r"^/api/"
+CORS_EXPOSE_HEADERS = ["ETag", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-ID"]
+CORS_ALLOW_HEADERS = ["authorization", "content-type", "idempotency-key", "if-none-match", "x-request-id"]
+for _origin in CORS_ALLOWED_ORIGINS:
+    if not (_parts := urlsplit(_origin)).scheme.startswith("http") or not _parts.netloc or _parts.path:
+        env.refuse(f"CORS_ALLOWED_ORIGINS must be origins such as https://studio.example.org, not {_origin!r}", None)
+if CORS_ALLOWED_ORIGINS:
+    INSTALLED_APPS.append("corsheaders")
+    MIDDLEWARE.insert(1, "corsheaders.middleware.CorsMiddleware")
+
+# --- Watching -------------------------------------------------------------------------------------------------------
+ENABLE_METRICS = env.boolean("ENABLE_METRICS", default=True)
+#: How often the state of the queue is kept for the charts.
+METRICS_COLLECTION_INTERVAL = env.milliseconds("METRICS_COLLECTION_INTERVAL", 60_000, minimum=1000)
+METRICS_TOKEN = env.text("METRICS_TOKEN")
+#: Where workers and dispatchers, which serve nothing else, answer /metrics and /healthz; 0 is nowhere.
+METRICS_PORT = env.integer("METRICS_PORT", 0, minimum=0, maximum=65535)
+METRICS_HOST = env.text("BIND_HOST", "127.0.0.1")
+#: Where traces go, as OpenTelemetry's own variable says; empty is nowhere.
+OTEL_EXPORTER_OTLP_ENDPOINT = env.http_url("OTEL_EXPORTER_OTLP_ENDPOINT")
+SENTRY_DSN = env.http_url("SENTRY_DSN")
+LOG_FORMAT = env.one_of("LOG_FORMAT", "console" if DEBUG else "json", ("console", "json"))
+_secrets = [
+    _bucket["secret_key"] or "",
+    SECRET_KEY,
+    JWT_SECRET,
+    METRICS_TOKEN,
+    REDIS_PASSWORD,
+    *observing.secrets_of(_vendors.values()),
+    str(DATABASES["default"].get("PASSWORD") or ""),
+]
+LOGGING = observing.logging_settings(LOG_FORMAT, secrets=_secrets)
+
+MISSPELT_NAMES = env.misspelt()
+env.finish()

@@ -32,6 +32,7 @@ from config import demo, env
 from config.embedded import free_port, running_valkey
 from config.parent import end_with_parent
 from config.processes import Console, ProcessGroup
+from config.startup import lines
 
 ROOT = Path(__file__).resolve().parent.parent
 _READY_SECONDS = 60.0
@@ -240,7 +241,7 @@ def main() -> None:
         prepare_environment(for_demo=for_demo)
         from config import settings
     except ImproperlyConfigured as fault:
-        _fail(str(fault))
+        sys.exit(lines(fault))
     os.environ["VAR_DIR"] = str(settings.VAR_DIR)
     sys.exit(launch(settings, for_demo=for_demo))
 

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 
-from generation.api import errors, health
+from generation.api import errors, health, prometheus
 from generation.dashboard import views as dashboard
 
 handler400 = "generation.api.errors.bad_request"
@@ -18,6 +18,7 @@ urlpatterns = [
     path("sign-out", dashboard.SignOut.as_view(), name="sign-out"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", prometheus.metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("", include("generation.api.urls")),
     # Last, for all that is left; with DEBUG on, Django would answer with a page of its own instead of handler404.

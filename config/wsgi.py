@@ -4,7 +4,12 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from config.observing import share_counters_between_processes, start_reporting
+from config.startup import require_settings
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+share_counters_between_processes()
+require_settings()
 
 _django = get_wsgi_application()
 
@@ -16,3 +21,4 @@ if os.environ.get("END_WITH_PARENT"):  # on a laptop, granian's workers end with
 from generation.api.chunked import with_length  # noqa: E402  it needs the settings
 
 application = with_length(_django)
+start_reporting("web")

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from generation import background, pauses
+from generation import background, correlation, pauses
 from generation.clock import Now
 from generation.models import GenerationQueue
 from generation.states import WEIGHTS, queue_for
@@ -164,10 +164,12 @@ def send(messages: Sequence[tuple[str, int]]) -> int:
 
 def _publish(request_id: str, weight: int) -> bool:
     queue = queue_for(weight)
+    call = correlation.current()
+    headers = {correlation.FIELD: call} if call else {}
 
     def publish() -> None:
         # Redis makes a list by itself where there is none, so there is nothing to declare.
-        current_app.send_task(TASK, args=[request_id], queue=queue, retry=False, declare=[])
+        current_app.send_task(TASK, args=[request_id], queue=queue, headers=headers, retry=False, declare=[])
 
     try:
         window.room(queue)

@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F, Q
 
-from generation import breakers, budgets, dispatch, guards, pauses, places, prepared
+from generation import breakers, budgets, correlation, dispatch, guards, pauses, places, prepared, tracing
 from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.clock import Now
 from generation.guards import AT
@@ -75,6 +75,8 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
                 metadata=draft.metadata,
                 max_attempts=draft.max_attempts,
                 estimated_cost=draft.estimated_cost,
+                http_request_id=correlation.current(),
+                traceparent=tracing.traceparent(),
             )
             for draft in drafts
         )

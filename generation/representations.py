@@ -39,12 +39,13 @@ def generation_time(request: GenerationRequest) -> int | None:
 def _result(request: GenerationRequest, *, image_data: bool) -> dict[str, Any]:
     stored = request.result
     shown: dict[str, Any] = {}
+    extension = storage.EXTENSIONS[stored["content_type"]]
     if image_data:
         encoded = base64.b64encode(storage.read(stored["image_key"])).decode()
         shown["imageData"] = f"data:{stored['content_type']};base64,{encoded}"
     return shown | {
-        "imageUrl": storage.signed_url("image", request.pk, storage.EXTENSIONS[stored["content_type"]]),
-        "thumbnailUrl": storage.signed_url("thumbnail", request.pk),
+        "imageUrl": storage.address("image", request.pk, stored["image_key"], extension),
+        "thumbnailUrl": storage.address("thumbnail", request.pk, stored["thumbnail_key"]),
         "contentType": stored["content_type"],
         "width": stored["width"],
         "height": stored["height"],

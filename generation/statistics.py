@@ -43,15 +43,15 @@ def health(failure_rate: float, queue_length: int) -> str:
 
 def queue_status() -> dict[str, Any]:
     """The queue at this moment; parts of it are up to 10 s old."""
-    backlog = _backlog()
-    length = sum(there["count"] for there in backlog.values())
-    oldest = [there["oldest"] for there in backlog.values() if there["oldest"]]
+    waits = _backlog()
+    length = sum(there["count"] for there in waits.values())
+    oldest = [there["oldest"] for there in waits.values() if there["oldest"]]
     up = waiting.capacity()
     return {
         "queueLength": length,
         "activeRequests": GenerationRequest.objects.filter(status=Status.IN_PROGRESS).count(),
-        "averageWaitTime": _average_wait(),
-        "queuedByPriority": {priority: there["count"] for priority, there in backlog.items()},
+        "averageWaitTime": average_wait(),
+        "queuedByPriority": {priority: there["count"] for priority, there in waits.items()},
         "systemStatus": health(_last_day()["failureRate"], length),
         "oldestQueuedAt": min(oldest, default=None),
         "workers": up.workers,
@@ -66,8 +66,8 @@ def queue_status() -> dict[str, Any]:
 @ttl_cache(maxsize=1, ttl=10)
 def metrics() -> dict[str, Any]:
     """The last 24 hours, the last 7 days by day, and what waits by priority; up to 10 s old, the days up to 60 s."""
-    backlog = _backlog()
-    length = sum(there["count"] for there in backlog.values())
+    waits = _backlog()
+    length = sum(there["count"] for there in waits.values())
     day = _last_day()
     return {
         **day,
@@ -75,7 +75,7 @@ def metrics() -> dict[str, Any]:
         "activeRequests": GenerationRequest.objects.filter(status=Status.IN_PROGRESS).count(),
         "healthStatus": health(day["failureRate"], length),
         "byDay": _by_day(),
-        "backlog": backlog,
+        "backlog": waits,
     }
 
 
@@ -121,8 +121,23 @@ def slowest() -> list[tuple[str, str, timedelta]]:
 def forget() -> None:
     """Drop what was remembered, so that the next look is at the tables."""
     waiting.forget()
-    for remembered in (metrics, _average_wait, _last_day, _by_day, by_hour, failures_by_code, slowest):
+    for remembered in (metrics, average_wait, _last_day, _by_day, by_hour, failures_by_code, slowest):
         remembered.cache_clear()
+
+
+def backlog() -> dict[str, waiting.Waiting]:
+    """What waits, by priority, all four of them; retries wait among the low ones."""
+    found = {priority: waiting.Waiting(0, None) for priority in WEIGHTS}
+    for weight, there in waiting.ledger().items():
+        so_far = found[queue_for(weight)]
+        oldest = min(filter(None, (so_far.oldest, there.oldest)), default=None)
+        found[queue_for(weight)] = waiting.Waiting(so_far.length + there.length, oldest)
+    return found
+
+
+def spent_today() -> float:
+    """US dollars that were spent since midnight (UTC)."""
+    return float(_spent_since(timedelta(0)).get(datetime.now(UTC).date(), 0))
 
 
 def _since(age: timedelta) -> str:
@@ -131,16 +146,11 @@ def _since(age: timedelta) -> str:
 
 
 def _backlog() -> dict[str, dict[str, Any]]:
-    backlog: dict[str, dict[str, Any]] = {priority: {"count": 0, "oldest": None} for priority in WEIGHTS}
-    for weight, there in waiting.ledger().items():
-        entry = backlog[queue_for(weight)]
-        entry["count"] += there.length
-        entry["oldest"] = min(filter(None, (entry["oldest"], timestamp(there.oldest))), default=None)
-    return backlog
+    return {name: {"count": there.length, "oldest": timestamp(there.oldest)} for name, there in backlog().items()}
 
 
 @ttl_cache(maxsize=1, ttl=5)
-def _average_wait() -> float:
+def average_wait() -> float:
     """Seconds from submit to the first start, over those of the last hour."""
     newest = GenerationAttempt.objects.filter(claim=1).order_by("-pk").values("pk")[:_SAMPLE]
     waited = GenerationAttempt.objects.filter(pk__in=newest, started_at__gte=Now() - _HOUR).aggregate(

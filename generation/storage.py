@@ -8,6 +8,9 @@ import os
 import secrets
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -17,10 +20,14 @@ from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.core.signing import Signer
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 #: The kinds of picture we keep, and how each is called in files and addresses.
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+#: What is younger is not swept up, whether a request refers to it or not: its request may not have been told yet.
+GRACE: Final = timedelta(days=2)
+_FRESH: Final = timedelta(days=1)
 CONTENT_TYPES: Final = {extension: content_type for content_type, extension in EXTENSIONS.items()}
 
 
@@ -49,11 +56,32 @@ class AtomicFileSystemStorage(FileSystemStorage):
 
 
 def save(folder: str, sha256: str, content_type: str, data: bytes) -> str:
-    """Store the bytes under their hash and return the key. The same bytes are stored once. Raises ``OSError``."""
+    """Store the bytes under their hash and return the key. The same bytes are stored once, unless those that are there
+    are so old that somebody may be about to remove them. Raises ``OSError``."""
     key = f"{folder}/{sha256[:2]}/{sha256[2:4]}/{sha256}.{EXTENSIONS[content_type]}"
-    if not default_storage.exists(key):
+    if not (default_storage.exists(key) and timezone.now() - default_storage.get_modified_time(key) < _FRESH):
         default_storage.save(key, ContentFile(data))
     return key
+
+
+def files(folder: str) -> Iterator[tuple[str, datetime]]:
+    """Every key below the folder with the time at which it was written, in no order. Raises ``OSError``."""
+    kept: Any = default_storage
+    if isinstance(kept, AtomicFileSystemStorage):
+        root = Path(kept.path(folder))
+        for path in root.rglob("*"):
+            with suppress(FileNotFoundError):  # somebody else removed it
+                if path.is_file():
+                    key = f"{folder}/{path.relative_to(root).as_posix()}"
+                    yield key, datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    else:
+        yield from kept.files(folder)
+
+
+def remove(key: str) -> None:
+    """Remove the bytes; where they are gone already, that is as well."""
+    with suppress(FileNotFoundError):
+        default_storage.delete(key)
 
 
 def read(key: str) -> bytes:
@@ -115,6 +143,23 @@ def signed_url(kind: str, request_id: str, extension: str = "") -> str:
     path = f"{_folder(kind)}{request_id}" + (f".{extension}" if extension else "")
     query = urlencode({"expires": expires, "signature": _signature(kind, request_id, expires)})
     return f"{settings.PUBLIC_BASE_URL}{path}?{query}"
+
+
+def address(kind: str, request_id: str, key: str, extension: str = "") -> str:
+    """Where clients fetch the picture or thumbnail with this key: from the network in front of the storage
+    (``CDN_BASE_URL``), from the bucket, or else from us."""
+    if settings.CDN_BASE_URL:
+        return f"{settings.CDN_BASE_URL}/{key}"
+    if settings.RESULT_STORAGE == "s3":
+        return _bucket_address(key, expiry())
+    return signed_url(kind, request_id, extension)
+
+
+@functools.lru_cache(maxsize=4096)
+def _bucket_address(key: str, expires: int) -> str:
+    begun = expires - int(settings.IMAGE_URL_LIFETIME.total_seconds()) - 3600
+    bucket: Any = default_storage
+    return str(bucket.signed_address(key, at=begun, lasting=expires - begun))
 
 
 def signature_is_valid(kind: str, request_id: str, expires: str, signature: str) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
+from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models import F
 
-from generation import events, places, sharing
+from generation import events, instruments, places, sharing
 from generation.guards import AT
 from generation.models import GenerationRequest, StatusChange
 from generation.prepared import Changed, Condition, Statement, change, insert, inserting
@@ -83,9 +85,11 @@ def _history(edge: Edge, *, actor: User | None = None, error_code: str = "", **v
 
 
 def _tell(requests: Sequence[GenerationRequest], edge: Edge) -> None:
-    """After the commit: those who watch, those who wait for the place or the picture."""
+    """After the commit: those who watch, those who wait for the place or the picture, and what is counted."""
     for request in requests:
         events.announce(request)
+    if settings.ENABLE_METRICS:
+        transaction.on_commit(lambda: _count(requests, edge), robust=True)
     if edge.source is None or edge.target == Status.IN_PROGRESS:
         return
     # A place in the batch may have become free, and who waits for the picture waits no longer.
@@ -93,3 +97,8 @@ def _tell(requests: Sequence[GenerationRequest], edge: Edge) -> None:
         places.fill_batch_after_commit(batch_id)
     for request in requests:
         sharing.wake_after_commit(request)
+
+
+def _count(requests: Sequence[GenerationRequest], edge: Edge) -> None:
+    for request in requests:
+        instruments.count_transition(request, edge)

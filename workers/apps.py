@@ -1,4 +1,9 @@
+import logging
+
 from django.apps import AppConfig
+from django.conf import settings
+
+logger = logging.getLogger(__name__)
 
 
 class WorkersConfig(AppConfig):
@@ -6,3 +11,6 @@ class WorkersConfig(AppConfig):
 
     def ready(self) -> None:
         from workers import checks  # noqa: F401  registers the system checks
+
+        for name, meant in settings.MISSPELT_NAMES.items():
+            logger.warning("%s is not read by anything; did you mean %s?", name, meant)

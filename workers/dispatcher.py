@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -15,7 +16,7 @@ from typing import Final
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections
 
-from generation import bulk, dispatch, upkeep
+from generation import bulk, dispatch, instruments, snapshots, upkeep
 from generation.clock import Now
 from generation.dispatch import BrokerAway
 from generation.models import WorkerProcess
@@ -33,12 +34,14 @@ STEPS: Final[dict[str, Callable[[], int]]] = {
     "bulk": bulk.advance_left_alone,
     "forgotten": upkeep.forget_dead_processes,
     "sent": dispatch.send_due,
+    "measured": snapshots.take_due,
 }
 
 
 def run_once() -> Counter[str]:
     """One pass. Returns how much each step did. A step that fails leaves the others their turn."""
     done: Counter[str] = Counter()
+    begun = time.perf_counter()
     for name, act in STEPS.items():
         try:
             done[name] = act()
@@ -47,6 +50,9 @@ def run_once() -> Counter[str]:
         except (DatabaseError, InterfaceError) as error:
             logger.warning("%s failed: %s", name, error)
             close_old_connections()
+    instruments.PASSES.observe(time.perf_counter() - begun)
+    for name, count in done.items():
+        instruments.FOUND.labels(name).inc(count)
     if done["sent"]:
         logger.info("sent %d", done["sent"], extra={"action": "dispatch", "sent": done["sent"]})
     return done

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import connection
 
-from generation import breakers, catalogue, dispatch, lifecycle, sharing, storage
+from generation import breakers, catalogue, correlation, dispatch, instruments, lifecycle, sharing, storage, tracing
 from generation.catalogue import Choice
 from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.states import ErrorCode
@@ -62,6 +63,20 @@ class Executor:
         if claim is None:
             logger.info("nothing to do for %s", request_id, extra={"action": "claim-lost", "request_id": request_id})
             return
+        request = claim.request
+        call = request.http_request_id or correlation.current()
+        with correlation.belonging_to(call), self._traced(claim):
+            self._run(claim)
+
+    @contextmanager
+    def _traced(self, claim: Claim) -> Iterator[None]:
+        request = claim.request
+        if request.started_at:
+            tracing.waited("queue", parent=request.traceparent, since=request.created_at, until=request.started_at)
+        with tracing.span("generate", "consumer", parent=request.traceparent, vga__request__id=request.pk):
+            yield
+
+    def _run(self, claim: Claim) -> None:
         try:
             route = Route(claim.request.metadata)
         except catalogue.Impossible as reason:  # the settings have changed since the submit
@@ -172,8 +187,11 @@ class Executor:
         provider = self._providers.choose(call.choice.provider)
         # The call takes as long as it takes, and a connection that waits for it is one that nobody else has.
         connection.close()
-        answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
-        return self._keeper.keep(job, images.check(answer.data), answer, provider, call.choice)
+        with _measured(provider.name, call.choice.model):
+            answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
+        receipt = self._keeper.keep(job, images.check(answer.data), answer, provider, call.choice)
+        instruments.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
+        return receipt
 
     # --- What comes of it ---
 
@@ -242,6 +260,29 @@ class Executor:
         else:
             held = patiently(lambda: lifecycle.fail(claim, failure))
             _log("failed" if held else "claim-void", claim, code=error.code)
+
+
+@contextmanager
+def _measured(provider: str, model: str) -> Iterator[None]:
+    """Count the call by what comes of it, and how long that takes."""
+    begun = time.perf_counter()
+    outcome = "ok"
+    with tracing.span(f"provider {provider}", "client", vga__provider=provider, vga__model=model) as span:
+        try:
+            yield
+        except ProviderError as error:
+            outcome = error.code
+            raise
+        except Abandoned:
+            outcome = "abandoned"
+            raise
+        except Exception:
+            outcome = "internal"
+            raise
+        finally:
+            if span is not None:
+                span.set_attribute("vga.outcome", outcome)
+            instruments.CALLS.labels(provider, outcome).observe(time.perf_counter() - begun)
 
 
 def _failure(error: ProviderError, provider: str) -> Failure:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from generation import bulk
+from generation import bulk, correlation
+from workers import exposition
 from workers.executor import Executor
 from workers.policies.rates import RateLimiter
 from workers.providers.registry import Registry
@@ -38,16 +39,19 @@ def executor() -> Executor:
 
 
 @shared_task(
+    bind=True,
     autoretry_for=(OperationalError, InterfaceError),
     retry_backoff=1,
     retry_backoff_max=5,
     retry_jitter=True,
     max_retries=2,
 )
-def generate(request_id: str) -> None:
+def generate(self: Any, request_id: str) -> None:
     """Do one attempt of the request. A short hiccup of the database is tried again here; a provider's failure is not,
     since a wait in a worker's memory dies with it: that one goes back to the ledger."""
-    executor().run(request_id)
+    call = str((self.request.headers or {}).get(correlation.FIELD, ""))
+    with correlation.belonging_to(correlation.accepted(call) if call else ""):
+        executor().run(request_id)
 
 
 @shared_task
@@ -70,6 +74,7 @@ def _start(**_: object) -> None:
         # Celery swallows what a signal's receiver raises, and a worker that cannot work must not look like one.
         raise SystemExit(f"error: PROVIDERS: {error}") from None
     runtime().start()
+    exposition.serve()
 
 
 @worker_shutting_down.connect

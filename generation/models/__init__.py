@@ -4,6 +4,7 @@ from generation.models.control import BulkAction, Pause
 from generation.models.processes import WorkerProcess
 from generation.models.providers import PromptStyle, ProviderModel, ProviderState
 from generation.models.requests import GenerationBatch, GenerationRequest, IdempotencyKey
+from generation.models.snapshots import MetricsSnapshot
 from generation.models.spending import Budget, SharedPicture, Spending
 from generation.models.work import GenerationAttempt, GenerationQueue, StatusChange
 
@@ -15,6 +16,7 @@ __all__ = [
     "GenerationQueue",
     "GenerationRequest",
     "IdempotencyKey",
+    "MetricsSnapshot",
     "Pause",
     "PromptStyle",
     "ProviderModel",

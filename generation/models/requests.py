@@ -74,6 +74,10 @@ class GenerationRequest(models.Model):
     #: What the price rule of the model that it was meant for says, in US dollars; for budgets.
     estimated_cost = models.DecimalField(max_digits=12, decimal_places=6, null=True, editable=False)
 
+    #: The call of the API that submitted it, for the log, and that call's span.
+    http_request_id = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
+    traceparent = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
+
     result: Any = models.JSONField(null=True, editable=False)
     error: Any = models.JSONField(null=True, editable=False)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
 
-from generation import lifecycle
+from generation import lifecycle, storage
 from generation.claims import Claim, Failure
 from generation.clock import Now
 from generation.lifecycle import Draft
@@ -51,6 +52,18 @@ def claimed(owner: User, *, worker: str = "worker-1", **more: Any) -> Claim:
     claim = lifecycle.claim(queued(owner, **more).pk, worker=worker)
     assert claim is not None
     return claim
+
+
+def completed(owner: User, **more: Any) -> GenerationRequest:
+    """A request that has its picture, of bytes that nobody else has, in the storage."""
+    claim = claimed(owner, **more)
+    keys = {}
+    for folder, kind, name in (("results", "image/png", "image_key"), ("thumbnails", "image/webp", "thumbnail_key")):
+        data = f"{folder} of {claim.request.pk}".encode()
+        keys[name] = storage.save(folder, hashlib.sha256(data).hexdigest(), kind, data)
+    assert lifecycle.complete(claim, result=RESULT | keys, model="openmoji-17")
+    claim.request.refresh_from_db()
+    return claim.request
 
 
 def in_status(owner: User, status: Status) -> GenerationRequest:

@@ -21,8 +21,11 @@ _ASK = (
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, ["ws://localhost:8001", "ws://127.0.0.1:8001", True]),
-        ({"REALTIME_PORT": "9", "ALLOWED_HOSTS": ".example.org"}, ["ws://*.example.org:9", True]),
+        ({}, ["ws://127.0.0.1:8001", "ws://localhost:8001", True]),
+        (
+            {"REALTIME_PORT": "9", "ALLOWED_HOSTS": ".example.org"},
+            ["ws://*.example.org:9", "ws://localhost:9", "ws://127.0.0.1:9", True],
+        ),
         ({"PUBLIC_BASE_URL": "https://studio.example.org"}, [False]),
         ({"REALTIME_BASE_URL": "wss://studio.example.org:8443/"}, ["wss://studio.example.org:8443", False]),
     ],

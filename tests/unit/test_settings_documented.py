@@ -11,7 +11,11 @@ from config import env
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTING = re.compile(r"^# ?([A-Z][A-Z0-9_]*)=", re.MULTILINE)
-READERS = {name for name, _ in inspect.getmembers(env, inspect.isfunction)}
+READERS = {
+    name
+    for name, reader in inspect.getmembers(env, inspect.isfunction)
+    if next(iter(inspect.signature(reader).parameters), "") == "name"
+}
 
 
 def names_read_by(source: Path) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from workers import dispatcher
+from workers import dispatcher, exposition
 
 
 class Command(BaseCommand):
@@ -25,6 +25,7 @@ class Command(BaseCommand):
             done = dispatcher.run_once()
             self.stdout.write(", ".join(f"{name} {count}" for name, count in done.items()))
             return
+        exposition.serve()
         stopping = threading.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: stopping.set())

@@ -1,0 +1,199 @@
+"""``python -m benchmarks.scaling``: how far it grows. ``--measure`` asks this machine what a request costs PostgreSQL
+and Valkey; the model and the simulation say what follows from that for many workers.
+
+Every slot of a worker goes round the same way: it takes a request (PostgreSQL, Valkey), waits for the provider, and
+writes the end (PostgreSQL, Valkey). That is a closed network of queues with a pause, of which the throughput is known
+by mean value analysis. The simulation makes no use of theory: it plays the round with random times, and must agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import heapq
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Costs:
+    """Of one request, in seconds of one processor: what it takes of PostgreSQL from submit to end, of Valkey as broker,
+    and of Valkey for the updates of one watcher. ``heartbeat`` is what one worker process takes of PostgreSQL every
+    ten seconds. ``provider`` is how long a call takes."""
+
+    database: float = 0.0053
+    broker: float = 0.0005
+    update: float = 0.00012
+    heartbeat: float = 0.0008
+    provider: float = 15.0
+
+
+#: Updates of a request that go to whoever watches: in progress and completed.
+UPDATES: Final = 2
+HEARTBEAT_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """What there is: worker processes with slots each, and the processors of PostgreSQL. Valkey has one thread."""
+
+    workers: int
+    slots: int = 5
+    processors: int = 8
+    valkeys: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Requests a second, and how busy each server is, from 0 to 1."""
+
+    rate: float
+    database: float
+    broker: float
+
+
+def _demands(shape: Shape, costs: Costs) -> tuple[float, float]:
+    """Seconds of each server that one request keeps busy; heartbeats make PostgreSQL slower for the rest."""
+    beats = min(0.95, shape.workers * costs.heartbeat / HEARTBEAT_SECONDS / shape.processors)
+    return costs.database / shape.processors / (1 - beats), (costs.broker + UPDATES * costs.update) / shape.valkeys
+
+
+def analyse(shape: Shape, costs: Costs) -> Outcome:
+    """By mean value analysis: one slot more at a time, each of which finds the queues that those before it made."""
+    demands = _demands(shape, costs)
+    waiting = [0.0, 0.0]
+    rate = 0.0
+    for slots in range(1, shape.workers * shape.slots + 1):
+        spent = [demand * (1 + queue) for demand, queue in zip(demands, waiting, strict=True)]
+        rate = slots / (costs.provider + sum(spent))
+        waiting = [rate * seconds for seconds in spent]
+    return Outcome(rate, rate * demands[0], rate * demands[1])
+
+
+def simulate(shape: Shape, costs: Costs, *, seconds: float = 600.0, seed: int = 1) -> Outcome:
+    """Play it: every slot on its round, each server one after the other, all times random with these means."""
+    chance = random.Random(seed)
+    demands = _demands(shape, costs)
+    free = [0.0, 0.0]
+    busy = [0.0, 0.0]
+    # When each slot comes to which server next.
+    coming = [(chance.uniform(0, costs.provider), number, 0) for number in range(shape.workers * shape.slots)]
+    heapq.heapify(coming)
+    warm, ended = seconds / 3, 0
+    while coming:
+        now, slot, server = heapq.heappop(coming)
+        if now > seconds:
+            break
+        took = chance.expovariate(1 / demands[server])
+        free[server] = max(free[server], now) + took
+        if now > warm:
+            busy[server] += took
+        if server == 0:
+            heapq.heappush(coming, (free[0], slot, 1))
+        else:
+            ended += now > warm
+            heapq.heappush(coming, (free[1] + chance.expovariate(1 / costs.provider), slot, 0))
+    span = seconds - warm
+    return Outcome(ended / span, busy[0] / span, busy[1] / span)
+
+
+def connections(shape: Shape) -> int:
+    """Of PostgreSQL, at the most: each slot, a worker's heartbeat and refill, two web and two other processes."""
+    return shape.workers * (shape.slots + 2) + 2 * 14 + 2 * 5
+
+
+# --- What it costs here ---
+
+
+def _processor_seconds(pids: list[int]) -> float:
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _named(name: str) -> list[int]:
+    found = []
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if process.name.isdigit() and os.readlink(process / "exe").endswith(name) and _ours(process):
+                found.append(int(process.name))
+    return found
+
+
+def _ours(process: Path) -> bool:
+    """Whether it descends from this process."""
+    pid = int(process.name)
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
+
+
+def measure(requests: int = 2000) -> Costs:
+    """Submit so many and have them drawn by an instant provider, and see what the servers took for it."""
+    import tests.servers  # noqa: F401  starts PostgreSQL and Valkey
+    from benchmarks.engine import _engine
+    from tests.support.stack import wait_until
+
+    with tempfile.TemporaryDirectory() as folder, _engine(Path(folder), "scaling", 5) as engine:
+        engine.start("web", "dispatcher")
+        engine.env["PROVIDERS"] = "instant"
+        engine.start("worker")
+        engine.wait_ready()
+        postmaster = int(engine.one("SELECT pg_read_file('postmaster.pid')").split()[0])
+        valkey = int(engine.redis.info("server")["process_id"])
+
+        def taken() -> tuple[float, float]:
+            # What a connection used is counted for the postmaster when it has ended, and for itself before.
+            children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+            return _processor_seconds([postmaster, *map(int, children)]), _processor_seconds([valkey])
+
+        body = {"requests": [{"type": "illustration", "prompt": f"A friendly dragon number {n}"} for n in range(100)]}
+        before = taken()
+        with engine.client() as client:
+            for _ in range(requests // 100):
+                client.post("/batch", json=body).raise_for_status()
+        wait_until(lambda: engine.completed() >= requests, seconds=300, what="all of them")
+        after = taken()
+    return replace(Costs(), database=(after[0] - before[0]) / requests, broker=(after[1] - before[1]) / requests)
+
+
+def table(costs: Costs) -> Iterator[str]:
+    """The rows of docs/scaling.md."""
+    for workers in (4, 16, 64, 256, 1000, 2500, 10_000):
+        shape = Shape(workers=workers)
+        found = analyse(shape, costs)
+        yield (
+            f"| {workers:,} | {workers * shape.slots:,} | {found.rate:,.1f}"
+            f" | {found.database:.0%} | {found.broker:.0%} | {connections(shape):,} |"
+        )
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--measure", action="store_true", help="ask this machine first; takes a minute")
+    costs = measure() if parser.parse_args().measure else Costs()
+    print(costs)
+    print(
+        "| workers | slots | pictures a second | PostgreSQL busy | Valkey busy | connections |\n"
+        "|--:|--:|--:|--:|--:|--:|"
+    )
+    for row in table(costs):
+        print(row)
+    shape, began = Shape(workers=2500), time.perf_counter()
+    played = simulate(shape, costs, seconds=60)
+    print(f"simulation of {shape.workers} workers: {played} ({time.perf_counter() - began:.0f} s)")
+
+
+if __name__ == "__main__":
+    main()

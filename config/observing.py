@@ -1,0 +1,161 @@
+"""How the processes tell what they do: log lines, counters that several processes share, traces, reports of faults."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+#: Shorter ones would be found inside harmless words.
+_SHORTEST_SECRET: Final = 8
+_HIDDEN: Final = "[hidden]"
+
+
+def secrets_of(options: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The keys of the providers."""
+    return [str(option["api_key"]) for option in options if option.get("api_key")]
+
+
+# --- Logs -------------------------------------------------------------------------------------------------------------
+
+
+def _without(secrets: Iterable[str], render: Callable[..., Any]) -> Callable[..., str]:
+    """A renderer in whose lines none of the secrets stands, whoever wrote it there."""
+    hidden = sorted({secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}, key=len, reverse=True)
+
+    def rendered(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
+        line = str(render(logger, name, event))
+        for secret in hidden:
+            if secret in line:
+                line = line.replace(secret, _HIDDEN)
+        return line
+
+    return rendered
+
+
+def _plain(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
+    """For people at a terminal: the message has it all, but for the call that it belongs to."""
+    line = f"{event['timestamp']} {event['level'].upper():<7} {event['logger']}: {event['event']}"
+    if call := event.get("http_request_id"):
+        line += f" [{call}]"
+    return "\n".join(filter(None, [line, event.get("exception")]))
+
+
+def logging_settings(log_format: str, *, secrets: Iterable[str]) -> dict[str, Any]:
+    """Django's ``LOGGING``: ``console`` for people, or ``json`` with one object a line. What a line is given in
+    ``extra`` are fields of its own, and so is the call of the API that it belongs to."""
+    times = structlog.processors.TimeStamper
+    clock = times(fmt="%H:%M:%S", utc=False) if log_format == "console" else times(fmt="iso", utc=True)
+    render = _plain if log_format == "console" else structlog.processors.JSONRenderer(ensure_ascii=False)
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": [
+                    structlog.contextvars.merge_contextvars,
+                    structlog.stdlib.add_log_level,
+                    structlog.stdlib.add_logger_name,
+                    clock,
+                    structlog.stdlib.ExtraAdder(),
+                    structlog.processors.format_exc_info,
+                ],
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without(secrets, render)],
+            }
+        },
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["console"], "level": "INFO"},
+        "loggers": {
+            # Clients' errors are theirs and stand in the answer; ours are logged by the exception handler with their
+            # cause.
+            "django.request": {"level": "CRITICAL"},
+            # httpx, and httpx2 of OpenAI's SDK, write whole addresses at INFO, and some vendors carry the key in
+            # theirs.
+            "httpx": {"level": "WARNING"},
+            "httpx2": {"level": "WARNING"},
+            # Celery's lines on each message; ours on each request say more.
+            "celery.worker.strategy": {"level": "WARNING"},
+            "celery.app.trace": {"level": "WARNING"},
+            # Whoever knocks with a foreign name gets a 400; a trace of each would fill the log.
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
+            # The servers have formats of their own; here everybody has the same.
+            **{name: {"handlers": [], "propagate": True} for name in ("uvicorn", "uvicorn.error", "_granian")},
+        },
+    }
+
+
+# --- Counters ---------------------------------------------------------------------------------------------------------
+
+
+def share_counters_between_processes() -> None:
+    """Have this process and its siblings, children of one server, count into files of one folder, so that whichever is
+    asked tells what all have counted. Called before prometheus_client is imported. The folder is gone with the last."""
+    folder = Path(tempfile.gettempdir()) / f"visual-generation-{os.getuid()}" / f"web-{os.getppid()}"
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    there = folder.parent.stat()
+    if there.st_uid != os.getuid() or stat.S_IMODE(there.st_mode) & 0o077:
+        return  # somebody else made it, and could read or change what is counted
+    for other in folder.parent.iterdir():
+        if not Path(f"/proc/{other.name.partition('-')[2]}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(other, ignore_errors=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+# --- Traces and faults ------------------------------------------------------------------------------------------------
+
+
+def start_reporting(kind: str) -> None:
+    """Send traces and faults where the settings say, if they do. Called once in each process that works."""
+    from django.conf import settings
+
+    if settings.SENTRY_DSN:
+        _start_sentry(settings.SENTRY_DSN, kind)
+    if settings.OTEL_EXPORTER_OTLP_ENDPOINT:
+        from generation import tracing
+
+        atexit.register(tracing.start(kind))
+
+
+def _start_sentry(dsn: str, kind: str) -> None:
+    import sentry_sdk
+    from sentry_sdk.integrations.celery import CeleryIntegration
+    from sentry_sdk.integrations.django import DjangoIntegration
+    from sentry_sdk.integrations.logging import LoggingIntegration
+
+    from config.openapi import VERSION
+
+    sentry_sdk.init(
+        dsn=dsn,
+        release=f"visual-generation@{VERSION}",
+        server_name=kind,
+        # Prompts, tokens and keys are in bodies, headers and local variables.
+        send_default_pii=False,
+        max_request_body_size="never",
+        include_local_variables=False,
+        include_source_context=False,
+        max_breadcrumbs=0,
+        default_integrations=False,
+        integrations=[DjangoIntegration(), CeleryIntegration(), LoggingIntegration(level=None)],
+        before_send=_scrub,
+    )
+
+
+def _scrub(event: Any, hint: Any) -> Any:
+    """A report without what a client sent: the route and the id of the call are left."""
+    request = event.get("request") or {}
+    event["request"] = {name: request[name] for name in ("method",) if name in request}
+    event.pop("user", None)
+    event["tags"] = dict(event.get("tags") or {}) | structlog.contextvars.get_contextvars()
+    for entry in (event.get("exception") or {}).get("values", ()):
+        # The text of an error of a library or a vendor may quote anything.
+        entry["value"] = ""
+    return event

@@ -1,0 +1,57 @@
+"""What drf-spectacular makes the description of the API with."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+VERSION: Final = "0.1.0"
+
+_ABOUT: Final = (
+    "Submit a prompt, and workers have it drawn: coloring pages, covers, illustrations, character references and"
+    " backgrounds. Sign in with `POST /api/token` and send the access token as `Authorization: Bearer …`. Everybody"
+    " sees their own requests, and staff see all; somebody else's is answered like one that never was.\n\n"
+    "Every error is JSON with `error` for people and `code` for programs, and with `errors` where values are not"
+    " valid. Times are RFC 3339 in UTC. Every address works with a slash at its end, too.\n\n"
+    "To be told of changes instead of asking, open the WebSocket `/ws/visual-generation`, or read the same as "
+    "Server-Sent Events from `/api/visual-generation/events`: docs/live-updates.md has both."
+)
+
+
+def description(base_url: str) -> dict[str, Any]:
+    """``SPECTACULAR_SETTINGS`` of an API that is reached at this address."""
+    return {
+        "OAS_VERSION": "3.1.0",
+        "TITLE": "Visual Generation Agent",
+        "VERSION": VERSION,
+        "DESCRIPTION": _ABOUT,
+        "SERVERS": [{"url": base_url}],
+        "TAGS": [
+            {"name": "Requests", "description": "Submit a request, watch it, give it up, try it again."},
+            {"name": "Pictures", "description": "The bytes of what was drawn."},
+            {"name": "Batches", "description": "Up to 100 requests as one."},
+            {"name": "Queue", "description": "How the whole is doing."},
+            {"name": "Tokens", "description": "Who calls."},
+            {"name": "Health", "description": "For machines that watch this one."},
+            {"name": "Description", "description": "This page, for programs."},
+        ],
+        "CAMELIZE_NAMES": True,
+        "SORT_OPERATIONS": False,
+        "SORT_OPERATION_PARAMETERS": False,
+        "PREPROCESSING_HOOKS": ["generation.api.openapi.extensions.tidy_addresses"],
+        "POSTPROCESSING_HOOKS": [
+            "drf_spectacular.hooks.postprocess_schema_enums",
+            "generation.api.openapi.extensions.add_components",
+            "generation.api.openapi.extensions.add_links",
+        ],
+        "ENUM_SUFFIX": "",
+        "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+        "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+        "ENUM_NAME_OVERRIDES": {
+            "Status": "generation.states.Status",
+            "Priority": "generation.states.Priority",
+            "GenerationType": "generation.states.GenerationType",
+            "ErrorCode": "generation.states.ErrorCode",
+            "SystemStatus": "generation.api.openapi.shapes.HEALTH",
+            "Check": "generation.api.openapi.shapes.CHECK",
+        },
+    }

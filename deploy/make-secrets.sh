@@ -1,0 +1,32 @@
+#!/bin/sh
+# Makes up what docker-compose.yml mounts as secrets, each once: what is there already stays as it is.
+# Usage: deploy/make-secrets.sh [FOLDER]. The folder is for its owner alone; the files in it can be read by whoever gets
+# at them, since each container runs as a user of its own.
+set -eu
+folder=${1:-deploy/secrets}
+mkdir -p "$folder"
+chmod 700 "$folder"
+
+random() {
+    LC_ALL=C tr -dc 'A-Za-z0-9' </dev/urandom | head -c 64
+}
+
+keep() { # NAME VALUE
+    [ -e "$folder/$1" ] || printf '%s\n' "$2" >"$folder/$1"
+    chmod 444 "$folder/$1"
+}
+
+for name in secret_key jwt_secret metrics_token postgres_password postgres_owner_password postgres_app_password \
+    valkey_password; do
+    keep "$name" "$(random)"
+done
+database=postgres:5432/visual_generation
+keep database_url "postgres://vga_app:$(cat "$folder/postgres_app_password")@$database"
+keep migration_database_url "postgres://vga_owner:$(cat "$folder/postgres_owner_password")@$database"
+keep redis_url "redis://:$(cat "$folder/valkey_password")@valkey:6379/0"
+keep valkey_auth "requirepass $(cat "$folder/valkey_password")"
+for name in openai_api_key stability_api_key google_api_key; do
+    [ -e "$folder/$name" ] || : >"$folder/$name"
+    chmod 444 "$folder/$name"
+done
+echo "The secrets are in $folder. Put the keys of your providers into openai_api_key, stability_api_key or google_api_key."

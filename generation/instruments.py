@@ -1,0 +1,39 @@
+"""What each process counts of its own work, for Prometheus. What the tables tell is in ``exposition``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from generation.models import GenerationRequest
+from generation.states import Edge, Status
+
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LONG_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1800, 3600)
+
+HTTP: Final = Histogram("vga_http_request_seconds", "Calls answered", ["method", "route", "status"], buckets=_SECONDS)
+TRANSITIONS: Final = Counter("vga_request_transitions", "Status changes of requests", ["type", "status", "reason"])
+WAIT: Final = Histogram("vga_wait_seconds", "Submit to first start", ["priority"], buckets=_LONG_SECONDS)
+DURATION: Final = Histogram("vga_generation_seconds", "Start to picture", ["type"], buckets=_LONG_SECONDS)
+CALLS: Final = Histogram("vga_provider_call_seconds", "Provider calls", ["provider", "outcome"], buckets=_LONG_SECONDS)
+COST: Final = Counter("vga_cost_usd", "What calls cost, in US dollars", ["provider"])
+FOUND: Final = Counter("vga_dispatcher_found", "What a dispatcher sent or mended", ["step"])
+PASSES: Final = Histogram("vga_dispatcher_pass_seconds", "Passes of a dispatcher", buckets=_SECONDS)
+CONNECTIONS: Final = Gauge("vga_websocket_connections", "WebSockets that are open", multiprocess_mode="livesum")
+
+
+def count_transition(request: GenerationRequest, edge: Edge) -> None:
+    """A step that a request took; of a first start and of an end also how long it took to come there."""
+    TRANSITIONS.labels(request.type, edge.target, edge.reason).inc()
+    if edge.target == Status.IN_PROGRESS and request.claims == 1:
+        _observe(WAIT.labels(request.priority), request.created_at, request.started_at)
+    elif edge.target == Status.COMPLETED:
+        _observe(DURATION.labels(request.type), request.started_at, request.completed_at)
+
+
+def _observe(histogram: Histogram, since: datetime | None, until: datetime | None) -> None:
+    # What was just inserted has times that only the database knows.
+    if isinstance(since, datetime) and isinstance(until, datetime):
+        histogram.observe(max(0.0, (until - since).total_seconds()))

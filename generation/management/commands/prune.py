@@ -1,0 +1,38 @@
+"""``manage.py prune``: delete what is not to be kept. Run it once a day."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from generation import retention
+
+
+class Command(BaseCommand):
+    help = (
+        "Deletes requests that ended more than RESULT_RETENTION_DAYS ago with their pictures, files that no request"
+        " refers to, and sessions, tokens and keys that have expired. In small steps; it can be stopped at any time."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="say which files would be removed; delete nothing")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        dry: bool = options["dry_run"]
+        if not dry:
+            self.stdout.write(f"requests and batches deleted: {sum(retention.delete_ended())}")
+            self.stdout.write(f"idempotency keys deleted: {sum(retention.delete_old_keys())}")
+            call_command("clearsessions", verbosity=0)
+            call_command("flushexpiredtokens", verbosity=0)
+        swept = 0
+        try:
+            for key in retention.sweep_orphans(dry=dry):
+                swept += 1
+                if dry:
+                    self.stdout.write(key)
+        except OSError as error:
+            raise CommandError(f"the storage: {error}") from None
+        self.stdout.write(f"files {'to be removed' if dry else 'removed'}: {swept}")

@@ -1,0 +1,157 @@
+"""The image, the compose file, the Procfile, ``.env.example`` and the settings speak of the same things."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compose_spec import PyCompose
+from honcho.environ import parse_procfile
+
+from tests.support import compose
+
+ROOT = compose.ROOT
+PROCFILE = dict(parse_procfile((ROOT / "Procfile").read_text()).processes)
+#: What the wheels of the image may take, and what Debian's slim image with Python takes, in MB.
+_IMAGE_MB = 400
+_BASE_MB = 125
+
+
+@pytest.fixture(scope="module")
+def file() -> dict[str, Any]:
+    return compose.read({"PUBLIC_BASE_URL": "https://pictures.example.org"})
+
+
+def documented() -> set[str]:
+    return set(re.findall(r"^# ([A-Z][A-Z0-9_]*)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+
+
+def test_the_compose_file_is_one(file: dict[str, Any]) -> None:
+    PyCompose.from_json(json.dumps(file)).validate()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("restart: unless-stopped", "restrat: unless-stopped"), ("  valkey_auth: {file", "  valkey_oauth: {file")],
+)
+def test_a_fault_in_the_compose_file_would_be_found(file: dict[str, Any], right: str, wrong: str) -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert right in text
+    broken = yaml.safe_load(compose.interpolated(text.replace(right, wrong), {"PUBLIC_BASE_URL": "http://a"}))
+    with pytest.raises((ValueError, TypeError)):
+        PyCompose.from_json(json.dumps(broken)).validate()
+
+
+def test_it_says_what_must_be_set() -> None:
+    with pytest.raises(KeyError, match=r"PUBLIC_BASE_URL: set it in \.env"):
+        compose.read({})
+
+
+def test_its_commands_are_those_of_the_procfile(file: dict[str, Any]) -> None:
+    shell = ["sh", "-c"]
+    assert {name: file["services"][name]["command"] for name in PROCFILE} == {
+        name: [*shell, command] for name, command in PROCFILE.items()
+    }
+
+
+def test_the_image_runs_the_web_process_by_default() -> None:
+    (command,) = re.findall(r"^CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert json.loads(command) == ["sh", "-c", PROCFILE["web"]]
+
+
+def test_it_sets_only_what_can_be_set(file: dict[str, Any]) -> None:
+    for name in compose.OURS:
+        given = {setting.removesuffix("_FILE") for setting in file["services"][name]["environment"]}
+        assert given <= documented(), name
+    image = re.findall(r"([A-Z_]+)=\S+ ?\\?$", (ROOT / "Dockerfile").read_text().rpartition("FROM")[2], re.MULTILINE)
+    assert set(image) - {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"} <= documented()
+
+
+def test_every_secret_is_made_up_and_given_to_those_who_name_it(file: dict[str, Any], tmp_path: Path) -> None:
+    compose.make_secrets(tmp_path / "secrets")
+    made = {path.name for path in (tmp_path / "secrets").iterdir()}
+    assert set(file["secrets"]) <= made
+    for name in compose.OURS:
+        compose.environment_of(file["services"][name], secrets=tmp_path / "secrets", here={})
+    assert (tmp_path / "secrets").stat().st_mode & 0o077 == 0
+
+
+def test_secrets_that_are_there_stay_as_they_are(tmp_path: Path) -> None:
+    compose.make_secrets(tmp_path)
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    compose.make_secrets(tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+    assert len(set(before["secret_key"])) > 10
+
+
+def test_only_the_migrations_get_the_role_that_owns_the_tables(file: dict[str, Any]) -> None:
+    services = file["services"]
+    assert {name for name in services if "migration_database_url" in services[name].get("secrets", ())} == {"migrate"}
+
+
+def test_a_container_can_do_no_more_than_it_must(file: dict[str, Any]) -> None:
+    for name in compose.OURS:
+        service = file["services"][name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+    published = {name for name, service in file["services"].items() if "ports" in service}
+    assert published == {"proxy"}
+
+
+def test_a_stopped_worker_has_time_for_what_it_runs(file: dict[str, Any]) -> None:
+    timeout = int(re.findall(r"PROVIDER_TIMEOUT_MS=(\d+)", (ROOT / ".env.example").read_text())[0])
+    assert int(file["services"]["worker"]["stop_grace_period"].removesuffix("s")) * 1000 > timeout
+
+
+def test_the_linter_of_dockerfiles_has_nothing_to_say() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_what_the_image_copies_is_let_through_to_the_build() -> None:
+    copied = re.findall(r"^COPY (?!--from)(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert copied
+    assert {f"!{path}" for path in copied} <= set(ignored)
+    assert all((ROOT / path).exists() for path in copied)
+
+
+def test_the_image_is_small() -> None:
+    names = re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    size = 0
+    for name in names:
+        try:
+            files = distribution(name).files or []
+        except PackageNotFoundError:  # for another system or Python
+            continue
+        size += sum(Path(str(file.locate())).stat().st_size for file in files if Path(str(file.locate())).exists())
+    assert 100 < size / 1e6 + _BASE_MB < _IMAGE_MB, f"{size / 1e6:.0f} MB"
+
+
+def test_the_scripts_are_ones() -> None:
+    scripts = sorted((ROOT / "deploy").glob("*.sh"))
+    assert scripts
+    for script in scripts:
+        assert script.stat().st_mode & 0o111, script
+        subprocess.run([str(shutil.which("sh")), "-n", script], check=True)
+
+
+def test_the_example_for_kubernetes_has_the_command_and_metrics_that_there_are() -> None:
+    scaled, deployment = yaml.safe_load_all((ROOT / "deploy/kubernetes/worker-autoscaling.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["sh", "-c", PROCFILE["worker"]]
+    assert deployment["metadata"]["name"] == scaled["spec"]["scaleTargetRef"]["name"]
+    told = (ROOT / "generation" / "exposition.py").read_text()
+    for trigger in scaled["spec"]["triggers"]:
+        asked = re.findall(r"vga_[a-z_]+", trigger["metadata"]["query"])
+        assert asked
+        assert all(name in told for name in asked)

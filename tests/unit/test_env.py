@@ -1,0 +1,104 @@
+"""What is wrong with the environment is said at once, one line for each fault, before anything starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+PRODUCTION = {
+    "DEBUG": "false",
+    "SECRET_KEY": "abcdefgh" * 8,
+    "DATABASE_URL": "postgres://nobody:hidden-password@127.0.0.1:1/nothing",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+    "PUBLIC_BASE_URL": "https://pictures.example.org",
+    "TRUSTED_PROXIES": "1",
+    "METRICS_TOKEN": "t0ken-" * 8,
+}
+PROGRAMS = {
+    "manage": [sys.executable, "manage.py", "check"],
+    "worker": [str(BIN / "celery"), "--app", "config", "--quiet", "worker"],
+    "realtime": [str(BIN / "uvicorn"), "config.asgi:application", "--port", "0"],
+    "web": [sys.executable, "-c", "import config.wsgi"],
+    "dispatcher": [sys.executable, "manage.py", "dispatch"],
+}
+
+
+def run(program: str, folder: Path, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "VAR_DIR": str(folder / "var"), **settings}
+    return subprocess.run(
+        PROGRAMS[program], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_names_every_fault_in_a_line_of_its_own(program: str, tmp_path: Path) -> None:
+    wrong = {
+        "DEBUG": "false",
+        "PORT": "http",
+        "SUBMIT_RATE": "often",
+        "REDIS_URL": "amqp://host",
+        "PUBLIC_BASE_URL": "pictures.example.org",
+        "METRICS_TOKEN_FILE": str(tmp_path / "nothing"),
+        "CORS_ALLOWED_ORIGINS": "https://a.example.org/path",
+    }
+    done = run(program, tmp_path, wrong)
+    assert done.returncode == 1
+    assert sorted(done.stderr.splitlines()) == [
+        "error: CORS_ALLOWED_ORIGINS must be origins such as https://studio.example.org, not 'https://a.example.org/path'",
+        "error: DATABASE_URL must be set, since DEBUG is off",
+        "error: METRICS_TOKEN_FILE cannot be read: No such file or directory",
+        "error: PORT must be a whole number, not 'http'",
+        "error: PUBLIC_BASE_URL must begin with http:// or https://, not 'pictures.example.org'",
+        "error: REDIS_URL must start with redis:// or rediss://",
+        "error: SECRET_KEY must be set, since DEBUG is off",
+        "error: SUBMIT_RATE must look like 100/15m, not 'often'",
+    ]
+
+
+def test_misspelt_names_are_warned_about(tmp_path: Path) -> None:
+    misspelt = {
+        "QUEUE_PROCESING_INTERVAL": "QUEUE_PROCESSING_INTERVAL",
+        "OPENAI_API_KEYS": "OPENAI_API_KEY",
+        "DATABASE_URL_PATH": "DATABASE_URL",
+        "SECRET_KEYS_FILE": "SECRET_KEY",
+        "WEB_WORKER": "WEB_WORKERS",
+    }
+    done = run("manage", tmp_path, {"DEBUG": "true"} | dict.fromkeys(misspelt, "1"))
+    assert done.returncode == 0
+    for name, meant in misspelt.items():
+        assert f"{name} is not read by anything; did you mean {meant}?" in done.stderr
+
+
+def test_names_of_others_are_not_warned_about(tmp_path: Path) -> None:
+    others = {"GOOGLE_CLOUD_PROJECT": "p", "AWS_PROFILE": "p", "PORTAL": "1", "HOME": "/", "OTEL_SERVICE_NAME": "x"}
+    assert "did you mean" not in run("manage", tmp_path, {"DEBUG": "true"} | others).stderr
+
+
+def test_the_checks_for_deployment_have_nothing_to_say(tmp_path: Path) -> None:
+    command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "DEBUG"]
+    environment = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path)} | PRODUCTION
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_secrets_come_from_files(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from-a-file-" * 5 + "\n")
+    settings = {name: value for name, value in PRODUCTION.items() if name != "SECRET_KEY"}
+    command = [
+        sys.executable,
+        "manage.py",
+        "shell",
+        "-v0",
+        "-c",
+        "from django.conf import settings as s; print(s.SECRET_KEY)",
+    ]
+    environment = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path), "SECRET_KEY_FILE": str(tmp_path / "key")}
+    done = subprocess.run(command, cwd=ROOT, env=environment | settings, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "from-a-file-" * 5
