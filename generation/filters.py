@@ -125,7 +125,10 @@ def _provider(requests: Requests, value: str) -> Requests:
 
 
 def _error(requests: Requests, value: str) -> Requests:
-    return requests.alias(_code=KT("error__code")).filter(status=Status.FAILED, _code=value)
+    failed = requests.filter(status=Status.FAILED)
+    if connection.vendor != "postgresql":
+        return failed.filter(error__code=value)
+    return failed.alias(_code=KT("error__code")).filter(_code=value)  # as the index has it
 
 
 def _search(requests: Requests, value: str) -> Requests:

@@ -35,14 +35,19 @@ def active() -> list[Pause]:
 
 
 @ttl_cache(maxsize=1, ttl=_LIFETIME)
+def lately() -> tuple[Pause, ...]:
+    """What is paused, as of at most a second ago."""
+    return tuple(Pause.objects.all())
+
+
 def recent() -> tuple[tuple[str, str], ...]:
     """The scope and value of each pause, as of at most a second ago."""
-    return tuple(Pause.objects.values_list("scope", "value"))
+    return tuple((pause.scope, pause.value) for pause in lately())
 
 
 def forget() -> None:
     """Look at the table at the next question."""
-    recent.cache_clear()
+    lately.cache_clear()
 
 
 def is_paused(request: GenerationRequest) -> bool:

@@ -58,7 +58,7 @@ def queue_status() -> dict[str, Any]:
         "capacity": up.slots,
         "paused": [
             {"scope": pause.scope, "value": pause.value or None, "since": timestamp(pause.since)}
-            for pause in pauses.active()
+            for pause in pauses.lately()
         ],
     }
 
