@@ -29,7 +29,7 @@ from tests.support.batches import batch_in
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 #: What everybody may call. All else wants a token.
 PUBLIC: Final = {
-    *("sign-in", "sign-out", "healthz", "readyz", "generation:schema", "generation:docs"),
+    *("sign-in", "sign-out", "healthz", "readyz", "metrics", "generation:schema", "generation:docs"),
     *("generation:token", "generation:token-refresh", "generation:token-verify"),
 }
 #: What people look at, which says no in the manner of pages; those of the dashboard want a session, and have tests of

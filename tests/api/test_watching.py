@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
+from tests.api.helpers import assert_error
 from tests.support.collector import Collector
 from tests.support.stack import ROOT, wait_until
 
@@ -101,3 +102,30 @@ def test_a_fault_is_reported_without_what_the_client_sent(tmp_path: Path) -> Non
     assert reports[0]["tags"]["http_request_id"] == "call-1"
     assert "OperationalError" in {value["type"] for value in reports[0]["exception"]["values"]}
     assert b"canary" not in collector.heard()
+
+
+@pytest.mark.parametrize(
+    ("debug", "token", "sent", "status"),
+    [
+        (True, "", "", 200),
+        (False, "", "", 403),
+        (False, "t0ken", "", 401),
+        (False, "t0ken", "Bearer other", 401),
+        (False, "t0ken", "Bearer t0ken", 200),
+    ],
+)
+def test_metrics_want_the_token_that_is_set(
+    nobody: APIClient, settings: Any, debug: bool, token: str, sent: str, status: int
+) -> None:
+    settings.DEBUG, settings.METRICS_TOKEN = debug, token
+    response = nobody.get("/metrics", HTTP_AUTHORIZATION=sent)
+    assert response.status_code == status
+    if status == 200:
+        assert "vga_queue_depth{" in response.content.decode()
+    else:
+        assert_error(response, status)
+
+
+def test_metrics_that_are_off_are_not_there(nobody: APIClient, settings: Any) -> None:
+    settings.ENABLE_METRICS = False
+    assert_error(nobody.get("/metrics"), 404, "not_found")

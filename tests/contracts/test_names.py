@@ -30,7 +30,7 @@ def test_the_queues_are_the_priorities_the_most_pressing_first() -> None:
 def test_the_worker_of_the_procfile_reads_every_queue_in_that_order() -> None:
     worker = re.search(r"^worker:.*", (ROOT / "Procfile").read_text(), re.MULTILINE)
     assert worker is not None
-    assert f"--queues ${{WORKER_QUEUES:-{','.join(QUEUES)}}} " in worker[0]
+    assert f" --queues ${{WORKER_QUEUES:-{','.join(QUEUES)}}} " in worker[0]
 
 
 @pytest.mark.parametrize(

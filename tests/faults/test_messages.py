@@ -73,7 +73,7 @@ def test_a_message_for_what_does_not_exist_or_has_ended_is_dropped_without_alarm
     assert house.provider.stats().count == 3
     assert house.rows("SELECT count(*) AS n FROM generation_status_changes") == history
     assert not house.unacknowledged()
-    for alarm in ("Traceback", "ERROR", "WARNING"):
+    for alarm in ("Traceback", '"level": "error"', '"level": "warning"'):
         assert alarm not in house.stack.log("worker")
 
 

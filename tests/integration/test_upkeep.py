@@ -147,12 +147,14 @@ def test_processes_that_are_long_gone_are_forgotten(db: None) -> None:
     assert WorkerProcess.objects.get().name == "here"
 
 
-def test_a_pass_over_a_healthy_house_changes_nothing(alice: User) -> None:
+def test_a_pass_over_a_healthy_house_changes_nothing(alice: User, settings: Any) -> None:
+    settings.METRICS_COLLECTION_INTERVAL = timedelta(days=1)
     for status in Status:
         in_status(alice, status)
     before = list(GenerationRequest.objects.order_by("pk").values())
     ledger = list(GenerationQueue.objects.order_by("pk").values())
-    assert not any(dispatcher.run_once().values())
+    assert dispatcher.run_once() == {name: int(name == "measured") for name in dispatcher.STEPS}
+    assert dispatcher.run_once().total() == 0  # one snapshot is enough for this interval
     assert list(GenerationRequest.objects.order_by("pk").values()) == before
     assert list(GenerationQueue.objects.order_by("pk").values()) == ledger
 
@@ -177,7 +179,7 @@ def test_a_step_that_fails_leaves_the_others_their_turn(
     GenerationQueue.objects.filter(pk=waits.pk).update(weight_since=Now() - timedelta(hours=1))
     WorkerProcess.objects.create(name="gone", slots=5, seen_at=Now() - timedelta(hours=2))
     done = dispatcher.run_once()
-    everything = {"rescued": 1, "promoted": 1, "lost": 0, "filled": 0, "forgotten": 1, "sent": 1}
+    everything = {"rescued": 1, "promoted": 1, "lost": 0, "filled": 0, "forgotten": 1, "sent": 1, "measured": 1}
     if step == "promoted":
         everything["sent"] = 0  # what was rescued has left already
     assert done == {name: count for name, count in everything.items() if name != step}
@@ -195,7 +197,7 @@ def test_one_pass_by_hand_says_what_it_did(alice: User) -> None:
     expire(claimed(alice))
     out = io.StringIO()
     call_command("dispatch", "--once", stdout=out)
-    assert out.getvalue() == "rescued 1, promoted 0, lost 0, filled 0, forgotten 0, sent 0\n"
+    assert out.getvalue() == "rescued 1, promoted 0, lost 0, filled 0, forgotten 0, sent 0, measured 1\n"
 
 
 def test_a_dispatcher_reports_itself_and_works_until_it_is_told_to_stop(alice: User) -> None:
