@@ -214,7 +214,8 @@ def test_the_token_is_looked_at_before_the_body(nobody: APIClient, header: str) 
     assert_error(post_bytes(nobody, b"{"), 401)
 
 
-def test_a_session_alone_does_not_submit(nobody: APIClient, alice: User) -> None:
-    nobody.force_login(alice)
-    assert_error(post_json(nobody, body()), 401, "not_authenticated")
+def test_a_session_alone_does_not_submit(alice: User) -> None:
+    session_alone = APIClient(enforce_csrf_checks=True)
+    session_alone.force_login(alice)
+    assert_error(post_json(session_alone, body()), 403, "permission_denied")
     assert stored_rows() == NOTHING

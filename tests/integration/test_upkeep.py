@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
