@@ -63,7 +63,7 @@ def test_every_answer_has_the_id_of_its_call(nobody: APIClient) -> None:
 
 def test_over_https_the_headers_say_so(tmp_path: Path) -> None:
     settings = {"PUBLIC_BASE_URL": "https://pictures.example.org", "TRUSTED_PROXIES": "1"}
-    status, headers = asked(tmp_path, "GET", "/", settings=settings)
+    status, headers = asked(tmp_path, "GET", "/sign-in", settings=settings)
     assert status == 200
     assert headers["strict-transport-security"] == "max-age=31536000"
     assert headers["x-content-type-options"] == "nosniff"

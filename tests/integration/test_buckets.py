@@ -64,7 +64,7 @@ def use(settings: Any, address: str) -> None:
     storage._bucket_address.cache_clear()
 
 
-@pytest.mark.usefixtures("seeded", "empty_queues")
+@pytest.mark.usefixtures("empty_queues")
 def test_a_worker_keeps_its_picture_there_and_its_address_is_signed(alice: User, server: str) -> None:
     request = queued(alice)
     executor(ClipartProvider()).run(request.pk)

@@ -180,7 +180,8 @@ def test_a_step_that_fails_leaves_the_others_their_turn(
     GenerationQueue.objects.filter(pk=waits.pk).update(weight_since=Now() - timedelta(hours=1))
     WorkerProcess.objects.create(name="gone", slots=5, seen_at=Now() - timedelta(hours=2))
     done = dispatcher.run_once()
-    everything = {"rescued": 1, "promoted": 1, "lost": 0, "filled": 0, "forgotten": 1, "sent": 1, "measured": 1}
+    nothing = dict.fromkeys(dispatcher.STEPS, 0)
+    everything = nothing | {"rescued": 1, "promoted": 1, "forgotten": 1, "sent": 1, "measured": 1}
     if step == "promoted":
         everything["sent"] = 0  # what was rescued has left already
     assert done == {name: count for name, count in everything.items() if name != step}
@@ -198,7 +199,7 @@ def test_one_pass_by_hand_says_what_it_did(alice: User) -> None:
     expire(claimed(alice))
     out = io.StringIO()
     call_command("dispatch", "--once", stdout=out)
-    assert out.getvalue() == "rescued 1, promoted 0, lost 0, filled 0, forgotten 0, sent 0, measured 1\n"
+    assert out.getvalue() == "rescued 1, promoted 0, lost 0, filled 0, bulk 0, forgotten 0, sent 0, measured 1\n"
 
 
 def test_a_dispatcher_reports_itself_and_works_until_it_is_told_to_stop(alice: User) -> None:
