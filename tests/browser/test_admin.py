@@ -17,12 +17,11 @@ PATIENCE = 30_000
 REQUESTS = "/admin/generation/generationrequest/"
 SCRIPT = "<script>window.smuggled = 1</script><img src=x onerror='window.smuggled = 1'>"
 _SET_UP = f"""
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.db import transaction
 from generation.claims import Failure
 from generation import lifecycle
 from tests.support.requests import claimed
-User.objects.get(username="bob").groups.set([Group.objects.get(name="operator")])
 alice = User.objects.get(username="alice")
 with transaction.atomic():  # no worker sees it before it has failed
     claim = claimed(alice, prompt={SCRIPT!r}, project_id={SCRIPT!r}, metadata={{"a": {SCRIPT!r}}})
@@ -39,7 +38,7 @@ def stack(house: House) -> Stack:
 
 @pytest.fixture(scope="module")
 def smuggled(stack: Stack) -> str:
-    """The id of a request all of whose texts are HTML; and bob becomes an operator."""
+    """The id of a request all of whose texts are HTML."""
     return stack.manage("shell", "-v0", "-c", _SET_UP).strip()
 
 

@@ -178,9 +178,11 @@ def _manage(environment: Mapping[str, str], *arguments: str) -> str:
 def _prepare(environment: Mapping[str, str]) -> None:
     """Make the tables and the people in the database of this environment."""
     _manage(environment, "migrate", "-v0")
-    script = "from django.contrib.auth.models import User\n" + "\n".join(
+    people = [
         f"User.objects.create_user({name!r}, password={PASSWORD!r}, is_staff={staff})" for name, staff in PEOPLE.items()
-    )
+    ]
+    operators = "Group.objects.get(name='operator').user_set.set(User.objects.filter(is_staff=True))"
+    script = "\n".join(["from django.contrib.auth.models import Group, User", *people, operators])
     _manage(environment, "shell", "-v0", "-c", script)
 
 
