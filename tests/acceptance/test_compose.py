@@ -138,7 +138,7 @@ def test_the_socket_is_at_the_same_origin(stack: Composed, alice: httpx.Client) 
 
 def test_the_pages_have_their_files(stack: Composed) -> None:
     assert httpx.get(f"{stack.url}/static/generation/site.css").status_code == 200
-    assert httpx.get(f"{stack.url}/").status_code == 200
+    assert httpx.get(f"{stack.url}/sign-in").status_code == 200
 
 
 def test_a_header_that_says_who_it_is_does_not_get_past_the_rate_limit(stack: Composed) -> None:
