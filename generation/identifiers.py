@@ -6,6 +6,7 @@ import re
 import secrets
 import threading
 import time
+from datetime import timedelta
 from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -40,6 +41,12 @@ def new_request_id() -> str:
 def oldest_request_id(microseconds: int) -> str:
     """An id that sorts before every request of this time (in microseconds since 1970) and after every earlier one."""
     return f"vga_{min(max(microseconds, 0), _LAST_MICROSECOND):016d}_"
+
+
+def oldest_id_within(age: timedelta) -> str:
+    """An id that sorts before every request that is at most so old. Ids begin with their time, so the primary key
+    answers what an index on ``created_at`` would be kept for."""
+    return oldest_request_id(int((time.time() - age.total_seconds()) * 1_000_000))
 
 
 def new_batch_id() -> str:

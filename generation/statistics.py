@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
 from cachetools.func import ttl_cache
 from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Q, Sum
-from django.db.models.fields.json import KT
-from django.db.models.functions import TruncDate, TruncHour
+from django.db.models.functions import TruncDate
 
 from generation import pauses, waiting
 from generation.clock import Now
-from generation.identifiers import oldest_request_id
+from generation.identifiers import oldest_id_within
 from generation.models import GenerationAttempt, GenerationRequest, Spending
 from generation.representations import timestamp
 from generation.states import WEIGHTS, Status, queue_for
@@ -80,39 +78,9 @@ def metrics() -> dict[str, Any]:
 
 
 @ttl_cache(maxsize=1, ttl=30)
-def by_hour() -> list[dict[str, Any]]:
-    """What ended in each of the last 24 hours, the oldest first; up to 30 s old."""
-    ended = GenerationRequest.objects.filter(pk__gte=_since(_DAY), status__in=(Status.COMPLETED, Status.FAILED))
-    rows = (
-        ended.order_by()
-        .annotate(hour=TruncHour("completed_at"))
-        .values_list("hour", "status")
-        .annotate(count=Count("pk"))
-    )
-    counts = {(hour, status): count for hour, status, count in rows}
-    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    return [
-        {
-            "hour": hour,
-            "completed": counts.get((hour, Status.COMPLETED), 0),
-            "failed": counts.get((hour, Status.FAILED), 0),
-        }
-        for hour in (now - age * _HOUR for age in range(23, -1, -1))
-    ]
-
-
-@ttl_cache(maxsize=1, ttl=10)
-def failures_by_code() -> list[tuple[str, int]]:
-    """How many of the last 24 hours failed with which error, the most frequent first; up to 10 s old."""
-    failed = GenerationRequest.objects.filter(status=Status.FAILED, pk__gte=_since(_DAY)).order_by()
-    rows = failed.annotate(code=KT("error__code")).values_list("code").annotate(count=Count("pk"))
-    return sorted(rows, key=lambda row: -row[1])
-
-
-@ttl_cache(maxsize=1, ttl=30)
 def slowest() -> list[tuple[str, str, timedelta]]:
     """Of the newest that completed, those that took longest: id, owner and time; up to 30 s old."""
-    newest = GenerationRequest.objects.filter(status=Status.COMPLETED, pk__gte=_since(_DAY)).order_by("-pk")
+    newest = GenerationRequest.objects.filter(status=Status.COMPLETED, pk__gte=oldest_id_within(_DAY)).order_by("-pk")
     rows = GenerationRequest.objects.filter(pk__in=newest.values("pk")[:_SLOWEST_OF])
     took = ExpressionWrapper(F("completed_at") - F("started_at"), DurationField())
     return list(rows.annotate(took=took).order_by("-took").values_list("pk", "owner__username", "took")[:5])
@@ -121,7 +89,7 @@ def slowest() -> list[tuple[str, str, timedelta]]:
 def forget() -> None:
     """Drop what was remembered, so that the next look is at the tables."""
     waiting.forget()
-    for remembered in (metrics, average_wait, _last_day, _by_day, by_hour, failures_by_code, slowest):
+    for remembered in (metrics, average_wait, _last_day, _by_day, slowest):
         remembered.cache_clear()
 
 
@@ -140,11 +108,6 @@ def spent_today() -> float:
     return float(_spent_since(timedelta(0)).get(datetime.now(UTC).date(), 0))
 
 
-def _since(age: timedelta) -> str:
-    # Ids begin with their time, so the primary key answers what an index on created_at would be kept for.
-    return oldest_request_id(int((time.time() - age.total_seconds()) * 1_000_000))
-
-
 def _backlog() -> dict[str, dict[str, Any]]:
     return {name: {"count": there.length, "oldest": timestamp(there.oldest)} for name, there in backlog().items()}
 
@@ -161,7 +124,7 @@ def average_wait() -> float:
 
 @ttl_cache(maxsize=1, ttl=10)
 def _last_day() -> dict[str, Any]:
-    found = GenerationRequest.objects.filter(pk__gte=_since(_DAY)).aggregate(
+    found = GenerationRequest.objects.filter(pk__gte=oldest_id_within(_DAY)).aggregate(
         total=Count("pk"),
         completed=Count("pk", filter=Q(status=Status.COMPLETED)),
         failed=Count("pk", filter=Q(status=Status.FAILED)),
@@ -179,7 +142,7 @@ def _last_day() -> dict[str, Any]:
 @ttl_cache(maxsize=1, ttl=60)  # it reads a week, of which the last seconds are nothing
 def _by_day() -> list[dict[str, Any]]:
     days = (
-        GenerationRequest.objects.filter(pk__gte=_since(_WEEK))
+        GenerationRequest.objects.filter(pk__gte=oldest_id_within(_WEEK))
         .order_by()
         .annotate(date=TruncDate("created_at"))
         .values("date")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import TruncHour
 
 from generation import waiting
-from generation.identifiers import oldest_request_id
+from generation.identifiers import oldest_id_within
 from generation.models import GenerationAttempt, GenerationRequest, WorkerProcess
 from generation.states import AttemptOutcome, ProcessKind, Status
 
@@ -64,7 +63,9 @@ def by_hour() -> list[Hour]:
         )
     )
     started = (
-        GenerationAttempt.objects.filter(claim=1, request_id__gte=_oldest(), started_at__gte=hours[0])
+        GenerationAttempt.objects.filter(
+            claim=1, request_id__gte=oldest_id_within(_LOOKED_AT), started_at__gte=hours[0]
+        )
         .order_by()
         .annotate(hour=TruncHour("started_at"))
         .values("hour")
@@ -135,10 +136,5 @@ def forget() -> None:
     failures.cache_clear()
 
 
-def _oldest() -> str:
-    # Ids begin with their time, so the primary key bounds what is read.
-    return oldest_request_id(int((time.time() - _LOOKED_AT.total_seconds()) * 1_000_000))
-
-
 def _recent() -> QuerySet[GenerationRequest]:
-    return GenerationRequest.objects.filter(pk__gte=_oldest())
+    return GenerationRequest.objects.filter(pk__gte=oldest_id_within(_LOOKED_AT))

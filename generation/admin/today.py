@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from generation import diagnosis, statistics
+from generation import diagnosis, statistics, trends
 from generation.admin.reading import dollars, seconds
 from generation.advice import ADVICE
 from generation.states import ErrorCode, Priority
@@ -25,9 +25,8 @@ def found(user: User) -> dict[str, Any]:
     if not user.has_perm("generation.view_generationrequest"):
         return {"may_see": False}
     day, queue = statistics.metrics(), statistics.queue_status()
-    hours, failures, slowest = statistics.by_hour(), statistics.failures_by_code(), statistics.slowest()
-    today = day["byDay"][0] if day["byDay"] else {}
-    most = max((hour["completed"] + hour["failed"] for hour in hours), default=0)
+    hours, failures, slowest = trends.by_hour(), trends.failures(), statistics.slowest()
+    most = max(hour.completed + hour.failed for hour in hours)
     return {
         "may_see": True,
         "health": day["healthStatus"],
@@ -41,7 +40,7 @@ def found(user: User) -> dict[str, Any]:
             ("Wait", seconds(queue["averageWaitTime"]), "from submit to start, last hour"),
             ("Completed", f"{day['requestsCompleted']:,}", "in 24 hours"),
             ("Failed", f"{day['requestsFailed']:,}", f"{day['failureRate']:.1%} of 24 hours"),
-            ("Spent today", dollars(today.get("cost", 0)), "since midnight, UTC"),
+            ("Spent today", dollars(statistics.spent_today()), "since midnight, UTC"),
         ],
         "backlog": [
             (Priority(name).label, name, there["count"], _clock(there["oldest"]))
@@ -49,9 +48,9 @@ def found(user: User) -> dict[str, Any]:
         ],
         "hours": [
             {
-                **hour,
-                "height": round(100 * hour["completed"] / most) if most else 0,
-                "failed_height": round(100 * hour["failed"] / most) if most else 0,
+                "hour": hour,
+                "height": round(100 * hour.completed / most) if most else 0,
+                "failed_height": round(100 * hour.failed / most) if most else 0,
             }
             for hour in hours
         ],
