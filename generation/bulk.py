@@ -60,7 +60,9 @@ def start(
         )
         made.refresh_from_db()
         what = f"Started: {made.get_action_display().lower()} {argument}".rstrip()
-        audit.record(user, made, f"{what} of all with {_words(conditions)}", address=address, flag=audit.ADDITION)
+        audit.record(
+            user, made, f"{what} of all with {filters.in_words(conditions)}", address=address, flag=audit.ADDITION
+        )
         transaction.on_commit(lambda: send(made.pk), robust=True)
     return made
 
@@ -146,10 +148,6 @@ def progress(bulk: BulkAction) -> int | None:
 
 def _matching(conditions: dict[str, str]) -> QuerySet[GenerationRequest]:
     return filters.matching(GenerationRequest.objects.all(), conditions)
-
-
-def _words(conditions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sorted(conditions.items())) or "no condition"
 
 
 def _moved(bulk: BulkAction, ids: list[str], outcome: Outcome) -> bool:

@@ -49,6 +49,11 @@ def known(parameters: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name in CONDITIONS if (value := parameters.get(name, ""))}
 
 
+def in_words(conditions: Mapping[str, str]) -> str:
+    """The conditions for people, in the order of their names."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(conditions.items())) or "no condition"
+
+
 def period(day: str) -> tuple[datetime, datetime] | None:
     """The beginning and the end of a year, month or day that is written as ``2026``, ``2026-01`` or ``2026-01-31``."""
     if not re.fullmatch(r"\d{4}(-\d\d){0,2}", day, re.ASCII):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from decimal import Decimal
 from typing import Any, Final
 
-from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 
+from generation.admin.choices import OneOfTheProviders
 from generation.admin.reading import KeysetAdmin, between, dollars, seconds
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationAttempt
@@ -27,14 +28,22 @@ _LOOKS: Final = {
 }
 
 
-class ProviderFilter(DropdownFilter):
-    """By provider."""
+def costs_and_providers(request_ids: Collection[str]) -> tuple[dict[str, Decimal], dict[str, str]]:
+    """What the attempts of each request cost together, where that is known, and the last provider that was asked; in
+    one query."""
+    costs: dict[str, Decimal] = {}
+    providers: dict[str, str] = {}
+    found = GenerationAttempt.objects.filter(request_id__in=request_ids).order_by("claim")
+    for request_id, provider, cost in found.values_list("request_id", "provider", "cost"):
+        if provider:
+            providers[request_id] = provider
+        if cost is not None:
+            costs[request_id] = costs.get(request_id, Decimal(0)) + cost
+    return costs, providers
 
-    title = "provider"
-    parameter_name = "provider"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name) for name in sorted({*settings.PROVIDERS, *settings.PROVIDER_OPTIONS})]
+class ProviderFilter(OneOfTheProviders):
+    """By the attempt's own provider."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
@@ -52,15 +61,10 @@ class GenerationAttemptAdmin(KeysetAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[GenerationAttempt]:
         return GenerationAttempt.objects.defer("usage", "prompt", "error_message")
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        text = search_term.strip()
-        if not text or "\0" in text:
-            return queryset.none() if text else queryset, False
+    def found(self, rows: QuerySet[Any], text: str) -> QuerySet[Any]:
         if REQUEST_ID.fullmatch(text):
-            return queryset.filter(request_id=text), False
-        return queryset.filter(provider_request_id=text).exclude(provider_request_id=""), False
+            return rows.filter(request_id=text)
+        return rows.filter(provider_request_id=text).exclude(provider_request_id="")
 
     @display(description="request")
     def of(self, row: GenerationAttempt) -> SafeString:

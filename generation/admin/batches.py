@@ -6,11 +6,8 @@ from collections import Counter
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Model, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.template.response import TemplateResponse
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -18,14 +15,15 @@ from unfold.decorators import display
 
 from generation import selectors
 from generation.admin import pictures
-from generation.admin.reading import KeysetAdmin, history
+from generation.admin.reading import KeysetPageAdmin, history, key_in
 from generation.identifiers import BATCH_ID
 from generation.models import GenerationBatch, GenerationRequest
 from generation.states import TERMINAL, Status
 
 
 @admin.register(GenerationBatch)
-class GenerationBatchAdmin(KeysetAdmin):
+class GenerationBatchAdmin(KeysetPageAdmin):
+    page_template = "admin/generation/generationbatch/page.html"
     list_display = ("id", "progress", "standing", "owner_name", "priority", "max_concurrent", "created_at")
     search_fields = ("id",)
     search_help_text = "Id, or the name of the owner"
@@ -33,15 +31,8 @@ class GenerationBatchAdmin(KeysetAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[GenerationBatch]:
         return GenerationBatch.objects.select_related("owner")
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        text = search_term.strip()
-        if not text or "\0" in text:
-            return queryset.none() if text else queryset, False
-        if BATCH_ID.fullmatch(text):
-            return queryset.filter(pk=text), False
-        return queryset.filter(owner__username=text), False
+    def found(self, rows: QuerySet[Any], text: str) -> QuerySet[Any]:
+        return rows.filter(pk=text) if BATCH_ID.fullmatch(text) else rows.filter(owner__username=text)
 
     def complete(self, rows: list[Any]) -> None:
         """How many requests of each stand where, in one query."""
@@ -67,33 +58,24 @@ class GenerationBatchAdmin(KeysetAdmin):
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return bool(request.user.has_perm("generation.view_generationbatch"))
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        if request.method not in {"GET", "HEAD"}:
-            return HttpResponseNotAllowed(["GET", "HEAD"])
-        key = object_id if BATCH_ID.fullmatch(object_id) else unquote(object_id)
-        batch = GenerationBatch.objects.select_related("owner").filter(pk=key).first() if _is_id(key) else None
-        if batch is None:
-            answer: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-            return answer
-        if not self.has_view_permission(request, batch):
-            raise PermissionDenied
-        requests = selectors.batch_requests(batch)
+    def row_of(self, object_id: str) -> GenerationBatch | None:
+        key = key_in(object_id, BATCH_ID)
+        rows = GenerationBatch.objects.select_related("owner")
+        return rows.filter(pk=key).first() if BATCH_ID.fullmatch(key) else None
+
+    def page(self, request: HttpRequest, row: GenerationBatch) -> dict[str, Any]:
+        requests = selectors.batch_requests(row)
         counts = Counter(one.status for one in requests)
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
+        return {
             "title": "Batch",
-            "subtitle": batch.pk,
-            "batch": batch,
+            "subtitle": row.pk,
+            "batch": row,
             "bar": bar(_ended(counts), len(requests)),
             "standing": _standing(counts),
             "requests": [(one, pictures.small(one)) for one in requests],
-            "list": reverse("admin:generation_generationrequest_changelist") + f"?batch={batch.pk}",
-            "log": history(batch, request.user),
+            "list": reverse("admin:generation_generationrequest_changelist") + f"?batch={row.pk}",
+            "log": history(row, request.user),
         }
-        return TemplateResponse(request, "admin/generation/generationbatch/page.html", context)
 
 
 def bar(done: int, total: int) -> SafeString:
@@ -105,10 +87,6 @@ def bar(done: int, total: int) -> SafeString:
         done,
         total,
     )
-
-
-def _is_id(key: str) -> bool:
-    return BATCH_ID.fullmatch(key) is not None
 
 
 def _ended(counts: Counter[str]) -> int:

@@ -5,23 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.http import urlencode
 from unfold.decorators import display
 
-from generation import bulk, roles
+from generation import bulk, filters, roles
 from generation.addresses import client_address
-from generation.admin.reading import KeysetAdmin, history
+from generation.admin.reading import KeysetPageAdmin, history
 from generation.models import BulkAction
 
 
 @admin.register(BulkAction)
-class BulkActionAdmin(KeysetAdmin):
+class BulkActionAdmin(KeysetPageAdmin):
+    page_template = "admin/generation/bulkaction/page.html"
     list_display = ("__str__", "matching", "state", "seen", "done", "refused", "who", "created_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkAction]:
@@ -29,7 +28,7 @@ class BulkActionAdmin(KeysetAdmin):
 
     @display(description="all with")
     def matching(self, row: BulkAction) -> str:
-        return _matching(row)
+        return filters.in_words(row.conditions)
 
     @display(description="state", label={"running": "warning", "done": "success", "ended early": "danger"})
     def state(self, row: BulkAction) -> str:
@@ -43,33 +42,23 @@ class BulkActionAdmin(KeysetAdmin):
         stop = path("<int:bulk_id>/stop/", self.admin_site.admin_view(self.stop), name="generation_bulkaction_stop")
         return [stop, *super().get_urls()]
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        if request.method not in {"GET", "HEAD"}:
-            return HttpResponseNotAllowed(["GET", "HEAD"])
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        rows = self.get_queryset(request)
-        row = rows.filter(pk=int(object_id)).first() if object_id.isascii() and object_id.isdigit() else None
-        if row is None:
-            answer: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-            return answer
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
+    def row_of(self, object_id: str) -> BulkAction | None:
+        rows = BulkAction.objects.select_related("requested_by")
+        return rows.filter(pk=int(object_id)).first() if object_id.isascii() and object_id.isdigit() else None
+
+    def page(self, request: HttpRequest, row: BulkAction) -> dict[str, Any]:
+        return {
             "title": "Bulk action",
             "subtitle": str(row),
             "row": row,
             "state": _state(row),
             "percent": bulk.progress(row),
-            "matching": _matching(row),
+            "matching": filters.in_words(row.conditions),
             "list": reverse("admin:generation_generationrequest_changelist") + "?" + urlencode(row.conditions),
             "refusals": [(reason, count, row.refused_ids.get(reason, [])) for reason, count in row.refusals.items()],
             "may_stop": row.finished_at is None and request.user.has_perm(roles.PERMISSIONS[row.action]),
             "log": history(row, request.user),
         }
-        return TemplateResponse(request, "admin/generation/bulkaction/page.html", context)
 
     def stop(self, request: HttpRequest, bulk_id: int) -> HttpResponse:
         """POST: end it before its time."""
@@ -87,7 +76,3 @@ def _state(row: BulkAction) -> str:
     if row.finished_at is None:
         return "running"
     return "ended early" if row.error else "done"
-
-
-def _matching(row: BulkAction) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sorted(row.conditions.items())) or "no condition"

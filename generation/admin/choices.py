@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 from unfold.contrib.filters.forms import SearchForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from generation import filters
-from generation.states import ErrorCode, GenerationType, Priority, Status
+from generation import filters, pauses
+from generation.states import ErrorCode, GenerationType, PauseScope, Priority, Status
 
 
 class _Narrows:
@@ -66,14 +65,18 @@ def _text(name: str, title_: str, form: type[SearchForm] = SearchForm) -> type:
     return Filter
 
 
-class ProviderFilter(_Narrows, DropdownFilter):
-    """By the provider of any attempt."""
+class OneOfTheProviders(DropdownFilter):
+    """A choice among those that there are."""
 
     title = "provider"
     parameter_name = "provider"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name) for name in sorted({*settings.PROVIDERS, *settings.PROVIDER_OPTIONS})]
+        return [(name, name) for name in pauses.choices(PauseScope.PROVIDER)]
+
+
+class ProviderFilter(_Narrows, OneOfTheProviders):
+    """By the provider of any attempt."""
 
 
 OF_REQUESTS = (

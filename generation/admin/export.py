@@ -8,12 +8,12 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django.contrib.auth.models import User
-from django.db.models import Sum
 from django.http import HttpRequest, StreamingHttpResponse
 
 from generation import audit, filters
 from generation.addresses import client_address
-from generation.models import GenerationAttempt, GenerationRequest
+from generation.admin import attempts
+from generation.models import GenerationRequest
 from generation.representations import timestamp
 
 _CHUNK: Final = 1000
@@ -43,8 +43,8 @@ def answer(request: HttpRequest) -> StreamingHttpResponse:
     conditions = filters.known({name: request.GET.get(name, "") for name in request.GET})
     user = request.user
     assert isinstance(user, User)  # noqa: S101  narrows the type; the site lets nobody else in
-    told = ", ".join(f"{name} {value}" for name, value in sorted(conditions.items())) or "no condition"
-    audit.record(user, user, f"Exported requests with {told}", address=client_address(request))
+    told = f"Exported requests with {filters.in_words(conditions)}"
+    audit.record(user, user, told, address=client_address(request))
     lines = StreamingHttpResponse(_lines(conditions), content_type="text/csv; charset=utf-8")
     lines["Content-Disposition"] = 'attachment; filename="requests.csv"'
     lines["Cache-Control"] = "no-store"
@@ -60,20 +60,13 @@ def _lines(conditions: dict[str, str]) -> Iterator[str]:
     last = ""
     # By key rather than by a cursor of the database, which would hold a transaction open as long as the client reads.
     while found := list((rows.filter(pk__lt=last) if last else rows)[:_CHUNK]):
-        costs, providers = _attempts([row.pk for row in found])
+        costs, providers = attempts.costs_and_providers([row.pk for row in found])
         for row in found:
             yield writer.writerow([cell(value) for value in _values(row, costs, providers)])
         last = found[-1].pk
 
 
-def _attempts(ids: list[str]) -> tuple[dict[str, Decimal | None], dict[str, str]]:
-    attempts = GenerationAttempt.objects.filter(request_id__in=ids).order_by()
-    costs = dict(attempts.values_list("request_id").annotate(cost=Sum("cost")))
-    asked = attempts.exclude(provider="").order_by("claim").values_list("request_id", "provider")
-    return costs, dict(asked)
-
-
-def _values(row: GenerationRequest, costs: dict[str, Decimal | None], providers: dict[str, str]) -> tuple[object, ...]:
+def _values(row: GenerationRequest, costs: dict[str, Decimal], providers: dict[str, str]) -> tuple[object, ...]:
     error = row.error or {}
     moments = (timestamp(row.created_at), timestamp(row.started_at), timestamp(row.completed_at))
     return (

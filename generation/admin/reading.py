@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
 from django.contrib.admin import ShowFacets
-from django.core.exceptions import ValidationError
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.template.response import TemplateResponse
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
@@ -119,8 +122,53 @@ class KeysetAdmin(ReadOnly, ModelAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return KeysetChangeList
 
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        text = search_term.strip()
+        if not text:
+            return queryset, False
+        return queryset.none() if "\0" in text else self.found(queryset, text), False
+
+    def found(self, rows: QuerySet[Any], text: str) -> QuerySet[Any]:
+        """Those of the rows that the search for this text finds."""
+        return rows.none()
+
     def complete(self, rows: list[Any]) -> None:
         """Look up what the rows of a page need besides, for all of them at once."""
+
+
+class KeysetPageAdmin(KeysetAdmin):
+    """Such a list whose rows have a page each, which shows one and changes nothing."""
+
+    page_template: str
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if request.method not in {"GET", "HEAD"}:
+            return HttpResponseNotAllowed(["GET", "HEAD"])
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        row = self.row_of(object_id)
+        if row is None:
+            answer: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return answer
+        context = {**self.admin_site.each_context(request), "opts": self.opts, **self.page(request, row)}
+        return TemplateResponse(request, self.page_template, context)
+
+    def row_of(self, object_id: str) -> Any:
+        """The row with this key as it stands in an address, if there is one."""
+        raise NotImplementedError
+
+    def page(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """What the page shows."""
+        raise NotImplementedError
+
+
+def key_in(object_id: str, pattern: re.Pattern[str]) -> str:
+    """The id that an address has; the admin writes them in its own with an escape for each ``_``."""
+    return object_id if pattern.fullmatch(object_id) else unquote(object_id)
 
 
 def seconds(span: timedelta | float | None) -> str:
@@ -154,8 +202,3 @@ def dollars(cost: Decimal | float | None) -> str:
 def history(thing: Model, user: Any) -> list[Any]:
     """What staff did to the object, for those who may see that."""
     return audit.of(thing) if user.has_perm("admin.view_logentry") else []
-
-
-def listed(rows: QuerySet[Any], most: int) -> list[Any]:
-    """The first of the rows."""
-    return list(rows[:most])

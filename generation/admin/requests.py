@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Final
 
 from django.contrib import admin
-from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.db.models.functions import Substr
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -21,12 +18,12 @@ from unfold.decorators import display
 
 from generation import audit, filters, roles, selectors
 from generation.addresses import client_address
-from generation.admin import acting, export, pictures, request_page
+from generation.admin import acting, attempts, export, pictures, request_page
 from generation.admin.choices import OF_REQUESTS
 from generation.admin.dates import Calendar
-from generation.admin.reading import KeysetAdmin, KeysetChangeList, between, dollars, seconds
+from generation.admin.reading import KeysetChangeList, KeysetPageAdmin, between, dollars, key_in, seconds
 from generation.identifiers import REQUEST_ID
-from generation.models import GenerationAttempt, GenerationRequest
+from generation.models import GenerationRequest
 from generation.states import BulkActionName, Status
 
 #: How a badge looks.
@@ -54,7 +51,7 @@ class RequestChangeList(KeysetChangeList):
 
 
 @admin.register(GenerationRequest)
-class GenerationRequestAdmin(KeysetAdmin):
+class GenerationRequestAdmin(KeysetPageAdmin):
     list_display = (
         *("picture", "what", "badge", "priority", "owner_name", "project", "waited", "took", "tries", "cost"),
         "provider",
@@ -62,6 +59,7 @@ class GenerationRequestAdmin(KeysetAdmin):
     list_display_links = ("what",)
     list_filter = OF_REQUESTS
     change_list_template = "admin/generation/generationrequest/change_list.html"
+    page_template = "admin/generation/generationrequest/page.html"
     search_fields = ("id",)
     search_help_text = "Id, project, or words of the prompt"
     actions = tuple(f"act_{name}" for name in BulkActionName.values)
@@ -81,15 +79,8 @@ class GenerationRequestAdmin(KeysetAdmin):
         return filters.matching(queryset, {filters.SEARCH: search_term}), False
 
     def complete(self, rows: list[Any]) -> None:
-        """Whose providers they had and what those cost, in one query."""
-        costs: dict[str, Decimal | None] = {}
-        providers: dict[str, str] = {}
-        found = GenerationAttempt.objects.filter(request_id__in=[row.pk for row in rows]).order_by("claim")
-        for request_id, provider, cost in found.values_list("request_id", "provider", "cost"):
-            if provider:
-                providers[request_id] = provider
-            if cost is not None:
-                costs[request_id] = (costs.get(request_id) or Decimal(0)) + cost
+        """Whose providers they had and what those cost."""
+        costs, providers = attempts.costs_and_providers([row.pk for row in rows])
         for row in rows:
             row.spent, row.asked = costs.get(row.pk), providers.get(row.pk, "")
 
@@ -144,21 +135,12 @@ class GenerationRequestAdmin(KeysetAdmin):
 
     # --- The page ---
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        if request.method not in {"GET", "HEAD"}:
-            return HttpResponseNotAllowed(["GET", "HEAD"])
-        # The admin writes ids in its own addresses with an escape for each "_".
-        key = object_id if REQUEST_ID.fullmatch(object_id) else unquote(object_id)
-        one = selectors.find_request(key, among=GenerationRequest.objects.select_related("owner"))
-        if one is None:
-            answer: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-            return answer
-        if not self.has_view_permission(request, one):
-            raise PermissionDenied
-        context = {**self.admin_site.each_context(request), **request_page.context(request, one), "opts": self.opts}
-        return TemplateResponse(request, "admin/generation/generationrequest/page.html", context)
+    def row_of(self, object_id: str) -> GenerationRequest | None:
+        rows = GenerationRequest.objects.select_related("owner")
+        return selectors.find_request(key_in(object_id, REQUEST_ID), among=rows)
+
+    def page(self, request: HttpRequest, row: GenerationRequest) -> dict[str, Any]:
+        return request_page.context(request, row)
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         # Not the right to change it, which nobody has.
