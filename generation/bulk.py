@@ -10,13 +10,12 @@ import logging
 from datetime import timedelta
 from typing import Any, Final
 
-from celery import current_app
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 
-from generation import audit, background, filters, services
+from generation import audit, dispatch, filters, services
 from generation.clock import Now
 from generation.models import BulkAction, GenerationRequest
 from generation.services import Outcome
@@ -34,8 +33,6 @@ STEP: Final = 200
 _KEPT: Final = 50
 #: What nobody took further for so long is taken up by the dispatcher.
 _LEFT_ALONE: Final = timedelta(seconds=10)
-#: Seconds that sending the message may take; without Redis the dispatcher does the steps.
-_SEND_TIMEOUT: Final = 1.5
 
 
 def start(
@@ -69,12 +66,8 @@ def start(
 
 def send(bulk_id: int) -> None:
     """Have a worker take the next steps."""
-
-    def publish() -> None:
-        current_app.send_task(TASK, args=[bulk_id], queue=_QUEUE, retry=False, declare=[])
-
     try:
-        background.within(_SEND_TIMEOUT, publish)
+        dispatch.publish(TASK, bulk_id, queue=_QUEUE)
     except Exception as error:  # kombu, redis-py and the socket each raise their own
         logger.warning("the broker is away, the dispatcher does bulk action %d: %r", bulk_id, error)
 

@@ -162,18 +162,22 @@ def send(messages: Sequence[tuple[str, int]]) -> int:
     return len(messages) - len(refused)
 
 
+def publish(task: str, *arguments: Any, queue: str, headers: dict[str, str] | None = None) -> None:
+    """Send one message. Raises whatever kombu, redis-py and the socket raise, and :class:`TimeoutError`."""
+
+    def send_task() -> None:
+        # Redis makes a list by itself where there is none, so there is nothing to declare.
+        current_app.send_task(task, args=arguments, queue=queue, headers=headers, retry=False, declare=[])
+
+    background.within(_ANSWER_TIMEOUT, send_task)
+
+
 def _publish(request_id: str, weight: int) -> bool:
     queue = queue_for(weight)
     call = correlation.current()
-    headers = {correlation.FIELD: call} if call else {}
-
-    def publish() -> None:
-        # Redis makes a list by itself where there is none, so there is nothing to declare.
-        current_app.send_task(TASK, args=[request_id], queue=queue, headers=headers, retry=False, declare=[])
-
     try:
         window.room(queue)
-        background.within(_ANSWER_TIMEOUT, publish)
+        publish(TASK, request_id, queue=queue, headers={correlation.FIELD: call} if call else {})
         window.count(queue)
     except BrokerAway:
         pass

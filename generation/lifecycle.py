@@ -25,7 +25,17 @@ from generation.guards import AT
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.prepared import Changed, Condition, Statement
-from generation.states import ACTIVE, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
+from generation.states import (
+    ACTIVE,
+    MAY_BE_RETRIED,
+    RETRY_WEIGHT,
+    WEIGHTS,
+    AttemptOutcome,
+    Edge,
+    ErrorCode,
+    Reason,
+    Status,
+)
 from generation.transitions import record, step, step_all
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
@@ -95,7 +105,7 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
     with transaction.atomic(savepoint=False):
         source = (
             GenerationRequest.objects.select_for_update()
-            .filter(pk=request_id, status__in=(Status.FAILED, Status.CANCELLED))
+            .filter(pk=request_id, status__in=MAY_BE_RETRIED)
             .values_list("status", flat=True)
             .first()
         )

@@ -28,6 +28,7 @@ class Status(TextChoices):
 
 TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 ACTIVE: Final = frozenset(Status) - TERMINAL
+MAY_BE_RETRIED: Final = TERMINAL - {Status.COMPLETED}
 
 #: Percent, where nothing finer is known.
 PROGRESS: Final[Mapping[str, int]] = {

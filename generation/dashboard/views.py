@@ -20,7 +20,7 @@ from generation import breakers, diagnosis, representations, selectors, statisti
 from generation.advice import ADVICE
 from generation.dashboard import charts, options, timeline
 from generation.dashboard.forms import SignInForm
-from generation.states import ErrorCode, Status
+from generation.states import TERMINAL, ErrorCode, Status
 
 
 class SignIn(LoginView):
@@ -65,7 +65,7 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
         _common()
         | {
             "found": found,
-            "is_over": found.status in {Status.COMPLETED, Status.FAILED, Status.CANCELLED},
+            "is_over": found.status in TERMINAL,
             "shape": representations.status(found),
             "generation_time": representations.generation_time(found),
             "place": waiting.queue_place(found) if found.status == Status.QUEUED else None,
