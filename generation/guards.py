@@ -16,9 +16,7 @@ from generation.states import AttemptOutcome, PauseScope
 AT: Final = Condition(Q(pk=Param("pk"), status=Param("source")))
 #: Where PostgreSQL had to wait for the row, it looks at this row's newest version and at everything else as it was
 #: before. Somebody may have claimed the request and given it back meanwhile, with a new row in the ledger.
-_UNTOUCHED: Final = Q(
-    sequence=Subquery(GenerationRequest.objects.filter(pk=OuterRef("pk")).values("sequence"))  # as it was before
-)
+_UNTOUCHED: Final = Q(sequence=Subquery(GenerationRequest.objects.filter(pk=OuterRef("pk")).values("sequence")))
 #: The same, as far as nothing that it belongs to is paused.
 AT_AND_NOT_PAUSED: Final = Condition(AT.q & pauses.RUNNING)
 #: A queued request that is due; and one that is in no batch with a limit, so that nobody's places have to be counted.
@@ -35,13 +33,13 @@ FENCE: Final = Condition(AT.q & Q(claims=Param("claims")))
 EXPIRED: Final = Condition(FENCE.q & Q(lease_expires_at__lt=Now()))
 #: The ledger's row and the attempt of a request that was just changed.
 ENTRY_OF_CHANGED: Final = Condition(Q(pk=Param("pk")) & IS_CHANGED)
-ATTEMPT_OF_CHANGED: Final = Condition(Q(request_id=Param("request"), claim=Param("claim")) & IS_CHANGED)
-ATTEMPT: Final = Condition(Q(request_id=Param("request"), claim=Param("claim")))
+_ATTEMPT: Final = Q(request_id=Param("request"), claim=Param("claim"))
+ATTEMPT_OF_CHANGED: Final = Condition(_ATTEMPT & IS_CHANGED)
 #: An attempt of whose cost nothing was noted, be it because nobody knows whether the note came through.
-UNPAID: Final = Condition(ATTEMPT.q & Q(cost=None))
+UNPAID: Final = Condition(_ATTEMPT & Q(cost=None))
 #: An attempt that goes on, and whose provider has neither a limit nor trouble and is not paused.
 RUNNING_WITHOUT_STATE: Final = Condition(
-    ATTEMPT.q
+    _ATTEMPT
     & Q(outcome=AttemptOutcome.RUNNING)
     & ~Q(Exists(ProviderState.objects.filter(pk=Param("name"))))
     & ~Q(Exists(Pause.objects.filter(scope=PauseScope.PROVIDER, value=Param("name"))))

@@ -21,21 +21,10 @@ from django.db.models import F, Q
 from generation import breakers, budgets, correlation, dispatch, guards, pauses, places, prepared, tracing
 from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.clock import Now
-from generation.guards import AT
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.prepared import Changed, Condition, Statement
-from generation.states import (
-    ACTIVE,
-    MAY_BE_RETRIED,
-    RETRY_WEIGHT,
-    WEIGHTS,
-    AttemptOutcome,
-    Edge,
-    ErrorCode,
-    Reason,
-    Status,
-)
+from generation.states import ACTIVE, GIVEN_UP, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
 from generation.transitions import record, step, step_all
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
@@ -105,7 +94,7 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
     with transaction.atomic(savepoint=False):
         source = (
             GenerationRequest.objects.select_for_update()
-            .filter(pk=request_id, status__in=MAY_BE_RETRIED)
+            .filter(pk=request_id, status__in=GIVEN_UP)
             .values_list("status", flat=True)
             .first()
         )
@@ -131,7 +120,7 @@ def claim(request_id: str, *, worker: str) -> Claim | None:
         return _take(request_id, worker=worker, guard=guards.DUE) if places.batch_has_place(request_id) else None
 
 
-def _take(request_id: str, *, worker: str, guard: Condition = AT) -> Claim | None:
+def _take(request_id: str, *, worker: str, guard: Condition) -> Claim | None:
     asked_at = time.monotonic()
     edge = Edge(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED)
     taken: dict[str, Any] = {"claims": _ONE_MORE_CLAIM, "attempts": _ONE_MORE_ATTEMPT, "worker": worker}

@@ -28,7 +28,8 @@ class Status(TextChoices):
 
 TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 ACTIVE: Final = frozenset(Status) - TERMINAL
-MAY_BE_RETRIED: Final = TERMINAL - {Status.COMPLETED}
+#: Over without a picture; these can be tried again by hand.
+GIVEN_UP: Final = TERMINAL - {Status.COMPLETED}
 
 #: Percent, where nothing finer is known.
 PROGRESS: Final[Mapping[str, int]] = {

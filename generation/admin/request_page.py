@@ -15,12 +15,12 @@ from generation.admin import pictures
 from generation.admin.reading import between, dollars, history, seconds
 from generation.advice import ADVICE
 from generation.models import GenerationAttempt, GenerationRequest
-from generation.states import ACTIVE, MAY_BE_RETRIED, BulkActionName, Status
+from generation.states import ACTIVE, GIVEN_UP, BulkActionName, Status
 
 #: With which statuses an action can do something.
 _POSSIBLE = {
     BulkActionName.CANCEL: ACTIVE,
-    BulkActionName.RETRY: MAY_BE_RETRIED,
+    BulkActionName.RETRY: GIVEN_UP,
     BulkActionName.REQUEUE: {Status.QUEUED},
     BulkActionName.PRIORITY: {Status.QUEUED},
 }
