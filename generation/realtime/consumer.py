@@ -144,7 +144,7 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
 
         await self._listener.outbox.room()
         if not await hub.watch(self._listener, target, welcome):
-            self._error("not_found", f"{target.name.removesuffix('Id').capitalize()} not found")
+            self._error("not_found", target.not_found)
 
     async def _write(self) -> None:
         with contextlib.suppress(TimeoutError):  # what then ends is the connection

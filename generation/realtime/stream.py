@@ -93,7 +93,7 @@ async def _open(scope: Any, headers: dict[str, str], listener: Listener) -> list
     listener.sign_in(identity := await _identity(headers))
     targets = _targets(scope["query_string"])
     if hidden := await first_hidden(identity.user, targets):
-        raise _Refused(404, "not_found", _not_found(hidden))
+        raise _Refused(404, "not_found", hidden.not_found)
     return targets
 
 
@@ -129,12 +129,8 @@ async def _watch(listener: Listener, target: Target) -> None:
         return event("subscribed", json.dumps(message))
 
     if not await hub.watch(listener, target, welcome):  # it has gone just now
-        message = {"type": "error", "code": "not_found", "error": _not_found(target), target.name: target.id}
+        message = {"type": "error", "code": "not_found", "error": target.not_found, target.name: target.id}
         listener.outbox.put(event("refused", json.dumps(message)))
-
-
-def _not_found(target: Target) -> str:
-    return f"{target.name.removesuffix('Id').capitalize()} not found"
 
 
 async def _identity(headers: dict[str, str]) -> Identity:

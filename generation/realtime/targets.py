@@ -30,6 +30,11 @@ class Target(NamedTuple):
     name: str
     id: str
 
+    @property
+    def not_found(self) -> str:
+        """What a client is told that may not know whether there is one."""
+        return f"{self.name.removesuffix('Id').capitalize()} not found"
+
 
 #: By what an update finds those who watch: a target, and for a project its owner, or ``None`` for staff, who see all.
 Key = tuple[Target, int | None]
