@@ -67,7 +67,7 @@ def start(
 def send(bulk_id: int) -> None:
     """Have a worker take the next steps."""
     try:
-        dispatch.publish(TASK, bulk_id, queue=_QUEUE)
+        dispatch.publish(TASK, [(bulk_id,)], queue=_QUEUE)
     except Exception as error:  # kombu, redis-py and the socket each raise their own
         logger.warning("the broker is away, the dispatcher does bulk action %d: %r", bulk_id, error)
 

@@ -37,6 +37,8 @@ _PAUSE_AFTER_FAILURE: Final = 10.0
 _DEPTH_LIFETIME: Final = 0.2
 #: Seconds that anybody waits for one answer of Redis, however many round trips it takes.
 _ANSWER_TIMEOUT: Final = 1.5
+#: Messages in one round trip. More of them would be made for longer than an answer is waited for, beside other work.
+_MOST_AT_ONCE: Final = 100
 #: A message that was sent again and again is worth less haste each time: it more likely waits than is lost.
 _MOST_PATIENCE: Final = 20
 
@@ -69,10 +71,10 @@ class _Window:
                 self._seen_at = time.monotonic()
             return max(0, int(settings.DISPATCH_WINDOW) - self._depths[queue])
 
-    def count(self, queue: str) -> None:
-        """One more message is in the queue."""
+    def count(self, queue: str, messages: int) -> None:
+        """So many more are in the queue."""
         with self._lock:
-            self._depths[queue] = self._depths.get(queue, 0) + 1
+            self._depths[queue] = self._depths.get(queue, 0) + messages
 
     def close(self, error: Exception) -> BrokerAway:
         """Leave Redis alone for a while."""
@@ -152,7 +154,15 @@ def sent_now(times: int = 1) -> dict[str, Any]:
 
 def send(messages: Sequence[tuple[str, int]]) -> int:
     """Publish ids with their weights. Returns how many the broker took; the rows of the others are due at once."""
-    refused = [request_id for request_id, weight in messages if not _publish(request_id, weight)]
+    by_queue: dict[str, list[str]] = {}
+    for request_id, weight in messages:
+        by_queue.setdefault(queue_for(weight), []).append(request_id)
+    refused: list[str] = []
+    for queue, ids in by_queue.items():
+        for start in range(0, len(ids), _MOST_AT_ONCE):
+            some = ids[start : start + _MOST_AT_ONCE]
+            if not _publish_ids(queue, some):
+                refused += some
     if refused:
         with transaction.atomic():
             # What somebody else has locked is being cancelled, or sent.
@@ -162,23 +172,28 @@ def send(messages: Sequence[tuple[str, int]]) -> int:
     return len(messages) - len(refused)
 
 
-def publish(task: str, *arguments: Any, queue: str, headers: dict[str, str] | None = None) -> None:
-    """Send one message. Raises whatever kombu, redis-py and the socket raise, and :class:`TimeoutError`."""
+def publish(task: str, calls: Sequence[Sequence[Any]], *, queue: str, headers: dict[str, str] | None = None) -> None:
+    """Send a message for each call (its arguments), all in one round trip. Raises whatever kombu, redis-py and the
+    socket raise, and :class:`TimeoutError`; what has arrived is not known then."""
 
-    def send_task() -> None:
-        # Redis makes a list by itself where there is none, so there is nothing to declare.
-        current_app.send_task(task, args=arguments, queue=queue, headers=headers, retry=False, declare=[])
+    def send_tasks() -> None:
+        producers: Any = current_app.producer_pool
+        with producers.acquire(block=True) as producer, producer.batch(max_size=len(calls)):
+            for arguments in calls:
+                # Redis makes a list by itself where there is none, so there is nothing to declare.
+                current_app.send_task(
+                    task, args=arguments, queue=queue, headers=headers, retry=False, declare=[], producer=producer
+                )
 
-    background.within(_ANSWER_TIMEOUT, send_task)
+    background.within(_ANSWER_TIMEOUT, send_tasks)
 
 
-def _publish(request_id: str, weight: int) -> bool:
-    queue = queue_for(weight)
+def _publish_ids(queue: str, ids: Sequence[str]) -> bool:
     call = correlation.current()
     try:
         window.room(queue)
-        publish(TASK, request_id, queue=queue, headers={correlation.FIELD: call} if call else {})
-        window.count(queue)
+        publish(TASK, [(one,) for one in ids], queue=queue, headers={correlation.FIELD: call} if call else {})
+        window.count(queue, len(ids))
     except BrokerAway:
         pass
     except Exception as error:  # kombu, redis-py and the socket each raise their own
@@ -190,7 +205,8 @@ def _publish(request_id: str, weight: int) -> bool:
 
 def send_after_commit(messages: Sequence[tuple[str, int]]) -> None:
     """Publish ids with their weights once the transaction commits. Their ledger rows must say so: :func:`sent_now`."""
-    transaction.on_commit(lambda: send(messages), robust=True)
+    if messages:
+        transaction.on_commit(lambda: send(messages), robust=True)
 
 
 def send_due() -> int:
