@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from django.conf import settings
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache
 from django.http import HttpRequest
+from django.utils.functional import cached_property
 from django_ratelimit.core import get_usage
 from redis.exceptions import RedisError
 from rest_framework import status
@@ -25,6 +26,7 @@ from rest_framework.exceptions import APIException
 from generation.addresses import client_address
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Seconds in which a cache that failed is not asked again.
 _PAUSE_AFTER_FAILURE: Final = 10.0
@@ -56,24 +58,42 @@ class CountingCache(RedisCache):
         super().__init__(server, params)
         self._here = LocMemCache("rate-limits", params)
         self._away_until = 0.0
+        self._lifetime = 0
+
+    @cached_property
+    def _redis(self) -> Any:
+        return self._cache.get_client(write=True)  # django makes a new one for each command
 
     def add(self, key: Any, value: Any, timeout: Any = 300, version: Any = None) -> bool:
-        # The increment that follows counts, since it tells the sum. Where there is nothing yet, nothing is given back.
-        return bool(self._count("add", key, 0, timeout, version)) and _cost.get() < 0
+        # The increment that follows counts and tells the sum, and begins the counter as well, in the same round trip.
+        # Where there is no counter, nothing is given back.
+        self._lifetime = timeout
+        return _cost.get() < 0 and not self._try(lambda: self.has_key(key, version), lambda: key in self._here)
 
     def incr(self, key: Any, delta: int = 1, version: Any = None) -> int:
-        return int(self._count("incr", key, delta * _cost.get(), version))
+        cost = delta * _cost.get()
+        name = self.make_and_validate_key(key, version)
 
-    def _count(self, operation: str, *arguments: Any) -> Any:
+        def there() -> int:
+            with self._redis.pipeline(transaction=False) as both:
+                both.set(name, 0, ex=self._lifetime, nx=True)
+                both.incrby(name, cost)
+                return int(both.execute()[-1])
+
+        def here() -> int:
+            self._here.add(key, 0, self._lifetime)
+            return int(self._here.incr(key, cost))
+
+        return self._try(there, here)
+
+    def _try(self, there: Callable[[], T], here: Callable[[], T]) -> T:
         if time.monotonic() >= self._away_until:
             try:
-                return getattr(super(), operation)(*arguments)
+                return there()
             except RedisError as error:
                 self._away_until = time.monotonic() + _PAUSE_AFTER_FAILURE
                 logger.warning("the cache is away, rates are counted in this process: %s", error)
-        if operation == "incr" and arguments[0] not in self._here:
-            self._here.add(arguments[0], 0)  # it was added while Redis was there
-        return getattr(self._here, operation)(*arguments)
+        return here()
 
 
 def spend(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
