@@ -7,17 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from django.contrib.auth.models import User
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DataError
+from django.db.models import Q
 from rest_framework.authentication import SessionAuthentication
 from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
+from generation import prepared
+from generation.prepared import Condition, Param
+
 #: What looking up a user or a token raises for claims that are missing or of the wrong type, or a user who is gone;
 #: ``OSError`` is what the C library says of a year beyond its calendar.
 _ODD_CLAIMS: Final = (TypeError, KeyError, ValueError, OverflowError, OSError, DataError, ObjectDoesNotExist)
+
+_THIS: Final = Condition(Q(pk=Param("pk")))
 
 
 @contextmanager
@@ -29,8 +36,28 @@ def odd_claims_refused() -> Iterator[None]:
         raise InvalidToken from None
 
 
+class _Users:
+    """Where simplejwt looks for the user. Every call does, so the statement is a prepared one."""
+
+    DoesNotExist = User.DoesNotExist
+
+    def __init__(self) -> None:
+        self.objects = self
+
+    def get(self, *, id: Any) -> User:
+        """Raises ``User.DoesNotExist``, and whatever ``int`` raises."""
+        user = prepared.find(User, _THIS, pk=int(id))
+        if user is None:
+            raise self.DoesNotExist
+        return user
+
+
 class BearerAuthentication(JWTAuthentication):
     """The access token in ``Authorization: Bearer``."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.user_model: Any = _Users()
 
     def get_raw_token(self, header: bytes) -> bytes | None:
         scheme, space, token = header.partition(b" ")
@@ -44,7 +71,7 @@ class BearerAuthentication(JWTAuthentication):
     @odd_claims_refused()
     def get_user(self, validated_token: Token) -> Any:
         user = super().get_user(validated_token)
-        # The database takes true, 1.0 and " 1" for 1 as well.
+        # True, 1.0 and " 1" are 1 as well.
         if str(user.pk) != str(validated_token[api_settings.USER_ID_CLAIM]):
             raise InvalidToken
         return user

@@ -6,13 +6,15 @@ the budget has room for; what is accepted and not yet paid counts by its estimat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Final
 
 from cachetools.func import ttl_cache
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Sum
 
 from generation.models import Budget, GenerationRequest, Spending
@@ -43,13 +45,22 @@ def limit(owner_id: int) -> Decimal | None:
     return settings.DAILY_BUDGET if own is None else own
 
 
-def reserve(owner_id: int, wanted: Sequence[Decimal | None]) -> None:
-    """Make sure that there is enough left today for so much more, inside the transaction that will accept it. Raises
-    :class:`OverBudgetError`. What nobody knows the price of counts nothing, and what is free is always welcome."""
+@contextmanager
+def reserving(owner_id: int, wanted: Sequence[Decimal | None]) -> Iterator[None]:
+    """Make sure that there is enough left today for so much more, and let nobody else have it before the block, which
+    accepts it, ends. Raises :class:`OverBudgetError`. What nobody knows the price of counts nothing, and what is free
+    is always welcome."""
     per_day = limit(owner_id)
     more = sum((one for one in wanted if one), _NOTHING)
     if per_day is None or not more:
+        yield
         return
+    with transaction.atomic():
+        _check(owner_id, per_day, more)
+        yield
+
+
+def _check(owner_id: int, per_day: Decimal, more: Decimal) -> None:
     row, _ = Spending.objects.get_or_create(owner_id=owner_id, day=today())
     spent = Spending.objects.select_for_update().get(pk=row.pk).cost
     active = GenerationRequest.objects.filter(owner_id=owner_id, status__in=ACTIVE)

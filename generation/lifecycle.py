@@ -25,7 +25,7 @@ from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.prepared import Changed, Condition, Statement
 from generation.states import ACTIVE, GIVEN_UP, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
-from generation.transitions import record, step, step_all
+from generation.transitions import begin, step, step_all
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
 #: Before a request whose provider has no place free is tried again.
@@ -60,32 +60,31 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
     """Create queued requests with their ledger rows and history, and send messages once all that is committed, as far
     as the queues have room. Of a batch with a limit only as many may start as it has places; the others are held."""
     places_free = batch.max_concurrent if batch and batch.max_concurrent else len(drafts)
-    with transaction.atomic(savepoint=False):
-        requests = GenerationRequest.objects.bulk_create(
-            GenerationRequest(
-                id=new_request_id(),
-                owner=owner,
-                batch=batch,
-                type=draft.type,
-                prompt=draft.prompt,
-                priority=draft.priority,
-                project_id=draft.project_id,
-                page_id=draft.page_id,
-                metadata=draft.metadata,
-                max_attempts=draft.max_attempts,
-                estimated_cost=draft.estimated_cost,
-                http_request_id=correlation.current(),
-                traceparent=tracing.traceparent(),
-            )
-            for draft in drafts
+    requests = [
+        GenerationRequest(
+            id=new_request_id(),
+            owner=owner,
+            batch=batch,
+            type=draft.type,
+            prompt=draft.prompt,
+            priority=draft.priority,
+            project_id=draft.project_id,
+            page_id=draft.page_id,
+            metadata=draft.metadata,
+            max_attempts=draft.max_attempts,
+            estimated_cost=draft.estimated_cost,
+            http_request_id=correlation.current(),
+            traceparent=tracing.traceparent(),
         )
-        ordered = sorted(requests, key=lambda request: (-WEIGHTS[request.priority], request.pk))
-        entries = [GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority]) for request in ordered]
-        for entry in entries[places_free:]:
-            entry.held = True
-        _leave(entries[:places_free])
-        GenerationQueue.objects.bulk_create(entries)
-        record(requests, Edge(None, Status.QUEUED, Reason.SUBMITTED), actor=owner)
+        for draft in drafts
+    ]
+    ordered = sorted(requests, key=lambda request: (-WEIGHTS[request.priority], request.pk))
+    entries = [GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority]) for request in ordered]
+    for entry in entries[places_free:]:
+        entry.held = True
+    leaving = _leave(entries[:places_free])
+    begin(requests, entries, actor=owner)
+    dispatch.send_after_commit(leaving)
     return requests
 
 
@@ -385,17 +384,17 @@ def _enqueue(request: GenerationRequest, *, weight: int, delay: timedelta = time
     entry.held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
     if delay:
         entry.available_at = entry.weight_since = Now() + delay
-    elif not entry.held:
-        _leave([entry])
+    leaving = [] if delay or entry.held else _leave([entry])
     entry.save(force_insert=True)
+    dispatch.send_after_commit(leaving)
 
 
-def _leave(entries: Sequence[GenerationQueue]) -> None:
-    """Mark the entries that have room in the queues as sent, and send them once the transaction commits."""
+def _leave(entries: Sequence[GenerationQueue]) -> list[tuple[str, int]]:
+    """Mark the entries that have room in the queues as sent. Returns what is to be sent once they are committed."""
     entries = [entry for entry in entries if not pauses.is_paused(entry.request)]
     allowed = dispatch.reserve([entry.priority_weight for entry in entries])
     leaving = [entry for entry, now in zip(entries, allowed, strict=True) if now]
     for entry in leaving:
         for column, value in dispatch.sent_now().items():
             setattr(entry, column, value)
-    dispatch.send_after_commit([(entry.request_id, entry.priority_weight) for entry in leaving])
+    return [(entry.request_id, entry.priority_weight) for entry in leaving]

@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.db.backends.utils import CursorWrapper
 from django.db.models import BooleanField, Expression, Q
-from django.db.models.expressions import RawSQL
-from django.db.models.sql import DeleteQuery, UpdateQuery
+from django.db.models.expressions import DatabaseDefault, RawSQL
+from django.db.models.sql import DeleteQuery, InsertQuery, UpdateQuery
 
 M = TypeVar("M", bound=models.Model)
+Rows = Sequence[Mapping[str, Any]]
 
 #: Statements of different shapes; there are some dozens.
 _SHAPES: Final = 256
@@ -64,6 +65,24 @@ class Statement:
 
 #: For a :class:`Condition` of what is chained.
 IS_CHANGED: Final = Q(RawSQL("EXISTS (SELECT 1 FROM changed)", [], output_field=BooleanField()))
+
+
+def find(model: type[M], where: Condition, **bound: Any) -> M | None:
+    """The row that fulfils the condition, or one of them. ``bound`` are the condition's parameters."""
+    statement, parameters = _selection(model, where)
+    with _cursor() as cursor:
+        cursor.execute(statement, _bound(parameters, bound))
+        row = cursor.fetchone()
+    return _reader(model)[1](row) if row is not None else None
+
+
+def count(model: type[M], where: Condition, *, up_to: int, **bound: Any) -> int:
+    """How many rows fulfil the condition; no more than so many are counted."""
+    statement, parameters = _selection(model, where, key_only=True)
+    with _cursor() as cursor:
+        asked = f"SELECT COUNT(*) FROM ({statement} LIMIT %s) found"  # noqa: S608
+        cursor.execute(asked, [*_bound(parameters, bound), up_to])
+        return int(cursor.fetchone()[0])
 
 
 def update(model: type[M], where: Condition, values: Mapping[str, Any], **bound: Any) -> int:
@@ -128,7 +147,7 @@ def updating(model: type[models.Model], where: Condition, values: Mapping[str, A
 def deleting(model: type[models.Model], where: Condition, **bound: Any) -> Statement:
     """Remove the rows that fulfil the condition, and nothing that refers to them. It has to contain ``IS_CHANGED``."""
     statement, parameters = _deletion(model, where)
-    return Statement(statement, [bound[one.name] if isinstance(one, Param) else one for one in parameters])
+    return Statement(statement, _bound(parameters, bound))
 
 
 def inserting(model: type[models.Model], values: Mapping[str, Any]) -> Statement:
@@ -141,19 +160,51 @@ def adding(model: type[models.Model], key: Mapping[str, Any], amounts: Mapping[s
     return _prepared_insert(model, {**key, **amounts}, tuple(key))
 
 
-def insert(model: type[models.Model], rows: Sequence[Mapping[str, Any]]) -> None:
+def insert(model: type[models.Model], rows: Rows) -> None:
     """Write rows that have the same columns; what is left out has the database's default, so every field without a
     value needs one."""
-    if not rows:
-        return
-    names = tuple(rows[0])
-    statement, fields = _insert(model, names, len(rows))
+    if rows:
+        statement = _rows(model, rows)
+        with _cursor() as cursor:
+            cursor.execute(statement.sql, statement.parameters)
+
+
+def create(*groups: Sequence[models.Model]) -> None:
+    """Write new rows of several tables, all or nothing: in each group instances of one model with values for the same
+    columns, which may refer to those in the groups before. What the database gives to the columns that were left out
+    is taken to be the same for the whole group, as the time of a statement is, and is set on the instances."""
     connection = connections[DEFAULT_DB_ALIAS]
-    prepared = [
-        field.get_db_prep_save(row[name], connection) for row in rows for name, field in zip(names, fields, strict=True)
-    ]
-    with _cursor() as cursor:
-        cursor.execute(statement, prepared)
+    rows = [[_row(instance) for instance in group] for group in groups]
+    statements = [_rows(type(group[0]), some) for group, some in zip(groups, rows, strict=True)]
+    given = [_given(type(group[0]), tuple(some[0])) for group, some in zip(groups, rows, strict=True)]
+    answers: list[Sequence[Any]] = []
+    if connection.vendor == "postgresql":
+        parts = [f"rows{n} AS ({one.sql} RETURNING *)" for n, one in enumerate(statements)]
+        asked = [f"(SELECT {one.column} FROM rows{n} LIMIT 1)" for n, some in enumerate(given) for one in some]  # noqa: S608
+        everything = [parameter for one in statements for parameter in one.parameters]
+        with _cursor() as cursor:
+            cursor.execute(f"WITH {', '.join(parts)} SELECT {', '.join(asked)}", everything)
+            answer = iter(cursor.fetchone())
+        answers = [[next(answer) for _ in some] for some in given]
+    else:
+        with transaction.atomic(savepoint=False), _cursor() as cursor:
+            for statement, some in zip(statements, given, strict=True):
+                asked = [one.column for one in some]
+                cursor.execute(f"{statement.sql} RETURNING {', '.join(asked)}", statement.parameters)
+                answers.append(cursor.fetchall()[0])
+    for group, some, values in zip(groups, given, answers, strict=True):
+        told = [(one.name, one.read(value)) for one, value in zip(some, values, strict=True)]
+        for instance in group:
+            for name, value in told:
+                setattr(instance, name, value)
+            instance._state.adding, instance._state.db = False, DEFAULT_DB_ALIAS
+
+
+def _row(instance: models.Model) -> dict[str, Any]:
+    values = {field.attname: getattr(instance, field.attname) for field in instance._meta.concrete_fields}
+    if instance.pk is None:
+        del values[instance._meta.pk.attname]
+    return {name: value for name, value in values.items() if not isinstance(value, DatabaseDefault)}
 
 
 def _prepared_insert(model: type[models.Model], values: Mapping[str, Any], key: tuple[str, ...]) -> Statement:
@@ -169,6 +220,10 @@ def _cursor() -> CursorWrapper:
     connection: Any = connections[DEFAULT_DB_ALIAS]
     cursor: CursorWrapper = getattr(connection, "prepared_cursor", connection.cursor)()
     return cursor
+
+
+def _bound(parameters: Sequence[Any], bound: Mapping[str, Any]) -> list[Any]:
+    return [bound[one.name] if isinstance(one, Param) else one for one in parameters]
 
 
 def _filled(
@@ -206,19 +261,57 @@ def _build(
 
 
 @lru_cache(_SHAPES)
+def _selection(model: type[models.Model], where: Condition, *, key_only: bool = False) -> tuple[str, tuple[Any, ...]]:
+    rows = model._default_manager.filter(where.q).order_by()
+    query = (rows.values("pk") if key_only else rows).query
+    statement, parameters = query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
+    return statement, tuple(parameters)
+
+
+@lru_cache(_SHAPES)
 def _deletion(model: type[models.Model], where: Condition) -> tuple[str, tuple[Any, ...]]:
     query = model._default_manager.filter(where.q).query.chain(DeleteQuery)
     statement, parameters = query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
     return statement, tuple(parameters)
 
 
+def _rows(model: type[models.Model], rows: Rows) -> Statement:
+    beginning, fields = _insert(model, tuple(rows[0]))
+    connection = connections[DEFAULT_DB_ALIAS]
+    places: list[str] = []
+    parameters: list[Any] = []
+    for row in rows:
+        cells = []
+        for field, value in zip(fields, row.values(), strict=True):
+            if _is_expression(value):
+                cell, bound = _expression(model, value)
+                parameters += bound
+            else:
+                cell = "%s"
+                parameters.append(field.get_db_prep_save(value, connection))
+            cells.append(cell)
+        places.append(f"({', '.join(cells)})")
+    return Statement(f"{beginning} VALUES {', '.join(places)}", parameters)
+
+
+def _expression(model: type[models.Model], value: Any) -> tuple[str, Sequence[Any]]:
+    key = (model, repr(value), connections[DEFAULT_DB_ALIAS].vendor)
+    if (found := _expressions.get(key)) is None:
+        query = InsertQuery(model)
+        resolved = value.resolve_expression(query, allow_joins=False, for_save=True)
+        found = _expressions[key] = query.get_compiler(DEFAULT_DB_ALIAS).compile(resolved)
+    return found
+
+
+_expressions: Final[dict[Any, tuple[str, Sequence[Any]]]] = {}
+
+
 @lru_cache(_SHAPES)
-def _insert(model: type[models.Model], names: tuple[str, ...], count: int) -> tuple[str, tuple[Any, ...]]:
+def _insert(model: type[models.Model], names: tuple[str, ...]) -> tuple[str, tuple[Any, ...]]:
     quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
     fields: tuple[Any, ...] = tuple(model._meta.get_field(name) for name in names)
     columns = ", ".join(quote(field.column) for field in fields)
-    row = "(" + ", ".join(["%s"] * len(fields)) + ")"
-    return f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES {', '.join([row] * count)}", fields  # noqa: S608
+    return f"INSERT INTO {quote(model._meta.db_table)} ({columns})", fields
 
 
 @lru_cache(_SHAPES)
@@ -243,22 +336,54 @@ def _insert_from_changed(
 @lru_cache(_SHAPES)
 def _reader(model: type[M]) -> tuple[str, Callable[[Sequence[Any]], M]]:
     """The columns of the model, and what makes an instance of their values."""
-    connection = connections[DEFAULT_DB_ALIAS]
     fields: Sequence[Any] = model._meta.concrete_fields
     names = [field.attname for field in fields]
-    conversions = []
-    for index, field in enumerate(fields):
-        column = field.get_col(model._meta.db_table)
-        converters = connection.ops.get_db_converters(column) + column.get_db_converters(connection)
-        conversions += [(index, column, converter) for converter in converters]
+    conversions = [(index, conversion) for index, field in enumerate(fields) for conversion in _conversions(field)]
 
     def read(row: Sequence[Any]) -> M:
         values = list(row)
-        for index, column, converter in conversions:
-            values[index] = converter(values[index], column, connections[DEFAULT_DB_ALIAS])
+        for index, conversion in conversions:
+            values[index] = conversion(values[index])
         return model.from_db(DEFAULT_DB_ALIAS, names, values)
 
-    return ", ".join(connection.ops.quote_name(field.column) for field in fields), read
+    return ", ".join(connections[DEFAULT_DB_ALIAS].ops.quote_name(field.column) for field in fields), read
+
+
+def _conversions(field: Any) -> list[Callable[[Any], Any]]:
+    """What makes of the database's value the field's, in turn."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    column = field.get_col(field.model._meta.db_table)
+    converters = connection.ops.get_db_converters(column) + column.get_db_converters(connection)
+
+    def bound(converter: Any) -> Callable[[Any], Any]:
+        return lambda value: converter(value, column, connections[DEFAULT_DB_ALIAS])
+
+    return [bound(converter) for converter in converters]
+
+
+class _Given(NamedTuple):
+    """A column that has the database's default."""
+
+    name: str
+    column: str
+    conversions: Sequence[Callable[[Any], Any]]
+
+    def read(self, value: Any) -> Any:
+        """The field's value."""
+        for conversion in self.conversions:
+            value = conversion(value)
+        return value
+
+
+@lru_cache(_SHAPES)
+def _given(model: type[models.Model], names: tuple[str, ...]) -> list[_Given]:
+    quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
+    fields: Sequence[Any] = model._meta.concrete_fields
+    return [
+        _Given(field.attname, quote(field.column), _conversions(field))
+        for field in fields
+        if field.db_default is not models.NOT_PROVIDED and field.attname not in names
+    ]
 
 
 def _is_expression(value: Any) -> bool:

@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from django.contrib.auth.models import User
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
+from generation import prepared
 from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
 from generation.models import GenerationBatch, GenerationRequest
+from generation.prepared import Condition, Param
 
 #: An id has the time of the web process and ``created_at`` the database's; their clocks agree to these seconds.
 _CLOCKS_DIFFER_BY: Final = 600.0
+
+_THIS: Final = Condition(Q(pk=Param("pk")))
+_THIS_OF_OWNER: Final = Condition(Q(pk=Param("pk"), owner=Param("owner")))
 
 
 def visible_to(user: User) -> QuerySet[GenerationRequest]:
@@ -31,9 +36,21 @@ def matching(requests: QuerySet[GenerationRequest], conditions: Mapping[str, Any
     return requests.filter(**conditions)
 
 
-def find_request(request_id: str, *, among: QuerySet[GenerationRequest]) -> GenerationRequest | None:
-    """The request of this id, if it is among these. What cannot be an id is not looked up."""
-    return among.filter(pk=request_id).first() if REQUEST_ID.fullmatch(request_id) else None
+def find_request(request_id: str, *, user: User) -> GenerationRequest | None:
+    """The request of this id, if the user may see it."""
+    if user.is_staff:
+        return any_request(request_id)
+    return _find(_THIS_OF_OWNER, request_id, owner=user.pk)
+
+
+def any_request(request_id: str) -> GenerationRequest | None:
+    """The request of this id, for whom something else allows to see it."""
+    return _find(_THIS, request_id)
+
+
+def _find(where: Condition, request_id: str, **bound: Any) -> GenerationRequest | None:
+    # What cannot be an id is not looked up.
+    return prepared.find(GenerationRequest, where, pk=request_id, **bound) if REQUEST_ID.fullmatch(request_id) else None
 
 
 def batches_of(user: User) -> QuerySet[GenerationBatch]:

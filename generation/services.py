@@ -38,8 +38,7 @@ class NotRetryableError(Exception):
 
 def submit(*, owner: User, draft: Draft) -> GenerationRequest:
     """Accept one request. Raises :class:`generation.pricing.OverBudgetError`."""
-    with transaction.atomic():
-        budgets.reserve(owner.pk, [draft.estimated_cost])
+    with budgets.reserving(owner.pk, [draft.estimated_cost]):
         return lifecycle.submit([draft], owner=owner)[0]
 
 
@@ -48,8 +47,7 @@ def submit_batch(
 ) -> tuple[GenerationBatch, list[GenerationRequest]]:
     """Accept all of them or none. At most ``max_concurrent`` of them will be in progress at once. Raises
     :class:`generation.pricing.OverBudgetError`."""
-    with transaction.atomic():
-        budgets.reserve(owner.pk, [draft.estimated_cost for draft in drafts])
+    with transaction.atomic(), budgets.reserving(owner.pk, [draft.estimated_cost for draft in drafts]):
         batch = GenerationBatch.objects.create(
             id=new_batch_id(), owner=owner, priority=priority, max_concurrent=max_concurrent
         )
@@ -81,7 +79,7 @@ def once(*, owner: User, key: str, fingerprint: str, act: Callable[[], dict[str,
 def cancel(*, user: User, request_id: str, address: str = "") -> bool:
     """Give up a request that the user may see. ``False`` where there is none, or it has ended. Raises
     ``PermissionDenied``."""
-    found = selectors.find_request(request_id, among=selectors.visible_to(user))
+    found = selectors.find_request(request_id, user=user)
     if found is None:
         return False
     _check(user, BulkActionName.CANCEL, {found.owner_id}, address)
@@ -108,8 +106,7 @@ def retry(*, user: User, request: GenerationRequest, address: str = "") -> Gener
 
 
 def _retry(user: User, request: GenerationRequest) -> GenerationRequest:
-    with transaction.atomic():
-        budgets.reserve(request.owner_id, [request.estimated_cost])
+    with budgets.reserving(request.owner_id, [request.estimated_cost]):
         again = lifecycle.retry(request.pk, actor=user)
     if again is None:
         raise NotRetryableError

@@ -12,9 +12,9 @@ from django.db.models import F
 
 from generation import events, instruments, places, sharing
 from generation.guards import AT
-from generation.models import GenerationRequest, StatusChange
-from generation.prepared import Changed, Condition, Statement, change, insert, inserting
-from generation.states import TRANSITIONS, Edge, Status
+from generation.models import GenerationQueue, GenerationRequest, StatusChange
+from generation.prepared import Changed, Condition, Statement, change, create, insert, inserting
+from generation.states import TRANSITIONS, Edge, Reason, Status
 
 _NEXT: Final = F("sequence") + 1
 _ID, _SEQUENCE, _CLAIMS = Changed("id"), Changed("sequence"), Changed("claims")
@@ -36,7 +36,7 @@ def step(
     ``bound`` is what else it is told. Raises ``ValueError`` for a step that no request can take."""
     _check(edge)
     told: dict[str, Any] = {"pk": request_id, "source": edge.source, **(bound or {})}
-    row = _history(edge, actor=actor, error_code=error_code, request=_ID, sequence=_SEQUENCE, claim=_CLAIMS)
+    row = _history(edge, actor=actor, error_code=error_code, request_id=_ID, sequence=_SEQUENCE, claim=_CLAIMS)
     then = [inserting(StatusChange, row), *then]
     changed = change(GenerationRequest, guard, {**values, "status": edge.target, "sequence": _NEXT}, *then, **told)
     if changed is not None:
@@ -53,7 +53,7 @@ def step_all(
     rows = GenerationRequest.objects.filter(pk__in=request_ids)
     rows.filter(status=edge.source).update(status=edge.target, sequence=_NEXT, **values)
     requests = list(rows.order_by("pk"))
-    record(requests, edge, actor=actor)
+    _record(requests, edge, actor=actor)
     return requests
 
 
@@ -62,16 +62,24 @@ def _check(edge: Edge) -> None:
         raise ValueError(f"{edge.source} → {edge.target} ({edge.reason}) is not a step of a request")
 
 
-def record(requests: Sequence[GenerationRequest], edge: Edge, *, actor: User | None = None) -> None:
-    """Write the history of a step that these requests took, and tell whom it concerns after the commit."""
-    insert(
-        StatusChange,
-        [
-            _history(edge, actor=actor, request=request.pk, sequence=request.sequence, claim=request.claims)
-            for request in requests
-        ],
-    )
+def begin(requests: Sequence[GenerationRequest], entries: Sequence[GenerationQueue], *, actor: User) -> None:
+    """New requests with their rows in the ledger and in the history, all or nothing, and whom it concerns is told after
+    the commit."""
+    edge = Edge(None, Status.QUEUED, Reason.SUBMITTED)
+    create(requests, entries, [StatusChange(**row) for row in _histories(requests, edge, actor)])
     _tell(requests, edge)
+
+
+def _record(requests: Sequence[GenerationRequest], edge: Edge, *, actor: User | None) -> None:
+    insert(StatusChange, _histories(requests, edge, actor))
+    _tell(requests, edge)
+
+
+def _histories(requests: Sequence[GenerationRequest], edge: Edge, actor: User | None) -> list[dict[str, Any]]:
+    return [
+        _history(edge, actor=actor, request_id=request.pk, sequence=request.sequence, claim=request.claims)
+        for request in requests
+    ]
 
 
 def _history(edge: Edge, *, actor: User | None = None, error_code: str = "", **values: Any) -> dict[str, Any]:
@@ -79,7 +87,7 @@ def _history(edge: Edge, *, actor: User | None = None, error_code: str = "", **v
         "from_status": edge.source or "",
         "to_status": edge.target,
         "reason": edge.reason,
-        "actor": actor and actor.pk,
+        "actor_id": actor and actor.pk,
         "error_code": error_code,
     }
 

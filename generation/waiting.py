@@ -10,9 +10,10 @@ from cachetools.func import ttl_cache
 from django.conf import settings
 from django.db.models import Count, Min, Q, QuerySet, Sum
 
-from generation import pauses
+from generation import pauses, prepared
 from generation.clock import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, WorkerProcess
+from generation.prepared import Condition, Param
 from generation.states import AttemptOutcome, ProcessKind
 
 #: Seconds that one request is taken to last, as long as nothing was measured.
@@ -20,6 +21,9 @@ SECONDS_PER_REQUEST: Final = 30
 #: What is ahead is counted one by one up to here. Past it the known length of the queue stands in, since a place in
 #: the tens of thousands matters to nobody to the last digit and costs more to count the longer the queue is.
 _COUNTED: Final = 2_000
+_EARLIER: Final = Q(queued_at__lt=Param("queued_at")) | Q(queued_at=Param("queued_at"), pk__lt=Param("pk"))
+#: Who comes before a row of the ledger.
+_BEFORE: Final = Condition(Q(priority_weight__gt=Param("weight")) | Q(priority_weight=Param("weight")) & _EARLIER)
 #: A worker that missed this many heartbeats is not up.
 _MISSED_HEARTBEATS: Final = 3
 #: How many of the newest attempts durations are told from.
@@ -119,11 +123,8 @@ def estimate(ahead: int, type_: str) -> int:
 
 
 def _ahead(entry: GenerationQueue) -> int:
-    earlier = Q(queued_at__lt=entry.queued_at) | Q(queued_at=entry.queued_at, pk__lt=entry.pk)
-    before = GenerationQueue.objects.filter(
-        Q(priority_weight__gt=entry.priority_weight) | Q(priority_weight=entry.priority_weight) & earlier
-    )
-    counted = before.order_by()[:_COUNTED].count()
+    place = {"pk": entry.pk, "weight": entry.priority_weight, "queued_at": entry.queued_at}
+    counted = prepared.count(GenerationQueue, _BEFORE, up_to=_COUNTED, **place)
     if counted < _COUNTED:
         return counted
     return max(counted, sum(there.length for weight, there in ledger().items() if weight >= entry.priority_weight) - 1)

@@ -36,6 +36,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     # Django's, of which its stubs do not know.
     _connection_pools: ClassVar[dict[str, ConnectionPool]]
     _configure_connection: Callable[[Any], None]
+    _prepare_cursor: Callable[[Any], CursorWrapper]
 
     @property
     def pool(self) -> ConnectionPool | None:
@@ -69,4 +70,4 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self.ensure_connection()
         with self.wrap_database_errors:
             cursor = PreparedCursor(self.connection)
-        return CursorWrapper(cursor, self)
+        return self._prepare_cursor(cursor)

@@ -136,8 +136,7 @@ class GenerationRequestAdmin(KeysetPageAdmin):
     # --- The page ---
 
     def row_of(self, object_id: str) -> GenerationRequest | None:
-        rows = GenerationRequest.objects.select_related("owner")
-        return selectors.find_request(key_in(object_id, REQUEST_ID), among=rows)
+        return selectors.any_request(key_in(object_id, REQUEST_ID))
 
     def page(self, request: HttpRequest, row: GenerationRequest) -> dict[str, Any]:
         return request_page.context(request, row)

@@ -15,7 +15,6 @@ from rest_framework.request import Request
 from generation import selectors, storage
 from generation.api.calls import caller, is_known
 from generation.api.errors import NotFound
-from generation.models import GenerationRequest
 from generation.states import Status
 
 _ONE_RANGE: Final = re.compile(r"bytes=(?:([0-9]{1,12})-([0-9]{0,12})|-([0-9]{1,12}))")
@@ -72,8 +71,10 @@ class PictureViewSet(viewsets.ViewSet):
 
     @reading_pictures()
     def retrieve(self, request: Request, request_id: str, extension: str) -> HttpResponseBase:
-        among = GenerationRequest.objects.all() if self.signed else selectors.visible_to(caller(request))
-        found = selectors.find_request(request_id, among=among)
+        if self.signed:
+            found = selectors.any_request(request_id)
+        else:
+            found = selectors.find_request(request_id, user=caller(request))
         if found is None or found.status != Status.COMPLETED:
             raise NotFound
         key = found.result[f"{self.kind}_key"]

@@ -104,7 +104,7 @@ class GenerationViewSet(viewsets.ViewSet):
 
     @staticmethod
     def _find(request: Request, request_id: str) -> GenerationRequest:
-        found = selectors.find_request(request_id, among=selectors.visible_to(caller(request)))
+        found = selectors.find_request(request_id, user=caller(request))
         if found is None:
             raise NotFound
         return found

@@ -56,7 +56,7 @@ def studio(request: HttpRequest) -> HttpResponse:
 @login_required
 def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
     """GET /requests/ID: one request, its picture and its history."""
-    found = selectors.find_request(request_id, among=selectors.visible_to(_user(request)).select_related("owner"))
+    found = selectors.find_request(request_id, user=_user(request))
     if found is None:
         return render(request, "missing.html", _common(), status=404)
     return render(

@@ -105,7 +105,7 @@ _Found = tuple[dict[str, Any], list[GenerationRequest]]
 
 
 def _request(user: User, request_id: str) -> _Found | None:
-    found = selectors.find_request(request_id, among=selectors.visible_to(user))
+    found = selectors.find_request(request_id, user=user)
     return (representations.status(found), [found]) if found else None
 
 

@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from generation import lifecycle
+from generation import lifecycle, transitions
 from generation.clock import Now
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey
 from tests.api.helpers import (
@@ -201,8 +201,9 @@ def test_a_call_that_is_refused_uses_up_no_key(api: APIClient, at: str, bad: Any
 def test_a_fault_of_ours_leaves_nothing_and_uses_up_no_key(
     api: APIClient, monkeypatch: pytest.MonkeyPatch, at: str, data: Any, made: int
 ) -> None:
+    histories = transitions._histories
     with monkeypatch.context() as broken:
-        broken.setattr(lifecycle, "record", lambda *args, **kwargs: 1 / 0)
+        broken.setattr(transitions, "_histories", lambda *given: [row | {"sequence": -1} for row in histories(*given)])
         assert_error(_send(api, data, at=at), 500, "internal")
     assert stored_rows() == NOTHING
     assert not GenerationBatch.objects.exists()

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import transaction
 from rest_framework.test import APIClient
 
 from generation import budgets, services
@@ -49,8 +48,8 @@ def submit(owner: User, cost: Decimal | None = PRICE) -> GenerationRequest:
 
 def has_room(owner: User, cost: Decimal = PRICE) -> bool:
     try:
-        with transaction.atomic():
-            budgets.reserve(owner.pk, [cost])
+        with budgets.reserving(owner.pk, [cost]):
+            pass
     except OverBudgetError:
         return False
     return True
