@@ -10,7 +10,6 @@ from typing import Any, Final
 from django.contrib.auth.models import User
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DataError
-from django.db.models import Q
 from rest_framework.authentication import SessionAuthentication
 from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import InvalidToken
@@ -18,13 +17,10 @@ from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
 from generation import prepared
-from generation.prepared import Condition, Param
 
 #: What looking up a user or a token raises for claims that are missing or of the wrong type, or a user who is gone;
 #: ``OSError`` is what the C library says of a year beyond its calendar.
 _ODD_CLAIMS: Final = (TypeError, KeyError, ValueError, OverflowError, OSError, DataError, ObjectDoesNotExist)
-
-_THIS: Final = Condition(Q(pk=Param("pk")))
 
 
 @contextmanager
@@ -46,7 +42,7 @@ class _Users:
 
     def get(self, *, id: Any) -> User:
         """Raises ``User.DoesNotExist``, and whatever ``int`` raises."""
-        user = prepared.find(User, _THIS, pk=int(id))
+        user = prepared.get(User, int(id))
         if user is None:
             raise self.DoesNotExist
         return user

@@ -66,6 +66,8 @@ class Statement:
 #: For a :class:`Condition` of what is chained.
 IS_CHANGED: Final = Q(RawSQL("EXISTS (SELECT 1 FROM changed)", [], output_field=BooleanField()))
 
+_THIS: Final = Condition(Q(pk=Param("pk")))
+
 
 def find(model: type[M], where: Condition, **bound: Any) -> M | None:
     """The row that fulfils the condition, or one of them. ``bound`` are the condition's parameters."""
@@ -74,6 +76,11 @@ def find(model: type[M], where: Condition, **bound: Any) -> M | None:
         cursor.execute(statement, _bound(parameters, bound))
         row = cursor.fetchone()
     return _reader(model)[1](row) if row is not None else None
+
+
+def get(model: type[M], pk: Any) -> M | None:
+    """The row with this primary key."""
+    return find(model, _THIS, pk=pk)
 
 
 def count(model: type[M], where: Condition, *, up_to: int, **bound: Any) -> int:

@@ -16,8 +16,7 @@ from generation.prepared import Condition, Param
 #: An id has the time of the web process and ``created_at`` the database's; their clocks agree to these seconds.
 _CLOCKS_DIFFER_BY: Final = 600.0
 
-_THIS: Final = Condition(Q(pk=Param("pk")))
-_THIS_OF_OWNER: Final = Condition(Q(pk=Param("pk"), owner=Param("owner")))
+_OF_OWNER: Final = Condition(Q(pk=Param("pk"), owner=Param("owner")))
 
 
 def visible_to(user: User) -> QuerySet[GenerationRequest]:
@@ -40,17 +39,17 @@ def find_request(request_id: str, *, user: User) -> GenerationRequest | None:
     """The request of this id, if the user may see it."""
     if user.is_staff:
         return any_request(request_id)
-    return _find(_THIS_OF_OWNER, request_id, owner=user.pk)
+    # What cannot be an id is not looked up.
+    return prepared.find(GenerationRequest, _OF_OWNER, pk=request_id, owner=user.pk) if _is_id(request_id) else None
 
 
 def any_request(request_id: str) -> GenerationRequest | None:
     """The request of this id, for whom something else allows to see it."""
-    return _find(_THIS, request_id)
+    return prepared.get(GenerationRequest, request_id) if _is_id(request_id) else None
 
 
-def _find(where: Condition, request_id: str, **bound: Any) -> GenerationRequest | None:
-    # What cannot be an id is not looked up.
-    return prepared.find(GenerationRequest, where, pk=request_id, **bound) if REQUEST_ID.fullmatch(request_id) else None
+def _is_id(text: str) -> bool:
+    return REQUEST_ID.fullmatch(text) is not None
 
 
 def batches_of(user: User) -> QuerySet[GenerationBatch]:

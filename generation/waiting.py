@@ -105,9 +105,12 @@ def forget() -> None:
 
 def queue_place(request: GenerationRequest) -> QueuePlace | None:
     """The place in the queue, or ``None`` for what is not queued (any more)."""
-    try:
-        entry = request.queue_entry  # a submit has just made it, else it is looked up
-    except GenerationQueue.DoesNotExist:
+    entry: GenerationQueue | None
+    if GenerationRequest.queue_entry.is_cached(request):  # a submit has just made it
+        entry = request.queue_entry
+    else:
+        entry = prepared.get(GenerationQueue, request.pk)
+    if entry is None:
         return None
     ahead = _ahead(entry)
     wait = None if pauses.is_paused(request) else estimate(ahead, request.type)
