@@ -15,7 +15,8 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from generation.admin.choices import OneOfTheProviders
-from generation.admin.reading import KeysetAdmin, between, dollars, seconds
+from generation.admin.reading import KeysetAdmin, between
+from generation.figures import dollars, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationAttempt
 from generation.states import AttemptOutcome
@@ -77,7 +78,7 @@ class GenerationAttemptAdmin(KeysetAdmin):
 
     @display(description="took")
     def took(self, row: GenerationAttempt) -> str:
-        return seconds(between(row.started_at, row.finished_at))
+        return duration(between(row.started_at, row.finished_at))
 
     @display(description="cost")
     def price(self, row: GenerationAttempt) -> str:

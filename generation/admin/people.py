@@ -20,7 +20,7 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from generation import budgets
-from generation.admin.reading import dollars
+from generation.figures import dollars
 from generation.models import GenerationRequest, Spending
 from generation.states import ACTIVE
 

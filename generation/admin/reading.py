@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, Final
 
 from django.contrib.admin import ShowFacets
@@ -171,32 +170,9 @@ def key_in(object_id: str, pattern: re.Pattern[str]) -> str:
     return object_id if pattern.fullmatch(object_id) else unquote(object_id)
 
 
-def seconds(span: timedelta | float | None) -> str:
-    """A span for people."""
-    if span is None:
-        return "–"
-    total = span.total_seconds() if isinstance(span, timedelta) else span
-    if total < 0.95:
-        return f"{max(0, total) * 1000:.0f} ms"
-    if total < 60:
-        return f"{total:.1f} s"
-    minutes, rest = divmod(round(total), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
-
-
 def between(begin: datetime | None, end: datetime | None) -> timedelta | None:
     """From one to the other, if both are known."""
     return end - begin if begin and end else None
-
-
-def dollars(cost: Decimal | float | None) -> str:
-    """An amount for people; ``–`` where it is not known."""
-    if cost is None:
-        return "–"
-    return f"${float(cost):.4f}" if 0 < float(cost) < 1 else f"${float(cost):,.2f}"
 
 
 def history(thing: Model, user: Any) -> list[Any]:

@@ -21,7 +21,8 @@ from generation.addresses import client_address
 from generation.admin import acting, attempts, export, pictures, request_page
 from generation.admin.choices import OF_REQUESTS
 from generation.admin.dates import Calendar
-from generation.admin.reading import KeysetChangeList, KeysetPageAdmin, between, dollars, key_in, seconds
+from generation.admin.reading import KeysetChangeList, KeysetPageAdmin, between, key_in
+from generation.figures import dollars, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationRequest
 from generation.states import BulkActionName, Status
@@ -114,12 +115,12 @@ class GenerationRequestAdmin(KeysetPageAdmin):
     @display(description="waited")
     def waited(self, row: GenerationRequest) -> str:
         end = row.started_at or row.completed_at or datetime.now(UTC)
-        return seconds(between(row.created_at, end))
+        return duration(between(row.created_at, end))
 
     @display(description="took")
     def took(self, row: GenerationRequest) -> str:
         end = row.completed_at or (datetime.now(UTC) if row.status == Status.IN_PROGRESS else None)
-        return seconds(between(row.started_at, end))
+        return duration(between(row.started_at, end))
 
     @display(description="attempts")
     def tries(self, row: GenerationRequest) -> str:

@@ -175,7 +175,7 @@ def test_the_page_of_a_request_tells_everything(viewer: Client, alice: User) -> 
     assert lifecycle.fail(claim, failure)
     page = text(viewer.get(page_of(claim.request.pk)))
     for expected in (
-        *("Failed", "Safety first", "refused_input", "req_77", "clipart", "book-1", "alice", "claimed by a worker"),
+        *("Failed", "Safety first", "refused_input", "req_77", "clipart", "book-1", "alice", "Taken by a worker"),
         *("As it was sent", "the prompt as it was sent", "Say it in other words", "Metadata as JSON"),
     )[:-1]:
         assert expected in page, expected
