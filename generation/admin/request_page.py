@@ -44,7 +44,6 @@ def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
             if one.status in statuses and user.has_perm(roles.PERMISSIONS[name])
         ],
         "image": pictures.address(one) if one.status == Status.COMPLETED else "",
-        "thumbnail": pictures.address(one, "thumbnail") if one.status == Status.COMPLETED else "",
         "facts": _facts(one, sum(costs, Decimal(0)) if costs else None),
         "place": waiting.queue_place(one) if one.status == Status.QUEUED else None,
         "is_paused": one.status == Status.QUEUED and pauses.is_paused(one),

@@ -21,20 +21,12 @@ from generation.addresses import client_address
 from generation.admin import acting, attempts, export, pictures, request_page
 from generation.admin.choices import OF_REQUESTS
 from generation.admin.dates import Calendar
-from generation.admin.reading import KeysetChangeList, KeysetPageAdmin, between, key_in
+from generation.admin.reading import KeysetChangeList, KeysetPageAdmin, badge, between, key_in
 from generation.figures import dollars, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationRequest
 from generation.states import BulkActionName, Status
 
-#: How a badge looks.
-STATUS_LOOKS: Final = {
-    Status.QUEUED: "info",
-    Status.IN_PROGRESS: "warning",
-    Status.COMPLETED: "success",
-    Status.FAILED: "danger",
-    Status.CANCELLED: "default",
-}
 _EXCERPT: Final = 90
 #: What a row of the list is made of. The prompt is as long as it is, and the documents are longer.
 _LISTED: Final = (
@@ -54,7 +46,7 @@ class RequestChangeList(KeysetChangeList):
 @admin.register(GenerationRequest)
 class GenerationRequestAdmin(KeysetPageAdmin):
     list_display = (
-        *("picture", "what", "badge", "priority", "owner_name", "project", "waited", "took", "tries", "cost"),
+        *("picture", "what", "status_badge", "priority", "owner_name", "project", "waited", "took", "tries", "cost"),
         "provider",
     )
     list_display_links = ("what",)
@@ -100,9 +92,9 @@ class GenerationRequestAdmin(KeysetPageAdmin):
             row.pk,
         )
 
-    @display(description="status", label=STATUS_LOOKS)
-    def badge(self, row: GenerationRequest) -> tuple[str, str]:
-        return row.status, row.get_status_display()
+    @display(description="status")
+    def status_badge(self, row: GenerationRequest) -> SafeString:
+        return badge(row.status, row.get_status_display())
 
     @display(description="owner")
     def owner_name(self, row: GenerationRequest) -> str:
