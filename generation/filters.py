@@ -51,7 +51,8 @@ def known(parameters: Mapping[str, str]) -> dict[str, str]:
 
 def in_words(conditions: Mapping[str, str]) -> str:
     """The conditions for people, in the order of their names."""
-    return ", ".join(f"{name} {value}" for name, value in sorted(conditions.items())) or "no condition"
+    named = {"search" if name == SEARCH else name: value for name, value in conditions.items()}
+    return ", ".join(f"{name} {value}" for name, value in sorted(named.items())) or "no condition"
 
 
 def period(day: str) -> tuple[datetime, datetime] | None:

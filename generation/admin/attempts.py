@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from generation.admin.choices import OneOfTheProviders
-from generation.admin.reading import KeysetAdmin, badge, between
+from generation.admin.reading import NONE, KeysetAdmin, badge, between
 from generation.figures import dollars, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationAttempt
@@ -46,7 +46,7 @@ class ProviderFilter(OneOfTheProviders):
 @admin.register(GenerationAttempt)
 class GenerationAttemptAdmin(KeysetAdmin):
     list_display = (
-        *("of", "number", "outcome_badge", "provider", "model", "error_code", "took", "price", "worker"),
+        *("of", "number", "outcome_badge", "provider", "model", "error", "took", "price", "worker"),
         "started_at",
     )
     list_display_links = None
@@ -70,6 +70,10 @@ class GenerationAttemptAdmin(KeysetAdmin):
     @display(description="outcome")
     def outcome_badge(self, row: GenerationAttempt) -> SafeString:
         return badge(row.outcome, row.get_outcome_display())
+
+    @display(description="error")
+    def error(self, row: GenerationAttempt) -> str:
+        return row.error_code or NONE
 
     @display(description="took")
     def took(self, row: GenerationAttempt) -> str:

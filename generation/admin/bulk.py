@@ -15,7 +15,7 @@ from unfold.decorators import display
 
 from generation import bulk, filters, roles
 from generation.addresses import client_address
-from generation.admin.reading import KeysetPageAdmin, badge, history
+from generation.admin.reading import NONE, KeysetPageAdmin, badge, history
 from generation.models import BulkAction
 
 _STATE_LOOKS: Final = {"running": "running", "done": "completed", "ended early": "failed"}
@@ -39,7 +39,7 @@ class BulkActionAdmin(KeysetPageAdmin):
 
     @display(description="by")
     def who(self, row: BulkAction) -> str:
-        return row.requested_by.get_username() if row.requested_by else "–"
+        return row.requested_by.get_username() if row.requested_by else NONE
 
     def get_urls(self) -> list[URLPattern]:
         stop = path("<int:bulk_id>/stop/", self.admin_site.admin_view(self.stop), name="generation_bulkaction_stop")

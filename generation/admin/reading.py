@@ -27,6 +27,8 @@ from generation import audit
 
 #: Of a page's address: where it begins, by the key of the row before it (``older.KEY``) or after it (``newer.KEY``).
 _PAGE: Final = "p"
+#: Where there is nothing to show.
+NONE: Final = "–"
 #: The column that Django puts before the others where there are actions.
 _CHECKBOXES: Final = "action_checkbox"
 _CHECKBOX_CELL: Final = (
@@ -112,7 +114,12 @@ class KeysetChangeList(ChangeList):
         if name == _CHECKBOXES:
             return format_html(_CHECKBOX_CELL, ACTION_CHECKBOX_NAME, row.pk)
         column, _, value = lookup_field(name, row, self.model_admin)
-        shown = display_for_value(value, "–") if column is None else display_for_field(value, column, "–")
+        if isinstance(value, datetime):
+            shown = f"{value:%Y-%m-%d %H:%M:%S} UTC"
+        else:
+            shown = display_for_value(value, NONE) if column is None else display_for_field(value, column, NONE)
+        if shown == NONE:
+            return format_html('<td class="vg-none" data-label="{}">{}</td>', label, shown)
         if name in (self.list_display_links or ()):
             shown = format_html('<a href="{}">{}</a>', self.url_for_result(row), shown)
         return format_html('<td data-label="{}">{}</td>', label, shown)

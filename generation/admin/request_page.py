@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from generation import pauses, roles, timeline, waiting
 from generation.admin import pictures
-from generation.admin.reading import between, history
+from generation.admin.reading import NONE, between, history
 from generation.figures import dollars, duration
 from generation.models import GenerationRequest
 from generation.states import ACTIVE, GIVEN_UP, BulkActionName, Status
@@ -77,4 +77,4 @@ def _facts(one: GenerationRequest, cost: Decimal | None) -> list[tuple[str, str]
         ("Cost", dollars(cost)),
         ("Estimate", dollars(one.estimated_cost) if one.estimated_cost is not None else ""),
     ]
-    return [(name, value) for name, value in facts if value]
+    return [(name, value) for name, value in facts if value not in {"", NONE}]

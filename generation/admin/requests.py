@@ -21,7 +21,7 @@ from generation.addresses import client_address
 from generation.admin import acting, attempts, export, pictures, request_page
 from generation.admin.choices import OF_REQUESTS
 from generation.admin.dates import Calendar
-from generation.admin.reading import KeysetChangeList, KeysetPageAdmin, badge, between, key_in
+from generation.admin.reading import NONE, KeysetChangeList, KeysetPageAdmin, badge, between, key_in
 from generation.figures import dollars, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationRequest
@@ -102,7 +102,7 @@ class GenerationRequestAdmin(KeysetPageAdmin):
 
     @display(description="project")
     def project(self, row: GenerationRequest) -> str:
-        return row.project_id if len(row.project_id) <= 24 else f"{row.project_id[:23]}…"
+        return (row.project_id if len(row.project_id) <= 24 else f"{row.project_id[:23]}…") or NONE
 
     @display(description="waited")
     def waited(self, row: GenerationRequest) -> str:
@@ -124,7 +124,7 @@ class GenerationRequestAdmin(KeysetPageAdmin):
 
     @display(description="provider")
     def provider(self, row: Any) -> str:
-        return row.asked or "–"
+        return row.asked or NONE
 
     # --- The page ---
 

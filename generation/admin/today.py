@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from generation import diagnosis, statistics, trends
+from generation.admin.reading import NONE
 from generation.advice import ADVICE
 from generation.figures import dollars, duration
 from generation.states import ErrorCode, Priority
@@ -64,4 +65,4 @@ def found(user: User) -> dict[str, Any]:
 
 
 def _clock(moment: str | None) -> str:
-    return f"{moment[11:19]} UTC" if moment else "–"
+    return f"{moment[11:19]} UTC" if moment else NONE
