@@ -185,7 +185,9 @@ def database(name: str, default: str, *, pool_size: int) -> dict[str, object]:
         options |= {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 3, "max_idle": 10}, "connect_timeout": 3}
         # Who is paused or cut off in the middle of a transaction must not keep its locks: others wait for them, and its
         # own requests could not be rescued.
-        options = {"options": "-c idle_in_transaction_session_timeout=10s"} | options
+        # Compiling a query takes longer than it saves: none of ours runs for seconds on a server that is well.
+        server = "-c idle_in_transaction_session_timeout=10s -c jit=off"
+        options = {"options": server} | options
         settings |= {"ENGINE": "config.postgresql", "CONN_MAX_AGE": 0}
     else:
         # Writers queue at BEGIN instead of failing half-way, which is what makes one file safe for several processes.

@@ -114,7 +114,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "libraries": {"figures": "generation.dashboard.figures"},
+            "libraries": {"figures": "generation.figures"},
         },
     }
 ]

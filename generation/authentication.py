@@ -1,5 +1,5 @@
 """Who calls: by token, with the cases closed in which a well-signed but odd one is a fault of ours, or by the session
-of the pages."""
+of the pages; and what all ways to sign in have in common."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DataError
@@ -21,6 +22,19 @@ from generation import prepared
 #: What looking up a user or a token raises for claims that are missing or of the wrong type, or a user who is gone;
 #: ``OSError`` is what the C library says of a year beyond its calendar.
 _ODD_CLAIMS: Final = (TypeError, KeyError, ValueError, OverflowError, OSError, DataError, ObjectDoesNotExist)
+
+#: Hashing a longer one is work that somebody else chose for us.
+LONGEST_PASSWORD: Final = 4096
+
+
+class BoundedPasswordForm(AuthenticationForm):
+    """Name and password, of which one beyond the bound is wrong without a look at it."""
+
+    def clean_password(self) -> str:
+        password = str(self.cleaned_data["password"])
+        if len(password) > LONGEST_PASSWORD:
+            raise self.get_invalid_login_error()
+        return password
 
 
 @contextmanager

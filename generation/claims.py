@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from generation.models import GenerationRequest
+from generation.states import AttemptOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,15 @@ class Failure:
             "provider": self.provider or None,
             "stage": self.stage or None,
             "category": self.category or None,
+        }
+
+    def as_attempt(self) -> dict[str, Any]:
+        """What the row of the attempt keeps."""
+        return {
+            "outcome": AttemptOutcome.FAILED,
+            "error_code": self.code,
+            "error_message": self.message,
+            "provider_request_id": self.provider_request_id,
         }
 
 

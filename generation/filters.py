@@ -11,7 +11,7 @@ from cachetools import TTLCache
 from django.contrib.auth.models import User
 from django.contrib.postgres.search import SearchQuery, SearchVector
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Subquery
 from django.db.models.fields.json import KT
 
 from generation.identifiers import BATCH_ID, oldest_request_id
@@ -51,7 +51,8 @@ def known(parameters: Mapping[str, str]) -> dict[str, str]:
 
 def in_words(conditions: Mapping[str, str]) -> str:
     """The conditions for people, in the order of their names."""
-    return ", ".join(f"{name} {value}" for name, value in sorted(conditions.items())) or "no condition"
+    named = {"search" if name == SEARCH else name: value for name, value in conditions.items()}
+    return ", ".join(f"{name} {value}" for name, value in sorted(named.items())) or "no condition"
 
 
 def period(day: str) -> tuple[datetime, datetime] | None:
@@ -124,9 +125,11 @@ def _owner(requests: Requests, value: str) -> Requests:
 
 def _provider(requests: Requests, value: str) -> Requests:
     """Whose provider, that of any attempt, it was."""
-    asked = GenerationAttempt.objects.filter(provider=value).values("request_id")
-    # What was never claimed need not be looked up among the attempts, and the newest may all be such.
-    return requests.filter(claims__gt=0, pk__in=asked)
+    asked = GenerationAttempt.objects.filter(provider=value)
+    # Nothing newer than the newest of them need be looked at, and of the rest nothing that was never claimed: the
+    # newest may all be waiting.
+    newest = asked.order_by("-request_id").values("request_id")[:1]
+    return requests.filter(claims__gt=0, pk__lte=Subquery(newest), pk__in=asked.values("request_id"))
 
 
 def _error(requests: Requests, value: str) -> Requests:

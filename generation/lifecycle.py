@@ -196,7 +196,7 @@ def fail(claim: Claim, failure: Failure) -> bool:
     return _finish(
         claim,
         Edge(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED),
-        _attempt_failed(failure),
+        failure.as_attempt(),
         error_code=failure.code,
         error=failure.as_error(),
         completed_at=Now(),
@@ -207,14 +207,14 @@ def retry_later(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
     """No picture this time: back into the queue, behind those that had no try, and not before ``delay`` is over.
     ``False`` where the claim is void."""
     edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY)
-    return _back(claim, edge, _attempt_failed(failure), weight=RETRY_WEIGHT, delay=delay, error_code=failure.code)
+    return _back(claim, edge, failure.as_attempt(), weight=RETRY_WEIGHT, delay=delay, error_code=failure.code)
 
 
 def postpone(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
     """Told to wait, which is not failing: as :func:`retry_later`, but the attempt is given back and a wait counted."""
     edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.POSTPONED)
     counted: dict[str, Any] = {"attempts": F("attempts") - 1, "waits": F("waits") + 1, "error_code": failure.code}
-    return _back(claim, edge, _attempt_failed(failure), weight=RETRY_WEIGHT, delay=delay, **counted)
+    return _back(claim, edge, failure.as_attempt(), weight=RETRY_WEIGHT, delay=delay, **counted)
 
 
 def move_on(claim: Claim, failure: Failure, *, counts: bool) -> Claim | None:
@@ -224,7 +224,7 @@ def move_on(claim: Claim, failure: Failure, *, counts: bool) -> Claim | None:
     edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY if counts else Reason.POSTPONED)
     given_back: dict[str, Any] = {} if counts else {"attempts": F("attempts") - 1}
     with transaction.atomic():
-        if not _finish(claim, edge, _attempt_failed(failure), started_at=None, error_code=failure.code, **given_back):
+        if not _finish(claim, edge, failure.as_attempt(), started_at=None, error_code=failure.code, **given_back):
             return None
         following = _take(claim.request.pk, worker=claim.request.worker, guard=guards.AT_AND_NOT_PAUSED)
         if following is None:
@@ -286,7 +286,7 @@ def rescue(request_id: str) -> Status | None:
         again = request.attempts < request.max_attempts and not (unknown and had_unknown_outcome(request))
         failure = Failure(message=code.label, code=code, retryable=True, provider=attempt.provider)
         # The call keeps its place at the provider until its deadline.
-        ended = _attempt_failed(failure) | {"call_deadline_at": attempt.call_deadline_at}
+        ended = failure.as_attempt() | {"call_deadline_at": attempt.call_deadline_at}
         target = Status.QUEUED if again else Status.FAILED
         edge = Edge(Status.IN_PROGRESS, target, Reason.LEASE_EXPIRED)
         if again:
@@ -332,15 +332,6 @@ def _keys(claim: Claim) -> dict[str, Any]:
 
 def _attempt(claim: Claim) -> Any:
     return GenerationAttempt.objects.filter(request_id=claim.request.pk, claim=claim.number)
-
-
-def _attempt_failed(failure: Failure) -> dict[str, Any]:
-    return {
-        "outcome": AttemptOutcome.FAILED,
-        "error_code": failure.code,
-        "error_message": failure.message,
-        "provider_request_id": failure.provider_request_id,
-    }
 
 
 def _finish(

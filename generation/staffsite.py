@@ -13,9 +13,11 @@ from django.conf import settings
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
 from generation import pauses
+from generation.authentication import BoundedPasswordForm
 from generation.throttling import RateExceeded, count_sign_in
 
 _CDN: Final[str] = getattr(settings, "CDN_BASE_URL", "")
@@ -35,9 +37,14 @@ _View = Callable[..., Any]
 _with_policy: Final[Callable[[_View], _View]] = csp(POLICY)
 
 
+class StaffSignInForm(BoundedPasswordForm, AuthenticationForm):
+    """unfold's, with the bound of every other one."""
+
+
 class StaffSite(UnfoldAdminSite):
     """The admin."""
 
+    login_form = StaffSignInForm
     index_title = "Today"
     index_template = "admin/today.html"
     enable_nav_sidebar = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -15,17 +15,10 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from generation.admin.choices import OneOfTheProviders
-from generation.admin.reading import KeysetAdmin, between, dollars, seconds
+from generation.admin.reading import NONE, KeysetAdmin, badge, between
+from generation.figures import dollars, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationAttempt
-from generation.states import AttemptOutcome
-
-_LOOKS: Final = {
-    AttemptOutcome.RUNNING: "warning",
-    AttemptOutcome.SUCCEEDED: "success",
-    AttemptOutcome.FAILED: "danger",
-    AttemptOutcome.ABANDONED: "default",
-}
 
 
 def costs_and_providers(request_ids: Collection[str]) -> tuple[dict[str, Decimal], dict[str, str]]:
@@ -52,7 +45,10 @@ class ProviderFilter(OneOfTheProviders):
 
 @admin.register(GenerationAttempt)
 class GenerationAttemptAdmin(KeysetAdmin):
-    list_display = ("of", "number", "badge", "provider", "model", "error_code", "took", "price", "worker", "started_at")
+    list_display = (
+        *("of", "number", "outcome_badge", "provider", "model", "error", "took", "price", "worker"),
+        "started_at",
+    )
     list_display_links = None
     list_filter = (ProviderFilter,)
     search_fields = ("id",)
@@ -71,13 +67,17 @@ class GenerationAttemptAdmin(KeysetAdmin):
         address = reverse("admin:generation_generationrequest_change", args=[row.request_id])
         return format_html('<a class="vg-link" href="{}">{}</a>', address, row.request_id)
 
-    @display(description="outcome", label=_LOOKS)
-    def badge(self, row: GenerationAttempt) -> tuple[str, str]:
-        return row.outcome, row.get_outcome_display()
+    @display(description="outcome")
+    def outcome_badge(self, row: GenerationAttempt) -> SafeString:
+        return badge(row.outcome, row.get_outcome_display())
+
+    @display(description="error")
+    def error(self, row: GenerationAttempt) -> str:
+        return row.error_code or NONE
 
     @display(description="took")
     def took(self, row: GenerationAttempt) -> str:
-        return seconds(between(row.started_at, row.finished_at))
+        return duration(between(row.started_at, row.finished_at))
 
     @display(description="cost")
     def price(self, row: GenerationAttempt) -> str:

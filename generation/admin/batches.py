@@ -15,7 +15,7 @@ from unfold.decorators import display
 
 from generation import selectors
 from generation.admin import pictures
-from generation.admin.reading import KeysetPageAdmin, history, key_in
+from generation.admin.reading import NONE, KeysetPageAdmin, history, key_in
 from generation.identifiers import BATCH_ID
 from generation.models import GenerationBatch, GenerationRequest
 from generation.states import TERMINAL, Status
@@ -94,4 +94,4 @@ def _ended(counts: Counter[str]) -> int:
 
 
 def _standing(counts: Counter[str]) -> str:
-    return ", ".join(f"{counts[status]} {Status(status).label.lower()}" for status in Status if counts[status]) or "–"
+    return ", ".join(f"{counts[status]} {Status(status).label.lower()}" for status in Status if counts[status]) or NONE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -10,12 +10,15 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from generation import bulk, filters, roles
 from generation.addresses import client_address
-from generation.admin.reading import KeysetPageAdmin, history
+from generation.admin.reading import NONE, KeysetPageAdmin, badge, history
 from generation.models import BulkAction
+
+_STATE_LOOKS: Final = {"running": "running", "done": "completed", "ended early": "failed"}
 
 
 @admin.register(BulkAction)
@@ -30,13 +33,13 @@ class BulkActionAdmin(KeysetPageAdmin):
     def matching(self, row: BulkAction) -> str:
         return filters.in_words(row.conditions)
 
-    @display(description="state", label={"running": "warning", "done": "success", "ended early": "danger"})
-    def state(self, row: BulkAction) -> str:
-        return _state(row)
+    @display(description="state")
+    def state(self, row: BulkAction) -> SafeString:
+        return badge(_STATE_LOOKS[_state(row)], _state(row))
 
     @display(description="by")
     def who(self, row: BulkAction) -> str:
-        return row.requested_by.get_username() if row.requested_by else "–"
+        return row.requested_by.get_username() if row.requested_by else NONE
 
     def get_urls(self) -> list[URLPattern]:
         stop = path("<int:bulk_id>/stop/", self.admin_site.admin_view(self.stop), name="generation_bulkaction_stop")

@@ -20,7 +20,8 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from generation import budgets
-from generation.admin.reading import dollars
+from generation.admin.reading import NONE
+from generation.figures import dollars
 from generation.models import GenerationRequest, Spending
 from generation.states import ACTIVE
 
@@ -58,7 +59,7 @@ class UserAdmin(DjangosUserAdmin, ModelAdmin):
     def role(self, row: User) -> str:
         if row.is_superuser:
             return "superuser"
-        return ", ".join(group.name for group in row.groups.all()) or "–"
+        return ", ".join(group.name for group in row.groups.all()) or NONE
 
     @display(description="queued or running")
     def waiting(self, row: Any) -> int:

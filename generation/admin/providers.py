@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Final
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import JSONField, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminExpandableTextareaWidget
 
 from generation import audit, breakers, pauses, waiting
 from generation.addresses import client_address
 from generation.admin.reading import ReadOnly
 from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, Spending, WorkerProcess
+
+_ABOUT_MODELS: Final = {
+    "preference": "Of several models that can do what is wished, the one with the lowest number is tried first.",
+    "capabilities": "The options of a request that it honours, or one value of an option, such as outputFormat:png.",
+    "sizes": "Pixels for each aspect ratio, or under “any” the rule by which they are found.",
+    "price_rule": "What a picture costs, in US dollars.",
+    "shutdown_date": "From this day on, its successor stands in for it.",
+    "successor": "Stands in for it where it is not enabled or was shut down.",
+}
 
 
 @admin.register(PromptStyle)
@@ -29,6 +39,11 @@ class ProviderModelAdmin(ModelAdmin):
     list_filter = ("provider", "enabled")
     list_select_related = ("successor",)
     search_fields = ("name", "provider")
+    # As high as what is written in it.
+    formfield_overrides: ClassVar = {JSONField: {"widget": UnfoldAdminExpandableTextareaWidget}}
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **more: Any) -> Any:
+        return super().get_form(request, obj, change, help_texts=_ABOUT_MODELS, **more)
 
 
 @admin.register(ProviderState)

@@ -10,11 +10,11 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from generation import pauses, roles, waiting
+from generation import pauses, roles, timeline, waiting
 from generation.admin import pictures
-from generation.admin.reading import between, dollars, history, seconds
-from generation.advice import ADVICE
-from generation.models import GenerationAttempt, GenerationRequest
+from generation.admin.reading import NONE, between, history
+from generation.figures import dollars, duration
+from generation.models import GenerationRequest
 from generation.states import ACTIVE, GIVEN_UP, BulkActionName, Status
 
 #: With which statuses an action can do something.
@@ -30,10 +30,10 @@ def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
     """What the page shows."""
     user = request.user
     assert isinstance(user, User)  # noqa: S101  narrows the type; the site lets nobody else in
-    attempts = [_attempt(row) for row in one.attempt_log.order_by("claim")]
-    costs = [found["row"].cost for found in attempts if found["row"].cost is not None]
-    prompts = [found["row"].prompt for found in attempts if found["row"].prompt]
-    error = one.error or {}
+    steps = timeline.steps(one)
+    attempts = [step.attempt for step in steps if step.attempt]
+    costs = [attempt.cost for attempt in attempts if attempt.cost is not None]
+    prompts = [attempt.prompt for attempt in attempts if attempt.prompt]
     return {
         "title": "Request",
         "subtitle": one.pk,
@@ -44,15 +44,12 @@ def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
             if one.status in statuses and user.has_perm(roles.PERMISSIONS[name])
         ],
         "image": pictures.address(one) if one.status == Status.COMPLETED else "",
-        "thumbnail": pictures.address(one, "thumbnail") if one.status == Status.COMPLETED else "",
         "facts": _facts(one, sum(costs, Decimal(0)) if costs else None),
         "place": waiting.queue_place(one) if one.status == Status.QUEUED else None,
         "is_paused": one.status == Status.QUEUED and pauses.is_paused(one),
-        "timeline": list(one.status_changes.select_related("actor").order_by("sequence")),
-        "attempts": attempts,
+        "steps": steps,
         "sent_prompt": prompts[-1] if prompts else "",
-        "failure": error,
-        "advice": ADVICE.get(error.get("code", ""), ""),
+        "problem": timeline.problem_of(one),
         "documents": [
             (name, json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True))
             for name, document in (("metadata", one.metadata), ("result", one.result), ("error", one.error))
@@ -73,20 +70,11 @@ def _facts(one: GenerationRequest, cost: Decimal | None) -> list[tuple[str, str]
         ("Project", one.project_id),
         ("Page", one.page_id),
         ("Submitted", f"{one.created_at:%Y-%m-%d %H:%M:%S} UTC"),
-        ("Waited", seconds(between(one.created_at, began))),
-        ("Took", seconds(took)),
+        ("Waited", duration(between(one.created_at, began))),
+        ("Took", duration(took)),
         ("Attempts", f"{one.attempts} of {one.max_attempts}" + (f", told to wait {one.waits}×" if one.waits else "")),
         ("Worker", one.worker),
         ("Cost", dollars(cost)),
         ("Estimate", dollars(one.estimated_cost) if one.estimated_cost is not None else ""),
     ]
-    return [(name, value) for name, value in facts if value]
-
-
-def _attempt(row: GenerationAttempt) -> dict[str, Any]:
-    return {
-        "row": row,
-        "took": seconds(between(row.started_at, row.finished_at or datetime.now(UTC))),
-        "cost": dollars(row.cost),
-        "advice": ADVICE.get(row.error_code, ""),
-    }
+    return [(name, value) for name, value in facts if value not in {"", NONE}]

@@ -21,19 +21,12 @@ from generation.addresses import client_address
 from generation.admin import acting, attempts, export, pictures, request_page
 from generation.admin.choices import OF_REQUESTS
 from generation.admin.dates import Calendar
-from generation.admin.reading import KeysetChangeList, KeysetPageAdmin, between, dollars, key_in, seconds
+from generation.admin.reading import NONE, KeysetChangeList, KeysetPageAdmin, badge, between, key_in
+from generation.figures import dollars, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationRequest
 from generation.states import BulkActionName, Status
 
-#: How a badge looks.
-STATUS_LOOKS: Final = {
-    Status.QUEUED: "info",
-    Status.IN_PROGRESS: "warning",
-    Status.COMPLETED: "success",
-    Status.FAILED: "danger",
-    Status.CANCELLED: "default",
-}
 _EXCERPT: Final = 90
 #: What a row of the list is made of. The prompt is as long as it is, and the documents are longer.
 _LISTED: Final = (
@@ -53,7 +46,7 @@ class RequestChangeList(KeysetChangeList):
 @admin.register(GenerationRequest)
 class GenerationRequestAdmin(KeysetPageAdmin):
     list_display = (
-        *("picture", "what", "badge", "priority", "owner_name", "project", "waited", "took", "tries", "cost"),
+        *("picture", "what", "status_badge", "priority", "owner_name", "project", "waited", "took", "tries", "cost"),
         "provider",
     )
     list_display_links = ("what",)
@@ -99,9 +92,9 @@ class GenerationRequestAdmin(KeysetPageAdmin):
             row.pk,
         )
 
-    @display(description="status", label=STATUS_LOOKS)
-    def badge(self, row: GenerationRequest) -> tuple[str, str]:
-        return row.status, row.get_status_display()
+    @display(description="status")
+    def status_badge(self, row: GenerationRequest) -> SafeString:
+        return badge(row.status, row.get_status_display())
 
     @display(description="owner")
     def owner_name(self, row: GenerationRequest) -> str:
@@ -109,17 +102,17 @@ class GenerationRequestAdmin(KeysetPageAdmin):
 
     @display(description="project")
     def project(self, row: GenerationRequest) -> str:
-        return row.project_id if len(row.project_id) <= 24 else f"{row.project_id[:23]}…"
+        return (row.project_id if len(row.project_id) <= 24 else f"{row.project_id[:23]}…") or NONE
 
     @display(description="waited")
     def waited(self, row: GenerationRequest) -> str:
         end = row.started_at or row.completed_at or datetime.now(UTC)
-        return seconds(between(row.created_at, end))
+        return duration(between(row.created_at, end))
 
     @display(description="took")
     def took(self, row: GenerationRequest) -> str:
         end = row.completed_at or (datetime.now(UTC) if row.status == Status.IN_PROGRESS else None)
-        return seconds(between(row.started_at, end))
+        return duration(between(row.started_at, end))
 
     @display(description="attempts")
     def tries(self, row: GenerationRequest) -> str:
@@ -131,7 +124,7 @@ class GenerationRequestAdmin(KeysetPageAdmin):
 
     @display(description="provider")
     def provider(self, row: Any) -> str:
-        return row.asked or "–"
+        return row.asked or NONE
 
     # --- The page ---
 

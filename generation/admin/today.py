@@ -8,8 +8,9 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from generation import diagnosis, statistics, trends
-from generation.admin.reading import dollars, seconds
+from generation.admin.reading import NONE
 from generation.advice import ADVICE
+from generation.figures import dollars, duration
 from generation.states import ErrorCode, Priority
 
 
@@ -37,7 +38,7 @@ def found(user: User) -> dict[str, Any]:
                 f"{queue['activeRequests']:,}",
                 f"of {queue['capacity']} slots",
             ),
-            ("Wait", seconds(queue["averageWaitTime"]), "from submit to start, last hour"),
+            ("Wait", duration(queue["averageWaitTime"]), "from submit to start, last hour"),
             ("Completed", f"{day['requestsCompleted']:,}", "in 24 hours"),
             ("Failed", f"{day['requestsFailed']:,}", f"{day['failureRate']:.1%} of 24 hours"),
             ("Spent today", dollars(statistics.spent_today()), "since midnight, UTC"),
@@ -58,10 +59,10 @@ def found(user: User) -> dict[str, Any]:
             {"code": code, "label": ErrorCode(code).label, "count": count, "advice": ADVICE.get(code, "")}
             for code, count in failures
         ],
-        "slowest": [(pk, owner, seconds(took)) for pk, owner, took in slowest],
+        "slowest": [(pk, owner, duration(took)) for pk, owner, took in slowest],
         "findings": diagnosis.findings(),
     }
 
 
 def _clock(moment: str | None) -> str:
-    return f"{moment[11:19]} UTC" if moment else "–"
+    return f"{moment[11:19]} UTC" if moment else NONE

@@ -16,7 +16,7 @@ from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView, TokenVerifyView
 
 from generation.api.fields import StringField
-from generation.authentication import BearerAuthentication, odd_claims_refused
+from generation.authentication import LONGEST_PASSWORD, BearerAuthentication, odd_claims_refused
 from generation.throttling import count_sign_in
 
 
@@ -26,7 +26,7 @@ class ObtainSerializer(TokenObtainPairSerializer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["username"] = StringField(max_length=150, write_only=True)
-        self.fields["password"] = StringField(max_length=4096, write_only=True, trim_whitespace=False)
+        self.fields["password"] = StringField(max_length=LONGEST_PASSWORD, write_only=True, trim_whitespace=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         request: Request = self.context["request"]

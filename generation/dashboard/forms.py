@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
+from generation.authentication import BoundedPasswordForm
 from generation.throttling import RateExceeded, count_sign_in
 
 
-class SignInForm(AuthenticationForm):
+class SignInForm(BoundedPasswordForm):
     """Name and password, tried as often as by token and no more. ``exceeded`` tells that it was too often."""
 
     error_messages = {  # noqa: RUF012  as Django's own
-        **AuthenticationForm.error_messages,
+        **BoundedPasswordForm.error_messages,
         "invalid_login": "The name or the password is wrong.",
     }
     exceeded: RateExceeded | None = None
@@ -23,16 +23,9 @@ class SignInForm(AuthenticationForm):
     def __init__(self, request: HttpRequest | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(request, *args, **kwargs)
         self.fields["username"].label = "Name"
-        self.fields["password"].max_length = 4096  # type: ignore[attr-defined]
         for field in self.fields.values():
             field.widget.attrs["required"] = True
         self.fields["username"].widget.attrs |= {"autocapitalize": "none", "spellcheck": "false"}
-
-    def clean_password(self) -> str:
-        password = str(self.cleaned_data["password"])
-        if len(password) > 4096:  # hashing what is longer is work that somebody else chose for us
-            raise ValidationError(self.error_messages["invalid_login"], code="invalid_login")
-        return password
 
     def clean(self) -> dict[str, Any]:
         if username := self.cleaned_data.get("username"):

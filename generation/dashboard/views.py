@@ -16,9 +16,9 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from generation import breakers, diagnosis, representations, selectors, statistics, trends, waiting
+from generation import breakers, diagnosis, representations, selectors, statistics, timeline, trends, waiting
 from generation.advice import ADVICE
-from generation.dashboard import charts, options, timeline
+from generation.dashboard import charts, options
 from generation.dashboard.forms import SignInForm
 from generation.states import TERMINAL, ErrorCode, Status
 

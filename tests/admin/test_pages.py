@@ -11,7 +11,6 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
 
 from generation import breakers, filters, lifecycle, services
 from generation.claims import Claim, Failure
@@ -19,6 +18,7 @@ from generation.models import GenerationRequest
 from generation.states import Status
 from tests.admin.pages import BATCHES, EXPORT, LISTS, REQUESTS, list_of, listed, page_of, text
 from tests.api.helpers import completed
+from tests.support.queries import queries_of
 from tests.support.requests import claimed, in_status, queued
 
 pytestmark = pytest.mark.django_db
@@ -175,7 +175,7 @@ def test_the_page_of_a_request_tells_everything(viewer: Client, alice: User) -> 
     assert lifecycle.fail(claim, failure)
     page = text(viewer.get(page_of(claim.request.pk)))
     for expected in (
-        *("Failed", "Safety first", "refused_input", "req_77", "clipart", "book-1", "alice", "claimed by a worker"),
+        *("Failed", "Safety first", "refused_input", "req_77", "clipart", "book-1", "alice", "Taken by a worker"),
         *("As it was sent", "the prompt as it was sent", "Say it in other words", "Metadata as JSON"),
     )[:-1]:
         assert expected in page, expected
@@ -269,9 +269,10 @@ def _superuser() -> User:
 
 
 def _queries(client: Client, address: str) -> list[str]:
-    with CaptureQueriesContext(connection) as captured:
+    def look() -> None:
         assert client.get(address).status_code == 200, address
-    return [query["sql"] for query in captured]
+
+    return queries_of(look)
 
 
 def test_the_list_shows_no_more_than_a_page(viewer: Client, alice: User) -> None:

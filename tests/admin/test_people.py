@@ -6,10 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
 from generation import budgets, roles
+from generation.authentication import LONGEST_PASSWORD
 from generation.models import Spending
 from tests.admin.pages import text
 
@@ -56,6 +58,26 @@ def test_an_administrator_does_not_become_a_superuser(administrator: Client) -> 
 def test_an_operator_edits_nobody(operator: Client, alice: User) -> None:
     assert operator.post(f"{USERS}{alice.pk}/change/", _form(alice, is_staff="on")).status_code == 403
     assert operator.post("/admin/generation/budget/add/", {"owner": alice.pk, "per_day": "1"}).status_code == 403
+
+
+@pytest.mark.parametrize("address", ["/admin/login/", "/sign-in"])
+def test_a_password_beyond_the_bound_is_wrong_and_not_hashed(
+    address: str, client: Client, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    encode = PBKDF2PasswordHasher.encode
+
+    def counted(self: PBKDF2PasswordHasher, password: str, salt: str, iterations: int | None = None) -> str:
+        hashed.append(password)
+        return encode(self, password, salt, iterations)
+
+    monkeypatch.setattr(PBKDF2PasswordHasher, "encode", counted)
+    answer = client.post(address, {"username": "nobody-there", "password": "x" * (LONGEST_PASSWORD + 1)})
+    assert answer.status_code == 200
+    assert "password" in text(answer)
+    assert hashed == []
+    client.post(address, {"username": "nobody-there", "password": "x" * LONGEST_PASSWORD})
+    assert len(hashed) == 1
 
 
 def test_signing_in_is_limited(client: Client, settings: Any, db: None) -> None:

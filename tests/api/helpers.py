@@ -9,14 +9,11 @@ import re
 import time
 import uuid
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import jwt
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from jwt.warnings import InsecureKeyLengthWarning
 from PIL import Image
 from rest_framework.test import APIClient
@@ -72,13 +69,6 @@ def shown(response: Any) -> tuple[int, bytes, dict[str, str]]:
     # Made up for each call; it says nothing of what was asked for.
     assert re.fullmatch(r"[0-9a-f]{32}", headers.pop("X-Request-ID"))
     return response.status_code, response.content, headers
-
-
-def queries_of(act: Callable[[], Any]) -> int:
-    """How many queries it costs."""
-    with CaptureQueriesContext(connection) as captured:
-        act()
-    return len(captured)
 
 
 def post_json(client: APIClient, data: Any, at: str = SUBMIT) -> Any:

@@ -12,9 +12,10 @@ from rest_framework.test import APIClient
 from generation import waiting
 from generation.models import GenerationRequest
 from generation.states import Status
-from tests.api.helpers import address, answer, body, post_json, queries_of
+from tests.api.helpers import address, answer, body, post_json
 from tests.support.batches import batch_of
 from tests.support.measured import ended, worker
+from tests.support.queries import queries_of
 from tests.support.requests import back_in_queue, claimed, in_status, queued
 
 
@@ -144,7 +145,7 @@ def test_a_place_costs_the_same_in_a_long_queue(api: APIClient, alice: User) -> 
 
     def cost(request: GenerationRequest) -> int:
         waiting.forget()
-        return queries_of(lambda: _place(api, request))
+        return len(queries_of(lambda: _place(api, request)))
 
     alone = cost(first)
     batch_of(alice, 60)

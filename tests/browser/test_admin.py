@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import expect
 
+from tests.browser.conftest import Visit
+from tests.browser.visitor import Visitor
 from tests.faults.house import House
-from tests.support.stack import PASSWORD, Stack, wait_until
+from tests.support.stack import PASSWORD
 
-#: ms; the tests share their processors.
-PATIENCE = 30_000
 REQUESTS = "/admin/generation/generationrequest/"
 SCRIPT = "<script>window.smuggled = 1</script><img src=x onerror='window.smuggled = 1'>"
 _SET_UP = f"""
@@ -31,48 +27,34 @@ print(claim.request.pk)
 
 
 @pytest.fixture(scope="module")
-def stack(house: House) -> Stack:
-    """What serves the pages."""
-    return house.stack
-
-
-@pytest.fixture(scope="module")
-def smuggled(stack: Stack) -> str:
+def smuggled(house: House) -> str:
     """The id of a request all of whose texts are HTML."""
-    return stack.manage("shell", "-v0", "-c", _SET_UP).strip()
+    return house.stack.manage("shell", "-v0", "-c", _SET_UP).strip()
 
 
 @pytest.fixture
-def page(browser: Browser, stack: Stack, smuggled: str) -> Iterator[Page]:
-    """Bob's, who has signed in by the form. At the end nothing may have gone wrong in it."""
-    context = browser.new_context(base_url=stack.base_url)
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda line: faults.append(line.text) if "Content Security Policy" in line.text else None)
-    page.goto("/admin/login/")
-    page.locator("[name=username]").fill("bob")
-    page.locator("[name=password]").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/admin/")
-    yield page
-    context.close()
-    assert faults == []
+def bob(visit: Visit, smuggled: str) -> Visitor:
+    """Is on the staff."""
+    return visit("bob")
 
 
-def _submit(stack: Stack, prompt: str, **more: Any) -> str:
-    with stack.client("alice") as client:
-        answer: httpx.Response = client.post("/submit", json={"type": "background", "prompt": prompt, **more})
-        return str(answer.json()["requestId"])
+def test_staff_sign_in_by_the_form_of_their_pages(visit: Visit) -> None:
+    nobody = visit(None)
+    nobody.page.goto("/admin/login/")
+    nobody.page.locator("[name=username]").fill("bob")
+    nobody.page.locator("[name=password]").fill(PASSWORD)
+    nobody.page.keyboard.press("Enter")
+    nobody.page.wait_for_url("**/admin/")
+    expect(nobody.page.locator(".vg-title")).to_have_text("Today")
 
 
-def test_a_request_is_found_and_cancelled_and_the_page_says_who_did(page: Page, stack: Stack) -> None:
+def test_a_request_is_found_and_cancelled_and_the_page_says_who_did(bob: Visitor) -> None:
+    page = bob.page
     page.goto("/admin/generation/pause/")
     page.get_by_label("Why Background is paused").fill("for the test")
     page.get_by_role("button", name="Pause Background").click()
     expect(page.get_by_role("status")).to_contain_text("type background")
-    request_id = _submit(stack, "A walrus in a quiet harbour")
+    request_id = bob.submit_by_api("A walrus in a quiet harbour", type="background")
     page.goto(REQUESTS)
     page.locator("#searchbar").fill("walrus harbour")
     page.keyboard.press("Enter")
@@ -88,11 +70,12 @@ def test_a_request_is_found_and_cancelled_and_the_page_says_who_did(page: Page, 
     expect(page.get_by_role("status")).to_have_count(0)
 
 
-def test_everything_that_matches_is_done_while_one_watches(page: Page, stack: Stack) -> None:
+def test_everything_that_matches_is_done_while_one_watches(bob: Visitor) -> None:
+    page = bob.page
     page.goto("/admin/generation/pause/")
     page.get_by_role("button", name="Pause Background").click()
     for number in range(3):
-        _submit(stack, f"A narwhal number {number} in the ice")
+        bob.submit_by_api(f"A narwhal number {number} in the ice", type="background")
     page.goto(f"{REQUESTS}?q=narwhal")
     page.get_by_label("Select record").first.check()
     page.locator("[name=action]").select_option(label="Cancel")
@@ -112,21 +95,18 @@ def test_everything_that_matches_is_done_while_one_watches(page: Page, stack: St
     expect(page.get_by_role("status")).to_have_count(0)
 
 
-def test_a_picture_is_shown(page: Page, stack: Stack) -> None:
-    request_id = _submit(stack, "A lighthouse above the sea")
-
-    def is_drawn() -> bool:
-        with stack.client("alice") as client:
-            return bool(client.get(f"/status/{request_id}?imageData=false").json()["status"] == "completed")
-
-    wait_until(is_drawn, seconds=60, what="the picture")
+def test_a_picture_is_shown(bob: Visitor) -> None:
+    page = bob.page
+    request_id = bob.submit_by_api("A lighthouse above the sea")
+    bob.house.wait_for(request_id, "completed")
     page.goto(f"{REQUESTS}{request_id}/change/")
     picture = page.locator(".vg-picture img")
     expect(picture).to_be_visible()
     page.wait_for_function("() => document.querySelector('.vg-picture img').naturalWidth > 0")
 
 
-def test_what_others_wrote_is_text_and_runs_nowhere(page: Page, smuggled: str) -> None:
+def test_what_others_wrote_is_text_and_runs_nowhere(bob: Visitor, smuggled: str) -> None:
+    page = bob.page
     for address in (REQUESTS, f"{REQUESTS}{smuggled}/change/", f"{REQUESTS}act/?action=retry&ids={smuggled}"):
         page.goto(address)
         expect(page.get_by_text("<script>window.smuggled = 1</script>").first).to_be_visible()
@@ -136,7 +116,8 @@ def test_what_others_wrote_is_text_and_runs_nowhere(page: Page, smuggled: str) -
     assert page.evaluate("window.smuggled") is None
 
 
-def test_the_filters_open_and_the_lists_fit_a_telephone(page: Page) -> None:
+def test_the_filters_open_and_the_lists_fit_a_telephone(bob: Visitor) -> None:
+    page = bob.page
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(REQUESTS)
     page.locator("a", has_text="Filters").first.click()

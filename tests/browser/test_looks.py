@@ -85,6 +85,19 @@ def test_every_page_is_usable(visit: Visit, shown: str, width: int, theme: str) 
     keep(bob.page, f"queue-{theme}-{width}")
 
 
+@pytest.mark.parametrize(("width", "theme"), [(360, "light"), (1440, "dark")])
+def test_the_pages_of_the_staff_are_usable(visit: Visit, shown: str, width: int, theme: str) -> None:
+    bob = visit("bob", viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme)
+    requests = "/admin/generation/generationrequest/"
+    for address in (
+        *("/admin/", requests, f"{requests}?owner=nobody", f"{requests}{shown}/change/"),
+        *(f"{requests}act/?action=retry&ids={shown}", "/admin/generation/pause/"),
+    ):
+        bob.page.goto(address)
+        assert (background(bob.page) > 128) == (theme == "light"), address
+        assert_usable(bob.page)
+
+
 def test_what_is_seldom_seen_is_usable_too(visit: Visit, shown: str) -> None:
     nobody = visit(None, color_scheme="dark")
     nobody.sign_in("alice", "wrong")

@@ -40,7 +40,7 @@ class Visitor:
     def assert_no_fault(self) -> None:
         """No script failed, and nothing asked for what the policy forbids."""
         violations = [] if self.page.is_closed() else self.page.evaluate("window.violations ?? []")
-        assert (self.faults, violations) == ([], [])
+        assert (self.faults, violations) == ([], []), (self.faults, violations)
 
     def sign_in(self, name: str, password: str = PASSWORD) -> None:
         """By the form, as people do; ends where they are led."""

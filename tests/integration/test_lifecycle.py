@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 
 from generation import lifecycle
 from generation.claims import Claim, VoidClaimError
 from generation.clock import Now
-from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
-from generation.states import ACTIVE, Edge, Reason, Status
+from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, Pause, StatusChange
+from generation.states import ACTIVE, Edge, PauseScope, Reason, Status
 from generation.transitions import step
+from tests.support.queries import queries_of
 from tests.support.requests import FAILURE, RESULT, back_in_queue, claimed, in_status, queued
 
 pytestmark = pytest.mark.django_db
@@ -64,6 +67,27 @@ def test_a_claim_takes_the_request_out_of_the_ledger_and_opens_an_attempt(alice:
     ).exists()
     attempt = GenerationAttempt.objects.get(request=request)
     assert (attempt.claim, attempt.number, attempt.outcome) == (1, 1, "running")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("empty_queues")
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no round trips to save")
+@pytest.mark.parametrize("paused", ["", "urgent"])
+def test_a_claim_is_one_statement_whether_or_not_anything_is_paused(alice: User, paused: str) -> None:
+    """With what follows a commit. A statement outside of a transaction is one by itself."""
+    request = queued(alice, priority="normal")
+    if paused:
+        Pause.objects.create(scope=PauseScope.PRIORITY, value=paused)
+
+    def claim() -> None:
+        assert lifecycle.claim(request.pk, worker="worker-1")
+
+    with CaptureQueriesContext(connection) as recorded:
+        assert [sql.partition(" ")[0] for sql in queries_of(claim)] == ["WITH"]
+    assert [query["sql"] for query in recorded if query["sql"] in {"BEGIN", "COMMIT"}] == []
+    assert history(request) == ["submitted", "claimed"]
+    assert not in_ledger(request)
+    assert GenerationAttempt.objects.filter(request=request, outcome="running").exists()
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status != Status.QUEUED])

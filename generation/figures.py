@@ -1,0 +1,76 @@
+"""Numbers as people read them, on every page; each is a template filter as well."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from django import template
+
+from generation import representations
+
+register = template.Library()
+
+
+@register.filter
+def iso(moment: datetime) -> str:
+    """For the ``datetime`` of a ``<time>``."""
+    return representations.timestamp(moment) or ""
+
+
+@register.filter
+def duration(value: timedelta | float | None) -> str:
+    """A time span or seconds: ``476 ms``, ``3.2 s``, ``1 min 20 s``, ``2 h 5 min``, ``3 d 4 h``; ``–`` where it is not
+    known."""
+    if value is None:
+        return "–"
+    seconds = max(0.0, value.total_seconds() if isinstance(value, timedelta) else float(value))
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return _in_two(*divmod(whole, 60), "min", "s")
+    if whole < 48 * 3600:
+        return _in_two(*divmod(whole // 60, 60), "h", "min")
+    return _in_two(*divmod(whole // 3600, 24), "d", "h")
+
+
+def _in_two(large: int, small: int, large_unit: str, small_unit: str) -> str:
+    return f"{large} {large_unit} {small} {small_unit}" if small else f"{large} {large_unit}"
+
+
+@register.filter
+def milliseconds(value: float | None) -> str:
+    """The same of ms."""
+    return duration(None if value is None else value / 1000)
+
+
+@register.filter
+def dollars(value: Decimal | float | str | None) -> str:
+    """US dollars: to the cent, and less than one as far as there is something: ``$1,234.50``, ``$0.04``, ``$0.0005``;
+    ``–`` where it is not known."""
+    if value is None:
+        return "–"
+    amount = Decimal(str(value))
+    if amount >= 1:
+        return f"${amount:,.2f}"
+    whole, _, part = f"{amount:.6f}".rstrip("0").partition(".")
+    return f"${whole}.{part:0<2}"
+
+
+@register.filter
+def cost(value: Decimal | float | str | None) -> str:
+    """What one picture cost: the same, but in words where it cost nothing or nobody knows."""
+    if value is None:
+        return "not known"
+    return dollars(value) if Decimal(str(value)) else "free"
+
+
+@register.filter
+def amount(value: float) -> str:
+    """A number on an axis, without digits that say nothing."""
+    return f"{value:g}"
