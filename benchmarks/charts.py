@@ -10,6 +10,7 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 
 from benchmarks import report
 from benchmarks.report import Figure
@@ -23,11 +24,8 @@ _FAINT: Final = "#e4e7ea"
 #: Title of a panel of rates → beginnings of the cases in it.
 _RATES: Final = {
     "Submits a second, over 32 connections": ("floor: empty view, 32", "floor: INSERT", "peer: submit, n", "submit, "),
-    "Requests completed a second, 10 slots in one process": (
-        "floor: Celery",
-        "peer: completed",
-        "completed, ",
-    ),
+    "Items a second, submitted in batches of 100": ("floor: INSERT", "batch of 100"),
+    "Requests completed a second, by one process": ("floor: Celery", "peer: completed", "completed, "),
     "Reads a second, over 2 connections": (
         "floor: empty view, 2",
         "status: ",
@@ -41,7 +39,7 @@ _RATES: Final = {
 def draw(figures: Sequence[Figure], folder: Path, *, prefix: str = "") -> list[Path]:
     """Write what there are figures for, and return where."""
     folder.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({"font.size": 9, "axes.titlesize": 10, "text.color": _INK, "svg.fonttype": "none"}):
+    with mpl.rc_context({"font.size": 9, "axes.titlesize": 10, "text.color": _INK, "axes.labelcolor": _INK}):
         drawn = {"rates": _rates(figures), "times": _times(figures)}
         paths = []
         for name, canvas in drawn.items():
@@ -53,6 +51,26 @@ def draw(figures: Sequence[Figure], folder: Path, *, prefix: str = "") -> list[P
 
 def _color(one: Figure) -> str:
     return {"floor": _FLOOR, "peer": _PEER}.get(one.case.partition(":")[0], _OURS)
+
+
+def _canvas(height: float, title: str) -> Canvas:
+    canvas = Canvas(figsize=(9, height), layout="constrained")
+    engine = canvas.get_layout_engine()
+    assert engine is not None
+    engine.set(w_pad=0.12, h_pad=0.06, hspace=0.0)  # type: ignore[call-arg]
+    canvas.suptitle(title, x=0.012, ha="left", fontsize=11)
+    signs = [
+        Line2D([], [], color=color, marker="s", linestyle="", markersize=8, label=word)
+        for color, word in ((_FLOOR, "floor"), (_PEER, "peer"), (_OURS, "this product"))
+    ]
+    for color, word in ((_INK, "goal, met"), (_MISSED, "goal, missed")):
+        signs.append(Line2D([], [], color=color, marker="|", linestyle="", markersize=10, mew=2, label=word))
+    canvas.legend(handles=signs, loc="upper right", ncols=5, frameon=False, handletextpad=0.1, columnspacing=1.0)
+    return canvas
+
+
+def _mark(axes: Axes, goal: float, place: int, *, kept: bool) -> None:
+    axes.plot(goal, place, "|", color=_INK if kept else _MISSED, markersize=13, markeredgewidth=2)
 
 
 def _bare(axes: Axes) -> None:
@@ -71,36 +89,32 @@ def _rates(figures: Sequence[Figure]) -> Canvas | None:
     panels = {title: found for title, found in panels.items() if any(_color(one) == _OURS for one in found)}
     if not panels:
         return None
-    heights = [len(found) + 1.2 for found in panels.values()]
-    canvas = Canvas(figsize=(9, 0.32 * sum(heights) + 0.5), layout="constrained")
+    heights = [len(found) + 1.0 for found in panels.values()]
+    canvas = _canvas(0.27 * sum(heights) + 0.5, "How many: longer is better")
     plots = canvas.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
     for (title, found), axes in zip(panels.items(), plots[:, 0], strict=True):
-        rates = [one.rate or 0 for one in found]
-        axes.barh(range(len(found)), rates, color=[_color(one) for one in found], height=0.72)
+        widest = max(max(one.rate or 0, one.least or 0) for one in found)
+        axes.barh(range(len(found)), [one.rate or 0 for one in found], color=[_color(one) for one in found], height=0.7)
         for place, one in enumerate(found):
-            axes.text(one.rate or 0, place, f" {one.rate:,.0f}{_times_peer(one)}", va="center", ha="left")
+            if one.least:
+                _mark(axes, one.least, place, kept=(one.rate or 0) >= one.least)
+            axes.text(widest * 1.02, place, f"{one.rate:,.0f}{_compared(one)}", va="center", ha="left")
         axes.set_yticks(range(len(found)), [one.case for one in found])
-        axes.set_xlim(0, max(rates) * 1.22)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set_xlim(0, widest * 1.25)
+        axes.set_xticks([])
         axes.invert_yaxis()
         axes.set_title(title, loc="left", fontweight="bold")
         _bare(axes)
-    _legend(canvas)
     return canvas
 
 
-def _times_peer(one: Figure) -> str:
-    return f"  ({one.peer:.2f} × peer)" if one.peer else f"  ({one.floor:.2f} × floor)" if one.floor else ""
+def _compared(one: Figure) -> str:
+    return f"   {one.peer:.2f} × peer" if one.peer else f"   {one.floor:.2f} × {one.on}" if one.floor else ""
 
 
 def _beginning(figures: Sequence[Figure], names: Sequence[str]) -> Iterator[Figure]:
     for name in names:
         yield from (one for one in figures if one.rate and one.case.startswith(name))
-
-
-def _legend(canvas: Canvas) -> None:
-    for place, (color, word) in enumerate(((_FLOOR, "floor"), (_PEER, "peer"), (_OURS, "this product"))):
-        canvas.text(0.995 - 0.11 * (2 - place), 0.995, f"■ {word}", color=color, ha="right", va="top")
 
 
 # --- Times: from the median to p99, beside what p99 may be -----------------------------------------------------------
@@ -110,7 +124,7 @@ def _times(figures: Sequence[Figure]) -> Canvas | None:
     found = [one for one in figures if one.p50 and one.p99 and not one.case.startswith("admin:")]
     if not any(_color(one) == _OURS for one in found):
         return None
-    canvas = Canvas(figsize=(9, 0.24 * len(found) + 1.3), layout="constrained")
+    canvas = _canvas(0.22 * len(found) + 1.1, "How long: further left is better")
     axes = canvas.subplots()
     for place, one in enumerate(found):
         assert one.p50 is not None
@@ -120,16 +134,13 @@ def _times(figures: Sequence[Figure]) -> Canvas | None:
         axes.plot(one.p50, place, "o", color=color, markersize=6)
         axes.plot(one.p99, place, "o", color=color, markersize=6, markerfacecolor="white", markeredgewidth=1.6)
         if one.most:
-            kept = one.p99 <= one.most
-            axes.plot(one.most, place, "|", color=_INK if kept else _MISSED, markersize=11, markeredgewidth=2)
+            _mark(axes, one.most, place, kept=one.p99 <= one.most)
     axes.set_yticks(range(len(found)), [one.case for one in found])
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,g}")
-    axes.set_xlabel("ms, each line ten times the one before:  ● p50   ○ p99   | what p99 may be (red: missed)")
-    axes.set_title("Times", loc="left", fontweight="bold")
+    axes.set_xlabel("ms, on a logarithmic scale: ● the middle time, ○ p99; the goal is for p99")
     _bare(axes)
-    _legend(canvas)
     return canvas
 
 

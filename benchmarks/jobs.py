@@ -99,10 +99,8 @@ def _quick(plan: Plan) -> Iterator[Figure]:
         yield theirs
     case = f"completed, instant provider, one worker, {_SLOTS} slots"
     figure = Figure(case, rate=middles["ours"]).beside(floor, "Celery", peer=theirs)
-    figure = figure.also(f"≥ {_OF_CELERY} × Celery", met=(figure.floor or 0) >= _OF_CELERY)
-    if figure.peer:
-        figure = figure.also("≥ 1 × peer", met=figure.peer >= 1)
-    yield figure
+    figure = figure.at_least(_OF_CELERY, floor, "Celery")
+    yield figure.at_least(1, theirs, "peer") if theirs else figure
     if len(memory) > 1:
         grown = memory[-1] / memory[0] - 1
         case = f"a worker's memory grown from {count:,} to {count * plan.slices:,} jobs"

@@ -95,15 +95,18 @@ def _memory(folder: Path, vendor: FakeProvider) -> Figure:
         # Before the worker has all the connections that there are.
         database = opened.enter_context(psycopg.connect(stack.env["DATABASE_URL"], autocommit=True))
         stack.manage("shell", "-v0", "-c", _SUBMIT.format(count=_IN_FLIGHT))
-        stack.start("dispatcher", "worker")
+        stack.start("worker")
+        wait_until(lambda: " ready." in stack.log("worker"), what="the worker")
+        idle = Figure("the same without a call", memory=resident(stack.pid("worker")))
+        stack.start("dispatcher")
         wait_until(lambda: vendor.stats().active == _IN_FLIGHT, seconds=120, what="all calls under way")
         waiting = resident(stack.pid("worker"))
         vendor.script()
         vendor.release()
         wait_until(lambda: database.execute(_LEFT).fetchone() == (0,), seconds=120, what="all pictures")
         most = max(waiting, _peak(stack))
-    case = f"a worker's memory with {_IN_FLIGHT} calls under way, at most"
-    return Figure(case, memory=most).also(f"≤ {_MB:.0f} MB (waiting {waiting:.0f})", met=most <= _MB)
+    figure = Figure(f"a worker's memory with {_IN_FLIGHT} calls under way, at most", memory=most)
+    return figure.beside(idle, "no call").also(f"≤ {_MB:.0f} MB (waiting {waiting:.0f})", met=most <= _MB)
 
 
 def _peak(stack: Stack) -> float:

@@ -38,11 +38,12 @@ class _Case:
     p99: float | None = None
     share: float | None = None
 
-    def judged(self, figure: Figure) -> Figure:
+    def judged(self, figure: Figure, floor: Figure) -> Figure:
+        figure = figure.beside(floor, "empty view")
         if self.p99:
             figure = figure.hoping(p99=self.p99)
         if self.share:
-            figure = figure.also(f"≥ {self.share} × empty view", met=(figure.floor or 0) >= self.share)
+            figure = figure.at_least(self.share, floor, "empty view")
         return figure
 
 
@@ -65,7 +66,7 @@ def run(plan: Plan, stacks: Stacks) -> Iterator[Figure]:
     floor = Figure.of(middle(taken.pop(floor_name)), floor_name)
     yield floor
     for name, slices in taken.items():
-        yield cases[name].judged(Figure.of(middle(slices), name).beside(floor, "empty view"))
+        yield cases[name].judged(Figure.of(middle(slices), name), floor)
 
 
 def _cases(stacks: Stacks) -> Iterator[tuple[str, _Case]]:

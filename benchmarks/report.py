@@ -24,7 +24,7 @@ class Figure:
 
     ``floor`` and ``peer`` are the case's speed as a multiple of that of a floor, which ``on`` names, and of the peer:
     2 is twice as fast, or half as large. The rates tell, else the middle times, else the memory. ``most`` is what
-    ``p99`` may be; ``met`` says whether every goal was met.
+    ``p99`` may be, and ``least`` what ``rate`` has to be; ``met`` says whether every goal was met.
     """
 
     case: str
@@ -35,6 +35,7 @@ class Figure:
     most: float | None = None
     slowest: float | None = None
     rate: float | None = None
+    least: float | None = None
     share: float | None = None
     memory: float | None = None
     floor: float | None = None
@@ -69,6 +70,12 @@ class Figure:
             if limit is not None:
                 figure = figure.also(f"{name} ≤ {limit:,g} ms", met=getattr(self, name) <= limit)
         return figure
+
+    def at_least(self, share: float, other: Figure, word: str) -> Figure:
+        """The same with a goal for its rate: so much of another's."""
+        least = share * (other.rate or 0)
+        figure = self.also(f"≥ {share:g} × {word}", met=(self.rate or 0) >= least)
+        return replace(figure, least=max(least, self.least or 0))
 
     def also(self, goal: str, *, met: bool) -> Figure:
         """The same with one more goal, and whether it was met."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ def run(plan: Plan) -> Iterator[Figure]:
             with httpx.Client(base_url=view.base_url) as client:
                 floor = _measured(client, "floor: empty view, one reader in Python", {})
             yield floor
-            with _signed_in(stack) as client:
+            with contextlib.closing(_signed_in(stack)) as client:
                 for name, query in (_CASES | more).items():
                     yield _measured(client, f"admin: {name}", query).beside(floor, "empty view").hoping(p50=_GOAL)
         finally:
