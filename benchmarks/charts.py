@@ -23,7 +23,7 @@ _INK: Final = "#22262b"
 _FAINT: Final = "#e4e7ea"
 #: Title of a panel of rates → beginnings of the cases in it.
 _RATES: Final = {
-    "Submits a second, over 32 connections": ("floor: empty view, 32", "floor: INSERT", "peer: submit, n", "submit, "),
+    "Submits a second, over 32 connections": ("floor: empty view, 32", "floor: INSERT", "peer: submit, ", "submit, "),
     "Items a second, submitted in batches of 100": ("floor: INSERT", "batch of 100"),
     "Requests completed a second, by one process": ("floor: Celery", "peer: completed", "completed, "),
     "Reads a second, over 2 connections": (

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 from benchmarks import peer as peers
@@ -28,9 +29,8 @@ _WORKER: Final = 2_500.0
 class _Bare(Stack):
     """The worker of the Procfile, of an app that knows nothing of the product."""
 
-    def __init__(self, folder: str, plan: Plan, **settings: str) -> None:
-        (plan.folder / folder).mkdir()
-        super().__init__(plan.folder / folder, **settings)
+    def __init__(self, folder: Path, **settings: str) -> None:
+        super().__init__(folder, **settings)
         self._commands |= {"worker": self._commands["worker"].replace("--app config", "--app benchmarks.bare")}
 
 
@@ -39,11 +39,11 @@ def run(plan: Plan) -> Iterator[Figure]:
     plan.say("cold start")
     with contextlib.ExitStack() as opened:
         settings = {"REDIS_URL": numbered_redis(12), "DATABASE_URL": opened.enter_context(prepared_database())}
-        for name in ("cold", "cold-floor"):
-            (plan.folder / name).mkdir()
-        ours = Stack(plan.folder / "cold", **settings)
-        view = FloorStack(plan.folder / "cold-floor", **settings)
-        bare = _Bare("cold-bare", plan, **settings)
+        folders = [plan.folder / name for name in ("cold", "cold-view", "cold-bare")]
+        for folder in folders:
+            folder.mkdir()
+        kinds: tuple[type[Stack], ...] = (Stack, FloorStack, _Bare)
+        ours, view, bare = (kind(folder, **settings) for kind, folder in zip(kinds, folders, strict=True))
         for stack in (ours, view, bare):
             opened.callback(stack.stop_all)
         cases: dict[str, Callable[[], float]] = {

@@ -62,6 +62,7 @@ class RunningPeer:
             "RETURNING id) INSERT INTO generation_queue (request_id, priority_weight) SELECT id, 10 FROM made",
             [count],
         )
+        self.database.execute("VACUUM (ANALYZE)")
 
     def one(self, query: str) -> Any:
         """The first column of the first row."""

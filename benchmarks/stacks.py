@@ -44,7 +44,7 @@ class Stacks:
     """``floor`` serves an empty view, ``empty`` the product without a request, ``full`` the product after a busy day.
 
     ``database`` is a connection to that of ``full``, and ``empty_database`` to that of ``empty``. The ``peer`` has no
-    request.
+    request, and the ``full_peer`` has as many queued as ``full``.
     """
 
     floor: Stack
@@ -53,6 +53,7 @@ class Stacks:
     database: psycopg.Connection
     empty_database: psycopg.Connection
     peer: RunningPeer | None
+    full_peer: RunningPeer | None
 
 
 def numbered_redis(number: int) -> str:
@@ -94,8 +95,10 @@ def running(plan: Plan) -> Iterator[Stacks]:
             start(Stack, "full", 3, *_PROCESSES, DATABASE_URL=urls[1]),
             connections[1],
             connections[0],
-            stack.enter_context(plan.peer.running()) if plan.peer else None,
+            *((stack.enter_context(plan.peer.running()) if plan.peer else None) for _ in range(2)),
         )
+        if stacks.full_peer:
+            stacks.full_peer.fill(plan.queued)
         for made in (stacks.floor, stacks.empty, stacks.full):
             wait_until(made.answers, seconds=30, what="the web process")
         yield stacks

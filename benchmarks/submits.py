@@ -71,28 +71,31 @@ def run(plan: Plan, stacks: Stacks, floors: Floors) -> Iterator[Figure]:
         "batch of 100": batch(batchOptions={"maxConcurrent": 5}),
         "batch of 100 without a limit": batch(),
     }
-    if stacks.peer:
-        loads["peer"] = post(stacks.peer.port, peer.SUBMIT, {})
+    peers = {"peer": stacks.peer, "full peer": stacks.full_peer}
+    loads |= {name: post(one.port, peer.SUBMIT, {}) for name, one in peers.items() if one}
     for load in loads.values():  # so that no slice waits for what is loaded and opened once
         load.run()
     taken = in_turns({name: load.run for name, load in loads.items()}, slices=plan.slices, before_each=clear)
 
     floor = Figure.of(middle(taken["floor"]), f"floor: empty view, {_SUBMITTERS} submitters")
     yield floor
-    theirs = None
-    if stacks.peer:
-        theirs = Figure.of(middle(taken["peer"]), "peer: submit, nothing queued").beside(floor, "empty view")
-        yield theirs
+    queues = {"none": ("peer", "submit, nothing queued"), "many": ("full peer", f"submit, {plan.queued:,} queued")}
+    theirs = {
+        name: Figure.of(middle(taken[other]), f"peer: {case}").beside(floor, "empty view")
+        for name, (other, case) in queues.items()
+        if other in taken
+    }
+    yield from theirs.values()
 
-    def ours(name: str, case: str) -> Figure:
-        return Figure.of(middle(taken[name]), case).beside(floor, "empty view", peer=theirs).hoping(p99=_P99)
+    def ours(name: str) -> Figure:
+        figure = Figure.of(middle(taken[name]), queues[name][1])
+        return figure.beside(floor, "empty view", peer=theirs.get(name)).hoping(p99=_P99)
 
-    figure = ours("none", "submit, nothing queued")
-    yield figure.at_least(_PEERS, theirs, "peer") if theirs else figure
+    figure = ours("none")
+    yield figure.at_least(_PEERS, theirs["none"], "peer") if theirs else figure
     # Of the two in each turn, so that what else the machine did then cancels out.
     kept = statistics.median(many.rate / none.rate for none, many in zip(taken["none"], taken["many"], strict=True))
-    figure = ours("many", f"submit, {plan.queued:,} queued")
-    yield figure.also(f"≥ {_KEPT} × nothing queued (is {kept:.2f})", met=kept >= _KEPT)
+    yield ours("many").also(f"≥ {_KEPT} × nothing queued (is {kept:.2f})", met=kept >= _KEPT)
 
     for name in ("batch of 100", "batch of 100 without a limit"):
         measured = Figure.of(middle(taken[name]), f"{name} (per s: items)")
