@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -54,6 +54,12 @@ def _end(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)  # through the finally of everything that was started
 
 
+def _tell(figures: Sequence[Figure], plan: Plan, output: Path) -> None:
+    print(report.table(figures))
+    report.write(output, figures, requests=plan.requests, queued=plan.queued, quick=plan.quick)
+    print("written to", output, *charts.draw(figures, output.parent, prefix=f"{output.stem}-"))
+
+
 def main() -> None:
     """Run the suite. It fails where a call failed, and not for a missed goal."""
     signal.signal(signal.SIGTERM, _end)
@@ -78,13 +84,12 @@ def main() -> None:
         )
         grounds = floors.measure(plan)
         figures = [grounds.insert, grounds.publish]
-        for part in [arguments.only] if arguments.only else PARTS:
-            figures += PARTS[part](plan, grounds)
-    say("done")
-    print(report.table(figures))
-    report.write(arguments.output, figures, requests=plan.requests, queued=plan.queued, quick=quick)
-    drawn = charts.draw(figures, arguments.output.parent, prefix=f"{arguments.output.stem}-")
-    print("written to", arguments.output, *drawn)
+        try:
+            for part in [arguments.only] if arguments.only else PARTS:
+                figures += PARTS[part](plan, grounds)
+            say("done")
+        finally:  # what was measured before a call failed is kept, too
+            _tell(figures, plan, arguments.output)
     if old is not None:
         print("\n".join(report.slower(old, figures)) or "nothing got slower by more than 20 %")
 

@@ -29,8 +29,8 @@ class Load:
     headers: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Measured:
-        """Make the calls. Raises ``RuntimeError`` where one failed, since then the others prove nothing. Where none came
-        to its end in time, there is four times as much."""
+        """Make the calls. Raises ``RuntimeError`` where one failed, since then the others prove nothing. Where none was
+        answered in time, they get four times as much."""
         headers = [text for name, value in self.headers.items() for text in ("-H", f"{name}: {value}")]
         options = [f"-c{self.connections}", f"-d{self.seconds}s", "-t1", "--timeout", "20s", "-s", str(_SCRIPT)]
         url = f"http://127.0.0.1:{self.port}/"
