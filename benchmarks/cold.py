@@ -53,7 +53,7 @@ def run(plan: Plan) -> Iterator[Figure]:
             "worker": lambda: _worker(ours),
         }
         if plan.peer:
-            peer, address = plan.peer, opened.enter_context(plan.peer.database())
+            peer, address = plan.peer, opened.enter_context(peers.database())
             cases["peer"] = lambda: _peer(peer, address)
         taken = in_turns(cases, slices=plan.slices)
 

@@ -22,7 +22,8 @@ _JOBS: Final = 1_500
 _MANY_SLOTS: Final = 200
 #: Seconds of one look at the busy slots.
 _LOOK: Final = 4
-_MINUTES: Final = 600.0
+#: Seconds after which nothing more is waited for.
+_LONGEST: Final = 600.0
 #: Goals.
 _OF_CELERY: Final = 0.5
 _GROWN: Final = 0.05
@@ -43,7 +44,7 @@ def run(plan: Plan) -> Iterator[Figure]:
 
 # --- A provider that answers at once ----------------------------------------------------------------------------------
 
-#: One second after the other of what was completed last.
+#: In a second, from the first to the last of so many that were completed last.
 _RATE: Final = """
 SELECT (count(*) - 1) / extract(epoch FROM max(completed_at) - min(completed_at)) FROM (
     SELECT completed_at FROM generation_requests WHERE status = 'completed' ORDER BY completed_at DESC LIMIT {count}
@@ -113,7 +114,7 @@ def _noop_rate(idle: Engine, count: int) -> float:
     idle.redis.delete("benchmarks:noop")
     idle.manage("shell", "-v0", "-c", _SEND.format(count=count))
     idle.signal("noop", signal.SIGCONT)
-    seconds = wait_until(lambda: idle.redis.get("benchmarks:noop"), seconds=_MINUTES, what="the last task")
+    seconds = wait_until(lambda: idle.redis.get("benchmarks:noop"), seconds=_LONGEST, what="the last task")
     idle.signal("noop", signal.SIGSTOP)
     return count / float(seconds)
 
@@ -122,14 +123,14 @@ def _released(ours: Engine, count: int) -> float:
     """Requests in a second from the first to the last that is completed."""
     all_of_them = ours.completed() + count
     ours.database.execute(_RELEASE.format(count=count).encode())
-    wait_until(lambda: ours.completed() >= all_of_them, seconds=_MINUTES, what="all of them")
+    wait_until(lambda: ours.completed() >= all_of_them, seconds=_LONGEST, what="all of them")
     return float(ours.one(_RATE.format(count=count)))
 
 
 def _peers_rate(peer: RunningPeer, count: int) -> float:
     peer.clear()
     peer.fill(count)
-    wait_until(lambda: _peer_completed(peer) >= count, seconds=_MINUTES, what="all of the peer's")
+    wait_until(lambda: _peer_completed(peer) >= count, seconds=_LONGEST, what="all of the peer's")
     return float(peer.one(_RATE.format(count=count)))
 
 
@@ -170,7 +171,7 @@ _IDEAL: Final = Figure("ideal", rate=float(_MANY_SLOTS))
 
 def _watched(plan: Plan, completed: Callable[[], int]) -> float:
     """Requests in a second once all slots have had their third."""
-    wait_until(lambda: completed() >= _MANY_SLOTS * 3, seconds=120, what="three rounds")
+    wait_until(lambda: completed() >= _MANY_SLOTS * 3, seconds=_LONGEST, what="three rounds")
     rates = []
     for _ in range(plan.slices):
         began, before = time.monotonic(), completed()

@@ -81,10 +81,10 @@ class Peer:
     def running(self, *, slots: int = 0, seconds: float = 0.0) -> Iterator[RunningPeer]:
         """Start one with a database of its own, and stop it when the block ends. Without slots it takes submits, and
         runs nothing; a provider takes it so many seconds."""
-        with _database() as url, psycopg.connect(url, autocommit=True) as database:
+        with database() as url, psycopg.connect(url, autocommit=True) as connection:
             port = free_port()
             process = self.start(url, port, slots=slots, seconds=seconds)
-            peer = RunningPeer(port, database, process)
+            peer = RunningPeer(port, connection, process)
             try:
                 wait_until(peer.answers, seconds=30, what="the peer")
                 yield peer
@@ -98,6 +98,7 @@ class Peer:
             "NODE_ENV": "production",
             "SEED_DATABASE_URL": database_url,
             "PORT": str(port),
+            "PROVIDER_URL": "",
             "INSTANT_SECONDS": str(seconds),
         }
         if slots:
@@ -113,12 +114,6 @@ class Peer:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-
-    @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
-        """The address of an empty database that it can read."""
-        with _database() as url:
-            yield url
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -151,8 +146,8 @@ def find(server: Path | None, say: Callable[[str], None]) -> Peer | None:
 
 
 @contextlib.contextmanager
-def _database() -> Iterator[str]:
-    """An empty one, by an address that libpq and node-postgres both read, also where the server is a socket."""
+def database() -> Iterator[str]:
+    """An empty database, by an address that libpq and node-postgres both read, also where the server is a socket."""
     server = os.environ["DATABASE_URL"]
     name = f"peer_{uuid4().hex[:12]}"
     where = {key: value for key, value in conninfo_to_dict(server).items() if value and key != "dbname"}
