@@ -2,163 +2,69 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import statistics
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from typing import Final
 
-import psycopg
-import redis
+import httpx
 
-from benchmarks import rows
+from benchmarks import jobs
+from benchmarks.engines import BODY, engine
+from benchmarks.floors import Floors
+from benchmarks.plan import Plan
 from benchmarks.report import Figure
 from tests.fakes.control import FakeProvider
-from tests.support.stack import Stack, prepared_database, wait_until
+from tests.support.stack import wait_until
 
-_BODY: Final = {"type": "illustration", "prompt": "A friendly dragon in a garden full of flowers"}
-_QUICK_JOBS: Final = 20_000
-_NOOPS: Final = 10_000
-_SLOTS: Final = 100
-_BUSY_SECONDS: Final = 20
+#: The first ones open connections.
+_COLD: Final = 20
 
 
-class _Engine(Stack):
-    """A stack whose worker has the provider that is instant, with a database and a Redis of its own."""
-
-    def __init__(self, folder: Path, database: psycopg.Connection, redis_url: str, **settings: str) -> None:
-        super().__init__(folder, REDIS_URL=redis_url, SUBMIT_RATE="100000000/h", **settings)
-        self._commands |= {"worker": self._commands["worker"].replace("--app config", "--app benchmarks.instant")}
-        self._commands |= {"noop": self._commands["worker"]}
-        self.database = database
-        self.redis = redis.Redis.from_url(redis_url)
-
-    def one(self, query: str) -> Any:
-        """The first column of the first row."""
-        row = self.database.execute(query.encode()).fetchone()
-        return row and row[0]
-
-    def completed(self) -> int:
-        """How many requests are."""
-        return int(self.one("SELECT count(*) FROM generation_requests WHERE status = 'completed'"))
-
-    def worker_memory(self) -> int:
-        """Bytes that are resident."""
-        command = ["ps", "-o", "rss=", "-p", str(self._running["worker"].pid)]
-        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 1024
-
-
-@contextlib.contextmanager
-def _engine(folder: Path, name: str, number: int, *, queued: int = 0, **settings: str) -> Iterator[_Engine]:
-    with prepared_database() as url, psycopg.connect(url, autocommit=True) as database:
-        if queued:
-            rows.make(url, total=queued, queued=queued)
-            # As if they had just come in, and none was sent yet.
-            database.execute(
-                "UPDATE generation_queue SET queued_at = now(), available_at = now(), weight_since = now(),"
-                " dispatched_at = NULL, redispatch_at = NULL, dispatch_count = 0"
-            )
-            database.execute("VACUUM ANALYZE generation_queue")
-        (folder / name).mkdir()
-        redis_url = urlunsplit(urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{number}"))
-        engine = _Engine(folder / name, database, redis_url, DATABASE_URL=url, PROVIDERS="clipart", **settings)
-        try:
-            yield engine
-        finally:
-            engine.stop_all()
-            engine.redis.close()
-
-
-def run(folder: Path, say: Callable[[str], None]) -> Iterator[Figure]:
+def run(plan: Plan, floors: Floors) -> Iterator[Figure]:
     """Measure everything, one case after the other."""
-    say("engine: from submit to call")
-    yield _submit_to_call(folder)
-    say(f"engine: Celery with {_NOOPS:,} tasks that do nothing")
-    noops = _noop_rate(folder)
-    yield Figure("floor: Celery, a task that does nothing", rate=noops)
-    say(f"engine: {_QUICK_JOBS:,} requests with an instant provider")
-    yield from _quick_jobs(folder, noops)
-    say(f"engine: {_SLOTS} slots with a provider of 1 s")
-    yield _busy_slots(folder)
-    say("engine: a dispatcher with nothing to do")
-    yield _idle_pass(folder)
-    say("engine: an emptied Redis")
-    yield _emptied(folder)
+    plan.say("engine: from submit to call")
+    theirs = _peers_submit_to_start(plan)
+    if theirs:
+        yield theirs.beside(floors.publish, "publish")
+    yield _submit_to_call(plan).beside(floors.publish, "publish", peer=theirs).hoping(p50=15, p99=60)
+    yield from jobs.run(plan)
+    plan.say("engine: a dispatcher with nothing to do")
+    yield _idle_pass(plan).beside(floors.insert, "INSERT").hoping(p50=20)
+    plan.say("engine: an emptied Redis")
+    yield _emptied(plan).beside(floors.publish, "publish")
 
 
-def _submit_to_call(folder: Path) -> Figure:
+def _submit_to_call(plan: Plan) -> Figure:
     """The client's time before it submits against the provider's time of the call; one processor clock tells both."""
     taken = []
-    with FakeProvider() as provider, _engine(folder, "idle", 4) as engine:
-        engine.env |= {"PROVIDERS": "openai", "OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": provider.openai_url}
-        engine.start("web", "dispatcher", "worker")
-        engine.wait_ready()
-        with engine.client() as client:
-            for number in range(220):
+    with FakeProvider() as provider, engine(plan.folder, "idle", 4) as up:
+        up.env |= {"PROVIDERS": "openai", "OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": provider.openai_url}
+        up.start("web", "dispatcher", "worker")
+        up.wait_ready()
+        with up.client() as client:
+            for number in range(plan.size(200, quick=30) + _COLD):
                 began = time.time()
-                client.post("/submit", json=_BODY).raise_for_status()
-                wait_until(partial(_called, provider, number), what="the call")
+                client.post("/submit", json=BODY).raise_for_status()
+                wait_until(lambda number=number: up.completed() > number, what="the picture")  # type: ignore[misc]
                 taken.append((provider.journal()[-1].started - began) * 1000)
-    cold = 20  # the first ones open connections
-    return Figure.of_times("submit to provider call, idle", taken[cold:], p50=30, p99=200)
+    return Figure.of_times("submit to provider call, idle", taken[_COLD:])
 
 
-def _called(provider: FakeProvider, times: int) -> bool:
-    return provider.stats().count > times
-
-
-def _noop_rate(folder: Path) -> float:
-    """Tasks in a second of one worker process."""
-    with _engine(folder, "noop", 5, MAX_CONCURRENT_REQUESTS="10") as engine:
-        script = (
-            "from config.celery import app\n"
-            "with app.producer_pool.acquire() as producer:\n"
-            f"    for _ in range({_NOOPS}):\n"
-            f"        app.send_task('benchmarks.noop', args=[{_NOOPS}], queue='normal', producer=producer)"
-        )
-        engine.manage("shell", "-v0", "-c", script)
-        engine.start("noop")
-        seconds = wait_until(lambda: engine.redis.get("benchmarks:noop"), seconds=120, what="the last task")
-        return _NOOPS / float(seconds)
-
-
-def _quick_jobs(folder: Path, noops: float) -> Iterator[Figure]:
-    with _engine(folder, "quick", 6, queued=_QUICK_JOBS, MAX_CONCURRENT_REQUESTS="10") as engine:
-        engine.start("dispatcher")
-        engine.env["PROVIDERS"] = "instant"
-        engine.start("worker")
-        quarter = _QUICK_JOBS // 4
-        wait_until(lambda: engine.completed() >= quarter, seconds=600, what="the first quarter")
-        early, began, before = engine.worker_memory(), time.monotonic(), engine.completed()
-        wait_until(lambda: engine.completed() >= _QUICK_JOBS, seconds=1200, what="all")
-        late = engine.worker_memory()
-        rate = (_QUICK_JOBS - before) / (time.monotonic() - began)
-    share = rate / noops
-    goal = f"≥ 0.3 × Celery (is {share:.2f})"
-    yield Figure("completed, instant provider, one worker", goal, share >= 0.3, rate=rate)
-    grown = late / early - 1
-    case = f"a worker's memory grown from {quarter:,} to {_QUICK_JOBS:,} jobs"
-    yield Figure(case, f"≤ 5 %, of {early / 2**20:.0f} MiB", grown <= 0.05, share=grown)
-
-
-def _busy_slots(folder: Path) -> Figure:
-    queued = _SLOTS * (_BUSY_SECONDS + 20)
-    with _engine(folder, "busy", 7, queued=queued, MAX_CONCURRENT_REQUESTS=str(_SLOTS)) as engine:
-        engine.start("dispatcher")
-        engine.env |= {"PROVIDERS": "instant", "INSTANT_SECONDS": "1"}
-        engine.start("worker")
-        wait_until(lambda: engine.completed() >= _SLOTS * 3, seconds=120, what="three rounds")
-        began, before = time.monotonic(), engine.completed()
-        time.sleep(_BUSY_SECONDS)
-        rate = (engine.completed() - before) / (time.monotonic() - began)
-    share = rate / _SLOTS
-    return Figure(f"{_SLOTS} slots busy with a provider of 1 s", "≥ 95 %", share >= 0.95, rate=rate, share=share)
+def _peers_submit_to_start(plan: Plan) -> Figure | None:
+    """The same until the moment that it notes before its call."""
+    if not plan.peer:
+        return None
+    taken = []
+    with plan.peer.running(slots=5) as peer, httpx.Client() as client:
+        for _ in range(plan.size(100, quick=30) + _COLD):
+            peer.clear()
+            began = time.time()
+            client.post(peer.address, json=BODY).raise_for_status()
+            query = "SELECT extract(epoch FROM started_at) FROM generation_requests WHERE status = 'completed'"
+            taken.append((float(wait_until(partial(peer.one, query), what="the peer's picture")) - began) * 1000)
+    return Figure.of_times("peer: submit to start, idle", taken[_COLD:])
 
 
 _PASS: Final = """
@@ -174,21 +80,23 @@ print(json.dumps(taken))
 """
 
 
-def _idle_pass(folder: Path) -> Figure:
-    with _engine(folder, "pass", 8, queued=300_000) as engine:
-        printed = engine.manage("shell", "-v0", "-c", _PASS)
+def _idle_pass(plan: Plan) -> Figure:
+    queued = plan.size(300_000, quick=30_000)
+    with engine(plan.folder, "pass", 8, queued=queued) as up:
+        printed = up.manage("shell", "-v0", "-c", _PASS)
     taken = json.loads(printed.strip().splitlines()[-1])
-    return Figure.of_times("a dispatcher's pass over 300,000 queued", taken, p50=20)
+    return Figure.of_times(f"a dispatcher's pass over {queued:,} queued", taken)
 
 
-def _emptied(folder: Path) -> Figure:
+def _emptied(plan: Plan) -> Figure:
     """How long until Redis holds as much as before. Nobody takes anything out, so what is there was sent again."""
     interval = 1.0
-    with _engine(folder, "emptied", 9, queued=10_000, QUEUE_PROCESSING_INTERVAL=str(int(interval * 1000))) as engine:
-        engine.start("dispatcher")
+    milliseconds = str(int(interval * 1000))
+    with engine(plan.folder, "emptied", 9, queued=10_000, QUEUE_PROCESSING_INTERVAL=milliseconds) as up:
+        up.start("dispatcher")
 
         def waiting() -> int:
-            return sum(int(engine.redis.llen(name)) for name in ("urgent", "high", "normal", "low"))
+            return sum(int(up.redis.llen(name)) for name in ("urgent", "high", "normal", "low"))
 
         def settled() -> int:
             found = waiting()
@@ -197,12 +105,12 @@ def _emptied(folder: Path) -> Figure:
 
         full = wait_until(settled, seconds=60, what="full queues")
         taken = []
-        for _ in range(5):
-            engine.redis.flushdb()
+        for _ in range(plan.slices):
+            up.redis.flushdb()
             began = time.monotonic()
             wait_until(lambda: waiting() >= full, what="what was lost")
             taken.append((time.monotonic() - began) * 1000)
     worst = max(taken)
-    goal = f"all within 2 intervals (is {worst / 1000 / interval:.1f})"
-    case = f"{full} messages sent again after FLUSHDB"
-    return Figure(case, goal, worst <= 2000 * interval, p50=statistics.median(taken), p99=worst, slowest=worst)
+    figure = Figure.of_times(f"{full} messages sent again after FLUSHDB", taken)
+    worst = max(taken) / 1000 / interval
+    return figure.also(f"all within 2 intervals (is {worst:.1f})", met=worst <= 2)

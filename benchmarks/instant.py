@@ -58,9 +58,9 @@ _began = 0.0
 
 @app.task(name="benchmarks.noop")
 def noop(total: int) -> None:
-    """Nothing. The last of so many writes to Redis how long they took since the first."""
+    """Nothing. The last of so many writes to Redis how long they took since the first; then it begins anew."""
     global _began
-    number = next(_done)
+    number = (next(_done) - 1) % total + 1
     if number == 1:
         _began = time.monotonic()
     elif number == total:

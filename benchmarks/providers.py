@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
+from benchmarks.floors import Floors
+from benchmarks.plan import Plan
 from benchmarks.report import Figure
+from benchmarks.stacks import numbered_redis, resident
 from tests.fakes.control import FakeProvider
 from tests.support.stack import Stack, prepared_database, wait_until
 
 _CALLS: Final = 300
 _IN_FLIGHT: Final = 200
-_MIB: Final = 2**20
+#: Goals.
+_MS: Final = 10.0
+_MB: Final = 420.0
 
 #: Submits so many requests.
 _SUBMIT: Final = """
@@ -48,12 +50,11 @@ _LEFT: Final = "SELECT count(*) FROM generation_requests WHERE status <> 'comple
 @contextlib.contextmanager
 def _stack(folder: Path, name: str, number: int, vendor: FakeProvider, **settings: str) -> Iterator[Stack]:
     (folder / name).mkdir()
-    redis_url = urlunsplit(urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{number}"))
     with prepared_database() as url:
         stack = Stack(
             folder / name,
             DATABASE_URL=url,
-            REDIS_URL=redis_url,
+            REDIS_URL=numbered_redis(number),
             PROVIDERS="openai",
             OPENAI_API_KEY="sk-test",
             OPENAI_BASE_URL=vendor.openai_url,
@@ -65,24 +66,25 @@ def _stack(folder: Path, name: str, number: int, vendor: FakeProvider, **setting
             stack.stop_all()
 
 
-def run(folder: Path, say: Callable[[str], None]) -> Iterator[Figure]:
+def run(plan: Plan, floors: Floors) -> Iterator[Figure]:
     """Measure everything, one case after the other."""
     with FakeProvider() as vendor:
-        say(f"providers: {_CALLS} calls")
-        yield _processor(folder, vendor)
+        calls = plan.size(_CALLS, quick=50)
+        plan.say(f"providers: {calls} calls")
+        yield _processor(plan.folder, vendor, calls).beside(floors.insert, "INSERT").hoping(p50=_MS)
         vendor.reset()
-        say(f"providers: {_IN_FLIGHT} calls under way")
-        yield _memory(folder, vendor)
+        plan.say(f"providers: {_IN_FLIGHT} calls under way")
+        yield _memory(plan.folder, vendor)
 
 
-def _processor(folder: Path, vendor: FakeProvider) -> Figure:
+def _processor(folder: Path, vendor: FakeProvider, calls: int) -> Figure:
     """From claim to end, with all that is written to the database and the storage."""
     cold = 30  # the first ones open connections and load what is used
     with _stack(folder, "processor", 10, vendor) as stack:
-        printed = stack.manage("shell", "-v0", "-c", _SUBMIT.format(count=_CALLS + cold) + _RUN)
-    assert vendor.stats().count == _CALLS + cold
+        printed = stack.manage("shell", "-v0", "-c", _SUBMIT.format(count=calls + cold) + _RUN)
+    assert vendor.stats().count == calls + cold
     taken = json.loads(printed.strip().splitlines()[-1])[cold:]
-    return Figure.of_times("processor time of a call, from claim to end", taken, p50=10)
+    return Figure.of_times("processor time of a call, from claim to end", taken)
 
 
 def _memory(folder: Path, vendor: FakeProvider) -> Figure:
@@ -93,26 +95,24 @@ def _memory(folder: Path, vendor: FakeProvider) -> Figure:
         # Before the worker has all the connections that there are.
         database = opened.enter_context(psycopg.connect(stack.env["DATABASE_URL"], autocommit=True))
         stack.manage("shell", "-v0", "-c", _SUBMIT.format(count=_IN_FLIGHT))
-        stack.start("dispatcher", "worker")
+        stack.start("worker")
+        wait_until(lambda: " ready." in stack.log("worker"), what="the worker")
+        idle = Figure("the same without a call", memory=resident(stack.pid("worker")))
+        stack.start("dispatcher")
         wait_until(lambda: vendor.stats().active == _IN_FLIGHT, seconds=120, what="all calls under way")
-        waiting = _resident(stack)
+        waiting = resident(stack.pid("worker"))
         vendor.script()
         vendor.release()
         wait_until(lambda: database.execute(_LEFT).fetchone() == (0,), seconds=120, what="all pictures")
         most = max(waiting, _peak(stack))
-    goal = f"≤ 400 MiB (waiting {waiting / _MIB:.0f}, at most {most / _MIB:.0f})"
-    return Figure(f"a worker's memory with {_IN_FLIGHT} calls under way", goal, most <= 400 * _MIB)
+    figure = Figure(f"a worker's memory with {_IN_FLIGHT} calls under way, at most", memory=most)
+    return figure.beside(idle, "no call").also(f"≤ {_MB:.0f} MB (waiting {waiting:.0f})", met=most <= _MB)
 
 
-def _resident(stack: Stack) -> int:
-    command = ["ps", "-o", "rss=", "-p", str(stack.pid("worker"))]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 1024
-
-
-def _peak(stack: Stack) -> int:
-    """The most that was ever resident, where the system tells; else what is now."""
+def _peak(stack: Stack) -> float:
+    """MB, the most that was ever resident, where the system tells; else what is now."""
     status = Path(f"/proc/{stack.pid('worker')}/status")
     if not status.exists():
-        return _resident(stack)
+        return resident(stack.pid("worker"))
     (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
+    return int(line.split()[1]) * 1024 / 1e6

@@ -6,17 +6,18 @@ import asyncio
 import contextlib
 import json
 import resource
-import statistics
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Final
 
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from websockets.asyncio.client import ClientConnection, connect
 
+from benchmarks.floors import Floors
+from benchmarks.plan import Plan
 from benchmarks.report import Figure
+from benchmarks.stacks import resident
 from tests.support.stack import Stack, prepared_stack, wait_until
 
 _SOCKETS: Final = 1_000
@@ -80,28 +81,31 @@ print(json.dumps(sent))
 """
 
 
-def run(folder: Path, say: Callable[[str], None]) -> Iterator[Figure]:
+def run(plan: Plan, floors: Floors) -> Iterator[Figure]:
     """Measure everything, one case after the other."""
+    idle, sockets = plan.size(_IDLE, quick=500), plan.size(_SOCKETS, quick=200)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * _IDLE)), hard))
-    (folder / "realtime").mkdir()
-    with prepared_stack(folder / "realtime", SUBMIT_RATE="100000000/h", PROVIDERS="clipart") as stack:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * idle)), hard))
+    (plan.folder / "realtime").mkdir()
+    with prepared_stack(plan.folder / "realtime", SUBMIT_RATE="100000000/h", PROVIDERS="clipart") as stack:
         stack.start("web", "realtime")
         wait_until(stack.answers, seconds=30, what="the API")
         with stack.client() as client:
             token = client.headers["Authorization"]
             ids: list[str] = []
-            for _ in range(_SOCKETS // 100):
+            for _ in range(sockets // 100):
                 answer = client.post("/batch", json={"requests": [_BODY | {"projectId": "all"}] * 100}).json()
                 ids += [one["requestId"] for one in answer["requests"]]
-        say(f"live updates: {_CHANGES:,} changes with {_SOCKETS:,} sockets")
-        yield asyncio.run(_changes(stack, token, ids))
-        say(f"live updates: a storm of {_STORM_RATE:,} a second")
-        yield asyncio.run(_storm(stack, token, ids))
-        say("live updates: one change for all")
-        yield asyncio.run(_fan_out(stack, token, ids[0]))
-        say(f"live updates: {_IDLE:,} sockets that wait")
-        yield asyncio.run(_idle(stack, token))
+        changes = plan.size(_CHANGES, quick=400)
+        plan.say(f"live updates: {changes:,} changes with {sockets:,} sockets")
+        figure = asyncio.run(_changes(stack, token, ids, changes))
+        yield figure.beside(floors.publish, "publish").hoping(p50=10, p99=30)
+        plan.say(f"live updates: a storm of {_STORM_RATE:,} a second")
+        yield asyncio.run(_storm(stack, token, ids)).beside(floors.publish, "publish")
+        plan.say("live updates: one change for all")
+        yield asyncio.run(_fan_out(stack, token, ids)).beside(floors.publish, "publish")
+        plan.say(f"live updates: {idle:,} sockets that wait")
+        yield asyncio.run(_idle(stack, token, idle))
 
 
 class _Client:
@@ -165,17 +169,17 @@ async def _until(holds: Callable[[], bool], seconds: float) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def _changes(stack: Stack, token: str, ids: Sequence[str]) -> Figure:
+async def _changes(stack: Stack, token: str, ids: Sequence[str], changes: int) -> Figure:
     async with _clients(stack, token, len(ids)) as clients:
         await _watching(clients, [{"requestId": request_id} for request_id in ids])
-        script = _CHANGE.format(changes=_CHANGES)
+        script = _CHANGE.format(changes=changes)
         printed = await asyncio.to_thread(stack.manage, "shell", "-v0", "-c", script)
         committed: dict[str, float] = json.loads(printed.strip().splitlines()[-1])
         heard = {key: at for client in clients for key, at in client.heard.items()}
     missing = committed.keys() - heard.keys()
     assert not missing, f"{len(missing)} of {len(committed)} updates did not come"
     taken = [(heard[key] - at) * 1000 for key, at in committed.items()]
-    return Figure.of_times(f"commit to client, {_SOCKETS:,} sockets", taken, p50=10, p99=50)
+    return Figure.of_times(f"commit to client, {len(ids):,} sockets", taken)
 
 
 async def _storm(stack: Stack, token: str, ids: Sequence[str]) -> Figure:
@@ -192,17 +196,10 @@ async def _storm(stack: Stack, token: str, ids: Sequence[str]) -> Figure:
         lost = sum(f"{one}:{last}" not in client.heard for client, one in pairs)
         heard = {key: at for client in clients for key, at in client.heard.items()}
     rate = len(sent) / (max(sent.values()) - min(sent.values()))
-    taken = sorted((heard[key] - at) * 1000 for key, at in sent.items() if key in heard)
+    taken = [(heard[key] - at) * 1000 for key, at in sent.items() if key in heard]
     goal = f"≥ 1,900/s, no last state lost ({lost} were; {len(taken):,} of {len(sent):,} came)"
-    return Figure(
-        f"storm of {_STORM_RATE:,} updates/s to {_SOCKETS:,} sockets",
-        goal,
-        lost == 0 and rate >= 0.95 * _STORM_RATE,
-        p50=statistics.median(taken),
-        p99=taken[int(len(taken) * 0.99)],
-        slowest=taken[-1],
-        rate=rate,
-    )
+    figure = Figure.of_times(f"storm of {_STORM_RATE:,} updates/s to {len(ids):,} sockets", taken)
+    return replace(figure, rate=rate).also(goal, met=lost == 0 and rate >= 0.95 * _STORM_RATE)
 
 
 def _message(request_id: str, sequence: int) -> dict[str, Any]:
@@ -219,34 +216,28 @@ def _message(request_id: str, sequence: int) -> dict[str, Any]:
     return {"type": "request.update", "requestId": request_id, "update": update}
 
 
-async def _fan_out(stack: Stack, token: str, request_id: str) -> Figure:
+async def _fan_out(stack: Stack, token: str, ids: Sequence[str]) -> Figure:
     """Until the last of all has the same change."""
     taken = []
+    request_id = ids[0]
     layer = RedisPubSubChannelLayer(hosts=[stack.env["REDIS_URL"]], prefix="vga")
-    async with _clients(stack, token, _SOCKETS) as clients:
-        await _watching(clients, [{"requestId": request_id}] * _SOCKETS)
+    async with _clients(stack, token, len(ids)) as clients:
+        await _watching(clients, [{"requestId": request_id}] * len(ids))
         for sequence in range(2_000, 2_020):
             key, began = f"{request_id}:{sequence}", time.time()
             await layer.group_send("updates", _message(request_id, sequence))
             await _until(lambda key=key: all(key in client.heard for client in clients), seconds=20)  # type: ignore[misc]
             taken.append((max(client.heard[key] for client in clients) - began) * 1000)
     await layer.flush()
-    times = sorted(taken)
-    return Figure(
-        f"one change to {_SOCKETS:,} sockets that watch it, the last", p50=statistics.median(times), p99=times[-1]
-    )
+    return Figure.of_times(f"one change to {len(ids):,} sockets that watch it, the last", taken)
 
 
-async def _idle(stack: Stack, token: str) -> Figure:
-    before = _memory(stack)
-    async with _clients(stack, token, _IDLE):
+async def _idle(stack: Stack, token: str, sockets: int) -> Figure:
+    before = resident(stack.pid("realtime"))
+    async with _clients(stack, token, sockets):
         await asyncio.sleep(2)
-        resident = _memory(stack)
-    goal = f"< 500 MB (is {resident / 1e6:.0f} MB, {(resident - before) / _IDLE / 1000:.0f} kB for each)"
-    return Figure(f"{_IDLE:,} idle sockets on one process", goal, resident < 500e6)
-
-
-def _memory(stack: Stack) -> int:
-    """Bytes of the realtime process that are resident."""
-    command = ["ps", "-o", "rss=", "-p", str(stack.pid("realtime"))]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 1024
+        memory = resident(stack.pid("realtime"))
+    goal = f"< 500 MB (is {(memory - before) / sockets * 1000:.0f} kB for each)"
+    floor = Figure("the same without a socket", memory=before)
+    figure = Figure(f"{sockets:,} idle sockets on one process", memory=memory).beside(floor, "no socket")
+    return figure.also(goal, met=memory < 500)

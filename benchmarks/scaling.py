@@ -141,16 +141,16 @@ def _ours(process: Path) -> bool:
 def measure(requests: int = 2000) -> Costs:
     """Submit so many and have them drawn by an instant provider, and see what the servers took for it."""
     import tests.servers  # noqa: F401  starts PostgreSQL and Valkey
-    from benchmarks.engine import _engine
+    from benchmarks.engines import engine
     from tests.support.stack import wait_until
 
-    with tempfile.TemporaryDirectory() as folder, _engine(Path(folder), "scaling", 5) as engine:
-        engine.start("web", "dispatcher")
-        engine.env["PROVIDERS"] = "instant"
-        engine.start("worker")
-        engine.wait_ready()
-        postmaster = int(engine.one("SELECT pg_read_file('postmaster.pid')").split()[0])
-        valkey = int(engine.redis.info("server")["process_id"])
+    with tempfile.TemporaryDirectory() as folder, engine(Path(folder), "scaling", 5) as up:
+        up.start("web", "dispatcher")
+        up.env["PROVIDERS"] = "instant"
+        up.start("worker")
+        up.wait_ready()
+        postmaster = int(up.one("SELECT pg_read_file('postmaster.pid')").split()[0])
+        valkey = int(up.redis.info("server")["process_id"])
 
         def taken() -> tuple[float, float]:
             # What a connection used is counted for the postmaster when it has ended, and for itself before.
@@ -159,10 +159,10 @@ def measure(requests: int = 2000) -> Costs:
 
         body = {"requests": [{"type": "illustration", "prompt": f"A friendly dragon number {n}"} for n in range(100)]}
         before = taken()
-        with engine.client() as client:
+        with up.client() as client:
             for _ in range(requests // 100):
                 client.post("/batch", json=body).raise_for_status()
-        wait_until(lambda: engine.completed() >= requests, seconds=300, what="all of them")
+        wait_until(lambda: up.completed() >= requests, seconds=300, what="all of them")
         after = taken()
     return replace(Costs(), database=(after[0] - before[0]) / requests, broker=(after[1] - before[1]) / requests)
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
 import tests.servers  # noqa: F401  starts PostgreSQL and Valkey
 from benchmarks import rows
+from benchmarks.peer import RunningPeer
+from benchmarks.plan import Plan
 from tests.support.stack import Stack, prepared_database, wait_until
+
+API: Final = "/api/visual-generation"
 
 _SETTINGS = {
     "WEB_WORKERS": "2",
@@ -38,7 +43,8 @@ class FloorStack(Stack):
 class Stacks:
     """``floor`` serves an empty view, ``empty`` the product without a request, ``full`` the product after a busy day.
 
-    ``database`` is a connection to that of ``full``, and ``empty_database`` to that of ``empty``.
+    ``database`` is a connection to that of ``full``, and ``empty_database`` to that of ``empty``. The ``peer`` has no
+    request, and the ``full_peer`` has as many queued as ``full``.
     """
 
     floor: Stack
@@ -46,30 +52,53 @@ class Stacks:
     full: Stack
     database: psycopg.Connection
     empty_database: psycopg.Connection
+    peer: RunningPeer | None
+    full_peer: RunningPeer | None
+
+
+def numbered_redis(number: int) -> str:
+    """The address of a database of its own in the Redis that there is."""
+    return urlunsplit(urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{number}"))
+
+
+def bearer(stack: Stack, name: str) -> dict[str, str]:
+    """The header by which somebody is known."""
+    with stack.client(name) as client:
+        return {"Authorization": client.headers["Authorization"]}
+
+
+def resident(pid: int) -> float:
+    """MB of memory that a process has."""
+    command = ["ps", "-o", "rss=", "-p", str(pid)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 1024 / 1e6
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, total: int, queued: int) -> Iterator[Stacks]:
+def running(plan: Plan) -> Iterator[Stacks]:
     """Start everything, and stop it when the block ends."""
     with contextlib.ExitStack() as stack:
 
         def start(kind: type[Stack], name: str, number: int, *processes: str, **settings: Any) -> Stack:
-            (folder / name).mkdir()
-            redis_url = urlunsplit(urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{number}"))
-            made = kind(folder / name, REDIS_URL=redis_url, **_SETTINGS, **settings)
+            folder = plan.folder / name
+            folder.mkdir()
+            made = kind(folder, REDIS_URL=numbered_redis(number), **_SETTINGS, **settings)
             stack.callback(made.stop_all)
             made.start(*processes)
             return made
 
         urls = [stack.enter_context(prepared_database()) for _ in range(2)]
         connections = [stack.enter_context(psycopg.connect(url, autocommit=True)) for url in urls]
+        rows.make(urls[1], total=plan.requests, queued=plan.queued)
         stacks = Stacks(
             start(FloorStack, "floor", 1, "web"),
             start(Stack, "empty", 2, *_PROCESSES, DATABASE_URL=urls[0]),
             start(Stack, "full", 3, *_PROCESSES, DATABASE_URL=urls[1]),
-            *reversed(connections),
+            connections[1],
+            connections[0],
+            *((stack.enter_context(plan.peer.running()) if plan.peer else None) for _ in range(2)),
         )
-        rows.make(urls[1], total=total, queued=queued)
+        if stacks.full_peer:
+            stacks.full_peer.fill(plan.queued)
         for made in (stacks.floor, stacks.empty, stacks.full):
             wait_until(made.answers, seconds=30, what="the web process")
         yield stacks

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final
 
 import httpx
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from benchmarks import rows
+from benchmarks.plan import Plan
 from benchmarks.report import Figure
+from benchmarks.stacks import FloorStack
 from tests.support.stack import PASSWORD, Stack, prepared_database, wait_until
 
 _LIST: Final = "/admin/generation/generationrequest/"
@@ -61,47 +62,39 @@ _CASES: Final[dict[str, dict[str, str]]] = {
 }
 
 
-def run(folder: Path, say: Callable[[str], None], *, total: int) -> Iterator[Figure]:
+def run(plan: Plan) -> Iterator[Figure]:
     """Make the table, and measure every page."""
+    total = plan.staff_requests
     with prepared_database() as url:
-        say(f"making {total:,} requests for the staff's pages")
+        plan.say(f"staff's pages: making {total:,} requests")
+        rows.make(url, total=total, queued=total // 10, more=_RARE)
         with psycopg.connect(url, autocommit=True) as connection:
-            words = _without_words(connection)
-            # Nobody doubts that the rows belong together, and looking at each takes minutes.
-            rows.make(
-                make_conninfo(url, options="-c session_replication_role=replica"), total=total, queued=total // 10
-            )
-            connection.execute(_RARE)
-            connection.execute(words)
-            connection.execute("VACUUM (ANALYZE)")
             found = connection.execute(
                 "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY id), max(to_char(created_at, 'YYYY-MM-DD')) "
                 "FROM generation_requests"
             ).fetchone()
         assert found is not None
         middle, day = found
-        stack = Stack(folder, DATABASE_URL=url, WEB_WORKERS="1")
+        for name in ("staff", "staff-floor"):
+            (plan.folder / name).mkdir()
+        stack = Stack(plan.folder / "staff", DATABASE_URL=url, WEB_WORKERS="1")
+        view = FloorStack(plan.folder / "staff-floor", WEB_WORKERS="1")
         stack.manage("shell", "-v0", "-c", _MAKE_STAFF)
         try:
-            stack.start("web")
-            wait_until(stack.answers, seconds=30, what="the web process")
-            say("the staff's pages")
+            for one in (view, stack):
+                one.start("web")
+                wait_until(one.answers, seconds=30, what="the web process")
+            plan.say("staff's pages")
             more = {"deep page": {"p": f"older.{middle}"}, "a day": {"on": day}, "search: id": {"q": middle}}
-            client = _signed_in(stack)
-            for name, query in (_CASES | more).items():
-                yield _measured(client, name, query)
-            client.close()
+            with httpx.Client(base_url=view.base_url) as client:
+                floor = _measured(client, "floor: empty view, one reader in Python", {})
+            yield floor
+            with contextlib.closing(_signed_in(stack)) as client:
+                for name, query in (_CASES | more).items():
+                    yield _measured(client, f"admin: {name}", query).beside(floor, "empty view").hoping(p50=_GOAL)
         finally:
-            stack.stop_all()
-
-
-def _without_words(connection: psycopg.Connection) -> bytes:
-    """Drop the index on the words of the prompts, which is made faster than kept up. Returns what makes it."""
-    name = "request_prompt_words"
-    row = connection.execute("SELECT indexdef FROM pg_indexes WHERE indexname = %s", [name]).fetchone()
-    assert row is not None
-    connection.execute("DROP INDEX request_prompt_words")
-    return str(row[0]).encode()
+            for one in (view, stack):
+                one.stop_all()
 
 
 _MAKE_STAFF: Final = """
@@ -123,11 +116,11 @@ def _signed_in(stack: Stack) -> httpx.Client:
     return client
 
 
-def _measured(client: httpx.Client, name: str, query: dict[str, str]) -> Figure:
+def _measured(client: httpx.Client, case: str, query: dict[str, str]) -> Figure:
     taken = []
     for _ in range(_TIMES + 1):
         began = time.perf_counter()
         answer = client.get(_LIST, params=query)
         taken.append((time.perf_counter() - began) * 1000)
-        assert answer.status_code == 200, (name, answer.text[:300])
-    return Figure.of_times(f"admin: {name}", taken[1:], p50=_GOAL)
+        assert answer.status_code == 200, (case, answer.text[:300])
+    return Figure.of_times(case, taken[1:])

@@ -1,0 +1,135 @@
+"""What reads of a full table take."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import httpx
+
+from benchmarks import rows
+from benchmarks.floors import Floors
+from benchmarks.load import Load
+from benchmarks.plan import Plan
+from benchmarks.report import Figure
+from benchmarks.stacks import API, Stacks, bearer
+from benchmarks.turns import in_turns, middle
+
+_STAFF: Final = "bob"
+#: One reader for each web process: a call's own time is asked for, and more would measure the line before it.
+_READERS: Final = 2
+_SECONDS: Final = 1
+#: For what is remembered for some seconds, so that what the first look takes is not all that is seen of it.
+_LONG_SECONDS: Final = 5
+#: Goals: p99 in ms, and speed as a share of that of an empty view.
+_LIST: Final = 20.0
+_QUEUE: Final = 10.0
+_OTHERS: Final = 30.0
+_STATUS_SHARE: Final = 0.6
+_UNCHANGED_SHARE: Final = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """Addresses that take turns, who reads them, for how long in a slice, and what is hoped for."""
+
+    paths: list[str]
+    headers: dict[str, str]
+    seconds: int = _SECONDS
+    p99: float | None = None
+    share: float | None = None
+
+    def judged(self, figure: Figure, floor: Figure) -> Figure:
+        figure = figure.beside(floor, "empty view")
+        if self.p99:
+            figure = figure.hoping(p99=self.p99)
+        if self.share:
+            figure = figure.at_least(self.share, floor, "empty view")
+        return figure
+
+
+def run(plan: Plan, stacks: Stacks) -> Iterator[Figure]:
+    """An empty view first, then every kind of read."""
+    cases = dict(_cases(stacks))
+    loads = {
+        name: Load(
+            port=stacks.full.port,
+            paths=[f"{API}/{path}" for path in case.paths],
+            headers=case.headers,
+            connections=_READERS,
+            seconds=plan.size(case.seconds, quick=_SECONDS),
+        )
+        for name, case in cases.items()
+    }
+    for one in loads.values():  # what is loaded and opened once is no part of a slice
+        httpx.get(f"{stacks.full.base_url}{one.paths[0]}", headers=one.headers, timeout=60)
+    floor_name = f"floor: empty view, {_READERS} readers"
+    loads[floor_name] = Load(port=stacks.floor.port, paths=["/"], connections=_READERS, seconds=_SECONDS)
+    taken = in_turns({name: one.run for name, one in loads.items()}, slices=plan.slices)
+    floor = Figure.of(middle(taken.pop(floor_name)), floor_name)
+    yield floor
+    for name, slices in taken.items():
+        yield cases[name].judged(Figure.of(middle(slices), name), floor)
+
+
+def _cases(stacks: Stacks) -> Iterator[tuple[str, _Case]]:
+    owner, staff = (bearer(stacks.full, name) for name in (rows.BIG_OWNER, _STAFF))
+    deep = _ids(stacks, "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY id) FROM generation_requests")[0]
+    projects = [f"project-{number}" for number in range(0, rows.PROJECTS, 10)]
+    lists: dict[str, list[dict[str, str]]] = {
+        "first page": [{}],
+        "deep page": [{"cursor": base64.b64encode(urlencode({"p": deep}).encode()).decode()}],
+        "createdAfter, nothing newer": [{"createdAfter": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}],
+        "status=queued": [{"status": "queued"}],
+        "status=completed": [{"status": "completed"}],
+        "status=failed": [{"status": "failed"}],
+        "projectId": [{"projectId": name} for name in projects],
+        "projectId and status": [{"projectId": name, "status": "completed"} for name in projects],
+    }
+    for name, queries in lists.items():
+        paths = [f"requests?{urlencode(query)}" for query in queries]
+        yield f"list, owner: {name}", _Case(paths=paths, headers=owner, p99=_LIST)
+        yield f"list, staff: {name}", _Case(paths=paths, headers=staff, p99=_LIST)
+
+    front = _ids(stacks, "SELECT request_id FROM generation_queue ORDER BY priority_weight DESC, queued_at LIMIT 200")
+    queued = _ids(stacks, "SELECT request_id FROM generation_queue ORDER BY random() LIMIT 200")
+    done = _ids(stacks, "SELECT id FROM generation_requests WHERE status = 'completed' ORDER BY random() LIMIT 200")
+    for name, ids, headers, share in (
+        ("queued, at the front", front, staff, _STATUS_SHARE),
+        ("queued", queued, staff, _STATUS_SHARE),
+        ("completed", done, staff, None),
+        ("not modified (304)", done, staff | {"If-None-Match": "*"}, _UNCHANGED_SHARE),
+    ):
+        paths = [f"status/{found}?imageData=false" for found in ids]
+        yield f"status: {name}", _Case(paths=paths, headers=headers, share=share, p99=None if share else _OTHERS)
+    yield "queue/status", _Case(paths=["queue/status"], headers=staff, seconds=_LONG_SECONDS, p99=_QUEUE)
+    yield "metrics", _Case(paths=["metrics"], headers=staff, seconds=_LONG_SECONDS, p99=_OTHERS)
+
+
+def _ids(stacks: Stacks, query: Any) -> list[str]:
+    return [str(row[0]) for row in stacks.database.execute(query)]
+
+
+# --- What is remembered for some seconds, when it is not --------------------------------------------------------------
+
+_LOOK: Final = """
+import time
+from generation import statistics
+for _ in range(5):
+    statistics.forget()
+    began = time.perf_counter()
+    statistics.{name}()
+    print((time.perf_counter() - began) * 1000)
+"""
+
+
+def first_looks(stacks: Stacks, floors: Floors) -> Iterator[Figure]:
+    """The statistics as whoever asks first in a while waits for them."""
+    for name in ("queue_status", "metrics"):
+        printed = stacks.full.manage("shell", "-v0", "-c", _LOOK.format(name=name))
+        figure = Figure.of_times(f"statistics.{name}, nothing cached", list(map(float, printed.split())))
+        yield figure.beside(floors.insert, "INSERT").hoping(p50=1000)
