@@ -94,7 +94,6 @@ def test_the_pages_of_the_staff_are_usable(visit: Visit, shown: str, width: int,
         *(f"{requests}act/?action=retry&ids={shown}", "/admin/generation/pause/"),
     ):
         bob.page.goto(address)
-        assert (background(bob.page) > 128) == (theme == "light"), address
         assert_usable(bob.page)
 
 
