@@ -150,7 +150,7 @@ def test_connections_that_were_cut_while_they_were_idle_cost_no_client_an_error(
         with house.holding("LOCK TABLE generation_requests"):
             waiting = [clients.submit(house.try_submit, number) for number in range(10)]
             blocked = (
-                "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%'"
+                "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT%'"
             )
             wait_until(lambda: house.rows(blocked)[0]["n"] == 10, what="ten connections")
         assert {submit.result().status_code for submit in waiting} == {200}
