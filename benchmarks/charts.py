@@ -100,7 +100,7 @@ def _rates(figures: Sequence[Figure]) -> Canvas | None:
                 _mark(axes, one.least, place, kept=(one.rate or 0) >= one.least)
             axes.text(widest * 1.02, place, f"{one.rate:,.0f}{_compared(one)}", va="center", ha="left")
         axes.set_yticks(range(len(found)), [one.case for one in found])
-        axes.set_xlim(0, widest * 1.25)
+        axes.set_xlim(0, widest * 1.42)
         axes.set_xticks([])
         axes.invert_yaxis()
         axes.set_title(title, loc="left", fontweight="bold")
