@@ -27,11 +27,17 @@ _SHAPES: Final = 256
 
 
 class Param(Expression):
-    """A place in a statement that is filled in when it is run."""
+    """A place in a statement that is filled in when it is run, with a value as the ``field`` has it, or the database
+    itself."""
 
     def __init__(self, name: str, field: models.Field[Any, Any] | None = None) -> None:
         super().__init__(output_field=field)
         self.name = name
+        self._field = field
+
+    def prepare(self, value: Any) -> Any:
+        """The value as the database takes it."""
+        return value if self._field is None else self._field.get_db_prep_save(value, connections[DEFAULT_DB_ALIAS])
 
     def __repr__(self) -> str:
         return f"Param({self.name})"
@@ -230,41 +236,30 @@ def _cursor() -> CursorWrapper:
 
 
 def _bound(parameters: Sequence[Any], bound: Mapping[str, Any]) -> list[Any]:
-    return [bound[one.name] if isinstance(one, Param) else one for one in parameters]
+    return [one.prepare(bound[one.name]) if isinstance(one, Param) else one for one in parameters]
 
 
 def _filled(
     model: type[models.Model], where: Condition, values: Mapping[str, Any], bound: Mapping[str, Any]
 ) -> tuple[str, list[Any]]:
     shape = tuple((name, repr(value) if _is_expression(value) else None) for name, value in values.items())
-    connection = connections[DEFAULT_DB_ALIAS]
-    key = (model, where, shape, connection.vendor)
+    key = (model, where, shape, connections[DEFAULT_DB_ALIAS].vendor)
     if (found := _statements.get(key)) is None:
         found = _statements[key] = _build(model, where, values)
-    statement, parameters, fields = found
-
-    def fill(parameter: Any) -> Any:
-        if not isinstance(parameter, Param):
-            return parameter
-        if (field := fields.get(parameter.name)) is not None:
-            return field.get_db_prep_save(values[parameter.name], connection)
-        return bound[parameter.name]
-
-    return statement, [fill(parameter) for parameter in parameters]
+    statement, parameters = found
+    return statement, _bound(parameters, {**bound, **values})
 
 
-_statements: Final[dict[Any, tuple[str, tuple[Any, ...], dict[str, Any]]]] = {}
+_statements: Final[dict[Any, tuple[str, tuple[Any, ...]]]] = {}
 
 
-def _build(
-    model: type[models.Model], where: Condition, values: Mapping[str, Any]
-) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+def _build(model: type[models.Model], where: Condition, values: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
     fields: dict[str, Any] = {name: model._meta.get_field(name) for name in values if not _is_expression(values[name])}
     places = {name: Param(name, fields[name]) if name in fields else value for name, value in values.items()}
     query: UpdateQuery = model._default_manager.filter(where.q).query.chain(UpdateQuery)  # type: ignore[assignment]
     query.add_update_values(places)
     statement, parameters = query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
-    return statement, tuple(parameters), fields
+    return statement, tuple(parameters)
 
 
 @lru_cache(_SHAPES)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from cachetools.func import ttl_cache
 from django.conf import settings
-from django.db.models import Count, Min, Q, QuerySet, Sum
+from django.db.models import Count, DateTimeField, Min, Q, QuerySet, Sum
 
 from generation import pauses, prepared
 from generation.clock import Now
@@ -21,7 +21,8 @@ SECONDS_PER_REQUEST: Final = 30
 #: What is ahead is counted one by one up to here. Past it the known length of the queue stands in, since a place in
 #: the tens of thousands matters to nobody to the last digit and costs more to count the longer the queue is.
 _COUNTED: Final = 2_000
-_EARLIER: Final = Q(queued_at__lt=Param("queued_at")) | Q(queued_at=Param("queued_at"), pk__lt=Param("pk"))
+_QUEUED_AT: Final = Param("queued_at", DateTimeField())
+_EARLIER: Final = Q(queued_at__lt=_QUEUED_AT) | Q(queued_at=_QUEUED_AT, pk__lt=Param("pk"))
 #: Who comes before a row of the ledger.
 _BEFORE: Final = Condition(Q(priority_weight__gt=Param("weight")) | Q(priority_weight=Param("weight")) & _EARLIER)
 #: A worker that missed this many heartbeats is not up.
