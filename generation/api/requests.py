@@ -77,7 +77,7 @@ class GenerationViewSet(viewsets.ViewSet):
         query.is_valid(raise_exception=True)
         found = selectors.matching(selectors.visible_to(caller(request)), query.to_filters())
         pages = NewestFirst(page_size=query.validated_data["limit"])
-        page = pages.paginate_queryset(found, request) or []
+        page = pages.paginate_queryset(found, request)
         return pages.get_paginated_response([representations.status(one) for one in page])
 
     def cancel(self, request: Request, request_id: str) -> Response:
