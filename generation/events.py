@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -57,10 +57,11 @@ def update_of(request: GenerationRequest) -> Update:
     )
 
 
-def announce(request: GenerationRequest) -> None:
-    """Send the request's present state once the transaction commits."""
-    if groups := _groups(request):
-        transaction.on_commit(lambda: _publish(request, groups), robust=True)
+def announce(requests: Sequence[GenerationRequest]) -> None:
+    """Send the requests' present states once the transaction commits."""
+    watched = [(request, groups) for request in requests if (groups := _groups(request))]
+    if watched:
+        transaction.on_commit(lambda: _publish(watched), robust=True)
 
 
 def _groups(request: GenerationRequest) -> list[str]:
@@ -73,24 +74,32 @@ def _groups(request: GenerationRequest) -> list[str]:
     return groups
 
 
-def _publish(request: GenerationRequest, groups: Iterable[str]) -> None:
-    if not _room.acquire(blocking=False):
-        logger.warning("update of %s dropped: %d are waiting", request.pk, _MOST_PENDING)
+def _publish(watched: Sequence[tuple[GenerationRequest, list[str]]]) -> None:
+    # One hop to the loop for all of them: it costs more than making the message.
+    admitted = [one for one in watched if _room.acquire(blocking=False)]
+    if len(admitted) < len(watched):
+        logger.warning("%d updates dropped: %d are waiting", len(watched) - len(admitted), _MOST_PENDING)
+    if not admitted:
         return
     try:
-        message = {"type": "request.update", "requestId": request.pk, "update": asdict(update_of(request))}
-        sending = background.loop.submit(_send(groups, message))
+        messages = [(_message(request), groups) for request, groups in admitted]
+        sending = background.loop.submit(_send(messages))
     except BaseException:
-        _room.release()
+        _room.release(len(admitted))
         raise
-    sending.add_done_callback(lambda _: _room.release())
+    sending.add_done_callback(lambda _: _room.release(len(admitted)))
 
 
-async def _send(groups: Iterable[str], message: dict[str, Any]) -> None:
-    try:
-        layer = get_channel_layer()
-        assert layer is not None  # noqa: S101  CHANNEL_LAYERS has a default
-        for group in groups:
-            await layer.group_send(group, message)
-    except Exception as error:  # whatever the layer's client raises, the state in the database stands
-        logger.warning("update of %s not sent: %s", message["requestId"], error)
+def _message(request: GenerationRequest) -> dict[str, Any]:
+    return {"type": "request.update", "requestId": request.pk, "update": asdict(update_of(request))}
+
+
+async def _send(messages: Sequence[tuple[dict[str, Any], list[str]]]) -> None:
+    for message, groups in messages:
+        try:
+            layer = get_channel_layer()
+            assert layer is not None  # noqa: S101  CHANNEL_LAYERS has a default
+            for group in groups:
+                await layer.group_send(group, message)
+        except Exception as error:  # whatever the layer's client raises, the state in the database stands
+            logger.warning("update of %s not sent: %s", message["requestId"], error)

@@ -11,16 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.db.backends.utils import CursorWrapper
 from django.db.models import BooleanField, Expression, Q
-from django.db.models.expressions import DatabaseDefault, RawSQL
-from django.db.models.sql import DeleteQuery, InsertQuery, UpdateQuery
+from django.db.models.expressions import RawSQL
+from django.db.models.sql import DeleteQuery, UpdateQuery
 
 M = TypeVar("M", bound=models.Model)
-Rows = Sequence[Mapping[str, Any]]
 
 #: Statements of different shapes; there are some dozens.
 _SHAPES: Final = 256
@@ -78,7 +77,7 @@ _THIS: Final = Condition(Q(pk=Param("pk")))
 def find(model: type[M], where: Condition, **bound: Any) -> M | None:
     """The row that fulfils the condition, or one of them. ``bound`` are the condition's parameters."""
     statement, parameters = _selection(model, where)
-    with _cursor() as cursor:
+    with open_cursor() as cursor:
         cursor.execute(statement, _bound(parameters, bound))
         row = cursor.fetchone()
     return _reader(model)[1](row) if row is not None else None
@@ -92,7 +91,7 @@ def get(model: type[M], pk: Any) -> M | None:
 def count(model: type[M], where: Condition, *, up_to: int, **bound: Any) -> int:
     """How many rows fulfil the condition; no more than so many are counted."""
     statement, parameters = _selection(model, where, key_only=True)
-    with _cursor() as cursor:
+    with open_cursor() as cursor:
         asked = f"SELECT COUNT(*) FROM ({statement} LIMIT %s) found"  # noqa: S608
         cursor.execute(asked, [*_bound(parameters, bound), up_to])
         return int(cursor.fetchone()[0])
@@ -101,7 +100,7 @@ def count(model: type[M], where: Condition, *, up_to: int, **bound: Any) -> int:
 def update(model: type[M], where: Condition, values: Mapping[str, Any], **bound: Any) -> int:
     """Change the rows that fulfil the condition. Returns how many. ``bound`` are the condition's parameters."""
     statement, parameters = _filled(model, where, values, bound)
-    with _cursor() as cursor:
+    with open_cursor() as cursor:
         cursor.execute(statement, parameters)
         return int(cursor.rowcount)
 
@@ -117,7 +116,7 @@ def change(model: type[M], where: Condition, values: Mapping[str, Any], *then: S
         parts = [("changed", f"{statement} RETURNING *"), *((f"then{n}", one.sql) for n, one in enumerate(then))]
         chained = ", ".join(f"{name} AS ({part})" for name, part in parts)
         everything = [*parameters, *(parameter for one in then for parameter in one.parameters)]
-        with _cursor() as cursor:
+        with open_cursor() as cursor:
             cursor.execute(f"WITH {chained} SELECT {columns} FROM changed", everything)  # noqa: S608
             row = cursor.fetchone()
         if row is None:
@@ -125,7 +124,7 @@ def change(model: type[M], where: Condition, values: Mapping[str, Any], *then: S
         changed = read(row)
         return changed
     with transaction.atomic(savepoint=False):
-        with _cursor() as cursor:
+        with open_cursor() as cursor:
             cursor.execute(f"{statement} RETURNING {columns}", parameters)
             row = cursor.fetchone()
         if row is None:
@@ -134,7 +133,7 @@ def change(model: type[M], where: Condition, values: Mapping[str, Any], *then: S
         quote = connection.ops.quote_name
         table, key = quote(model._meta.db_table), quote(model._meta.pk.attname)
         it = f"WITH changed AS (SELECT * FROM {table} WHERE {key} = %s)"  # noqa: S608
-        with _cursor() as cursor:
+        with open_cursor() as cursor:
             for one in then:
                 cursor.execute(f"{it} {one.sql}", [changed.pk, *one.parameters])
     return changed
@@ -173,53 +172,6 @@ def adding(model: type[models.Model], key: Mapping[str, Any], amounts: Mapping[s
     return _prepared_insert(model, {**key, **amounts}, tuple(key))
 
 
-def insert(model: type[models.Model], rows: Rows) -> None:
-    """Write rows that have the same columns; what is left out has the database's default, so every field without a
-    value needs one."""
-    if rows:
-        statement = _rows(model, rows)
-        with _cursor() as cursor:
-            cursor.execute(statement.sql, statement.parameters)
-
-
-def create(*groups: Sequence[models.Model]) -> None:
-    """Write new rows of several tables, all or nothing: in each group instances of one model with values for the same
-    columns, which may refer to those in the groups before. What the database gives to the columns that were left out
-    is taken to be the same for the whole group, as the time of a statement is, and is set on the instances."""
-    connection = connections[DEFAULT_DB_ALIAS]
-    rows = [[_row(instance) for instance in group] for group in groups]
-    statements = [_rows(type(group[0]), some) for group, some in zip(groups, rows, strict=True)]
-    given = [_given(type(group[0]), tuple(some[0])) for group, some in zip(groups, rows, strict=True)]
-    answers: list[Sequence[Any]] = []
-    if connection.vendor == "postgresql":
-        parts = [f"rows{n} AS ({one.sql} RETURNING *)" for n, one in enumerate(statements)]
-        asked = [f"(SELECT {one.column} FROM rows{n} LIMIT 1)" for n, some in enumerate(given) for one in some]  # noqa: S608
-        everything = [parameter for one in statements for parameter in one.parameters]
-        with _cursor() as cursor:
-            cursor.execute(f"WITH {', '.join(parts)} SELECT {', '.join(asked)}", everything)
-            answer = iter(cursor.fetchone())
-        answers = [[next(answer) for _ in some] for some in given]
-    else:
-        with transaction.atomic(savepoint=False), _cursor() as cursor:
-            for statement, some in zip(statements, given, strict=True):
-                asked = [one.column for one in some]
-                cursor.execute(f"{statement.sql} RETURNING {', '.join(asked)}", statement.parameters)
-                answers.append(cursor.fetchall()[0])
-    for group, some, values in zip(groups, given, answers, strict=True):
-        told = [(one.name, one.read(value)) for one, value in zip(some, values, strict=True)]
-        for instance in group:
-            for name, value in told:
-                setattr(instance, name, value)
-            instance._state.adding, instance._state.db = False, DEFAULT_DB_ALIAS
-
-
-def _row(instance: models.Model) -> dict[str, Any]:
-    values = {field.attname: getattr(instance, field.attname) for field in instance._meta.concrete_fields}
-    if instance.pk is None:
-        del values[instance._meta.pk.attname]
-    return {name: value for name, value in values.items() if not isinstance(value, DatabaseDefault)}
-
-
 def _prepared_insert(model: type[models.Model], values: Mapping[str, Any], key: tuple[str, ...]) -> Statement:
     names = tuple(values)
     copied = tuple(value.column if isinstance(value, Changed) else "" for value in values.values())
@@ -229,7 +181,7 @@ def _prepared_insert(model: type[models.Model], values: Mapping[str, Any], key: 
     return Statement(statement, [field.get_db_prep_save(value, connection) for field, value in given])
 
 
-def _cursor() -> CursorWrapper:
+def open_cursor() -> CursorWrapper:
     connection: Any = connections[DEFAULT_DB_ALIAS]
     cursor: CursorWrapper = getattr(connection, "prepared_cursor", connection.cursor)()
     return cursor
@@ -242,7 +194,7 @@ def _bound(parameters: Sequence[Any], bound: Mapping[str, Any]) -> list[Any]:
 def _filled(
     model: type[models.Model], where: Condition, values: Mapping[str, Any], bound: Mapping[str, Any]
 ) -> tuple[str, list[Any]]:
-    shape = tuple((name, repr(value) if _is_expression(value) else None) for name, value in values.items())
+    shape = tuple((name, repr(value) if is_expression(value) else None) for name, value in values.items())
     key = (model, where, shape, connections[DEFAULT_DB_ALIAS].vendor)
     if (found := _statements.get(key)) is None:
         found = _statements[key] = _build(model, where, values)
@@ -254,7 +206,7 @@ _statements: Final[dict[Any, tuple[str, tuple[Any, ...]]]] = {}
 
 
 def _build(model: type[models.Model], where: Condition, values: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
-    fields: dict[str, Any] = {name: model._meta.get_field(name) for name in values if not _is_expression(values[name])}
+    fields: dict[str, Any] = {name: model._meta.get_field(name) for name in values if not is_expression(values[name])}
     places = {name: Param(name, fields[name]) if name in fields else value for name, value in values.items()}
     query: UpdateQuery = model._default_manager.filter(where.q).query.chain(UpdateQuery)  # type: ignore[assignment]
     query.add_update_values(places)
@@ -275,45 +227,6 @@ def _deletion(model: type[models.Model], where: Condition) -> tuple[str, tuple[A
     query = model._default_manager.filter(where.q).query.chain(DeleteQuery)
     statement, parameters = query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
     return statement, tuple(parameters)
-
-
-def _rows(model: type[models.Model], rows: Rows) -> Statement:
-    beginning, fields = _insert(model, tuple(rows[0]))
-    connection = connections[DEFAULT_DB_ALIAS]
-    places: list[str] = []
-    parameters: list[Any] = []
-    for row in rows:
-        cells = []
-        for field, value in zip(fields, row.values(), strict=True):
-            if _is_expression(value):
-                cell, bound = _expression(model, value)
-                parameters += bound
-            else:
-                cell = "%s"
-                parameters.append(field.get_db_prep_save(value, connection))
-            cells.append(cell)
-        places.append(f"({', '.join(cells)})")
-    return Statement(f"{beginning} VALUES {', '.join(places)}", parameters)
-
-
-def _expression(model: type[models.Model], value: Any) -> tuple[str, Sequence[Any]]:
-    key = (model, repr(value), connections[DEFAULT_DB_ALIAS].vendor)
-    if (found := _expressions.get(key)) is None:
-        query = InsertQuery(model)
-        resolved = value.resolve_expression(query, allow_joins=False, for_save=True)
-        found = _expressions[key] = query.get_compiler(DEFAULT_DB_ALIAS).compile(resolved)
-    return found
-
-
-_expressions: Final[dict[Any, tuple[str, Sequence[Any]]]] = {}
-
-
-@lru_cache(_SHAPES)
-def _insert(model: type[models.Model], names: tuple[str, ...]) -> tuple[str, tuple[Any, ...]]:
-    quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
-    fields: tuple[Any, ...] = tuple(model._meta.get_field(name) for name in names)
-    columns = ", ".join(quote(field.column) for field in fields)
-    return f"INSERT INTO {quote(model._meta.db_table)} ({columns})", fields
 
 
 @lru_cache(_SHAPES)
@@ -340,7 +253,7 @@ def _reader(model: type[M]) -> tuple[str, Callable[[Sequence[Any]], M]]:
     """The columns of the model, and what makes an instance of their values."""
     fields: Sequence[Any] = model._meta.concrete_fields
     names = [field.attname for field in fields]
-    conversions = [(index, conversion) for index, field in enumerate(fields) for conversion in _conversions(field)]
+    conversions = [(index, conversion) for index, field in enumerate(fields) for conversion in readers_of(field)]
 
     def read(row: Sequence[Any]) -> M:
         values = list(row)
@@ -351,7 +264,7 @@ def _reader(model: type[M]) -> tuple[str, Callable[[Sequence[Any]], M]]:
     return ", ".join(connections[DEFAULT_DB_ALIAS].ops.quote_name(field.column) for field in fields), read
 
 
-def _conversions(field: Any) -> list[Callable[[Any], Any]]:
+def readers_of(field: Any) -> list[Callable[[Any], Any]]:
     """What makes of the database's value the field's, in turn."""
     connection = connections[DEFAULT_DB_ALIAS]
     column = field.get_col(field.model._meta.db_table)
@@ -363,30 +276,5 @@ def _conversions(field: Any) -> list[Callable[[Any], Any]]:
     return [bound(converter) for converter in converters]
 
 
-class _Given(NamedTuple):
-    """A column that has the database's default."""
-
-    name: str
-    column: str
-    conversions: Sequence[Callable[[Any], Any]]
-
-    def read(self, value: Any) -> Any:
-        """The field's value."""
-        for conversion in self.conversions:
-            value = conversion(value)
-        return value
-
-
-@lru_cache(_SHAPES)
-def _given(model: type[models.Model], names: tuple[str, ...]) -> list[_Given]:
-    quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
-    fields: Sequence[Any] = model._meta.concrete_fields
-    return [
-        _Given(field.attname, quote(field.column), _conversions(field))
-        for field in fields
-        if field.db_default is not models.NOT_PROVIDED and field.attname not in names
-    ]
-
-
-def _is_expression(value: Any) -> bool:
+def is_expression(value: Any) -> bool:
     return hasattr(value, "resolve_expression")

@@ -12,8 +12,9 @@ from django.db.models import F
 
 from generation import events, instruments, places, sharing
 from generation.guards import AT
+from generation.inserts import create, insert
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
-from generation.prepared import Changed, Condition, Statement, change, create, insert, inserting
+from generation.prepared import Changed, Condition, Statement, change, inserting
 from generation.states import TRANSITIONS, Edge, Reason, Status
 
 _NEXT: Final = F("sequence") + 1
@@ -94,8 +95,7 @@ def _history(edge: Edge, *, actor: User | None = None, error_code: str = "", **v
 
 def _tell(requests: Sequence[GenerationRequest], edge: Edge) -> None:
     """After the commit: those who watch, those who wait for the place or the picture, and what is counted."""
-    for request in requests:
-        events.announce(request)
+    events.announce(requests)
     if settings.ENABLE_METRICS:
         transaction.on_commit(lambda: _count(requests, edge), robust=True)
     if edge.source is None or edge.target == Status.IN_PROGRESS:
