@@ -70,11 +70,13 @@ def test_leases_hold_and_run_out_as_with_right_clocks(house: House) -> None:
 
 
 def test_retries_wait_until_the_time_that_the_provider_names_by_its_clock(house: House) -> None:
-    at = int(time.time()) + 8
-    by_date = f"status=429;retry-after={formatdate(at, usegmt=True)}"
-    house.provider.script("status=429;retry-after=3", "status=429;retry-after=3", by_date, by_date)
+    at = int(time.time()) + 15
+    by_date = f"hold;status=429;retry-after={formatdate(at, usegmt=True)}"
+    house.provider.script(*["hold;status=429;retry-after=3"] * 2, by_date, by_date)
     for number in range(4):
         house.submit(number)
+    house.wait_for_active_calls(4)  # each has an answer of its own, however slowly the others come
+    house.provider.release()
     house.wait_all_ended()
     for told, again in map(house.calls, range(4)):
         assert told.ended is not None

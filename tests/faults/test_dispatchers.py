@@ -57,14 +57,14 @@ def test_a_dispatcher_killed_between_marking_and_sending_loses_nothing(house: Ho
     with Proxy(house.valkey.port) as way:
         direct = house.stack.env["REDIS_URL"]
         house.stack.env["REDIS_URL"] = f"redis://127.0.0.1:{way.port}/0"
-        way.block_before(b"LPUSH", after=5)
+        way.block_before(b"LPUSH")
         house.stack.start("dispatcher")
         wait_until(lambda: way.blocked, what="a dispatcher that stands still")
         house.stack.stop("dispatcher", by=signal.SIGKILL)
         house.stack.env["REDIS_URL"] = direct
         marked = house.rows("SELECT count(*) AS n FROM generation_queue WHERE dispatched_at IS NOT NULL")
         assert marked[0]["n"] == 20
-    assert house.messages() == 5
+    assert house.messages() == 0
     house.stack.start("dispatcher", "worker")
     house.wait_all_ended()
     assert house.called_once_each(20)

@@ -26,8 +26,9 @@ def test_before_the_claim_the_message_is_lost_and_sent_again(with_worker: House)
         house.stack.start("worker")
         house.wait_for_blocked()
         house.stack.stop("worker", by=signal.SIGKILL)
-        # The claim is one statement, and a server that waits for the lock would carry it out for the dead worker.
-        assert house.cut("wait_event_type = 'Lock'") == 1
+        # The claim is one statement, and a server that waits for the lock would carry it out for the dead worker. On a
+        # slow machine the message was sent again by now, and another slot of that worker waits as well.
+        assert house.cut("wait_event_type = 'Lock'") >= 1
     house.stack.start("worker")
     house.wait_for(request_id, "completed")
     assert len(house.calls(1)) == 1

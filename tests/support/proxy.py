@@ -21,7 +21,6 @@ class Proxy:
         #: Seconds that pass before what a client sends is passed on; may be changed at any time.
         self.latency = 0.0
         self._stop_before = b""
-        self._passes = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._open: set[asyncio.StreamWriter] = set()
@@ -36,9 +35,9 @@ class Proxy:
         """Accept connections and what is sent over them, and pass nothing on."""
         self._on_loop(self._flowing.clear)
 
-    def block_before(self, word: bytes, *, after: int = 0) -> None:
-        """Block as soon as a client sends the word, once it was passed on so often."""
-        self._stop_before, self._passes = word, after
+    def block_before(self, word: bytes) -> None:
+        """Block as soon as a client sends the word."""
+        self._stop_before = word
 
     def unblock(self) -> None:
         """Pass on what waits and what comes."""
@@ -122,6 +121,4 @@ class Proxy:
 
     def _watch(self, data: bytes) -> None:
         if self._stop_before and self._stop_before in data:
-            if self._passes == 0:
-                self._flowing.clear()
-            self._passes -= 1
+            self._flowing.clear()
