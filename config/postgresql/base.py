@@ -3,7 +3,6 @@ once."""
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -50,8 +49,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _new_pool(self, options: dict[str, Any]) -> ConnectionPool:
         def check(connection: Connection) -> None:
-            if _is_quiet(connection):
-                return
             try:
                 pool.check_connection(connection)
             except OperationalError:
@@ -74,11 +71,3 @@ class DatabaseWrapper(base.DatabaseWrapper):
         with self.wrap_database_errors:
             cursor = PreparedCursor(self.connection)
         return self._prepare_cursor(cursor)
-
-
-def _is_quiet(connection: Connection) -> bool:
-    """Whether nothing has come from the server since the last answer. One that cuts a connection says so, and looking
-    for it costs no round trip, of which every use of the pool would have one more."""
-    waiting = select.poll()
-    waiting.register(connection.fileno(), select.POLLIN)
-    return not waiting.poll(0)
