@@ -17,8 +17,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Sum
 
+from generation.inserts import adding
 from generation.models import Budget, GenerationRequest, Spending
-from generation.prepared import Statement, adding
+from generation.prepared import Statement
 from generation.pricing import OverBudgetError
 from generation.states import ACTIVE
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Final
 
 from django import template
 
 from generation import representations
 
 register = template.Library()
+
+#: Where there is nothing to show.
+NONE: Final = "–"
 
 
 @register.filter
@@ -23,7 +27,7 @@ def duration(value: timedelta | float | None) -> str:
     """A time span or seconds: ``476 ms``, ``3.2 s``, ``1 min 20 s``, ``2 h 5 min``, ``3 d 4 h``; ``–`` where it is not
     known."""
     if value is None:
-        return "–"
+        return NONE
     seconds = max(0.0, value.total_seconds() if isinstance(value, timedelta) else float(value))
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
@@ -54,7 +58,7 @@ def dollars(value: Decimal | float | str | None) -> str:
     """US dollars: to the cent, and less than one as far as there is something: ``$1,234.50``, ``$0.04``, ``$0.0005``;
     ``–`` where it is not known."""
     if value is None:
-        return "–"
+        return NONE
     amount = Decimal(str(value))
     if amount >= 1:
         return f"${amount:,.2f}"

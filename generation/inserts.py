@@ -1,4 +1,5 @@
-"""New rows by statements that are built once: of several tables together, and of many rows as fast as of few."""
+"""New rows by statements that are built once: of several tables together, many as fast as few, and chained to a change
+of another row."""
 
 from __future__ import annotations
 
@@ -11,21 +12,12 @@ from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.db.models.expressions import DatabaseDefault
 from django.db.models.sql import InsertQuery
 
-from generation.prepared import Statement, is_expression, open_cursor, readers_of
+from generation.prepared import Changed, Statement, is_expression, open_cursor, readers_of
 
 Rows = Sequence[Mapping[str, Any]]
 
 #: Tables with the columns that are given; there are a handful.
 _SHAPES: Final = 64
-
-
-def insert(model: type[models.Model], rows: Rows) -> None:
-    """Write rows that have the same columns; what is left out has the database's default, so every field without a
-    value needs one."""
-    with transaction.atomic(savepoint=False):
-        for statement in _statements(model, rows):
-            with open_cursor() as cursor:
-                cursor.execute(statement.sql, statement.parameters)
 
 
 def create(*groups: Sequence[models.Model]) -> None:
@@ -89,12 +81,42 @@ def _row(instance: models.Model) -> dict[str, Any]:
     return {name: value for name, value in values.items() if not isinstance(value, DatabaseDefault)}
 
 
+# --- What can be chained to a change ---
+
+
+def defaults(model: type[models.Model]) -> dict[str, Any]:
+    """The values of a new row that its columns must have and that the database does not give them."""
+    return {
+        field.attname: field.get_default()
+        for field in model._meta.concrete_fields
+        if not (field.primary_key or field.null or field.db_default is not models.NOT_PROVIDED or field.is_relation)
+    }
+
+
+def inserting(model: type[models.Model], values: Mapping[str, Any]) -> Statement:
+    """Write one row. What is left out has the database's default."""
+    return _chained(model, values, ())
+
+
+def adding(model: type[models.Model], key: Mapping[str, Any], amounts: Mapping[str, Any]) -> Statement:
+    """Add the amounts to the row with this unique key, or begin it with them."""
+    return _chained(model, {**key, **amounts}, tuple(key))
+
+
+def _chained(model: type[models.Model], values: Mapping[str, Any], key: tuple[str, ...]) -> Statement:
+    names = tuple(values)
+    copied = tuple(value.column if isinstance(value, Changed) else "" for value in values.values())
+    statement = _insertion_from_changed(model, names, copied, key)
+    connection = connections[DEFAULT_DB_ALIAS]
+    fields = zip(_insertion(model, names).fields, values.values(), strict=True)
+    given = [(field, value) for field, value in fields if type(value) is not Changed]
+    return Statement(statement, [field.get_db_prep_save(value, connection) for field, value in given])
+
+
 # --- Statements ---
 
 
 def _statements(model: type[models.Model], rows: Rows) -> list[Statement]:
-    if not rows:
-        return []
     if len(rows) == 1 or connections[DEFAULT_DB_ALIAS].vendor != "postgresql":
         return [_with_values(model, rows)]
     # The same statement for any number of rows, which need not be read by it place by place. A column has an expression
@@ -208,3 +230,21 @@ def _given(model: type[models.Model], names: tuple[str, ...]) -> list[_Given]:
         for field in fields
         if field.db_default is not models.NOT_PROVIDED and field.attname not in names
     ]
+
+
+@lru_cache(_SHAPES)
+def _insertion_from_changed(
+    model: type[models.Model], names: tuple[str, ...], copied: tuple[str, ...], key: tuple[str, ...]
+) -> str:
+    quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
+    insertion, table = _insertion(model, names), quote(model._meta.db_table)
+    values = ", ".join(f"changed.{quote(column)}" if column else "%s" for column in copied)
+    statement = f"{insertion.beginning} SELECT {values} FROM changed"  # noqa: S608
+    if key:
+        columns = {name: quote(field.column) for name, field in zip(names, insertion.fields, strict=True)}
+        unique = ", ".join(columns[name] for name in key)
+        amounts = [column for name, column in columns.items() if name not in key]
+        sums = ", ".join(f"{amount} = {table}.{amount} + excluded.{amount}" for amount in amounts)
+        # SQLite would take ON for the beginning of a join.
+        statement += f" WHERE TRUE ON CONFLICT ({unique}) DO UPDATE SET {sums}"
+    return statement

@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F, Q
 
-from generation import breakers, budgets, correlation, dispatch, guards, pauses, places, prepared, tracing
+from generation import breakers, budgets, correlation, dispatch, guards, inserts, pauses, places, prepared, tracing
 from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.clock import Now
 from generation.identifiers import new_request_id
@@ -33,7 +33,7 @@ _NO_PLACE_WAIT: Final = timedelta(seconds=1)
 #: Before one whose provider is paused is tried again, unless the provider is resumed: then it is woken.
 _PAUSED_WAIT: Final = timedelta(hours=1)
 
-_NEW_ATTEMPT: Final = prepared.defaults(GenerationAttempt)
+_NEW_ATTEMPT: Final = inserts.defaults(GenerationAttempt)
 _OF_CLAIM: Final = {"request": Changed("id"), "claim": Changed("claims"), "number": Changed("attempts")}
 _ONE_MORE_CLAIM: Final = F("claims") + 1
 _ONE_MORE_ATTEMPT: Final = F("attempts") + 1
@@ -125,7 +125,7 @@ def _take(request_id: str, *, worker: str, guard: Condition) -> Claim | None:
     taken: dict[str, Any] = {"claims": _ONE_MORE_CLAIM, "attempts": _ONE_MORE_ATTEMPT, "worker": worker}
     lease: dict[str, Any] = {"started_at": Now(), "lease_expires_at": Now() + settings.LEASE}
     then = [
-        prepared.inserting(GenerationAttempt, _NEW_ATTEMPT | _OF_CLAIM | {"worker": worker}),
+        inserts.inserting(GenerationAttempt, _NEW_ATTEMPT | _OF_CLAIM | {"worker": worker}),
         prepared.deleting(GenerationQueue, guards.ENTRY_OF_CHANGED, pk=request_id),
     ]
     request = step(request_id, edge, guard=guard, then=then, **taken, **lease)

@@ -139,15 +139,6 @@ def change(model: type[M], where: Condition, values: Mapping[str, Any], *then: S
     return changed
 
 
-def defaults(model: type[models.Model]) -> dict[str, Any]:
-    """The values of a new row that its columns must have and that the database does not give them."""
-    return {
-        field.attname: field.get_default()
-        for field in model._meta.concrete_fields
-        if not (field.primary_key or field.null or field.db_default is not models.NOT_PROVIDED or field.is_relation)
-    }
-
-
 # --- What can be chained ---
 
 
@@ -162,26 +153,8 @@ def deleting(model: type[models.Model], where: Condition, **bound: Any) -> State
     return Statement(statement, _bound(parameters, bound))
 
 
-def inserting(model: type[models.Model], values: Mapping[str, Any]) -> Statement:
-    """Write one row. What is left out has the database's default."""
-    return _prepared_insert(model, values, ())
-
-
-def adding(model: type[models.Model], key: Mapping[str, Any], amounts: Mapping[str, Any]) -> Statement:
-    """Add the amounts to the row with this unique key, or begin it with them."""
-    return _prepared_insert(model, {**key, **amounts}, tuple(key))
-
-
-def _prepared_insert(model: type[models.Model], values: Mapping[str, Any], key: tuple[str, ...]) -> Statement:
-    names = tuple(values)
-    copied = tuple(value.column if isinstance(value, Changed) else "" for value in values.values())
-    statement, fields = _insert_from_changed(model, names, copied, key)
-    connection = connections[DEFAULT_DB_ALIAS]
-    given = [(field, value) for field, value in zip(fields, values.values(), strict=True) if type(value) is not Changed]
-    return Statement(statement, [field.get_db_prep_save(value, connection) for field, value in given])
-
-
 def open_cursor() -> CursorWrapper:
+    """One that has the database keep the plans of what it runs, where that can be done."""
     connection: Any = connections[DEFAULT_DB_ALIAS]
     cursor: CursorWrapper = getattr(connection, "prepared_cursor", connection.cursor)()
     return cursor
@@ -230,25 +203,6 @@ def _deletion(model: type[models.Model], where: Condition) -> tuple[str, tuple[A
 
 
 @lru_cache(_SHAPES)
-def _insert_from_changed(
-    model: type[models.Model], names: tuple[str, ...], copied: tuple[str, ...], key: tuple[str, ...]
-) -> tuple[str, tuple[Any, ...]]:
-    quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
-    fields: tuple[Any, ...] = tuple(model._meta.get_field(name) for name in names)
-    table = quote(model._meta.db_table)
-    columns = ", ".join(quote(field.column) for field in fields)
-    values = ", ".join(f"changed.{quote(column)}" if column else "%s" for column in copied)
-    statement = f"INSERT INTO {table} ({columns}) SELECT {values} FROM changed"  # noqa: S608
-    if key:
-        unique = ", ".join(quote(field.column) for name, field in zip(names, fields, strict=True) if name in key)
-        amounts = [quote(field.column) for name, field in zip(names, fields, strict=True) if name not in key]
-        sums = ", ".join(f"{amount} = {table}.{amount} + excluded.{amount}" for amount in amounts)
-        # SQLite would take ON for the beginning of a join.
-        statement += f" WHERE TRUE ON CONFLICT ({unique}) DO UPDATE SET {sums}"
-    return statement, fields
-
-
-@lru_cache(_SHAPES)
 def _reader(model: type[M]) -> tuple[str, Callable[[Sequence[Any]], M]]:
     """The columns of the model, and what makes an instance of their values."""
     fields: Sequence[Any] = model._meta.concrete_fields
@@ -277,4 +231,5 @@ def readers_of(field: Any) -> list[Callable[[Any], Any]]:
 
 
 def is_expression(value: Any) -> bool:
+    """Whether the database is to compute the value."""
     return hasattr(value, "resolve_expression")

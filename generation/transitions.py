@@ -12,9 +12,9 @@ from django.db.models import F
 
 from generation import events, instruments, places, sharing
 from generation.guards import AT
-from generation.inserts import create, insert
+from generation.inserts import create, inserting
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
-from generation.prepared import Changed, Condition, Statement, change, inserting
+from generation.prepared import Changed, Condition, Statement, change
 from generation.states import TRANSITIONS, Edge, Reason, Status
 
 _NEXT: Final = F("sequence") + 1
@@ -54,7 +54,9 @@ def step_all(
     rows = GenerationRequest.objects.filter(pk__in=request_ids)
     rows.filter(status=edge.source).update(status=edge.target, sequence=_NEXT, **values)
     requests = list(rows.order_by("pk"))
-    _record(requests, edge, actor=actor)
+    if requests:
+        create(_histories(requests, edge, actor))
+        _tell(requests, edge)
     return requests
 
 
@@ -67,18 +69,15 @@ def begin(requests: Sequence[GenerationRequest], entries: Sequence[GenerationQue
     """New requests with their rows in the ledger and in the history, all or nothing, and whom it concerns is told after
     the commit."""
     edge = Edge(None, Status.QUEUED, Reason.SUBMITTED)
-    create(requests, entries, [StatusChange(**row) for row in _histories(requests, edge, actor)])
+    create(requests, entries, _histories(requests, edge, actor))
     _tell(requests, edge)
 
 
-def _record(requests: Sequence[GenerationRequest], edge: Edge, *, actor: User | None) -> None:
-    insert(StatusChange, _histories(requests, edge, actor))
-    _tell(requests, edge)
-
-
-def _histories(requests: Sequence[GenerationRequest], edge: Edge, actor: User | None) -> list[dict[str, Any]]:
+def _histories(requests: Sequence[GenerationRequest], edge: Edge, actor: User | None) -> list[StatusChange]:
     return [
-        _history(edge, actor=actor, request_id=request.pk, sequence=request.sequence, claim=request.claims)
+        StatusChange(
+            **_history(edge, actor=actor, request_id=request.pk, sequence=request.sequence, claim=request.claims)
+        )
         for request in requests
     ]
 

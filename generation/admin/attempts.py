@@ -15,8 +15,8 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from generation.admin.choices import OneOfTheProviders
-from generation.admin.reading import NONE, KeysetAdmin, badge, between
-from generation.figures import dollars, duration
+from generation.admin.reading import KeysetAdmin, badge, between
+from generation.figures import NONE, dollars, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationAttempt
 

@@ -15,7 +15,8 @@ from unfold.decorators import display
 
 from generation import selectors
 from generation.admin import pictures
-from generation.admin.reading import NONE, KeysetPageAdmin, history, key_in
+from generation.admin.reading import KeysetPageAdmin, history, key_in
+from generation.figures import NONE
 from generation.identifiers import BATCH_ID
 from generation.models import GenerationBatch, GenerationRequest
 from generation.states import TERMINAL, Status

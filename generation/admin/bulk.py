@@ -15,7 +15,8 @@ from unfold.decorators import display
 
 from generation import bulk, filters, roles
 from generation.addresses import client_address
-from generation.admin.reading import NONE, KeysetPageAdmin, badge, history
+from generation.admin.reading import KeysetPageAdmin, badge, history
+from generation.figures import NONE
 from generation.models import BulkAction
 
 _STATE_LOOKS: Final = {"running": "running", "done": "completed", "ended early": "failed"}

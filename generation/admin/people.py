@@ -20,8 +20,7 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from generation import budgets
-from generation.admin.reading import NONE
-from generation.figures import dollars
+from generation.figures import NONE, dollars
 from generation.models import GenerationRequest, Spending
 from generation.states import ACTIVE
 

@@ -24,11 +24,10 @@ from unfold.views import ChangeList
 from unfold.widgets import CHECKBOX_CLASSES
 
 from generation import audit
+from generation.figures import NONE
 
 #: Of a page's address: where it begins, by the key of the row before it (``older.KEY``) or after it (``newer.KEY``).
 _PAGE: Final = "p"
-#: Where there is nothing to show.
-NONE: Final = "–"
 #: The column that Django puts before the others where there are actions.
 _CHECKBOXES: Final = "action_checkbox"
 _CHECKBOX_CELL: Final = (

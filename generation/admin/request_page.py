@@ -12,8 +12,8 @@ from django.http import HttpRequest
 
 from generation import pauses, roles, timeline, waiting
 from generation.admin import pictures
-from generation.admin.reading import NONE, between, history
-from generation.figures import dollars, duration
+from generation.admin.reading import between, history
+from generation.figures import NONE, dollars, duration
 from generation.models import GenerationRequest
 from generation.states import ACTIVE, GIVEN_UP, BulkActionName, Status
 

@@ -21,8 +21,8 @@ from generation.addresses import client_address
 from generation.admin import acting, attempts, export, pictures, request_page
 from generation.admin.choices import OF_REQUESTS
 from generation.admin.dates import Calendar
-from generation.admin.reading import NONE, KeysetChangeList, KeysetPageAdmin, badge, between, key_in
-from generation.figures import dollars, duration
+from generation.admin.reading import KeysetChangeList, KeysetPageAdmin, badge, between, key_in
+from generation.figures import NONE, dollars, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationRequest
 from generation.states import BulkActionName, Status

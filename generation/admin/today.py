@@ -8,9 +8,8 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from generation import diagnosis, statistics, trends
-from generation.admin.reading import NONE
 from generation.advice import ADVICE
-from generation.figures import dollars, duration
+from generation.figures import NONE, dollars, duration
 from generation.states import ErrorCode, Priority
 
 

@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 
 from generation import lifecycle, transitions
 from generation.clock import Now
-from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey
+from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, StatusChange
 from tests.api.helpers import (
     BATCH,
     NOTHING,
@@ -202,8 +202,15 @@ def test_a_fault_of_ours_leaves_nothing_and_uses_up_no_key(
     api: APIClient, monkeypatch: pytest.MonkeyPatch, at: str, data: Any, made: int
 ) -> None:
     histories = transitions._histories
+
+    def refused(*given: Any) -> list[StatusChange]:
+        rows = histories(*given)
+        for row in rows:
+            row.sequence = -1
+        return rows
+
     with monkeypatch.context() as broken:
-        broken.setattr(transitions, "_histories", lambda *given: [row | {"sequence": -1} for row in histories(*given)])
+        broken.setattr(transitions, "_histories", refused)
         assert_error(_send(api, data, at=at), 500, "internal")
     assert stored_rows() == NOTHING
     assert not GenerationBatch.objects.exists()
