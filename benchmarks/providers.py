@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -40,7 +41,23 @@ for request in requests:
     began = time.process_time()
     executor.run(request.pk)
     taken.append((time.process_time() - began) * 1000)
-print(json.dumps(taken))
+"""
+#: The least that anybody's call takes: the SDK's own, in the same process and to the same vendor.
+_BARE: Final = """
+import asyncio
+from django.conf import settings
+from openai import AsyncOpenAI
+sdk = AsyncOpenAI(
+    api_key=settings.PROVIDER_OPTIONS["openai"]["api_key"],
+    base_url=settings.PROVIDER_OPTIONS["openai"]["base_url"],
+)
+async def call():
+    began = time.process_time()
+    await sdk.images.generate(model="gpt-image-2", prompt="A friendly dragon in a garden", size="1024x1536")
+    return (time.process_time() - began) * 1000
+async def calls():
+    return [await call() for _ in range({count})]
+print(json.dumps({{"bare": asyncio.run(calls()), "ours": taken}}))
 """
 
 
@@ -71,20 +88,27 @@ def run(plan: Plan, floors: Floors) -> Iterator[Figure]:
     with FakeProvider() as vendor:
         calls = plan.size(_CALLS, quick=50)
         plan.say(f"providers: {calls} calls")
-        yield _processor(plan.folder, vendor, calls).beside(floors.insert, "INSERT").hoping(p50=_MS)
+        yield from _processor(plan.folder, vendor, calls)
         vendor.reset()
         plan.say(f"providers: {_IN_FLIGHT} calls under way")
         yield _memory(plan.folder, vendor)
 
 
-def _processor(folder: Path, vendor: FakeProvider, calls: int) -> Figure:
-    """From claim to end, with all that is written to the database and the storage."""
+def _processor(folder: Path, vendor: FakeProvider, calls: int) -> Iterator[Figure]:
+    """From claim to end, with all that is written to the database and the storage; and how much of that is not the
+    SDK's call itself."""
     cold = 30  # the first ones open connections and load what is used
+    script = _SUBMIT.format(count=calls + cold) + _RUN + _BARE.format(count=calls + cold)
     with _stack(folder, "processor", 10, vendor) as stack:
-        printed = stack.manage("shell", "-v0", "-c", _SUBMIT.format(count=calls + cold) + _RUN)
-    assert vendor.stats().count == calls + cold
-    taken = json.loads(printed.strip().splitlines()[-1])[cold:]
-    return Figure.of_times("processor time of a call, from claim to end", taken)
+        printed = stack.manage("shell", "-v0", "-c", script)
+    assert vendor.stats().count == 2 * (calls + cold)
+    taken: dict[str, list[float]] = json.loads(printed.strip().splitlines()[-1])
+    bare, ours = taken["bare"][cold:], taken["ours"][cold:]
+    floor = Figure.of_times("floor: processor time of a bare call with OpenAI's SDK", bare)
+    yield floor
+    yield Figure.of_times("processor time of a call, from claim to end", ours).beside(floor, "SDK")
+    added = [milliseconds - statistics.median(bare) for milliseconds in ours]
+    yield Figure.of_times("what of it we add to the SDK's own", added).beside(floor, "SDK").hoping(p50=_MS)
 
 
 def _memory(folder: Path, vendor: FakeProvider) -> Figure:

@@ -10,8 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from channels.layers import get_channel_layer
 from django.db import transaction
@@ -31,8 +30,7 @@ UPDATES: Final = "updates"
 CANCELLATIONS: Final = "cancellations"
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(NamedTuple):
     """What a request has become, with what tells who may see it. ``text`` is the message to clients, ready to be sent:
     it is made once, and not once for each who gets it."""
 
@@ -91,7 +89,7 @@ def _publish(watched: Sequence[tuple[GenerationRequest, list[str]]]) -> None:
 
 
 def _message(request: GenerationRequest) -> dict[str, Any]:
-    return {"type": "request.update", "requestId": request.pk, "update": asdict(update_of(request))}
+    return {"type": "request.update", "requestId": request.pk, "update": update_of(request)._asdict()}
 
 
 async def _send(messages: Sequence[tuple[dict[str, Any], list[str]]]) -> None:

@@ -12,7 +12,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.db.models.expressions import DatabaseDefault
 from django.db.models.sql import InsertQuery
 
-from generation.prepared import Changed, Statement, is_expression, open_cursor, readers_of
+from generation.prepared import Changed, Statement, adapted, is_expression, open_cursor, readers_of
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -110,7 +110,7 @@ def _chained(model: type[models.Model], values: Mapping[str, Any], key: tuple[st
     connection = connections[DEFAULT_DB_ALIAS]
     fields = zip(_insertion(model, names).fields, values.values(), strict=True)
     given = [(field, value) for field, value in fields if type(value) is not Changed]
-    return Statement(statement, [field.get_db_prep_save(value, connection) for field, value in given])
+    return Statement(statement, [adapted(field, value, connection) for field, value in given])
 
 
 # --- Statements ---
@@ -141,7 +141,7 @@ def _with_values(model: type[models.Model], rows: Rows) -> Statement:
                 parameters += bound
             else:
                 cell = "%s"
-                parameters.append(field.get_db_prep_save(value, connection))
+                parameters.append(adapted(field, value, connection))
             cells.append(cell)
         places.append(f"({', '.join(cells)})")
     return Statement(f"{table.beginning} VALUES {', '.join(places)}", parameters)
@@ -164,7 +164,7 @@ def _with_arrays(model: type[models.Model], rows: Rows) -> Statement:
         else:
             cells.append(f"given.c{len(arrays)}")
             arrays.append(array)
-            parameters.append([_plain(field.get_db_prep_save(value, connection)) for value in values])
+            parameters.append([_plain(adapted(field, value, connection)) for value in values])
     names = ", ".join(f"c{number}" for number in range(len(arrays)))
     given = f"UNNEST({', '.join(arrays)}) AS given({names})"
     return Statement(f"{table.beginning} SELECT {', '.join(cells)} FROM {given}", [*before, *parameters])  # noqa: S608

@@ -34,9 +34,9 @@ class Param(Expression):
         self.name = name
         self._field = field
 
-    def prepare(self, value: Any) -> Any:
-        """The value as the database takes it."""
-        return value if self._field is None else self._field.get_db_prep_save(value, connections[DEFAULT_DB_ALIAS])
+    def prepare(self, value: Any, connection: Any) -> Any:
+        """The value as this database takes it."""
+        return value if self._field is None else adapted(self._field, value, connection)
 
     def __repr__(self) -> str:
         return f"Param({self.name})"
@@ -161,7 +161,8 @@ def open_cursor() -> CursorWrapper:
 
 
 def _bound(parameters: Sequence[Any], bound: Mapping[str, Any]) -> list[Any]:
-    return [one.prepare(bound[one.name]) if isinstance(one, Param) else one for one in parameters]
+    connection = connections[DEFAULT_DB_ALIAS]
+    return [one.prepare(bound[one.name], connection) if isinstance(one, Param) else one for one in parameters]
 
 
 def _filled(
@@ -228,6 +229,13 @@ def readers_of(field: Any) -> list[Callable[[Any], Any]]:
         return lambda value: converter(value, column, connections[DEFAULT_DB_ALIAS])
 
     return [bound(converter) for converter in converters]
+
+
+def adapted(field: Any, value: Any, connection: Any) -> Any:
+    """The field's value as this database takes it. Plain text is that already, and most of what is written."""
+    if type(value) is str and isinstance(field, (models.CharField, models.TextField)):
+        return value
+    return field.get_db_prep_save(value, connection)
 
 
 def is_expression(value: Any) -> bool:

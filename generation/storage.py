@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -28,6 +27,7 @@ EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "we
 #: What is younger is not swept up, whether a request refers to it or not: its request may not have been told yet.
 GRACE: Final = timedelta(days=2)
 _FRESH: Final = timedelta(days=1)
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 CONTENT_TYPES: Final = {extension: content_type for content_type, extension in EXTENSIONS.items()}
 
 
@@ -38,10 +38,19 @@ class AtomicFileSystemStorage(FileSystemStorage):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_overwrite=True, **options)
 
+    def save(self, name: str | None, content: Any, max_length: int | None = None) -> str:
+        """Write the file under this very name, for which no other one is looked for."""
+        return self._save(str(name), content)
+
     def _save(self, name: str, content: File[bytes]) -> str:
-        target = Path(self.path(name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=target.parent, prefix=".draft-")
+        target = self.path(name)
+        folder = os.path.dirname(target)
+        draft = os.path.join(folder, f".draft-{secrets.token_hex(8)}")
+        try:
+            handle = os.open(draft, _NEW_FILE, 0o600)
+        except FileNotFoundError:  # rarely, so that it is not looked at each time
+            os.makedirs(folder, exist_ok=True)
+            handle = os.open(draft, _NEW_FILE, 0o600)
         try:
             with os.fdopen(handle, "wb") as file:
                 for chunk in content.chunks():
@@ -58,7 +67,7 @@ class AtomicFileSystemStorage(FileSystemStorage):
 def save(folder: str, sha256: str, content_type: str, data: bytes) -> str:
     """Store the bytes under their hash and return the key. The same bytes are stored once, unless those that are there
     are so old that somebody may be about to remove them. Raises ``OSError``."""
-    key = f"{folder}/{sha256[:2]}/{sha256[2:4]}/{sha256}.{EXTENSIONS[content_type]}"
+    key = f"{folder}/{sha256[:2]}/{sha256}.{EXTENSIONS[content_type]}"
     if not (default_storage.exists(key) and timezone.now() - default_storage.get_modified_time(key) < _FRESH):
         default_storage.save(key, ContentFile(data))
     return key
@@ -110,7 +119,7 @@ def find_receipt(request_id: str) -> dict[str, Any] | None:
 
 
 def drop_receipt(request_id: str) -> None:
-    """Forget the note: the database has been told."""
+    """Forget the note: the database has been told. Raises ``OSError``."""
     default_storage.delete(_receipt_key(request_id))
 
 

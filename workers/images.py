@@ -81,12 +81,15 @@ def _check_end(data: bytes, image_format: str) -> None:
 
 
 def _thumbnail(image: Image.Image) -> bytes:
-    small = image.convert("RGBA")
+    # An alpha channel triples what this takes, and few pictures have one.
+    small = image.convert("RGBA" if image.has_transparency_data else "RGB")
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    paper = Image.new("RGB", small.size, "white")
-    paper.paste(small, mask=small.getchannel("A"))
+    if small.mode == "RGBA":
+        paper = Image.new("RGB", small.size, "white")
+        paper.paste(small, mask=small.getchannel("A"))
+        small = paper
     out = io.BytesIO()
-    paper.save(out, "WEBP", quality=82, method=4)
+    small.save(out, "WEBP", quality=82, method=2)  # method 4 takes twice the time for a twentieth of the size
     return out.getvalue()
 
 

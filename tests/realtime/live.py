@@ -7,7 +7,6 @@ import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -193,7 +192,7 @@ class Live:
     def publish(self, *updates: events.Update) -> None:
         """Put updates into Redis as the product does, whatever the database says."""
 
-        self.send(*({"requestId": update.request_id, "update": asdict(update)} for update in updates))
+        self.send(*({"requestId": update.request_id, "update": update._asdict()} for update in updates))
 
     def send(self, *messages: dict[str, Any]) -> None:
         """Put anything there."""
