@@ -7,7 +7,7 @@ from django.core.asgi import get_asgi_application
 from django.urls import re_path
 
 from config.observing import start_reporting
-from config.startup import require_settings
+from config.startup import require_settings, settle
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 require_settings()
@@ -24,3 +24,4 @@ application = ProtocolTypeRouter(
     }
 )
 start_reporting("realtime")
+settle()

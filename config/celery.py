@@ -11,7 +11,7 @@ from celery import Celery, bootsteps, signals
 from kombu import Queue
 
 from config.observing import start_reporting
-from config.startup import require_settings
+from config.startup import require_settings, settle
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 if Path(sys.argv[0]).name == "celery":
@@ -81,3 +81,8 @@ app.steps["consumer"].add(LookOften)
 @signals.worker_init.connect
 def _report(**_: object) -> None:
     start_reporting("worker")
+
+
+@signals.worker_ready.connect
+def _settle(**_: object) -> None:
+    settle()

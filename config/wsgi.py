@@ -5,7 +5,7 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 from config.observing import share_counters_between_processes, start_reporting
-from config.startup import require_settings
+from config.startup import require_settings, settle
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 share_counters_between_processes()
@@ -22,3 +22,4 @@ from generation.api.chunked import with_length  # noqa: E402  it needs the setti
 
 application = with_length(_django)
 start_reporting("web")
+settle()
