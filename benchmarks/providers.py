@@ -44,22 +44,21 @@ for request in requests:
     executor.run(request.pk)
     taken.append((time.process_time() - began) * 1000)
 """
-#: The least that anybody's call takes: the SDK's own, in the same process and to the same vendor.
+#: The least that a call takes which can be broken off: the SDK's own on the loop of a worker's process, waited for by a
+#: thread, to the same vendor.
 _BARE: Final = """
-import asyncio
 from django.conf import settings
 from openai import AsyncOpenAI
-sdk = AsyncOpenAI(
-    api_key=settings.PROVIDER_OPTIONS["openai"]["api_key"],
-    base_url=settings.PROVIDER_OPTIONS["openai"]["base_url"],
-)
-async def call():
+from generation import background
+options = settings.PROVIDER_OPTIONS["openai"]
+sdk = AsyncOpenAI(api_key=options["api_key"], base_url=options["base_url"])
+bare = []
+for _ in range({count}):
     began = time.process_time()
-    await sdk.images.generate(model="gpt-image-2", prompt="A friendly dragon in a garden", size="1024x1536")
-    return (time.process_time() - began) * 1000
-async def calls():
-    return [await call() for _ in range({count})]
-print(json.dumps({{"bare": asyncio.run(calls()), "ours": taken}}))
+    asked = dict(model="gpt-image-2", prompt="A friendly dragon in a garden", size="1024x1536")
+    background.loop.submit(sdk.images.generate(**asked)).result()
+    bare.append((time.process_time() - began) * 1000)
+print(json.dumps({{"bare": bare, "ours": taken}}))
 """
 
 

@@ -212,12 +212,12 @@ class _Given(NamedTuple):
 
     name: str
     column: str
-    conversions: Sequence[Callable[[Any], Any]]
+    conversions: Sequence[Callable[[Any, Any], Any]]
 
     def read(self, value: Any) -> Any:
         """The field's value."""
         for conversion in self.conversions:
-            value = conversion(value)
+            value = conversion(value, connections[DEFAULT_DB_ALIAS])
         return value
 
 

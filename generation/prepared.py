@@ -211,22 +211,22 @@ def _reader(model: type[M]) -> tuple[str, Callable[[Sequence[Any]], M]]:
     conversions = [(index, conversion) for index, field in enumerate(fields) for conversion in readers_of(field)]
 
     def read(row: Sequence[Any]) -> M:
-        values = list(row)
+        values, connection = list(row), connections[DEFAULT_DB_ALIAS]
         for index, conversion in conversions:
-            values[index] = conversion(values[index])
+            values[index] = conversion(values[index], connection)
         return model.from_db(DEFAULT_DB_ALIAS, names, values)
 
     return ", ".join(connections[DEFAULT_DB_ALIAS].ops.quote_name(field.column) for field in fields), read
 
 
-def readers_of(field: Any) -> list[Callable[[Any], Any]]:
-    """What makes of the database's value the field's, in turn."""
+def readers_of(field: Any) -> list[Callable[[Any, Any], Any]]:
+    """What makes of the database's value the field's, in turn. Each is given the value and the connection."""
     connection = connections[DEFAULT_DB_ALIAS]
     column = field.get_col(field.model._meta.db_table)
     converters = connection.ops.get_db_converters(column) + column.get_db_converters(connection)
 
-    def bound(converter: Any) -> Callable[[Any], Any]:
-        return lambda value: converter(value, column, connections[DEFAULT_DB_ALIAS])
+    def bound(converter: Any) -> Callable[[Any, Any], Any]:
+        return lambda value, connection: converter(value, column, connection)
 
     return [bound(converter) for converter in converters]
 

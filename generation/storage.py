@@ -137,7 +137,12 @@ def expiry() -> int:
 
 
 def _signature(kind: str, request_id: str, expires: int) -> str:
-    return Signer(salt="generation.storage").signature(f"{kind}:{request_id}:{expires}")
+    return _signer(settings.SECRET_KEY).signature(f"{kind}:{request_id}:{expires}")
+
+
+@functools.lru_cache(1)
+def _signer(key: str) -> Signer:
+    return Signer(key=key, salt="generation.storage")
 
 
 @functools.cache
