@@ -54,7 +54,6 @@ print(json.dumps(committed))
 #: Sends each request's state, round by round, from four connections as four processes would; prints when each was sent.
 _STORM: Final = """
 import asyncio, json, time
-from dataclasses import asdict
 from channels.layers import channel_layers
 from generation import events
 from generation.models import GenerationRequest
@@ -70,7 +69,7 @@ async def storm(part, began):
             await asyncio.sleep(ahead)
         update = events.update_of(request)
         sent[f"{{request.pk}}:{{request.sequence}}"] = time.time()
-        message = {{"type": "request.update", "requestId": request.pk, "update": asdict(update)}}
+        message = {{"type": "request.update", "requestId": request.pk, "update": update._asdict()}}
         await layer.group_send(events.UPDATES, message)
     await layer.flush()
 async def storms():
