@@ -21,6 +21,8 @@ from tests.faults.house import House
 
 THEMES = ["light", "dark"]
 WIDTHS = {360: 780, 1440: 900}
+#: Of the staff's pages, those of which there are pictures.
+_KEPT = {"today", "requests", "request"}
 _LOADED = """() => [...document.images].every((image) =>
   image.complete || image.getBoundingClientRect().top > innerHeight || !image.offsetParent)"""
 
@@ -85,16 +87,24 @@ def test_every_page_is_usable(visit: Visit, shown: str, width: int, theme: str) 
     keep(bob.page, f"queue-{theme}-{width}")
 
 
-@pytest.mark.parametrize(("width", "theme"), [(360, "light"), (1440, "dark")])
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_pages_of_the_staff_are_usable(visit: Visit, shown: str, width: int, theme: str) -> None:
     bob = visit("bob", viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme)
     requests = "/admin/generation/generationrequest/"
-    for address in (
-        *("/admin/", requests, f"{requests}?owner=nobody", f"{requests}{shown}/change/"),
-        *(f"{requests}act/?action=retry&ids={shown}", "/admin/generation/pause/"),
-    ):
+    for name, address in {
+        "today": "/admin/",
+        "requests": requests,
+        "none": f"{requests}?owner=nobody",
+        "request": f"{requests}{shown}/change/",
+        "act": f"{requests}act/?action=retry&ids={shown}",
+        "pause": "/admin/generation/pause/",
+    }.items():
         bob.page.goto(address)
+        bob.page.wait_for_function(_LOADED)
         assert_usable(bob.page)
+        if name in _KEPT:
+            keep(bob.page, f"admin-{name}-{theme}-{width}")
 
 
 def test_what_is_seldom_seen_is_usable_too(visit: Visit, shown: str) -> None:
