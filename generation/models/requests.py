@@ -25,7 +25,8 @@ class GenerationBatch(models.Model):
 
     class Meta:
         db_table = "generation_batches"
-        verbose_name_plural = "generation batches"
+        verbose_name = "batch"
+        verbose_name_plural = "batches"
         ordering: ClassVar = ["-id"]
         constraints: ClassVar = [
             is_one_of("batch_priority_known", "priority", Priority),
@@ -87,6 +88,7 @@ class GenerationRequest(models.Model):
 
     class Meta:
         db_table = "generation_requests"
+        verbose_name = "request"
         ordering: ClassVar = ["-id"]
         permissions: ClassVar = [
             ("cancel_generationrequest", "Can cancel anybody's requests"),

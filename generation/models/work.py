@@ -92,6 +92,7 @@ class GenerationAttempt(models.Model):
 
     class Meta:
         db_table = "generation_attempts"
+        verbose_name = "attempt"
         ordering: ClassVar = ["request", "claim"]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["request", "claim"], name="attempt_one_per_claim"),
