@@ -27,9 +27,9 @@ def require_settings() -> None:
 
 
 def settle() -> None:
-    """Called once by each program that stays, when it has loaded what it needs: the collector of cycles leaves all of
-    that alone from now on. It is some hundred thousand objects, and to go through them took a tenth of a worker's
-    time."""
-    gc.collect()
+    """Called once by each process that serves or draws, when it has loaded what it needs: the collector of cycles
+    leaves all of that alone from now on. It is some hundred thousand objects, and to go through them again and again
+    took at least 7 % of a worker's time."""
+    # Not collected first: there were ten objects to be found, and looking took a tenth of a second of the start.
     gc.freeze()
     gc.set_threshold(*_COLLECT_AFTER)

@@ -55,6 +55,11 @@ def update_of(request: GenerationRequest) -> Update:
     )
 
 
+def message_of(update: Update) -> dict[str, Any]:
+    """The update as it goes through the channel layer."""
+    return {"type": "request.update", "requestId": update.request_id, "update": update._asdict()}
+
+
 def announce(requests: Sequence[GenerationRequest]) -> None:
     """Send the requests' present states once the transaction commits."""
     watched = [(request, groups) for request in requests if (groups := _groups(request))]
@@ -80,16 +85,12 @@ def _publish(watched: Sequence[tuple[GenerationRequest, list[str]]]) -> None:
     if not admitted:
         return
     try:
-        messages = [(_message(request), groups) for request, groups in admitted]
+        messages = [(message_of(update_of(request)), groups) for request, groups in admitted]
         sending = background.loop.submit(_send(messages))
     except BaseException:
         _room.release(len(admitted))
         raise
     sending.add_done_callback(lambda _: _room.release(len(admitted)))
-
-
-def _message(request: GenerationRequest) -> dict[str, Any]:
-    return {"type": "request.update", "requestId": request.pk, "update": update_of(request)._asdict()}
 
 
 async def _send(messages: Sequence[tuple[dict[str, Any], list[str]]]) -> None:

@@ -216,8 +216,9 @@ class _Given(NamedTuple):
 
     def read(self, value: Any) -> Any:
         """The field's value."""
+        connection = connections[DEFAULT_DB_ALIAS]
         for conversion in self.conversions:
-            value = conversion(value, connections[DEFAULT_DB_ALIAS])
+            value = conversion(value, connection)
         return value
 
 

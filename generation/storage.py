@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.core.files.base import ContentFile, File
+from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.core.signing import Signer
 from django.urls import reverse
@@ -39,10 +39,8 @@ class AtomicFileSystemStorage(FileSystemStorage):
         super().__init__(allow_overwrite=True, **options)
 
     def save(self, name: str | None, content: Any, max_length: int | None = None) -> str:
-        """Write the file under this very name, for which no other one is looked for."""
-        return self._save(str(name), content)
-
-    def _save(self, name: str, content: File[bytes]) -> str:
+        """Write the file under this very name, for which no other one is looked for. Raises ``OSError``."""
+        name = str(name)
         target = self.path(name)
         folder = os.path.dirname(target)
         draft = os.path.join(folder, f".draft-{secrets.token_hex(8)}")
@@ -137,12 +135,7 @@ def expiry() -> int:
 
 
 def _signature(kind: str, request_id: str, expires: int) -> str:
-    return _signer(settings.SECRET_KEY).signature(f"{kind}:{request_id}:{expires}")
-
-
-@functools.lru_cache(1)
-def _signer(key: str) -> Signer:
-    return Signer(key=key, salt="generation.storage")
+    return Signer(salt="generation.storage").signature(f"{kind}:{request_id}:{expires}")
 
 
 @functools.cache

@@ -191,8 +191,7 @@ class Live:
 
     def publish(self, *updates: events.Update) -> None:
         """Put updates into Redis as the product does, whatever the database says."""
-
-        self.send(*({"requestId": update.request_id, "update": update._asdict()} for update in updates))
+        self.send(*(events.message_of(update) for update in updates))
 
     def send(self, *messages: dict[str, Any]) -> None:
         """Put anything there."""
