@@ -17,7 +17,8 @@ from benchmarks.plan import Plan
 from benchmarks.report import Figure
 from benchmarks.stacks import FloorStack, numbered_redis
 from benchmarks.turns import in_turns
-from tests.support.stack import Stack, free_port, prepared_database
+from config.embedded import free_port
+from tests.support.stack import Stack, prepared_database
 
 _PAUSE: Final = 0.005
 _LONGEST: Final = 60.0

@@ -20,7 +20,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 import tests.servers  # noqa: F401  starts PostgreSQL and Valkey
-from tests.support.stack import ROOT, free_port, wait_until
+from config.embedded import free_port
+from tests.support.stack import ROOT, wait_until
 
 SUBMIT: Final = "/api/visual-generation/submit"
 #: ms between two looks of the peer into its queue, which bound what it gets done: it takes no more than its free slots

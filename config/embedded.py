@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Final, cast
 
 from config.parent import end_with_parent
 
@@ -19,11 +19,18 @@ _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 
 
+#: Below what systems give to outgoing connections (32768 and up on Linux, 49152 on macOS and Windows): a port that is
+#: free now is not taken by the next connection of anybody before its server listens.
+_PORTS: Final = range(10_000, 32_768)
+
+
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface that nobody listens on now. Raises ``OSError`` where there is none."""
+    for port in secrets.SystemRandom().sample(_PORTS, k=100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port on the loopback interface")
 
 
 def _server_binary() -> Path:

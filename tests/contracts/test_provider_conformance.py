@@ -20,7 +20,7 @@ from generation.states import ErrorCode
 from tests.fakes.control import FakeProvider
 from tests.support.adapters import ADAPTERS, Adapter
 from tests.support.callers import PROMPT, Caller, gone
-from tests.support.stack import free_port, wait_until
+from tests.support.stack import closed_port, wait_until
 from tests.support.traces import everything_logged
 from workers import images
 from workers.providers.base import ImageAnswer, Provider, ProviderError
@@ -249,7 +249,7 @@ def test_a_time_to_wait_that_makes_no_sense_is_none(
 
 def test_nobody_at_the_address_is_unavailable(adapter: Adapter) -> None:
     nobody = FakeProvider()
-    nobody.base_url = f"http://127.0.0.1:{free_port()}"
+    nobody.base_url = f"http://127.0.0.1:{closed_port()}"
     caller = Checking(adapter.make(nobody, KEY), model=adapter.model)
     assert caller.fail().code == ErrorCode.UNAVAILABLE
     caller.close()

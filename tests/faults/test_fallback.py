@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.faults.house import House, built
-from tests.support.stack import ROOT, free_port
+from tests.support.stack import ROOT, closed_port
 from workers.providers.registry import PROVIDER_CLASSES
 
 #: Who answers in the end: another vendor, or the one that costs nothing.
@@ -21,7 +21,7 @@ THIRDS = [name for name in ("google", "clipart") if name in PROVIDER_CLASSES]
 def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("fallback")
     order = f"openai,stability,{request.param}"
-    nobody = f"http://127.0.0.1:{free_port()}/v1"
+    nobody = f"http://127.0.0.1:{closed_port()}/v1"
     with built(folder, PROVIDERS=order, OPENAI_BASE_URL=nobody) as house:
         house.stack.start("web", "dispatcher", "worker")
         house.wait_until_up(workers=1)

@@ -17,11 +17,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 
+from config.embedded import free_port
 from generation import representations, storage
 from generation.states import Status
 from tests.support.executors import executor
 from tests.support.requests import completed, queued
-from tests.support.stack import ROOT, free_port, wait_until
+from tests.support.stack import ROOT, closed_port, wait_until
 from workers.providers.clipart.provider import ClipartProvider
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -122,7 +123,7 @@ def test_what_is_gone_is_as_on_a_disk() -> None:
 
 
 def test_a_bucket_that_is_away_is_as_a_disk_that_is(settings: Any) -> None:
-    use(settings, f"http://127.0.0.1:{free_port()}")
+    use(settings, f"http://127.0.0.1:{closed_port()}")
     with pytest.raises(OSError, match="the bucket is not reachable"):
         storage.check_writable()
     with pytest.raises(OSError, match="the bucket is not reachable"):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from generation import breakers, catalogue
 from generation.models import GenerationRequest, ProviderModel
-from tests.support.stack import ROOT, free_port, prepared_database
+from tests.support.stack import ROOT, closed_port, prepared_database
 from tests.support.vendors import Vendors
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -153,7 +153,7 @@ def process(name: str, database_url: str) -> tuple[int, str]:
     environment = os.environ | {
         "DATABASE_URL": database_url,
         "OPENAI_API_KEY": "sk-canary",
-        "OPENAI_BASE_URL": f"http://127.0.0.1:{free_port()}/v1",
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{closed_port()}/v1",
     }
     command = [sys.executable, "manage.py", "check_provider", name]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -24,7 +24,7 @@ from generation.states import ProcessKind, Status
 from tests.support.batches import batch_of
 from tests.support.broker import lose_all_messages, messages
 from tests.support.requests import claimed, in_status, queued
-from tests.support.stack import ROOT, free_port
+from tests.support.stack import ROOT, closed_port
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 
@@ -320,7 +320,7 @@ def manage(*arguments: str, url: str) -> tuple[int, str]:
 
 
 def test_without_a_database_it_says_so_and_why(tmp_path: Path) -> None:
-    code, page = manage("doctor", url=f"postgres://somebody:a-password@127.0.0.1:{free_port()}/none")
+    code, page = manage("doctor", url=f"postgres://somebody:a-password@127.0.0.1:{closed_port()}/none")
     assert code == 1
     assert "The database cannot be reached" in page
     assert "Connection refused" in page

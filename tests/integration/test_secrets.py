@@ -19,7 +19,7 @@ from tests.fakes.control import FakeProvider
 from tests.support.adapters import ADAPTERS, Adapter
 from tests.support.executors import executor
 from tests.support.requests import queued
-from tests.support.stack import free_port
+from tests.support.stack import closed_port
 from tests.support.traces import everything_logged, tapped_redis, traces
 from workers.providers.base import Provider
 
@@ -103,7 +103,7 @@ def test_after_calls_that_fail_in_every_way_the_key_is_nowhere(
             vendor.script(script)
             done.append(attempt(bob, provider))
         nobody = FakeProvider()
-        nobody.base_url = f"http://127.0.0.1:{free_port()}"
+        nobody.base_url = f"http://127.0.0.1:{closed_port()}"
         done.append(attempt(bob, made(nobody)))
         done += [attempt(bob, made(vendor, CANARY + spoilt)) for spoilt in ("\nx", "é")]
         told = answers(bob, *done)

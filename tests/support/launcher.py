@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.stack import ROOT, free_port, wait_until
+from config.embedded import free_port
+from tests.support.stack import ROOT, wait_until
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0

