@@ -11,18 +11,31 @@ from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
 from django.db.backends.utils import CursorWrapper
 from psycopg import Connection, Cursor, OperationalError
+from psycopg.errors import FeatureNotSupported
+from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
 #: Seconds after which a failed attempt to connect is given up. Whoever comes next then makes a new one; the pool's own
 #: attempts wait twice as long each time, and meanwhile it makes no other.
 _RECONNECT_SECONDS = 1
+#: psycopg has the server keep no plan where there is no threshold, even of what is to be prepared. Nothing is run so
+#: often on one connection.
+_NEVER_UNASKED = 2**31
 
 
 class PreparedCursor(Cursor[Any]):
     """Has the server keep the plans: where a statement writes four tables, making one takes longer than running it."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> PreparedCursor:
-        super().execute(query, params, **{"prepare": settings.DATABASE_PREPARED_STATEMENTS} | options)
+        told = {"prepare": True} | options
+        try:
+            super().execute(query, params, **told)
+        except FeatureNotSupported:
+            # A column has another type since the plan was made. In a transaction its end forgets the plans.
+            if self.connection.info.transaction_status != TransactionStatus.IDLE:
+                raise
+            self.connection.execute("DEALLOCATE ALL")
+            super().execute(query, params, **told)
         return self
 
 
@@ -37,6 +50,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
     _connection_pools: ClassVar[dict[str, ConnectionPool]]
     _configure_connection: Callable[[Any], None]
     _prepare_cursor: Callable[[Any], CursorWrapper]
+
+    def get_connection_params(self) -> dict[str, Any]:
+        threshold = _NEVER_UNASKED if settings.DATABASE_PREPARED_STATEMENTS else None
+        return {**super().get_connection_params(), "prepare_threshold": threshold}
 
     @property
     def pool(self) -> ConnectionPool | None:

@@ -1,0 +1,80 @@
+"""Statements whose plans PostgreSQL keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.db.utils import NotSupportedError
+
+from generation import prepared
+from generation.models import GenerationRequest
+from tests.support.requests import queued
+
+pytestmark = [
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite plans a statement when it is run"),
+    pytest.mark.django_db(transaction=True),
+]
+
+
+def plans(of: str) -> list[int]:
+    """How often each plan that this connection keeps was used."""
+    query = "SELECT generic_plans + custom_plans FROM pg_prepared_statements WHERE statement LIKE %s"
+    with connection.cursor() as cursor:
+        cursor.execute(query, [f"%{of}%"])
+        return [int(used) for (used,) in cursor.fetchall()]
+
+
+def test_a_statement_is_planned_once_and_others_are_not_kept(alice: User) -> None:
+    request = queued(alice)
+    connection.close()
+    for _ in range(3):
+        assert prepared.get(GenerationRequest, request.pk) == request
+        assert GenerationRequest.objects.get(pk=request.pk) == request
+    assert plans('FROM "generation_requests"') == [3]
+
+
+def test_behind_a_pooler_that_cannot_keep_plans_there_are_none(settings: Any) -> None:
+    settings.DATABASE_PREPARED_STATEMENTS = False
+    assert connection.get_connection_params()["prepare_threshold"] is None
+
+
+@pytest.fixture
+def table() -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE of_one_test (name varchar(10))")
+        cursor.execute("INSERT INTO of_one_test VALUES ('a cat')")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE of_one_test")
+
+
+def read() -> str:
+    with prepared.open_cursor() as cursor:
+        cursor.execute("SELECT name FROM of_one_test WHERE name LIKE %s", ["a%"])
+        return str(cursor.fetchone()[0])
+
+
+def widen() -> None:
+    """Behind the back of psycopg, which forgets its plans at an ALTER of its own connection."""
+    with connection.cursor() as cursor:
+        cursor.execute("DO $$ BEGIN ALTER TABLE of_one_test ALTER name TYPE varchar(20); END $$")
+
+
+@pytest.mark.usefixtures("table")
+def test_a_plan_outlives_a_migration_that_changes_a_column() -> None:
+    assert read() == "a cat"
+    widen()
+    assert read() == "a cat"
+
+
+@pytest.mark.usefixtures("table")
+def test_in_a_transaction_the_next_one_is_well_again() -> None:
+    assert read() == "a cat"
+    widen()
+    with pytest.raises(NotSupportedError, match="cached plan"), transaction.atomic():
+        read()
+    assert read() == "a cat"
