@@ -175,10 +175,13 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # --- Redis ----------------------------------------------------------------------------------------------------------
 REDIS_URL = env.text("REDIS_URL") or _laptop_redis()
-if not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+if not REDIS_URL.startswith(("redis://", "rediss://")):
     env.refuse("REDIS_URL must start with redis:// or rediss://", None)
 REDIS_PASSWORD = urlsplit(REDIS_URL).password or ""
 CELERY_BROKER_URL = REDIS_URL
+if REDIS_URL.startswith("rediss://") and "ssl_cert_reqs" not in REDIS_URL:
+    # Everything else looks at the server's certificate unasked.
+    CELERY_BROKER_URL += ("&" if urlsplit(REDIS_URL).query else "?") + "ssl_cert_reqs=required"
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",

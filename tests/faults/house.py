@@ -135,7 +135,7 @@ class House:
             client.delete(*WEIGHTS)
 
     def unacknowledged(self) -> int:
-        """How many messages workers have taken and not acknowledged."""
+        """How many messages that were taken Redis keeps a copy of."""
         with self.valkey.client() as client:
             return int(client.hlen("unacked"))
 

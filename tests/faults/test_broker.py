@@ -14,7 +14,6 @@ import pytest
 
 from tests.faults.house import House, built, lasting
 from tests.support.proxy import Proxy
-from tests.support.stack import wait_until
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def test_a_redis_that_restarts_empty_while_tasks_run_costs_nothing(with_worker: 
     assert house.provider.max_concurrent == 3
 
 
-def test_the_pinned_celery_survives_a_redis_that_restarts_while_a_message_is_unacknowledged(with_worker: House) -> None:
+def test_the_pinned_celery_survives_a_redis_that_restarts_while_a_message_waits_in_it(with_worker: House) -> None:
     """Guards the pins of Celery and kombu. In this place a worker of Celery 5.7.0 with Celery's own defaults ended with
     "'NoneType' object has no attribute 'hostname'"; with our options it did not. Should this fail after an upgrade, go
     back to the versions before it: without a supervisor, workers that end so stay away."""
@@ -60,9 +59,9 @@ def test_the_pinned_celery_survives_a_redis_that_restarts_while_a_message_is_una
     house.provider.script("hold")
     running = house.submit(1)
     house.wait_for_calls(1)
-    # Celery's own retries of the task wait like this: taken, and not acknowledged.
+    # Celery's own retries of the task wait like this.
     house.publish(running, countdown=60)
-    wait_until(house.unacknowledged, what="a message that is taken and waits")
+    house.wait_for_no_messages()
     house.valkey.kill()
     house.wait_for_log("worker", "Connection to broker lost")
     house.valkey.start()

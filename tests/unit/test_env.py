@@ -102,3 +102,23 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path), "SECRET_KEY_FILE": str(tmp_path / "key")}
     done = subprocess.run(command, cwd=ROOT, env=environment | settings, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "from-a-file-" * 5
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("rediss://:secret@redis.example.org/1", "rediss://:secret@redis.example.org/1?ssl_cert_reqs=required"),
+        (
+            "rediss://redis.example.org?ssl_ca_certs=/ca",
+            "rediss://redis.example.org?ssl_ca_certs=/ca&ssl_cert_reqs=required",
+        ),
+        ("rediss://redis.example.org?ssl_cert_reqs=none", "rediss://redis.example.org?ssl_cert_reqs=none"),
+        ("redis://redis.example.org/1", "redis://redis.example.org/1"),
+    ],
+)
+def test_messages_go_only_to_a_redis_whose_certificate_is_good(url: str, asked: str, tmp_path: Path) -> None:
+    """Celery's client would take any, as long as it is not told."""
+    command = [sys.executable, "-c", "from config import celery_app; print(celery_app.conf.broker_url)"]
+    environment = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path / "var"), "DEBUG": "true", "REDIS_URL": url}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.strip() == asked, done.stderr
