@@ -214,13 +214,14 @@ def send_due() -> int:
     :class:`BrokerAway`."""
     sent = 0
     upper = None
+    waiting = pauses.without_paused(GenerationQueue.objects.filter(held=False, available_at__lte=Now()))
     for queue, weight in WEIGHTS.items():
-        rows = GenerationQueue.objects.filter(priority_weight__gte=weight, held=False, available_at__lte=Now())
+        rows = waiting.filter(priority_weight__gte=weight)
         if upper is not None:
             rows = rows.filter(priority_weight__lt=upper)
         upper = weight
         if room := window.room(queue):
-            sent += send(_take(pauses.without_paused(rows), room))
+            sent += send(_take(rows, room))
     return sent
 
 
@@ -233,11 +234,12 @@ def _take(rows: QuerySet[GenerationQueue], limit: int) -> list[tuple[str, int]]:
     """
     order = ("-priority_weight", "queued_at", "pk")
     front = rows.order_by(*order).values("pk")[: 2 * settings.DISPATCH_WINDOW]
-    due = Q(redispatch_at__isnull=True) | Q(redispatch_at__lte=Now())
+    due = GenerationQueue.objects.filter(Q(redispatch_at__isnull=True) | Q(redispatch_at__lte=Now()), pk__in=front)
+    if not due.exists():  # as at most times in most queues, where there is no need of a transaction
+        return []
     with transaction.atomic():
         taken = list(
-            GenerationQueue.objects.select_for_update(skip_locked=True)
-            .filter(due, pk__in=front)
+            due.select_for_update(skip_locked=True)
             .order_by(*order)
             .values_list("pk", "priority_weight", "dispatch_count")[:limit]
         )

@@ -27,6 +27,7 @@ from workers.providers.base import ImageRequest, Provider, ProviderError
 from workers.providers.registry import Registry
 from workers.routing import Route
 from workers.runtime import Abandoned, Job, Runtime
+from workers.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -55,18 +56,20 @@ class Executor:
         self._providers = providers
         self._rates = rates
         self._keeper = Keeper()
+        self._turns = Turns()
 
     def run(self, request_id: str) -> None:
         """Do what there is to do: one attempt, and where a provider fails and another one can do it, one with that.
         Raises only what the database raises before there is a claim."""
-        claim = lifecycle.claim(request_id, worker=self._runtime.name)
-        if claim is None:
-            logger.info("nothing to do for %s", request_id, extra={"action": "claim-lost", "request_id": request_id})
-            return
-        request = claim.request
-        call = request.http_request_id or correlation.current()
-        with correlation.belonging_to(call), self._traced(claim):
-            self._run(claim)
+        with self._turns:
+            claim = lifecycle.claim(request_id, worker=self._runtime.name)
+            if claim is None:
+                told = {"action": "claim-lost", "request_id": request_id}
+                logger.info("nothing to do for %s", request_id, extra=told)
+                return
+            call = claim.request.http_request_id or correlation.current()
+            with correlation.belonging_to(call), self._traced(claim):
+                self._run(claim)
 
     @contextmanager
     def _traced(self, claim: Claim) -> Iterator[None]:
@@ -187,9 +190,11 @@ class Executor:
         provider = self._providers.choose(call.choice.provider)
         # The call takes as long as it takes, and a connection that waits for it is one that nobody else has.
         connection.close()
-        with _measured(provider.name, call.choice.model):
+        with self._turns.left(), _measured(provider.name, call.choice.model):
             answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
-        receipt = self._keeper.keep(job, images.check(answer.data), answer, provider, call.choice)
+        picture = images.check(answer.data)
+        with self._turns.left():
+            receipt = self._keeper.keep(job, picture, answer, provider, call.choice)
         instruments.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt
 

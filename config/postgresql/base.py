@@ -12,7 +12,7 @@ from django.db.backends.postgresql import base
 from django.db.backends.utils import CursorWrapper
 from psycopg import Connection, Cursor, OperationalError
 from psycopg.errors import FeatureNotSupported
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg_pool import ConnectionPool
 
 #: Seconds after which a failed attempt to connect is given up. Whoever comes next then makes a new one; the pool's own
@@ -66,11 +66,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _new_pool(self, options: dict[str, Any]) -> ConnectionPool:
         def check(connection: Connection) -> None:
-            try:
-                pool.check_connection(connection)
-            except OperationalError:
+            # The pool's own check runs the same empty statement through a cursor, which takes three times as long.
+            if connection.pgconn.exec_(b"").status != ExecStatus.EMPTY_QUERY:
                 pool.check()
-                raise
+                raise OperationalError("the connection was cut")
 
         pool = ConnectionPool(
             kwargs=self.get_connection_params() | {"autocommit": True},
