@@ -6,7 +6,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from cachetools.func import ttl_cache
 from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Q, Sum
 from django.db.models.functions import TruncDate
 
@@ -14,6 +13,7 @@ from generation import pauses, waiting
 from generation.clock import Now
 from generation.identifiers import oldest_id_within
 from generation.models import GenerationAttempt, GenerationRequest, Spending
+from generation.remembered import remembered
 from generation.representations import timestamp
 from generation.states import WEIGHTS, Status, queue_for
 
@@ -40,7 +40,7 @@ def health(failure_rate: float, queue_length: int) -> str:
 
 
 def queue_status() -> dict[str, Any]:
-    """The queue at this moment; parts of it are up to 10 s old."""
+    """The queue at this moment; parts of it are some 10 s old."""
     waits = _backlog()
     length = sum(there["count"] for there in waits.values())
     oldest = [there["oldest"] for there in waits.values() if there["oldest"]]
@@ -61,9 +61,9 @@ def queue_status() -> dict[str, Any]:
     }
 
 
-@ttl_cache(maxsize=1, ttl=10)
+@remembered(seconds=10)
 def metrics() -> dict[str, Any]:
-    """The last 24 hours, the last 7 days by day, and what waits by priority; up to 10 s old, the days up to 60 s."""
+    """The last 24 hours, the last 7 days by day, and what waits by priority; some 10 s old, the days 60 s."""
     waits = _backlog()
     length = sum(there["count"] for there in waits.values())
     day = _last_day()
@@ -77,9 +77,9 @@ def metrics() -> dict[str, Any]:
     }
 
 
-@ttl_cache(maxsize=1, ttl=30)
+@remembered(seconds=30)
 def slowest() -> list[tuple[str, str, timedelta]]:
-    """Of the newest that completed, those that took longest: id, owner and time; up to 30 s old."""
+    """Of the newest that completed, those that took longest: id, owner and time; some 30 s old."""
     newest = GenerationRequest.objects.filter(status=Status.COMPLETED, pk__gte=oldest_id_within(_DAY)).order_by("-pk")
     rows = GenerationRequest.objects.filter(pk__in=newest.values("pk")[:_SLOWEST_OF])
     took = ExpressionWrapper(F("completed_at") - F("started_at"), DurationField())
@@ -89,8 +89,8 @@ def slowest() -> list[tuple[str, str, timedelta]]:
 def forget() -> None:
     """Drop what was remembered, so that the next look is at the tables."""
     waiting.forget()
-    for remembered in (metrics, average_wait, _last_day, _by_day, slowest):
-        remembered.cache_clear()
+    for figures in (metrics, average_wait, _last_day, _by_day, slowest):
+        figures.cache_clear()
 
 
 def backlog() -> dict[str, waiting.Waiting]:
@@ -112,7 +112,7 @@ def _backlog() -> dict[str, dict[str, Any]]:
     return {name: {"count": there.length, "oldest": timestamp(there.oldest)} for name, there in backlog().items()}
 
 
-@ttl_cache(maxsize=1, ttl=5)
+@remembered(seconds=5)
 def average_wait() -> float:
     """Seconds from submit to the first start, over those of the last hour."""
     newest = GenerationAttempt.objects.filter(claim=1).order_by("-pk").values("pk")[:_SAMPLE]
@@ -122,7 +122,7 @@ def average_wait() -> float:
     return round(waited.total_seconds(), 3) if waited else 0.0
 
 
-@ttl_cache(maxsize=1, ttl=10)
+@remembered(seconds=10)
 def _last_day() -> dict[str, Any]:
     found = GenerationRequest.objects.filter(pk__gte=oldest_id_within(_DAY)).aggregate(
         total=Count("pk"),
@@ -139,7 +139,7 @@ def _last_day() -> dict[str, Any]:
     }
 
 
-@ttl_cache(maxsize=1, ttl=60)  # it reads a week, of which the last seconds are nothing
+@remembered(seconds=60)  # it reads a week, of which the last seconds are nothing
 def _by_day() -> list[dict[str, Any]]:
     days = (
         GenerationRequest.objects.filter(pk__gte=oldest_id_within(_WEEK))

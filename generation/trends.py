@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from cachetools.func import ttl_cache
 from django.db.models import Avg, Count, F, Q, QuerySet
 from django.db.models.fields.json import KT
 from django.db.models.functions import TruncHour
@@ -15,6 +14,7 @@ from django.db.models.functions import TruncHour
 from generation import waiting
 from generation.identifiers import oldest_id_within
 from generation.models import GenerationAttempt, GenerationRequest, WorkerProcess
+from generation.remembered import remembered
 from generation.states import AttemptOutcome, ProcessKind, Status
 
 _HOURS: Final = 24
@@ -47,7 +47,7 @@ class Process:
     seen_at: datetime
 
 
-@ttl_cache(maxsize=1, ttl=30)
+@remembered(seconds=30)
 def by_hour() -> list[Hour]:
     """The last 24 hours, the oldest first; the newest is not over."""
     newest = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
@@ -84,7 +84,7 @@ def by_hour() -> list[Hour]:
     ]
 
 
-@ttl_cache(maxsize=1, ttl=30)
+@remembered(seconds=30)
 def failures() -> list[tuple[str, int]]:
     """The error codes of what failed in the last 24 hours with how often each came, the most frequent first."""
     since = datetime.now(UTC) - timedelta(hours=_HOURS)

@@ -14,6 +14,7 @@ from generation import pauses, prepared
 from generation.clock import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, WorkerProcess
 from generation.prepared import Condition, Param
+from generation.remembered import remembered
 from generation.states import AttemptOutcome, ProcessKind
 
 #: Seconds that one request is taken to last, as long as nothing was measured.
@@ -72,16 +73,16 @@ def capacity() -> Capacity:
     return Capacity(found["workers"], found["slots"] or 0)
 
 
-@ttl_cache(maxsize=1, ttl=1)
+@remembered(seconds=1)
 def ledger() -> dict[int, Waiting]:
-    """What waits, by weight, as of at most 1 s ago."""
+    """What waits, by weight, as of about 1 s ago."""
     # Counting rows and no column of theirs, so that the index on the order has it all.
     rows = GenerationQueue.objects.order_by().values("priority_weight")
     rows = rows.annotate(length=Count("*"), oldest=Min("queued_at"))
     return {row["priority_weight"]: Waiting(row["length"], row["oldest"]) for row in rows}
 
 
-@ttl_cache(maxsize=1, ttl=5)
+@remembered(seconds=5)
 def recent_durations() -> dict[str, float]:
     """Seconds that an attempt that gave a picture lasted lately, by type, and under ``""`` for all types together."""
     sample = (
@@ -100,8 +101,8 @@ def recent_durations() -> dict[str, float]:
 def forget() -> None:
     """Drop what was remembered, so that the next look is at the tables."""
     pauses.forget()
-    for remembered in (capacity, ledger, recent_durations):
-        remembered.cache_clear()
+    for figures in (capacity, ledger, recent_durations):
+        figures.cache_clear()
 
 
 def queue_place(request: GenerationRequest) -> QueuePlace | None:
