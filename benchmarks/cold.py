@@ -15,7 +15,7 @@ from benchmarks import peer as peers
 from benchmarks.peer import Peer
 from benchmarks.plan import Plan
 from benchmarks.report import Figure
-from benchmarks.stacks import FloorStack, numbered_redis
+from benchmarks.stacks import FloorStack, bare_worker, numbered_redis
 from benchmarks.turns import in_turns
 from config.embedded import free_port
 from tests.support.stack import Stack, prepared_database
@@ -32,7 +32,7 @@ class _Bare(Stack):
 
     def __init__(self, folder: Path, **settings: str) -> None:
         super().__init__(folder, **settings)
-        self._commands |= {"worker": self._commands["worker"].replace("--app config", "--app benchmarks.bare")}
+        self._commands |= {"worker": bare_worker(self._commands["worker"])}
 
 
 def run(plan: Plan) -> Iterator[Figure]:

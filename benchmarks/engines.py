@@ -11,7 +11,7 @@ import psycopg
 import redis
 
 from benchmarks import rows
-from benchmarks.stacks import numbered_redis, resident
+from benchmarks.stacks import SETTINGS, bare_worker, numbered_redis, resident
 from tests.support.stack import Stack, prepared_database
 
 BODY = {"type": "illustration", "prompt": "A friendly dragon in a garden full of flowers"}
@@ -22,9 +22,10 @@ class Engine(Stack):
     do nothing."""
 
     def __init__(self, folder: Path, database: psycopg.Connection, redis_url: str, **settings: str) -> None:
-        super().__init__(folder, REDIS_URL=redis_url, SUBMIT_RATE="100000000/h", **settings)
-        self._commands |= {"worker": self._commands["worker"].replace("--app config", "--app benchmarks.instant")}
-        self._commands |= {"noop": self._commands["worker"]}
+        super().__init__(folder, REDIS_URL=redis_url, **{**SETTINGS, **settings})
+        worker = self._commands["worker"]
+        self._commands |= {"worker": worker.replace("--app config", "--app benchmarks.instant")}
+        self._commands |= {"noop": bare_worker(worker)}
         self.database = database
         self.redis = redis.Redis.from_url(redis_url)
 

@@ -1,7 +1,7 @@
 """What cannot be gone below on this machine: a bare INSERT and a bare publish. Every run begins with them.
 
 The other floors are measured in turns with what stands on them: an empty view in :mod:`benchmarks.floor`, and a Celery
-task that does nothing in :mod:`benchmarks.instant`.
+task that does nothing in :mod:`benchmarks.bare`.
 """
 
 from __future__ import annotations

@@ -10,14 +10,11 @@ import asyncio
 import io
 import os
 import struct
-import time
 import zlib
-from itertools import count
 from typing import ClassVar, Final
 
 from django.conf import settings
 from PIL import Image
-from redis import Redis
 
 from config.celery import app
 from workers.providers.base import ImageAnswer, ImageRequest
@@ -52,20 +49,4 @@ PROVIDER_CLASSES["instant"] = f"{__name__}:{InstantProvider.__name__}"
 settings.PROVIDER_OPTIONS["instant"] = {}
 settings.PROVIDER_MODELS["instant"] = "instant"
 
-_done = count(1)
-_began = 0.0
-
-
-@app.task(name="benchmarks.noop")
-def noop(total: int) -> None:
-    """Nothing. The last of so many writes to Redis how long they took since the first; then it begins anew."""
-    global _began
-    number = (next(_done) - 1) % total + 1
-    if number == 1:
-        _began = time.monotonic()
-    elif number == total:
-        with Redis.from_url(settings.REDIS_URL) as client:
-            client.set("benchmarks:noop", time.monotonic() - _began)
-
-
-__all__ = ["InstantProvider", "app", "noop"]
+__all__ = ["InstantProvider", "app"]

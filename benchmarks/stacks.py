@@ -21,7 +21,7 @@ from tests.support.stack import Stack, prepared_database, wait_until
 
 API: Final = "/api/visual-generation"
 
-_SETTINGS = {
+SETTINGS = {
     "WEB_WORKERS": "2",
     # It counts every call, and never says no.
     "SUBMIT_RATE": "100000000/h",
@@ -37,6 +37,11 @@ class FloorStack(Stack):
     def __init__(self, folder: Path, **settings: str) -> None:
         super().__init__(folder, **settings)
         self._commands = {"web": self._commands["web"].replace("config.wsgi", "benchmarks.floor")}
+
+
+def bare_worker(command: str) -> str:
+    """The worker's command for an app that knows nothing of ours."""
+    return command.replace("--app config", "--app benchmarks.bare").replace(" worker ", " worker --pool threads ")
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def running(plan: Plan) -> Iterator[Stacks]:
         def start(kind: type[Stack], name: str, number: int, *processes: str, **settings: Any) -> Stack:
             folder = plan.folder / name
             folder.mkdir()
-            made = kind(folder, REDIS_URL=numbered_redis(number), **_SETTINGS, **settings)
+            made = kind(folder, REDIS_URL=numbered_redis(number), **SETTINGS, **settings)
             stack.callback(made.stop_all)
             made.start(*processes)
             return made
