@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from workers.turns import AT_ONCE
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Costs:
@@ -104,8 +106,9 @@ def simulate(shape: Shape, costs: Costs, *, seconds: float = 600.0, seed: int = 
 
 
 def connections(shape: Shape) -> int:
-    """Of PostgreSQL, at the most: each slot, a worker's heartbeat and refill, two web and two other processes."""
-    return shape.workers * (shape.slots + 2) + 2 * 14 + 2 * 5
+    """Of PostgreSQL, at the most: the slots whose turn it is, a worker's heartbeat and refill, two web and two other
+    processes."""
+    return shape.workers * (min(shape.slots, AT_ONCE) + 2) + 2 * 14 + 2 * 5
 
 
 # --- What it costs here ---

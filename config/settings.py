@@ -161,8 +161,8 @@ DATABASES = {
     "default": env.database(
         "DATABASE_URL",
         f"sqlite:///{VAR_DIR / 'db.sqlite3'}",
-        # One for each slot of a worker and a few for its heartbeat and its web neighbours.
-        pool_size=max(MAX_CONCURRENT_REQUESTS, 10) + 4,
+        # One for each thread of the web. Of a worker's slots, however many, few have one at a time.
+        pool_size=14,
     )
 }
 #: Whether PostgreSQL keeps the plans of the statements that are run most.
