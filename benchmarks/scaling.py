@@ -142,7 +142,8 @@ def _ours(process: Path) -> bool:
 
 
 def measure(requests: int = 2000) -> Costs:
-    """Submit so many and have them drawn by an instant provider, and see what the servers took for it."""
+    """Submit so many and have them drawn by an instant provider, and see what the servers took for it, and for as many
+    heartbeats and ten times as many updates."""
     import tests.servers  # noqa: F401  starts PostgreSQL and Valkey
     from benchmarks.engines import engine
     from tests.support.stack import wait_until
@@ -167,7 +168,42 @@ def measure(requests: int = 2000) -> Costs:
                 client.post("/batch", json=body).raise_for_status()
         wait_until(lambda: up.completed() >= requests, seconds=300, what="all of them")
         after = taken()
-    return replace(Costs(), database=(after[0] - before[0]) / requests, broker=(after[1] - before[1]) / requests)
+        up.stop("worker")
+        with up.client() as client:
+            client.post("/batch", json=body).raise_for_status()
+        up.stop_all()
+        idle = taken()
+        up.manage("shell", "-v0", "-c", _BEATS.format(count=requests))
+        beaten = taken()
+        with up.redis.pubsub() as watching:  # type: ignore[no-untyped-call]
+            watching.subscribe("watched")
+            for _ in range(10 * requests):
+                up.redis.publish("watched", _UPDATE)
+                while watching.get_message(ignore_subscribe_messages=True) is None:
+                    pass
+        told = taken()
+    return replace(
+        Costs(),
+        database=(after[0] - before[0]) / requests,
+        broker=(after[1] - before[1]) / requests,
+        heartbeat=(beaten[0] - idle[0]) / requests,
+        update=(told[1] - beaten[1]) / (10 * requests),
+    )
+
+
+#: What a worker does every ten seconds while it has something to do.
+_BEATS: Final = """
+from generation import lifecycle
+from generation.models import GenerationQueue
+from workers.runtime import Runtime
+worker = Runtime(slots=5)
+claims = [lifecycle.claim(pk, worker=worker.name) for pk in GenerationQueue.objects.values_list("pk", flat=True)[:5]]
+for _ in range({count}):
+    worker._beat()
+    lifecycle.extend_leases([(claim.request.pk, claim.number) for claim in claims], worker=worker.name)
+"""
+#: As long as that of a request that is completed.
+_UPDATE: Final = b"x" * 1_500
 
 
 def table(costs: Costs) -> Iterator[str]:

@@ -7,8 +7,9 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from generation import states
 from generation.models import GenerationRequest
-from generation.states import Edge, Status
+from generation.states import Edge, GenerationType, Status
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LONG_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1800, 3600)
@@ -22,6 +23,11 @@ COST: Final = Counter("vga_cost_usd", "What calls cost, in US dollars", ["provid
 FOUND: Final = Counter("vga_dispatcher_found", "What a dispatcher sent or mended", ["step"])
 PASSES: Final = Histogram("vga_dispatcher_pass_seconds", "Passes of a dispatcher", buckets=_SECONDS)
 CONNECTIONS: Final = Gauge("vga_websocket_connections", "WebSockets that are open", multiprocess_mode="livesum")
+
+# Prometheus sees no increase in the first count of a series, so each is there from the start.
+for _edge in states.TRANSITIONS:
+    for _type in GenerationType:
+        TRANSITIONS.labels(_type, _edge.target, _edge.reason)
 
 
 def count_transition(request: GenerationRequest, edge: Edge) -> None:

@@ -31,6 +31,9 @@ BROKEN: list[tuple[dict[str, str], set[str]]] = [
     ({'vga_request_transitions_total{reason="failed"': "0+10x60"}, {"ManyFail"}),
     ({'vga_provider_suspended{provider="openai"': "1x60"}, {"ProviderLeftAlone"}),
     ({'process_resident_memory_bytes{job="worker"': "700000000x60"}, {"WorkerMemory"}),
+    ({'vga_request_transitions_total{reason="lease_expired",status="queued"': "0+1x60"}, {"WorkersDie"}),
+    ({'vga_provider_call_seconds_bucket{le="+Inf"': "0+10x60"}, {"ProviderSlow"}),
+    ({'vga_dispatcher_pass_seconds_bucket{le="+Inf"': "0+10x60"}, {"DispatcherSlow"}),
 ]
 KEY = "sk-canary-of-a-deployment"
 PROMPT = "A dragon whose canary sings in the garden"
@@ -306,6 +309,11 @@ def test_the_rules_and_the_board_ask_for_what_is_told(stack: Composed, tmp_path:
     promtool.firing(tmp_path, scraped, {}, expected=set())
     for changed, expected in BROKEN:
         promtool.firing(tmp_path, scraped, changed, expected=expected)
+    # As nothing went wrong here, no call was answered so.
+    calls = [name for name in scraped if name.startswith("vga_http_request_seconds_count")]
+    unwell = [name.replace('status="200"', 'status="503"') for name in calls if 'status="200"' in name]
+    scraped |= dict.fromkeys(unwell, "0")
+    promtool.firing(tmp_path, scraped, dict.fromkeys(unwell, "0+1x60"), expected={"CallsFail"})
 
 
 # --- Rolling restart, last, since it replaces the processes ---

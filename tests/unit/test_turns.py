@@ -1,0 +1,75 @@
+"""Few attempts of a process work at a time, however many there are."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from tests.support.stack import wait_until
+from workers.turns import Turns
+
+
+def test_no_more_than_so_many_have_a_turn() -> None:
+    turns, free = Turns(2), threading.Event()
+    lock = threading.Lock()
+    inside: list[int] = []
+    most = 0
+
+    def work(number: int) -> None:
+        nonlocal most
+        with turns:
+            with lock:
+                inside.append(number)
+                most = max(most, len(inside))
+            free.wait(5)
+            with lock:
+                inside.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(work, number) for number in range(8)]
+        wait_until(lambda: len(inside) == 2, what="two at work")
+        free.set()
+        for one in done:
+            one.result(5)
+    assert most == 2
+
+
+def test_who_waits_for_something_else_leaves_the_turn_to_others_and_waits_for_it_again() -> None:
+    turns, free = Turns(1), threading.Event()
+    order: list[str] = []
+
+    def first() -> None:
+        with turns:
+            with turns.left():
+                order.append("left")
+                free.wait(5)
+            order.append("back")
+
+    def second() -> None:
+        with turns:
+            order.append("taken")
+            free.set()
+            order.append("given")
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(first)
+        wait_until(lambda: order == ["left"], what="the first")
+        pool.submit(second).result(5)
+        one.result(5)
+    assert order == ["left", "taken", "given", "back"]
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_a_fault_gives_the_turn_back_once(within: bool) -> None:
+    turns = Turns(1)
+    with suppress(RuntimeError), turns:
+        if within:
+            with turns.left():
+                raise RuntimeError
+        raise RuntimeError
+    taken = turns._free
+    assert taken.acquire(blocking=False)
+    assert not taken.acquire(blocking=False)
