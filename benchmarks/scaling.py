@@ -29,10 +29,10 @@ class Costs:
     and of Valkey for the updates of one watcher. ``heartbeat`` is what one worker process takes of PostgreSQL every
     ten seconds. ``provider`` is how long a call takes."""
 
-    database: float = 0.0053
-    broker: float = 0.0005
-    update: float = 0.00012
-    heartbeat: float = 0.0008
+    database: float = 0.0034
+    broker: float = 0.00024
+    update: float = 0.000018
+    heartbeat: float = 0.0013
     provider: float = 15.0
 
 
