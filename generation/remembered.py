@@ -20,7 +20,7 @@ T = TypeVar("T")
 #: What is made in less than so many seconds is made while somebody waits for it.
 _QUICK: Final = 0.05
 #: What takes long holds for so many times as long as it took, so that the database is not busy with it alone.
-_REST: Final = 10
+_REST: Final = 20
 #: What is this many times older than it should be is not shown to anybody any more.
 _TOO_OLD: Final = 6
 
@@ -89,5 +89,5 @@ class Remembered(Generic[T]):
 
 
 def remembered(seconds: float) -> Callable[[Callable[[], T]], Remembered[T]]:
-    """Remember what the function returns for so many seconds, or ten times as long as it took where that is more."""
+    """Remember what the function returns for so many seconds, or twenty times as long as it took where that is more."""
     return lambda make: Remembered(make, seconds)

@@ -99,12 +99,12 @@ class Executor:
     def _attempt(self, job: Job, route: Route) -> Claim | None:
         """Make one call, if one is to be made. Returns the claim under which the next provider is to be asked."""
         claim = job.claim
-        if claim.number > 1 and (receipt := storage.find_receipt(claim.request.pk)):
-            self._complete(claim, receipt)  # an earlier attempt was paid for and its picture stored
+        if claim.number > 1 and (receipt := self._earlier_receipt(claim)):
+            self._complete(claim, receipt)
             return None
         call = None
         try:
-            self._keeper.check()
+            self._keeper.check(self._turns.left)
             if sharing.wanted(claim.request.metadata) and self._shared(claim, route.left[0]):
                 return None
             call = self._permitted(claim, route)
@@ -128,6 +128,11 @@ class Executor:
         if call.troubled:
             patiently(lambda: breakers.succeeded(choice.provider))
         return None
+
+    def _earlier_receipt(self, claim: Claim) -> dict[str, Any] | None:
+        """That of an attempt which was paid for and whose picture was stored."""
+        with self._turns.left():
+            return storage.find_receipt(claim.request.pk)
 
     def _shared(self, claim: Claim, choice: Choice) -> bool:
         """Whether an earlier picture was taken, or another request's is waited for."""
@@ -202,7 +207,7 @@ class Executor:
 
     def _complete(self, claim: Claim, receipt: dict[str, Any]) -> None:
         done = patiently(lambda: lifecycle.complete(claim, **receipt))
-        with suppress(OSError):  # one that stays harms nobody
+        with self._turns.left(), suppress(OSError):  # one that stays harms nobody
             storage.drop_receipt(claim.request.pk)
         _log("completed" if done else "claim-void", claim)
 

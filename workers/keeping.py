@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from django.conf import settings
@@ -27,12 +29,14 @@ class Keeper:
     def __init__(self) -> None:
         self._seen_at = _NEVER
 
-    def check(self) -> None:
-        """Raise :class:`ProviderError` before anything is paid for that could not be kept."""
+    def check(self, aside: Callable[[], AbstractContextManager[None]]) -> None:
+        """Raise :class:`ProviderError` before anything is paid for that could not be kept. The look at the storage, if
+        there was none lately, is made ``aside``."""
         if time.monotonic() - self._seen_at < _LOOK:
             return
         try:
-            storage.check_writable()
+            with aside():
+                storage.check_writable()
         except OSError as error:
             message = "Pictures cannot be stored at the moment"
             raise ProviderError(message, code=ErrorCode.STORAGE, detail={"sent": False}) from error
