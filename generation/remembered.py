@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
@@ -73,7 +72,7 @@ class Remembered(Generic[T]):
         if not self._lock.acquire(blocking=False):
             return  # somebody is at it
         try:
-            background.loop.submit(asyncio.to_thread(self._in_background))
+            background.beside(self._in_background)
         except BaseException:
             self._lock.release()
             raise

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Final
 
 from django.conf import settings
-from django.db import connection
 
 from generation import breakers, catalogue, correlation, dispatch, instruments, lifecycle, sharing, storage, tracing
 from generation.catalogue import Choice
@@ -193,8 +192,6 @@ class Executor:
     def _make(self, job: Job, call: Call) -> dict[str, Any]:
         """Ask the provider, and keep what it made. Returns the receipt."""
         provider = self._providers.choose(call.choice.provider)
-        # The call takes as long as it takes, and a connection that waits for it is one that nobody else has.
-        connection.close()
         with self._turns.left(), _measured(provider.name, call.choice.model):
             answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
         picture = images.check(answer.data)
