@@ -22,6 +22,7 @@ from tests.support.executors import executor
 from tests.support.requests import RESULT, claimed, queued
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.runtime import Runtime
+from workers.turns import Turns
 
 # The executor gives its connection back during the call, so it needs a real one.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
@@ -359,3 +360,12 @@ def test_a_database_that_is_away_when_the_picture_is_there_is_waited_for(
     monkeypatch.setattr(lifecycle, "complete", sometimes)
     assert len(execute(request, lambda _: png()).asked) == 1
     assert request.status == Status.COMPLETED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_leaves_a_turn_leaves_the_connection_as_well() -> None:
+    turns = Turns(1)
+    with turns:
+        connection.ensure_connection()
+        with turns.left():
+            assert connection.connection is None
