@@ -3,10 +3,12 @@ of the pages; and what all ways to sign in have in common."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from cachetools.func import ttl_cache
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
 from django.core.exceptions import ObjectDoesNotExist
@@ -22,6 +24,10 @@ from generation import prepared
 #: What looking up a user or a token raises for claims that are missing or of the wrong type, or a user who is gone;
 #: ``OSError`` is what the C library says of a year beyond its calendar.
 _ODD_CLAIMS: Final = (TypeError, KeyError, ValueError, OverflowError, OSError, DataError, ObjectDoesNotExist)
+
+#: Seconds for which who called is known to this process without another look. Whoever is shut out, or gets another
+#: password or other rights, is treated as before for no longer than that.
+_TRUSTED_FOR: Final = 2
 
 #: Hashing a longer one is work that somebody else chose for us.
 LONGEST_PASSWORD: Final = 4096
@@ -47,7 +53,8 @@ def odd_claims_refused() -> Iterator[None]:
 
 
 class _Users:
-    """Where simplejwt looks for the user. Every call does, so the statement is a prepared one."""
+    """Where simplejwt looks for the user, at every call. Each call has an object of its own, since the rights that are
+    looked up stay with it."""
 
     DoesNotExist = User.DoesNotExist
 
@@ -56,10 +63,20 @@ class _Users:
 
     def get(self, *, id: Any) -> User:
         """Raises ``User.DoesNotExist``, and whatever ``int`` raises."""
-        user = prepared.get(User, int(id))
-        if user is None:
-            raise self.DoesNotExist
-        return user
+        return copy.copy(_lately(int(id)))
+
+
+@ttl_cache(maxsize=4096, ttl=_TRUSTED_FOR)
+def _lately(pk: int) -> User:
+    user = prepared.get(User, pk)
+    if user is None:
+        raise User.DoesNotExist
+    return user
+
+
+def forget() -> None:
+    """Look everybody up again."""
+    _lately.cache_clear()
 
 
 class BearerAuthentication(JWTAuthentication):

@@ -16,7 +16,18 @@ from django.db.models.signals import post_migrate
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import background, breakers, budgets, catalogue, dispatch, pauses, roles, statistics, trends
+from generation import (
+    authentication,
+    background,
+    breakers,
+    budgets,
+    catalogue,
+    dispatch,
+    pauses,
+    roles,
+    statistics,
+    trends,
+)
 from generation.models import PromptStyle, ProviderModel
 from workers import prompts
 
@@ -78,7 +89,7 @@ def _no_rate_in_the_way(settings: Any) -> None:
 
 def forget_everything() -> None:
     """Let everything that was read some seconds ago be read again."""
-    for module in (breakers, budgets, catalogue, pauses, prompts, statistics, trends):
+    for module in (authentication, breakers, budgets, catalogue, pauses, prompts, statistics, trends):
         module.forget()
 
 

@@ -12,7 +12,7 @@ from generation import representations, selectors, services, waiting
 from generation.addresses import client_address
 from generation.api.calls import answer_once, caller, limit_submits
 from generation.api.errors import NotFound
-from generation.api.serializers import BatchSerializer
+from generation.api.serializers import BatchSerializer, batch_arguments, checked
 from generation.models import GenerationBatch
 from generation.states import WEIGHTS
 
@@ -27,12 +27,11 @@ class BatchViewSet(viewsets.ViewSet):
     """Submit many requests as one, watch them, give them up."""
 
     def create(self, request: Request) -> Response:
-        serializer = BatchSerializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
+        wishes = batch_arguments(checked(BatchSerializer, request.data))
 
         def act() -> dict[str, Any]:
-            limit_submits(request, cost=len(serializer.validated_data["requests"]))
-            batch, requests = services.submit_batch(owner=caller(request), **serializer.to_arguments())
+            limit_submits(request, cost=len(wishes["drafts"]))
+            batch, requests = services.submit_batch(owner=caller(request), **wishes)
             place = waiting.queue_place(min(reversed(requests), key=lambda created: WEIGHTS[created.priority]))
             return {
                 "success": True,

@@ -17,7 +17,7 @@ from generation.api.calls import answer_once, caller, flag, is_known, limit_subm
 from generation.api.errors import NotFound
 from generation.api.pagination import NewestFirst
 from generation.api.pictures import reading_pictures
-from generation.api.serializers import ListSerializer, SubmitSerializer, draft
+from generation.api.serializers import ListSerializer, SubmitSerializer, checked, draft, filters
 from generation.models import GenerationRequest
 from generation.states import Status
 
@@ -40,12 +40,11 @@ class GenerationViewSet(viewsets.ViewSet):
     """Submit a request, watch it, give it up, try it again."""
 
     def submit(self, request: Request) -> Response:
-        serializer = SubmitSerializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
+        wish = draft(checked(SubmitSerializer, request.data))
 
         def act() -> dict[str, Any]:
             limit_submits(request)
-            created = services.submit(owner=caller(request), draft=draft(serializer.validated_data))
+            created = services.submit(owner=caller(request), draft=wish)
             place = waiting.queue_place(created)
             return {
                 "success": True,
@@ -73,10 +72,9 @@ class GenerationViewSet(viewsets.ViewSet):
     def list(self, request: Request) -> Response:
         # What stands there twice is a list, which no filter takes.
         parameters = {name: found[0] if len(found) == 1 else found for name, found in request.query_params.lists()}
-        query = ListSerializer(data=parameters)
-        query.is_valid(raise_exception=True)
-        found = selectors.matching(selectors.visible_to(caller(request)), query.to_filters())
-        pages = NewestFirst(page_size=query.validated_data["limit"])
+        query = checked(ListSerializer, parameters)
+        found = selectors.matching(selectors.visible_to(caller(request)), filters(query))
+        pages = NewestFirst(page_size=query["limit"])
         page = pages.paginate_queryset(found, request)
         return pages.get_paginated_response([representations.status(one) for one in page])
 

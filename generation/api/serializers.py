@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from django.conf import settings
@@ -47,7 +48,6 @@ class ProviderField(ChoiceField):
     """One of the configured providers."""
 
     def __init__(self, **more: Any) -> None:
-        # DRF makes the fields of a serializer anew each time, so the settings count and not when this was imported.
         message = f"Not configured here; there is {', '.join(settings.PROVIDERS)}."
         super().__init__(settings.PROVIDERS, error_messages={"invalid_choice": message}, **more)
 
@@ -175,15 +175,16 @@ class BatchSerializer(serializers.Serializer[dict[str, Any]]):
     requests = SubmitSerializer(many=True, allow_empty=False, max_length=MAX_BATCH)  # type: ignore[call-arg]
     batchOptions = BatchOptionsSerializer(required=False)
 
-    def to_arguments(self) -> dict[str, Any]:
-        """What :func:`generation.services.submit_batch` takes."""
-        options = self.validated_data.get("batchOptions", {})
-        priority = options.get("priority", Priority.NORMAL)
-        return {
-            "drafts": [draft(item, priority=priority) for item in self.validated_data["requests"]],
-            "priority": priority,
-            "max_concurrent": options.get("maxConcurrent"),
-        }
+
+def batch_arguments(data: dict[str, Any]) -> dict[str, Any]:
+    """Of what a :class:`BatchSerializer` found valid, what :func:`generation.services.submit_batch` takes."""
+    options = data.get("batchOptions", {})
+    priority = options.get("priority", Priority.NORMAL)
+    return {
+        "drafts": [draft(item, priority=priority) for item in data["requests"]],
+        "priority": priority,
+        "max_concurrent": options.get("maxConcurrent"),
+    }
 
 
 class CursorField(StringField):
@@ -215,6 +216,19 @@ class ListSerializer(serializers.Serializer[dict[str, Any]]):
             raise serializers.ValidationError({printable(unknown[0]): ["There is no such filter."]}, code="unknown")
         return dict(super().to_internal_value(data))
 
-    def to_filters(self) -> dict[str, Any]:
-        """The conditions on requests."""
-        return {name: value for name, value in self.validated_data.items() if name not in {"limit", "cursor"}}
+
+def filters(data: dict[str, Any]) -> dict[str, Any]:
+    """Of what a :class:`ListSerializer` found valid, the conditions on requests."""
+    return {name: value for name, value in data.items() if name not in {"limit", "cursor"}}
+
+
+def checked(kind: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:
+    """What the serializer of this kind makes of the data. Raises ``ValidationError``."""
+    found: dict[str, Any] = _made(kind, tuple(settings.PROVIDERS)).run_validation(data)
+    return found
+
+
+@lru_cache(16)
+def _made(kind: type[serializers.Serializer[Any]], providers: tuple[str, ...]) -> serializers.Serializer[Any]:
+    # DRF copies the fields for each instance, which takes as long as a check. Nothing of a check stays in them.
+    return kind()

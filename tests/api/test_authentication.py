@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
+from generation.authentication import BearerAuthentication
 from tests.api.helpers import (
     NOTHING,
     OF_ONE_REQUEST,
@@ -27,6 +28,7 @@ from tests.api.helpers import (
     token,
 )
 from tests.support.requests import queued
+from tests.support.stack import wait_until
 
 
 def _in_base64(value: Any) -> str:
@@ -162,6 +164,37 @@ def test_a_user_id_may_be_a_string_or_a_number(
 def test_a_token_holds_whatever_name_it_goes_by(nobody: APIClient, alice: User, jti: str) -> None:
     good = token(alice, jti=jti)
     assert nobody.get(address("status", queued(alice).pk), HTTP_AUTHORIZATION=f"Bearer {good}").status_code == 200
+
+
+def _revoked(user: User) -> None:
+    user.set_password("a new one, and long")
+    user.save()
+
+
+@pytest.mark.parametrize(
+    "shut_out",
+    [
+        lambda user: User.objects.filter(pk=user.pk).update(is_active=False),
+        lambda user: User.objects.filter(pk=user.pk).delete(),
+        _revoked,
+    ],
+    ids=["inactive", "deleted", "changed password"],
+)
+def test_who_was_let_in_a_moment_ago_is_shut_out_soon(api: APIClient, alice: User, shut_out: Any) -> None:
+    def answer() -> int:
+        return api.get(address("status", UNKNOWN_ID)).status_code
+
+    assert answer() == 404
+    shut_out(alice)
+    wait_until(lambda: answer() == 401, seconds=3, what="a refusal")
+
+
+def test_rights_that_were_looked_up_do_not_stay(alice: User) -> None:
+    """Each call has a user of its own, although the row is not read again."""
+    good: Any = AccessToken.for_user(alice)
+    first, second = (BearerAuthentication().get_user(good) for _ in range(2))
+    assert first == second
+    assert first is not second
 
 
 # --- The header -------------------------------------------------------------------------------------------------------
