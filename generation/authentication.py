@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from cachetools.func import ttl_cache
@@ -25,8 +26,8 @@ from generation import prepared
 #: ``OSError`` is what the C library says of a year beyond its calendar.
 _ODD_CLAIMS: Final = (TypeError, KeyError, ValueError, OverflowError, OSError, DataError, ObjectDoesNotExist)
 
-#: Seconds for which who called is known to this process without another look. Whoever is shut out, or gets another
-#: password or other rights, is treated as before for no longer than that.
+#: Seconds for which a token's signature and the user are known to this process without another look. Whoever is shut
+#: out, or gets another password or other rights, is treated as before for no longer than that.
 _TRUSTED_FOR: Final = 2
 
 #: Hashing a longer one is work that somebody else chose for us.
@@ -74,11 +75,6 @@ def _lately(pk: int) -> User:
     return user
 
 
-def forget() -> None:
-    """Look everybody up again."""
-    _lately.cache_clear()
-
-
 class BearerAuthentication(JWTAuthentication):
     """The access token in ``Authorization: Bearer``."""
 
@@ -93,7 +89,9 @@ class BearerAuthentication(JWTAuthentication):
 
     @odd_claims_refused()
     def get_validated_token(self, raw_token: bytes) -> Token:
-        return super().get_validated_token(raw_token)
+        token = _validated(raw_token)
+        token.check_exp(current_time=datetime.now(UTC))  # it may have expired since
+        return token
 
     @odd_claims_refused()
     def get_user(self, validated_token: Token) -> Any:
@@ -102,6 +100,15 @@ class BearerAuthentication(JWTAuthentication):
         if str(user.pk) != str(validated_token[api_settings.USER_ID_CLAIM]):
             raise InvalidToken
         return user
+
+
+_validated: Final = ttl_cache(maxsize=4096, ttl=_TRUSTED_FOR)(JWTAuthentication().get_validated_token)
+
+
+def forget() -> None:
+    """Look at every token again, and everybody up."""
+    _validated.cache_clear()
+    _lately.cache_clear()
 
 
 class PageAuthentication(SessionAuthentication):

@@ -189,6 +189,22 @@ def test_who_was_let_in_a_moment_ago_is_shut_out_soon(api: APIClient, alice: Use
     wait_until(lambda: answer() == 401, seconds=3, what="a refusal")
 
 
+def test_a_token_that_was_good_a_moment_ago_expires_on_time(nobody: APIClient, alice: User) -> None:
+    expiry = int(time.time()) + 2
+    nobody.credentials(HTTP_AUTHORIZATION=f"Bearer {token(alice, exp=expiry)}")
+
+    def answer() -> tuple[int, float]:
+        return nobody.get(address("status", UNKNOWN_ID)).status_code, time.time()
+
+    assert answer()[0] == 404
+    seen = [answer()]
+    while seen[-1][0] == 404 and seen[-1][1] < expiry + 1:
+        seen.append(answer())
+    assert seen[-1][0] == 401
+    assert len(seen) > 1
+    assert all(at < expiry + 0.1 for status, at in seen if status == 404)
+
+
 def test_rights_that_were_looked_up_do_not_stay(alice: User) -> None:
     """Each call has a user of its own, although the row is not read again."""
     good: Any = AccessToken.for_user(alice)
