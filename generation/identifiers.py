@@ -29,8 +29,17 @@ def _microseconds() -> int:
         return _last
 
 
+def _random() -> str:
+    number = secrets.randbelow(len(_ALPHABET) ** _RANDOM_LENGTH)  # one question to the system instead of one a letter
+    letters = ""
+    for _ in range(_RANDOM_LENGTH):
+        number, letter = divmod(number, len(_ALPHABET))
+        letters += _ALPHABET[letter]
+    return letters
+
+
 def _new(prefix: str) -> str:
-    return f"{prefix}_{_microseconds()}_" + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_LENGTH))
+    return f"{prefix}_{_microseconds()}_{_random()}"
 
 
 def new_request_id() -> str:

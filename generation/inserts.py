@@ -20,10 +20,18 @@ Rows = Sequence[Mapping[str, Any]]
 _SHAPES: Final = 64
 
 
-def create(*groups: Sequence[models.Model]) -> None:
-    """Write new rows of several tables, all or nothing: in each group instances of one model with values for the same
-    columns, which may refer to those in the groups before. What the database gives to the columns that were left out
-    is taken to be the same for the whole group, as the time of a statement is, and is set on the instances."""
+class Plain(NamedTuple):
+    """Rows of a table of which nobody needs instances. What is left out has the database's default."""
+
+    model: type[models.Model]
+    rows: Rows
+
+
+def create(*groups: Sequence[models.Model] | Plain) -> None:
+    """Write new rows of several tables, all or nothing: in each group instances of one model or plain rows, with values
+    for the same columns, which may refer to those in the groups before. What the database gives to the columns that
+    were left out is taken to be the same for the whole group, as the time of a statement is, and is set on the
+    instances."""
     tables = [_Table(group) for group in groups]
     if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
         _create_at_once(tables)
@@ -32,18 +40,23 @@ def create(*groups: Sequence[models.Model]) -> None:
 
 
 class _Table:
-    """A group of instances, the statements that write them, and the columns that the database fills."""
+    """The instances of a group, the statements that write its rows, and the columns that the database fills."""
 
-    def __init__(self, group: Sequence[models.Model]) -> None:
-        self.group = group
+    def __init__(self, group: Sequence[models.Model] | Plain) -> None:
+        if isinstance(group, Plain):
+            self.statements = _statements(group.model, group.rows)
+            self.instances: Sequence[models.Model] = ()
+            self.given: Sequence[_Given] = ()
+            return
         model, rows = type(group[0]), [_row(instance) for instance in group]
         self.statements = _statements(model, rows)
+        self.instances = group
         self.given = _given(model, tuple(rows[0]))
 
     def created(self, values: Sequence[Any]) -> None:
         """The rows are written, with these values in the columns that were left out."""
         told = [(one.name, one.read(value)) for one, value in zip(self.given, values, strict=True)]
-        for instance in self.group:
+        for instance in self.instances:
             for name, value in told:
                 setattr(instance, name, value)
             instance._state.adding, instance._state.db = False, DEFAULT_DB_ALIAS
@@ -68,10 +81,11 @@ def _create_at_once(tables: Sequence[_Table]) -> None:
 def _create_in_turn(tables: Sequence[_Table]) -> None:
     with transaction.atomic(savepoint=False), open_cursor() as cursor:
         for table in tables:
-            columns = ", ".join(one.column for one in table.given)
             [statement] = table.statements
-            cursor.execute(f"{statement.sql} RETURNING {columns}", statement.parameters)
-            table.created(cursor.fetchall()[0])
+            columns = ", ".join(one.column for one in table.given)
+            returning = f" RETURNING {columns}" if columns else ""
+            cursor.execute(statement.sql + returning, statement.parameters)
+            table.created(cursor.fetchall()[0] if columns else ())
 
 
 def _row(instance: models.Model) -> dict[str, Any]:
@@ -164,10 +178,17 @@ def _with_arrays(model: type[models.Model], rows: Rows) -> Statement:
         else:
             cells.append(f"given.c{len(arrays)}")
             arrays.append(array)
-            parameters.append([_plain(adapted(field, value, connection)) for value in values])
+            parameters.append(_column(field, values, connection))
     names = ", ".join(f"c{number}" for number in range(len(arrays)))
     given = f"UNNEST({', '.join(arrays)}) AS given({names})"
     return Statement(f"{table.beginning} SELECT {', '.join(cells)} FROM {given}", [*before, *parameters])  # noqa: S608
+
+
+def _column(field: Any, values: Sequence[Any], connection: Any) -> list[Any]:
+    first = values[0]
+    if all(value is first for value in values):  # as in most columns
+        return [_plain(adapted(field, first, connection))] * len(values)
+    return [_plain(adapted(field, value, connection)) for value in values]
 
 
 def _plain(value: Any) -> Any:

@@ -59,6 +59,7 @@ class Draft:
 def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | None = None) -> list[GenerationRequest]:
     """Create queued requests with their ledger rows and history, and send messages once all that is committed, as far
     as the queues have room. Of a batch with a limit only as many may start as it has places; the others are held."""
+    call, trace = correlation.current(), tracing.traceparent()
     places_free = batch.max_concurrent if batch and batch.max_concurrent else len(drafts)
     requests = [
         GenerationRequest(
@@ -73,8 +74,8 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
             metadata=draft.metadata,
             max_attempts=draft.max_attempts,
             estimated_cost=draft.estimated_cost,
-            http_request_id=correlation.current(),
-            traceparent=tracing.traceparent(),
+            http_request_id=call,
+            traceparent=trace,
         )
         for draft in drafts
     ]

@@ -12,7 +12,7 @@ from django.db.models import F
 
 from generation import events, instruments, places, sharing
 from generation.guards import AT
-from generation.inserts import create, inserting
+from generation.inserts import Plain, create, inserting
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
 from generation.prepared import Changed, Condition, Statement, change
 from generation.states import TRANSITIONS, Edge, Reason, Status
@@ -73,13 +73,12 @@ def begin(requests: Sequence[GenerationRequest], entries: Sequence[GenerationQue
     _tell(requests, edge)
 
 
-def _histories(requests: Sequence[GenerationRequest], edge: Edge, actor: User | None) -> list[StatusChange]:
-    return [
-        StatusChange(
-            **_history(edge, actor=actor, request_id=request.pk, sequence=request.sequence, claim=request.claims)
-        )
+def _histories(requests: Sequence[GenerationRequest], edge: Edge, actor: User | None) -> Plain:
+    rows = [
+        _history(edge, actor=actor, request_id=request.pk, sequence=request.sequence, claim=request.claims)
         for request in requests
     ]
+    return Plain(StatusChange, rows)
 
 
 def _history(edge: Edge, *, actor: User | None = None, error_code: str = "", **values: Any) -> dict[str, Any]:

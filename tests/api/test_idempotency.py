@@ -12,7 +12,8 @@ from rest_framework.test import APIClient
 
 from generation import lifecycle, transitions
 from generation.clock import Now
-from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, StatusChange
+from generation.inserts import Plain
+from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey
 from tests.api.helpers import (
     BATCH,
     NOTHING,
@@ -203,11 +204,9 @@ def test_a_fault_of_ours_leaves_nothing_and_uses_up_no_key(
 ) -> None:
     histories = transitions._histories
 
-    def refused(*given: Any) -> list[StatusChange]:
-        rows = histories(*given)
-        for row in rows:
-            row.sequence = -1
-        return rows
+    def refused(*given: Any) -> Plain:
+        model, rows = histories(*given)
+        return Plain(model, [{**row, "sequence": -1} for row in rows])
 
     with monkeypatch.context() as broken:
         broken.setattr(transitions, "_histories", refused)
