@@ -27,7 +27,7 @@ test: .venv/.dev ## Run the whole test suite on real servers, and what touches t
 	@exec $(IN_VENV) pytest $(AT_ONCE) $(ARGS) </dev/null
 
 faults: .venv/.dev ## Run the fault suite at full length, about an hour
-	@FAULTS=full $(IN_VENV) pytest tests/faults tests/integration/test_races.py $(ARGS) </dev/null
+	@FAULTS=full $(IN_VENV) pytest -o faulthandler_timeout=1500 tests/faults tests/integration/test_races.py $(ARGS) </dev/null
 
 bench: .venv/.dev ## Measure how fast it is beside floors and a peer (needs wrk); ARGS="--help" says what can be chosen
 	@exec $(IN_VENV) benchmarks $(ARGS) </dev/null

@@ -41,9 +41,9 @@ def test_a_batch_keeps_to_its_limit_and_drains_although_workers_are_killed(two_w
     """A killed worker's calls end with its connections, long before the lease lets others take their places."""
     house = two_workers
     house.provider.script(default="delay=0.2")
-    count = int(lasting(60, full=200))
+    count = int(lasting(60, full=100))
     house.submit_batch(range(count), limit=2, metadata={"maxAttempts": 10})
-    for kill in range(int(lasting(4, full=12))):
+    for kill in range(int(lasting(4, full=9))):
         house.wait_for_calls(10 * kill + 5)
         kill_and_start_again(house, calling_worker(house))
     house.wait_all_ended(seconds=lasting(90, full=300))
