@@ -156,6 +156,14 @@ def http_url(name: str, default: str = "") -> str:
     return value
 
 
+def location(name: str) -> str:
+    """A part of our own addresses, such as ``/pictures/``, or nothing. Raises ``ImproperlyConfigured``."""
+    value = text(name)
+    if value and not re.fullmatch(r"/[A-Za-z0-9_-]+/", value):
+        return refuse(f"{name} must look like /pictures/, not {value!r}", "")
+    return value
+
+
 def one_of(name: str, default: str, choices: tuple[str, ...]) -> str:
     """One of the choices. Raises ``ImproperlyConfigured``."""
     value = text(name, default)

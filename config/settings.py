@@ -130,6 +130,8 @@ MEDIA_ROOT = VAR_DIR / "media"
 RESULT_STORAGE = env.one_of("RESULT_STORAGE", "file", ("file", "s3"))
 #: The network in front of the storage, under whose address clients find the pictures by their keys.
 CDN_BASE_URL = env.http_url("CDN_BASE_URL")
+#: Where the proxy in front has MEDIA_ROOT for itself, so that it sends pictures when we name them; empty is nowhere.
+ACCEL_LOCATION = env.location("ACCEL_LOCATION")
 #: After how many days a request that has ended is deleted with its pictures; 0 is never.
 RESULT_RETENTION_DAYS = env.integer("RESULT_RETENTION_DAYS", 0, minimum=0, maximum=36_500)
 _bucket: dict[str, Any] = {

@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: What is made in less than so many seconds is made while somebody waits for it.
-_QUICK: Final = 0.05
+_QUICK: Final = 0.01
 #: What takes long holds for so many times as long as it took, so that the database is not busy with it alone.
-_REST: Final = 20
+_REST: Final = 100
 #: What is this many times older than it should be is not shown to anybody any more.
 _TOO_OLD: Final = 6
 
@@ -88,5 +88,5 @@ class Remembered(Generic[T]):
 
 
 def remembered(seconds: float) -> Callable[[Callable[[], T]], Remembered[T]]:
-    """Remember what the function returns for so many seconds, or twenty times as long as it took where that is more."""
+    """Remember what the function returns for so many seconds, or for a hundred times as long as it took if that is more."""
     return lambda make: Remembered(make, seconds)

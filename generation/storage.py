@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,6 +30,8 @@ GRACE: Final = timedelta(days=2)
 _FRESH: Final = timedelta(days=1)
 #: Bytes of a picture that are written at once.
 _CHUNK: Final = 16 * 1024 * 1024
+#: Folders of what clients are sent.
+_PICTURES: Final = ("results/", "thumbnails/")
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 CONTENT_TYPES: Final = {extension: content_type for content_type, extension in EXTENSIONS.items()}
 
@@ -46,11 +49,12 @@ class AtomicFileSystemStorage(FileSystemStorage):
         target = self.path(name)
         folder = os.path.dirname(target)
         draft = os.path.join(folder, f".draft-{secrets.token_hex(8)}")
+        mode = 0o644 if settings.ACCEL_LOCATION and name.startswith(_PICTURES) else 0o600
         try:
-            handle = os.open(draft, _NEW_FILE, 0o600)
+            handle = os.open(draft, _NEW_FILE, mode)
         except FileNotFoundError:  # rarely, so that it is not looked at each time
             os.makedirs(folder, exist_ok=True)
-            handle = os.open(draft, _NEW_FILE, 0o600)
+            handle = os.open(draft, _NEW_FILE, mode)
         # The system's own calls, since each one in a worker waits for the interpreter once more.
         try:
             try:
@@ -110,6 +114,16 @@ def read(key: str) -> bytes:
     """The stored bytes. Raises ``OSError`` where they are gone."""
     with default_storage.open(key) as file:
         return bytes(file.read())
+
+
+def for_the_proxy(key: str) -> str:
+    """Where the proxy in front of us finds the bytes for itself; empty where it has none, or may not read these, as
+    those that were stored before it had. Raises ``FileNotFoundError``."""
+    kept: Any = default_storage
+    if not (settings.ACCEL_LOCATION and isinstance(kept, AtomicFileSystemStorage)):
+        return ""
+    readable = os.stat(kept.path(key)).st_mode & stat.S_IROTH
+    return f"{settings.ACCEL_LOCATION}{key}" if readable else ""
 
 
 def _receipt_key(request_id: str) -> str:

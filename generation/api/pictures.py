@@ -91,7 +91,11 @@ class PictureViewSet(viewsets.ViewSet):
         }
         if is_known(request, headers["ETag"]):
             return HttpResponseNotModified(headers=headers)
-        return _part(request, storage.read(key), storage.CONTENT_TYPES[stored_extension], headers)
+        content_type = storage.CONTENT_TYPES[stored_extension]
+        # Parts are ours, since the proxy does not know the picture by our ETag.
+        if "Range" not in request.headers and (path := storage.for_the_proxy(key)):
+            return HttpResponse(content_type=content_type, headers=headers | {"X-Accel-Redirect": path})
+        return _part(request, storage.read(key), content_type, headers)
 
 
 class ImageViewSet(PictureViewSet):

@@ -128,6 +128,29 @@ def test_a_picture_is_drawn_and_fetched_at_one_origin(stack: Composed, alice: ht
     assert httpx.get(address).content.startswith(b"\x89PNG")
 
 
+def test_nginx_sends_pictures_itself_and_says_of_them_what_the_web_process_says(
+    stack: Composed, alice: httpx.Client
+) -> None:
+    address = finished(alice, submit(alice).json()["requestId"])["result"]["imageUrl"]
+    theirs = httpx.get(address)
+    ours = httpx.get(address, headers={"Range": "bytes=0-"})
+    assert (theirs.status_code, ours.status_code) == (200, 206)
+    assert theirs.content == ours.content
+    assert "Last-Modified" in theirs.headers  # of the file, of which we say nothing
+    own = {"date", "x-request-id", "connection", "server", "content-range", "accept-ranges", "content-length"}
+    said = {name: value for name, value in ours.headers.items() if name not in own}
+    assert said.items() <= theirs.headers.items()
+    assert httpx.get(address, headers={"If-None-Match": theirs.headers["ETag"]}).status_code == 304
+    assert httpx.head(address).headers["Content-Length"] == str(len(ours.content))
+
+
+@pytest.mark.parametrize(
+    "path", ["/pictures/", "/pictures/results/", "/pictures/../media/db.sqlite3", "/pictures/receipts/x"]
+)
+def test_nobody_gets_at_the_files_without_the_web_process(stack: Composed, path: str) -> None:
+    assert httpx.get(f"{stack.url}{path}").status_code == 404
+
+
 def test_the_socket_is_at_the_same_origin(stack: Composed, alice: httpx.Client) -> None:
     token = alice.headers["Authorization"].partition(" ")[2]
     with connect(stack.url.replace("http", "ws", 1) + "/ws/visual-generation") as socket:

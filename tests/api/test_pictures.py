@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -192,6 +194,60 @@ def test_the_headers_let_it_be_cached_and_nothing_else_be_done_with_it(
     extension = CONTENT_TYPES[kind].removeprefix("image/")
     assert response["Content-Disposition"] == f'inline; filename="{request.pk}.{extension}"'
     assert response.content == (b"" if method == "HEAD" else BYTES[kind])
+
+
+# --- A proxy that sends the bytes itself ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sending_proxy(settings: Any) -> None:
+    settings.ACCEL_LOCATION = "/pictures/"
+
+
+@pytest.mark.usefixtures("sending_proxy")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_proxy_is_told_which_file_to_send(api: APIClient, alice: User, kind: str) -> None:
+    request = completed(alice)
+    response = api.get(address(kind, request.pk))
+    assert (response.status_code, response.content) == (200, b"")
+    assert response["X-Accel-Redirect"] == f"/pictures/{request.result[f'{kind}_key']}"
+    assert response["Content-Type"] == CONTENT_TYPES[kind]
+
+
+@pytest.mark.usefixtures("sending_proxy")
+def test_parts_are_sent_by_us(api: APIClient, alice: User) -> None:
+    response = api.get(address("image", completed(alice).pk), HTTP_RANGE="bytes=2-5")
+    assert (response.status_code, response.content) == (206, BYTES["image"][2:6])
+    assert "X-Accel-Redirect" not in response
+
+
+@pytest.mark.usefixtures("sending_proxy")
+def test_what_the_proxy_may_not_read_is_sent_by_us(api: APIClient, alice: User) -> None:
+    request = completed(alice)
+    Path(default_storage.path(request.result["image_key"])).chmod(0o600)
+    response = api.get(address("image", request.pk))
+    assert (response.status_code, response.content) == (200, BYTES["image"])
+    assert "X-Accel-Redirect" not in response
+
+
+@pytest.mark.usefixtures("sending_proxy")
+def test_what_is_gone_is_gone_for_the_proxy_too(api: APIClient, alice: User) -> None:
+    request = completed(alice)
+    default_storage.delete(request.result["image_key"])
+    assert_error(api.get(address("image", request.pk)), 410, "picture_gone")
+
+
+@pytest.mark.parametrize(("location", "mode"), [("", 0o600), ("/pictures/", 0o644)])
+def test_files_are_open_to_the_proxy_alone_and_receipts_to_nobody(settings: Any, location: str, mode: int) -> None:
+    settings.ACCEL_LOCATION = location
+    key = storage.save("results", "ab" * 32, "image/png", BYTES["image"])
+    storage.save_receipt("vga_1", {})
+
+    def mode_of(name: str) -> int:
+        return stat.S_IMODE(Path(default_storage.path(name)).stat().st_mode)
+
+    assert mode_of(key) == mode
+    assert mode_of("receipts/vga_1.json") == 0o600
 
 
 @pytest.mark.parametrize("kind", KINDS)

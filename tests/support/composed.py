@@ -152,7 +152,7 @@ class Composed:
         tls = self.folder / "tls"
         tls.mkdir()
         here = {"WEB": "web_replicas", "REALTIME": "realtime_replicas", "LISTEN": f"127.0.0.1:{self.port}"}
-        here |= {"RESOLVER": "127.0.0.1:9", "TLS_DIR": str(tls)}
+        here |= {"RESOLVER": "127.0.0.1:9", "TLS_DIR": str(tls), "PICTURES": str(self.folder / "var" / "media")}
         variables = proxy["environment"] | here
         (mounted,) = [line for line in proxy["volumes"] if "templates" in line]
         template = (ROOT / mounted.partition(":")[0]).read_text()
