@@ -88,5 +88,5 @@ class Remembered(Generic[T]):
 
 
 def remembered(seconds: float) -> Callable[[Callable[[], T]], Remembered[T]]:
-    """Remember what the function returns for so many seconds, or for a hundred times as long as it took if that is more."""
+    """Remember what the function returns for so many seconds, or 100 times as long as it took where that is more."""
     return lambda make: Remembered(make, seconds)
