@@ -1,19 +1,20 @@
 """How much one user and one address may ask for, with django-ratelimit on the shared cache.
 
-django-ratelimit counts calls. Here a call counts what it costs, so that a batch counts its items, and a cache that is
-away is stood in for by one in the process: then each process counts for itself, which is more than allowed but bounded.
+django-ratelimit counts calls, one counter after the other. Here a call counts what it costs, so that a batch counts
+its items; all counters are one round trip; and a cache that is away is stood in for by one in the process: then each
+process counts for itself, which is more than allowed but bounded.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 from django.conf import settings
+from django.core.cache import DEFAULT_CACHE_ALIAS, caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache
 from django.http import HttpRequest
@@ -30,7 +31,6 @@ T = TypeVar("T")
 
 #: Seconds in which a cache that failed is not asked again.
 _PAUSE_AFTER_FAILURE: Final = 10.0
-_cost: ContextVar[int] = ContextVar("cost", default=1)
 
 
 class RateExceeded(APIException):
@@ -51,40 +51,65 @@ class RateExceeded(APIException):
         }
 
 
+class Counter(NamedTuple):
+    """A counter by its key in the cache, and the seconds for which it is kept."""
+
+    key: str
+    lifetime: int
+
+
 class CountingCache(RedisCache):
-    """Redis for django-ratelimit: an increment counts what the call costs, and without Redis it is counted here."""
+    """Redis for django-ratelimit, which tells what it would count and how long that is kept. Whoever asked it counts
+    then, all counters in one round trip; without Redis they are counted here."""
 
     def __init__(self, server: Any, params: dict[str, Any]) -> None:
         super().__init__(server, params)
         self._here = LocMemCache("rate-limits", params)
         self._away_until = 0.0
         self._lifetime = 0
+        #: What django-ratelimit would have raised. Each thread has a cache of its own.
+        self.named = Counter("", 0)
 
     @cached_property
     def _redis(self) -> Any:
         return self._cache.get_client(write=True)  # django makes a new one for each command
 
     def add(self, key: Any, value: Any, timeout: Any = 300, version: Any = None) -> bool:
-        # The increment that follows counts and tells the sum, and begins the counter as well, in the same round trip.
-        # Where there is no counter, nothing is given back.
         self._lifetime = timeout
-        return _cost.get() < 0 and not self._try(lambda: self.has_key(key, version), lambda: key in self._here)
+        return False
 
     def incr(self, key: Any, delta: int = 1, version: Any = None) -> int:
-        cost = delta * _cost.get()
-        name = self.make_and_validate_key(key, version)
+        self.named = Counter(self.make_and_validate_key(key, version), self._lifetime)
+        return 0
 
-        def there() -> int:
-            with self._redis.pipeline(transaction=False) as both:
-                both.set(name, 0, ex=self._lifetime, nx=True)
-                both.incrby(name, cost)
-                return int(both.execute()[-1])
+    def raise_all(self, counters: Sequence[Counter], cost: int) -> list[int]:
+        """Count so much with each, which begins where it is not there. Returns what they are at."""
 
-        def here() -> int:
-            self._here.add(key, 0, self._lifetime)
-            return int(self._here.incr(key, cost))
+        def there() -> list[int]:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for counter in counters:
+                    pipe.set(counter.key, 0, ex=counter.lifetime, nx=True)
+                    pipe.incrby(counter.key, cost)
+                return [int(value) for value in pipe.execute()[1::2]]
+
+        def here() -> list[int]:
+            for counter in counters:
+                self._here.add(counter.key, 0, counter.lifetime)
+            return [int(self._here.incr(counter.key, cost)) for counter in counters]
 
         return self._try(there, here)
+
+    def give_back(self, counters: Sequence[Counter], cost: int) -> None:
+        """Take so much from each that is still there."""
+
+        def there() -> list[Counter]:
+            return [counter for counter in counters if self._redis.exists(counter.key)]
+
+        def here() -> list[Counter]:
+            return [counter for counter in counters if counter.key in self._here]
+
+        if left := self._try(there, here):
+            self.raise_all(left, -cost)
 
     def _try(self, there: Callable[[], T], here: Callable[[], T]) -> T:
         if time.monotonic() >= self._away_until:
@@ -98,32 +123,26 @@ class CountingCache(RedisCache):
 
 def spend(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
     """Count the call against each key (a name → a value). Raises :class:`RateExceeded`; then nothing was counted."""
-    counted: list[tuple[str, str]] = []
+    cache: Any = caches[DEFAULT_CACHE_ALIAS]
+    usages: list[dict[str, int]] = []
+    counters: list[Counter] = []
     for name, value in keys.items():
-        usage = _count(request, f"{group}:{name}", rate, value, cost)
-        counted.append((name, value))
-        if usage["should_limit"]:
-            for name_before, value_before in counted:
-                _count(request, f"{group}:{name_before}", rate, value_before, -cost)
-            raise RateExceeded(usage | {"count": usage["count"] - cost})
+        # Bound now, since the next round has another value.
+        by = partial(_value, value)
+        usages.append(get_usage(request, group=f"{group}:{name}", key=by, rate=rate, increment=True))
+        counters.append(cache.named)
+    counts = cache.raise_all(counters, cost)
+    for usage, count in zip(usages, counts, strict=True):
+        if count > usage["limit"]:
+            cache.give_back(counters, cost)
+            raise RateExceeded(usage | {"count": count - cost})
+
+
+def _value(value: str, *_: object) -> str:
+    return value
 
 
 def count_sign_in(request: HttpRequest, username: str) -> None:
     """Count an attempt to sign in, by token or on the pages, for the name and the address. Raises
     :class:`RateExceeded`."""
     spend(request, "token", settings.TOKEN_RATE, address=client_address(request), username=username.lower())
-
-
-def _count(request: HttpRequest, group: str, rate: str, value: str, cost: int) -> dict[str, int]:
-    with _costing(cost):
-        usage: dict[str, int] = get_usage(request, group=group, key=lambda *_: value, rate=rate, increment=True)
-    return usage
-
-
-@contextmanager
-def _costing(cost: int) -> Iterator[None]:
-    token = _cost.set(cost)
-    try:
-        yield
-    finally:
-        _cost.reset(token)
