@@ -69,7 +69,7 @@ async def storm(part, began):
             await asyncio.sleep(ahead)
         update = events.update_of(request)
         sent[f"{{request.pk}}:{{request.sequence}}"] = time.time()
-        await layer.group_send(events.UPDATES, events.message_of(update))
+        await layer.group_send(events.UPDATES, events.message_of([update]))
     await layer.flush()
 async def storms():
     began = time.monotonic()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -23,10 +25,12 @@ logger = logging.getLogger(__name__)
 
 #: Updates that wait for a slow Redis; past this they are dropped, since a transition must not wait for its audience.
 _MOST_PENDING: Final = 10_000
-_room = threading.BoundedSemaphore(_MOST_PENDING)
+#: Updates, and characters of their texts, past which a message takes no more.
+_MOST_AT_ONCE: Final = 100
+_MOST_CHARACTERS: Final = 64 * 1024
 #: The Channels group of the processes that serve live updates.
 UPDATES: Final = "updates"
-#: The Channels group of the workers, who get the updates of requests that were cancelled.
+#: The Channels group of the workers, who are told of requests that were cancelled, so that they break off.
 CANCELLATIONS: Final = "cancellations"
 
 
@@ -55,50 +59,80 @@ def update_of(request: GenerationRequest) -> Update:
     )
 
 
-def message_of(update: Update) -> dict[str, Any]:
-    """The update as it goes through the channel layer."""
-    return {"type": "request.update", "requestId": update.request_id, "update": update._asdict()}
+def message_of(updates: Sequence[Update]) -> dict[str, Any]:
+    """The updates as they go through the channel layer."""
+    return {"type": "request.updates", "updates": [update._asdict() for update in updates]}
 
 
 def announce(requests: Sequence[GenerationRequest]) -> None:
     """Send the requests' present states once the transaction commits."""
-    watched = [(request, groups) for request in requests if (groups := _groups(request))]
+    # Before, nobody knows the ids of the request and its batch.
+    watched = [request for request in requests if request.sequence > 1 or request.project_id]
     if watched:
         transaction.on_commit(lambda: _publish(watched), robust=True)
 
 
-def _groups(request: GenerationRequest) -> list[str]:
-    """Who may be watching."""
-    groups = []
-    if request.sequence > 1 or request.project_id:  # before, nobody knows the ids of the request and its batch
-        groups.append(UPDATES)
-    if request.status == Status.CANCELLED:
-        groups.append(CANCELLATIONS)  # whichever worker is at it breaks off
-    return groups
+def _publish(requests: Sequence[GenerationRequest]) -> None:
+    _sender.put([(update_of(request), request.status == Status.CANCELLED) for request in requests])
 
 
-def _publish(watched: Sequence[tuple[GenerationRequest, list[str]]]) -> None:
-    # One hop to the loop for all of them: it costs more than making the message.
-    admitted = [one for one in watched if _room.acquire(blocking=False)]
-    if len(admitted) < len(watched):
-        logger.warning("%d updates dropped: %d are waiting", len(watched) - len(admitted), _MOST_PENDING)
-    if not admitted:
-        return
-    try:
-        messages = [(message_of(update_of(request)), groups) for request, groups in admitted]
-        sending = background.loop.submit(_send(messages))
-    except BaseException:
-        _room.release(len(admitted))
-        raise
-    sending.add_done_callback(lambda _: _room.release(len(admitted)))
+class _Sender:
+    """Updates on their way to Redis, each with whether it is a cancellation. What comes while a message is under way
+    goes along in the next one: a message costs more than what is in it."""
 
+    def __init__(self) -> None:
+        self.forget()
 
-async def _send(messages: Sequence[tuple[dict[str, Any], list[str]]]) -> None:
-    for message, groups in messages:
+    def forget(self) -> None:
+        """Begin with nothing: after a fork, what waits is the parent's."""
+        self._lock = threading.Lock()
+        self._pending: deque[tuple[Update, bool]] = deque()
+        self._is_sending = False
+
+    def put(self, updates: Sequence[tuple[Update, bool]]) -> None:
+        """Send them soon. Waits for nobody."""
+        with self._lock:
+            admitted = updates[: _MOST_PENDING - len(self._pending)]
+            self._pending.extend(admitted)
+            begin, self._is_sending = not self._is_sending, True
+        if len(admitted) < len(updates):
+            logger.warning("%d updates dropped: %d are waiting", len(updates) - len(admitted), _MOST_PENDING)
+        if begin:
+            try:
+                background.loop.submit(self._send())
+            except BaseException:
+                self._is_sending = False
+                raise
+
+    async def _send(self) -> None:
         try:
-            layer = get_channel_layer()
-            assert layer is not None  # noqa: S101  CHANNEL_LAYERS has a default
-            for group in groups:
-                await layer.group_send(group, message)
-        except Exception as error:  # whatever the layer's client raises, the state in the database stands
-            logger.warning("update of %s not sent: %s", message["requestId"], error)
+            while some := self._take():
+                await _to_groups(some)
+        except BaseException:
+            self._is_sending = False
+            raise
+
+    def _take(self) -> list[tuple[Update, bool]]:
+        some: list[tuple[Update, bool]] = []
+        characters = 0
+        with self._lock:
+            while self._pending and len(some) < _MOST_AT_ONCE and characters < _MOST_CHARACTERS:
+                some.append(self._pending.popleft())
+                characters += len(some[-1][0].text)
+            self._is_sending = bool(some)
+        return some
+
+
+async def _to_groups(updates: Sequence[tuple[Update, bool]]) -> None:
+    try:
+        layer = get_channel_layer()
+        assert layer is not None  # noqa: S101  CHANNEL_LAYERS has a default
+        await layer.group_send(UPDATES, message_of([update for update, _ in updates]))
+        if cancelled := [update.request_id for update, is_cancelled in updates if is_cancelled]:
+            await layer.group_send(CANCELLATIONS, {"type": "request.cancelled", "requestIds": cancelled})
+    except Exception as error:  # whatever the layer's client raises, the state in the database stands
+        logger.warning("%d updates not sent: %s", len(updates), error)
+
+
+_sender: Final = _Sender()
+os.register_at_fork(after_in_child=_sender.forget)

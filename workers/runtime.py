@@ -204,7 +204,7 @@ class Runtime:
                 while True:
                     message = await layer.receive(channel)
                     for job in list(self._jobs.values()):
-                        if job.claim.request.pk == message["requestId"]:
+                        if job.claim.request.pk in message["requestIds"]:
                             job.abandon("cancelled")
             except asyncio.CancelledError:
                 raise

@@ -138,7 +138,7 @@ class Hub:
                 channel = await layer.new_channel()
                 await layer.group_add(events.UPDATES, channel)
                 while True:
-                    if update := _update_in(await layer.receive(channel)):
+                    for update in _updates_in(await layer.receive(channel)):
                         self.deliver(update)
             except Exception as error:  # whatever the layer's client raises, it is tried again
                 logger.warning("no live updates from Redis at the moment: %s", error)
@@ -185,13 +185,13 @@ class Hub:
                 listener.outbox.close(CloseCode.IDLE)
 
 
-def _update_in(message: dict[str, Any]) -> Update | None:
-    """What was sent, or ``None`` where it is of another version, as while one is being replaced by the next."""
+def _updates_in(message: dict[str, Any]) -> list[Update]:
+    """What was sent, or nothing where it is of another version, as while one is being replaced by the next."""
     try:
-        return Update(**message["update"])
+        return [Update(**update) for update in message["updates"]]
     except (KeyError, TypeError) as error:
-        logger.warning("an update that is not understood was left out: %s", error)
-        return None
+        logger.warning("updates that are not understood were left out: %s", error)
+        return []
 
 
 class _Place(NamedTuple):

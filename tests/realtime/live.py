@@ -191,7 +191,7 @@ class Live:
 
     def publish(self, *updates: events.Update) -> None:
         """Put updates into Redis as the product does, whatever the database says."""
-        self.send(*(events.message_of(update) for update in updates))
+        self.send(*(events.message_of([update]) for update in updates))
 
     def send(self, *messages: dict[str, Any]) -> None:
         """Put anything there."""
@@ -199,7 +199,7 @@ class Live:
         async def send() -> None:
             layer = RedisPubSubChannelLayer(hosts=[self.stack.env["REDIS_URL"]], prefix="vga")
             for message in messages:
-                await layer.group_send(events.UPDATES, {"type": "request.update", **message})
+                await layer.group_send(events.UPDATES, {"type": "request.updates", **message})
             await layer.flush()
 
         asyncio.run(send())

@@ -91,7 +91,8 @@ def test_an_update_that_is_not_understood_harms_no_other(live: Live) -> None:
     request_id = live.submit()
     with live.socket() as socket:
         socket.ask(type="subscribe", requestId=request_id)
-        live.send({}, {"update": None}, {"update": {"request_id": request_id, "sequence": 2, "of_another_version": 1}})
+        another = {"request_id": request_id, "sequence": 2, "of_another_version": 1}
+        live.send({}, {"updates": None}, {"updates": [None]}, {"updates": [another]})
         live.cancel(request_id)
         assert socket.hear()["data"]["status"] == "cancelled"
         assert socket.hears_nothing()
