@@ -8,6 +8,7 @@ round trip and a transaction of its own. SQLite, which has no round trips to sav
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -86,6 +87,22 @@ def find(model: type[M], where: Condition, **bound: Any) -> M | None:
 def get(model: type[M], pk: Any) -> M | None:
     """The row with this primary key."""
     return find(model, _THIS, pk=pk)
+
+
+def in_bulk(model: type[M], keys: Sequence[str]) -> dict[Any, M]:
+    """The rows with these primary keys, which are text, by their keys."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    columns, read = _reader(model)
+    quote = connection.ops.quote_name
+    # One parameter, so that it is the same statement for any number of keys.
+    on_postgresql = connection.vendor == "postgresql"
+    among = "= ANY(%s)" if on_postgresql else "IN (SELECT value FROM json_each(%s))"
+    table, key = quote(model._meta.db_table), quote(model._meta.pk.attname)
+    with open_cursor() as cursor:
+        asked = list(keys) if on_postgresql else json.dumps(list(keys))
+        cursor.execute(f"SELECT {columns} FROM {table} WHERE {key} {among}", [asked])  # noqa: S608
+        found = [read(row) for row in cursor.fetchall()]
+    return {row.pk: row for row in found}
 
 
 def count(model: type[M], where: Condition, *, up_to: int, **bound: Any) -> int:

@@ -9,6 +9,7 @@ from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from generation import prepared
 from generation.api.errors import InvalidValue
 from generation.identifiers import REQUEST_ID
 from generation.representations import absolute
@@ -37,10 +38,10 @@ class NewestFirst(CursorPagination):
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         # The keys first, which an index answers alone. Asked for whole rows, PostgreSQL takes walking the primary key
         # for cheaper, and may step over all that is queued before it comes to the first that is completed.
-        found: list[Any] = super().paginate_queryset(queryset.only("pk"), request, view) or []
-        keys = [row.pk for row in found]
+        found: list[Any] = super().paginate_queryset(queryset.values("id"), request, view) or []
+        keys = [row["id"] for row in found]
         self.base_url = absolute(request.get_full_path())
-        rows = queryset.model._default_manager.in_bulk(keys)
+        rows = prepared.in_bulk(queryset.model, keys)
         return [rows[key] for key in keys if key in rows]  # somebody may have removed one meanwhile
 
     def get_paginated_response(self, data: Any) -> Response:
