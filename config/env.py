@@ -193,8 +193,9 @@ def database(name: str, default: str, *, pool_size: int) -> dict[str, object]:
         options |= {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 3, "max_idle": 10}, "connect_timeout": 3}
         # Who is paused or cut off in the middle of a transaction must not keep its locks: others wait for them, and its
         # own requests could not be rescued.
-        # Compiling a query takes longer than it saves: none of ours runs for seconds on a server that is well.
-        server = "-c idle_in_transaction_session_timeout=10s -c jit=off"
+        # Compiling a query takes longer than it saves: none of ours runs for seconds on a server that is well. And what
+        # reads many rows is figures, made in the background: they must not take several processors from those who wait.
+        server = "-c idle_in_transaction_session_timeout=10s -c jit=off -c max_parallel_workers_per_gather=0"
         options = {"options": server} | options
         settings |= {"ENGINE": "config.postgresql", "CONN_MAX_AGE": 0}
     else:
