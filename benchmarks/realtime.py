@@ -211,7 +211,7 @@ def _message(request_id: str, sequence: int) -> dict[str, Any]:
         "sequence": sequence,
         "text": text,
     }
-    return {"type": "request.update", "requestId": request_id, "update": update}
+    return {"type": "request.updates", "updates": [update]}
 
 
 async def _fan_out(stack: Stack, token: str, ids: Sequence[str]) -> Figure:
