@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from generation import authentication, waiting
-from generation.models import GenerationRequest
+from generation.models import GenerationQueue, GenerationRequest
 from generation.states import Status
 from tests.api.helpers import address, answer, body, post_json
 from tests.support.batches import batch_of
@@ -119,25 +120,38 @@ def test_a_submit_is_told_what_its_status_says(api: APIClient, alice: User) -> N
 # --- A long queue -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("index", "position"), [(0, 1), (2, 3), (3, 9), (5, 9)])
-def test_past_what_is_counted_the_length_of_the_queue_stands_in(
-    api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch, index: int, position: int
-) -> None:
-    """Nine of this weight and above, of which three are counted; what is below does not matter."""
-    monkeypatch.setattr(waiting, "_COUNTED", 3)
-    requests = [queued(alice) for _ in range(9)]
-    for _ in range(5):
-        queued(alice, priority="low")
-    assert _place(api, requests[index])[0] == position
+HOUR = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def test_what_is_more_pressing_counts_for_the_length_too(
-    api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch
+def _queued_at(alice: User, *seconds: float, priority: str = "normal") -> list[GenerationRequest]:
+    """Requests that were queued so many seconds after a full minute."""
+    requests = [queued(alice, priority=priority) for _ in seconds]
+    for request, after in zip(requests, seconds, strict=True):
+        GenerationQueue.objects.filter(pk=request.pk).update(queued_at=HOUR + timedelta(seconds=after))
+    return requests
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [range(0, 600, 60), range(0, 60, 6), [0, 20, 40, 60, 80, 100, 120, 7_200, 7_230, 90_000]],
+    ids=["one in each minute", "all in one minute", "with gaps"],
+)
+def test_past_what_is_counted_the_place_is_told_by_the_minute(
+    api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch, seconds: Sequence[float]
 ) -> None:
+    """What is more pressing comes before, and what is less does not matter."""
     monkeypatch.setattr(waiting, "_COUNTED", 3)
-    for priority in ("urgent", "high", "normal", "normal"):
-        last = queued(alice, priority=priority)
-    assert _place(api, last)[0] == 4
+    requests = _queued_at(alice, *seconds)
+    _queued_at(alice, 700, 710, priority="urgent")
+    _queued_at(alice, 0, 0, 0, priority="low")
+    assert [_place(api, request)[0] for request in requests] == [place + 2 for place in range(1, 11)]
+
+
+def test_who_has_just_come_is_the_last(api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_COUNTED", 3)
+    _queued_at(alice, *range(40))
+    told = answer(post_json(api, body()))
+    assert told["estimatedWaitTime"] == 41 * 30
 
 
 def test_a_place_costs_the_same_in_a_long_queue(api: APIClient, alice: User) -> None:
