@@ -54,6 +54,8 @@ class Launcher:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                # As a shell does; these tests may themselves run under nohup.
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
 
     @property
