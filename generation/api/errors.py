@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -81,12 +82,19 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         return _answer(
             error.status_code, _sentence(error.detail), codes if isinstance(codes, str) else "error", headers
         )
+    if isinstance(error, IntegrityError) and _caller_is_gone(context):
+        return _unauthenticated("Invalid token", "token_not_valid")
     if isinstance(error, OperationalError | InterfaceError):
         logger.error("the database is not reachable: %s", error)
         headers = {"Retry-After": str(_RETRY_AFTER_OUTAGE)}
         return _answer(503, "The database is not reachable at the moment", "database_unavailable", headers)
     logger.error("unexpected error in %s", type(context.get("view")).__name__, exc_info=error)
     return _answer(500, "Internal server error", "internal")
+
+
+def _caller_is_gone(context: dict[str, Any]) -> bool:
+    """Whether the user was deleted since this process looked, so that nothing can be theirs."""
+    return not User.objects.filter(pk=context["request"].user.pk).exists()
 
 
 def _answer(code: int, message: str, name: str, headers: dict[str, str] | None = None, **more: Any) -> Response:

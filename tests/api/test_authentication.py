@@ -189,6 +189,14 @@ def test_who_was_let_in_a_moment_ago_is_shut_out_soon(api: APIClient, alice: Use
     wait_until(lambda: answer() == 401, seconds=3, what="a refusal")
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_submit_of_a_user_who_was_deleted_a_moment_ago_is_refused(api: APIClient, alice: User) -> None:
+    assert api.get(address("status", UNKNOWN_ID)).status_code == 404
+    User.objects.filter(pk=alice.pk).delete()
+    assert_error(post_json(api, body()), 401, "token_not_valid")
+    assert stored_rows() == NOTHING
+
+
 def test_a_token_that_was_good_a_moment_ago_expires_on_time(nobody: APIClient, alice: User) -> None:
     expiry = int(time.time()) + 2
     nobody.credentials(HTTP_AUTHORIZATION=f"Bearer {token(alice, exp=expiry)}")
