@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from django.conf import settings
@@ -124,22 +123,17 @@ class CountingCache(RedisCache):
 def spend(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
     """Count the call against each key (a name → a value). Raises :class:`RateExceeded`; then nothing was counted."""
     cache: Any = caches[DEFAULT_CACHE_ALIAS]
-    usages: list[dict[str, int]] = []
-    counters: list[Counter] = []
-    for name, value in keys.items():
-        # Bound now, since the next round has another value.
-        by = partial(_value, value)
-        usages.append(get_usage(request, group=f"{group}:{name}", key=by, rate=rate, increment=True))
-        counters.append(cache.named)
+
+    def named(name: str, value: str) -> tuple[dict[str, int], Counter]:
+        usage = get_usage(request, group=f"{group}:{name}", key=lambda *_: value, rate=rate, increment=True)
+        return usage, cache.named
+
+    usages, counters = zip(*(named(name, value) for name, value in keys.items()), strict=True)
     counts = cache.raise_all(counters, cost)
     for usage, count in zip(usages, counts, strict=True):
         if count > usage["limit"]:
             cache.give_back(counters, cost)
             raise RateExceeded(usage | {"count": count - cost})
-
-
-def _value(value: str, *_: object) -> str:
-    return value
 
 
 def count_sign_in(request: HttpRequest, username: str) -> None:

@@ -362,7 +362,6 @@ def test_a_database_that_is_away_when_the_picture_is_there_is_waited_for(
     assert request.status == Status.COMPLETED
 
 
-@pytest.mark.django_db(transaction=True)
 def test_who_leaves_a_turn_leaves_the_connection_as_well() -> None:
     turns = Turns(1)
     with turns:
