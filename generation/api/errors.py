@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.contrib.auth.models import User
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
@@ -94,7 +94,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
 
 def _caller_is_gone(context: dict[str, Any]) -> bool:
     """Whether the user was deleted since this process looked, so that nothing can be theirs."""
-    return not User.objects.filter(pk=context["request"].user.pk).exists()
+    return not get_user_model().objects.filter(pk=context["request"].user.pk).exists()
 
 
 def _answer(code: int, message: str, name: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
