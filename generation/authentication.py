@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from cachetools.func import ttl_cache
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
 from django.core.exceptions import ObjectDoesNotExist
@@ -21,6 +20,7 @@ from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
 from generation import prepared
+from generation.remembered import briefly
 
 #: What looking up a user or a token raises for claims that are missing or of the wrong type, or a user who is gone;
 #: ``OSError`` is what the C library says of a year beyond its calendar.
@@ -67,7 +67,7 @@ class _Users:
         return copy.copy(_lately(int(id)))
 
 
-@ttl_cache(maxsize=4096, ttl=_TRUSTED_FOR)
+@briefly(seconds=_TRUSTED_FOR, most=4096)
 def _lately(pk: int) -> User:
     user = prepared.get(User, pk)
     if user is None:
@@ -102,7 +102,7 @@ class BearerAuthentication(JWTAuthentication):
         return user
 
 
-_validated: Final = ttl_cache(maxsize=4096, ttl=_TRUSTED_FOR)(JWTAuthentication().get_validated_token)
+_validated: Final = briefly(seconds=_TRUSTED_FOR, most=4096)(JWTAuthentication().get_validated_token)
 
 
 def forget() -> None:

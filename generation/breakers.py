@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from cachetools.func import ttl_cache
 from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
 from generation import dispatch, pauses
 from generation.clock import Now
 from generation.models import ProviderState
+from generation.remembered import briefly
 from generation.states import ErrorCode
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def begin_probe(state: ProviderState, *, deadline: timedelta) -> bool:
     return True
 
 
-@ttl_cache(maxsize=1, ttl=_LIFETIME)
+@briefly(seconds=_LIFETIME)
 def rates() -> dict[str, tuple[int, int]]:
     """The providers that may begin only so many calls in so many seconds."""
     rows = ProviderState.objects.values_list("provider", "calls", "per_seconds")

@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Final
 
-from cachetools.func import ttl_cache
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Sum
@@ -21,6 +20,7 @@ from generation.inserts import adding
 from generation.models import Budget, GenerationRequest, Spending
 from generation.prepared import Statement
 from generation.pricing import OverBudgetError
+from generation.remembered import briefly
 from generation.states import ACTIVE
 
 _NOTHING: Final = Decimal(0)
@@ -75,6 +75,6 @@ def forget() -> None:
     _budgets.cache_clear()
 
 
-@ttl_cache(maxsize=1, ttl=_LIFETIME)
+@briefly(seconds=_LIFETIME)
 def _budgets() -> dict[int, Decimal]:
     return dict(Budget.objects.values_list("owner_id", "per_day"))

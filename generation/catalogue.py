@@ -13,11 +13,11 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from cachetools.func import ttl_cache
 from django.conf import settings
 
 from generation import pricing
 from generation.models import ProviderModel
+from generation.remembered import briefly
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ def forget() -> None:
 # --- How a model is found ---------------------------------------------------------------------------------------------
 
 
-@ttl_cache(maxsize=1, ttl=_LIFETIME)
+@briefly(seconds=_LIFETIME)
 def _models() -> dict[str, dict[str, ProviderModel]]:
     found: dict[str, dict[str, ProviderModel]] = {}
     for model in ProviderModel.objects.select_related("successor").order_by("provider", "preference", "name"):

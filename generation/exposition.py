@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from cachetools.func import ttl_cache
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
@@ -20,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from generation import breakers, dispatch, statistics, waiting
 from generation.models import GenerationRequest, ProviderState
+from generation.remembered import briefly
 from generation.states import ProcessKind, Status
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class _Everything(Collector):
         return self._collect()
 
 
-@ttl_cache(maxsize=1, ttl=_LIFETIME)
+@briefly(seconds=_LIFETIME)
 def _tables() -> list[Metric]:
     """What holds for the whole, the same whichever web process is asked. A part that cannot be read is left out."""
     found: list[Metric] = []

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from cachetools.func import ttl_cache
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from generation.models import GenerationQueue, GenerationRequest, Pause
+from generation.remembered import briefly
 from generation.states import GenerationType, PauseScope, Priority
 
 _LIFETIME: Final = 1
@@ -34,7 +34,7 @@ def active() -> list[Pause]:
     return list(Pause.objects.select_related("paused_by"))
 
 
-@ttl_cache(maxsize=1, ttl=_LIFETIME)
+@briefly(seconds=_LIFETIME)
 def lately() -> tuple[Pause, ...]:
     """What is paused, as of at most a second ago."""
     return tuple(Pause.objects.all())

@@ -1,4 +1,5 @@
-"""Figures that take long to make: they are made again in the background, while whoever asks gets those of before."""
+"""What was read some seconds ago and holds a while longer. Nobody waits for somebody else while holding a connection to
+the database: where connections are scarce, the other one may need just that."""
 
 from __future__ import annotations
 
@@ -7,14 +8,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, ParamSpec, Protocol, TypeVar
 
+from cachetools import TTLCache, cached
 from django.db import connection
 
 from generation import background
 
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
 T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
 
 #: What is made in less than so many seconds is made while somebody waits for it.
 _QUICK: Final = 0.01
@@ -49,9 +53,16 @@ class Remembered(Generic[T]):
         if made and made.took > _QUICK and self._age(made) < _TOO_OLD:
             self._begin_anew()
             return made.value
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            if connection.in_atomic_block:
+                return self._anew()
+            connection.close()
+            self._lock.acquire()
+        try:
             made = self._made  # somebody may have made it meanwhile
             return made.value if made and self._age(made) < 1 else self._anew()
+        finally:
+            self._lock.release()
 
     def cache_clear(self) -> None:
         """Make it anew at the next question."""
@@ -90,3 +101,18 @@ class Remembered(Generic[T]):
 def remembered(seconds: float) -> Callable[[Callable[[], T]], Remembered[T]]:
     """Remember what the function returns for so many seconds, or 100 times as long as it took where that is more."""
     return lambda make: Remembered(make, seconds)
+
+
+class Brief(Protocol[P, R_co]):
+    """A function whose answers are remembered."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    def cache_clear(self) -> None:
+        """Ask anew at the next question."""
+
+
+def briefly(seconds: float, most: int = 1) -> Callable[[Callable[P, T]], Brief[P, T]]:
+    """Remember what the function returned for so many seconds, of at most so many arguments: for what is quickly read.
+    Whoever comes when it is over reads it, even where others are just reading it as well."""
+    return cached(TTLCache(most, seconds), lock=threading.Lock())

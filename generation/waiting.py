@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from cachetools.func import ttl_cache
 from django.conf import settings
 from django.db.models import Count, DateTimeField, Min, Q, QuerySet, Sum
 from django.db.models.functions import TruncMinute
@@ -18,7 +17,7 @@ from generation import pauses, prepared
 from generation.clock import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, WorkerProcess
 from generation.prepared import Condition, Param
-from generation.remembered import remembered
+from generation.remembered import briefly, remembered
 from generation.states import AttemptOutcome, ProcessKind
 
 #: Seconds that one request is taken to last, as long as nothing was measured.
@@ -92,7 +91,7 @@ def live_workers() -> QuerySet[WorkerProcess]:
     return live_processes(ProcessKind.WORKER)
 
 
-@ttl_cache(maxsize=1, ttl=2)
+@briefly(seconds=2)
 def capacity() -> Capacity:
     """What is up, as of at most 2 s ago."""
     found = live_workers().aggregate(workers=Count("pk"), slots=Sum("slots"))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachetools.func import ttl_cache
-
 from generation.catalogue import Choice
 from generation.models import GenerationRequest, PromptStyle
+from generation.remembered import briefly
 from generation.states import GenerationType, StyleScope
 from workers.providers.base import ImageRequest
 
@@ -15,7 +14,7 @@ from workers.providers.base import ImageRequest
 _LIFETIME: Final = 5
 
 
-@ttl_cache(maxsize=1, ttl=_LIFETIME)
+@briefly(seconds=_LIFETIME)
 def _phrases() -> dict[tuple[str, str], str]:
     return {(style.scope, style.name): style.phrase for style in PromptStyle.objects.all()}
 

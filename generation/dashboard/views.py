@@ -5,7 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from cachetools.func import ttl_cache
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
@@ -20,6 +19,7 @@ from generation import breakers, diagnosis, representations, selectors, statisti
 from generation.advice import ADVICE
 from generation.dashboard import charts, options
 from generation.dashboard.forms import SignInForm
+from generation.remembered import briefly
 from generation.states import TERMINAL, ErrorCode, Status
 
 
@@ -113,7 +113,7 @@ def queue(request: HttpRequest) -> HttpResponse:
     )
 
 
-@ttl_cache(maxsize=1, ttl=10)
+@briefly(seconds=10)
 def _findings() -> list[diagnosis.Finding]:
     """What needs a person, as of at most 10 s ago: it asks every part, and many may look at the page."""
     return diagnosis.findings()

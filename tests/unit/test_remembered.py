@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from generation import remembered as module
-from generation.remembered import Remembered
+from generation.remembered import Remembered, briefly
 from tests.support.stack import wait_until
 
 
@@ -110,3 +110,30 @@ def test_a_fault_in_the_background_is_heard_of_when_the_figure_is_too_old(
         figure()
     slow.fails = False
     assert figure() == 2
+
+
+def test_of_those_who_ask_for_what_is_brief_nobody_waits_for_another() -> None:
+    both = threading.Barrier(2)
+
+    @briefly(seconds=60)
+    def name() -> str:
+        both.wait(5)  # one alone would not come beyond it
+        return "dragon"
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [one.result(10) for one in [pool.submit(name), pool.submit(name)]] == ["dragon"] * 2
+    assert name() == "dragon"
+
+
+def test_what_is_brief_is_read_again_when_it_is_over_or_forgotten() -> None:
+    read: list[str] = []
+
+    def name(of: str) -> int:
+        read.append(of)
+        return len(read)
+
+    lasting, over = briefly(seconds=60, most=2)(name), briefly(seconds=0)(name)
+    assert [lasting("a"), lasting("a"), lasting("b")] == [1, 1, 2]
+    assert [over("a"), over("a")] == [3, 4]
+    lasting.cache_clear()
+    assert lasting("a") == 5
