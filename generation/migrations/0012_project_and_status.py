@@ -17,6 +17,7 @@ class Migration(migrations.Migration):
                 models.F("project_id"),
                 models.F("status"),
                 models.OrderBy(models.F("id"), descending=True),
+                models.F("owner"),
                 name="request_project_status",
                 condition=models.Q(("project_id", ""), _negated=True),
             ),

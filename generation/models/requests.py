@@ -104,9 +104,14 @@ class GenerationRequest(models.Model):
             models.Index(
                 F("owner"), F("project_id"), F("id").desc(), name="request_project_newest", condition=~Q(project_id="")
             ),
-            # What of a project is in one status, for its owner and for staff.
+            # What of a project is in one status, for staff; and, with the owner at its end, for who has a part of it.
             models.Index(
-                F("project_id"), F("status"), F("id").desc(), name="request_project_status", condition=~Q(project_id="")
+                F("project_id"),
+                F("status"),
+                F("id").desc(),
+                F("owner"),
+                name="request_project_status",
+                condition=~Q(project_id=""),
             ),
             # A status for staff: one small index for each instead of one that begins with the status. Beside that one
             # PostgreSQL takes walking the primary key for cheaper, and then steps over all that is queued before it
