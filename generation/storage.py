@@ -13,7 +13,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -164,7 +163,12 @@ def expiry() -> int:
 
 
 def _signature(kind: str, request_id: str, expires: int) -> str:
-    return Signer(salt="generation.storage").signature(f"{kind}:{request_id}:{expires}")
+    return _signer().signature(f"{kind}:{request_id}:{expires}")
+
+
+@functools.cache
+def _signer() -> Signer:
+    return Signer(salt="generation.storage")
 
 
 @functools.cache
@@ -177,7 +181,8 @@ def signed_url(kind: str, request_id: str, extension: str = "") -> str:
     """An absolute address (``kind`` is ``image`` or ``thumbnail``) that works without a token until it expires."""
     expires = expiry()
     path = f"{_folder(kind)}{request_id}" + (f".{extension}" if extension else "")
-    query = urlencode({"expires": expires, "signature": _signature(kind, request_id, expires)})
+    # Neither has a character that would have to be quoted, and quoting takes longer than signing.
+    query = f"expires={expires}&signature={_signature(kind, request_id, expires)}"
     return f"{settings.PUBLIC_BASE_URL}{path}?{query}"
 
 
