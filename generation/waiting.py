@@ -27,9 +27,12 @@ SECONDS_PER_REQUEST: Final = 30
 _COUNTED: Final = 500
 _MINUTE: Final = timedelta(minutes=1)
 _QUEUED_AT: Final = Param("queued_at", DateTimeField())
-_EARLIER: Final = Q(queued_at__lt=_QUEUED_AT) | Q(queued_at=_QUEUED_AT, pk__lt=Param("pk"))
-#: Who comes before a row of the ledger.
-_BEFORE: Final = Condition(Q(priority_weight__gt=Param("weight")) | Q(priority_weight=Param("weight")) & _EARLIER)
+#: Who comes before a row of the ledger: what is more pressing, and of its own weight what was queued before.
+_MORE_PRESSING: Final = Condition(Q(priority_weight__gt=Param("weight")))
+_EARLIER: Final = Condition(
+    Q(priority_weight=Param("weight"), queued_at__lte=_QUEUED_AT)
+    & (Q(queued_at__lt=_QUEUED_AT) | Q(pk__lt=Param("pk")))
+)
 #: A worker that missed this many heartbeats is not up.
 _MISSED_HEARTBEATS: Final = 3
 #: How many of the newest attempts durations are told from.
@@ -162,7 +165,8 @@ def estimate(ahead: int, type_: str) -> int:
 
 def _ahead(entry: GenerationQueue) -> int:
     place = {"pk": entry.pk, "weight": entry.priority_weight, "queued_at": entry.queued_at}
-    counted = prepared.count(GenerationQueue, _BEFORE, up_to=_COUNTED, **place)
+    order = ("-priority_weight", "queued_at")
+    counted = prepared.count(GenerationQueue, _MORE_PRESSING, _EARLIER, order=order, up_to=_COUNTED, **place)
     if counted < _COUNTED:
         return counted
     lines = ledger()

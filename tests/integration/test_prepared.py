@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,8 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.utils import NotSupportedError
 
-from generation import prepared
-from generation.models import GenerationRequest
+from generation import prepared, waiting
+from generation.models import GenerationQueue, GenerationRequest
 from tests.support.requests import queued
 
 pytestmark = [
@@ -79,3 +80,40 @@ def test_in_a_transaction_the_next_one_is_well_again() -> None:
     with pytest.raises(NotSupportedError, match="cached plan"), transaction.atomic():
         read()
     assert read() == "a cat"
+
+
+@pytest.fixture
+def long_queue() -> Iterator[None]:
+    """Behind the back of those who look whether rows belong to something, and with plans for any parameters at once."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute(
+            "INSERT INTO generation_queue (request_id, priority_weight, dispatch_count, held, waits_for, queued_at)"
+            " SELECT 'vga_' || n, (ARRAY[1000, 100, 10, 1])[n % 4 + 1], 0, false, '', now() - n * interval '1 s'"
+            " FROM generate_series(1, 20000) AS n"
+        )
+        cursor.execute("RESET session_replication_role")
+        cursor.execute("ANALYZE generation_queue")
+        cursor.execute("SET plan_cache_mode = force_generic_plan")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("RESET plan_cache_mode")
+
+
+@pytest.mark.usefixtures("long_queue")
+@pytest.mark.parametrize(("weight", "place"), [(1000, 3), (1000, 400), (100, 300), (1, 4000)])
+def test_of_a_long_queue_no_more_is_read_than_is_counted(weight: int, place: int) -> None:
+    entry = GenerationQueue.objects.filter(priority_weight=weight).order_by("queued_at")[place]
+    more_pressing = GenerationQueue.objects.filter(priority_weight__gt=weight).count()
+    ahead = waiting._ahead(entry)
+    assert ahead == place if more_pressing + place < waiting._COUNTED else ahead >= more_pressing
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name FROM pg_prepared_statements WHERE statement LIKE '%%COUNT(%%generation_queue%%LIMIT%%'"
+        )
+        ((name,),) = cursor.fetchall()
+        given = [weight, weight, entry.queued_at, entry.queued_at, entry.pk]
+        cursor.execute(f"EXPLAIN (ANALYZE) EXECUTE {name}(%s, 500, %s, %s, %s, %s, 500)", given)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Seq Scan" not in plan
+    assert all(int(rows) <= 1 for rows in re.findall(r"Rows Removed by Filter: (\d+)", plan)), plan  # the row itself
