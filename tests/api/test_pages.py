@@ -162,6 +162,38 @@ def test_a_page_has_nothing_inline(page: Client, bob: User) -> None:
             assert "src=" in attributes or 'type="application/json"' in attributes
 
 
+# The staff's pages have a policy of their own.
+@pytest.mark.parametrize("path", ["/sign-in", "/api/docs"])
+def test_a_page_may_load_what_is_ours_and_be_framed_by_nobody(client: Client, path: str, settings: Any) -> None:
+    directives = dict(part.split(" ", 1) for part in client.get(path)["Content-Security-Policy"].split("; "))
+    assert directives == {
+        "default-src": "'self'",
+        "img-src": "'self' data:",
+        "connect-src": "'self' "
+        + " ".join(f"ws://{host}:{settings.REALTIME_PORT}" for host in ("127.0.0.1", "localhost")),
+        "object-src": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'self'",
+        "frame-ancestors": "'none'",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/api/visual-generation/requests", 200),
+        (f"/api/visual-generation/status/{UNKNOWN_ID}", 404),
+        ("/api/schema", 200),
+        ("/nowhere", 404),
+        ("/healthz", 200),
+    ],
+)
+def test_what_is_no_page_may_do_nothing_in_a_browser(page: Client, path: str, code: int) -> None:
+    answer = page.get(path)
+    assert answer.status_code == code
+    assert answer["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+
+
 @pytest.mark.parametrize("status", [status for status in Status if status != Status.COMPLETED])
 def test_a_request_is_shown_whatever_its_status(page: Client, alice: User, status: Status) -> None:
     found = in_status(alice, status).pk

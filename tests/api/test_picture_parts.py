@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
@@ -159,29 +157,3 @@ def test_a_part_of_a_picture_that_is_gone_is_told_without_a_trace(api: APIClient
     request = completed(alice)
     default_storage.delete(request.result["image_key"])
     assert_error(api.get(address("image", request.pk), HTTP_RANGE="bytes=0-4"), 410, "picture_gone")
-
-
-# --- What pages may load ----------------------------------------------------------------------------------------------
-
-#: The staff's pages have a policy of their own.
-ELSEWHERE = [
-    "/healthz",
-    "/nowhere",
-    "/api/visual-generation/queue/status",
-    "/api/visual-generation/status/x",
-]
-
-
-@pytest.mark.parametrize("page", ELSEWHERE)
-def test_a_page_may_load_what_is_ours_and_be_framed_by_nobody(api: APIClient, page: str, settings: Any) -> None:
-    directives = dict(part.split(" ", 1) for part in api.get(page)["Content-Security-Policy"].split("; "))
-    assert directives == {
-        "default-src": "'self'",
-        "img-src": "'self' data:",
-        "connect-src": "'self' "
-        + " ".join(f"ws://{host}:{settings.REALTIME_PORT}" for host in ("127.0.0.1", "localhost")),
-        "object-src": "'none'",
-        "base-uri": "'none'",
-        "form-action": "'self'",
-        "frame-ancestors": "'none'",
-    }
