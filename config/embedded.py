@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Final, cast
 
-from config.parent import end_with_parent
+from config.parent import ending_with_this
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
@@ -84,7 +84,7 @@ def running_valkey(directory: Path, log: Path) -> Iterator[subprocess.Popen[byte
         stderr=subprocess.DEVNULL,
         # Ctrl-C in the terminal is for the launcher, which stops the server last.
         start_new_session=True,
-        preexec_fn=end_with_parent,
+        preexec_fn=ending_with_this(),
     )
     try:
         # On standard input, since the list of processes would show the password.

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 
 _PR_SET_PDEATHSIG = 1
 # Looked up here, since the call may be made between fork and exec.
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
-def end_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies.
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent, which has this id, dies.
 
     The kernel sends the signal once for each thread of the parent, in quick succession. Handlers of SIGTERM do not
-    survive that, granian's among them, which then neither serves nor ends; so it is SIGKILL.
+    survive that, granian's among them, which then neither serves nor ends; so it is SIGKILL. Of a parent that died
+    before it was asked the kernel says nothing.
     """
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ending_with_this() -> Callable[[], None]:
+    """For ``preexec_fn``: what is started ends with this process."""
+    return partial(end_with_parent, os.getpid())

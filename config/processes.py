@@ -19,7 +19,7 @@ from honcho.manager import Manager
 from honcho.printer import Message, Printer
 from honcho.process import Popen
 
-from config.parent import end_with_parent
+from config.parent import ending_with_this
 
 _LOG_BYTES = 10_000_000
 
@@ -86,7 +86,7 @@ class ProcessGroup(Manager):  # type: ignore[misc]
         self.culprit: tuple[str, int] | None = None
         for name, command in commands.items():
             process = self.add_process(name, command, cwd=directory)
-            process._child_ctor = functools.partial(Popen, preexec_fn=end_with_parent)
+            process._child_ctor = functools.partial(Popen, preexec_fn=ending_with_this())
 
     def say(self, line: str) -> None:
         """Print a line from any thread, between those of the processes."""

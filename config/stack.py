@@ -30,7 +30,7 @@ from honcho.environ import parse_procfile
 
 from config import demo, env
 from config.embedded import free_port, running_valkey
-from config.parent import end_with_parent
+from config.parent import ending_with_this
 from config.processes import Console, ProcessGroup
 from config.startup import lines
 
@@ -117,7 +117,7 @@ def check_port(host: str, name: str, port: int) -> None:
 def bring_database_up_to_date() -> DemoUser | None:
     """Migrate, in a process of its own since the launcher stays small, and return the demo user if there is one."""
     command = [sys.executable, "-m", "config.bootstrap"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=end_with_parent)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=ending_with_this())
     if done.returncode:
         sys.exit(done.stderr.strip() or f"error: the migrations ended with exit code {done.returncode}")
     found = json.loads(done.stdout)

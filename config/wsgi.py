@@ -14,9 +14,13 @@ require_settings()
 _django = get_wsgi_application()
 
 if os.environ.get("END_WITH_PARENT"):  # on a laptop, granian's workers end with granian, and that with the launcher
+    from multiprocessing import parent_process
+
     from config.parent import end_with_parent
 
-    end_with_parent()
+    if granian := parent_process():
+        assert granian.pid is not None  # noqa: S101  it has started us
+        end_with_parent(granian.pid)
 
 from generation.api.chunked import with_length  # noqa: E402  it needs the settings
 
