@@ -29,6 +29,7 @@ from generation import (
     trends,
 )
 from generation.models import PromptStyle, ProviderModel
+from tests import servers
 from workers import prompts
 
 _TESTS = Path(__file__).parent
@@ -42,6 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if (tier := item.path.relative_to(_TESTS).parts[0]) in _TIERS:
             item.add_marker(tier)
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(django_db_keepdb: bool) -> bool:
+    """What is in a server of our own goes with it. To drop it before, nobody may be connected, autovacuum included."""
+    return django_db_keepdb or servers.is_ours("DATABASE_URL")
 
 
 @pytest.fixture(scope="session")

@@ -85,6 +85,11 @@ def _prepare() -> None:
 _prepare()
 
 
+def is_ours(name: str) -> bool:
+    """Whether the server with the address in this variable was started for this run, and goes with it."""
+    return name in os.environ.get(_STARTED, "").split()
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     redis = os.environ["REDIS_URL"].rpartition("@")[2]
     return [f"database: {os.environ['DATABASE_URL'].partition(':')[0]}, redis: {redis}"]
