@@ -24,6 +24,8 @@ R_co = TypeVar("R_co", covariant=True)
 _QUICK: Final = 0.01
 #: What takes long holds for so many times as long as it took, so that the database is not busy with it alone.
 _REST: Final = 100
+#: From one time to the next it does not come to take longer than so many times as long.
+_MOST_GROWTH: Final = 2
 #: What is this many times older than it should be is not shown to anybody any more.
 _TOO_OLD: Final = 6
 
@@ -73,10 +75,12 @@ class Remembered(Generic[T]):
         return (time.monotonic() - made.at) / max(self._seconds, _REST * made.took)
 
     def _anew(self) -> T:
-        began = time.monotonic()
+        before, began = self._made, time.monotonic()
         value = self._make()
         now = time.monotonic()
-        self._made = _Made(value, now, now - began)
+        # An outage of some seconds must not pass for the time that it takes, or the figure would hold for an hour.
+        took = min(now - began, _MOST_GROWTH * before.took) if before else now - began
+        self._made = _Made(value, now, took)
         return value
 
     def _begin_anew(self) -> None:

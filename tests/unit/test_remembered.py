@@ -83,6 +83,21 @@ def test_what_nobody_asked_for_in_a_long_time_is_not_shown(slow: Slow, monkeypat
     assert figure() == 2
 
 
+def test_one_time_that_took_long_is_not_taken_for_how_long_it_takes(
+    slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_QUICK", 60)
+    figure = Remembered(slow, seconds=60)
+    figure()
+    usual = figure._made.took if figure._made else 0
+    age(figure, 1)
+    slow.free.clear()
+    threading.Timer(usual * 10, slow.free.set).start()
+    assert figure() == 2
+    assert figure._made
+    assert figure._made.took == module._MOST_GROWTH * usual
+
+
 def test_many_who_ask_at_once_have_it_made_once(slow: Slow) -> None:
     figure = Remembered(slow, seconds=60)
     slow.free.clear()
