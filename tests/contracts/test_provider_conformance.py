@@ -266,7 +266,7 @@ def test_the_runtimes_deadline_ends_the_call_and_the_connection(
         job().call(caller.provider.generate(caller.asked()), timeout=0.5)
     assert caught.value.code == ErrorCode.TIMEOUT
     assert time.monotonic() - started < 5
-    wait_until(lambda: gone(fake), seconds=5, what="the end of the connection")
+    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
 
 
 def test_a_cancel_closes_the_connection_at_once_and_leaves_other_calls_alone(
@@ -288,7 +288,7 @@ def test_a_cancel_closes_the_connection_at_once_and_leaves_other_calls_alone(
     second.start()
     wait_until(lambda: fake.stats().active == 2)
     cancelled.abandon("cancelled")
-    wait_until(lambda: gone(fake), seconds=5, what="the end of the connection")
+    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
     first.join(timeout=5)
     fake.release()
     second.join(timeout=20)
@@ -313,7 +313,7 @@ def test_an_answer_without_end_is_given_up_before_it_fills_the_memory(
         tracemalloc.stop()
     assert error.code == code
     assert peak < FLOODS[script] * 1024 * 1024
-    wait_until(lambda: gone(fake), seconds=5, what="the end of the connection")
+    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
 
 
 # --- Secrets ----------------------------------------------------------------------------------------------------------

@@ -108,9 +108,7 @@ def test_of_a_long_queue_no_more_is_read_than_is_counted(weight: int, place: int
     ahead = waiting._ahead(entry)
     assert ahead == place if more_pressing + place < waiting._COUNTED else ahead >= more_pressing
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT name FROM pg_prepared_statements WHERE statement LIKE '%%COUNT(%%generation_queue%%LIMIT%%'"
-        )
+        cursor.execute("SELECT name FROM pg_prepared_statements WHERE statement LIKE '%COUNT(%generation_queue%LIMIT%'")
         ((name,),) = cursor.fetchall()
         given = [weight, weight, entry.queued_at, entry.queued_at, entry.pk]
         cursor.execute(f"EXPLAIN (ANALYZE) EXECUTE {name}(%s, 500, %s, %s, %s, %s, 500)", given)

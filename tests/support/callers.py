@@ -65,7 +65,7 @@ class Caller:
             second = asyncio.create_task(self.provider.generate(self.asked()))
             await asyncio.to_thread(wait_until, lambda: fake.stats().active == 2)
             first.cancel()
-            await asyncio.to_thread(wait_until, lambda: gone(fake), seconds=5, what="the end of the call")
+            await asyncio.to_thread(wait_until, lambda: gone(fake), seconds=1, what="the end of the call")
             with pytest.raises(asyncio.CancelledError):
                 await first
             await asyncio.to_thread(fake.release)
