@@ -7,8 +7,11 @@ It knows nothing of the database, of Celery or of HTTP clients of ours, so that 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
+
+from generation.error_policy import POLICIES, ErrorScope
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +62,8 @@ class ProviderError(Exception):
     """A call that gave no picture. ``code`` is one of ``generation.states.ErrorCode``.
 
     ``retry_after`` is in seconds, where the provider named a time. ``message`` is shown to the client: it never
-    carries a key, a header or a raw body.
+    carries a key, a header or a raw body. ``sent`` is False where the request never left us, so that nothing can have
+    been billed. ``scope`` is what the error says something about; without one, the code's policy says it.
     """
 
     def __init__(
@@ -70,6 +74,8 @@ class ProviderError(Exception):
         retry_after: float | None = None,
         provider_request_id: str = "",
         detail: Mapping[str, Any] | None = None,
+        sent: bool = True,
+        scope: ErrorScope | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -77,6 +83,32 @@ class ProviderError(Exception):
         self.retry_after = retry_after
         self.provider_request_id = provider_request_id
         self.detail = dict(detail or {})
+        self.sent = sent
+        self.scope = scope or POLICIES[code].scope
+
+
+class CallProgress:
+    """Whether the request of one call has begun to leave us. A call that ends without an answer after that may have
+    been billed."""
+
+    def __init__(self) -> None:
+        self.sent = False
+
+
+_PROGRESS: Final[ContextVar[CallProgress | None]] = ContextVar("call_progress", default=None)
+
+
+def track_progress() -> CallProgress:
+    """Return the progress of the call that the current task makes from now on."""
+    progress = CallProgress()
+    _PROGRESS.set(progress)
+    return progress
+
+
+def mark_sent() -> None:
+    """Note that the vendor may have received the request. Every adapter calls it before the first byte leaves."""
+    if (progress := _PROGRESS.get()) is not None:
+        progress.sent = True
 
 
 @runtime_checkable
