@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.db import transaction
@@ -17,7 +17,8 @@ from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
 from generation import dispatch, pauses
 from generation.clock import Now
-from generation.models import ProviderState
+from generation.error_policy import POLICIES, ErrorScope, Health
+from generation.models import ModelState, ProviderState
 from generation.remembered import briefly
 from generation.states import ErrorCode
 
@@ -29,12 +30,10 @@ _FIRST_PAUSE: Final = timedelta(seconds=30)
 _LONGEST_PAUSE: Final = timedelta(minutes=10)
 #: For how many seconds a process goes by the rates that it has read.
 _LIFETIME: Final = 5
-#: What says something of the provider as a whole, rather than of one request.
-_TROUBLE: Final = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.TIMEOUT, ErrorCode.UNKNOWN_OUTCOME})
-#: What no further call will mend, and somebody has to: one failure is enough.
-_NEEDS_SOMEBODY: Final = frozenset({ErrorCode.QUOTA_EXHAUSTED, ErrorCode.AUTH})
-#: What says nothing of the provider. Whatever else it is, the provider has answered.
-_OURS: Final = frozenset({ErrorCode.INTERNAL, ErrorCode.WORKER_LOST})
+#: A model is set aside after so many answers that it is not served, each within this time of the one before: one such
+#: answer may be a stray one. It holds for this long; only staff or a date retire a model for good.
+ANSWERS_TO_SET_ASIDE: Final = 2
+_MODEL_PAUSE: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,11 +67,18 @@ def is_suspended(provider: str) -> bool:
 # --- Before a call ----------------------------------------------------------------------------------------------------
 
 
+def state(provider: str) -> ProviderState | None:
+    """The provider's row; ``None`` where there is neither a limit nor trouble."""
+    return _with_remaining(ProviderState.objects.filter(pk=provider)).first()
+
+
 def locked_state(provider: str) -> ProviderState | None:
-    """The provider's row, locked until the transaction ends; ``None`` where there is neither a limit nor trouble."""
-    remaining = ExpressionWrapper(F("open_until") - Now(), DurationField())
-    rows = ProviderState.objects.select_for_update().annotate(remaining=remaining)
-    return rows.filter(pk=provider).first()
+    """The same, locked until the transaction ends."""
+    return _with_remaining(ProviderState.objects.select_for_update().filter(pk=provider)).first()
+
+
+def _with_remaining(rows: QuerySet[ProviderState]) -> QuerySet[ProviderState]:
+    return rows.annotate(remaining=ExpressionWrapper(F("open_until") - Now(), DurationField()))
 
 
 def remaining(state: ProviderState) -> timedelta:
@@ -98,8 +104,9 @@ def rates() -> dict[str, tuple[int, int]]:
 
 
 def forget() -> None:
-    """Read the rates again at the next question."""
+    """Read the rates and the models in trouble again at the next question."""
     rates.cache_clear()
+    _models_in_trouble.cache_clear()
 
 
 # --- After a call -----------------------------------------------------------------------------------------------------
@@ -115,18 +122,76 @@ def succeeded(provider: str) -> None:
         logger.info("%s is well again", provider, extra={"action": "breaker-closed", "provider": provider})
 
 
-def failed(provider: str, code: str, *, wait: timedelta, probe: bool = False) -> None:
-    """A call of the provider failed. ``wait`` is for how long it is left alone if it says so itself. While it is in
-    trouble, only what comes of a probe makes it longer: of many calls that fail at once each would double the pause."""
-    if code in _OURS:
-        if probe:
-            release(provider)
-    elif code == ErrorCode.RATE_LIMITED:
-        _pause(provider, wait, probe=probe)
-    elif code in _TROUBLE | _NEEDS_SOMEBODY:
-        _count(provider, code, probe=probe)
-    else:
-        succeeded(provider)
+def failed(
+    provider: str,
+    code: str,
+    *,
+    wait: timedelta = timedelta(0),
+    probe: bool = False,
+    scope: ErrorScope | None = None,
+    model: str = "",
+) -> None:
+    """Note a failed call. ``wait`` is how long the provider asked to be left alone. ``scope`` is what the error says
+    something about, unless it is what its code usually is about; ``model`` is the one that was asked for.
+
+    While the breaker is open, only a probe lengthens it: of many calls that fail at once each would double the pause.
+    """
+    policy = POLICIES[code]
+    scope = scope or policy.scope
+    match policy.health:
+        case Health.BUSY if scope is ErrorScope.PROVIDER:
+            _pause(provider, wait, probe=probe)
+        case Health.TROUBLE | Health.NEEDS_STAFF if scope is ErrorScope.PROVIDER:
+            _count(provider, code, probe=probe)
+        case Health.ANSWERED:
+            succeeded(provider)
+        case Health.NEEDS_STAFF if scope is ErrorScope.MODEL and model:
+            _count_model(provider, model, code)
+            succeeded(provider)
+        case _:
+            if probe:
+                release(provider)
+
+
+def model_succeeded(provider: str, model: str) -> None:
+    """Note that the model gave an image, so earlier answers that it is not served were stray ones."""
+    if (provider, model) in _models_in_trouble():
+        ModelState.objects.filter(provider=provider, model=model).delete()
+        forget()
+
+
+def set_aside() -> set[tuple[str, str]]:
+    """Return the models, each with its provider, that are not asked at the moment."""
+    now = datetime.now(UTC)
+    return {model for model, until in _models_in_trouble().items() if until and until > now}
+
+
+@briefly(seconds=_LIFETIME)
+def _models_in_trouble() -> dict[tuple[str, str], datetime | None]:
+    """The models with such answers, and until when each is set aside, by this process's clock."""
+    left = ExpressionWrapper(F("set_aside_until") - Now(), DurationField())
+    rows = ModelState.objects.values_list("provider", "model", left)
+    now = datetime.now(UTC)
+    return {(provider, model): left and now + left for provider, model, left in rows}
+
+
+def _count_model(provider: str, model: str, code: str) -> None:
+    with transaction.atomic():
+        ModelState.objects.get_or_create(provider=provider, model=model, defaults={"failed_at": Now(), "reason": code})
+        rows = ModelState.objects.filter(provider=provider, model=model)
+        recent = rows.select_for_update().filter(failed_at__gt=Now() - _MODEL_PAUSE).values_list("failures", flat=True)
+        failures = (recent.first() or 0) + 1
+        until = Now() + _MODEL_PAUSE if failures >= ANSWERS_TO_SET_ASIDE else None
+        rows.update(failures=failures, reason=code, failed_at=Now(), set_aside_until=until)
+    forget()
+    if failures >= ANSWERS_TO_SET_ASIDE:
+        logger.error(
+            "%s does not serve %s; it is set aside for %d minutes",
+            provider,
+            model,
+            _MODEL_PAUSE.total_seconds() // 60,
+            extra={"action": "model-set-aside", "provider": provider, "code": code},
+        )
 
 
 def release(provider: str) -> None:
@@ -160,11 +225,12 @@ def _count(provider: str, code: str, *, probe: bool) -> None:
         before = _row(provider).select_for_update().values_list("failures", flat=True).get()
         if before >= FAILURES_TO_OPEN and not probe:
             return
-        failures = max(before + 1, FAILURES_TO_OPEN) if code in _NEEDS_SOMEBODY else before + 1
+        needs_staff = POLICIES[code].health is Health.NEEDS_STAFF
+        failures = max(before + 1, FAILURES_TO_OPEN) if needs_staff else before + 1
         _row(provider).update(failures=failures, reason=code)
         if failures >= FAILURES_TO_OPEN:
             doubled = min(failures - FAILURES_TO_OPEN, 10)  # past this it is the longest whatever follows
-            pause = _LONGEST_PAUSE if code in _NEEDS_SOMEBODY else min(_FIRST_PAUSE * 2**doubled, _LONGEST_PAUSE)
+            pause = _LONGEST_PAUSE if needs_staff else min(_FIRST_PAUSE * 2**doubled, _LONGEST_PAUSE)
             _leave_alone(provider, pause, probe=probe)
             _tell(provider, code, pause)
 
@@ -178,7 +244,7 @@ def _leave_alone(provider: str, pause: timedelta, *, probe: bool, **values: Any)
 
 def _tell(provider: str, code: str, pause: timedelta) -> None:
     logger.log(
-        logging.ERROR if code in _NEEDS_SOMEBODY else logging.WARNING,
+        POLICIES[code].severity,
         "%s is left alone for %g s: %s",
         provider,
         pause.total_seconds(),

@@ -1,27 +1,29 @@
-"""What an owner has spent on one day (UTC), and whether there is enough left for more.
+"""What an owner has spent on one day (UTC, by the database's clock), and whether there is enough left for more.
 
-An owner's day has one row. Whoever submits under a budget locks it, so that of many at once no more are accepted than
-the budget has room for; what is accepted and not yet paid counts by its estimate.
+An owner's day has one row. A submit under a budget locks it, so that of many at once no more are accepted than the
+budget has room for. What is accepted and not yet paid counts by its estimate. Each call under a budget is checked again
+before it is sent, since failed attempts may have been billed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Final
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import F, Sum
 
+from generation.clock import TODAY, database_now
 from generation.inserts import adding
-from generation.models import Budget, GenerationRequest, Spending
+from generation.models import Budget, GenerationAttempt, GenerationRequest, Spending
 from generation.prepared import Statement
 from generation.pricing import OverBudgetError
 from generation.remembered import briefly
-from generation.states import ACTIVE
+from generation.states import ACTIVE, AttemptOutcome, Status
 
 _NOTHING: Final = Decimal(0)
 #: For how many seconds a process goes by the budgets that it has read.
@@ -29,15 +31,23 @@ _LIFETIME: Final = 5
 
 
 def today() -> date:
-    """The day that spending belongs to."""
-    return datetime.now(UTC).date()
+    """Return the day that spending belongs to now."""
+    return database_now().date()
 
 
-def spending(owner_id: int, cost: Decimal | None) -> list[Statement]:
-    """What notes the cost of a call along with the change that ends it. What is not known, or free, is no spending."""
+def booking(owner_id: int, cost: Decimal | None) -> list[Statement]:
+    """Return the statement that adds the cost of a call to its owner's day, chained to the change that ends the call.
+    Nothing for an unknown or empty cost."""
     if not cost:
         return []
-    return [adding(Spending, {"owner": owner_id, "day": today()}, {"cost": cost, "calls": 1})]
+    return [adding(Spending, {"owner": owner_id, "day": TODAY}, {"cost": cost, "calls": 1})]
+
+
+def book(owner_id: int, cost: Decimal, *, calls: int = 1) -> None:
+    """Add a cost to the owner's day, within the caller's transaction."""
+    day = today()
+    Spending.objects.get_or_create(owner_id=owner_id, day=day)
+    Spending.objects.filter(owner_id=owner_id, day=day).update(cost=F("cost") + cost, calls=F("calls") + calls)
 
 
 def limit(owner_id: int) -> Decimal | None:
@@ -49,25 +59,47 @@ def limit(owner_id: int) -> Decimal | None:
 @contextmanager
 def reserving(owner_id: int, wanted: Sequence[Decimal | None]) -> Iterator[None]:
     """Make sure that there is enough left today for so much more, and let nobody else have it before the block, which
-    accepts it, ends. Raises :class:`OverBudgetError`. What nobody knows the price of counts nothing, and what is free
-    is always welcome."""
+    accepts it, ends. Raises :class:`OverBudgetError`. An unknown price counts as nothing, and what is free is always
+    accepted."""
     per_day = limit(owner_id)
     more = sum((one for one in wanted if one), _NOTHING)
     if per_day is None or not more:
         yield
         return
     with transaction.atomic():
-        _check(owner_id, per_day, more)
+        spent = _locked_spending(owner_id)
+        active = GenerationRequest.objects.filter(owner_id=owner_id, status__in=ACTIVE)
+        reserved = active.aggregate(sum=Sum("estimated_cost"))["sum"] or _NOTHING
+        _check(per_day, spent, reserved, more)
         yield
 
 
-def _check(owner_id: int, per_day: Decimal, more: Decimal) -> None:
+def check_call(owner_id: int, estimate: Decimal) -> None:
+    """Raise :class:`OverBudgetError` where a call of this price does not fit beside what was spent today and the calls
+    under way. The caller's transaction, which notes the call, keeps the owner's day locked until it ends."""
+    per_day = limit(owner_id)
+    if per_day is None:
+        return
+    spent = _locked_spending(owner_id)
+    # Reads the few requests in progress by their index.
+    under_way = GenerationAttempt.objects.filter(
+        request__owner_id=owner_id,
+        request__status=Status.IN_PROGRESS,
+        outcome=AttemptOutcome.RUNNING,
+        call_started_at__isnull=False,
+        billable=True,
+    ).aggregate(sum=Sum("estimated_cost"))["sum"]
+    _check(per_day, spent, under_way or _NOTHING, estimate)
+
+
+def _locked_spending(owner_id: int) -> Decimal:
     row, _ = Spending.objects.get_or_create(owner_id=owner_id, day=today())
-    spent = Spending.objects.select_for_update().get(pk=row.pk).cost
-    active = GenerationRequest.objects.filter(owner_id=owner_id, status__in=ACTIVE)
-    reserved = active.aggregate(sum=Sum("estimated_cost"))["sum"] or _NOTHING
-    if spent + reserved + more > per_day:
-        raise OverBudgetError(per_day=per_day, spent=spent, reserved=reserved, wanted=more)
+    return Spending.objects.select_for_update().get(pk=row.pk).cost
+
+
+def _check(per_day: Decimal, spent: Decimal, reserved: Decimal, wanted: Decimal) -> None:
+    if spent + reserved + wanted > per_day:
+        raise OverBudgetError(per_day=per_day, spent=spent, reserved=reserved, wanted=wanted)
 
 
 def forget() -> None:

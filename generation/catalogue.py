@@ -137,18 +137,14 @@ def offered() -> dict[str, list[tuple[str, frozenset[str]]]]:
 
 
 def estimate(metadata: Mapping[str, Any]) -> Decimal | None:
-    """What a picture will cost in US dollars, of the model that is asked first. ``None`` where it is not known. Raises
-    :class:`Impossible`."""
-    return pricing.estimate(choices(metadata)[0].price_rule, quality=metadata.get("quality", ""))
+    """Return the most that an image may cost in US dollars: the price of the dearest model of the route, since any of
+    them may be asked in the end. None if no price is known. Raises :class:`Impossible`."""
+    return max(filter(None, (call_estimate(choice, metadata) for choice in choices(metadata))), default=None)
 
 
-def retire(provider: str, model: str) -> None:
-    """The vendor says that there is no such model any more: from now on its successor stands in."""
-    rows = settings.PROVIDER_ROWS.get(provider, provider)
-    retired = ProviderModel.objects.filter(provider=rows, name=model, enabled=True).update(enabled=False)
-    forget()
-    if retired:
-        logger.error("%s has no model %s any more", provider, model, extra={"action": "model-retired"})
+def call_estimate(choice: Choice, metadata: Mapping[str, Any]) -> Decimal | None:
+    """Return the expected price of one call in US dollars, None if it is not known."""
+    return pricing.estimate(choice.price_rule, quality=metadata.get("quality", ""))
 
 
 def forget() -> None:

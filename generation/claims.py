@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from generation.models import GenerationRequest
@@ -23,8 +24,9 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """Why an attempt gave no picture. ``message`` is for people and carries no secret. Of a refusal by a safety system
-    ``stage`` is ``input`` or ``output``, and ``category`` what it is held to show."""
+    """Why an attempt gave no image. ``message`` is for people and carries no secret. Of a refusal by a safety system
+    ``stage`` is ``input`` or ``output``, and ``category`` what it is held to show. ``cost`` is what the call may have
+    cost in US dollars, None if it cannot have cost anything or its price is not known."""
 
     message: str
     code: str
@@ -33,6 +35,7 @@ class Failure:
     provider_request_id: str = ""
     stage: str = ""
     category: str = ""
+    cost: Decimal | None = None
 
     def as_error(self) -> dict[str, Any]:
         """What a failed request keeps and its client sees."""
@@ -52,19 +55,23 @@ class Failure:
             "error_code": self.code,
             "error_message": self.message,
             "provider_request_id": self.provider_request_id,
+            "booked_cost": self.cost,
         }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Permit:
     """Whether a provider may be called. Where not, asking again makes sense after ``wait``: it is ``suspended``, or has
-    as many calls as it may. What comes of a ``probe`` decides for a provider that was in trouble; of one that
-    is ``troubled``, which failed lately, an answer is news."""
+    as many calls as it may; or the call is ``over_budget``, of which ``refusal`` tells the owner. What comes of a
+    ``probe`` decides for a provider that was in trouble; of one that is ``troubled``, which failed recently, an answer
+    is news."""
 
     granted: bool
     probe: bool = False
     troubled: bool = False
     suspended: bool = False
+    over_budget: bool = False
+    refusal: str = ""
     wait: timedelta = timedelta(0)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
+from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import functions
 
@@ -19,3 +21,16 @@ class Now(functions.Now):
         return self.as_sql(
             compiler, connection, template="STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f000', 'NOW')", **context
         )
+
+
+#: The current day in UTC by the database's clock.
+TODAY: Final = functions.TruncDate(Now(), tzinfo=UTC)
+
+
+def database_now() -> datetime:
+    """Return the time of the database's clock, in UTC."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CURRENT_TIMESTAMP")
+        found: Any = cursor.fetchone()[0]
+    # SQLite gives a text without a zone.
+    return found.astimezone(UTC) if isinstance(found, datetime) else datetime.fromisoformat(found).replace(tzinfo=UTC)

@@ -185,3 +185,121 @@ POLICIES: Final[Mapping[str, ErrorPolicy]] = {
         retry=Retry.BY_MESSAGE, fallback=Fallback.NO, health=Health.NOTHING, severity=logging.ERROR
     ),
 }
+
+
+class Problem(Protocol):
+    """The facts of one failed call. ``workers.providers.base.ProviderError`` has them."""
+
+    @property
+    def code(self) -> str:
+        """One of :class:`generation.states.ErrorCode`."""
+
+    @property
+    def message(self) -> str:
+        """The text for the client."""
+
+    @property
+    def sent(self) -> bool:
+        """Whether the request may have reached the vendor."""
+
+    @property
+    def scope(self) -> ErrorScope:
+        """How much the error says something about."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Situation:
+    """A request whose call just failed.
+
+    ``problems`` are the failures of this run, the newest last. ``others_left`` says whether the route has another
+    provider. ``attempts`` counts the current one. ``unknown_outcomes`` counts earlier billable calls of the request
+    that were sent and not answered. ``billable`` says whether the newest call costs money.
+    """
+
+    problems: Sequence[Problem]
+    others_left: bool
+    attempts: int
+    max_attempts: int
+    waits: int
+    unknown_outcomes: int
+    refusal_may_fall_back: bool = False
+    billable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """The next step. ``problem`` is the failure that decided it, for the wait; ``uses_attempt`` is for a fallback."""
+
+    action: Action
+    problem: Problem
+    uses_attempt: bool
+
+
+def is_retryable(code: str, message: str) -> bool:
+    """Return whether another attempt may help after this error, as the client is told."""
+    retry = POLICIES[code].retry
+    if retry is Retry.BY_MESSAGE:
+        return any(phrase in message.lower() for phrase in RETRYABLE_PHRASES)
+    return retry is not Retry.NEVER
+
+
+def uses_attempt(problem: Problem) -> bool:
+    """Return whether the failure counts against ``maxAttempts`` when another provider is asked instead."""
+    return problem.sent and POLICIES[problem.code].uses_attempt
+
+
+def may_be_billed(code: str) -> bool:
+    """Return whether a call that was begun and ended with this error may stand on the vendor's bill."""
+    return POLICIES[code].may_be_billed
+
+
+def says_model_is_unserved(problem: Problem) -> bool:
+    """Return whether the provider said that it does not serve this model, while it may serve others."""
+    return problem.scope is ErrorScope.MODEL and POLICIES[problem.code].health is Health.NEEDS_STAFF
+
+
+def may_ask_others(problem: Problem, *, refusal_may_fall_back: bool) -> bool:
+    """Return whether another provider may be asked after this failure."""
+    match POLICIES[problem.code].fallback:
+        case Fallback.NO:
+            return False
+        case Fallback.YES:
+            return True
+        case Fallback.IF_CLIENT_ALLOWS:
+            return refusal_may_fall_back
+        case Fallback.UNLESS_ABOUT_REQUEST:
+            return not problem.sent or problem.scope is not ErrorScope.REQUEST
+
+
+def decide(situation: Situation) -> Decision:
+    """Return what becomes of the request: fall back, snooze, retry or fail."""
+    newest = situation.problems[-1]
+    counts = uses_attempt(newest)
+
+    def next_step(action: Action, problem: Problem = newest) -> Decision:
+        return Decision(action=action, problem=problem, uses_attempt=counts)
+
+    # The second call that may have been billed for nothing is the last one, whichever provider would be next.
+    unknown = newest.code == ErrorCode.UNKNOWN_OUTCOME and situation.billable
+    if unknown and situation.unknown_outcomes:
+        return next_step(Action.FAIL)
+    open_to_others = may_ask_others(newest, refusal_may_fall_back=situation.refusal_may_fall_back)
+    attempts_left = situation.attempts < situation.max_attempts
+    if situation.others_left and open_to_others and (attempts_left or not counts):
+        return next_step(Action.FALL_BACK)
+    deciding = max(reversed(situation.problems), key=_promise) if open_to_others else newest
+    # Another image would be paid for as well, and would not make the storage any better.
+    paid_and_lost = newest.code == ErrorCode.STORAGE and newest.sent and situation.billable
+    if paid_and_lost or not is_retryable(deciding.code, deciding.message):
+        return next_step(Action.FAIL, deciding)
+    # A request that a provider told to wait, or that was never sent, has not failed. A newest call that may have been
+    # billed uses up an attempt all the same.
+    waiting = deciding.code == ErrorCode.RATE_LIMITED or not deciding.sent
+    if waiting and not counts and situation.waits < MAX_WAITS:
+        return next_step(Action.SNOOZE, deciding)
+    return next_step(Action.RETRY if attempts_left else Action.FAIL, deciding)
+
+
+def _promise(problem: Problem) -> int:
+    """Rank a failure by how much waiting may help: told to wait first, then any retryable error."""
+    return is_retryable(problem.code, problem.message) + (problem.code == ErrorCode.RATE_LIMITED)

@@ -30,7 +30,8 @@ _MOST_AT_ONCE: Final = 100
 _MOST_CHARACTERS: Final = 64 * 1024
 #: The Channels group of the processes that serve live updates.
 UPDATES: Final = "updates"
-#: The Channels group of the workers, who are told of requests that were cancelled, so that they break off.
+#: The Channels group of the workers, which are told of cancelled requests, each with its newest claim, so that they
+#: break off the call of that claim and of no later one.
 CANCELLATIONS: Final = "cancellations"
 
 
@@ -73,11 +74,16 @@ def announce(requests: Sequence[GenerationRequest]) -> None:
 
 
 def _publish(requests: Sequence[GenerationRequest]) -> None:
-    _sender.put([(update_of(request), request.status == Status.CANCELLED) for request in requests])
+    _sender.put([(update_of(request), _cancelled_claim(request)) for request in requests])
+
+
+def _cancelled_claim(request: GenerationRequest) -> int:
+    """Return the newest claim of a cancelled request, 0 if it has no claim or another status."""
+    return request.claims if request.status == Status.CANCELLED else 0
 
 
 class _Sender:
-    """Updates on their way to Redis, each with whether it is a cancellation. What comes while a message is under way
+    """Updates on their way to Redis, each with the claim that it cancels or 0. What comes while a message is under way
     goes along in the next one: a message costs more than what is in it."""
 
     def __init__(self) -> None:
@@ -86,10 +92,10 @@ class _Sender:
     def forget(self) -> None:
         """Begin with nothing: after a fork, what waits is the parent's."""
         self._lock = threading.Lock()
-        self._pending: deque[tuple[Update, bool]] = deque()
+        self._pending: deque[tuple[Update, int]] = deque()
         self._is_sending = False
 
-    def put(self, updates: Sequence[tuple[Update, bool]]) -> None:
+    def put(self, updates: Sequence[tuple[Update, int]]) -> None:
         """Send them soon. Waits for nobody."""
         with self._lock:
             admitted = updates[: _MOST_PENDING - len(self._pending)]
@@ -112,8 +118,8 @@ class _Sender:
             self._is_sending = False
             raise
 
-    def _take(self) -> list[tuple[Update, bool]]:
-        some: list[tuple[Update, bool]] = []
+    def _take(self) -> list[tuple[Update, int]]:
+        some: list[tuple[Update, int]] = []
         characters = 0
         with self._lock:
             while self._pending and len(some) < _MOST_AT_ONCE and characters < _MOST_CHARACTERS:
@@ -123,13 +129,13 @@ class _Sender:
         return some
 
 
-async def _to_groups(updates: Sequence[tuple[Update, bool]]) -> None:
+async def _to_groups(updates: Sequence[tuple[Update, int]]) -> None:
     try:
         layer = get_channel_layer()
         assert layer is not None  # noqa: S101  CHANNEL_LAYERS has a default
         await layer.group_send(UPDATES, message_of([update for update, _ in updates]))
-        if cancelled := [update.request_id for update, is_cancelled in updates if is_cancelled]:
-            await layer.group_send(CANCELLATIONS, {"type": "request.cancelled", "requestIds": cancelled})
+        if cancelled := {update.request_id: claim for update, claim in updates if claim}:
+            await layer.group_send(CANCELLATIONS, {"type": "request.cancelled", "claims": cancelled})
     except Exception as error:  # whatever the layer's client raises, the state in the database stands
         logger.warning("%d updates not sent: %s", len(updates), error)
 

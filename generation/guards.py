@@ -35,8 +35,6 @@ EXPIRED: Final = Condition(FENCE.q & Q(lease_expires_at__lt=Now()))
 ENTRY_OF_CHANGED: Final = Condition(Q(pk=Param("pk")) & IS_CHANGED)
 _ATTEMPT: Final = Q(request_id=Param("request"), claim=Param("claim"))
 ATTEMPT_OF_CHANGED: Final = Condition(_ATTEMPT & IS_CHANGED)
-#: An attempt of whose cost nothing was noted, be it because nobody knows whether the note came through.
-UNPAID: Final = Condition(_ATTEMPT & Q(cost=None))
 #: An attempt that goes on, and whose provider has neither a limit nor trouble and is not paused.
 RUNNING_WITHOUT_STATE: Final = Condition(
     _ATTEMPT

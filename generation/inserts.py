@@ -119,12 +119,20 @@ def adding(model: type[models.Model], key: Mapping[str, Any], amounts: Mapping[s
 
 def _chained(model: type[models.Model], values: Mapping[str, Any], key: tuple[str, ...]) -> Statement:
     names = tuple(values)
-    copied = tuple(value.column if isinstance(value, Changed) else "" for value in values.values())
-    statement = _insertion_from_changed(model, names, copied, key)
     connection = connections[DEFAULT_DB_ALIAS]
-    fields = zip(_insertion(model, names).fields, values.values(), strict=True)
-    given = [(field, value) for field, value in fields if type(value) is not Changed]
-    return Statement(statement, [adapted(field, value, connection) for field, value in given])
+    cells: list[str] = []
+    parameters: list[Any] = []
+    for field, value in zip(_insertion(model, names).fields, values.values(), strict=True):
+        if type(value) is Changed:
+            cells.append(f"changed.{connection.ops.quote_name(value.column)}")
+        elif is_expression(value):
+            cell, bound = _expression(model, value)
+            cells.append(cell)
+            parameters += bound
+        else:
+            cells.append("%s")
+            parameters.append(adapted(field, value, connection))
+    return Statement(_insertion_from_changed(model, names, tuple(cells), key), parameters)
 
 
 # --- Statements ---
@@ -256,12 +264,11 @@ def _given(model: type[models.Model], names: tuple[str, ...]) -> list[_Given]:
 
 @lru_cache(_SHAPES)
 def _insertion_from_changed(
-    model: type[models.Model], names: tuple[str, ...], copied: tuple[str, ...], key: tuple[str, ...]
+    model: type[models.Model], names: tuple[str, ...], cells: tuple[str, ...], key: tuple[str, ...]
 ) -> str:
     quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
     insertion, table = _insertion(model, names), quote(model._meta.db_table)
-    values = ", ".join(f"changed.{quote(column)}" if column else "%s" for column in copied)
-    statement = f"{insertion.beginning} SELECT {values} FROM changed"  # noqa: S608
+    statement = f"{insertion.beginning} SELECT {', '.join(cells)} FROM changed"  # noqa: S608
     if key:
         columns = {name: quote(field.column) for name, field in zip(names, insertion.fields, strict=True)}
         unique = ", ".join(columns[name] for name in key)

@@ -16,14 +16,33 @@ from typing import Any, Final
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Case, Count, F, Q, Sum, When
 
-from generation import breakers, budgets, correlation, dispatch, guards, inserts, pauses, places, prepared, tracing
+from generation import (
+    breakers,
+    budgets,
+    correlation,
+    dispatch,
+    guards,
+    inserts,
+    pauses,
+    places,
+    prepared,
+    storage,
+    tracing,
+)
 from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.clock import Now
 from generation.identifiers import new_request_id
-from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
-from generation.prepared import Changed, Condition, Statement
+from generation.models import (
+    GenerationAttempt,
+    GenerationBatch,
+    GenerationQueue,
+    GenerationRequest,
+    ProviderState,
+)
+from generation.prepared import Changed, Condition
+from generation.pricing import OverBudgetError
 from generation.states import ACTIVE, GIVEN_UP, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
 from generation.transitions import begin, step, step_all
 
@@ -141,33 +160,54 @@ def begin_call(
     prompt: str,
     deadline: timedelta,
     billable: bool = True,
-    pace: Callable[[], timedelta] = timedelta,
+    estimate: Decimal | None = None,
+    pace: Callable[[], timedelta] | None = None,
 ) -> Permit:
-    """Note what is about to be sent to whom and how long that may take. Only if it is granted may it be sent. ``pace``
-    counts it as one more call of a rate and says how long to wait where there is no room; it is asked last, so that
-    only what is sent is counted. Raises :class:`VoidClaimError`."""
+    """Note the call that is about to be sent, how long it may take and its expected price in US dollars. Only if it is
+    granted may it be sent. ``pace`` counts it as one more call of a rate and says how long to wait where there is no
+    room; it is asked last and before any lock is taken, so that a slow Redis holds no row. Raises
+    :class:`VoidClaimError`."""
     noted: dict[str, Any] = {"provider": provider, "model": model, "prompt": prompt, "billable": billable}
-    noted |= {"call_started_at": Now(), "call_deadline_at": Now() + deadline}
+    noted |= {"estimated_cost": estimate, "call_started_at": Now(), "call_deadline_at": Now() + deadline}
+    under_budget = billable and bool(estimate) and budgets.limit(claim.request.owner_id) is not None
     # Every end of a claim ends its attempt, so the attempt's row can tell whether the claim holds.
-    if prepared.update(GenerationAttempt, guards.RUNNING_WITHOUT_STATE, noted, **_keys(claim), name=provider):
+    if not under_budget and prepared.update(
+        GenerationAttempt, guards.RUNNING_WITHOUT_STATE, noted, **_keys(claim), name=provider
+    ):
         return Permit(granted=True)
+    if pace is not None:
+        if refused := _in_the_way(provider, breakers.state(provider)):
+            return refused
+        if wait := pace():
+            return Permit(granted=False, wait=wait)
     probe = False
     with transaction.atomic():
         state = breakers.locked_state(provider)
         if not GenerationRequest.objects.select_for_update().filter(_fence(claim)).exists():
             raise VoidClaimError
-        if pauses.provider_is_paused(provider):
-            return Permit(granted=False, suspended=True, wait=_PAUSED_WAIT)
+        if refused := _in_the_way(provider, state):
+            return refused
+        if under_budget and estimate is not None:
+            try:
+                budgets.check_call(claim.request.owner_id, estimate)
+            except OverBudgetError as error:
+                return Permit(granted=False, over_budget=True, refusal=str(error))
         if state is not None:
-            if wait := breakers.remaining(state):
-                return Permit(granted=False, suspended=True, wait=wait)
-            if not places.provider_has_place(state):
-                return Permit(granted=False, wait=_NO_PLACE_WAIT)
-            if wait := pace():
-                return Permit(granted=False, wait=wait)
             probe = breakers.begin_probe(state, deadline=deadline)
         _attempt(claim).update(**noted)
     return Permit(granted=True, probe=probe, troubled=state is not None and state.failures > 0)
+
+
+def _in_the_way(provider: str, state: ProviderState | None) -> Permit | None:
+    """Return why the provider may not be called now, or None if it may. Exact only while its row is locked."""
+    if pauses.provider_is_paused(provider):
+        return Permit(granted=False, suspended=True, wait=_PAUSED_WAIT)
+    if state is not None:
+        if wait := breakers.remaining(state):
+            return Permit(granted=False, suspended=True, wait=wait)
+        if not places.provider_has_place(state):
+            return Permit(granted=False, wait=_NO_PLACE_WAIT)
+    return None
 
 
 def complete(
@@ -178,18 +218,45 @@ def complete(
     provider_request_id: str = "",
     usage: dict[str, int] | None = None,
     cost: str | None = None,
+    estimate: str | None = None,
+    paid_by: int | None = None,
+    guard: Condition = guards.FENCE,
 ) -> bool:
-    """The picture is stored. ``False`` where the claim is void: then it is not this worker's to show, but what it cost
-    (in US dollars; ``None`` if that is not known) was spent all the same."""
+    """The image is stored. ``cost`` is in US dollars; where it is not known, the ``estimate`` is booked.
+    ``paid_by`` is the earlier claim that made the call, of which some cost may be booked already. False if the claim is
+    stale: then the image is not shown, but its cost is booked all the same."""
     noted: dict[str, Any] = {"model": model, "provider_request_id": provider_request_id, "usage": usage or {}}
     noted["cost"] = None if cost is None else Decimal(cost)
-    spent = budgets.spending(claim.request.owner_id, noted["cost"])
+    known = estimate if cost is None else cost
+    price = None if known is None else Decimal(known)
+    payer = claim.number if paid_by is None else paid_by
+    paid_earlier = payer != claim.number
+    booked = None if paid_earlier else price
     edge = Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
-    succeeded = {"outcome": AttemptOutcome.SUCCEEDED} | noted
-    if _finish(claim, edge, succeeded, then=spent, result=result, completed_at=Now()):
-        return True
-    prepared.change(GenerationAttempt, guards.UNPAID, noted, *spent, **_keys(claim))
-    return False
+    succeeded = {"outcome": AttemptOutcome.SUCCEEDED, "booked_cost": booked} | noted
+    if paid_earlier:
+        succeeded["cost"] = Decimal(0)
+    if done := _finish(claim, edge, succeeded, guard=guard, result=result, completed_at=Now()):
+        if paid_earlier:
+            _book_late(claim.request, payer, {}, price)
+    else:
+        _book_late(claim.request, payer, noted, price)
+    return done
+
+
+def _book_late(request: GenerationRequest, number: int, noted: dict[str, Any], price: Decimal | None) -> None:
+    """Add to an attempt that has ended what its call turned out to cost beyond what was booked at its end."""
+    with transaction.atomic():
+        attempt = GenerationAttempt.objects.select_for_update().filter(request=request, claim=number, cost=None).first()
+        if attempt is None:  # its cost is known and booked; a repeated end must not book it again
+            return
+        booked = attempt.booked_cost or Decimal(0)
+        more = max((price or Decimal(0)) - booked, Decimal(0))
+        values = noted | {"cost": noted.get("cost", price), "booked_cost": (booked + more) or None}
+        GenerationAttempt.objects.filter(pk=attempt.pk).update(**values)
+        if more:
+            # The call was counted when its estimate was booked.
+            budgets.book(request.owner_id, more, calls=0 if booked else 1)
 
 
 def fail(claim: Claim, failure: Failure) -> bool:
@@ -263,44 +330,76 @@ def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
             values: dict[str, Any] = {"completed_at": Now(), "lease_expires_at": None, "worker": ""}
             cancelled += [request.pk for request in step_all(ids, edge, actor=actor, **values)]
         GenerationQueue.objects.filter(pk__in=cancelled).delete()
-        GenerationAttempt.objects.filter(request_id__in=cancelled, outcome=AttemptOutcome.RUNNING).update(
-            outcome=AttemptOutcome.ABANDONED, finished_at=Now()
-        )
+        _abandon_attempts(cancelled)
     return cancelled
 
 
+def _abandon_attempts(request_ids: Collection[str]) -> None:
+    """End the running attempts of these requests. A call under way may be billed whether its image is wanted or not, so
+    its estimate is booked."""
+    attempts = GenerationAttempt.objects.filter(request_id__in=request_ids)
+    # The UPDATE waits for a call that is being noted at this moment, and then sees it.
+    begun = When(call_started_at__isnull=False, billable=True, then=F("estimated_cost"))
+    ended = {"outcome": AttemptOutcome.ABANDONED, "finished_at": Now(), "booked_cost": Case(begun)}
+    if not attempts.filter(outcome=AttemptOutcome.RUNNING).update(**ended):
+        return
+    newest = attempts.filter(claim=F("request__claims"), outcome=AttemptOutcome.ABANDONED, booked_cost__gt=0)
+    by_owner = newest.values("request__owner").annotate(cost=Sum("booked_cost"), calls=Count("pk"))
+    # Rows of several owners are locked in the order of their ids.
+    for row in by_owner.order_by("request__owner"):
+        budgets.book(row["request__owner"], row["cost"], calls=row["calls"])
+
+
 def rescue(request_id: str) -> Status | None:
-    """Take a request from a worker whose lease ran out: back into the queue, or failed where that was the last attempt.
-    Returns its new status, ``None`` where there is nothing to rescue (any more).
+    """Take a request from a worker whose lease ran out: back into the queue; or, after its last attempt, completed with
+    the image that an attempt left in the storage, or failed. Returns its new status, None if there is nothing to rescue
+    (any more). Raises ``OSError`` where the storage cannot say whether there is an image.
 
-    A call that costs money and whose answer nobody saw may have been billed, so it is repeated once at the most.
+    A call that costs money and was not answered may have been billed, so it is repeated once at the most.
     """
-    expired = Q(status=Status.IN_PROGRESS, lease_expires_at__lt=Now())
     with transaction.atomic():
-        request = GenerationRequest.objects.select_for_update(skip_locked=True).filter(expired, pk=request_id).first()
-        if request is None:
+        claim = _expired_claim(request_id)
+        if claim is None:
             return None
-        claim = Claim(request, request.claims)
-        attempt = _attempt(claim).get()
-        unknown = attempt.billable and attempt.call_started_at is not None
-        code = ErrorCode.UNKNOWN_OUTCOME if unknown else ErrorCode.WORKER_LOST
-        again = request.attempts < request.max_attempts and not (unknown and had_unknown_outcome(request))
-        failure = Failure(message=code.label, code=code, retryable=True, provider=attempt.provider)
-        # The call keeps its place at the provider until its deadline.
-        ended = failure.as_attempt() | {"call_deadline_at": attempt.call_deadline_at}
-        target = Status.QUEUED if again else Status.FAILED
-        edge = Edge(Status.IN_PROGRESS, target, Reason.LEASE_EXPIRED)
+        attempt, failure, again = _lost_attempt(claim)
         if again:
-            done = _back(claim, edge, ended, guard=guards.EXPIRED, weight=RETRY_WEIGHT, error_code=code)
-        else:
-            error = failure.as_error()
-            done = _finish(claim, edge, ended, guard=guards.EXPIRED, error=error, error_code=code, completed_at=Now())
-    return target if done else None
+            back = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.LEASE_EXPIRED)
+            ends: dict[str, Any] = {"weight": RETRY_WEIGHT, "error_code": failure.code}
+            return Status.QUEUED if _back(claim, back, attempt, guard=guards.EXPIRED, **ends) else None
+    # The storage may be slow, so it is asked without a lock on the row.
+    receipt = storage.find_receipt(request_id)
+    if receipt is not None:
+        done = complete(claim, **receipt, guard=guards.EXPIRED)
+        return Status.COMPLETED if done else None
+    error, code = failure.as_error(), failure.code
+    given_up = Edge(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED)
+    ended: dict[str, Any] = {"guard": guards.EXPIRED, "error": error, "error_code": code, "completed_at": Now()}
+    return Status.FAILED if _finish(claim, given_up, attempt, **ended) else None
 
 
-def had_unknown_outcome(request: GenerationRequest) -> bool:
-    """Whether a call for this request may have been billed without a picture: one such is enough."""
-    return GenerationAttempt.objects.filter(request=request, error_code=ErrorCode.UNKNOWN_OUTCOME).exists()
+def _expired_claim(request_id: str) -> Claim | None:
+    """Return the claim whose lease ran out, with its request locked unless another transaction has it."""
+    expired = Q(status=Status.IN_PROGRESS, lease_expires_at__lt=Now())
+    request = GenerationRequest.objects.select_for_update(skip_locked=True).filter(expired, pk=request_id).first()
+    return None if request is None else Claim(request, request.claims)
+
+
+def _lost_attempt(claim: Claim) -> tuple[dict[str, Any], Failure, bool]:
+    """Return the end of the attempt of a lost worker, the failure, and whether another attempt may follow."""
+    request, attempt = claim.request, _attempt(claim).get()
+    unknown = attempt.billable and attempt.call_started_at is not None
+    code = ErrorCode.UNKNOWN_OUTCOME if unknown else ErrorCode.WORKER_LOST
+    again = request.attempts < request.max_attempts and not (unknown and unknown_outcomes(request))
+    cost = attempt.estimated_cost if unknown else None
+    failure = Failure(message=code.label, code=code, retryable=True, provider=attempt.provider, cost=cost)
+    # The call keeps its place at the provider until its deadline.
+    return failure.as_attempt() | {"call_deadline_at": attempt.call_deadline_at}, failure, again
+
+
+def unknown_outcomes(request: GenerationRequest) -> int:
+    """Return how many calls for this request may have been billed without an image."""
+    rows = GenerationAttempt.objects.filter(request=request, billable=True)
+    return rows.filter(error_code=ErrorCode.UNKNOWN_OUTCOME).count()
 
 
 def call_ended(claim: Claim) -> None:
@@ -341,13 +440,13 @@ def _finish(
     attempt: dict[str, Any],
     *,
     guard: Condition = guards.FENCE,
-    then: Sequence[Statement] = (),
     **values: Any,
 ) -> bool:
-    """End a claim: the step, guarded by its fence, and the attempt's row."""
+    """End a claim in one statement: the step, guarded by its fence, the attempt's row, and the cost that is booked."""
     over = {"finished_at": Now(), "call_deadline_at": None} | attempt
     ended = prepared.updating(GenerationAttempt, guards.ATTEMPT_OF_CHANGED, over, **_keys(claim))
-    fence: dict[str, Any] = {"guard": guard, "bound": {"claims": claim.number}, "then": [ended, *then]}
+    spent = budgets.booking(claim.request.owner_id, attempt.get("booked_cost"))
+    fence: dict[str, Any] = {"guard": guard, "bound": {"claims": claim.number}, "then": [ended, *spent]}
     return step(claim.request.pk, edge, **fence, lease_expires_at=None, worker="", **values) is not None
 
 

@@ -23,6 +23,8 @@ from generation.states import Status
 
 #: How long somebody waits for another one's picture before looking again, in case nobody tells.
 LOOK_AGAIN_AFTER: Final = timedelta(minutes=1)
+#: A request that waits in the queue has not begun, and may have a lower priority.
+_HOLDING: Final = frozenset({Status.COMPLETED, Status.IN_PROGRESS})
 #: What of the metadata a picture depends on, beside the model and the shape.
 _MATTERS: Final = ("title", "imageStyle", "quality", "seed", "negativePrompt", "outputFormat")
 
@@ -42,20 +44,24 @@ def wanted(metadata: Mapping[str, Any]) -> bool:
 
 
 def join(request: GenerationRequest, choice: Choice) -> Share:
-    """Look for an earlier picture of the same wish. Where there is none and nobody is at it, this request is."""
+    """Look for an earlier image of the same request. If there is none and no other request is making it, this one
+    becomes the holder. Raises ``OSError`` where the storage cannot say whether the earlier image is still there."""
     key = _key(request, choice)
-    with transaction.atomic():
-        SharedPicture.objects.get_or_create(pk=key)
-        shared = SharedPicture.objects.select_for_update().get(pk=key)
-        holder = shared.holder_id and GenerationRequest.objects.filter(pk=shared.holder_id).first()
-        if holder and holder.pk != request.pk:
-            if holder.status == Status.COMPLETED and default_storage.exists(holder.result["image_key"]):
-                return Share(result=holder.result)
-            # One that waits in the queue has not begun, and may have a lower priority.
+    lost: str | None = None
+    while True:
+        with transaction.atomic():
+            SharedPicture.objects.get_or_create(pk=key)
+            shared = SharedPicture.objects.select_for_update().get(pk=key)
+            holder = shared.holder_id and GenerationRequest.objects.filter(pk=shared.holder_id).first()
+            if not holder or holder.pk in {request.pk, lost} or holder.status not in _HOLDING:
+                SharedPicture.objects.filter(pk=key).update(holder=request)
+                return Share()
             if holder.status == Status.IN_PROGRESS:
                 return Share(holder=holder.pk)
-        SharedPicture.objects.filter(pk=key).update(holder=request)
-    return Share()
+        # The storage may be slow, so it is asked without a lock on the row.
+        if default_storage.exists(holder.result["image_key"]):
+            return Share(result=holder.result)
+        lost = holder.pk
 
 
 def is_at_it(request_id: str) -> bool:

@@ -90,7 +90,7 @@ class ErrorCode(TextChoices):
     QUOTA_EXHAUSTED = "quota_exhausted", "The provider's quota or credit is used up"
     RATE_LIMITED = "rate_limited", "The provider asks to wait"
     UNAVAILABLE = "unavailable", "The provider is not reachable or has a fault"
-    TIMEOUT = "timeout", "The provider did not answer in time"
+    TIMEOUT = "timeout", "Nothing could be sent to the provider in time"
     UNKNOWN_OUTCOME = "unknown_outcome", "Sent, but no answer came; it may have been billed"
     EMPTY_RESULT = "empty_result", "The provider answered without a picture"
     INVALID_IMAGE = "invalid_image", "What the provider sent is not a sound picture"
@@ -98,19 +98,6 @@ class ErrorCode(TextChoices):
     STORAGE = "storage", "The picture could not be stored"
     WORKER_LOST = "worker_lost", "The worker stopped in the middle of the work"
     INTERNAL = "internal", "A fault of ours"
-
-
-RETRYABLE: Final = frozenset(
-    {
-        ErrorCode.RATE_LIMITED,
-        ErrorCode.UNAVAILABLE,
-        ErrorCode.TIMEOUT,
-        ErrorCode.UNKNOWN_OUTCOME,
-        ErrorCode.EMPTY_RESULT,
-        ErrorCode.WORKER_LOST,
-        ErrorCode.STORAGE,
-    }
-)
 
 
 class AttemptOutcome(TextChoices):

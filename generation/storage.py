@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import secrets
 import stat
@@ -21,6 +22,8 @@ from django.core.signing import Signer
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
+
+logger = logging.getLogger(__name__)
 
 #: The kinds of picture we keep, and how each is called in files and addresses.
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
@@ -136,11 +139,15 @@ def save_receipt(request_id: str, receipt: dict[str, Any]) -> None:
 
 
 def find_receipt(request_id: str) -> dict[str, Any] | None:
-    """The note of an earlier attempt whose picture is still there."""
+    """Return the receipt of an earlier attempt whose image is still there, None if there is none. Raises ``OSError``
+    where the storage cannot say: that is no reason to pay for the image again."""
     try:
         receipt: dict[str, Any] = json.loads(read(_receipt_key(request_id)))
         return receipt if default_storage.exists(receipt["result"]["image_key"]) else None
-    except (OSError, ValueError, LookupError, TypeError):
+    except FileNotFoundError:
+        return None
+    except (ValueError, LookupError, TypeError):
+        logger.exception("the receipt of %s cannot be read", request_id)
         return None
 
 

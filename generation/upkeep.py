@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -10,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from generation import dispatch, lifecycle, places
+from generation import dispatch, lifecycle, places, storage
 from generation.clock import Now
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from generation.states import WEIGHTS, Status, next_weight
@@ -30,10 +31,22 @@ def rescue_expired() -> int:
         .order_by("lease_expires_at")
         .values_list("pk", flat=True)[:_STEP]
     )
-    rescued = [request_id for request_id in expired if lifecycle.rescue(request_id)]
+    rescued = [request_id for request_id in expired if _rescue(request_id)]
     if rescued:
         logger.warning("rescued %s", ", ".join(rescued), extra={"action": "rescue", "rescued": len(rescued)})
     return len(rescued)
+
+
+def _rescue(request_id: str) -> bool:
+    try:
+        became = lifecycle.rescue(request_id)
+    except OSError as error:
+        logger.warning("%s is not rescued while the storage is unavailable: %s", request_id, error)
+        return False
+    if became == Status.COMPLETED:
+        with suppress(OSError):  # one that stays does no harm
+            storage.drop_receipt(request_id)
+    return became is not None
 
 
 def promote_long_waiters() -> int:

@@ -8,20 +8,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
 from django.conf import settings
 
-from generation import breakers, catalogue, correlation, dispatch, instruments, lifecycle, sharing, storage, tracing
+from generation import (
+    breakers,
+    catalogue,
+    correlation,
+    dispatch,
+    error_policy,
+    instruments,
+    lifecycle,
+    sharing,
+    storage,
+    tracing,
+)
 from generation.catalogue import Choice
 from generation.claims import Claim, Failure, Permit, VoidClaimError
+from generation.error_policy import Action, Situation
 from generation.states import ErrorCode
 from workers import images, prompts
 from workers.keeping import Keeper
 from workers.patience import patiently
 from workers.policies.rates import RateLimiter
-from workers.policies.retry import RetryPolicy, is_retryable
+from workers.policies.retry import RetryPolicy
 from workers.providers.base import ImageRequest, Provider, ProviderError
 from workers.providers.registry import Registry
 from workers.routing import Route
@@ -30,21 +43,28 @@ from workers.turns import Turns
 
 logger = logging.getLogger(__name__)
 
-#: How often a request may be told to wait without using up an attempt.
-_MOST_WAITS: Final = 10
 #: What a call may take beyond its time-out until its place at the provider is free again.
 _CALL_GRACE: Final = timedelta(seconds=5)
+#: How long a claim waits for a storage that cannot say whether an earlier attempt left an image.
+_RECEIPT_PATIENCE: Final = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """What is asked of whom. A ``probe`` shows how a provider is that was in trouble; of one that is ``troubled`` an
-    answer is news."""
+    """What is asked of which provider. A ``probe`` shows how a provider is that was in trouble; of one that is
+    ``troubled`` an answer is news. ``estimate`` is the expected price in US dollars, None if the call costs nothing or
+    its price is not known."""
 
     choice: Choice
     asked: ImageRequest
     probe: bool
     troubled: bool
+    billable: bool
+    estimate: Decimal | None
+
+
+class StorageUnavailable(Exception):  # noqa: N818  a state, not a mistake
+    """The storage cannot say whether it holds an image that is paid for."""
 
 
 class Executor:
@@ -82,7 +102,13 @@ class Executor:
         try:
             route = Route(claim.request.metadata)
         except catalogue.Impossible as reason:  # the settings have changed since the submit
-            self._give_up(claim, ProviderError(reason.message, code=ErrorCode.INVALID_REQUEST), provider="")
+            failure = Failure(message=reason.message, code=ErrorCode.INVALID_REQUEST, retryable=False)
+            patiently(lambda: lifecycle.fail(claim, failure))
+            _log("failed", claim, code=failure.code)
+            return
+        except Exception:  # a fault in the catalogue's rows, which staff can correct
+            logger.exception("no route", extra=_fields("error", claim))
+            self._release(claim)
             return
         following: Claim | None = claim
         while following is not None:
@@ -98,11 +124,11 @@ class Executor:
     def _attempt(self, job: Job, route: Route) -> Claim | None:
         """Make one call, if one is to be made. Returns the claim under which the next provider is to be asked."""
         claim = job.claim
-        if claim.number > 1 and (receipt := self._earlier_receipt(claim)):
-            self._complete(claim, receipt)
-            return None
         call = None
         try:
+            if claim.number > 1 and (receipt := self._earlier_receipt(job)):
+                self._complete(claim, receipt)
+                return None
             self._keeper.check(self._turns.left)
             if sharing.wanted(claim.request.metadata) and self._shared(claim, route.left[0]):
                 return None
@@ -112,6 +138,10 @@ class Executor:
             receipt = self._make(job, call)
         except ProviderError as error:
             return self._after(error, claim, route, call)
+        except StorageUnavailable:
+            # It may hold an image that is paid for, so nothing is sent and nothing fails until it can be asked.
+            self._give_back(claim, settings.RETRY_DELAY, "storage")
+            return None
         except Abandoned:
             if call and call.probe:
                 provider = call.choice.provider
@@ -123,19 +153,27 @@ class Executor:
             return self._after(_internal(error), claim, route, call)
         choice = call.choice
         self._complete(claim, receipt)
-        route.succeeded(choice)
+        patiently(lambda: breakers.model_succeeded(choice.provider, choice.model))
         if call.troubled:
             patiently(lambda: breakers.succeeded(choice.provider))
         return None
 
-    def _earlier_receipt(self, claim: Claim) -> dict[str, Any] | None:
-        """That of an attempt which was paid for and whose picture was stored."""
-        with self._turns.left():
-            return storage.find_receipt(claim.request.pk)
+    def _earlier_receipt(self, job: Job) -> dict[str, Any] | None:
+        """Return the receipt of an attempt that was paid for and whose image was stored. Raises
+        :class:`StorageUnavailable`."""
+        find = partial(storage.find_receipt, job.claim.request.pk)
+        try:
+            with self._turns.left():
+                return patiently(find, OSError, patience=_RECEIPT_PATIENCE, pause=job.pause)
+        except OSError as error:
+            raise StorageUnavailable from error
 
     def _shared(self, claim: Claim, choice: Choice) -> bool:
         """Whether an earlier picture was taken, or another request's is waited for."""
-        share = patiently(lambda: sharing.join(claim.request, choice))
+        try:
+            share = patiently(lambda: sharing.join(claim.request, choice))
+        except OSError as error:
+            raise StorageUnavailable from error
         if share.result is not None:
             result = share.result | {"cached": True, "cost": 0.0}
             self._complete(claim, {"result": result, "model": share.result["model"], "cost": "0"})
@@ -153,26 +191,39 @@ class Executor:
             self._give_back(claim, timedelta(0), "stopping")
             return None
         suspended: list[tuple[timedelta, str]] = []
+        refusal = ""
         for choice in route.left:
             asked = patiently(partial(prompts.build, claim.request, choice))
-            permit = self._begin(claim, asked, self._providers.choose(choice.provider))
+            provider = self._providers.choose(choice.provider)
+            estimate = catalogue.call_estimate(choice, claim.request.metadata) if provider.billable else None
+            permit = self._begin(claim, asked, provider, estimate)
             if permit.granted:
-                return Call(choice=choice, asked=asked, probe=permit.probe, troubled=permit.troubled)
-            if not permit.suspended:  # it is busy and not in trouble, so its turn comes soon
+                return Call(
+                    choice=choice,
+                    asked=asked,
+                    probe=permit.probe,
+                    troubled=permit.troubled,
+                    billable=provider.billable,
+                    estimate=estimate,
+                )
+            if permit.over_budget:  # a cheaper provider of the route may still fit
+                refusal = permit.refusal
+            elif permit.suspended:
+                suspended.append((permit.wait, choice.provider))
+            else:  # it is busy and not in trouble, so its turn comes soon
                 self._give_back(claim, permit.wait, "no-place")
                 return None
-            suspended.append((permit.wait, choice.provider))
-        wait, provider = min(suspended)
-        self._wait_for(provider, partial(breakers.is_suspended, provider), claim, wait, "suspended")
+        if not suspended:
+            raise ProviderError(refusal, code=ErrorCode.QUOTA_EXHAUSTED, sent=False)
+        wait, name = min(suspended)
+        self._wait_for(name, partial(breakers.is_suspended, name), claim, wait, "suspended")
         return None
 
-    def _begin(self, claim: Claim, asked: ImageRequest, provider: Provider) -> Permit:
+    def _begin(self, claim: Claim, asked: ImageRequest, provider: Provider, estimate: Decimal | None) -> Permit:
         rate = patiently(breakers.rates).get(provider.name)
 
-        def pace() -> timedelta:
-            if rate is None:
-                return timedelta(0)
-            return timedelta(seconds=self._rates.take(provider.name, calls=rate[0], per_seconds=rate[1]))
+        def pace(calls: int, per_seconds: int) -> timedelta:
+            return timedelta(seconds=self._rates.take(provider.name, calls=calls, per_seconds=per_seconds))
 
         try:
             return patiently(
@@ -182,8 +233,9 @@ class Executor:
                     model=asked.model,
                     prompt=asked.prompt,
                     billable=provider.billable,
+                    estimate=estimate,
                     deadline=settings.PROVIDER_TIMEOUT + _CALL_GRACE,
-                    pace=pace,
+                    pace=rate and partial(pace, *rate),
                 )
             )
         except VoidClaimError:
@@ -196,7 +248,7 @@ class Executor:
             answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
         picture = images.check(answer.data)
         with self._turns.left():
-            receipt = self._keeper.keep(job, picture, answer, provider, call.choice)
+            receipt = self._keeper.keep(job, picture, answer, call.choice, estimate=call.estimate)
         instruments.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt
 
@@ -204,13 +256,24 @@ class Executor:
 
     def _complete(self, claim: Claim, receipt: dict[str, Any]) -> None:
         done = patiently(lambda: lifecycle.complete(claim, **receipt))
-        with self._turns.left(), suppress(OSError):  # one that stays harms nobody
-            storage.drop_receipt(claim.request.pk)
+        if done:  # else it may be the receipt of the claim that holds
+            with self._turns.left(), suppress(OSError):  # one that stays does no harm
+                storage.drop_receipt(claim.request.pk)
         _log("completed" if done else "claim-void", claim)
 
     def _give_back(self, claim: Claim, wait: timedelta, why: str, *, waits_for: str = "") -> None:
         patiently(lambda: lifecycle.give_back(claim, delay=wait, waits_for=waits_for))
         _log("given-back", claim, why=why)
+
+    def _release(self, claim: Claim) -> None:
+        """Try again later without using up an attempt, as often as a request may wait."""
+        waits = claim.request.waits
+        failure = _failure(_internal(), "", None)
+        if waits < error_policy.MAX_WAITS:
+            delay = RetryPolicy(base=settings.RETRY_DELAY).delay(waits + 1)
+            patiently(lambda: lifecycle.postpone(claim, failure, delay=delay))
+        else:
+            patiently(lambda: lifecycle.fail(claim, failure))
 
     def _wait_for(self, what: str, goes_on: Callable[[], bool], claim: Claim, longest: timedelta, why: str) -> None:
         """Give the request back until somebody wakes those who wait for this, or the longest time is over."""
@@ -219,54 +282,57 @@ class Executor:
             patiently(lambda: dispatch.wake(what))
 
     def _after(self, error: ProviderError, claim: Claim, route: Route, call: Call | None) -> Claim | None:
-        """Ask somebody else, try again later, or give up."""
+        """Do what :func:`generation.error_policy.decide` says. Returns the claim under which the next provider is to be
+        asked."""
+        request, provider = claim.request, call.choice.provider if call else ""
         if call is None:
-            self._give_up(claim, error, provider="")
-            return None
-        choice = call.choice
-        wait = RetryPolicy(base=settings.RETRY_DELAY).delay(1, retry_after=error.retry_after)
-        patiently(lambda: breakers.failed(choice.provider, error.code, wait=wait, probe=call.probe))
-        route.failed(choice, error)
-        # A second call that may have been billed for nothing is the last one, whoever would be asked.
-        lost = error.code == ErrorCode.UNKNOWN_OUTCOME and patiently(
-            lambda: lifecycle.had_unknown_outcome(claim.request)
+            route.problems.append(error)
+            route.left = []
+        else:
+            self._note_failure(error, call)
+            route.failed(call.choice, error)
+        decision = error_policy.decide(
+            Situation(
+                problems=route.problems,
+                others_left=bool(route.left),
+                attempts=request.attempts,
+                max_attempts=request.max_attempts,
+                waits=request.waits,
+                unknown_outcomes=_earlier_unknown_outcomes(error, claim),
+                refusal_may_fall_back=request.metadata.get("onRefusal") == "fallback",
+                billable=call is not None and call.billable,
+            )
         )
-        counts = route.counts(error)
-        spent = counts and claim.request.attempts >= claim.request.max_attempts
-        if route.may_go_on(error) and not lost and not spent:
-            failure = _failure(error, choice.provider)
-            following = patiently(lambda: lifecycle.move_on(claim, failure, counts=counts))
-            _log("moved-on" if following else "claim-void", claim, code=error.code, provider=choice.provider)
-            return following
-        self._give_up(claim, error, choice.provider, error if lost else route.best_hope)
+        failure = _failure(error, provider, _may_have_cost(error, call))
+        policy = RetryPolicy(base=settings.RETRY_DELAY)
+        seconds = decision.problem.retry_after if isinstance(decision.problem, ProviderError) else None
+        match decision.action:
+            case Action.FALL_BACK:
+                following = patiently(lambda: lifecycle.move_on(claim, failure, counts=decision.uses_attempt))
+                _log("moved-on" if following else "claim-void", claim, code=error.code, provider=provider)
+                return following
+            case Action.SNOOZE:
+                delay = policy.delay(request.waits + 1, retry_after=seconds)
+                held = patiently(lambda: lifecycle.postpone(claim, failure, delay=delay))
+                _log("postponed" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
+            case Action.RETRY:
+                delay = policy.delay(request.attempts, retry_after=seconds)
+                held = patiently(lambda: lifecycle.retry_later(claim, failure, delay=delay))
+                _log("retry" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
+            case Action.FAIL:
+                held = patiently(lambda: lifecycle.fail(claim, failure))
+                _log("failed" if held else "claim-void", claim, code=error.code)
         return None
 
-    def _give_up(
-        self, claim: Claim, error: ProviderError, provider: str, best_hope: ProviderError | None = None
-    ) -> None:
-        """End the attempt with this error; ``best_hope`` of all that were met decides whether there is another one."""
-        request, hope = claim.request, best_hope or error
-        failure = _failure(error, provider)
-        retryable = is_retryable(hope.code, hope.message)
-        # What could not be kept was paid for; paying again and again would not make the storage any better.
-        retryable = retryable and not (hope.code == ErrorCode.STORAGE and hope.detail.get("paid"))
-        if hope.code == ErrorCode.UNKNOWN_OUTCOME:
-            retryable = retryable and not patiently(lambda: lifecycle.had_unknown_outcome(request))
-        policy = RetryPolicy(base=settings.RETRY_DELAY)
-        # Told to wait by the provider, or kept from calling it by us: that is not failing. What may have been paid for
-        # uses up an attempt all the same.
-        waiting = hope.code == ErrorCode.RATE_LIMITED or hope.detail.get("sent") is False
-        if waiting and not Route.counts(error) and request.waits < _MOST_WAITS:
-            delay = policy.delay(request.waits + 1, retry_after=hope.retry_after)
-            held = patiently(lambda: lifecycle.postpone(claim, failure, delay=delay))
-            _log("postponed" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
-        elif retryable and request.attempts < request.max_attempts:
-            delay = policy.delay(request.attempts, retry_after=hope.retry_after)
-            held = patiently(lambda: lifecycle.retry_later(claim, failure, delay=delay))
-            _log("retry" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
-        else:
-            held = patiently(lambda: lifecycle.fail(claim, failure))
-            _log("failed" if held else "claim-void", claim, code=error.code)
+    def _note_failure(self, error: ProviderError, call: Call) -> None:
+        """Tell the circuit breaker."""
+        choice = call.choice
+        wait = RetryPolicy(base=settings.RETRY_DELAY).delay(1, retry_after=error.retry_after)
+        patiently(
+            lambda: breakers.failed(
+                choice.provider, error.code, wait=wait, probe=call.probe, scope=error.scope, model=choice.model
+            )
+        )
 
 
 @contextmanager
@@ -292,11 +358,24 @@ def _measured(provider: str, model: str) -> Iterator[None]:
             instruments.CALLS.labels(provider, outcome).observe(time.perf_counter() - begun)
 
 
-def _failure(error: ProviderError, provider: str) -> Failure:
+def _earlier_unknown_outcomes(error: ProviderError, claim: Claim) -> int:
+    """Count them only where they decide something."""
+    if error.code != ErrorCode.UNKNOWN_OUTCOME:
+        return 0
+    return patiently(lambda: lifecycle.unknown_outcomes(claim.request))
+
+
+def _may_have_cost(error: ProviderError, call: Call | None) -> Decimal | None:
+    """Return what the failed call may have cost in US dollars."""
+    return call.estimate if call and error.sent and error_policy.may_be_billed(error.code) else None
+
+
+def _failure(error: ProviderError, provider: str, cost: Decimal | None) -> Failure:
     return Failure(
         message=error.message,
         code=error.code,
-        retryable=is_retryable(error.code, error.message),
+        retryable=error_policy.is_retryable(error.code, error.message),
+        cost=cost,
         provider=provider,
         provider_request_id=error.provider_request_id,
         stage=error.detail.get("stage", ""),
@@ -304,8 +383,8 @@ def _failure(error: ProviderError, provider: str) -> Failure:
     )
 
 
-def _internal(error: Exception) -> ProviderError:
-    hopeful = is_retryable(ErrorCode.INTERNAL, str(error))
+def _internal(error: Exception | None = None) -> ProviderError:
+    hopeful = error_policy.is_retryable(ErrorCode.INTERNAL, str(error))
     message = "A temporary fault on our side" if hopeful else "A fault on our side"
     return ProviderError(message, code=ErrorCode.INTERNAL)
 

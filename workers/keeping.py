@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from decimal import Decimal
 from typing import Any, Final
 
 from django.conf import settings
@@ -15,7 +16,7 @@ from generation.claims import Claim
 from generation.states import ErrorCode
 from workers.images import CheckedImage
 from workers.patience import patiently
-from workers.providers.base import ImageAnswer, Provider, ProviderError
+from workers.providers.base import ImageAnswer, ProviderError
 from workers.runtime import Job
 
 #: How long a look at whether the storage can be written holds, in seconds.
@@ -38,12 +39,12 @@ class Keeper:
             with aside():
                 storage.check_writable()
         except OSError as error:
-            message = "Pictures cannot be stored at the moment"
-            raise ProviderError(message, code=ErrorCode.STORAGE, detail={"sent": False}) from error
+            message = "Images cannot be stored at the moment"
+            raise ProviderError(message, code=ErrorCode.STORAGE, sent=False) from error
         self._seen_at = time.monotonic()
 
     def keep(
-        self, job: Job, picture: CheckedImage, answer: ImageAnswer, provider: Provider, choice: Choice
+        self, job: Job, picture: CheckedImage, answer: ImageAnswer, choice: Choice, *, estimate: Decimal | None
     ) -> dict[str, Any]:
         """Store the picture and a receipt of it, which is returned. It was paid for, so a storage that is away is
         waited for: nobody else could use this slot, since no call starts until the storage is back. Raises
@@ -51,7 +52,7 @@ class Keeper:
 
         def store() -> dict[str, Any]:
             try:
-                return _save(job.claim, picture, answer, choice)
+                return _save(job.claim, picture, answer, choice, estimate)
             except OSError:
                 self._seen_at = _NEVER
                 raise
@@ -59,11 +60,12 @@ class Keeper:
         try:
             return patiently(store, OSError, patience=settings.STORAGE_PATIENCE, pause=job.pause)
         except OSError as error:
-            paid = {"paid": provider.billable}
-            raise ProviderError("The picture could not be stored", code=ErrorCode.STORAGE, detail=paid) from error
+            raise ProviderError("The image could not be stored", code=ErrorCode.STORAGE) from error
 
 
-def _save(claim: Claim, picture: CheckedImage, answer: ImageAnswer, choice: Choice) -> dict[str, Any]:
+def _save(
+    claim: Claim, picture: CheckedImage, answer: ImageAnswer, choice: Choice, estimate: Decimal | None
+) -> dict[str, Any]:
     """Write the picture, its thumbnail and then the receipt, which is returned. Raises ``OSError``."""
     image_key = storage.save("results", picture.sha256, picture.content_type, picture.data)
     thumbnail_key = storage.save("thumbnails", picture.thumbnail_sha256, "image/webp", picture.thumbnail)
@@ -90,6 +92,8 @@ def _save(claim: Claim, picture: CheckedImage, answer: ImageAnswer, choice: Choi
         "provider_request_id": answer.provider_request_id,
         "usage": dict(answer.usage),
         "cost": None if cost is None else str(cost),
+        "estimate": None if estimate is None else str(estimate),
+        "paid_by": claim.number,
     }
     storage.save_receipt(claim.request.pk, receipt)
     return receipt

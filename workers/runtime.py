@@ -22,7 +22,7 @@ from generation.dispatch import BrokerAway
 from generation.models import WorkerProcess
 from generation.states import ErrorCode
 from workers.processes import process_name
-from workers.providers.base import ProviderError
+from workers.providers.base import ProviderError, track_progress
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -76,12 +76,18 @@ class Job:
             raise Abandoned(self._abandoned)
 
     def call(self, work: Coroutine[Any, Any, T], *, timeout: float) -> T:
-        """Run the coroutine on the loop and wait for it. Raises :class:`Abandoned`, and :class:`ProviderError` with
-        ``timeout`` after so many seconds in all, however busily the other side drips."""
+        """Run the coroutine on the loop and wait for it. Raises :class:`Abandoned`, and :class:`ProviderError` after so
+        many seconds in all, however busily the other side drips: ``unknown_outcome`` if the request was sent, since it
+        may have been billed, else ``timeout``."""
 
         async def bounded() -> T:
-            async with asyncio.timeout(timeout):
-                return await work
+            progress = track_progress()
+            try:
+                async with asyncio.timeout(timeout):
+                    return await work
+            except TimeoutError:
+                code = ErrorCode.UNKNOWN_OUTCOME if progress.sent else ErrorCode.TIMEOUT
+                raise ProviderError(f"No image within {timeout:g} s", code=code, sent=progress.sent) from None
 
         self.abandon_if_late()  # it may have been paused since the call was permitted, and somebody else be at it
         with self._lock:
@@ -94,8 +100,6 @@ class Job:
             return result
         except CancelledError:
             raise Abandoned(self._abandoned) from None
-        except TimeoutError:
-            raise ProviderError(f"No picture within {timeout:g} s", code=ErrorCode.TIMEOUT) from None
 
 
 class Runtime:
@@ -203,8 +207,10 @@ class Runtime:
                 await layer.group_add(events.CANCELLATIONS, channel)
                 while True:
                     message = await layer.receive(channel)
+                    cancelled = message["claims"]
                     for job in list(self._jobs.values()):
-                        if job.claim.request.pk in message["requestIds"]:
+                        # A signal that comes late must not end the call of a newer claim.
+                        if job.claim.number <= cancelled.get(job.claim.request.pk, 0):
                             job.abandon("cancelled")
             except asyncio.CancelledError:
                 raise

@@ -2,7 +2,7 @@
 
 from generation.models.control import BulkAction, Pause
 from generation.models.processes import WorkerProcess
-from generation.models.providers import PromptStyle, ProviderModel, ProviderState
+from generation.models.providers import ModelState, PromptStyle, ProviderModel, ProviderState
 from generation.models.requests import GenerationBatch, GenerationRequest, IdempotencyKey
 from generation.models.snapshots import MetricsSnapshot
 from generation.models.spending import Budget, SharedPicture, Spending
@@ -17,6 +17,7 @@ __all__ = [
     "GenerationRequest",
     "IdempotencyKey",
     "MetricsSnapshot",
+    "ModelState",
     "Pause",
     "PromptStyle",
     "ProviderModel",

@@ -42,6 +42,30 @@ class ProviderState(models.Model):
         return self.provider
 
 
+class ModelState(models.Model):
+    """A model that its provider recently said it does not serve.
+
+    ``failures`` counts such answers; the newest came at ``failed_at`` and had the error code ``reason``. Until
+    ``set_aside_until`` the model's successor or the next model is used instead. Without a row there was no such answer.
+    """
+
+    provider = models.CharField(max_length=32)
+    model = models.CharField(max_length=255)
+    failures = models.PositiveIntegerField(default=0)
+    reason = models.CharField(max_length=32, choices=ErrorCode.choices)
+    failed_at = models.DateTimeField()
+    set_aside_until = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "generation_model_states"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["provider", "model"], name="model_state_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
 class ProviderModel(models.Model):
     """What one model of a provider can do, as data, since models come and go about twice a year.
 

@@ -84,6 +84,9 @@ class GenerationAttempt(models.Model):
     #: What the provider counted, and what that costs in US dollars; ``None`` where it is not known.
     usage = models.JSONField(default=dict)
     cost = models.DecimalField(max_digits=12, decimal_places=6, null=True)
+    #: In US dollars: the price that was expected when the call began, and what was added to the owner's spending.
+    estimated_cost = models.DecimalField(max_digits=12, decimal_places=6, null=True)
+    booked_cost = models.DecimalField(max_digits=12, decimal_places=6, null=True)
     outcome = models.CharField(max_length=16, choices=AttemptOutcome.choices, default=AttemptOutcome.RUNNING)
     error_code = models.CharField(max_length=32, choices=ErrorCode.choices, blank=True, default="")
     error_message = models.TextField(blank=True, default="")

@@ -151,11 +151,6 @@ def test_successors_in_a_ring_are_no_way_out() -> None:
     assert "retired" in refused(model="core").message
 
 
-def test_what_a_vendor_says_is_gone_is_not_asked_again() -> None:
-    catalogue.retire("stability", "core")
-    assert names(seed=1) == ["stability/ultra"]
-
-
 def test_a_model_that_only_the_settings_name_is_believed_to_do_what_most_do(settings: Any) -> None:
     settings.PROVIDER_MODELS = {"openai": "my-own-diffusion"}
     assert names(provider="openai", quality="high", aspectRatio="portrait") == ["openai/my-own-diffusion"]

@@ -2,7 +2,8 @@ from datetime import timedelta
 
 import pytest
 
-from workers.policies.retry import LONGEST_DELAY, RetryPolicy, is_retryable
+from generation.error_policy import is_retryable
+from workers.policies.retry import LONGEST_DELAY, RetryPolicy
 
 POLICY = RetryPolicy(base=timedelta(seconds=10))
 

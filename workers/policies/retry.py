@@ -1,4 +1,4 @@
-"""Whether a failed attempt is worth another, and how long to wait before it."""
+"""How long to wait before another attempt."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from generation.states import RETRYABLE, ErrorCode
-
-#: The guide's words: an error that nobody classified is worth another try if its text has one of them.
-HOPEFUL_WORDS: Final = ("rate limit", "timeout", "network", "temporary", "service unavailable")
 #: However often it failed and whatever a provider says, nobody waits longer than this.
 LONGEST_DELAY: Final = timedelta(minutes=10)
 #: A delay is spread by up to this share, so that what failed together does not come back together.
@@ -33,10 +29,3 @@ class RetryPolicy:
         if retry_after is not None and retry_after > 0:
             wanted = max(wanted, timedelta(seconds=min(retry_after, LONGEST_DELAY.total_seconds())))
         return min(wanted, LONGEST_DELAY)
-
-
-def is_retryable(code: str, message: str) -> bool:
-    """Whether another attempt may help: by the code, and for an unclassified error by the guide's words."""
-    if code == ErrorCode.INTERNAL:
-        return any(word in message.lower() for word in HOPEFUL_WORDS)
-    return code in RETRYABLE
