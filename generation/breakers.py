@@ -145,9 +145,10 @@ def failed(
             _count(provider, code, probe=probe)
         case Health.ANSWERED:
             succeeded(provider)
-        case Health.NEEDS_STAFF if scope is ErrorScope.MODEL and model:
-            _count_model(provider, model, code)
+        case Health.NEEDS_STAFF if scope is ErrorScope.MODEL:
             succeeded(provider)
+            if model:
+                _count_model(provider, model, code)
         case _:
             if probe:
                 release(provider)

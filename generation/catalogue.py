@@ -186,6 +186,7 @@ def _without(rows: Mapping[str, ProviderModel], provider: str, gone: Collection[
     for name in gone:
         successor = rows[name].successor if name in rows else None
         retired[name] = ProviderModel(provider=provider, name=name, enabled=False, successor=successor)
+        retired[name].is_set_aside = True  # type: ignore[attr-defined]
     return {**rows, **retired}
 
 
@@ -212,7 +213,10 @@ def _present(rows: Mapping[str, ProviderModel], name: str, provider: str) -> tup
             raise Impossible(option="model", message=f"The model {name} is retired.")
         model = following
         seen.add(model.name)
-    return model, f"The model {name} is retired; {model.name} was used." if model.name != name else ""
+    if model.name == name:
+        return model, ""
+    why = "not available" if getattr(rows[name], "is_set_aside", False) else "retired"
+    return model, f"The model {name} is {why}; {model.name} was used."
 
 
 def _able(provider: str, model: ProviderModel, wanted: Mapping[str, Any], ratio: str, notice: str) -> Choice:

@@ -50,6 +50,15 @@ class Fallback(StrEnum):
     UNLESS_ABOUT_REQUEST = "unless_about_request"
 
 
+class Snooze(StrEnum):
+    """Whether a retry after it uses up no attempt, as often as a request may wait."""
+
+    NO = "no"
+    YES = "yes"
+    #: Nothing was sent and no provider failed.
+    IF_NOT_SENT = "if_not_sent"
+
+
 class Health(StrEnum):
     """What the error says about the provider or model that it is about."""
 
@@ -89,6 +98,7 @@ class ErrorPolicy:
     fallback: Fallback
     health: Health
     scope: ErrorScope = ErrorScope.REQUEST
+    snooze: Snooze = Snooze.NO
     uses_attempt: bool = True
     may_be_billed: bool = True
     severity: int = logging.INFO
@@ -132,6 +142,7 @@ POLICIES: Final[Mapping[str, ErrorPolicy]] = {
         fallback=Fallback.YES,
         health=Health.BUSY,
         scope=ErrorScope.PROVIDER,
+        snooze=Snooze.YES,
         uses_attempt=False,
         may_be_billed=False,
     ),
@@ -176,7 +187,11 @@ POLICIES: Final[Mapping[str, ErrorPolicy]] = {
         severity=logging.WARNING,
     ),
     ErrorCode.STORAGE: ErrorPolicy(
-        retry=Retry.YES, fallback=Fallback.NO, health=Health.ANSWERED, severity=logging.ERROR
+        retry=Retry.YES,
+        fallback=Fallback.NO,
+        health=Health.ANSWERED,
+        snooze=Snooze.IF_NOT_SENT,
+        severity=logging.ERROR,
     ),
     ErrorCode.WORKER_LOST: ErrorPolicy(
         retry=Retry.YES, fallback=Fallback.NO, health=Health.NOTHING, may_be_billed=False, severity=logging.WARNING
@@ -292,12 +307,15 @@ def decide(situation: Situation) -> Decision:
     paid_and_lost = newest.code == ErrorCode.STORAGE and newest.sent and situation.billable
     if paid_and_lost or not is_retryable(deciding.code, deciding.message):
         return next_step(Action.FAIL, deciding)
-    # A request that a provider told to wait, or that was never sent, has not failed. A newest call that may have been
-    # billed uses up an attempt all the same.
-    waiting = deciding.code == ErrorCode.RATE_LIMITED or not deciding.sent
-    if waiting and not counts and situation.waits < MAX_WAITS:
+    # A newest call that may have been billed uses up an attempt all the same.
+    if _snoozes(deciding) and not counts and situation.waits < MAX_WAITS:
         return next_step(Action.SNOOZE, deciding)
     return next_step(Action.RETRY if attempts_left else Action.FAIL, deciding)
+
+
+def _snoozes(problem: Problem) -> bool:
+    snooze = POLICIES[problem.code].snooze
+    return snooze is Snooze.YES or (snooze is Snooze.IF_NOT_SENT and not problem.sent)
 
 
 def _promise(problem: Problem) -> int:

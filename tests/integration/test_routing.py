@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from generation import catalogue, lifecycle, representations
+from generation import breakers, catalogue, lifecycle, representations
 from generation.clock import Now
-from generation.models import GenerationAttempt, GenerationQueue, ProviderModel, StatusChange
+from generation.models import GenerationAttempt, GenerationQueue, ModelState, ProviderModel, StatusChange
 from generation.states import Status
 from tests.support.requests import queued
 from tests.support.vendors import Vendors, attempts, end_pauses
@@ -22,7 +22,6 @@ FAILURES = {
     "status=429": "rate_limited",
     "status=401": "auth",
     "quota": "quota_exhausted",
-    "status=400": "invalid_request",
     "empty": "empty_result",
     "reset=before": "unknown_outcome",
 }
@@ -229,11 +228,47 @@ def test_a_model_that_the_vendor_has_no_more_is_followed_by_its_successor_which_
     assert attempts(request) == [("openai", "model_retired"), ("openai", "succeeded")]
     shown = representations.status(request)["result"]
     assert shown["model"] == "gpt-image-2.5-flare"
-    assert shown["notice"] == "The model gpt-image-2 is retired; gpt-image-2.5-flare was used."
-    assert not ProviderModel.objects.get(name="gpt-image-2").enabled
-    asked = [call.options["model"] for call in vendors.fake.journal()]
-    assert asked == ["gpt-image-2", "gpt-image-2.5-flare"]
-    assert vendors.ask(alice).result["model"] == "gpt-image-2.5-flare"
+    assert shown["notice"] == "The model gpt-image-2 is not available; gpt-image-2.5-flare was used."
+    assert models_asked(vendors) == ["gpt-image-2", "gpt-image-2.5-flare"]
+
+
+def test_one_answer_sets_no_model_aside(alice: User, vendors: Vendors) -> None:
+    vendors.fake.script("status=404")
+    vendors.ask(alice)
+    assert vendors.ask(alice).result["model"] == "gpt-image-2"
+    assert ProviderModel.objects.get(name="gpt-image-2").enabled
+    assert not ModelState.objects.filter(model="gpt-image-2").exists()  # it has given an image since
+
+
+def test_two_answers_set_a_model_aside_for_minutes(alice: User, vendors: Vendors) -> None:
+    for _ in range(2):
+        vendors.fake.script("status=404")
+        vendors.ask(alice)
+    assert vendors.ask(alice).result["model"] == "gpt-image-2.5-sunburst"
+    assert ProviderModel.objects.get(name="gpt-image-2").enabled
+    ModelState.objects.update(set_aside_until=Now())
+    breakers.forget()
+    assert vendors.ask(alice).result["model"] == "gpt-image-2"
+
+
+def test_answers_far_apart_set_no_model_aside(alice: User, vendors: Vendors) -> None:
+    for _ in range(3):
+        vendors.fake.script("status=404")
+        vendors.ask(alice)
+        ModelState.objects.update(failed_at=Now() - timedelta(minutes=11))
+    assert not breakers.set_aside()
+
+
+def test_a_model_that_alone_could_do_it_is_asked_although_set_aside(alice: User, vendors: Vendors) -> None:
+    vendors.use("openai")
+    for model in ProviderModel.objects.filter(provider="openai"):
+        for _ in range(2):
+            breakers.failed("openai", "model_retired", model=model.name)
+    assert vendors.ask(alice).status == Status.COMPLETED
+
+
+def models_asked(vendors: Vendors) -> list[str]:
+    return [call.options["model"] for call in vendors.fake.journal()]
 
 
 def test_a_model_without_a_successor_is_followed_by_the_next_that_can_do_it(alice: User, vendors: Vendors) -> None:

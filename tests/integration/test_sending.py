@@ -75,10 +75,10 @@ def test_a_message_takes_no_more_than_so_many_characters() -> None:
 
 def test_workers_hear_of_what_was_cancelled_and_of_nothing_else() -> None:
     def put() -> None:
-        events._sender.put([(_update(number), number == 1) for number in range(3)])
+        events._sender.put([(_update(number), 3 if number == 1 else 0) for number in range(3)])
 
     (message,) = _received(events.CANCELLATIONS, lambda: _while_the_loop_is_busy(put), count=1)
-    assert message["requestIds"] == ["vga_1"]
+    assert message["claims"] == {"vga_1": 3}
 
 
 def test_what_is_too_much_is_dropped_and_said(
