@@ -33,4 +33,4 @@ def database_now() -> datetime:
         cursor.execute("SELECT CURRENT_TIMESTAMP")
         found: Any = cursor.fetchone()[0]
     # SQLite gives a text without a zone.
-    return found.astimezone(UTC) if isinstance(found, datetime) else datetime.fromisoformat(found).replace(tzinfo=UTC)
+    return datetime.fromisoformat(found).replace(tzinfo=UTC) if isinstance(found, str) else found.astimezone(UTC)

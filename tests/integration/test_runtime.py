@@ -10,9 +10,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 
-from generation import lifecycle
+from generation import background, events, lifecycle
+from generation.claims import Claim
 from generation.clock import Now
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from tests.support.requests import claimed, queued
@@ -73,6 +75,34 @@ def test_a_cancel_breaks_off_the_call(alice: User, runtime: Runtime) -> None:
         assert caller.cancelled.wait(5)
         caller.join(5)
     assert isinstance(caller.ended, Abandoned)
+
+
+def test_a_late_signal_does_not_end_the_call_of_a_newer_claim(alice: User, runtime: Runtime) -> None:
+    first = claimed(alice, worker=runtime.name)
+    lifecycle.cancel([first.request.pk], actor=alice)
+    lifecycle.retry(first.request.pk, actor=alice)
+    newer = lifecycle.claim(first.request.pk, worker=runtime.name)
+    assert newer is not None
+    other = claimed(alice, worker=runtime.name)
+    with runtime.working_on(newer) as job, runtime.working_on(other) as other_job:
+        caller, other_caller = Caller(job), Caller(other_job)
+        assert caller.started_call.wait(5)
+        assert other_caller.started_call.wait(5)
+
+        def signal(claim: Claim) -> None:
+            message = {"type": "request.cancelled", "claims": {claim.request.pk: claim.number}}
+            sending = get_channel_layer().group_send(events.CANCELLATIONS, message)  # type: ignore[union-attr]
+            background.loop.submit(sending).result(5)
+
+        def other_ended() -> bool:
+            signal(first)
+            signal(other)  # read after the one before
+            return other_caller.cancelled.wait(0.1)
+
+        wait_until(other_ended, what="the signal of the other request")
+        assert not caller.cancelled.is_set()
+        job.abandon("the test is over")
+        caller.join(5)
 
 
 def test_a_cancel_whose_signal_got_lost_is_noticed_by_the_heartbeat(

@@ -1,0 +1,467 @@
+"""What is paid for is booked, a budget is a limit, and an image that was paid for is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.storage import default_storage
+from django.db import connection
+
+from generation import budgets, catalogue, lifecycle, services, storage, upkeep
+from generation.claims import VoidClaimError
+from generation.clock import Now
+from generation.lifecycle import Draft
+from generation.models import (
+    Budget,
+    GenerationAttempt,
+    GenerationQueue,
+    GenerationRequest,
+    ProviderModel,
+    ProviderState,
+    Spending,
+)
+from generation.pricing import OverBudgetError
+from generation.states import Status
+from tests.integration.test_executor import execute, png
+from tests.support.requests import PROMPT, RESULT, claimed, expire, queued
+from tests.support.stack import wait_until
+from tests.support.vendors import Vendors, attempts
+from workers.providers.base import mark_sent
+from workers.runtime import Runtime
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
+
+#: The price of Stability's usual model.
+PRICE = Decimal("0.03")
+
+
+@pytest.fixture
+def stability(vendors: Vendors) -> Vendors:
+    vendors.use("stability")
+    return vendors
+
+
+def submit(owner: User, cost: Decimal | None = PRICE, **metadata: Any) -> GenerationRequest:
+    draft = Draft(type="cover", prompt=PROMPT, priority="normal", estimated_cost=cost, metadata=metadata)
+    return services.submit(owner=owner, draft=draft)
+
+
+def spent(owner: User) -> Decimal:
+    row = Spending.objects.filter(owner=owner).first()
+    return row.cost if row else Decimal(0)
+
+
+def has_room(owner: User, cost: Decimal = PRICE) -> bool:
+    try:
+        with budgets.reserving(owner.pk, [cost]):
+            return True
+    except OverBudgetError:
+        return False
+
+
+# --- Booked ---
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code"),
+    [
+        ("moderation=output", "refused_output"),
+        ("picture=truncated", "invalid_image"),
+        ("reset=before", "unknown_outcome"),
+        ("reset=after", "unknown_outcome"),
+        ("empty", "empty_result"),
+    ],
+)
+def test_a_call_that_may_be_billed_is_booked(alice: User, stability: Vendors, behaviour: str, code: str) -> None:
+    stability.fake.script(behaviour)
+    request = stability.ask(alice)
+    assert attempts(request) == [("stability", code)]
+    assert spent(alice) == PRICE
+    assert Spending.objects.get(owner=alice).calls == 1
+    assert GenerationAttempt.objects.get(request=request).booked_cost == PRICE
+
+
+@pytest.mark.parametrize("behaviour", ["moderation=input", "status=503", "status=429", "status=401", "quota"])
+def test_a_call_that_cannot_be_billed_is_not_booked(alice: User, stability: Vendors, behaviour: str) -> None:
+    stability.fake.script(behaviour)
+    stability.ask(alice)
+    assert not Spending.objects.exists()
+
+
+def test_refused_images_use_up_the_budget(alice: User, stability: Vendors, settings: Any) -> None:
+    settings.DAILY_BUDGET = Decimal("0.04")
+    stability.fake.script(default="moderation=output")
+    assert stability.run(submit(alice)).status == Status.FAILED
+    with pytest.raises(OverBudgetError):
+        submit(alice)
+
+
+def test_an_unknown_cost_is_booked_at_the_estimate(alice: User, vendors: Vendors) -> None:
+    vendors.use("openai")
+    rule = {"per_million": {"output_audio": "30"}, "estimate": {"medium": "0.05"}}
+    ProviderModel.objects.filter(name="gpt-image-2").update(price_rule=rule)
+    catalogue.forget()
+    request = vendors.ask(alice)
+    attempt = GenerationAttempt.objects.get(request=request)
+    assert (request.status, attempt.cost, attempt.booked_cost) == (Status.COMPLETED, None, Decimal("0.05"))
+    assert spent(alice) == Decimal("0.05")
+
+
+@contextmanager
+def under_way(request: GenerationRequest, vendors: Vendors) -> Iterator[Runtime]:
+    """A worker whose call for this request is held by the vendor; it is answered at the end of the block."""
+    vendors.fake.script("hold")
+    runtime = Runtime(slots=1)
+
+    def run() -> None:
+        vendors.run(request, runtime=runtime)
+        connection.close()
+
+    worker = threading.Thread(target=run)
+    worker.start()
+    try:
+        wait_until(lambda: vendors.fake.stats().active == 1, what="the call")
+        yield runtime
+    finally:
+        vendors.fake.release()
+        worker.join(20)
+
+
+def test_a_cancel_during_the_call_books_it(alice: User, stability: Vendors, settings: Any) -> None:
+    settings.DAILY_BUDGET = PRICE
+    request = submit(alice)
+    with under_way(request, stability) as runtime:
+        assert services.cancel(user=alice, request_id=request.pk)
+        assert spent(alice) == PRICE
+        for job in list(runtime._jobs.values()):
+            job.abandon("cancelled")
+    assert spent(alice) == PRICE
+    with pytest.raises(OverBudgetError):
+        submit(alice)
+    assert len(stability.called) == 1
+
+
+def test_a_cancel_before_the_call_books_nothing(alice: User, stability: Vendors) -> None:
+    claim = claimed(alice)
+    lifecycle.cancel([claim.request.pk], actor=alice)
+    assert not Spending.objects.exists()
+
+
+def test_a_cancel_books_each_owner_once(alice: User, bob: User, stability: Vendors) -> None:
+    running = [begun(claimed(owner)).request.pk for owner in (alice, alice, bob)]
+    lifecycle.cancel(running, actor=bob)
+    lifecycle.cancel(running, actor=bob)
+    assert [(row.owner, row.cost, row.calls) for row in Spending.objects.order_by("owner")] == [
+        (alice, 2 * PRICE, 2),
+        (bob, PRICE, 1),
+    ]
+
+
+def begun(claim: Any, estimate: Decimal | None = PRICE, *, billable: bool = True) -> Any:
+    permit = lifecycle.begin_call(
+        claim,
+        provider="stability",
+        model="core",
+        prompt="p",
+        deadline=timedelta(minutes=1),
+        estimate=estimate,
+        billable=billable,
+    )
+    assert permit.granted
+    return claim
+
+
+def test_a_late_answer_books_only_what_it_cost_more(alice: User) -> None:
+    claim = begun(claimed(alice))
+    lifecycle.cancel([claim.request.pk], actor=alice)
+    for _ in range(2):  # an end whose answer got lost is written again
+        assert not lifecycle.complete(claim, result=RESULT, model="core", cost="0.05", estimate="0.03")
+    assert (spent(alice), Spending.objects.get(owner=alice).calls) == (Decimal("0.05"), 1)
+
+
+def test_a_late_answer_that_cost_less_gives_nothing_back(alice: User) -> None:
+    claim = begun(claimed(alice))
+    lifecycle.cancel([claim.request.pk], actor=alice)
+    lifecycle.complete(claim, result=RESULT, model="core", cost="0.01", estimate="0.03")
+    assert spent(alice) == PRICE
+
+
+def test_the_call_of_a_lost_worker_is_booked(alice: User) -> None:
+    claim = begun(claimed(alice))
+    expire(claim)
+    assert lifecycle.rescue(claim.request.pk) == Status.QUEUED
+    assert spent(alice) == PRICE
+
+
+def test_a_free_call_is_never_booked(alice: User) -> None:
+    claim = begun(claimed(alice), billable=False)
+    expire(claim)
+    assert lifecycle.rescue(claim.request.pk) == Status.QUEUED
+    lifecycle.cancel([begun(claimed(alice), billable=False).request.pk], actor=alice)
+    assert not Spending.objects.exists()
+
+
+def test_spending_goes_by_the_day_of_the_database(
+    alice: User, stability: Vendors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(days=1)
+
+    for module in ("budgets", "clock"):
+        monkeypatch.setattr(f"generation.{module}.datetime", Tomorrow, raising=False)
+    stability.ask(alice)
+    assert Spending.objects.get(owner=alice).day == datetime.now(UTC).date() == budgets.today()
+    assert isinstance(budgets.today(), date)
+
+
+# --- A budget is a limit ---
+
+
+def dear_and_cheap(vendors: Vendors) -> None:
+    vendors.use("stability", "openai")
+    ProviderModel.objects.filter(provider="openai", name="gpt-image-2").update(price_rule={"per_image": "0.20"})
+    ProviderModel.objects.filter(provider="stability", name="core").update(price_rule={"per_image": "0.01"})
+    catalogue.forget()
+
+
+def test_the_dearest_provider_of_the_route_is_reserved(vendors: Vendors) -> None:
+    dear_and_cheap(vendors)
+    assert catalogue.estimate({}) == Decimal("0.20")
+    assert catalogue.estimate({"provider": "stability"}) == Decimal("0.01")
+    ProviderModel.objects.filter(provider="openai").update(price_rule={})
+    catalogue.forget()
+    assert catalogue.estimate({}) == Decimal("0.01")
+
+
+def test_a_fallback_that_the_budget_cannot_pay_is_not_made(alice: User, vendors: Vendors, settings: Any) -> None:
+    dear_and_cheap(vendors)
+    settings.DAILY_BUDGET = Decimal("0.10")
+    vendors.fake.script("quota")
+    # Accepted when the dear provider was not configured yet.
+    request = vendors.run(submit(alice, Decimal("0.01")))
+    assert vendors.called == ["stability"]
+    assert (request.status, request.error["code"]) == (Status.FAILED, "quota_exhausted")
+    assert "budget" in request.error["message"]
+    assert spent(alice) == 0
+
+
+def test_a_provider_in_trouble_makes_no_way_around_the_budget(alice: User, vendors: Vendors, settings: Any) -> None:
+    dear_and_cheap(vendors)
+    settings.DAILY_BUDGET = Decimal("0.10")
+    ProviderState.objects.create(provider="stability", failures=5, open_until=Now() + timedelta(minutes=10))
+    for _ in range(3):
+        vendors.run(submit(alice, Decimal("0.01")))
+    assert (vendors.called, spent(alice)) == ([], 0)
+
+
+def test_a_cheaper_provider_of_the_route_is_asked_instead(alice: User, vendors: Vendors, settings: Any) -> None:
+    dear_and_cheap(vendors)
+    vendors.use("openai", "stability")
+    settings.DAILY_BUDGET = Decimal("0.10")
+    request = vendors.run(submit(alice, Decimal("0.01")))
+    assert (request.status, request.result["provider"]) == (Status.COMPLETED, "stability")
+
+
+def test_a_failed_call_leaves_less_for_the_next_one(alice: User, stability: Vendors, settings: Any) -> None:
+    settings.DAILY_BUDGET = Decimal("0.05")
+    stability.fake.script(default="empty")
+    request = stability.run(submit(alice))
+    assert (request.status, spent(alice)) == (Status.QUEUED, PRICE)
+    stability.run_again(request)
+    assert (request.status, request.error["code"]) == (Status.FAILED, "quota_exhausted")
+    assert (len(stability.called), spent(alice)) == (1, PRICE)
+
+
+def test_calls_under_way_count_against_the_budget(alice: User) -> None:
+    Budget.objects.create(owner=alice, per_day=2 * PRICE)
+    budgets.forget()
+    first, second, third = (claimed(alice) for _ in range(3))
+    begun(first)
+    begun(second)
+    refused = lifecycle.begin_call(
+        third, provider="stability", model="core", prompt="p", deadline=timedelta(minutes=1), estimate=PRICE
+    )
+    assert (refused.granted, refused.over_budget) == (False, True)
+    assert lifecycle.complete(first, result=RESULT, model="core", cost="0.01")
+    lifecycle.cancel([second.request.pk], actor=alice)
+    assert spent(alice) == Decimal("0.04")
+    begun(third, Decimal("0.02"))
+
+
+def test_a_stale_claim_gets_no_permit_under_a_budget(alice: User, settings: Any) -> None:
+    settings.DAILY_BUDGET = Decimal(1)
+    claim = claimed(alice)
+    lifecycle.cancel([claim.request.pk], actor=alice)
+    with pytest.raises(VoidClaimError):
+        begun(claim)
+
+
+# --- Asked again ---
+
+
+@pytest.mark.parametrize("max_attempts", [1, 5])
+def test_a_provider_that_hangs_is_called_twice_at_most(alice: User, settings: Any, max_attempts: int) -> None:
+    settings.PROVIDER_TIMEOUT = timedelta(milliseconds=50)
+    calls = []
+
+    async def hang() -> bytes:
+        mark_sent()
+        calls.append(1)
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    request = queued(alice, max_attempts=max_attempts)
+    for _ in range(4):
+        execute(request, lambda _: hang())
+        GenerationQueue.objects.update(available_at=Now())
+    assert (request.status, request.error["code"]) == (Status.FAILED, "unknown_outcome")
+    assert len(calls) == min(max_attempts, 2)
+
+
+def test_a_time_out_before_sending_is_tried_as_often_as_allowed(alice: User, settings: Any) -> None:
+    settings.PROVIDER_TIMEOUT = timedelta(milliseconds=50)
+    request = queued(alice, max_attempts=4)
+    for _ in range(4):
+        execute(request, lambda _: asyncio.sleep(60))
+        GenerationQueue.objects.update(available_at=Now())
+    assert (request.status, request.error["code"]) == (Status.FAILED, "timeout")
+    assert request.attempts == 4
+    assert not Spending.objects.exists()
+
+
+# --- Kept ---
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing after it runs."""
+
+
+def stored_and_killed(request: GenerationRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt stores its image with a receipt, and its worker is killed before it tells the database."""
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "complete", die)
+        with pytest.raises(Killed):
+            execute(request, lambda _: png())
+    assert storage.find_receipt(request.pk)
+    GenerationRequest.objects.filter(pk=request.pk).update(lease_expires_at=Now() - timedelta(seconds=1))
+
+
+def storage_that_stumbles(monkeypatch: pytest.MonkeyPatch, method: str, folder: str, times: int) -> None:
+    """The next calls of this method for a key in this folder fail with an error that says nothing of the key."""
+    left = [OSError(errno.EIO, "SlowDown")] * times
+    original = getattr(default_storage, method)
+
+    def stumbling(name: str, *arguments: Any) -> Any:
+        if name.startswith(folder) and left:
+            raise left.pop()
+        return original(name, *arguments)
+
+    monkeypatch.setattr(default_storage, method, stumbling)
+
+
+@pytest.mark.parametrize(("method", "folder"), [("open", "receipts/"), ("exists", "results/")])
+def test_a_storage_that_stumbles_is_no_missing_receipt(
+    alice: User, monkeypatch: pytest.MonkeyPatch, method: str, folder: str
+) -> None:
+    request = queued(alice)
+    stored_and_killed(request, monkeypatch)
+    assert lifecycle.rescue(request.pk) == Status.QUEUED
+    storage_that_stumbles(monkeypatch, method, folder, times=1)
+    provider = execute(request, lambda _: png("black"))
+    assert (len(provider.asked), request.status) == (0, Status.COMPLETED)
+
+
+def test_a_storage_that_is_away_releases_the_claim(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.executor._RECEIPT_PATIENCE", timedelta(milliseconds=1))
+    request = queued(alice, max_attempts=2)
+    stored_and_killed(request, monkeypatch)
+    assert lifecycle.rescue(request.pk) == Status.QUEUED
+    storage_that_stumbles(monkeypatch, "open", "receipts/", times=8)
+    for _ in range(20):
+        provider = execute(request, lambda _: png("black"))
+        assert (len(provider.asked), request.attempts) == (0, 1 if request.status == Status.QUEUED else 2)
+        GenerationQueue.objects.update(available_at=Now())
+        if request.status == Status.COMPLETED:
+            break
+    assert request.status == Status.COMPLETED
+
+
+def test_a_stored_image_of_the_last_attempt_is_kept(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = queued(alice, max_attempts=1)
+    stored_and_killed(request, monkeypatch)
+    assert upkeep.rescue_expired() == 1
+    request.refresh_from_db()
+    assert (request.status, request.error) == (Status.COMPLETED, None)
+    assert storage.read(request.result["image_key"]) == png()
+    assert storage.find_receipt(request.pk) is None
+    assert GenerationAttempt.objects.get(request=request).outcome == "succeeded"
+
+
+def test_the_last_attempt_waits_for_a_storage_that_stumbles(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, other = queued(alice, max_attempts=1), begun(claimed(alice, max_attempts=1))
+    expire(other)
+    stored_and_killed(request, monkeypatch)
+    storage_that_stumbles(monkeypatch, "open", f"receipts/{request.pk}", times=1)
+    assert upkeep.rescue_expired() == 1
+    other.request.refresh_from_db()
+    assert other.request.status == Status.FAILED
+    assert upkeep.rescue_expired() == 1
+    request.refresh_from_db()
+    assert request.status == Status.COMPLETED
+
+
+def test_an_adopted_image_is_booked_once(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    ProviderModel.objects.filter(provider="clipart").update(price_rule={"per_image": "0.03"})
+    catalogue.forget()
+    request = queued(alice)
+    stored_and_killed(request, monkeypatch)
+    lifecycle.rescue(request.pk)
+    execute(request, lambda _: png("black"))
+    assert request.status == Status.COMPLETED
+    assert (spent(alice), Spending.objects.get(owner=alice).calls) == (PRICE, 1)
+    assert list(GenerationAttempt.objects.order_by("claim").values_list("cost", "booked_cost")) == [
+        (PRICE, PRICE),
+        (0, None),
+    ]
+
+
+def test_a_stale_claim_leaves_the_receipt_of_the_newer_one(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = queued(alice)
+
+    def overtaken(*_: Any, **__: Any) -> bool:
+        storage.save_receipt(request.pk, {"result": RESULT, "model": "m", "paid_by": 2})
+        return False
+
+    monkeypatch.setattr(lifecycle, "complete", overtaken)
+    execute(request, lambda _: png())
+    assert default_storage.exists(f"receipts/{request.pk}.json")
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_a_shared_image_waits_for_a_storage_that_stumbles(
+    alice: User, stability: Vendors, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    cached: dict[str, Any] = {"metadata": {"useCache": True}}
+    stability.ask(alice, **cached)
+    second = queued(alice, **cached)
+    storage_that_stumbles(monkeypatch, "exists", "results/", times=times)
+    stability.run(second)
+    assert (second.status, second.attempts, len(stability.called)) == (Status.QUEUED, 0, 1)
+    if times == 1:
+        assert stability.run_again(second).status == Status.COMPLETED
+        assert second.result["cached"] is True
