@@ -15,8 +15,11 @@ ADVICE: Final[Mapping[str, str]] = {
     ErrorCode.QUOTA_EXHAUSTED: "Add credit at the provider, then try again.",
     ErrorCode.RATE_LIMITED: "Try again later, or ask the provider for a higher limit.",
     ErrorCode.UNAVAILABLE: "Try again later; the provider's status page may say more.",
-    ErrorCode.TIMEOUT: "Try again; if it happens often, raise PROVIDER_TIMEOUT_MS.",
-    ErrorCode.UNKNOWN_OUTCOME: "Look at the provider's bill before trying again: it may have been paid for.",
+    ErrorCode.TIMEOUT: "Try again; if it happens often, check the network between the workers and the provider.",
+    ErrorCode.UNKNOWN_OUTCOME: (
+        "Look at the provider's bill before trying again: it may have been paid for. If it happens often, raise "
+        "PROVIDER_TIMEOUT_MS."
+    ),
     ErrorCode.EMPTY_RESULT: "Try again, or say more plainly that a picture is wanted.",
     ErrorCode.INVALID_IMAGE: "Try again, or choose another model.",
     ErrorCode.MODEL_RETIRED: "Choose another model, or name a successor for this one.",

@@ -118,7 +118,7 @@ def succeeded(provider: str) -> None:
         return
     if failures < FAILURES_TO_OPEN:
         _row(provider).update(failures=0)
-    elif close(provider):
+    elif _close(provider):
         logger.info("%s is well again", provider, extra={"action": "breaker-closed", "provider": provider})
 
 
@@ -159,6 +159,11 @@ def model_succeeded(provider: str, model: str) -> None:
     if (provider, model) in _models_in_trouble():
         ModelState.objects.filter(provider=provider, model=model).delete()
         forget()
+
+
+def models_set_aside() -> list[ModelState]:
+    """Return the rows of the models that are set aside now, for staff."""
+    return list(ModelState.objects.filter(set_aside_until__gt=Now()).order_by("provider", "model"))
 
 
 def set_aside() -> set[tuple[str, str]]:
@@ -202,7 +207,16 @@ def release(provider: str) -> None:
 
 
 def close(provider: str) -> bool:
-    """Call the provider again, and whoever waits for it may start. ``False`` where it was not left alone."""
+    """Call the provider and all its models again, so that the requests that wait for it may start. False if neither it
+    nor a model was left alone."""
+    closed = _close(provider)
+    models = ModelState.objects.filter(provider=provider).delete()[0]
+    if models:
+        forget()
+    return closed or bool(models)
+
+
+def _close(provider: str) -> bool:
     left_alone = _row(provider).filter(failures__gte=FAILURES_TO_OPEN) | _row(provider).filter(open_until__gt=Now())
     closed = left_alone.update(failures=0, reason="", open_until=None)
     if closed:

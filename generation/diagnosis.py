@@ -198,6 +198,15 @@ def _suspended() -> Iterator[Finding]:
         )
 
 
+def _models_set_aside() -> Iterator[Finding]:
+    for row in breakers.models_set_aside():
+        yield Finding(
+            what=f"{row.provider} does not serve {row.model}; it is set aside until {row.set_aside_until:%H:%M:%S} UTC",
+            why=f"{ErrorCode(row.reason).label}. {ADVICE[row.reason]}",
+            remedy=f"manage.py resume_provider {row.provider}; or disable the model in the admin",
+        )
+
+
 def _ending_models() -> Iterator[Finding]:
     usual = {(name, model) for name in settings.PROVIDERS if (model := settings.PROVIDER_MODELS.get(name))}
     newest = GenerationAttempt.objects.order_by("-pk").values_list("provider", "model")[:_SAMPLE]
@@ -239,5 +248,6 @@ _IN_THE_TABLES: Final[_Looks] = (
     _no_ledger_row,
     _batches,
     _suspended,
+    _models_set_aside,
     _ending_models,
 )

@@ -227,6 +227,16 @@ def test_a_provider_that_asks_to_wait_for_a_moment_is_everyday_life_and_one_that
     mend(the_finding())
 
 
+def test_a_model_that_is_set_aside_is_named_with_the_reason() -> None:
+    for _ in range(breakers.ANSWERS_TO_SET_ASIDE):
+        breakers.failed("openai", "model_retired", model="gpt-image-2")
+    page = the_finding()
+    assert "openai does not serve gpt-image-2; it is set aside until" in page
+    mend(page)
+    assert doctor()[0] == 0
+    assert not breakers.set_aside()
+
+
 def resume(name: str) -> str:
     out = io.StringIO()
     call_command("resume_provider", name, stdout=out)
