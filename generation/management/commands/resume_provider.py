@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from itertools import chain
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from generation import breakers
-from generation.models import ProviderState
+from generation.models import ModelState, ProviderState
 
 
 class Command(BaseCommand):
@@ -20,7 +21,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         name = options["name"]
-        known = {*settings.PROVIDERS, *ProviderState.objects.values_list("provider", flat=True)}
+        states = (model.objects.values_list("provider", flat=True) for model in (ProviderState, ModelState))
+        known = {*settings.PROVIDERS, *chain.from_iterable(states)}
         if name not in known:
             raise CommandError(f"There is no provider {name}; there is {', '.join(sorted(known))}.")
         if breakers.close(name):
