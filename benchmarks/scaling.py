@@ -193,14 +193,14 @@ def measure(requests: int = 2000) -> Costs:
 
 #: What a worker does every ten seconds while it has something to do.
 _BEATS: Final = """
-from generation import lifecycle
+from generation import lifecycle, permits
 from generation.models import GenerationQueue
 from workers.runtime import Runtime
 worker = Runtime(slots=5)
 claims = [lifecycle.claim(pk, worker=worker.name) for pk in GenerationQueue.objects.values_list("pk", flat=True)[:5]]
 for _ in range({count}):
     worker._beat()
-    lifecycle.extend_leases([(claim.request.pk, claim.number) for claim in claims], worker=worker.name)
+    permits.extend_leases([(claim.request.pk, claim.number) for claim in claims], worker=worker.name)
 """
 #: As long as that of a request that is completed.
 _UPDATE: Final = b"x" * 1_500

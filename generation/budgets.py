@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
@@ -48,6 +48,21 @@ def book(owner_id: int, cost: Decimal, *, calls: int = 1) -> None:
     day = today()
     Spending.objects.get_or_create(owner_id=owner_id, day=day)
     Spending.objects.filter(owner_id=owner_id, day=day).update(cost=F("cost") + cost, calls=F("calls") + calls)
+
+
+def book_late(request: GenerationRequest, number: int, noted: dict[str, Any], price: Decimal | None) -> None:
+    """Add to an attempt that has ended what its call turned out to cost beyond what was booked at its end."""
+    with transaction.atomic():
+        attempt = GenerationAttempt.objects.select_for_update().filter(request=request, claim=number, cost=None).first()
+        if attempt is None:  # its cost is known and booked; a repeated end must not book it again
+            return
+        booked = attempt.booked_cost or Decimal(0)
+        more = max((price or Decimal(0)) - booked, Decimal(0))
+        values = noted | {"cost": noted.get("cost", price), "booked_cost": (booked + more) or None}
+        GenerationAttempt.objects.filter(pk=attempt.pk).update(**values)
+        if more:
+            # The call was counted when its estimate was booked.
+            book(request.owner_id, more, calls=0 if booked else 1)
 
 
 def limit(owner_id: int) -> Decimal | None:

@@ -8,8 +8,10 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from generation.models import GenerationRequest
-from generation.states import AttemptOutcome
+from django.db.models import Q, QuerySet
+
+from generation.models import GenerationAttempt, GenerationRequest
+from generation.states import AttemptOutcome, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,20 @@ class Claim:
     request: GenerationRequest
     number: int
     asked_at: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """What identifies the attempt of this claim in a named condition."""
+        return {"request": self.request.pk, "claim": self.number}
+
+    @property
+    def fence(self) -> Q:
+        """The condition under which this claim still holds."""
+        return Q(pk=self.request.pk, status=Status.IN_PROGRESS, claims=self.number)
+
+    def attempt(self) -> QuerySet[GenerationAttempt]:
+        """Return the attempt's row."""
+        return GenerationAttempt.objects.filter(request_id=self.request.pk, claim=self.number)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ no two steps can wait for each other. All times are the database's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -19,7 +19,6 @@ from django.db import transaction
 from django.db.models import Case, Count, F, Q, Sum, When
 
 from generation import (
-    breakers,
     budgets,
     correlation,
     dispatch,
@@ -31,7 +30,7 @@ from generation import (
     storage,
     tracing,
 )
-from generation.claims import Claim, Failure, Permit, VoidClaimError
+from generation.claims import Claim, Failure
 from generation.clock import Now
 from generation.identifiers import new_request_id
 from generation.models import (
@@ -39,18 +38,12 @@ from generation.models import (
     GenerationBatch,
     GenerationQueue,
     GenerationRequest,
-    ProviderState,
 )
 from generation.prepared import Changed, Condition
-from generation.pricing import OverBudgetError
 from generation.states import ACTIVE, GIVEN_UP, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
 from generation.transitions import begin, step, step_all
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
-#: Before a request whose provider has no place free is tried again.
-_NO_PLACE_WAIT: Final = timedelta(seconds=1)
-#: Before one whose provider is paused is tried again, unless the provider is resumed: then it is woken.
-_PAUSED_WAIT: Final = timedelta(hours=1)
 
 _NEW_ATTEMPT: Final = inserts.defaults(GenerationAttempt)
 _OF_CLAIM: Final = {"request": Changed("id"), "claim": Changed("claims"), "number": Changed("attempts")}
@@ -152,64 +145,6 @@ def _take(request_id: str, *, worker: str, guard: Condition) -> Claim | None:
     return Claim(request, request.claims, asked_at) if request else None
 
 
-def begin_call(
-    claim: Claim,
-    *,
-    provider: str,
-    model: str,
-    prompt: str,
-    deadline: timedelta,
-    billable: bool = True,
-    estimate: Decimal | None = None,
-    pace: Callable[[], timedelta] | None = None,
-) -> Permit:
-    """Note the call that is about to be sent, how long it may take and its expected price in US dollars. Only if it is
-    granted may it be sent. ``pace`` counts it as one more call of a rate and says how long to wait where there is no
-    room; it is asked last and before any lock is taken, so that a slow Redis holds no row. Raises
-    :class:`VoidClaimError`."""
-    noted: dict[str, Any] = {"provider": provider, "model": model, "prompt": prompt, "billable": billable}
-    noted |= {"estimated_cost": estimate, "call_started_at": Now(), "call_deadline_at": Now() + deadline}
-    under_budget = billable and bool(estimate) and budgets.limit(claim.request.owner_id) is not None
-    # Every end of a claim ends its attempt, so the attempt's row can tell whether the claim holds.
-    if not under_budget and prepared.update(
-        GenerationAttempt, guards.RUNNING_WITHOUT_STATE, noted, **_keys(claim), name=provider
-    ):
-        return Permit(granted=True)
-    if pace is not None:
-        if refused := _in_the_way(provider, breakers.state(provider)):
-            return refused
-        if wait := pace():
-            return Permit(granted=False, wait=wait)
-    probe = False
-    with transaction.atomic():
-        state = breakers.locked_state(provider)
-        if not GenerationRequest.objects.select_for_update().filter(_fence(claim)).exists():
-            raise VoidClaimError
-        if refused := _in_the_way(provider, state):
-            return refused
-        if under_budget and estimate is not None:
-            try:
-                budgets.check_call(claim.request.owner_id, estimate)
-            except OverBudgetError as error:
-                return Permit(granted=False, over_budget=True, refusal=str(error))
-        if state is not None:
-            probe = breakers.begin_probe(state, deadline=deadline)
-        _attempt(claim).update(**noted)
-    return Permit(granted=True, probe=probe, troubled=state is not None and state.failures > 0)
-
-
-def _in_the_way(provider: str, state: ProviderState | None) -> Permit | None:
-    """Return why the provider may not be called now, or None if it may. Exact only while its row is locked."""
-    if pauses.provider_is_paused(provider):
-        return Permit(granted=False, suspended=True, wait=_PAUSED_WAIT)
-    if state is not None:
-        if wait := breakers.remaining(state):
-            return Permit(granted=False, suspended=True, wait=wait)
-        if not places.provider_has_place(state):
-            return Permit(granted=False, wait=_NO_PLACE_WAIT)
-    return None
-
-
 def complete(
     claim: Claim,
     *,
@@ -238,25 +173,10 @@ def complete(
         succeeded["cost"] = Decimal(0)
     if done := _finish(claim, edge, succeeded, guard=guard, result=result, completed_at=Now()):
         if paid_earlier:
-            _book_late(claim.request, payer, {}, price)
+            budgets.book_late(claim.request, payer, {}, price)
     else:
-        _book_late(claim.request, payer, noted, price)
+        budgets.book_late(claim.request, payer, noted, price)
     return done
-
-
-def _book_late(request: GenerationRequest, number: int, noted: dict[str, Any], price: Decimal | None) -> None:
-    """Add to an attempt that has ended what its call turned out to cost beyond what was booked at its end."""
-    with transaction.atomic():
-        attempt = GenerationAttempt.objects.select_for_update().filter(request=request, claim=number, cost=None).first()
-        if attempt is None:  # its cost is known and booked; a repeated end must not book it again
-            return
-        booked = attempt.booked_cost or Decimal(0)
-        more = max((price or Decimal(0)) - booked, Decimal(0))
-        values = noted | {"cost": noted.get("cost", price), "booked_cost": (booked + more) or None}
-        GenerationAttempt.objects.filter(pk=attempt.pk).update(**values)
-        if more:
-            # The call was counted when its estimate was booked.
-            budgets.book(request.owner_id, more, calls=0 if booked else 1)
 
 
 def fail(claim: Claim, failure: Failure) -> bool:
@@ -386,7 +306,7 @@ def _expired_claim(request_id: str) -> Claim | None:
 
 def _lost_attempt(claim: Claim) -> tuple[dict[str, Any], Failure, bool]:
     """Return the end of the attempt of a lost worker, the failure, and whether another attempt may follow."""
-    request, attempt = claim.request, _attempt(claim).get()
+    request, attempt = claim.request, claim.attempt().get()
     unknown = attempt.billable and attempt.call_started_at is not None
     code = ErrorCode.UNKNOWN_OUTCOME if unknown else ErrorCode.WORKER_LOST
     again = request.attempts < request.max_attempts and not (unknown and unknown_outcomes(request))
@@ -402,36 +322,7 @@ def unknown_outcomes(request: GenerationRequest) -> int:
     return rows.filter(error_code=ErrorCode.UNKNOWN_OUTCOME).count()
 
 
-def call_ended(claim: Claim) -> None:
-    """The provider is not at it any more, although the claim is void: its place there is free."""
-    _attempt(claim).update(call_deadline_at=None)
-
-
-def extend_leases(claims: Collection[tuple[str, int]], *, worker: str) -> set[tuple[str, int]]:
-    """Renew the leases of what this worker still works on, by ids and claim numbers. Returns those it still holds."""
-    mine = GenerationRequest.objects.filter(
-        pk__in=[request_id for request_id, _ in claims], worker=worker, status=Status.IN_PROGRESS
-    )
-    with transaction.atomic():
-        held = set(claims) & set(mine.select_for_update().order_by("pk").values_list("pk", "claims"))
-        locked = GenerationRequest.objects.filter(pk__in=[request_id for request_id, _ in held])
-        locked.update(lease_expires_at=Now() + settings.LEASE)
-    return held
-
-
 # --- What they share --------------------------------------------------------------------------------------------------
-
-
-def _fence(claim: Claim) -> Q:
-    return Q(pk=claim.request.pk, status=Status.IN_PROGRESS, claims=claim.number)
-
-
-def _keys(claim: Claim) -> dict[str, Any]:
-    return {"request": claim.request.pk, "claim": claim.number}
-
-
-def _attempt(claim: Claim) -> Any:
-    return GenerationAttempt.objects.filter(request_id=claim.request.pk, claim=claim.number)
 
 
 def _finish(
@@ -444,7 +335,7 @@ def _finish(
 ) -> bool:
     """End a claim in one statement: the step, guarded by its fence, the attempt's row, and the cost that is booked."""
     over = {"finished_at": Now(), "call_deadline_at": None} | attempt
-    ended = prepared.updating(GenerationAttempt, guards.ATTEMPT_OF_CHANGED, over, **_keys(claim))
+    ended = prepared.updating(GenerationAttempt, guards.ATTEMPT_OF_CHANGED, over, **claim.keys)
     spent = budgets.booking(claim.request.owner_id, attempt.get("booked_cost"))
     fence: dict[str, Any] = {"guard": guard, "bound": {"claims": claim.number}, "then": [ended, *spent]}
     return step(claim.request.pk, edge, **fence, lease_expires_at=None, worker="", **values) is not None

@@ -22,6 +22,7 @@ from generation import (
     error_policy,
     instruments,
     lifecycle,
+    permits,
     sharing,
     storage,
     tracing,
@@ -117,7 +118,7 @@ class Executor:
                 try:
                     following = self._attempt(job, route)
                 except Abandoned as reason:
-                    patiently(lambda: lifecycle.call_ended(job.claim))
+                    patiently(lambda: permits.call_ended(job.claim))
                     _log("abandoned", job.claim, why=str(reason))
                     return
 
@@ -227,7 +228,7 @@ class Executor:
 
         try:
             return patiently(
-                lambda: lifecycle.begin_call(
+                lambda: permits.begin_call(
                     claim,
                     provider=provider.name,
                     model=asked.model,

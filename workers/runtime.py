@@ -15,7 +15,7 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 
-from generation import background, dispatch, events, lifecycle
+from generation import background, dispatch, events, permits
 from generation.claims import Claim
 from generation.clock import Now
 from generation.dispatch import BrokerAway
@@ -174,7 +174,7 @@ class Runtime:
         if not jobs:
             return
         asked_at = time.monotonic()
-        held = lifecycle.extend_leases(jobs.keys(), worker=self.name)
+        held = permits.extend_leases(jobs.keys(), worker=self.name)
         for key, job in jobs.items():
             if key in held:
                 job.hold(asked_at)

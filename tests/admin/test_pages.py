@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
-from generation import breakers, filters, lifecycle, services
+from generation import breakers, filters, lifecycle, permits, services
 from generation.claims import Claim, Failure
 from generation.models import GenerationRequest
 from generation.states import Status
@@ -253,7 +253,7 @@ def _batch(owner: User, **more: str) -> tuple:  # type: ignore[type-arg]
 
 
 def _begin(claim: Claim) -> None:
-    permit = lifecycle.begin_call(
+    permit = permits.begin_call(
         claim,
         provider="clipart",
         model="openmoji-17",

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from rest_framework.test import APIClient
 
-from generation import breakers, dispatch, lifecycle, pauses, places, statistics
+from generation import breakers, dispatch, lifecycle, pauses, permits, places, statistics
 from generation.claims import Claim, Failure, Permit
 from generation.models import GenerationBatch, GenerationQueue, Pause
 from generation.states import WEIGHTS, Status
@@ -178,4 +178,4 @@ def test_twice_is_once(operator: Client) -> None:
 
 
 def _begin(claim: Claim) -> Permit:
-    return lifecycle.begin_call(claim, provider="clipart", model="m", prompt="p", deadline=timedelta(seconds=60))
+    return permits.begin_call(claim, provider="clipart", model="m", prompt="p", deadline=timedelta(seconds=60))

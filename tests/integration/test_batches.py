@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import Q
 
-from generation import lifecycle, places, services
+from generation import lifecycle, permits, places, services
 from generation.claims import Claim
 from generation.clock import Now
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
@@ -255,7 +255,7 @@ def test_a_batch_can_be_given_up_while_it_is_worked_on(alice: User) -> None:
         worked_on = [(claim.request.pk, claim.number) for claim in claims]
         at_once(
             lambda: services.cancel_batch(user=alice, batch=batch) > 0,
-            lambda: bool(lifecycle.extend_leases(worked_on, worker="worker-1")),
+            lambda: bool(permits.extend_leases(worked_on, worker="worker-1")),
             lambda: _complete(claims[0]),
             lambda: lifecycle.retry_later(claims[1], FAILURE, delay=timedelta(0)),
             lambda: bool(places.fill_batch(batch.pk)),

@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
-from generation import breakers, lifecycle
+from generation import breakers, lifecycle, permits
 from generation.clock import Now
 from generation.models import GenerationQueue, ProviderState
 from generation.states import ErrorCode, Status
@@ -34,7 +34,7 @@ def fail(code: str = "unavailable", *, times: int = 1, wait: timedelta = WAIT, p
 
 def permit(owner: User) -> Any:
     """What a new request hears that wants to call."""
-    return lifecycle.begin_call(
+    return permits.begin_call(
         claimed(owner), provider="openai", model="m", prompt="p", deadline=timedelta(minutes=3), billable=True
     )
 
@@ -104,7 +104,7 @@ def test_when_the_pause_is_over_one_call_is_let_through_and_no_other(alice: User
     claims = [claimed(alice) for _ in range(4)]
 
     def granted(claim: Any) -> bool:
-        return lifecycle.begin_call(
+        return permits.begin_call(
             claim, provider="openai", model="m", prompt="p", deadline=timedelta(minutes=3)
         ).granted
 
@@ -339,13 +339,13 @@ def test_a_provider_with_a_rate_begins_so_many_calls_and_only_what_is_sent_is_co
     ProviderState.objects.create(provider="openai", calls=2, per_seconds=3600, max_concurrent=1)
     breakers.forget()
     busy = claimed(alice)
-    assert lifecycle.begin_call(
+    assert permits.begin_call(
         busy, provider="openai", model="m", prompt="p", deadline=timedelta(minutes=1)
     ).granted  # by somebody who counts nothing
     for _ in range(3):
         assert vendors.ask(alice).status == Status.QUEUED
     lifecycle.cancel([busy.request.pk], actor=alice)
-    lifecycle.call_ended(busy)
+    permits.call_ended(busy)
     results = [vendors.ask(alice) for _ in range(3)]
     assert [result.status for result in results] == [Status.COMPLETED, Status.COMPLETED, Status.QUEUED]
     assert results[-1].attempts == 0

@@ -17,7 +17,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from generation import breakers, catalogue, dispatch, lifecycle, statistics
+from generation import breakers, catalogue, dispatch, lifecycle, permits, statistics
 from generation.clock import Now
 from generation.models import GenerationQueue, GenerationRequest, ProviderModel, WorkerProcess
 from generation.states import ProcessKind, Status
@@ -305,7 +305,7 @@ def test_a_model_that_clients_name_is_told_before_its_end_and_not_after_it(
 ) -> None:
     claim = claimed(alice)
     deadline = timedelta(minutes=1)
-    lifecycle.begin_call(claim, provider="openai", model="gpt-image-2.6-flare", prompt="", deadline=deadline)
+    permits.begin_call(claim, provider="openai", model="gpt-image-2.6-flare", prompt="", deadline=deadline)
     openai_with("gpt-image-2.6-flare", shutdown_date=in_days(2), successor=flare())
     assert "have clients name gpt-image-2.5-flare" in the_finding()
     openai_with("gpt-image-2.6-flare", shutdown_date=in_days(0))

@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from PIL import Image
 
-from generation import lifecycle, representations, storage
+from generation import lifecycle, permits, representations, storage
 from generation.clock import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, PromptStyle, ProviderState
 from generation.states import Status
@@ -211,7 +211,7 @@ def test_who_was_told_to_wait_ten_times_has_used_up_an_attempt_at_the_eleventh(a
 def test_a_provider_without_a_free_place_is_not_called_and_costs_no_attempt(alice: User) -> None:
     ProviderState.objects.create(provider="clipart", max_concurrent=1)
     other = claimed(alice)
-    permit = lifecycle.begin_call(other, provider="clipart", model="", prompt="", deadline=timedelta(minutes=1))
+    permit = permits.begin_call(other, provider="clipart", model="", prompt="", deadline=timedelta(minutes=1))
     assert permit.granted
     request = queued(alice)
     assert execute(request, lambda _: png()).asked == []

@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
-from generation import lifecycle
+from generation import lifecycle, permits
 from generation.claims import Claim, VoidClaimError
 from generation.clock import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, Pause, StatusChange
@@ -38,7 +38,7 @@ def history(request: GenerationRequest) -> list[str]:
 def allowed(claim: Claim, **more: Any) -> bool:
     values: dict[str, Any] = {"provider": "clipart", "model": "", "prompt": "late", **more}
     try:
-        return lifecycle.begin_call(claim, deadline=timedelta(minutes=1), **values).granted
+        return permits.begin_call(claim, deadline=timedelta(minutes=1), **values).granted
     except VoidClaimError:
         return False
 
@@ -211,7 +211,7 @@ def test_a_heartbeat_extends_only_the_leases_that_this_worker_holds(alice: User)
     lifecycle.cancel([lost.request.pk], actor=alice)
     GenerationRequest.objects.filter(status=Status.IN_PROGRESS).update(lease_expires_at=Now())
     keys = [(claim.request.pk, claim.number) for claim in (mine, lost, others)]
-    assert lifecycle.extend_leases(keys, worker="worker-1") == {(mine.request.pk, 1)}
+    assert permits.extend_leases(keys, worker="worker-1") == {(mine.request.pk, 1)}
     held = GenerationRequest.objects.filter(lease_expires_at__gt=Now() + timedelta(seconds=25))
     assert [request.pk for request in held] == [mine.request.pk]
 

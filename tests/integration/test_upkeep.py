@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import OperationalError, connection
 
-from generation import lifecycle, upkeep
+from generation import lifecycle, permits, upkeep
 from generation.claims import Claim
 from generation.clock import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange, WorkerProcess
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 def call(claim: Claim, *, billable: bool = True) -> None:
     """The provider was called."""
     deadline = timedelta(minutes=3)
-    lifecycle.begin_call(claim, provider="openai", model="m", prompt="p", deadline=deadline, billable=billable)
+    permits.begin_call(claim, provider="openai", model="m", prompt="p", deadline=deadline, billable=billable)
 
 
 def test_a_lease_that_holds_is_left_alone(alice: User) -> None:

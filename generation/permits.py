@@ -1,0 +1,98 @@
+"""Permission for a worker to call a provider, and to go on holding what it works on. All times are the database's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import transaction
+
+from generation import breakers, budgets, guards, pauses, places, prepared
+from generation.claims import Claim, Permit, VoidClaimError
+from generation.clock import Now
+from generation.models import GenerationAttempt, GenerationRequest, ProviderState
+from generation.pricing import OverBudgetError
+from generation.states import Status
+
+#: Before a request whose provider has no place free is tried again.
+_NO_PLACE_WAIT: Final = timedelta(seconds=1)
+#: Before one whose provider is paused is tried again, unless the provider is resumed: then it is woken.
+_PAUSED_WAIT: Final = timedelta(hours=1)
+
+
+def begin_call(
+    claim: Claim,
+    *,
+    provider: str,
+    model: str,
+    prompt: str,
+    deadline: timedelta,
+    billable: bool = True,
+    estimate: Decimal | None = None,
+    pace: Callable[[], timedelta] | None = None,
+) -> Permit:
+    """Note the call that is about to be sent, how long it may take and its expected price in US dollars. Only if it is
+    granted may it be sent. ``pace`` counts it as one more call of a rate and says how long to wait where there is no
+    room; it is asked last and before any lock is taken, so that a slow Redis holds no row. Raises
+    :class:`VoidClaimError`."""
+    noted: dict[str, Any] = {"provider": provider, "model": model, "prompt": prompt, "billable": billable}
+    noted |= {"estimated_cost": estimate, "call_started_at": Now(), "call_deadline_at": Now() + deadline}
+    under_budget = billable and bool(estimate) and budgets.limit(claim.request.owner_id) is not None
+    # Every end of a claim ends its attempt, so the attempt's row can tell whether the claim holds.
+    if not under_budget and prepared.update(
+        GenerationAttempt, guards.RUNNING_WITHOUT_STATE, noted, **claim.keys, name=provider
+    ):
+        return Permit(granted=True)
+    if pace is not None:
+        if refused := _in_the_way(provider, breakers.state(provider)):
+            return refused
+        if wait := pace():
+            return Permit(granted=False, wait=wait)
+    probe = False
+    with transaction.atomic():
+        state = breakers.locked_state(provider)
+        if not GenerationRequest.objects.select_for_update().filter(claim.fence).exists():
+            raise VoidClaimError
+        if refused := _in_the_way(provider, state):
+            return refused
+        if under_budget and estimate is not None:
+            try:
+                budgets.check_call(claim.request.owner_id, estimate)
+            except OverBudgetError as error:
+                return Permit(granted=False, over_budget=True, refusal=str(error))
+        if state is not None:
+            probe = breakers.begin_probe(state, deadline=deadline)
+        claim.attempt().update(**noted)
+    return Permit(granted=True, probe=probe, troubled=state is not None and state.failures > 0)
+
+
+def _in_the_way(provider: str, state: ProviderState | None) -> Permit | None:
+    """Return why the provider may not be called now, or None if it may. Exact only while its row is locked."""
+    if pauses.provider_is_paused(provider):
+        return Permit(granted=False, suspended=True, wait=_PAUSED_WAIT)
+    if state is not None:
+        if wait := breakers.remaining(state):
+            return Permit(granted=False, suspended=True, wait=wait)
+        if not places.provider_has_place(state):
+            return Permit(granted=False, wait=_NO_PLACE_WAIT)
+    return None
+
+
+def call_ended(claim: Claim) -> None:
+    """The provider is not at it any more, although the claim is void: its place there is free."""
+    claim.attempt().update(call_deadline_at=None)
+
+
+def extend_leases(claims: Collection[tuple[str, int]], *, worker: str) -> set[tuple[str, int]]:
+    """Renew the leases of what this worker still works on, by ids and claim numbers. Returns those it still holds."""
+    mine = GenerationRequest.objects.filter(
+        pk__in=[request_id for request_id, _ in claims], worker=worker, status=Status.IN_PROGRESS
+    )
+    with transaction.atomic():
+        held = set(claims) & set(mine.select_for_update().order_by("pk").values_list("pk", "claims"))
+        locked = GenerationRequest.objects.filter(pk__in=[request_id for request_id, _ in held])
+        locked.update(lease_expires_at=Now() + settings.LEASE)
+    return held
