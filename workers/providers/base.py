@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checkable
 
-from generation.error_policy import POLICIES, ErrorScope
+if TYPE_CHECKING:
+    from generation.error_policy import ErrorScope
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +85,15 @@ class ProviderError(Exception):
         self.provider_request_id = provider_request_id
         self.detail = dict(detail or {})
         self.sent = sent
-        self.scope = scope or POLICIES[code].scope
+        self._scope = scope
+
+    @property
+    def scope(self) -> ErrorScope:
+        """How much the error says something about."""
+        # Here, since an adapter need not load Django to be used.
+        from generation.error_policy import POLICIES
+
+        return self._scope or POLICIES[self.code].scope
 
 
 class CallProgress:
