@@ -247,7 +247,7 @@ class Executor:
         provider = self._providers.choose(call.choice.provider)
         with self._turns.left(), _measured(provider.name, call.choice.model):
             answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
-        picture = images.check(answer.data)
+        picture = images.check(answer.data, requested=call.asked.output_format)
         with self._turns.left():
             receipt = self._keeper.keep(job, picture, answer, call.choice, estimate=call.estimate)
         instruments.COST.labels(provider.name).inc(float(receipt["cost"] or 0))

@@ -1,97 +1,180 @@
-"""What a provider sent → a picture that can be trusted, or an error. Nothing a provider says of it is believed."""
+"""Turn what a provider sent into an image that can be trusted, or into an error.
+
+The vendor's bytes are stored as they came, with all that vendors put beside the pixels, such as a signed statement of
+origin. What is said of them and the thumbnail are as a browser shows them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
-from PIL import Image
+from PIL import Image, ImageChops, ImageCms
 
 from generation.states import ErrorCode
+from workers import image_files
+from workers.image_files import BrokenFileError, ImageFile
 from workers.providers.base import ProviderError
 
-#: The most pixels that are decoded; the largest picture on offer, 4096 x 4096, and half as much again.
+#: The most pixels that are decoded; the largest image on offer, 4096 x 4096, and half as much again.
 MAX_PIXELS: Final = 25_000_000
+#: The longest side; JPEG has no longer one.
+MAX_SIDE: Final = 65_535
 MAX_BYTES: Final = 40 * 1024 * 1024
 THUMBNAIL_SIDE: Final = 320
 _CONTENT_TYPES: Final = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-#: How a whole file of each format ends. Decoders forgive a missing end, but a picture without one was cut off.
-_PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
-_JPEG_END: Final = b"\xff\xd9"
+_NAMES: Final = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
+#: How an image is turned to stand upright, by its EXIF orientation.
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_ITS_SIDE: Final = {5, 6, 7, 8}
+#: Pillow's mode of the colors that a profile describes, by the profile's name for them.
+_PROFILED_MODES: Final = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckedImage:
-    """A picture that decodes wholly, with what its content says: type by content, size in pixels."""
+    """An image that decodes wholly, with what its content says: type by content, sides as a browser shows them.
+
+    ``requested_type`` is the content type that was asked for. ``notice`` says where the image differs from that.
+    """
 
     data: bytes = field(repr=False)
     content_type: str
+    requested_type: str
     width: int
     height: int
     sha256: str
     thumbnail: bytes = field(repr=False)
     thumbnail_sha256: str
+    notice: str = ""
 
 
-def check(data: bytes) -> CheckedImage:
-    """Decode the whole picture within bounds and make its thumbnail. Raises :class:`ProviderError` with
-    ``invalid_image`` (``empty_result`` for no bytes at all)."""
+def check(data: bytes, *, requested: str = "") -> CheckedImage:
+    """Decode the first image within bounds and make its thumbnail. ``requested`` is the format that was asked for, as
+    in ``outputFormat``. Raises :class:`ProviderError` with ``invalid_image`` (``empty_result`` for no bytes at all)."""
     if not data:
-        raise ProviderError("The provider sent an empty picture", code=ErrorCode.EMPTY_RESULT)
+        raise ProviderError("The provider sent an empty image", code=ErrorCode.EMPTY_RESULT)
     if len(data) > MAX_BYTES:
         raise _invalid(f"it has more than {MAX_BYTES // 1024 // 1024} MB")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit below is stricter
-            with Image.open(io.BytesIO(data), formats=tuple(_CONTENT_TYPES)) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise _invalid(f"{image.width} x {image.height} pixels are too many")
-                if getattr(image, "n_frames", 1) != 1:
-                    raise _invalid("it is animated")
-                _check_end(data, image.format or "")
-                image.load()
-                content_type, size = _CONTENT_TYPES[image.format or ""], image.size
-                thumbnail = _thumbnail(image)
-    except ProviderError:
-        raise
+        file = image_files.read(data)
+        thumbnail = _thumbnail(file)
+    except BrokenFileError as reason:
+        raise _invalid(str(reason)) from None
     except Exception as error:  # a decoder fed with garbage raises whatever it happens to run into
         raise _invalid("it does not decode") from error
+    content_type = _CONTENT_TYPES[file.format]
+    on_its_side = file.orientation in _ON_ITS_SIDE
     return CheckedImage(
         data=data,
         content_type=content_type,
-        width=size[0],
-        height=size[1],
+        requested_type=f"image/{requested}" if requested else content_type,
+        width=file.height if on_its_side else file.width,
+        height=file.width if on_its_side else file.height,
         sha256=hashlib.sha256(data).hexdigest(),
         thumbnail=thumbnail,
         thumbnail_sha256=hashlib.sha256(thumbnail).hexdigest(),
+        notice=_notice(file, requested),
     )
 
 
-def _check_end(data: bytes, image_format: str) -> None:
-    if image_format == "WEBP":
-        whole = int.from_bytes(data[4:8], "little") + 8 <= len(data)
-    else:
-        end = _PNG_END if image_format == "PNG" else _JPEG_END
-        whole = end in data[-1024:]  # some encoders pad
-    if not whole:
-        raise _invalid("it is cut off")
+def _notice(file: ImageFile, requested: str) -> str:
+    sent, asked = _NAMES[file.format.lower()], _NAMES.get(requested, "")
+    told = []
+    if asked not in {"", sent}:
+        told.append(f"The provider sent {sent} instead of {asked}; the image is stored as it was sent.")
+    if file.animated:
+        told.append("The provider sent an animation; the thumbnail shows its first frame.")
+    return " ".join(told)
 
 
-def _thumbnail(image: Image.Image) -> bytes:
-    # An alpha channel triples what this takes, and few pictures have one.
-    small = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    if small.mode == "RGBA":
-        paper = Image.new("RGB", small.size, "white")
-        paper.paste(small, mask=small.getchannel("A"))
-        small = paper
+def _thumbnail(file: ImageFile) -> bytes:
+    """Decode the whole image and scale it down. Colors and orientation are corrected afterwards, on few pixels."""
+    if not file.width * file.height:
+        raise BrokenFileError("it has no pixels")
+    if file.width * file.height > MAX_PIXELS or max(file.width, file.height) > MAX_SIDE:
+        raise BrokenFileError(f"{file.width} x {file.height} pixels are too many")
+    with Image.open(io.BytesIO(file.data), formats=(file.format,)) as image:
+        if image.size != (file.width, file.height):
+            raise BrokenFileError("its headers contradict each other")
+        image.load()
+        small = _in_8_bits(image)
+        small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    shown = _on_paper(small, file)
+    if (turn := _TURNS.get(file.orientation)) is not None:  # one of them is 0
+        shown = shown.transpose(turn)
     out = io.BytesIO()
-    small.save(out, "WEBP", quality=82, method=2)  # method 4 takes twice the time for a twentieth of the size
+    shown.save(out, "WEBP", quality=82, method=2)  # method 4 takes twice the time for a twentieth of the size
     return out.getvalue()
 
 
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Return the image in a mode that can be scaled, without a copy where it is in one: copying takes as long."""
+    if image.mode == "I;16":
+        return _gray_in_8_bits(image)
+    if image.mode not in {"RGBA", "LA"} and image.has_transparency_data:
+        return image.convert("RGBA")
+    return image.convert("RGB") if image.mode in {"1", "P"} else image
+
+
+def _gray_in_8_bits(image: Image.Image) -> Image.Image:
+    """Pillow itself cuts 16-bit gray off at 255, which makes nearly everything white."""
+    samples = image.tobytes()
+    low, high = (Image.frombytes("L", image.size, samples[part::2]) for part in (0, 1))
+    transparent = image.info.get("transparency")
+    if transparent is None:
+        return high
+    apart = (
+        half.point([0 if value == wanted else 255 for value in range(256)])
+        for half, wanted in ((low, transparent & 0xFF), (high, transparent >> 8))
+    )
+    return Image.merge("LA", (high, ImageChops.lighter(*apart)))
+
+
+def _on_paper(small: Image.Image, file: ImageFile) -> Image.Image:
+    """Return the image in sRGB, on white where it is transparent."""
+    if small.mode not in {"RGBA", "LA"}:
+        return _in_srgb(small, file)
+    paper = Image.new("RGB", small.size, "white")
+    paper.paste(_in_srgb(small.convert(small.mode.removesuffix("A")), file), mask=small.getchannel("A"))
+    return paper
+
+
+def _in_srgb(small: Image.Image, file: ImageFile) -> Image.Image:
+    """A profile that is broken, or for other colors than these, is ignored, as browsers do."""
+    mode = _PROFILED_MODES.get(file.profile[16:20], "")
+    if mode == small.mode or (mode, small.mode) == ("RGB", "L"):
+        with suppress(Exception):  # whatever a foreign profile makes of the library
+            source = ImageCms.ImageCmsProfile(io.BytesIO(file.profile))
+            transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB")
+            shown = ImageCms.applyTransform(small.convert(mode), transform)
+            if shown is not None:
+                return shown
+    small = small.convert("RGB")
+    return small if file.gamma is None else small.point(_curve_to_srgb(file.gamma) * 3)
+
+
+def _curve_to_srgb(gamma: float) -> list[int]:
+    light = [(value / 255) ** (1 / gamma) for value in range(256)]
+    return [round(255 * (12.92 * x if x <= 0.0031308 else 1.055 * x ** (1 / 2.4) - 0.055)) for x in light]
+
+
+@cache
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
 def _invalid(why: str) -> ProviderError:
-    return ProviderError(f"The provider sent no sound picture: {why}", code=ErrorCode.INVALID_IMAGE)
+    return ProviderError(f"The provider sent no sound image: {why}", code=ErrorCode.INVALID_IMAGE)

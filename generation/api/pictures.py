@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from generation import selectors, storage
 from generation.api.calls import caller, is_known
 from generation.api.errors import NotFound
+from generation.models import GenerationRequest
 from generation.states import Status
 
 _ONE_RANGE: Final = re.compile(r"bytes=(?:([0-9]{1,12})-([0-9]{0,12})|-([0-9]{1,12}))")
@@ -79,7 +80,7 @@ class PictureViewSet(viewsets.ViewSet):
             raise NotFound
         key = found.result[f"{self.kind}_key"]
         sha256, _, stored_extension = key.rpartition("/")[2].partition(".")
-        if extension not in {"", f".{stored_extension}"}:
+        if extension not in {"", f".{stored_extension}", self.requested_extension(found)}:
             raise NotFound
         headers = {
             "Cache-Control": "private, max-age=31536000, immutable",
@@ -97,11 +98,21 @@ class PictureViewSet(viewsets.ViewSet):
             return HttpResponse(content_type=content_type, headers=headers | {"X-Accel-Redirect": path})
         return _part(request, storage.read(key), content_type, headers)
 
+    def requested_extension(self, found: GenerationRequest) -> str:
+        """Return an extension that works beside that of the stored format."""
+        return ""
+
 
 class ImageViewSet(PictureViewSet):
-    """The picture itself."""
+    """The image itself."""
 
     kind = "image"
+
+    def requested_extension(self, found: GenerationRequest) -> str:
+        """Return that of the format that was asked for. A client that asked for PNG has built its address before the
+        answer, and the content type says what came."""
+        requested = storage.EXTENSIONS.get(found.result.get("requested_type", ""))
+        return f".{requested}" if requested else ""
 
 
 class ThumbnailViewSet(PictureViewSet):

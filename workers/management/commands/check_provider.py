@@ -60,7 +60,7 @@ class Command(BaseCommand):
         try:
             answer = asyncio.run(_ask(provider, asked))
             took = time.monotonic() - began
-            picture = images.check(answer.data)
+            picture = images.check(answer.data, requested=asked.output_format)
         except ProviderError as error:
             self._tell_failure(error, choice, time.monotonic() - began)
             sys.exit(1)
@@ -124,7 +124,7 @@ def _described(choice: Choice, answer: ImageAnswer, picture: CheckedImage, took:
     rows = {
         "provider": choice.provider,
         "model": answer.model,
-        "notice": choice.notice,
+        "notice": " ".join(filter(None, (choice.notice, picture.notice))),
         "honours": ", ".join(sorted(choice.capabilities)) or "no option",
         "took": f"{took:.1f} s",
         "format": picture.content_type,
