@@ -27,6 +27,9 @@ _ANCILLARY: Final = frozenset((b"tRNS", b"iCCP", b"sRGB", b"cICP", b"gAMA", b"eX
 _GRAY, _RGB, _PALETTE = 0, 2, 3
 #: A JPEG marker: neither a stuffed byte of the pixels nor a restart within them.
 _MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+#: Segments that say how the channels are to be read; a decoder needs no other application's.
+_COLOR_MODELS: Final = {0xE0: b"JFIF", 0xEE: b"Adobe"}
+_WEBP_ANIMATION, _WEBP_ALPHA, _WEBP_PROFILE = 0x02, 0x10, 0x20
 _ICC: Final = b"ICC_PROFILE\0"
 
 
@@ -93,14 +96,15 @@ def _read_png(data: bytes) -> ImageFile:
     if transparency := _png_transparency(found.get(b"tRNS", b""), depth, color):
         parts.append(_png_chunk(b"tRNS", transparency))
     parts += (_png_chunk(b"IDAT", b"".join(pixels)), _png_chunk(b"IEND", b""))
+    profile = _inflated_profile(found.get(b"iCCP", b""))
     return ImageFile(
         format="PNG",
         width=width,
         height=height,
         data=b"".join(parts),
         orientation=_orientation(found.get(b"eXIf", b"")),
-        profile=_inflated_profile(found.get(b"iCCP", b"")),
-        gamma=None if found.keys() & {b"sRGB", b"iCCP", b"cICP"} else _gamma(found.get(b"gAMA", b"")),
+        profile=profile,
+        gamma=None if profile or found.keys() & {b"sRGB", b"cICP"} else _gamma(found.get(b"gAMA", b"")),
         animated=int.from_bytes(found.get(b"acTL", b"")[:4]) > 1,
     )
 
@@ -177,12 +181,12 @@ def _read_jpeg(data: bytes) -> ImageFile:
     exif, profile = b"", []
     for marker, start, end in _jpeg_segments(data):
         content = view[start + 4 : end]
-        if marker == 0xE1 and not exif and content[:5] == b"Exif\0":
+        if marker == 0xE1 and not exif and data.startswith(b"Exif\0", start + 4):
             exif = bytes(content)
-        elif marker == 0xE2 and content[:12] == _ICC:
+        elif marker == 0xE2 and data.startswith(_ICC, start + 4):
             profile.append(bytes(content[12:]))
         if 0xE0 <= marker <= 0xEF or marker == 0xFE:
-            if not _says_how_colors_are_meant(marker, content):
+            if not data.startswith(_COLOR_MODELS.get(marker, ()), start + 4):
                 continue
         elif 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
             if size != (0, 0):
@@ -233,10 +237,6 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     raise BrokenFileError("it has too many parts")
 
 
-def _says_how_colors_are_meant(marker: int, content: memoryview) -> bool:
-    return (marker == 0xE0 and content[:4] == b"JFIF") or (marker == 0xEE and content[:5] == b"Adobe")
-
-
 def _joined_profile(pieces: list[bytes]) -> bytes:
     """Join the pieces, each of which begins with its number and how many there are."""
     by_number: dict[int, bytes] = {}
@@ -265,14 +265,17 @@ def _read_webp(data: bytes) -> ImageFile:
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     else:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    animated = bool(flags & _WEBP_ANIMATION)
+    # What the first frame leaves free is transparent, even where no frame has an alpha channel.
+    first = b"".join((data[:20], bytes((flags | _WEBP_ALPHA,)), data[21:end])) if animated else data[:end]
     # Browsers turn JPEG and PNG by their EXIF, and leave WebP as it is.
     return ImageFile(
         format="WEBP",
         width=width,
         height=height,
-        data=data[:end],
-        profile=_webp_profile(data[:end]) if flags & 0x20 else b"",
-        animated=bool(flags & 0x02),
+        data=first,
+        profile=_webp_profile(data[:end]) if flags & _WEBP_PROFILE else b"",
+        animated=animated,
     )
 
 

@@ -77,7 +77,7 @@ _INKS_SHOWN = (CYAN, MAGENTA, INK_YELLOW, (0, 0, 255))
 
 
 def _cmyk(**options: object) -> bytes:
-    return encoded("JPEG", quadrants(_INKS, "CMYK"), **options)  # type: ignore[arg-type]
+    return encoded("JPEG", quadrants(_INKS, "CMYK"), **options)
 
 
 def _ycck() -> bytes:
@@ -89,6 +89,11 @@ def _ycck() -> bytes:
     data = encoded("JPEG", Image.merge("CMYK", (*inverted, Image.new("L", apart.size, 0))))
     at = data.index(b"Adobe") + 11
     return data[:at] + b"\x02" + data[at + 1 :]
+
+
+def _without(marker: int, data: bytes) -> bytes:
+    at = data.index(bytes((0xFF, marker)))
+    return data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4]) :]
 
 
 JPEG: Makers = {
@@ -103,6 +108,7 @@ JPEG: Makers = {
     "gray": showing(GRAYS, lambda: encoded("JPEG", quadrants((0, 85, 170, 255), "L"))),
     "cmyk": showing(_INKS_SHOWN, _cmyk),
     "cmyk progressive": showing(_INKS_SHOWN, _cmyk, progressive=True),
+    "cmyk without a word of Adobe": showing(_INKS_SHOWN, lambda: _without(0xEE, _cmyk())),
     "ycck": showing(_INKS_SHOWN, _ycck),
     # Bytes and images behind the end.
     "4 KiB behind": plain(lambda: jpeg() + noise(4096)),

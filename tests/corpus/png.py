@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tests.corpus import profiles
@@ -158,10 +159,10 @@ PNG: Makers = {
     "gray 1, black transparent": showing(
         (WHITE,) * 4, four, [[0], [1]] * 2, depth=1, color=GRAY, before=chunk(b"tRNS", b"\0\0")
     ),
-    **{f"gray {depth}": lambda depth=depth: _gray(depth) for depth in (2, 4, 8, 16)},
-    **{f"gray {depth} interlaced": lambda depth=depth: _gray(depth, interlaced=True) for depth in (2, 4, 8, 16)},
-    **{f"gray {depth}, black transparent": lambda depth=depth: _gray(depth, 0) for depth in (2, 4, 8, 16)},
-    **{f"gray {depth}, a shade transparent": lambda depth=depth: _gray(depth, 1) for depth in (2, 4, 8, 16)},
+    **{f"gray {depth}": partial(_gray, depth) for depth in (2, 4, 8, 16)},
+    **{f"gray {depth} interlaced": partial(_gray, depth, interlaced=True) for depth in (2, 4, 8, 16)},
+    **{f"gray {depth}, black transparent": partial(_gray, depth, 0) for depth in (2, 4, 8, 16)},
+    **{f"gray {depth}, a shade transparent": partial(_gray, depth, 1) for depth in (2, 4, 8, 16)},
     "gray and alpha 8": lambda: _with_alpha(8, GRAY_ALPHA),
     "gray and alpha 16": lambda: _with_alpha(16, GRAY_ALPHA),
     "rgba 8": lambda: _with_alpha(8, RGBA),
@@ -205,6 +206,9 @@ PNG: Makers = {
     "orientation with a prefix": plain(lambda: four(before=chunk(b"eXIf", b"Exif\0\0" + exif(6)))),
     "linear light": showing(BRIGHTER, lambda: four(before=_gamma(1.0))),
     "linear light that is said to be sRGB": plain(lambda: four(before=_gamma(1.0) + chunk(b"sRGB", b"\0"))),
+    "linear light and a broken profile": showing(
+        BRIGHTER, lambda: four(before=_gamma(1.0) + chunk(b"iCCP", b"p\0\0" + noise(50)))
+    ),
     "usual gamma": plain(lambda: four(before=_gamma(0.45455))),
     "gamma of zero": plain(lambda: four(before=_gamma(0))),
     "animated": lambda: _animated(separate=False),

@@ -28,7 +28,7 @@ from tests.corpus.shapes import (
 
 def webp(image: Image.Image | None = None, **options: object) -> bytes:
     """The plain one; without loss unless asked otherwise, since edges would not stay sharp."""
-    return encoded("WEBP", image, **{"lossless": True} | options)  # type: ignore[arg-type]
+    return encoded("WEBP", image, **{"lossless": True} | options)
 
 
 def with_chunk(data: bytes, name: bytes, content: bytes) -> bytes:
@@ -48,6 +48,13 @@ def _small_frames() -> OddImage:
     second.paste("black", (10, 10, 20, 20))
     data = webp(save_all=True, append_images=[second], duration=500, minimize_size=True)
     return OddImage(data=data, animated=True)
+
+
+def _partly_covered() -> OddImage:
+    """The first frame covers one quadrant, and no frame has an alpha channel."""
+    first = quadrants([(*RED, 255), *[(0, 0, 0, 0)] * 3], "RGBA")
+    data = webp(first, save_all=True, append_images=[Image.new("RGBA", first.size, "blue")], duration=500)
+    return OddImage(data=data, colors=(RED, WHITE, WHITE, WHITE), animated=True)
 
 
 def _see_through(*, lossless: bool) -> bytes:
@@ -77,4 +84,5 @@ WEBP: Makers = {
     **{f"orientation {number}": plain(webp, exif=exif(number)) for number in ORIENTATIONS},
     "animated": _animated,
     "animated with small frames": _small_frames,
+    "animated and partly covered": _partly_covered,
 }

@@ -139,7 +139,7 @@ def test_every_flipped_bit_of_a_png_is_noticed() -> None:
 @pytest.mark.parametrize("name", ["JPEG", "JPEG with a thumbnail", "WebP", "WebP without loss"])
 def test_a_flipped_bit_ends_as_an_image_or_a_refusal(name: str) -> None:
     whole = TO_CUT[name]()
-    for bit in range(0, 8 * len(whole), 7):
+    for bit in range(0, 8 * len(whole), 23):
         with suppress(ProviderError):
             images.check(flipped(whole, bit))
 

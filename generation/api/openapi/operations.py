@@ -200,6 +200,7 @@ _SIGNED_OR_SIGNED_IN: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"ses
 
 def _picture(kind: str, title: str, extensions: tuple[str, ...], media_types: tuple[str, ...]) -> Any:
     suffix = rf"(\.({'|'.join(extensions)}))?"
+    also = ", or of the one that was asked for" if kind == "image" else ""
     return call(
         f"get{kind.title()}",
         title,
@@ -211,7 +212,7 @@ def _picture(kind: str, title: str, extensions: tuple[str, ...], media_types: tu
                 "request_id",
                 REQUEST_ID.pattern + suffix,
                 examples.REQUEST_ID,
-                "`requestId`, to which the extension of the picture's format may be added.",
+                f"`requestId`, to which the extension of the {kind}'s format may be added{also}.",
             ),
             query("expires", TEXT, "In a signed address: when it stops working, in seconds since 1970."),
             request_header("Range", TEXT, "One part of the bytes, such as `bytes=0-1023`."),

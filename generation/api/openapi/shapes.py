@@ -127,7 +127,7 @@ class Result(Shape):
     imageUrl = serializers.URLField(help_text="Works without a token for at least 24 hours, for whoever holds it.")
     thumbnailUrl = serializers.URLField(help_text="The same for a WebP of at most 320 pixels a side.")
     contentType = serializers.ChoiceField(list(EXTENSIONS))
-    width = Count(min_value=1)
+    width = Count(min_value=1, help_text="In pixels, as a browser shows the image: by its EXIF orientation.")
     height = Count(min_value=1)
     bytes = Count(min_value=1)
     sha256 = Pattern("[0-9a-f]{64}", help_text="Of the picture's bytes.")
@@ -141,7 +141,8 @@ class Result(Shape):
     )
     cached = serializers.BooleanField(help_text="Whether an earlier picture for the same wish was used.")
     notice = serializers.CharField(
-        allow_null=True, help_text="What was done differently, such as that another model stood in for a retired one."
+        allow_null=True,
+        help_text="What differs from the request: a model stood in for a retired one, or another format came.",
     )
     attribution = Text(help_text="Keep this with the picture where you publish it.")
 
