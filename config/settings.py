@@ -94,7 +94,7 @@ MIDDLEWARE = [
     "generation.api.policies.ContentSecurityPolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "generation.api.probes.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -282,6 +282,7 @@ SIMPLE_JWT = {
     "BLACKLIST_AFTER_ROTATION": True,
     "CHECK_REVOKE_TOKEN": True,  # a changed password ends every token
     "ALGORITHM": "HS256",
+    "LEEWAY": timedelta(seconds=10),  # the clocks of the machines that issue and check tokens differ
     "SIGNING_KEY": JWT_SECRET,
     "ISSUER": "visual-generation",
     "AUDIENCE": "visual-generation",
@@ -296,7 +297,7 @@ LOGOUT_REDIRECT_URL = "sign-in"
 
 #: How many requests a user, and how many an address, may submit in which time.
 SUBMIT_RATE = env.rate("SUBMIT_RATE", "100/15m")
-#: How often a name and an address may try to sign in.
+#: How often an address may try to sign in. All addresses together may try one name 20 times as often.
 TOKEN_RATE = env.rate("TOKEN_RATE", "10/m")
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, minimum=0, maximum=10)
 
@@ -359,8 +360,15 @@ SESSION_COOKIE_HTTPONLY = True
 #: Origins whose pages may call the API with a token; no cookie of ours is for them.
 CORS_ALLOWED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS")
 CORS_URLS_REGEX = r"^/api/"
-CORS_EXPOSE_HEADERS = ["ETag", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-ID"]
-CORS_ALLOW_HEADERS = ["authorization", "content-type", "idempotency-key", "if-none-match", "x-request-id"]
+CORS_EXPOSE_HEADERS = [
+    *("Accept-Ranges", "Allow", "Content-Disposition", "Content-Length", "Content-Range", "ETag"),
+    *("Idempotent-Replayed", "Location", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After"),
+    *("WWW-Authenticate", "X-Request-ID"),
+]
+CORS_ALLOW_HEADERS = [
+    *("authorization", "cache-control", "content-type", "idempotency-key", "if-none-match", "if-range"),
+    *("last-event-id", "range", "traceparent", "tracestate", "x-request-id"),
+]
 for _origin in CORS_ALLOWED_ORIGINS:
     if not (_parts := urlsplit(_origin)).scheme.startswith("http") or not _parts.netloc or _parts.path:
         env.refuse(f"CORS_ALLOWED_ORIGINS must be origins such as https://studio.example.org, not {_origin!r}", None)

@@ -6,21 +6,25 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, cast
 
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DataError
+from django.http import HttpRequest
 from rest_framework.authentication import SessionAuthentication
 from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
-from generation import prepared
+from generation import names, prepared
 from generation.remembered import briefly
+from generation.throttling import note_sign_in
 
 #: What looking up a user or a token raises for claims that are missing or of the wrong type, or a user who is gone;
 #: ``OSError`` is what the C library says of a year beyond its calendar.
@@ -30,18 +34,28 @@ _ODD_CLAIMS: Final = (TypeError, KeyError, ValueError, OverflowError, OSError, D
 #: out, or gets another password or other rights, is treated as before for no longer than that.
 _TRUSTED_FOR: Final = 2
 
+#: How far another machine's clock may differ where a token says when it begins and ends to hold.
+LEEWAY: Final[timedelta] = settings.SIMPLE_JWT["LEEWAY"]
+
 #: Hashing a longer one is work that somebody else chose for us.
 LONGEST_PASSWORD: Final = 4096
 
 
 class BoundedPasswordForm(AuthenticationForm):
-    """Name and password, of which one beyond the bound is wrong without a look at it."""
+    """Name and password. A password beyond the bound is wrong and not hashed."""
+
+    def clean_username(self) -> str:
+        return names.user_name(str(self.cleaned_data["username"]))  # Django leaves a long one as it is
 
     def clean_password(self) -> str:
         password = str(self.cleaned_data["password"])
         if len(password) > LONGEST_PASSWORD:
             raise self.get_invalid_login_error()
         return password
+
+    def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
+        super().confirm_login_allowed(user)
+        note_sign_in(cast(HttpRequest, self.request), self.cleaned_data["username"])
 
 
 @contextmanager

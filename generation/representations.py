@@ -16,6 +16,10 @@ from generation.states import ACTIVE, PROGRESS, Status
 
 _ERROR_FIELDS: Final = ("message", "code", "retryable", "provider", "stage", "category")
 
+#: The keys of ``metadata`` that :func:`status` writes, besides ``maxAttempts``, which the client may set. A client's
+#: own value of such a key would be lost.
+RESERVED_METADATA: Final = ("requestedAt", "startedAt", "completedAt", "attempts", "generationTime")
+
 
 def timestamp(moment: datetime | None) -> str | None:
     """RFC 3339 in UTC with milliseconds and ``Z``."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 
-from generation import prepared
+from generation import names, prepared
 from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
 from generation.models import GenerationBatch, GenerationRequest
 from generation.prepared import Condition, Param
@@ -37,6 +37,7 @@ def matching(requests: QuerySet[GenerationRequest], conditions: Mapping[str, Any
 
 def find_request(request_id: str, *, user: User) -> GenerationRequest | None:
     """The request of this id, if the user may see it."""
+    request_id = names.identifier(request_id)
     if user.is_staff:
         return any_request(request_id)
     # What cannot be an id is not looked up.
@@ -45,6 +46,7 @@ def find_request(request_id: str, *, user: User) -> GenerationRequest | None:
 
 def any_request(request_id: str) -> GenerationRequest | None:
     """The request of this id, for whom something else allows to see it."""
+    request_id = names.identifier(request_id)
     return prepared.get(GenerationRequest, request_id) if _is_id(request_id) else None
 
 
@@ -60,6 +62,7 @@ def batches_of(user: User) -> QuerySet[GenerationBatch]:
 
 def find_batch(batch_id: str, *, user: User) -> GenerationBatch | None:
     """The batch of this id, if the user may see it."""
+    batch_id = names.identifier(batch_id)
     return batches_of(user).filter(pk=batch_id).first() if BATCH_ID.fullmatch(batch_id) else None
 
 

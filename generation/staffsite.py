@@ -38,7 +38,7 @@ _with_policy: Final[Callable[[_View], _View]] = csp(POLICY)
 
 
 class StaffSignInForm(BoundedPasswordForm, AuthenticationForm):
-    """unfold's, with the bound of every other one."""
+    """unfold's, with the bounds of every other one."""
 
 
 class StaffSite(UnfoldAdminSite):

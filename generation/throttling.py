@@ -7,6 +7,7 @@ process counts for itself, which is more than allowed but bounded.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -18,15 +19,21 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache
 from django.http import HttpRequest
 from django.utils.functional import cached_property
-from django_ratelimit.core import get_usage
+from django_ratelimit.core import _split_rate, get_usage
 from redis.exceptions import RedisError
 from rest_framework import status
 from rest_framework.exceptions import APIException
 
+from generation import names
 from generation.addresses import client_address
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+#: How many times as often as one address all addresses together may fail to sign in with one name.
+NAME_FACTOR: Final = 20
+#: Seconds for which a sign-in makes an address familiar for its name.
+_FAMILIAR_FOR: Final = 90 * 24 * 3600
 
 #: Seconds in which a cache that failed is not asked again.
 _PAUSE_AFTER_FAILURE: Final = 10.0
@@ -110,6 +117,16 @@ class CountingCache(RedisCache):
         if left := self._try(there, here):
             self.raise_all(left, -cost)
 
+    def remember(self, mark: Counter) -> None:
+        """Note that this has happened, for the lifetime of the mark from now on."""
+        self._try(
+            lambda: self._redis.set(mark.key, 1, ex=mark.lifetime), lambda: self._here.set(mark.key, 1, mark.lifetime)
+        )
+
+    def knows(self, mark: Counter) -> bool:
+        """Return whether this has happened within the lifetime of the mark."""
+        return self._try(lambda: bool(self._redis.exists(mark.key)), lambda: mark.key in self._here)
+
     def _try(self, there: Callable[[], T], here: Callable[[], T]) -> T:
         if time.monotonic() >= self._away_until:
             try:
@@ -122,21 +139,53 @@ class CountingCache(RedisCache):
 
 def spend(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
     """Count the call against each key (a name → a value). Raises :class:`RateExceeded`; then nothing was counted."""
-    cache: Any = caches[DEFAULT_CACHE_ALIAS]
-
-    def named(name: str, value: str) -> tuple[dict[str, int], Counter]:
-        usage = get_usage(request, group=f"{group}:{name}", key=lambda *_: value, rate=rate, increment=True)
-        return usage, cache.named
-
-    usages, counters = zip(*(named(name, value) for name, value in keys.items()), strict=True)
-    counts = cache.raise_all(counters, cost)
+    usages, counters = zip(*(_counter(request, group, rate, *key) for key in keys.items()), strict=True)
+    counts = _cache().raise_all(counters, cost)
     for usage, count in zip(usages, counts, strict=True):
         if count > usage["limit"]:
-            cache.give_back(counters, cost)
+            _cache().give_back(counters, cost)
             raise RateExceeded(usage | {"count": count - cost})
 
 
+def _cache() -> Any:
+    return caches[DEFAULT_CACHE_ALIAS]
+
+
+def _counter(request: HttpRequest, group: str, rate: Any, name: str, value: str) -> tuple[dict[str, int], Counter]:
+    usage = get_usage(request, group=f"{group}:{name}", key=lambda *_: value, rate=rate, increment=True)
+    return usage, _cache().named
+
+
+# --- Sign-in ----------------------------------------------------------------------------------------------------------
+
+
 def count_sign_in(request: HttpRequest, username: str) -> None:
-    """Count an attempt to sign in, by token or on the pages, for the name and the address. Raises
-    :class:`RateExceeded`."""
-    spend(request, "token", settings.TOKEN_RATE, address=client_address(request), username=username.lower())
+    """Count an attempt to sign in, by token or on the pages. Raises :class:`RateExceeded`.
+
+    The limit is per address: a limit per name would let a stranger lock the owner of the name out. Against guesses from
+    many addresses a name has a limit over all of them, ``NAME_FACTOR`` times as high. It counts failures only, and it
+    does not apply at an address where the name has signed in before.
+    """
+    spend(request, "token", settings.TOKEN_RATE, address=client_address(request))
+    if not _cache().knows(_familiar(request, username)):
+        spend(request, "token", _rate_of_names(), username=names.user_key(username))
+
+
+def note_sign_in(request: HttpRequest, username: str) -> None:
+    """Take back what :func:`count_sign_in` counted for the name, and remember the address: the password was right."""
+    familiar = _familiar(request, username)
+    if not _cache().knows(familiar):
+        _, counter = _counter(request, "token", _rate_of_names(), "username", names.user_key(username))
+        _cache().give_back([counter], 1)
+    _cache().remember(familiar)
+
+
+def _rate_of_names() -> tuple[int, int]:
+    limit, seconds = _split_rate(settings.TOKEN_RATE)
+    return limit * NAME_FACTOR, seconds
+
+
+def _familiar(request: HttpRequest, username: str) -> Counter:
+    who = f"{names.user_key(username)}\n{client_address(request)}"
+    key = _cache().make_key(f"signed-in:{hashlib.sha256(who.encode('utf-8', 'replace')).hexdigest()}")
+    return Counter(key, _FAMILIAR_FOR)

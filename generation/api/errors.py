@@ -9,6 +9,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenRefused
@@ -137,9 +138,16 @@ def _faults(detail: Any, path: str) -> Any:
         yield {"path": printable(path), "msg": printable(str(detail)), "code": getattr(detail, "code", "invalid")}
 
 
+@csrf_exempt  # it does nothing, and the page about a missing CSRF token is HTML
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
     """Django's handler404, and the view of every address without another: the one shape there, too."""
     return JsonResponse({"error": "Not found", "code": "not_found"}, status=404)
+
+
+def method_not_allowed(request: HttpRequest, allowed: str) -> JsonResponse:
+    """Answer a wrong method where the view is not one of DRF's."""
+    error = {"error": f'Method "{printable(str(request.method))}" not allowed.', "code": "method_not_allowed"}
+    return JsonResponse(error, status=405, headers={"Allow": allowed})
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, ClassVar, Final
 
 from rest_framework import serializers
+
+from generation import names
+from generation.visible import visible_length
+
+_LOST_PLUS: Final = re.compile(r"(\d{4}-?\d\d-?\d\d[T ]\d\d[\d:.,]*) +(\d\d(?::?\d\d)?)", re.ASCII)
 
 
 class StringField(serializers.CharField):
@@ -14,6 +20,48 @@ class StringField(serializers.CharField):
         if not isinstance(data, str):
             self.fail("invalid")
         return str(super().to_internal_value(data))
+
+
+class NameField(StringField):
+    """A client's name or an id of ours."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return names.identifier(super().to_internal_value(data))
+
+
+class TextField(StringField):
+    """A text for people. It has to show something, and invisible characters do not count for ``min_length``."""
+
+    def to_internal_value(self, data: Any) -> str:
+        value = super().to_internal_value(data)
+        length = visible_length(value)
+        if not length and not self.allow_blank:
+            self.fail("blank")
+        if self.min_length is not None and length < self.min_length:
+            self.fail("min_length", min_length=self.min_length)
+        return value
+
+
+class UserNameField(StringField):
+    """The name of a user, in any of its spellings."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return names.user_name(super().to_internal_value(data))
+
+
+class MomentField(serializers.DateTimeField):
+    """A date and time of ISO 8601 in a query, in which an unescaped plus has become a blank."""
+
+    default_error_messages: ClassVar = {
+        "plus": "Write the plus of a time zone as %2B in a query: {escaped}.",
+    }
+
+    def to_internal_value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            value = value.strip().upper()  # RFC 3339 allows a small t and z
+            if match := _LOST_PLUS.fullmatch(value):
+                self.fail("plus", escaped=f"{match[1]}%2B{match[2]}")
+        return super().to_internal_value(value)
 
 
 class IntegerField(serializers.IntegerField):
@@ -41,3 +89,25 @@ class ChoiceField(serializers.ChoiceField):
         if not isinstance(data, str) or data not in self.choices:
             self.fail("invalid_choice", input=data if isinstance(data, str) else type(data).__name__)
         return data
+
+
+class BodySerializer(serializers.Serializer[dict[str, Any]]):
+    """An object of a body, in which null at an optional field means that the field was left out."""
+
+    def get_fields(self) -> dict[str, Any]:
+        fields = super().get_fields()
+        for field in fields.values():
+            field.allow_null = field.allow_null or not field.required
+        return fields
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        return dict(super().to_internal_value(self.given(data)))
+
+    def given(self, data: Any) -> Any:
+        """Return the data without the optional fields that are null."""
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if value is not None or not self._is_optional(name)}
+
+    def _is_optional(self, name: str) -> bool:
+        return name in self.fields and not self.fields[name].required

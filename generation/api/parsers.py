@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from collections.abc import Mapping
@@ -20,10 +21,12 @@ MAX_DEPTH: Final = MAX_METADATA_DEPTH + 4
 #: numbers from others: 1e19 is one.
 NUMBER_LIMIT: Final = 2**63
 _MOST_DIGITS: Final = len(str(-NUMBER_LIMIT))
+#: The byte order marks of UTF-16 and UTF-32.
+_OTHER_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
 class StrictJSONParser(BaseParser):
-    """UTF-8 JSON of bounded size and depth. Refuses NaN, infinities, NUL, lone surrogates and repeated names."""
+    """UTF-8 JSON of bounded size and depth, with a byte order mark or without. Refuses NaN, infinities, NUL, lone surrogates and repeated names."""
 
     media_type = "application/json"
 
@@ -36,9 +39,14 @@ class StrictJSONParser(BaseParser):
         body = stream.read(MAX_BODY_BYTES)
         if len(body) != length:
             raise ParseError("The body is not as long as Content-Length says")
+        if body.startswith(_OTHER_MARKS):
+            raise ParseError("The body is UTF-16 or UTF-32; send UTF-8")
         try:
             data = json.loads(
-                body.decode("utf-8"), parse_int=_integer, parse_constant=_refuse_constant, object_pairs_hook=_object
+                body.removeprefix(codecs.BOM_UTF8).decode("utf-8"),
+                parse_int=_integer,
+                parse_constant=_refuse_constant,
+                object_pairs_hook=_object,
             )
         except UnicodeDecodeError:
             raise ParseError("The body is not UTF-8") from None

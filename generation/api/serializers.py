@@ -13,9 +13,19 @@ from rest_framework import serializers
 
 from generation import catalogue
 from generation.api.errors import InvalidValue, printable
-from generation.api.fields import BooleanField, ChoiceField, IntegerField, StringField
+from generation.api.fields import (
+    BodySerializer,
+    BooleanField,
+    ChoiceField,
+    IntegerField,
+    MomentField,
+    NameField,
+    StringField,
+    TextField,
+)
 from generation.api.parsers import MAX_METADATA_DEPTH, check_value
 from generation.lifecycle import DEFAULT_MAX_ATTEMPTS, Draft
+from generation.representations import RESERVED_METADATA
 from generation.states import GenerationType, Priority, Status
 
 MAX_BATCH: Final = 100
@@ -56,12 +66,13 @@ class ModelField(StringField):
     """A vendor's name of a model."""
 
 
-class MetadataSerializer(serializers.Serializer[dict[str, Any]]):
+class MetadataSerializer(BodySerializer):
     """The keys that mean something to us. All others are the client's, kept and echoed: at most 16 KiB of JSON in all,
-    and 8 levels deep."""
+    and 8 levels deep. `requestedAt`, `startedAt`, `completedAt`, `attempts` and `generationTime` are the server's and are
+    refused."""
 
     title = StringField(max_length=200, required=False, allow_blank=True, help_text="Stands on a cover.")
-    imageStyle = StringField(max_length=100, required=False, help_text="Such as `cartoon` or `watercolor`.")
+    imageStyle = TextField(max_length=100, required=False, help_text="Such as `cartoon` or `watercolor`.")
     aspectRatio = AspectRatioField(
         required=False, help_text="`square`, `portrait`, `landscape`, or `W:H` up to 1:4 and 4:1."
     )
@@ -93,9 +104,13 @@ class MetadataSerializer(serializers.Serializer[dict[str, Any]]):
             raise serializers.ValidationError({fault["path"]: [fault["msg"]]}, code=fault["code"]) from None
         if len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_METADATA_BYTES:
             raise serializers.ValidationError("Larger than 16 KiB.", code="max_length")
+        if reserved := [name for name in RESERVED_METADATA if name in data]:
+            message = "The server writes this key; use another name."
+            faults = {name: [serializers.ErrorDetail(message, code="reserved")] for name in reserved}
+            raise serializers.ValidationError(faults)
         known = super().to_internal_value(data)
         estimate(known)
-        return {**data, **known}
+        return {**self.given(data), **known}
 
 
 def estimate(metadata: dict[str, Any]) -> Decimal | None:
@@ -106,29 +121,27 @@ def estimate(metadata: dict[str, Any]) -> Decimal | None:
         raise serializers.ValidationError({reason.option: [reason.message]}, code="unsupported") from None
 
 
-class SubmitSerializer(serializers.Serializer[dict[str, Any]]):
+class SubmitSerializer(BodySerializer):
     """The body of a submit, and one of the requests of a batch."""
 
     type = ChoiceField(GenerationType.choices)
-    prompt = StringField(
+    prompt = TextField(
         min_length=10,
         max_length=1000,
-        help_text="What is to be seen. White space around it is cut off and not counted.",
+        help_text="What to show. White space around it is cut off; neither that nor invisible characters count.",
     )
     priority = ChoiceField(Priority.choices, required=False, help_text="`normal`, or that of the batch, by default.")
-    projectId = StringField(
+    projectId = NameField(
         max_length=255,
         required=False,
         allow_blank=True,
-        allow_null=True,
         source="project_id",
         help_text="The client's own name of the book.",
     )
-    pageId = StringField(
+    pageId = NameField(
         max_length=255,
         required=False,
         allow_blank=True,
-        allow_null=True,
         source="page_id",
         help_text="The client's own name of the page.",
     )
@@ -156,7 +169,7 @@ def draft(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> Draft:
     )
 
 
-class BatchOptionsSerializer(serializers.Serializer[dict[str, Any]]):
+class BatchOptionsSerializer(BodySerializer):
     """What holds for all requests of a batch."""
 
     priority = ChoiceField(Priority.choices, default=Priority.NORMAL)
@@ -164,12 +177,11 @@ class BatchOptionsSerializer(serializers.Serializer[dict[str, Any]]):
         min_value=1,
         max_value=50,
         default=None,
-        allow_null=True,
         help_text="How many of the batch are in progress at once, at the most; no limit by default.",
     )
 
 
-class BatchSerializer(serializers.Serializer[dict[str, Any]]):
+class BatchSerializer(BodySerializer):
     """The body of a batch."""
 
     requests = SubmitSerializer(many=True, allow_empty=False, max_length=MAX_BATCH)  # type: ignore[call-arg]
@@ -197,15 +209,11 @@ class ListSerializer(serializers.Serializer[dict[str, Any]]):
     status = ChoiceField(Status.choices, required=False)
     type = ChoiceField(GenerationType.choices, required=False)
     priority = ChoiceField(Priority.choices, required=False)
-    projectId = StringField(max_length=255, required=False, source="project_id")
-    pageId = StringField(max_length=255, required=False, source="page_id")
-    batchId = StringField(max_length=64, required=False, source="batch_id")
-    createdAfter = serializers.DateTimeField(
-        required=False, source="created_at__gt", help_text="This moment itself is left out."
-    )
-    createdBefore = serializers.DateTimeField(
-        required=False, source="created_at__lt", help_text="This moment itself is left out."
-    )
+    projectId = NameField(max_length=255, required=False, source="project_id")
+    pageId = NameField(max_length=255, required=False, source="page_id")
+    batchId = NameField(max_length=64, required=False, source="batch_id")
+    createdAfter = MomentField(required=False, source="created_at__gt", help_text="This moment itself is left out.")
+    createdBefore = MomentField(required=False, source="created_at__lt", help_text="This moment itself is left out.")
     limit = serializers.IntegerField(min_value=1, max_value=100, default=20, help_text="How many on a page.")
     cursor = CursorField(
         max_length=500, required=False, help_text="Where the page begins: take it from `next` or `previous`."

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import transaction
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
-from rest_framework_simplejwt.exceptions import InvalidToken
+from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
 from rest_framework_simplejwt.serializers import (
     TokenObtainPairSerializer,
     TokenRefreshSerializer,
@@ -15,9 +16,9 @@ from rest_framework_simplejwt.serializers import (
 from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView, TokenVerifyView
 
-from generation.api.fields import StringField
+from generation.api.fields import StringField, UserNameField
 from generation.authentication import LONGEST_PASSWORD, BearerAuthentication, odd_claims_refused
-from generation.throttling import count_sign_in
+from generation.throttling import count_sign_in, note_sign_in
 
 
 class ObtainSerializer(TokenObtainPairSerializer):
@@ -25,25 +26,41 @@ class ObtainSerializer(TokenObtainPairSerializer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["username"] = StringField(max_length=150, write_only=True)
+        self.fields["username"] = UserNameField(max_length=150, write_only=True)
         self.fields["password"] = StringField(max_length=LONGEST_PASSWORD, write_only=True, trim_whitespace=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         request: Request = self.context["request"]
         count_sign_in(request._request, attrs["username"])
-        return dict(super().validate(attrs))
+        pair = dict(super().validate(attrs))
+        note_sign_in(request._request, attrs["username"])
+        return pair
+
+
+class SingleUseRefreshToken(RefreshToken):
+    """A refresh token of which only one use succeeds, however many come at once."""
+
+    def blacklist(self) -> Any:
+        """Write the token into the blacklist. Raises ``TokenError`` where it is there already: the unique constraint
+        lets one of several concurrent inserts pass, and simplejwt does not ask whether it was its own."""
+        entry, is_first_use = super().blacklist()
+        if not is_first_use:
+            raise TokenError("Token is blacklisted")
+        return entry, is_first_use
 
 
 class RefreshSerializer(TokenRefreshSerializer):
     """A refresh token, which is used up by this."""
 
+    token_class = SingleUseRefreshToken
     refresh = StringField(max_length=4096)
 
     @odd_claims_refused()
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         # simplejwt overlooks a changed password here, and would hand out an access token that does not hold.
         BearerAuthentication().get_user(RefreshToken(attrs["refresh"]))
-        return dict(super().validate(attrs))
+        with transaction.atomic():  # or a token could be used up without a new pair
+            return dict(super().validate(attrs))
 
 
 class VerifySerializer(TokenVerifySerializer):

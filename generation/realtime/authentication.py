@@ -20,7 +20,7 @@ from django.http.request import validate_host
 from django.utils.http import is_same_domain
 from rest_framework_simplejwt.exceptions import AuthenticationFailed, InvalidToken, TokenError
 
-from generation.authentication import BearerAuthentication
+from generation.authentication import LEEWAY, BearerAuthentication
 from generation.clock import Now
 
 P = ParamSpec("P")
@@ -61,7 +61,8 @@ def of_token(token: object) -> Identity | None:
     authentication = BearerAuthentication()
     try:
         valid = authentication.get_validated_token(token.encode("utf-8", "replace"))
-        return Identity(authentication.get_user(valid), float(valid["exp"]))
+        expires_at = float(valid["exp"]) + LEEWAY.total_seconds()
+        return Identity(authentication.get_user(valid), expires_at)
     except (AuthenticationFailed, InvalidToken, TokenError):
         return None
 
@@ -92,7 +93,8 @@ def session_key(headers: Mapping[str, str]) -> str:
     """The session's key, where its cookie may count; else an empty one.
 
     A browser adds the cookie whoever asks, so it counts for our own pages alone. A client that names no origin is no
-    page, and has a token. Raises :class:`ForeignOriginError`.
+    page, and has a token. For pages of ``CORS_ALLOWED_ORIGINS`` it does not count; a browser adds it to their WebSocket
+    where both have one site. Raises :class:`ForeignOriginError`.
     """
     key = parse_cookie(headers.get("cookie", "")).get(settings.SESSION_COOKIE_NAME, "")
     if not key:
@@ -102,6 +104,8 @@ def session_key(headers: Mapping[str, str]) -> str:
         # A page's own GET names no origin; the browser says so, and no page can make it say so.
         return key if headers.get("sec-fetch-site") == "same-origin" else ""
     if not is_allowed(origin, host=headers.get("host", "")):
+        if origin in settings.CORS_ALLOWED_ORIGINS:
+            return ""
         raise ForeignOriginError
     return key
 

@@ -15,13 +15,16 @@ from django.db import Error as DatabaseError
 from generation.realtime import authentication
 from generation.realtime.authentication import ForeignOriginError, Identity
 from generation.realtime.hub import hub
-from generation.realtime.limits import MOST_REFUSED, RATE, MessageRate
+from generation.realtime.limits import BURST, MOST_REFUSED, RATE, MessageRate
 from generation.realtime.listener import MAX_SUBSCRIPTIONS, CloseCode, Listener
 from generation.realtime.outbox import PATIENCE, Closed
 from generation.realtime.targets import NAMES, Snapshot, Target
 
 #: Seconds in which a new socket must say who it is.
 AUTHENTICATION_DEADLINE: Final = 10
+#: The names of lists of ids, and what each id of them is.
+_LISTS: Final = {f"{name}s": name for name in NAMES}
+_TOO_MANY: Final = f"One connection holds at most {MAX_SUBSCRIPTIONS}"
 
 
 class UpdatesConsumer(AsyncWebsocketConsumer):
@@ -77,13 +80,10 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         self._listener.heard_at = time.monotonic()
-        if not self._rate.take():
-            self._error("rate_limited", f"At most {RATE} messages in a second")
-            if self._rate.refused >= MOST_REFUSED:
-                self._listener.outbox.close(CloseCode.TOO_MANY_MESSAGES)
+        if not self._is_within_rate():
             return
         try:
-            message = json.loads(text_data or "")
+            message = json.loads((text_data or "").removeprefix("\ufeff"))
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
@@ -91,6 +91,14 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
             return
         with self._database_may_be_away():
             await self._act(message)
+
+    def _is_within_rate(self, count: int = 1) -> bool:
+        if self._rate.take(count):
+            return True
+        self._error("rate_limited", f"At most {RATE} messages in a second, after {BURST} at once")
+        if self._rate.refused >= MOST_REFUSED:
+            self._listener.outbox.close(CloseCode.TOO_MANY_MESSAGES)
+        return False
 
     async def _act(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
@@ -121,30 +129,43 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
         self._say({"type": "authenticated"})
 
     async def _subscribe_or_not(self, message: dict[str, Any]) -> None:
-        named = [Target(name, message[name]) for name in NAMES if name in message]
-        if len(named) != 1 or not isinstance(named[0].id, str):
-            self._error("invalid_message", f"Name one of {', '.join(NAMES)}, as a text")
+        # Null stands for what is left out, as in bodies.
+        given = {name: message[name] for name in (*NAMES, *_LISTS) if message.get(name) is not None}
+        if len(given) != 1:
+            self._error("invalid_message", f"Name one of {', '.join(NAMES)}, or a list such as requestIds")
             return
-        target = named[0]
-        if message["type"] == "unsubscribe":
-            hub.unwatch(self._listener, target)
-            self._say({"type": "unsubscribed", target.name: target.id})
-        elif not self._has_room_for(target):
-            self._error("too_many_subscriptions", f"One connection holds at most {MAX_SUBSCRIPTIONS}")
-        else:
-            await self._subscribe(target)
+        name, value = given.popitem()
+        listed = name in _LISTS
+        ids = value if listed else [value]
+        if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+            self._error("invalid_message", f"{name} must be {'a list of texts' if listed else 'a text'}")
+        elif len(ids) > MAX_SUBSCRIPTIONS:
+            self._error("too_many_subscriptions", _TOO_MANY)
+        elif self._is_within_rate(len(ids) - 1):  # the message itself was counted
+            for target in dict.fromkeys(Target.of(_LISTS.get(name, name), one) for one in ids):
+                # Of one id it is clear which one an error is about, and the error is the same for every id.
+                about = {target.name: target.id} if listed else {}
+                if message["type"] == "unsubscribe":
+                    hub.unwatch(self._listener, target)
+                    self._say({"type": "unsubscribed", target.name: target.id})
+                else:
+                    await self._subscribe(target, about)
 
     def _has_room_for(self, target: Target) -> bool:
         """Subscribing again, for the state now, takes no more room."""
         return hub.watches(self._listener, target) or len(self._listener.keys) < MAX_SUBSCRIPTIONS
 
-    async def _subscribe(self, target: Target) -> None:
+    async def _subscribe(self, target: Target, about: dict[str, str]) -> None:
+        if not self._has_room_for(target):
+            self._error("too_many_subscriptions", _TOO_MANY, about)
+            return
+
         def welcome(found: Snapshot) -> str:
             return json.dumps({"type": "subscribed", target.name: target.id, "data": found.data})
 
         await self._listener.outbox.room()
         if not await hub.watch(self._listener, target, welcome):
-            self._error("not_found", target.not_found)
+            self._error("not_found", target.not_found, about)
 
     async def _write(self) -> None:
         with contextlib.suppress(TimeoutError):  # what then ends is the connection
@@ -170,8 +191,8 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
             self._deadline.cancel()
             self._deadline = None
 
-    def _error(self, code: str, message: str) -> None:
-        self._say({"type": "error", "code": code, "error": message})
+    def _error(self, code: str, message: str, about: dict[str, str] | None = None) -> None:
+        self._say({"type": "error", "code": code, "error": message, **(about or {})})
 
     def _say(self, message: dict[str, Any]) -> None:
         self._listener.outbox.put(json.dumps(message))

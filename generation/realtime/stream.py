@@ -23,6 +23,8 @@ from generation.realtime.targets import NAMES, Snapshot, Target, first_hidden
 
 #: Ms after which a browser connects again.
 _RETRY: Final = 3_000
+#: Seconds for which a browser need not ask again what a page may send; django-cors-headers' default.
+_PREFLIGHT_HOLDS: Final = 86_400
 
 
 class _Refused(Exception):  # noqa: N818  an answer and not an error of ours
@@ -55,6 +57,9 @@ async def event_stream(scope: Any, receive: Any, send: Any) -> None:
     """An ASGI application: ``GET`` with ``requestId``, ``batchId`` and ``projectId``, each as often as is wanted."""
     headers = authentication.headers_of(scope)
     cors = _cors(headers)
+    if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+        await _answer_preflight(send, cors)
+        return
     listener = _StreamListener()
     hub.join(listener)
     try:
@@ -162,15 +167,38 @@ def _targets(query: bytes) -> list[Target]:
         raise _Refused(400, "validation_error", f"Name at least one of {', '.join(NAMES)}.", path="requestId")
     if len(given) > MAX_SUBSCRIPTIONS:
         raise _Refused(400, "too_many_subscriptions", f"One connection holds at most {MAX_SUBSCRIPTIONS}")
-    return list(dict.fromkeys(Target(name, value) for name, value in given))
+    return list(dict.fromkeys(Target.of(name, value) for name, value in given))
 
 
 def _cors(headers: dict[str, str]) -> dict[str, str]:
-    """What lets our own pages read the answer where they have another port."""
+    """Return the headers that let a page read the answer: our own, which may have another port, and those of
+    ``CORS_ALLOWED_ORIGINS``, which have a token and no cookie of ours."""
     origin = headers.get("origin")
-    if origin is None or not authentication.is_allowed(origin, host=headers.get("host", "")):
-        return {"Vary": "Origin"}
-    return {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true", "Vary": "Origin"}
+    vary = {"Vary": "Origin"}
+    if origin is None:
+        return vary
+    is_ours = authentication.is_allowed(origin, host=headers.get("host", ""))
+    if not is_ours and origin not in settings.CORS_ALLOWED_ORIGINS:
+        return vary
+    allowed = {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": ", ".join(settings.CORS_EXPOSE_HEADERS),
+    }
+    return vary | allowed | ({"Access-Control-Allow-Credentials": "true"} if is_ours else {})
+
+
+async def _answer_preflight(send: Any, cors: dict[str, str]) -> None:
+    """Tell a browser what a page may send. For another origin there is no more than ``Vary``, and the browser refuses
+    by itself, as with the API."""
+    allowed = {
+        "Access-Control-Allow-Methods": "GET",
+        "Access-Control-Allow-Headers": ", ".join(settings.CORS_ALLOW_HEADERS),
+        "Access-Control-Max-Age": str(_PREFLIGHT_HOLDS),
+    }
+    if "Access-Control-Allow-Origin" not in cors:
+        allowed = {}
+    await _start(send, 200, {"Content-Length": "0", **allowed, **cors})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _answer(send: Any, refused: _Refused, cors: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.urls import reverse
 
-from generation import representations, selectors
+from generation import names, representations, selectors
 from generation.identifiers import BATCH_ID, REQUEST_ID
 from generation.models import GenerationRequest
 from generation.realtime.authentication import in_database
@@ -25,10 +25,15 @@ NAMES: Final = ("requestId", "batchId", "projectId")
 
 
 class Target(NamedTuple):
-    """``name`` is the parameter's and ``id`` what a client gave for it."""
+    """``name`` is the parameter's and ``id`` what a client gave for it, normalized."""
 
     name: str
     id: str
+
+    @classmethod
+    def of(cls, name: str, given: str) -> Target:
+        """Make one of what a client gave."""
+        return cls(name, names.identifier(given))
 
     @property
     def not_found(self) -> str:

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
-from generation.authentication import BearerAuthentication
+from generation.authentication import LEEWAY, BearerAuthentication
 from tests.api.helpers import (
     NOTHING,
     OF_ONE_REQUEST,
@@ -92,7 +92,7 @@ BAD_TOKENS: dict[str, Callable[[User], str]] = {
     "alg none": _unsigned,
     "no signature": _signed_with_an_empty_signature,
     "another token's payload": _with_another_payload,
-    "expired": _with(exp=int(time.time()) - 1),
+    "expired": _with(exp=int(time.time()) - 60),
     "no exp": _with(exp=None),
     "exp is a word": _with(exp="tomorrow"),
     "exp is beyond all calendars": _with(exp=10**18),
@@ -199,7 +199,8 @@ def test_a_submit_of_a_user_who_was_deleted_a_moment_ago_is_refused(api: APIClie
 
 def test_a_token_that_was_good_a_moment_ago_expires_on_time(nobody: APIClient, alice: User) -> None:
     expiry = int(time.time()) + 2
-    nobody.credentials(HTTP_AUTHORIZATION=f"Bearer {token(alice, exp=expiry)}")
+    expired = expiry - int(LEEWAY.total_seconds())
+    nobody.credentials(HTTP_AUTHORIZATION=f"Bearer {token(alice, exp=expired)}")
 
     def answer() -> tuple[int, float]:
         return nobody.get(address("status", UNKNOWN_ID)).status_code, time.time()

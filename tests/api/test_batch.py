@@ -107,6 +107,13 @@ def test_options_may_be_left_out(api: APIClient) -> None:
     assert GenerationBatch.objects.get().priority == GenerationRequest.objects.get().priority == "normal"
 
 
+@pytest.mark.parametrize("options", [None, {"priority": None}, {"priority": None, "maxConcurrent": None}])
+def test_options_that_are_null_are_left_out(api: APIClient, options: dict[str, None] | None) -> None:
+    told = post_json(api, batch_body(2) | {"batchOptions": options}, at=BATCH).json()
+    batch = _batch(api, told["batchId"])
+    assert (batch["maxConcurrent"], batch["requests"][0]["priority"]) == (None, "normal")
+
+
 def test_a_priority_of_its_own_wins_over_that_of_the_batch(api: APIClient) -> None:
     _submit(
         api, {"requests": [body(), body(priority="low"), body(priority="urgent")], "batchOptions": {"priority": "high"}}
@@ -150,11 +157,8 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
         "requests[0].metadata.seed",
         "min_value",
     ),
-    "a priority null": ({"requests": [body(priority=None)]}, "requests[0].priority", "null"),
-    "options null": (batch_body(1) | {"batchOptions": None}, "batchOptions", "null"),
     "options a list": (batch_body(1) | {"batchOptions": []}, "batchOptions", "invalid"),
     "priority unknown": (batch_body(1, priority="highest"), "batchOptions.priority", "invalid_choice"),
-    "priority null": (batch_body(1, priority=None), "batchOptions.priority", "null"),
     "limit 0": (batch_body(1, maxConcurrent=0), "batchOptions.maxConcurrent", "min_value"),
     "limit negative": (batch_body(1, maxConcurrent=-1), "batchOptions.maxConcurrent", "min_value"),
     "limit 51": (batch_body(1, maxConcurrent=51), "batchOptions.maxConcurrent", "max_value"),

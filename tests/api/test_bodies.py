@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from generation.models import GenerationRequest
 from tests.api.helpers import (
+    BATCH,
     NOTHING,
     PREFIX,
     SUBMIT,
@@ -47,7 +48,9 @@ NOT_JSON: dict[str, bytes] = {
     "not UTF-8": GOOD.replace(b"dragon", b"drag\xf3n"),
     "an encoded surrogate": GOOD.replace(b"dragon", b"\xed\xa0\x80"),
     "overlong": GOOD.replace(b"dragon", b"\xc0\xaf"),
-    "a byte order mark": b"\xef\xbb\xbf" + GOOD,
+    "two byte order marks": b"\xef\xbb\xbf" * 2 + GOOD,
+    "a byte order mark alone": b"\xef\xbb\xbf",
+    "UTF-16 in the other order": b"\xfe\xff" + GOOD.decode().encode("utf-16-be"),
     "UTF-16": GOOD.decode().encode("utf-16"),
     "UTF-16 without a mark": GOOD.decode().encode("utf-16-le"),
     "UTF-32": GOOD.decode().encode("utf-32"),
@@ -85,6 +88,20 @@ def test_what_is_no_json_is_refused(api: APIClient, data: bytes) -> None:
     assert "python" not in error["error"].lower()
     assert "sys." not in error["error"]
     assert stored_rows() == NOTHING
+
+
+@pytest.mark.parametrize("at", [SUBMIT, BATCH, "/api/token"])
+def test_a_byte_order_mark_is_skipped(api: APIClient, at: str) -> None:
+    bodies = {SUBMIT: body(), BATCH: {"requests": [body()]}, "/api/token": {"username": "dora", "password": "wrong"}}
+    plain = post_json(api, bodies[at], at=at)
+    marked = post_bytes(api, b"\xef\xbb\xbf" + json.dumps(bodies[at]).encode(), at=at)
+    assert marked.status_code == plain.status_code != 400
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_another_encoding_is_named(api: APIClient, encoding: str) -> None:
+    error = assert_error(post_bytes(api, GOOD.decode().encode(encoding)), 400, "parse_error")
+    assert error["error"] == "The body is UTF-16 or UTF-32; send UTF-8"
 
 
 @pytest.mark.parametrize("data", [b"[]", b"[{}]", b'"submit"', b"7", b"1.5", b"true", b"false", b"null"])

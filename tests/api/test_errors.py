@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
+from rest_framework_simplejwt.tokens import AccessToken
 
 from generation.states import Status
 from tests.api.helpers import (
@@ -151,7 +152,15 @@ def test_an_odd_id_is_one_that_nobody_has(staff: APIClient, endpoint: str, odd: 
     assert response.content == never.content
 
 
-@pytest.mark.parametrize("tail", ["%00", "%0A", "%20", ".gif", ".svg", "x"])
+@pytest.mark.parametrize("blank", ["%20", "%0A", "%C2%A0"])
+@pytest.mark.parametrize("endpoint", OF_ONE_REQUEST)
+def test_blanks_around_an_id_do_not_count(api: APIClient, alice: User, endpoint: str, blank: str) -> None:
+    request = queued(alice) if endpoint == "cancel" else completed(alice)
+    at = f"{PREFIX}/{endpoint}/{blank}{request.pk}{blank}"
+    assert api.generic(OF_ONE_REQUEST[endpoint], at).status_code == 200
+
+
+@pytest.mark.parametrize("tail", ["%00", "%E2%80%8B", ".gif", ".svg", "x"])
 @pytest.mark.parametrize("endpoint", OF_ONE_REQUEST)
 def test_an_id_with_something_behind_it_is_not_the_id(api: APIClient, alice: User, endpoint: str, tail: str) -> None:
     request = queued(alice) if endpoint == "cancel" else completed(alice)
@@ -176,6 +185,14 @@ UNKNOWN = [
     f"{PREFIX}/status/..%2F..%2Fetc%2Fpasswd",
     "/%FF%FE%00",
     "/healthz/x",
+    "/api/",
+    "/api/nonsense",
+    "/api/token/nonsense",
+    "/api/token/refresh/nonsense",
+    "/api/visual-generation-of-another-kind/submit",
+    "/api//visual-generation/submit",
+    f"{PREFIX}/submit/nonsense",
+    f"{PREFIX}/%2e%2e/submit",
 ]
 
 
@@ -185,6 +202,31 @@ UNKNOWN = [
 def test_an_unknown_address_is_json_too(api: APIClient, settings: Any, at: str, method: str, debug: bool) -> None:
     settings.DEBUG = debug
     assert_error(api.generic(method, at), 404, "not_found")
+
+
+@pytest.mark.parametrize("method", [*METHODS, "OPTIONS", "HEAD"])
+@pytest.mark.parametrize("signed_in_by", ["nothing", "a token", "a session"])
+def test_an_unknown_address_wants_no_csrf_token(alice: User, method: str, signed_in_by: str) -> None:
+    client = APIClient(enforce_csrf_checks=True)
+    if signed_in_by == "a token":
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {AccessToken.for_user(alice)}")
+    elif signed_in_by == "a session":
+        client.force_login(alice)
+    for at in ("/api", "/api/token/nonsense", PREFIX, f"{PREFIX}/nonsense", "/nonsense"):
+        for kind in ("application/json", "application/x-www-form-urlencoded", "multipart/form-data"):
+            response = client.generic(method, at, "a=b", content_type=kind)
+            if method == "HEAD":
+                assert (response.status_code, response["Content-Type"]) == (404, "application/json")
+            else:
+                assert_error(response, 404, "not_found")
+
+
+@pytest.mark.parametrize("at", ["/api/docs", "/api/schema"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"])
+def test_the_descriptions_answer_a_wrong_method_in_json(db: None, at: str, method: str) -> None:
+    response = APIClient(enforce_csrf_checks=True).generic(method, at)
+    assert_error(response, 405, "method_not_allowed")
+    assert {"GET", "HEAD"} <= set(response["Allow"].split(", "))
 
 
 def test_a_foreign_host_is_refused_in_json(api: APIClient) -> None:

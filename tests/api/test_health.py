@@ -82,5 +82,28 @@ def test_everything_that_is_missing_is_named(nobody: APIClient) -> None:
     assert {name for name, state in checks.items() if state != "ok"} == {"broker", "worker"}
 
 
+HOSTS = ["10.42.8.201:8000", "[fd00::1]:8000", "web-5d9c", "evil.example", "a host?", "under_score", "\xff", ""]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("debug", [False, True], ids=["in production", "with DEBUG"])
+def test_a_probe_may_name_any_host(
+    nobody: APIClient, worker: WorkerProcess, settings: Any, host: str, debug: bool
+) -> None:
+    settings.DEBUG = debug
+    settings.METRICS_TOKEN = "a token of Prometheus"
+    authorization = "Bearer a token of Prometheus"
+    for at in ("/healthz", "/readyz", "/metrics"):
+        for method in ("GET", "HEAD"):
+            assert nobody.generic(method, at, HTTP_HOST=host, HTTP_AUTHORIZATION=authorization).status_code == 200
+
+
+@pytest.mark.parametrize("host", [host for host in HOSTS if host])
+def test_nothing_else_may_name_any_host(nobody: APIClient, host: str) -> None:
+    for at in ("/", "/api/visual-generation/queue/status", "/api/token", "/healthz/", "/sign-in", "/nonsense"):
+        assert_error(nobody.get(at, HTTP_HOST=host), 400, "bad_request")
+    assert_error(nobody.post("/healthz", HTTP_HOST=host), 400, "bad_request")
+
+
 def test_health_has_no_pages_below_it(nobody: APIClient) -> None:
     assert_error(nobody.get("/healthz/x"), 404, "not_found")

@@ -204,6 +204,38 @@ def test_filters_together_find_what_fits_them_all(api: APIClient, alice: User) -
     assert _listed(api, **query, createdAfter="2020-01-01T00:00:00Z") == [expected]
 
 
+@pytest.mark.parametrize("zone", ["02:00", "0200", "02"])
+@pytest.mark.parametrize("name", ["createdAfter", "createdBefore"])
+def test_a_plus_that_became_a_blank_is_explained(api: APIClient, name: str, zone: str) -> None:
+    error = assert_error(api.get(f"{REQUESTS}?{name}=2026-01-01T00:00:00+{zone}"), 400, "validation_error")
+    assert error["errors"] == [
+        {
+            "path": name,
+            "msg": f"Write the plus of a time zone as %2B in a query: 2026-01-01T00:00:00%2B{zone}.",
+            "code": "plus",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "2026-01-01T00:00:00%2B02:00",
+        "2026-01-01T00:00:00%2B0200",
+        "2026-01-01T00:00:00-02:00",
+        "2026-01-01t00:00:00z",
+        "2026-01-01T00:00:00.123Z",
+        "2026-01-01+00:00:00",
+        "2026-01-01T00:00",
+        "2026-01-01",
+        "+2026-01-01T00:00:00Z+",
+    ],
+)
+def test_a_moment_may_be_written_in_any_form_of_iso_8601(api: APIClient, alice: User, moment: str) -> None:
+    pk = queued(alice).pk
+    assert _ids(answer(api.get(f"{REQUESTS}?createdAfter={moment}"))) == [pk]
+
+
 BAD_FILTERS = {
     "unknown": ("statuses", "queued"),
     "in the database's own words": ("owner__username", "alice"),

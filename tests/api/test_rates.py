@@ -15,9 +15,11 @@ from django.test import RequestFactory
 from rest_framework.test import APIClient
 
 from config import settings as configured
-from generation.addresses import client_address
+from generation.addresses import UNKNOWN, client_address
+from generation.authentication import LONGEST_PASSWORD
 from generation.models import GenerationRequest, IdempotencyKey
 from generation.states import Status
+from generation.throttling import NAME_FACTOR
 from tests.api.helpers import (
     BATCH,
     NOTHING,
@@ -36,8 +38,6 @@ from tests.support.requests import in_status
 TOKEN = "/api/token"
 DAY = 24 * 3600
 WRONG = "wrong"
-#: For whom all count of whom no address is known.
-UNKNOWN = "0.0.0.0"  # noqa: S104
 
 
 @pytest.fixture(autouse=True)
@@ -221,15 +221,61 @@ def _sign_in(client: APIClient, name: Any, *, at: str = "192.0.2.1", password: s
     return client.post(TOKEN, {"username": name, "password": password}, "json", REMOTE_ADDR=at)
 
 
-@pytest.mark.parametrize("names", [["dora"] * 3, ["dora", "Dora", "DORA"], ["dora", " dora", "dora \t\n"]])
-def test_a_name_may_be_tried_so_often_from_wherever_and_however_it_is_written(
-    nobody: APIClient, names: list[str]
-) -> None:
+@pytest.fixture
+def dora(db: None) -> User:
+    """Signs in with a password."""
     user: User = User.objects.create_user("dora", password="secret")
-    for number, name in enumerate(names):
-        assert_error(_sign_in(nobody, name, at=f"192.0.2.{number}"), 401)
-    _assert_limited(_sign_in(nobody, " dora ", at="192.0.2.9"))
-    _assert_limited(_sign_in(nobody, user.username, at="192.0.2.9", password="secret"))
+    return user
+
+
+def _sign_in_on_page(client: APIClient, name: str, *, at: str, password: str = WRONG, page: str = "/sign-in") -> int:
+    """The status of the answer of a page: 302 to whoever is signed in."""
+    answered = client.post(page, {"username": name, "password": password}, format="multipart", REMOTE_ADDR=at)
+    return int(answered.status_code)
+
+
+def test_a_stranger_cannot_lock_a_name_out(nobody: APIClient, dora: User) -> None:
+    User.objects.update(is_staff=True)
+    for _ in range(12):
+        _sign_in(nobody, "dora")
+    _assert_limited(_sign_in(nobody, "dora", password="secret"))
+    answer(_sign_in(nobody, "dora", at="198.51.100.7", password="secret"))
+    for page in ("/sign-in", "/admin/login/"):
+        assert _sign_in_on_page(APIClient(), "dora", at="198.51.100.8", password="secret", page=page) == 302
+
+
+def test_a_name_has_a_limit_over_all_addresses(nobody: APIClient, dora: User) -> None:
+    answer(_sign_in(nobody, "dora", at="198.51.100.7", password="secret"))
+    spellings = ["dora", "DORA", " dora\t", "\uff44ora", "Dora\u3000"]
+    for number in range(3 * NAME_FACTOR):
+        assert_error(_sign_in(nobody, spellings[number % 5], at=f"192.0.2.{number}"), 401)
+    _assert_limited(_sign_in(nobody, "dora", at="192.0.2.99", password="secret"), limit=3 * NAME_FACTOR)
+    assert _sign_in_on_page(APIClient(), "dora", at="192.0.2.99", password="secret") == 429
+    assert _sign_in_on_page(APIClient(), "dora", at="192.0.2.99", password="secret", page="/admin/login/") == 429
+    # Where the name has signed in before, it still may.
+    answer(_sign_in(nobody, "dora", at="198.51.100.7", password="secret"))
+    assert _sign_in_on_page(APIClient(), "dora", at="198.51.100.7", password="secret") == 302
+
+
+def test_an_address_is_familiar_for_its_own_name_only(nobody: APIClient, dora: User) -> None:
+    User.objects.create_user("emil", password="secret")
+    answer(_sign_in(nobody, "emil", at="192.0.2.99", password="secret"))
+    for number in range(3 * NAME_FACTOR):
+        _sign_in(nobody, "dora", at=f"192.0.2.{number}")
+    _assert_limited(_sign_in(nobody, "dora", at="192.0.2.99", password="secret"), limit=3 * NAME_FACTOR)
+
+
+def test_a_right_password_does_not_count_for_the_name(nobody: APIClient, dora: User) -> None:
+    for number in range(3 * NAME_FACTOR + 5):
+        answer(_sign_in(nobody, "dora", at=f"192.0.2.{number}", password="secret"))
+    assert _sign_in_on_page(APIClient(), "dora", at="198.51.100.1") == 200  # a wrong one, which is not limited
+
+
+def test_a_password_that_is_too_long_makes_no_address_familiar(nobody: APIClient, dora: User) -> None:
+    _sign_in_on_page(nobody, "dora", at="192.0.2.99", password="x" * (LONGEST_PASSWORD + 1))
+    for number in range(3 * NAME_FACTOR):
+        _sign_in(nobody, "dora", at=f"192.0.2.{number}")
+    _assert_limited(_sign_in(nobody, "dora", at="192.0.2.99", password="secret"), limit=3 * NAME_FACTOR)
 
 
 def test_an_address_may_try_so_many_names(nobody: APIClient) -> None:
@@ -270,7 +316,30 @@ ADDRESSES: dict[str, tuple[int, str, str | None, str]] = {
     "no header": (1, "192.0.2.1", None, UNKNOWN),
     "empty": (1, "192.0.2.1", "", UNKNOWN),
     "a word": (1, "192.0.2.1", "203.0.113.9, unknown", UNKNOWN),
-    "a port": (1, "192.0.2.1", "203.0.113.9:4711", UNKNOWN),
+    "a port": (1, "192.0.2.1", "203.0.113.9:4711", "203.0.113.9"),
+    "a port and what the client wrote": (1, "192.0.2.1", "198.51.100.1:1, 203.0.113.9:4711", "203.0.113.9"),
+    "no digits after the colon": (1, "192.0.2.1", "203.0.113.9:", "203.0.113.9"),
+    "a hidden port": (1, "192.0.2.1", "203.0.113.9:_p0rt", "203.0.113.9"),
+    "a port that is a word": (1, "192.0.2.1", "203.0.113.9:http", UNKNOWN),
+    "quotes": (1, "192.0.2.1", '"203.0.113.9:4711"', "203.0.113.9"),
+    "IPv6 in brackets": (1, "192.0.2.1", "[2001:db8::1]", "2001:db8::/64"),
+    "IPv6 in brackets with a port": (1, "192.0.2.1", "[2001:db8::1]:443", "2001:db8::/64"),
+    "IPv6 in brackets and quotes": (1, "192.0.2.1", ' "[2001:db8::1]:443" ', "2001:db8::/64"),
+    "IPv6 with a port and no brackets": (1, "192.0.2.1", "2001:db8:0:0:5:6:7:8:4711", "2001:db8::/64"),
+    "IPv6 with a zone and a port": (1, "192.0.2.1", "[fe80::1%eth0]:443", "fe80::/64"),
+    "IPv4 in IPv6 with a port": (1, "192.0.2.1", "[::ffff:203.0.113.9]:443", "203.0.113.9"),
+    "IPv4 in IPv6 in hexadecimal": (1, "192.0.2.1", "::ffff:cb00:7109", "203.0.113.9"),
+    "IPv4 behind NAT64": (0, "64:ff9b::203.0.113.9", None, "203.0.113.9"),
+    "half of the brackets": (1, "192.0.2.1", "[2001:db8::1", UNKNOWN),
+    "nothing in brackets": (1, "192.0.2.1", "[]:443", UNKNOWN),
+    "a port alone": (1, "192.0.2.1", ":443", UNKNOWN),
+    "a comma at the end": (1, "192.0.2.1", "198.51.100.1, 203.0.113.9,", "203.0.113.9"),
+    "empty entries": (2, "192.0.2.1", "198.51.100.1, 203.0.113.9,, ,192.0.2.2", "203.0.113.9"),
+    "commas alone": (1, "192.0.2.1", ", ,", UNKNOWN),
+    "a socket of the proxy": (1, "", "203.0.113.9:4711", "203.0.113.9"),
+    "a socket's name": (0, "unix:/run/web.sock", None, UNKNOWN),
+    "a port of the peer": (0, "192.0.2.1:4711", None, "192.0.2.1"),
+    "IPv6 of the peer in brackets": (0, "[2001:db8::1]:4711", None, "2001:db8::/64"),
     "not ASCII": (1, "192.0.2.1", "٢٠٣.0.113.9", UNKNOWN),
     "without end": (1, "192.0.2.1", "9" * 10_000, UNKNOWN),
     "a socket file": (0, "", None, UNKNOWN),

@@ -11,12 +11,16 @@ from rest_framework.test import APIClient
 
 from generation.identifiers import new_request_id
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
+from generation.representations import RESERVED_METADATA
 from generation.states import GenerationType, Priority
 from tests.api.helpers import (
+    BATCH,
     SUBMIT,
     address,
+    answer,
     assert_refused_field,
     body,
+    completed,
     post_json,
     stored_rows,
 )
@@ -238,10 +242,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "type null": ({"type": None}, "type", "null"),
     "priority unknown": ({"priority": "highest"}, "priority", "invalid_choice"),
     "priority empty": ({"priority": ""}, "priority", "invalid_choice"),
-    "priority null": ({"priority": None}, "priority", "null"),
     "projectId of 256": ({"projectId": "x" * 256}, "projectId", "max_length"),
     "pageId of 256": ({"pageId": "x" * 256}, "pageId", "max_length"),
-    "metadata null": ({"metadata": None}, "metadata", "null"),
     "metadata a list": ({"metadata": []}, "metadata", "invalid"),
     "metadata a string": ({"metadata": "{}"}, "metadata", "invalid"),
     "metadata of 16 KiB and a byte": ({"metadata": _of_bytes(16_385)}, "metadata", "max_length"),
@@ -261,10 +263,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     },
 }
 BAD_VALUES: dict[str, list[Any]] = {
-    "title": [None, 7, "x" * 201],
-    "imageStyle": [None, "", 7, "x" * 101],
+    "title": [7, "x" * 201],
+    "imageStyle": ["", 7, "x" * 101],
     "aspectRatio": [
-        None,
         "",
         "Square",
         "0:1",
@@ -278,15 +279,15 @@ BAD_VALUES: dict[str, list[Any]] = {
         "٣:٤",
         "1000:999",
     ],
-    "maxAttempts": [None, 0, 11, -1, 3.5, "3", True, 2**62],
-    "provider": [None, "", "nobody", ["clipart"]],
-    "model": [None, "", 7, "x" * 255, "x" * 256],
-    "quality": [None, "", "best", 1],
-    "seed": [None, -1, 4_294_967_295, 1.5, "7", False],
-    "negativePrompt": [None, 7, "x" * 1_001],
-    "outputFormat": [None, "", "gif", "PNG", "image/png"],
-    "useCache": [None, "true", 1, 0, []],
-    "onRefusal": [None, "", "ask again", True],
+    "maxAttempts": [0, 11, -1, 3.5, "3", True, 2**62],
+    "provider": ["", "nobody", ["clipart"]],
+    "model": ["", 7, "x" * 255, "x" * 256],
+    "quality": ["", "best", 1],
+    "seed": [-1, 4_294_967_295, 1.5, "7", False],
+    "negativePrompt": [7, "x" * 1_001],
+    "outputFormat": ["", "gif", "PNG", "image/png"],
+    "useCache": ["true", 1, 0, []],
+    "onRefusal": ["", "ask again", True],
 }
 
 
@@ -318,9 +319,102 @@ def test_every_fault_is_named_at_once(api: APIClient) -> None:
     assert stored_rows() == (0, 0, 0)
 
 
-def test_the_servers_own_times_stand_beside_the_clients_keys(api: APIClient) -> None:
-    metadata = {"attempts": "mine", "requestedAt": "mine", "maxAttempts": 4}
-    request_id = post_json(api, body(metadata=metadata)).json()["requestId"]
-    shown = api.get(address("status", request_id)).json()["metadata"]
-    assert (shown["attempts"], shown["maxAttempts"]) == (0, 4)
+@pytest.mark.parametrize("key", RESERVED_METADATA)
+def test_a_key_that_the_server_writes_is_refused(api: APIClient, key: str) -> None:
+    for value in ("mine", 7, None, {}):
+        assert_refused_field(post_json(api, body(metadata={key: value, "other": 1})), f"metadata.{key}", "reserved")
+    batch = {"requests": [body(), body(metadata={key: "mine"})]}
+    assert_refused_field(post_json(api, batch, at=BATCH), f"requests[1].metadata.{key}", "reserved")
+
+
+def test_no_other_key_of_metadata_is_written_by_the_server(api: APIClient, alice: User) -> None:
+    assert completed(alice).metadata == {}
+    request_id = answer(post_json(api, body(metadata={"maxAttempts": 4, "Attempts": 7})))["requestId"]
+    shown = answer(api.get(address("status", request_id)))["metadata"]
+    assert (shown["Attempts"], shown["maxAttempts"]) == (7, 4)
+    assert shown.keys() == {*RESERVED_METADATA, "maxAttempts", "Attempts"}
     assert shown["requestedAt"].endswith("Z")
+
+
+# --- Null -------------------------------------------------------------------------------------------------------------
+
+OPTIONAL = ["priority", "projectId", "pageId", "metadata"]
+
+
+@pytest.mark.parametrize("field", [*OPTIONAL, *(f"metadata.{key}" for key in BAD_VALUES)])
+def test_null_at_an_optional_field_means_that_it_is_left_out(api: APIClient, field: str) -> None:
+    def stored(**more: Any) -> dict[str, Any]:
+        shown = answer(api.get(address("status", answer(post_json(api, body(**more)))["requestId"])))
+        return {name: shown[name] for name in ("type", "prompt", "priority", "projectId", "pageId")} | {
+            "metadata": {key: value for key, value in shown["metadata"].items() if key != "requestedAt"}
+        }
+
+    name, _, key = field.partition(".")
+    given = {name: {key: None} if key else None}
+    assert stored(**given) == stored()
+    answer(post_json(api, {"requests": [body(**given)], "batchOptions": None}, at=BATCH))
+
+
+def test_null_at_an_unknown_key_of_metadata_is_the_clients_own(api: APIClient) -> None:
+    request_id = answer(post_json(api, body(metadata={"mine": None, "seed": None})))["requestId"]
+    shown = answer(api.get(address("status", request_id)))["metadata"]
+    assert shown["mine"] is None
+    assert "seed" not in shown
+
+
+# --- Text that shows something ----------------------------------------------------------------------------------------
+
+INVISIBLE: dict[str, str] = {
+    "zero-width spaces": "\u200b",
+    "word joiners": "\u2060",
+    "byte order marks": "\ufeff",
+    "soft hyphens": "\u00ad",
+    "Hangul fillers": "\u3164",
+    "half-width Hangul fillers": "\uffa0",
+    "blank Braille patterns": "\u2800",
+    "combining accents": "\u0301",
+    "enclosing marks": "\u20dd",
+    "variation selectors": "\ufe0f",
+    "more variation selectors": "\U000e0100",
+    "tags": "\U000e0061",
+    "joiners": "\u200d",
+    "direction marks": "\u200f",
+    "overrides": "\u202e\u202c",
+    "isolates": "\u2066\u2069",
+    "Mongolian vowel separators": "\u180e",
+    "control characters": "\x01\x7f\x9f",
+    "a mixture": " \u200b\u3000\u2060\t\u0301",
+}
+
+
+@pytest.mark.parametrize("character", INVISIBLE.values(), ids=INVISIBLE.keys())
+def test_a_text_that_shows_nothing_is_blank(api: APIClient, character: str) -> None:
+    for prompt in (character * 10, character * 900, f" {character * 5}\n{character * 5} "):
+        assert_refused_field(post_json(api, body(prompt=prompt[:1000])), "prompt", "blank")
+    assert_refused_field(post_json(api, body(metadata={"imageStyle": character * 3})), "metadata.imageStyle", "blank")
+    batch = {"requests": [body(), body(prompt=character * 10)]}
+    assert_refused_field(post_json(api, batch, at=BATCH), "requests[1].prompt", "blank")
+
+
+@pytest.mark.parametrize("character", ["\u200b", "\u3164", "\u2800", "\u200d", "\U000e0061", "\u202e"])
+def test_invisible_characters_do_not_make_a_prompt_longer(api: APIClient, character: str) -> None:
+    for prompt in ("a dragon" + character * 10, character * 10 + "a dragon", character.join("a dragon")):
+        assert_refused_field(post_json(api, body(prompt=prompt)), "prompt", "min_length")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "👩\u200d🎨 draws a dragon ❤\ufe0f",
+        "می\u200cخواهم یک اژدها ببینم",
+        "एक ड्रैगन बगीचे में",
+        "cafe\u0301 with a dragon",
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f over a castle",
+        "\u200bten letters of text\u200b",
+        "한국어 용이 있는 정원",
+    ],
+    ids=["emoji", "Persian", "Hindi", "an accent", "a flag of tags", "invisible ends", "Korean"],
+)
+def test_a_text_that_shows_something_is_kept_to_the_character(api: APIClient, prompt: str) -> None:
+    request_id = answer(post_json(api, body(prompt=prompt)))["requestId"]
+    assert answer(api.get(address("status", request_id)))["prompt"] == prompt

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.utils import timezone
 from rest_framework.test import APIClient
+from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
-from tests.api.helpers import address, assert_error, post_bytes, post_json, token
+from tests.api.helpers import address, assert_error, client_for, post_bytes, post_json, token
+from tests.support.races import at_once
 from tests.support.requests import queued
 
 OBTAIN, REFRESH, VERIFY = "/api/token", "/api/token/refresh", "/api/token/verify"
@@ -131,6 +138,54 @@ def test_a_refresh_token_gives_a_new_pair_once(nobody: APIClient, dora: User) ->
     assert post_json(nobody, {"refresh": second["refresh"]}, at=REFRESH).status_code == 200
 
 
+CLOCKS: dict[str, tuple[str, int]] = {
+    "issued ahead": ("iat", 5),
+    "valid from ahead": ("nbf", 5),
+    "expired just now": ("exp", -5),
+}
+
+
+@pytest.mark.parametrize(("claim", "seconds"), CLOCKS.values(), ids=CLOCKS.keys())
+def test_a_clock_that_differs_by_seconds_is_let_pass(nobody: APIClient, dora: User, claim: str, seconds: int) -> None:
+    claims = {claim: int(time.time()) + seconds}
+    assert _works(nobody, dora, token(dora, **claims))
+    for kind in ("access", "refresh"):
+        other = token(dora, token_type=kind, **claims)
+        assert post_json(nobody, {"token": other}, at=VERIFY).status_code == 200
+    assert post_json(nobody, {"refresh": other}, at=REFRESH).status_code == 200
+
+
+@pytest.mark.parametrize(("claim", "seconds"), CLOCKS.values(), ids=CLOCKS.keys())
+def test_a_clock_that_differs_by_a_minute_is_not(nobody: APIClient, dora: User, claim: str, seconds: int) -> None:
+    claims = {claim: int(time.time()) + 12 * seconds}
+    assert not _works(nobody, dora, token(dora, **claims))
+    other = token(dora, token_type="refresh", **claims)
+    for at, field in ((VERIFY, "token"), (REFRESH, "refresh")):
+        assert_error(post_json(nobody, {field: other}, at=at), 401, "token_not_valid")
+
+
+def test_a_used_refresh_token_is_kept_while_a_slow_clock_lets_it_hold(nobody: APIClient, dora: User) -> None:
+    used = token(dora, token_type="refresh", exp=int(time.time()) - 3)
+    assert post_json(nobody, {"refresh": used}, at=REFRESH).status_code == 200
+    call_command("prune", stdout=StringIO())
+    assert_error(post_json(nobody, {"refresh": used}, at=REFRESH), 401, "token_not_valid")
+    OutstandingToken.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
+    call_command("prune", stdout=StringIO())
+    assert not OutstandingToken.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_uses_of_a_refresh_token_at_once_one_succeeds() -> None:
+    user = User.objects.create_user("dora", password=PASSWORD)
+    for refresh in (str(RefreshToken.for_user(user)), token(user, token_type="refresh")):  # noted when issued, and not
+        use = partial(post_json, client_for(None), {"refresh": refresh}, at=REFRESH)
+        statuses: list[int] = []
+        at_once(*[lambda use=use, statuses=statuses: statuses.append(use().status_code)] * 20)
+        assert sorted(statuses) == [200] + [401] * 19
+    assert BlacklistedToken.objects.count() == 2
+    assert OutstandingToken.objects.count() == 4
+
+
 def _from_before_a_new_password(user: User) -> str:
     old = token(user, token_type="refresh")
     user.set_password("another password, and long")
@@ -156,7 +211,7 @@ def _with(**claims: Any) -> Callable[[User], str]:
 BAD_REFRESH_TOKENS: dict[str, Callable[[User], str]] = {
     "garbage": lambda user: "garbage",
     "access token": lambda user: str(AccessToken.for_user(user)),
-    "expired": _with(exp=int(time.time()) - 1),
+    "expired": _with(exp=int(time.time()) - 60),
     "no exp": _with(exp=None),
     "wrong key": _with(key="another key of thirty-two bytes or more"),
     "wrong audience": _with(aud="somebody-else"),

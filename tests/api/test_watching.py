@@ -83,6 +83,7 @@ def test_only_origins_that_were_named_may_read_answers(tmp_path: Path) -> None:
     assert status == 200
     assert headers["access-control-allow-origin"] == "https://studio.example.org"
     assert "access-control-allow-credentials" not in headers
+    assert {"last-event-id", "range"} <= set(headers["access-control-allow-headers"].split(", "))
     for settings, origin in ((named, "https://evil.example.org"), ({}, "https://studio.example.org")):
         _, headers = asked(tmp_path, "GET", at, settings=settings, HTTP_ORIGIN=origin)
         assert "access-control-allow-origin" not in headers

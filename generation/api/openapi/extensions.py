@@ -14,6 +14,8 @@ from drf_spectacular.openapi import AutoSchema
 
 from generation.api.parsers import NUMBER_LIMIT
 from generation.api.serializers import MAX_BATCH
+from generation.representations import RESERVED_METADATA
+from generation.visible import INVISIBLE_CLASS
 
 _Schema = dict[str, Any]
 
@@ -46,6 +48,22 @@ class StringFieldExtension(OpenApiSerializerFieldExtension):
         shortest = field.min_length or 1
         from_first_to_last = _VISIBLE if shortest == 1 else rf"{_VISIBLE}[\s\S]{{{shortest - 2},}}{_VISIBLE}"
         return {"type": "string", "pattern": from_first_to_last}
+
+
+class TextFieldExtension(OpenApiSerializerFieldExtension):
+    """Invisible characters do not count. Combining marks with nothing to stand on do not either, which a pattern cannot
+    say."""
+
+    target_class = "generation.api.fields.TextField"
+    priority = 1
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
+        shortest = self.target.min_length or 1
+        showing = rf"[^\s\x1c-\x1f\x85{INVISIBLE_CLASS}]"
+        skipped = rf"[{INVISIBLE_CLASS}]*"
+        between = rf"(?:{skipped}[^{INVISIBLE_CLASS}]){{{shortest - 2},}}{skipped}"
+        pattern = showing if shortest == 1 else f"{showing}{between}{showing}"
+        return {"type": "string", "pattern": pattern, "format": "visible-text"}
 
 
 class AspectRatioFieldExtension(OpenApiSerializerFieldExtension):
@@ -87,7 +105,10 @@ class MetadataExtension(OpenApiSerializerExtension):
 
     def map_serializer(self, auto_schema: AutoSchema, direction: Any) -> _Schema:
         schema: _Schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
-        return schema | {"additionalProperties": _JSON_VALUE}
+        schema |= {"additionalProperties": _JSON_VALUE}
+        if set(RESERVED_METADATA) <= set(schema["properties"]):  # what is answered
+            return schema
+        return schema | {"propertyNames": {"not": {"enum": list(RESERVED_METADATA)}}}
 
 
 class BatchExtension(OpenApiSerializerExtension):

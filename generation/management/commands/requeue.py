@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 
-from generation import dispatch, lifecycle, upkeep
+from generation import dispatch, lifecycle, names, upkeep
 from generation.dispatch import BrokerAway
 from generation.models import GenerationRequest
 from generation.states import ErrorCode, Status
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         if options["failed"]:
             failed = GenerationRequest.objects.filter(status=Status.FAILED, error__code=options["failed"])
             ids += failed.values_list("pk", flat=True)
-        for request_id in ids:
+        for request_id in map(names.identifier, ids):
             self.stdout.write(f"{request_id}: {self._requeue(request_id, actor)}")
 
     def _send_lost(self) -> None:
@@ -50,7 +50,7 @@ class Command(BaseCommand):
         if name is None:
             return None
         try:
-            return User.objects.get(username=name, is_staff=True)
+            return User.objects.get(username=names.user_name(name), is_staff=True)
         except User.DoesNotExist:
             raise CommandError(f"There is no staff member {name}.") from None
 
