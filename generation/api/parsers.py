@@ -26,7 +26,8 @@ _OTHER_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF3
 
 
 class StrictJSONParser(BaseParser):
-    """UTF-8 JSON of bounded size and depth, with a byte order mark or without. Refuses NaN, infinities, NUL, lone surrogates and repeated names."""
+    """UTF-8 JSON of bounded size and depth, with a byte order mark or without. Refuses NaN, infinities, NUL, lone
+    surrogates and repeated names."""
 
     media_type = "application/json"
 

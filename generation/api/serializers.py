@@ -68,8 +68,8 @@ class ModelField(StringField):
 
 class MetadataSerializer(BodySerializer):
     """The keys that mean something to us. All others are the client's, kept and echoed: at most 16 KiB of JSON in all,
-    and 8 levels deep. `requestedAt`, `startedAt`, `completedAt`, `attempts` and `generationTime` are the server's and are
-    refused."""
+    and 8 levels deep. `requestedAt`, `startedAt`, `completedAt`, `attempts` and `generationTime` are the server's, and
+    are refused."""
 
     title = StringField(max_length=200, required=False, allow_blank=True, help_text="Stands on a cover.")
     imageStyle = TextField(max_length=100, required=False, help_text="Such as `cartoon` or `watercolor`.")

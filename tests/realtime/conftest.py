@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.realtime.live import Live, running
+from tests.realtime.live import STUDIO, Live, running
 
 
 @pytest.fixture(scope="package")
@@ -18,5 +18,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 def watchful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Looks after its clients all the time, where production does so from time to time."""
     folder = tmp_path_factory.mktemp("watchful")
-    with running(folder, REALTIME_RESYNC_MS="200", REALTIME_IDLE_MS="3000", REALTIME_HEARTBEAT_MS="200") as live:
+    often = {"REALTIME_RESYNC_MS": "200", "REALTIME_IDLE_MS": "3000", "REALTIME_HEARTBEAT_MS": "200"}
+    with running(folder, CORS_ALLOWED_ORIGINS=STUDIO, **often) as live:
         yield live

@@ -18,10 +18,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from generation import events
+from generation.authentication import LEEWAY
 from tests.support.databases import Database, database
 from tests.support.stack import Stack, prepared_stack, wait_until
 
 BODY = {"type": "illustration", "prompt": "Three cats under an apple tree"}
+#: An origin that ``watchful`` names in ``CORS_ALLOWED_ORIGINS``.
+STUDIO = "https://studio.example.org"
 NOBODY_HAS_IT = {
     "requestId": "vga_1234567890123456_nobodyhasthisone00",
     "batchId": "vgb_1234567890123456_nobodyhasthisone00",
@@ -122,9 +125,9 @@ class Live:
         return self.client(name).headers["Authorization"].partition(" ")[2]
 
     def token_for(self, seconds: float, name: str = "alice") -> str:
-        """One that expires so soon; or did, for less than 0."""
+        """One that holds so long, with the leeway; or no longer, for less than 0."""
         token: Any = AccessToken(self.token(name))  # type: ignore[arg-type]
-        token.set_exp(lifetime=timedelta(seconds=seconds))
+        token.set_exp(lifetime=timedelta(seconds=seconds) - LEEWAY)
         return str(token)
 
     def session(self, name: str = "alice") -> dict[str, str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
 from generation.events import Update
+from generation.realtime.limits import BURST, RATE
 from tests.realtime.live import Live, Socket
 from tests.support.stack import wait_until
 
@@ -52,11 +54,25 @@ def _flooded(socket: Socket, *messages: dict[str, str]) -> list[Any]:
 def test_over_the_rate_messages_are_refused_and_then_the_socket_is_closed(live: Live) -> None:
     with live.socket() as flood, live.socket() as other:
         *heard, code = _flooded(flood, {"type": "ping"})
-        assert heard[:59] == [None] * 59  # one of the sixty was the token
+        assert heard[: BURST - 1] == [None] * (BURST - 1)  # the token was one of the burst
         assert heard.count("rate_limited") >= 120
         assert set(heard) == {None, "rate_limited"}
         assert code == 4429
         assert other.hears_nothing()
+
+
+def test_a_client_that_goes_on_is_held_to_the_rate(live: Live) -> None:
+    with live.socket() as socket:
+        for _ in range(BURST):
+            socket.say(type="ping")
+        heard = [socket.hear() for _ in range(BURST)]
+        began = time.monotonic()
+        passed = 0
+        while (seconds := time.monotonic() - began) < 1:
+            passed += socket.ask(type="ping") == {"type": "pong"}
+            time.sleep(0.01)  # slower than what would be cut off
+    assert all(one["type"] == "pong" for one in heard[: BURST - 1])
+    assert passed <= RATE * (seconds + 1)
 
 
 def test_a_flood_of_subscribes_to_what_is_somebody_elses_ends_the_same_way(live: Live) -> None:

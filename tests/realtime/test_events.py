@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.realtime.live import NOBODY_HAS_IT, Live
+from tests.realtime.live import NOBODY_HAS_IT, STUDIO, Live
 
 
 def test_the_state_now_and_every_change_after_it(live: Live) -> None:
@@ -174,6 +174,45 @@ def test_queries_that_are_not_valid(live: Live, query: dict[str, Any], code: str
 def test_only_get(live: Live, method: str) -> None:
     answer = httpx.request(method, live.events_url)
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+
+
+@pytest.mark.parametrize("page", ["ours", "of a named origin"])
+def test_a_page_of_another_origin_may_read_the_stream(watchful: Live, page: str) -> None:
+    origin = f"http://127.0.0.1:{watchful.stack.port}" if page == "ours" else STUDIO
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "authorization, last-event-id",
+    }
+    preflight = httpx.options(watchful.events_url, headers=asked)
+    assert (preflight.status_code, preflight.content) == (200, b"")
+    assert {"authorization", "last-event-id"} <= set(preflight.headers["access-control-allow-headers"].split(", "))
+    assert preflight.headers["access-control-allow-methods"] == "GET"
+    with watchful.stream({"projectId": "any"}, Origin=origin) as stream:
+        readable = [preflight.headers, stream.response.headers]
+    for token in ({}, {"Authorization": "Bearer nonsense"}):
+        refused = httpx.get(watchful.events_url, headers={"Origin": origin, **token})
+        assert refused.status_code == 401
+        readable.append(refused.headers)
+    for headers in readable:
+        assert headers["access-control-allow-origin"] == origin
+        assert "Retry-After" in headers["access-control-expose-headers"]
+        assert headers.get("access-control-allow-credentials") == ("true" if page == "ours" else None)
+        assert headers["vary"] == "Origin"
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://studio.example.org", "null"])
+def test_a_page_of_an_origin_that_was_not_named_reads_nothing(watchful: Live, origin: str) -> None:
+    asked = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+    for answer in (httpx.options(watchful.events_url, headers=asked), httpx.get(watchful.events_url, headers=asked)):
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize("host", ["10.42.8.201:8001", "evil.example", "a host?", ""])
+def test_a_probe_may_name_any_host(live: Live, host: str) -> None:
+    for at, expected in (("/healthz", 200), ("/readyz", 503), ("/metrics", 403), ("/api/schema", 400)):
+        answer = httpx.get(f"http://{live.address}{at}", headers={"Host": host})
+        assert answer.status_code == expected, at
 
 
 def test_the_rest_of_the_api_is_where_it_was(live: Live) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
+from rest_framework_simplejwt.tokens import AccessToken
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tests.realtime.live import Live, Socket
+from tests.realtime.live import STUDIO, Live, Socket
 from tests.support.stack import wait_until
 
 AUTHENTICATED = {"type": "authenticated"}
@@ -17,6 +19,17 @@ AUTHENTICATED = {"type": "authenticated"}
 def test_a_token_in_the_first_message(live: Live) -> None:
     with live.socket(None) as socket:
         assert socket.ask(type="authenticate", token=live.token()) == AUTHENTICATED
+
+
+@pytest.mark.parametrize("seconds", [{"iat": 5}, {"nbf": 5}, {"exp": -5}], ids=str)
+def test_a_clock_that_differs_by_seconds_is_let_pass(live: Live, seconds: dict[str, int]) -> None:
+    token: Any = AccessToken(live.token())  # type: ignore[arg-type]
+    for claim, difference in seconds.items():
+        token[claim] = int(time.time()) + difference
+    with live.socket(None) as socket:
+        assert socket.ask(type="authenticate", token=str(token)) == AUTHENTICATED
+    with live.stream({"projectId": "any"}, None, Authorization=f"Bearer {token}") as stream:
+        assert stream.hear()["event"] == "subscribed"
 
 
 def test_a_token_in_the_address_counts_for_nothing(live: Live) -> None:
@@ -62,6 +75,13 @@ def test_a_cookie_without_an_origin_counts_for_nothing(live: Live) -> None:
 def test_a_foreign_page_without_a_cookie_may_have_a_token(live: Live) -> None:
     with live.socket(None, origin="https://studio.example.org") as socket:
         assert socket.ask(type="authenticate", token=live.token()) == AUTHENTICATED
+
+
+def test_the_cookie_of_a_named_origin_counts_for_nothing(watchful: Live) -> None:
+    """A browser adds it where both have one site; the page has a token."""
+    with watchful.socket(None, additional_headers=watchful.session(), origin=STUDIO) as socket:
+        assert socket.ask(type="subscribe", projectId="any")["code"] == "not_authenticated"
+        assert socket.ask(type="authenticate", token=watchful.token()) == AUTHENTICATED
 
 
 @pytest.mark.parametrize("kind", ["expired", "forged", "of another kind"])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 
-from tests.realtime.live import NOBODY_HAS_IT, Live, Socket
-from tests.support.stack import wait_until
+from tests.realtime.live import NOBODY_HAS_IT, Live
 
 
 def test_a_request(live: Live) -> None:
@@ -181,18 +179,108 @@ def test_what_is_no_message(live: Live, raw: str | bytes) -> None:
         assert socket.hears_nothing()
 
 
+def test_a_socket_takes_200_subscriptions_at_once_and_holds_no_more(live: Live) -> None:
+    with live.socket() as socket:
+        names = [f"project {number}" for number in range(200)]
+        for kind in ("subscribe", "unsubscribe"):  # and as a client does that turns to other things
+            for name in names:
+                socket.say(type=kind, projectId=name)
+        heard = [socket.hear() for _ in range(400)]
+        assert [(one["type"], one["projectId"]) for one in heard] == [
+            *(("subscribed", name) for name in names),
+            *(("unsubscribed", name) for name in names),
+        ]
+
+
 def test_a_socket_holds_200_subscriptions(live: Live) -> None:
     with live.socket() as socket:
-        for number in range(200):
-            assert _within_rate(socket, type="subscribe", projectId=f"project {number}")["type"] == "subscribed"
-        assert _within_rate(socket, type="subscribe", projectId="one more")["code"] == "too_many_subscriptions"
-        assert _within_rate(socket, type="subscribe", projectId="project 7")["type"] == "subscribed"  # it has that one
-        _within_rate(socket, type="unsubscribe", projectId="project 7")
-        assert _within_rate(socket, type="subscribe", projectId="one more")["type"] == "subscribed"
+        socket.say(type="subscribe", projectIds=[f"project {number}" for number in range(200)])
+        assert {socket.hear()["type"] for _ in range(200)} == {"subscribed"}
+        assert socket.ask(type="subscribe", projectId="one more")["code"] == "too_many_subscriptions"
+        refused = socket.ask(type="subscribe", projectIds=["one more"])
+        assert (refused["code"], refused["projectId"]) == ("too_many_subscriptions", "one more")
+        assert socket.ask(type="subscribe", projectId="project 7")["type"] == "subscribed"  # it has that one
+        socket.ask(type="unsubscribe", projectId="project 7")
+        assert socket.ask(type="subscribe", projectId="one more")["type"] == "subscribed"
 
 
-def _within_rate(socket: Socket, **message: Any) -> dict[str, Any]:
-    while (answer := socket.ask(**message)).get("code") == "rate_limited":
-        again = time.monotonic() + 0.2
-        wait_until(lambda: time.monotonic() >= again)
-    return answer
+# --- Lists of ids -----------------------------------------------------------------------------------------------------
+
+
+def test_a_list_of_ids_is_answered_one_by_one(live: Live) -> None:
+    first, second = live.submit(), live.submit()
+    hers = live.submit("bob")
+    with live.socket() as socket:
+        socket.say(type="subscribe", requestIds=[first, hers, NOBODY_HAS_IT["requestId"], f" {second} ", first])
+        heard = [socket.hear() for _ in range(4)]
+        assert [(one["type"], one["requestId"]) for one in heard] == [
+            ("subscribed", first),
+            ("error", hers),
+            ("error", NOBODY_HAS_IT["requestId"]),
+            ("subscribed", second),
+        ]
+        assert heard[1] | {"requestId": ""} == heard[2] | {"requestId": ""}
+        live.cancel(second)
+        assert socket.hear()["requestId"] == second
+        socket.say(type="unsubscribe", requestIds=[first, second])
+        assert [socket.hear()["type"] for _ in range(2)] == ["unsubscribed"] * 2
+        live.retry(second)
+        assert socket.hears_nothing()
+
+
+def test_each_id_of_a_list_counts_as_a_message(live: Live) -> None:
+    with live.socket() as socket:
+        for _ in range(4):
+            socket.say(type="subscribe", projectIds=[f"project {number}" for number in range(200)])
+        heard = [socket.hear() for _ in range(2 * 200 + 2)]
+        assert [one["type"] for one in heard[:400]] == ["subscribed"] * 400
+        assert [one["code"] for one in heard[400:]] == ["rate_limited"] * 2
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ({"requestIds": "vga_1"}, "invalid_message"),
+        ({"requestIds": ["vga_1", 7]}, "invalid_message"),
+        ({"requestIds": ["vga_1", None]}, "invalid_message"),
+        ({"requestIds": {"vga_1": 1}}, "invalid_message"),
+        ({"requestIds": ["vga_1"], "requestId": "vga_1"}, "invalid_message"),
+        ({"requestIds": ["vga_1"], "batchIds": ["vgb_1"]}, "invalid_message"),
+        ({"requestIds": ["vga_1"] * 201}, "too_many_subscriptions"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
+def test_lists_that_are_none(live: Live, kind: str, message: dict[str, Any], code: str) -> None:
+    with live.socket() as socket:
+        assert socket.ask(type=kind, **message)["code"] == code
+        assert socket.hears_nothing()
+
+
+# --- Spellings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\u00a0", "\u3000", "\n"])
+def test_blanks_around_an_id_do_not_count(live: Live, blank: str) -> None:
+    name = f"{blank}spelled {ord(blank)}{blank}"
+    batch_id, (request_id, _) = live.submit_batch(2, projectId=name)
+    for kind, id_ in (("projectId", name.strip()), ("batchId", batch_id), ("requestId", request_id)):
+        with live.socket() as socket, live.stream({kind: f"{blank}{id_}{blank}"}) as stream:
+            first = socket.ask(type="subscribe", **{kind: f"{blank}{id_}{blank}"})
+            assert (first["type"], first[kind]) == ("subscribed", id_)
+            assert stream.hear()["data"] == first
+            (live.retry if kind == "batchId" else live.cancel)(request_id)
+            assert socket.hear()["requestId"] == stream.hear()["data"]["requestId"] == request_id
+            assert socket.ask(type="unsubscribe", **{kind: f"{id_}{blank}"})["type"] == "unsubscribed"
+
+
+def test_null_stands_for_what_is_left_out(live: Live) -> None:
+    with live.socket() as socket:
+        message = {"type": "subscribe", "projectId": "any", "requestId": None, "batchIds": None}
+        assert socket.ask(**message)["type"] == "subscribed"
+
+
+def test_a_byte_order_mark_is_skipped(live: Live) -> None:
+    with live.socket() as socket:
+        socket.connection.send('\ufeff{"type": "ping"}')
+        assert socket.hear() == {"type": "pong"}

@@ -15,7 +15,6 @@ from drf_spectacular.openapi import AutoSchema
 from generation.api.parsers import NUMBER_LIMIT
 from generation.api.serializers import MAX_BATCH
 from generation.representations import RESERVED_METADATA
-from generation.visible import INVISIBLE_CLASS
 
 _Schema = dict[str, Any]
 
@@ -38,6 +37,7 @@ class StringFieldExtension(OpenApiSerializerFieldExtension):
     """A string counts without the white space around it, which only a pattern can say."""
 
     target_class = "generation.api.fields.StringField"
+    match_subclasses = True
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
         field = self.target
@@ -50,20 +50,15 @@ class StringFieldExtension(OpenApiSerializerFieldExtension):
         return {"type": "string", "pattern": from_first_to_last}
 
 
-class TextFieldExtension(OpenApiSerializerFieldExtension):
-    """Invisible characters do not count. Combining marks with nothing to stand on do not either, which a pattern cannot
-    say."""
+class TextFieldExtension(StringFieldExtension):
+    """Invisible characters do not count either, which the format stands for: a pattern would have to list them."""
 
     target_class = "generation.api.fields.TextField"
+    match_subclasses = False
     priority = 1
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
-        shortest = self.target.min_length or 1
-        showing = rf"[^\s\x1c-\x1f\x85{INVISIBLE_CLASS}]"
-        skipped = rf"[{INVISIBLE_CLASS}]*"
-        between = rf"(?:{skipped}[^{INVISIBLE_CLASS}]){{{shortest - 2},}}{skipped}"
-        pattern = showing if shortest == 1 else f"{showing}{between}{showing}"
-        return {"type": "string", "pattern": pattern, "format": "visible-text"}
+        return super().map_serializer_field(auto_schema, direction) | {"format": "visible-text"}
 
 
 class AspectRatioFieldExtension(OpenApiSerializerFieldExtension):
@@ -165,6 +160,8 @@ _OTHER_SCHEMES: Final = {
 _METHODS: Final = ("POST", "GET", "DELETE")
 _BODIES: Final = ("Submit", "BatchSubmit", "BatchOptions", "Credentials", "RefreshToken", "AnyToken")
 
+_NULL_IS_LEFT_OUT: Final = ("Submit", "Metadata", "BatchSubmit", "BatchOptions")
+
 
 def tidy_addresses(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
     """Each address once: without the slash that it may end with, and a picture's without its extension. In the order of
@@ -182,7 +179,19 @@ def add_components(result: _Schema, **_: Any) -> _Schema:
     schemas |= _COMPONENTS
     for name in _BODIES:
         schemas[name]["additionalProperties"] = _JSON_VALUE
+    for name in _NULL_IS_LEFT_OUT:
+        properties = schemas[name]["properties"]
+        for field in properties.keys() - set(schemas[name].get("required", ())):
+            properties[field] = _or_null(properties[field])
     return result
+
+
+def _or_null(schema: _Schema) -> _Schema:
+    """Allow null beside an enumeration, which drf-spectacular makes a component of that does not have it."""
+    found = dict(schema)
+    reference = found.pop("$ref", None)
+    alternatives = [{"$ref": reference}] if reference else found.pop("allOf", None)
+    return {"oneOf": [*alternatives, {"type": "null"}]} | found if alternatives else schema
 
 
 def _links(operations: dict[str, str], **parameters: str) -> _Schema:

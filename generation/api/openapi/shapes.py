@@ -104,7 +104,7 @@ class Accepted(Shape):
 
 
 class RequestMetadata(MetadataSerializer):
-    """The client's own metadata, and what happened to the request. Ours win where a name is taken twice."""
+    """The client's own metadata, and what happened to the request."""
 
     # The request may be older than what is configured now.
     provider = serializers.CharField(required=False)  # type: ignore[assignment]

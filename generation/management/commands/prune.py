@@ -7,7 +7,6 @@ from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from generation import retention
