@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
 from django.conf import settings
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
 from django.core.exceptions import ObjectDoesNotExist
@@ -35,7 +34,7 @@ _ODD_CLAIMS: Final = (TypeError, KeyError, ValueError, OverflowError, OSError, D
 _TRUSTED_FOR: Final = 2
 
 #: How far another machine's clock may differ where a token says when it begins and ends to hold.
-LEEWAY: Final[timedelta] = settings.SIMPLE_JWT["LEEWAY"]
+LEEWAY: Final = cast(timedelta, settings.SIMPLE_JWT["LEEWAY"])
 
 #: Hashing a longer one is work that somebody else chose for us.
 LONGEST_PASSWORD: Final = 4096
@@ -53,7 +52,7 @@ class BoundedPasswordForm(AuthenticationForm):
             raise self.get_invalid_login_error()
         return password
 
-    def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
+    def confirm_login_allowed(self, user: User) -> None:
         super().confirm_login_allowed(user)
         note_sign_in(cast(HttpRequest, self.request), self.cleaned_data["username"])
 

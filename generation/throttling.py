@@ -137,7 +137,7 @@ class CountingCache(RedisCache):
         return here()
 
 
-def spend(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
+def spend(request: HttpRequest, group: str, rate: str | tuple[int, int], *, cost: int = 1, **keys: str) -> None:
     """Count the call against each key (a name → a value). Raises :class:`RateExceeded`; then nothing was counted."""
     usages, counters = zip(*(_counter(request, group, rate, *key) for key in keys.items()), strict=True)
     counts = _cache().raise_all(counters, cost)

@@ -19,7 +19,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from generation import budgets
+from generation import budgets, names
 from generation.figures import NONE, dollars
 from generation.models import GenerationRequest, Spending
 from generation.states import ACTIVE
@@ -53,6 +53,11 @@ class UserAdmin(DjangosUserAdmin, ModelAdmin):
             spent_month=Subquery(spent.filter(day__gt=today - _MONTH).values("sum")),
             active=Subquery(active.annotate(count=Count("pk")).values("count")),
         )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        return super().get_search_results(request, queryset, names.user_name(search_term))
 
     @display(description="role")
     def role(self, row: User) -> str:

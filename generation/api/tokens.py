@@ -43,10 +43,10 @@ class SingleUseRefreshToken(RefreshToken):
     def blacklist(self) -> Any:
         """Write the token into the blacklist. Raises ``TokenError`` where it is there already: the unique constraint
         lets one of several concurrent inserts pass, and simplejwt does not ask whether it was its own."""
-        entry, is_first_use = super().blacklist()
-        if not is_first_use:
+        written: Any = super().blacklist()  # the stubs know of the row alone
+        if not written[1]:
             raise TokenError("Token is blacklisted")
-        return entry, is_first_use
+        return written
 
 
 class RefreshSerializer(TokenRefreshSerializer):

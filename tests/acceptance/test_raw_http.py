@@ -105,7 +105,8 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with prepared_stack(tmp_path_factory.mktemp("raw"), WEB_WORKERS="1") as stack:
+    settings = {"WEB_WORKERS": "1", "TRUSTED_PROXIES": "1", "TOKEN_RATE": "3/d"}
+    with prepared_stack(tmp_path_factory.mktemp("raw"), **settings) as stack:
         stack.start("web")
         wait_until(stack.answers, what="the web process")
         yield Server(stack)
@@ -238,10 +239,32 @@ def test_an_odd_authorization_is_refused(server: Server, credentials: bytes) -> 
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize("host", ["", "Host: evil.example\r\n", "Host: 127.0.0.1:x\r\n", "Host: a b\r\n"])
-def test_a_foreign_host_is_refused(server: Server, host: str) -> None:
-    answer = server.exchange(f"GET /healthz HTTP/1.1\r\n{host}Connection: close\r\n\r\n".encode())
-    assert answer.status == 400
+@pytest.mark.parametrize(
+    "host", ["", "Host: evil.example\r\n", "Host: 127.0.0.1:x\r\n", "Host: a b\r\n", "Host: 10.42.8.201:8000\r\n"]
+)
+def test_a_foreign_host_is_for_probes_only(server: Server, host: str) -> None:
+    for at, status in (("/healthz", 200), ("/api/schema", 400)):
+        answer = server.exchange(f"GET {at} HTTP/1.1\r\n{host}Connection: close\r\n\r\n".encode())
+        assert answer.status == status
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "TRACE", "BREW", "CONNECT", "OPTIONS"])
+def test_an_unknown_address_is_json_with_any_method(server: Server, method: str) -> None:
+    line = f"{method} /api/visual-generation/nothing HTTP/1.1"
+    answer = server.exchange(server.head("Content-Length: 0", line=line))
+    assert (answer.status, answer.error["code"]) == (404, "not_found")
+
+
+def test_the_last_of_several_forwarded_headers_counts(server: Server) -> None:
+    def sign_in(*forwarded: str) -> int:
+        body = json.dumps({"username": "nobody", "password": "wrong"}).encode()
+        headers = [f"X-Forwarded-For: {address}" for address in forwarded]
+        head = server.head(f"Content-Length: {len(body)}", *headers, line="POST /api/token HTTP/1.1")
+        return server.exchange(head, body).status
+
+    statuses = [sign_in(f"198.51.100.{number}", f"203.0.113.5:{4711 + number}") for number in range(4)]
+    assert statuses == [401, 401, 401, 429]
+    assert sign_in("203.0.113.5", '"[2001:db8::1]:443"') == 401
 
 
 def test_head_sends_headers_alone(server: Server) -> None:

@@ -43,6 +43,12 @@ def test_a_filter_and_a_command_take_any_spelling_of_a_user(bob: User) -> None:
     assert request.status == Status.QUEUED
 
 
+def test_the_admin_finds_a_user_by_any_spelling(client: Client, db: None) -> None:
+    client.force_login(User.objects.create_superuser("Zoë"))
+    page = client.get("/admin/auth/user/", {"q": f" {unicodedata.normalize('NFD', 'Zoë')} "})
+    assert [user.username for user in page.context["cl"].result_list] == ["Zoë"]
+
+
 @pytest.mark.parametrize("blank", BLANKS)
 def test_blanks_around_a_project_and_a_page_do_not_count(api: APIClient, blank: str) -> None:
     def around(name: str) -> str:

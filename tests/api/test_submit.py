@@ -321,7 +321,8 @@ def test_every_fault_is_named_at_once(api: APIClient) -> None:
 
 @pytest.mark.parametrize("key", RESERVED_METADATA)
 def test_a_key_that_the_server_writes_is_refused(api: APIClient, key: str) -> None:
-    for value in ("mine", 7, None, {}):
+    values: list[Any] = ["mine", 7, None, {}]
+    for value in values:
         assert_refused_field(post_json(api, body(metadata={key: value, "other": 1})), f"metadata.{key}", "reserved")
     batch = {"requests": [body(), body(metadata={key: "mine"})]}
     assert_refused_field(post_json(api, batch, at=BATCH), f"requests[1].metadata.{key}", "reserved")

@@ -147,7 +147,7 @@ CLOCKS: dict[str, tuple[str, int]] = {
 
 @pytest.mark.parametrize(("claim", "seconds"), CLOCKS.values(), ids=CLOCKS.keys())
 def test_a_clock_that_differs_by_seconds_is_let_pass(nobody: APIClient, dora: User, claim: str, seconds: int) -> None:
-    claims = {claim: int(time.time()) + seconds}
+    claims: dict[str, Any] = {claim: int(time.time()) + seconds}
     assert _works(nobody, dora, token(dora, **claims))
     for kind in ("access", "refresh"):
         other = token(dora, token_type=kind, **claims)
@@ -157,7 +157,7 @@ def test_a_clock_that_differs_by_seconds_is_let_pass(nobody: APIClient, dora: Us
 
 @pytest.mark.parametrize(("claim", "seconds"), CLOCKS.values(), ids=CLOCKS.keys())
 def test_a_clock_that_differs_by_a_minute_is_not(nobody: APIClient, dora: User, claim: str, seconds: int) -> None:
-    claims = {claim: int(time.time()) + 12 * seconds}
+    claims: dict[str, Any] = {claim: int(time.time()) + 12 * seconds}
     assert not _works(nobody, dora, token(dora, **claims))
     other = token(dora, token_type="refresh", **claims)
     for at, field in ((VERIFY, "token"), (REFRESH, "refresh")):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 def watchful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Looks after its clients all the time, where production does so from time to time."""
     folder = tmp_path_factory.mktemp("watchful")
-    often = {"REALTIME_RESYNC_MS": "200", "REALTIME_IDLE_MS": "3000", "REALTIME_HEARTBEAT_MS": "200"}
+    often: Any = {"REALTIME_RESYNC_MS": "200", "REALTIME_IDLE_MS": "3000", "REALTIME_HEARTBEAT_MS": "200"}
     with running(folder, CORS_ALLOWED_ORIGINS=STUDIO, **often) as live:
         yield live
