@@ -19,7 +19,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.cache.backends.redis import RedisCache
 from django.http import HttpRequest
 from django.utils.functional import cached_property
-from django_ratelimit.core import _split_rate, get_usage
+from django_ratelimit.core import get_usage
 from redis.exceptions import RedisError
 from rest_framework import status
 from rest_framework.exceptions import APIException
@@ -137,7 +137,7 @@ class CountingCache(RedisCache):
         return here()
 
 
-def spend(request: HttpRequest, group: str, rate: str | tuple[int, int], *, cost: int = 1, **keys: str) -> None:
+def spend(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
     """Count the call against each key (a name → a value). Raises :class:`RateExceeded`; then nothing was counted."""
     usages, counters = zip(*(_counter(request, group, rate, *key) for key in keys.items()), strict=True)
     counts = _cache().raise_all(counters, cost)
@@ -151,7 +151,7 @@ def _cache() -> Any:
     return caches[DEFAULT_CACHE_ALIAS]
 
 
-def _counter(request: HttpRequest, group: str, rate: Any, name: str, value: str) -> tuple[dict[str, int], Counter]:
+def _counter(request: HttpRequest, group: str, rate: str, name: str, value: str) -> tuple[dict[str, int], Counter]:
     usage = get_usage(request, group=f"{group}:{name}", key=lambda *_: value, rate=rate, increment=True)
     return usage, _cache().named
 
@@ -180,9 +180,9 @@ def note_sign_in(request: HttpRequest, username: str) -> None:
     _cache().remember(familiar)
 
 
-def _rate_of_names() -> tuple[int, int]:
-    limit, seconds = _split_rate(settings.TOKEN_RATE)
-    return limit * NAME_FACTOR, seconds
+def _rate_of_names() -> str:
+    limit, _, period = settings.TOKEN_RATE.partition("/")
+    return f"{int(limit) * NAME_FACTOR}/{period}"
 
 
 def _familiar(request: HttpRequest, username: str) -> Counter:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from generation.realtime import consumer, outbox, stream
-from generation.realtime.limits import MOST_REFUSED, RATE
+from generation.realtime.limits import BURST, MOST_REFUSED, RATE
 from generation.realtime.listener import MAX_SUBSCRIPTIONS, CloseCode
 from generation.realtime.replay import MOST_MISSED
 
@@ -38,7 +38,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     for line in (
         f"| time to sign in | {consumer.AUTHENTICATION_DEADLINE} s |",
         f"| subscriptions of one connection | {MAX_SUBSCRIPTIONS} |",
-        f"| messages of one client | {RATE} in a second; {MOST_REFUSED} over the rate close |",
+        f"| messages of one client | {BURST} at once, then {RATE} in a second; {MOST_REFUSED} over the rate close |",
         f"| waiting for a client to read | {outbox.MOST_MESSAGES:,} messages or {outbox.MOST_BYTES >> 20} MiB, "
         f"and {outbox.PATIENCE} s for one message |",
         f"| changes that are replayed | {MOST_MISSED:,} |",
