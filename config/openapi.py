@@ -11,7 +11,8 @@ _ABOUT: Final = (
     " backgrounds. Sign in with `POST /api/token` and send the access token as `Authorization: Bearer …`. Everybody"
     " sees their own requests, and staff see all; somebody else's is answered like one that never was.\n\n"
     "Every error is JSON with `error` for people and `code` for programs, and with `errors` where values are not"
-    " valid. Times are RFC 3339 in UTC. Every address works with a slash at its end, too.\n\n"
+    " valid. Times are RFC 3339 in UTC. Every address works with a slash at its end, too. In a body, null at an"
+    " optional field means that the field is left out. White space around an id or a name does not count.\n\n"
     "To be told of changes instead of asking, open the WebSocket `/ws/visual-generation`, or read the same as "
     "Server-Sent Events from `/api/visual-generation/events`: docs/live-updates.md has both."
 )

@@ -34,6 +34,8 @@ class TextField(StringField):
 
     def to_internal_value(self, data: Any) -> str:
         value = super().to_internal_value(data)
+        if self.max_length is not None and len(value) > self.max_length:
+            return value  # a validator refuses it
         length = visible_length(value)
         if not length and not self.allow_blank:
             self.fail("blank")

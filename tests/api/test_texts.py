@@ -26,6 +26,7 @@ INVISIBLE: dict[str, str] = {
     "isolates": "\u2066\u2069",
     "Mongolian vowel separators": "\u180e",
     "control characters": "\x01\x7f\x9f",
+    "noncharacters": "\ufdd0\uffff\U0010fffe",
     "a mixture": " \u200b\u3000\u2060\t\u0301",
 }
 
