@@ -12,12 +12,12 @@ RATE: Final = 60
 #: Messages that may come at once: enough to leave all subscriptions for as many others, or to subscribe to all again
 #: after a reconnect.
 BURST: Final = 2 * MAX_SUBSCRIPTIONS + RATE
-#: Messages over the rate, before the burst is available again, after which the connection is ended.
+#: Messages over the rate, with no quiet second in between, after which the connection is ended.
 MOST_REFUSED: Final = 2 * RATE
 
 
 class MessageRate:
-    """A token bucket. ``refused`` is how many messages were over the rate since it was last full."""
+    """A token bucket. ``refused`` is how many messages were over the rate since a quiet second."""
 
     def __init__(self) -> None:
         self._left = float(BURST)
@@ -29,7 +29,7 @@ class MessageRate:
         now = time.monotonic()
         self._left = min(BURST, self._left + (now - self._at) * RATE)
         self._at = now
-        if self._left >= BURST:
+        if self._left >= RATE:
             self.refused = 0
         if self._left >= count:
             self._left -= count
