@@ -21,7 +21,7 @@ def normalize(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("generation", "0012_project_and_status"),
+        ("generation", "0013_booked_costs_and_model_states"),
         ("auth", "0012_alter_user_first_name_max_length"),
     ]
 
