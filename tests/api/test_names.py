@@ -40,7 +40,7 @@ def test_a_user_signs_in_by_any_spelling_of_the_name(db: None, settings: Any, na
 def test_a_name_that_was_stored_in_another_spelling_is_normalized(db: None) -> None:
     spellings = ["Zoë", "e\u0301mil", "ｄora", "dora"]
     users = [User.objects.create(username=unicodedata.normalize("NFD", name)) for name in spellings]
-    migration = import_module("generation.migrations.0016_normalized_user_names")
+    migration = import_module("generation.migrations.0014_normalized_user_names")
     migration.normalize(apps, SimpleNamespace(connection=connection))
     stored = [User.objects.get(pk=user.pk).username for user in users]
     assert stored == ["Zoë", "émil", "ｄora", "dora"]  # the last two would become one
