@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
-from workers.providers.google import answer_of, status_error, usage_of
+from workers.providers.google import answer_of, usage_of
+from workers.providers.google_errors import status_error
 
 PICTURE = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
 REQUEST = ImageRequest(request_id="vga_1", type="cover", subject="x", prompt="x", model="gemini-3.1-flash-image")
 
 
-def error(status: int, kind: str = "", *details: dict[str, Any], message: str = "") -> ProviderError:
+NO_MODEL = "models/gemini-9 is not found for API version v1beta, or is not supported for generateContent."
+
+
+def error(status: int, kind: str = "", *details: dict[str, Any], message: str = "x") -> ProviderError:
     said = {"error": {"code": status, "status": kind, "message": message, "details": list(details)}}
     return status_error(status, {}, json.dumps(said).encode())
 
@@ -41,8 +45,8 @@ PER_DAY = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
         (401, "UNAUTHENTICATED", [], "auth"),
         (403, "PERMISSION_DENIED", [], "auth"),
         (403, "PERMISSION_DENIED", [reason("BILLING_DISABLED")], "quota_exhausted"),
-        (404, "NOT_FOUND", [], "model_retired"),
-        (404, "", [], "invalid_request"),
+        (404, "NOT_FOUND", [], "unavailable"),
+        (404, "", [], "unavailable"),
         (408, "", [], "unavailable"),
         (409, "ABORTED", [], "unavailable"),
         (429, "RESOURCE_EXHAUSTED", [], "rate_limited"),
@@ -50,11 +54,12 @@ PER_DAY = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
         (429, "RESOURCE_EXHAUSTED", [quota(PER_DAY)], "quota_exhausted"),
         (429, "RESOURCE_EXHAUSTED", [quota(PER_MINUTE, PER_DAY)], "quota_exhausted"),
         (429, "RESOURCE_EXHAUSTED", [{"metadata": {"quota_limit": "RequestsPerDay"}}], "quota_exhausted"),
-        (499, "CANCELLED", [], "unavailable"),
+        (499, "CANCELLED", [], "unknown_outcome"),
         (500, "INTERNAL", [], "unavailable"),
         (503, "UNAVAILABLE", [], "unavailable"),
-        (504, "DEADLINE_EXCEEDED", [], "timeout"),
-        (504, "", [], "unavailable"),
+        (504, "DEADLINE_EXCEEDED", [], "unknown_outcome"),
+        (504, "", [], "unknown_outcome"),
+        (524, "", [], "unknown_outcome"),
         (301, "", [], "invalid_request"),
     ],
 )
@@ -62,6 +67,36 @@ def test_a_status_and_its_details_become_our_code(
     status: int, kind: str, details: list[dict[str, Any]], code: str
 ) -> None:
     assert error(status, kind, *details).code == code
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "details", "message", "code", "scope"),
+    [
+        (404, "NOT_FOUND", [], NO_MODEL, "model_retired", "model"),
+        (404, "NOT_FOUND", [], "Publisher Model `projects/p/models/gemini-9` was not found", "model_retired", "model"),
+        (404, "NOT_FOUND", [], "Requested entity was not found.", "unavailable", "request"),
+        (403, "PERMISSION_DENIED", [], "Project p is not allowed to use models/gemini-9", "auth", "model"),
+        (
+            403,
+            "PERMISSION_DENIED",
+            [reason("IAM_PERMISSION_DENIED")],
+            "Permission denied on resource publishers/google/models/gemini-9",
+            "auth",
+            "provider",
+        ),
+        (403, "PERMISSION_DENIED", [reason("SECURITY_POLICY_VIOLATED")], "prohibited by policy", "auth", "provider"),
+        (403, "", [], "Forbidden", "invalid_request", "request"),
+        (400, "INVALID_ARGUMENT", [], "Invalid value at 'generation_config.seed'", "invalid_request", "model"),
+        (400, "INVALID_ARGUMENT", [], "Unable to process input", "invalid_request", "request"),
+        (429, "RESOURCE_EXHAUSTED", [quota(PER_DAY)], "", "quota_exhausted", "model"),
+        (429, "RESOURCE_EXHAUSTED", [], "Your prepayment credits are depleted.", "quota_exhausted", "provider"),
+    ],
+)
+def test_an_error_is_about_the_model_only_where_it_says_so(
+    status: int, kind: str, details: list[dict[str, Any]], message: str, code: str, scope: str
+) -> None:
+    found = error(status, kind, *details, message=message)
+    assert (found.code, found.scope) == (code, scope)
 
 
 def test_credit_that_is_used_up_is_known_by_its_sentence_alone() -> None:
@@ -125,7 +160,7 @@ def test_the_words_of_the_vendor_are_not_repeated_but_the_name_of_the_field_is()
 
 def refusal(said: dict[str, Any]) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
-        answer_of(said, REQUEST)
+        answer_of(said, REQUEST, {})
     return caught.value
 
 
@@ -197,7 +232,7 @@ def test_a_picture_that_is_not_base64_is_invalid(data: object) -> None:
 def test_the_picture_is_taken_and_not_the_sketch_before_it() -> None:
     sketch = {"inlineData": {"mimeType": "image/png", "data": "BBBB"}, "thought": True}
     parts = [sketch, {"text": "Here it is"}, PICTURE]
-    answer = answer_of({"candidates": [{"content": {"parts": parts}}], "responseId": "r1"}, REQUEST)
+    answer = answer_of({"candidates": [{"content": {"parts": parts}}], "responseId": "r1"}, REQUEST, {})
     assert isinstance(answer, ImageAnswer)
     assert (answer.data, answer.content_type, answer.provider_request_id) == (b"\0\0\0", "image/png", "r1")
 

@@ -20,24 +20,33 @@ def error(status: int, name: str = "", *errors: object, **headers: str) -> Provi
 @pytest.mark.parametrize(
     ("status", "name", "errors", "code"),
     [
-        (400, "bad_request", ["aspect_ratio: must be one of 1:1"], "invalid_request"),
+        (400, "bad_request", ["aspect_ratio: must be one of 1:1"], "invalid_request:model"),
+        (400, "bad_request", ["prompt: is required"], "invalid_request"),
+        (400, "invalid_prompts", ["One or more prompts contains filtered words."], "refused_input"),
+        (400, "content_filtered", [], "refused_input"),
+        (422, "unprocessable_entity", ["prompt: violates our acceptable use policy"], "refused_input"),
         (400, "bad_request", ["model: must be one of sd3.5-large"], "model_retired"),
         (400, "bad_request", [], "invalid_request"),
         (401, "unauthorized", [], "auth"),
         (402, "payment_required", [], "quota_exhausted"),
         (403, "content_moderation", ["Your request was flagged"], "refused_input"),
-        (403, "permission_denied", [], "auth"),
-        (403, "", [], "auth"),
-        (404, "not_found", [], "model_retired"),
-        (410, "gone", [], "model_retired"),
+        (403, "permission_denied", [], "auth:provider"),
+        (403, "", [], "auth:provider"),
+        (403, "permission_denied", ["You do not have access to the model sd3.5-large"], "auth:model"),
+        (404, "not_found", [], "model_retired:model"),
+        (410, "gone", [], "model_retired:model"),
         (408, "", [], "unavailable"),
-        (413, "content_too_large", [], "invalid_request"),
-        (422, "unprocessable_entity", ["model: of no use"], "invalid_request"),
+        (413, "content_too_large", [], "invalid_request:model"),
+        (422, "unprocessable_entity", ["model: of no use"], "invalid_request:model"),
         (429, "rate_limit_exceeded", [], "rate_limited"),
         (500, "internal_error", [], "unavailable"),
         (502, "", [], "unavailable"),
         (503, "", [], "unavailable"),
         (520, "", [], "unavailable"),
+        (504, "", [], "unknown_outcome"),
+        (524, "", [], "unknown_outcome"),
+        (500, "internal_error", ["the call timed out"], "unknown_outcome"),
+        (405, "method_not_allowed", [], "unavailable:request"),
         (301, "", [], "invalid_request"),
         (204, "", [], "invalid_request"),
     ],
@@ -46,7 +55,7 @@ def test_a_status_and_the_name_in_the_body_become_our_code(
     status: int, name: str, errors: list[str], code: str
 ) -> None:
     found = error(status, name, *errors)
-    assert found.code == code
+    assert f"{found.code}:{found.scope}".startswith(code)
     assert found.detail["status"] == status
     assert found.detail.get("name", "") == name
 
@@ -58,7 +67,6 @@ def test_a_status_and_the_name_in_the_body_become_our_code(
         b"<html>",
         b"[]",
         b"null",
-        b'"content_moderation"',
         b"\xff\xfe",
         b"[" * 100_000,
         b'{"errors": 5, "name": []}',
@@ -66,7 +74,16 @@ def test_a_status_and_the_name_in_the_body_become_our_code(
 )
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(400, "invalid_request"), (403, "auth"), (404, "model_retired"), (429, "rate_limited"), (502, "unavailable")],
+    [
+        (400, "invalid_request"),
+        (401, "invalid_request"),
+        (402, "invalid_request"),
+        (403, "invalid_request"),
+        (404, "unavailable"),
+        (429, "rate_limited"),
+        (502, "unavailable"),
+        (504, "unknown_outcome"),
+    ],
 )
 def test_a_body_that_is_not_the_vendors_is_judged_by_its_status(status: int, body: bytes, code: str) -> None:
     assert status_error(status, {}, body, model="core").code == code

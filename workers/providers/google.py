@@ -1,14 +1,13 @@
 """Google's Gemini through the official SDK: the Developer API by key, or Vertex by project.
 
-The retries are the ledger's and the time-out is the runtime's, so the SDK does neither. Nor does it read the answers,
+The queue retries and the runtime sets the deadline, so the SDK does neither. Nor does it read the answers,
 since it repeats words that it does not know in warnings.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final, NamedTuple
 
 import httpx2
@@ -17,12 +16,13 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.genai import types
 
+from generation.error_policy import ErrorScope
 from generation.states import ErrorCode
-from workers.providers import http
+from workers.providers import bodies, http, refusals
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
-from workers.providers.vendors import PerLoop, name, refuse, unsendable_key
+from workers.providers.google_errors import VENDOR, error_in, status_error
+from workers.providers.vendors import PerLoop, name, refuse, unsendable_key, unsupported
 
-_VENDOR: Final = "Google"
 #: What has pictures on either side, whatever the SDK's version takes for its default.
 _DEVELOPER_API, _VERTEX_API = "v1beta", "v1beta1"
 _IMAGE_SIZES: Final = {"low": "1K", "medium": "1K", "high": "2K"}
@@ -36,13 +36,14 @@ _REFUSALS: Final = frozenset(
     }
 )
 #: Another way of writing them would be needed, or another account.
-_IN_VAIN: Final = {
-    "LANGUAGE": (ErrorCode.INVALID_REQUEST, "Google's model does not know the language of the prompt"),
-    "PUP_LIMITED_DISABLED": (ErrorCode.AUTH, "Google has limited or closed the account"),
+_IN_VAIN: Final[dict[str, tuple[ErrorCode, ErrorScope | None, str]]] = {
+    "LANGUAGE": (
+        ErrorCode.INVALID_REQUEST,
+        ErrorScope.MODEL,
+        "Google's model does not know the language of the prompt",
+    ),
+    "PUP_LIMITED_DISABLED": (ErrorCode.AUTH, None, "Google has limited or closed the account"),
 }
-_DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
-#: There is no field that says it.
-_NO_CREDIT: Final = re.compile(r"credits? (?:are|is) depleted", re.IGNORECASE)
 
 
 class _Client(NamedTuple):
@@ -90,15 +91,16 @@ class GoogleProvider:
                 model=request.model, contents=request.prompt, config=config
             )
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise http.connection_error(_VENDOR, error) from None
+            raise http.connection_error(VENDOR, error) from None
         except GoogleAuthError as error:
             raise _no_credentials(error) from None
         except UnicodeEncodeError:  # its text has the header in it
             raise unsendable_key() from None
         except ValueError:  # of the SDK, for a name that would change the address
-            raise ProviderError("No model of Google's has such a name", code=ErrorCode.INVALID_REQUEST) from None
+            raise unsupported("No model of Google's has such a name") from None
         said = answer.sdk_http_response or types.HttpResponse()
-        return answer_of(http.read_answer(said.body or "", said.headers or {}, _VENDOR, ""), request)
+        headers = {key.lower(): value for key, value in (said.headers or {}).items()}
+        return answer_of(bodies.read_answer(said.body or "", headers, VENDOR, ""), request, headers)
 
     async def aclose(self) -> None:
         """Close the connections of the loop that runs."""
@@ -112,7 +114,7 @@ class GoogleProvider:
             "seed of this size": request.seed is not None and not 0 <= request.seed <= _LARGEST_SEED,
             f"quality {request.quality}": bool(request.quality) and request.quality not in _IMAGE_SIZES,
         }
-        refuse(_VENDOR, unknown)
+        refuse(VENDOR, unknown)
         return types.GenerateContentConfig(
             response_modalities=["IMAGE"],
             seed=request.seed,
@@ -148,24 +150,25 @@ class GoogleProvider:
         return _Client(sdk, client)
 
 
-def answer_of(said: Mapping[str, object], request: ImageRequest) -> ImageAnswer:
-    """The picture that is in this answer with status 200. Raises :class:`ProviderError` where there is none."""
-    request_id = name(said.get("responseId"))
-    feedback = http.mapping(said.get("promptFeedback"))
+def answer_of(body: object, request: ImageRequest, headers: Mapping[str, str]) -> ImageAnswer:
+    """Return the image that is in this answer with status 200. Raises :class:`ProviderError` where there is none."""
+    if isinstance(body, list):  # what streams comes in a list
+        body = next(iter(body), None)
+    said = http.mapping(body)
+    request_id = name(_get(said, "responseId", "response_id"))
+    feedback = http.mapping(_get(said, "promptFeedback", "prompt_feedback"))
     candidate = http.mapping(next(iter(http.items(said.get("candidates"))), None))
-    finish = name(candidate.get("finishReason"))
-    if blocked := name(feedback.get("blockReason")):
+    finish = name(_get(candidate, "finishReason", "finish_reason"))
+    if blocked := name(_get(feedback, "blockReason", "block_reason")):
         raise _refusal("input", blocked, feedback, request_id)
-    if finish in _REFUSALS:
+    if finish in _REFUSALS or refusals.is_refusal(finish):
         raise _refusal("output", finish, candidate, request_id)
     picture = next(_pictures(candidate), None)
     if picture is None:
-        code, message = _IN_VAIN.get(finish, (ErrorCode.EMPTY_RESULT, "Google answered without a picture"))
-        detail = {"reason": finish} if finish else {}
-        raise ProviderError(message, code=code, provider_request_id=request_id, detail=detail)
+        raise _without_image(said, candidate, finish, request, headers)
     return ImageAnswer(
-        data=http.read_picture(picture.get("data"), _VENDOR, request_id),
-        content_type=name(picture.get("mimeType")),
+        data=bodies.read_image(picture.get("data"), VENDOR, request_id),
+        content_type=name(_get(picture, "mimeType", "mime_type")),
         model=request.model,
         seed=request.seed,
         provider_request_id=request_id,
@@ -173,11 +176,41 @@ def answer_of(said: Mapping[str, object], request: ImageRequest) -> ImageAnswer:
     )
 
 
+def _without_image(
+    said: Mapping[str, object],
+    candidate: Mapping[str, object],
+    finish: str,
+    request: ImageRequest,
+    headers: Mapping[str, str],
+) -> ProviderError:
+    request_id = name(_get(said, "responseId", "response_id"))
+    if error := error_in(said, headers, model=request.model):
+        return error
+    # The model may refuse in its own words, with a finish that says nothing.
+    parts = map(http.mapping, http.items(http.mapping(candidate.get("content")).get("parts")))
+    texts = [_get(candidate, "finishMessage", "finish_message"), *(part.get("text") for part in parts)]
+    if any(isinstance(text, str) and refusals.speaks_of_refusal(text) for text in texts):
+        return refusals.error(VENDOR, refusals.Refusal(), number=request_id, reason=finish)
+    code, scope, message = _IN_VAIN.get(finish, (ErrorCode.EMPTY_RESULT, None, "Google answered without an image"))
+    return ProviderError(
+        message,
+        code=code,
+        scope=scope,
+        provider_request_id=request_id,
+        detail={"reason": finish} if finish else {},
+    )
+
+
+def _get(said: Mapping[str, object], *keys: str) -> object:
+    """The value of the first key that has one: proxies write Google's names in snake case."""
+    return next((said[key] for key in keys if said.get(key)), None)
+
+
 def _pictures(candidate: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
     """Those that are meant as the answer; a model that thinks makes sketches on the way."""
     for item in http.items(http.mapping(candidate.get("content")).get("parts")):
         part = http.mapping(item)
-        picture = http.mapping(part.get("inlineData"))
+        picture = http.mapping(_get(part, "inlineData", "inline_data"))
         if picture.get("data") and not part.get("thought"):
             yield picture
 
@@ -203,15 +236,11 @@ def _by_modality(details: object) -> dict[str, int]:
 
 def _refusal(stage: str, reason: str, why: Mapping[str, object], request_id: str) -> ProviderError:
     """``why`` is what holds the safety ratings. Where none of them is to blame, the reason is all that is known."""
-    ratings = map(http.mapping, http.items(why.get("safetyRatings")))
+    ratings = map(http.mapping, http.items(_get(why, "safetyRatings", "safety_ratings")))
     to_blame = [name(rating.get("category")) for rating in ratings if rating.get("blocked") is True]
     categories = list(filter(None, to_blame)) or [reason]
-    what = "picture" if stage == "output" else "prompt"
-    return ProviderError(
-        f"Google's safety system refused the {what} ({', '.join(categories)})",
-        code=ErrorCode.REFUSED_OUTPUT if stage == "output" else ErrorCode.REFUSED_INPUT,
-        provider_request_id=request_id,
-        detail={"stage": stage, "categories": categories, "reason": reason},
+    return refusals.error(
+        VENDOR, refusals.Refusal(stage=stage, categories=categories), number=request_id, reason=reason
     )
 
 
@@ -220,83 +249,7 @@ async def _raise_for_status(response: httpx2.Response) -> None:
         raise status_error(response.status_code, response.headers, await response.aread())
 
 
-def status_error(status: int, headers: Mapping[str, str], content: bytes) -> ProviderError:
-    """What an answer that is no success means. ``content`` is its body, of whatever kind."""
-    try:
-        body = http.read_json(content)
-    except ValueError:
-        body = None
-    if isinstance(body, list):  # Vertex wraps some errors
-        body = next(iter(body), None)
-    error = http.mapping(http.mapping(body).get("error"))
-    details = [http.mapping(item) for item in http.items(error.get("details"))]
-    detail: dict[str, Any] = {"status": status}
-    quotas = [quota for entry in details for quota in _quotas(entry)]
-    known = {
-        "type": name(error.get("status")),
-        "code": _first(name(entry.get("reason")) for entry in details),
-        "param": _first(field for entry in details for field in _fields(entry)),
-        "quota": _first(quota for quota in quotas if "PerDay" in quota) or _first(quotas),
-    }
-    detail |= {key: word for key, word in known.items() if word}
-    code, words = _meaning(status, detail, str(error.get("message", "")))
-    return ProviderError(
-        words,
-        code=code,
-        retry_after=next(filter(None, map(_delay, details)), None) or http.retry_after(headers),
-        provider_request_id=_first(name(entry.get("requestId")) for entry in details),
-        detail=detail,
-    )
-
-
-def _meaning(status: int, detail: Mapping[str, Any], message: str) -> tuple[ErrorCode, str]:
-    kind, reason = detail.get("type", ""), detail.get("code", "")
-    if status == 429:
-        if "PerDay" in detail.get("quota", "") or _NO_CREDIT.search(message):
-            return ErrorCode.QUOTA_EXHAUSTED, "The quota or credit at Google is used up"
-        return ErrorCode.RATE_LIMITED, "Google asks to wait"
-    if reason.startswith("BILLING_"):
-        return ErrorCode.QUOTA_EXHAUSTED, "Google Cloud does not bill the project, so it does not serve it"
-    # A bad key comes as 400.
-    if status in {401, 403} or reason.startswith("API_KEY_"):
-        return ErrorCode.AUTH, "Google does not accept the key or account"
-    if status == 400 and kind == "FAILED_PRECONDITION":
-        return ErrorCode.AUTH, "Google does not serve this account, or not from here"
-    if status == 404 and kind == "NOT_FOUND":
-        return ErrorCode.MODEL_RETIRED, "Google has no such model, or not in this location"
-    if status == 504 and kind == "DEADLINE_EXCEEDED":
-        return ErrorCode.TIMEOUT, "Google ran out of time"
-    if status in {408, 409, 499} or status >= 500:
-        return ErrorCode.UNAVAILABLE, f"Google is not available at the moment (status {status})"
-    what = f": {detail['param']}" if "param" in detail else ""
-    return ErrorCode.INVALID_REQUEST, f"Google does not accept the request (status {status}{what})"
-
-
-def _quotas(entry: Mapping[str, object]) -> Iterator[str]:
-    """The quotas that a QuotaFailure or an ErrorInfo names."""
-    for violation in map(http.mapping, http.items(entry.get("violations"))):
-        yield name(violation.get("quotaId"))
-    yield name(http.mapping(entry.get("metadata")).get("quota_limit"))
-
-
-def _fields(entry: Mapping[str, object]) -> Iterator[str]:
-    """The fields that a BadRequest complains of."""
-    for violation in map(http.mapping, http.items(entry.get("fieldViolations"))):
-        yield name(violation.get("field"))
-
-
-def _first(names: Iterable[str]) -> str:
-    return next(filter(None, names), "")
-
-
-def _delay(entry: Mapping[str, object]) -> float | None:
-    """The seconds of a RetryInfo."""
-    said = entry.get("retryDelay")
-    match = _DELAY.fullmatch(said) if isinstance(said, str) else None
-    return float(match[1]) if match else None
-
-
 def _no_credentials(error: GoogleAuthError) -> ProviderError:
     if isinstance(error, TransportError) or error.retryable:
-        return ProviderError("Google's sign-in cannot be reached", code=ErrorCode.UNAVAILABLE)
-    return ProviderError("There are no credentials that Google Cloud accepts", code=ErrorCode.AUTH)
+        return ProviderError("Google's sign-in cannot be reached", code=ErrorCode.UNAVAILABLE, sent=False)
+    return ProviderError("There are no credentials that Google Cloud accepts", code=ErrorCode.AUTH, sent=False)

@@ -1,23 +1,22 @@
-"""What the adapters that speak HTTP share: the client, how long a vendor asks to wait, how much of an answer is read,
-what it holds, and what a broken connection means."""
+"""What the adapters that speak HTTP share: the client, how long a vendor asks to wait, and broken connections.
+
+:mod:`.bodies` reads what an answer holds, :mod:`.statuses` what a status means, :mod:`.refusals` what is a refusal.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from base64 import b64decode
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 
-from generation.states import ErrorCode
 from workers.providers import vendors
-from workers.providers.base import ProviderError
-from workers.providers.vendors import MAX_ANSWER_BYTES, too_long
+from workers.providers.base import ProviderError, mark_sent
+from workers.providers.bodies import bound_answer
 
 #: How long an idle connection is kept. Servers close theirs too, and a call that runs into that has an unknown outcome.
 _IDLE_SECONDS: Final = 15.0
@@ -33,6 +32,12 @@ _NOT_SENT: Final = (
     httpx2.LocalProtocolError,
 )
 _LONGEST_TEXT: Final = 4000
+_BREAKS: Final = re.compile(r"\r\n|[\t\n\v\f\r\x85\u2028\u2029]")
+_UNSHOWABLE: Final = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(f"\\U{plane:04x}fffe\\U{plane:04x}ffff" for plane in range(17))
+    + "]"
+)
 #: What no header may hold, such as the line's end of a file that a key was read from.
 _UNSENDABLE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -50,6 +55,7 @@ def new_client(
 
     async def prepare(request: httpx2.Request) -> None:
         request.extensions["timeout"] = limit.as_dict()  # an SDK puts its own there
+        request.extensions["trace"] = _trace
         if any(_UNSENDABLE.search(value) for _, value in request.headers.raw):
             raise vendors.unsendable_key()  # here, since what comes next would log it
 
@@ -63,6 +69,12 @@ def new_client(
     )
 
 
+async def _trace(event: str, info: Mapping[str, Any]) -> None:
+    """Note when the request's first bytes leave. The connection, TLS and a proxy's CONNECT come before that."""
+    if event.endswith(".send_request_headers.started") and getattr(info.get("request"), "method", b"") != b"CONNECT":
+        mark_sent()
+
+
 def connection_error(vendor: str, cause: BaseException | None) -> ProviderError:
     """What it means that no whole answer came."""
     return vendors.unreachable(vendor) if isinstance(cause, _NOT_SENT) else vendors.broke_off(vendor)
@@ -71,37 +83,6 @@ def connection_error(vendor: str, cause: BaseException | None) -> ProviderError:
 def request_id(headers: Mapping[str, str]) -> str:
     """What the vendor calls the call."""
     return vendors.name(headers.get("x-request-id"))
-
-
-def read_json(content: bytes | str) -> object:
-    """Raises ``ValueError`` for whatever cannot be read."""
-    try:
-        return json.loads(content)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def read_answer(content: bytes | str, headers: Mapping[str, str], vendor: str, number: str) -> Mapping[str, object]:
-    """The JSON of an answer that is a success by its status. Raises :class:`ProviderError`."""
-    if "json" not in headers.get("content-type", ""):
-        # A page of some proxy's: the vendor itself has not answered, and the next attempt may reach it.
-        message, code = f"Something other than {vendor} answered", ErrorCode.UNAVAILABLE
-        raise ProviderError(message, code=code, provider_request_id=number)
-    try:
-        return mapping(read_json(content))
-    except ValueError:
-        # It came whole and was paid for; asking again would be paid for again.
-        message, code = f"{vendor}'s answer cannot be read", ErrorCode.INVALID_IMAGE
-        raise ProviderError(message, code=code, provider_request_id=number) from None
-
-
-def read_picture(encoded: object, vendor: str, number: str) -> bytes:
-    """The bytes behind the base64 of an answer. Raises :class:`ProviderError`."""
-    try:
-        return b64decode(encoded if isinstance(encoded, str) else "?", validate=True)
-    except ValueError:
-        message = f"{vendor}'s picture cannot be read"
-        raise ProviderError(message, code=ErrorCode.INVALID_IMAGE, provider_request_id=number) from None
 
 
 def mapping(value: object) -> Mapping[str, object]:
@@ -115,8 +96,14 @@ def items(value: object) -> list[object]:
 
 
 def sentence(value: object) -> str:
-    """Text of a vendor's that can be stored and shown, whatever it holds."""
-    return "".join(filter(str.isprintable, value[:_LONGEST_TEXT])) if isinstance(value, str) else ""
+    """Return text of a vendor's that can be stored and shown.
+
+    Only control characters, direction controls, surrogates and noncharacters go. A line break or a tab is a space.
+    Joiners and variation selectors stay, since words and emoji need them.
+    """
+    if not isinstance(value, str):
+        return ""
+    return _UNSHOWABLE.sub("", _BREAKS.sub(" ", value[: 2 * _LONGEST_TEXT]))[:_LONGEST_TEXT]
 
 
 def count(value: object) -> int:
@@ -151,33 +138,3 @@ def _date(text: str) -> datetime | None:
         return None
     # A date without a zone is in UTC, as all dates of HTTP are.
     return date.replace(tzinfo=date.tzinfo or UTC)
-
-
-async def bound_answer(response: httpx2.Response) -> None:
-    """Let no more than :data:`MAX_ANSWER_BYTES` be read: for ``event_hooks={"response": [bound_answer]}``.
-
-    It covers errors as well, whose body an SDK reads unasked. The caller asks for ``accept-encoding: identity``, since
-    a compressed answer would be bounded only before it is inflated.
-    """
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise ProviderError("The provider compressed its answer, unasked", code=ErrorCode.INVALID_IMAGE)
-    if int(response.headers.get("content-length", "0")) > MAX_ANSWER_BYTES:
-        raise too_long()
-    assert isinstance(response.stream, httpx2.AsyncByteStream)  # noqa: S101  an async client's always is
-    response.stream = _Bounded(response.stream)
-
-
-class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        left = MAX_ANSWER_BYTES
-        async for chunk in self._stream:
-            left -= len(chunk)
-            if left < 0:
-                raise too_long()
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 from collections.abc import Iterable
-from ipaddress import ip_address
 from typing import Any, ClassVar, Final
 
 import grpc
@@ -17,10 +17,11 @@ import grpc.aio
 from stability_sdk.interfaces.gooseai.generation import generation_pb2 as messages
 from stability_sdk.interfaces.gooseai.generation.generation_pb2_grpc import GenerationServiceStub
 
+from generation.error_policy import ErrorScope
 from generation.states import ErrorCode
-from workers.providers import vendors
-from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
-from workers.providers.stability import SAFETY, bearer, no_model
+from workers.providers import refusals, statuses, vendors
+from workers.providers.base import ImageAnswer, ImageRequest, ProviderError, mark_sent
+from workers.providers.stability import VENDOR, bearer, no_model
 from workers.providers.vendors import MAX_ANSWER_BYTES, PerLoop, name, refuse, too_long
 
 #: The most bytes of one message, by the vendor's own client.
@@ -42,18 +43,33 @@ _READY: Final = grpc.ChannelConnectivity.READY
 _FAILED: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
 #: What the service itself says, and what it means.
-_MEANINGS: Final = {
-    "UNAUTHENTICATED": (ErrorCode.AUTH, "Stability does not accept the key"),
-    "PERMISSION_DENIED": (ErrorCode.AUTH, "Stability does not accept the key"),
+_MEANINGS: Final[dict[str, tuple[ErrorCode, ErrorScope | None, str]]] = {
+    "UNAUTHENTICATED": (ErrorCode.AUTH, None, "Stability does not accept the key"),
+    "PERMISSION_DENIED": (ErrorCode.AUTH, None, "Stability does not accept the key"),
     # The vendor's client takes it for that and nothing else.
-    "RESOURCE_EXHAUSTED": (ErrorCode.QUOTA_EXHAUSTED, "The credit at Stability is used up"),
-    "INVALID_ARGUMENT": (ErrorCode.INVALID_REQUEST, "Stability does not accept the request"),
-    "OUT_OF_RANGE": (ErrorCode.INVALID_REQUEST, "Stability does not accept the request"),
-    "FAILED_PRECONDITION": (ErrorCode.INVALID_REQUEST, "Stability does not accept the request"),
-    "UNIMPLEMENTED": (ErrorCode.INVALID_REQUEST, "Stability does not offer this service any more"),
+    "RESOURCE_EXHAUSTED": (ErrorCode.QUOTA_EXHAUSTED, None, "The credit at Stability is used up"),
+    "INVALID_ARGUMENT": (ErrorCode.INVALID_REQUEST, None, "Stability does not accept the request"),
+    "OUT_OF_RANGE": (ErrorCode.INVALID_REQUEST, ErrorScope.MODEL, "Stability does not accept the request"),
+    "FAILED_PRECONDITION": (ErrorCode.INVALID_REQUEST, None, "Stability does not accept the request"),
+    # It is not about the prompt, and another provider may be asked.
+    "UNIMPLEMENTED": (ErrorCode.INVALID_REQUEST, ErrorScope.MODEL, "Stability does not offer this service any more"),
 }
+#: What the details of a status name where the request is beyond this model.
+_LIMIT: Final = re.compile(
+    r"\b(?:dimension|width|height|size|resolution|pixel|step|sampler?|seed|cfg|engine|style)", re.IGNORECASE
+)
+_TOO_FAST: Final = re.compile(r"rate[ _-]?limit|too many requests|slow down|throttl", re.IGNORECASE)
+#: How the library says that no gRPC came at all, but the page of a proxy.
+_PAGE: Final = re.compile(r"http2 header with status: (\d{3})", re.IGNORECASE)
 #: The service has a fault, if it was the service that said so.
 _FAULTS: Final = {"UNAVAILABLE", "INTERNAL", "UNKNOWN", "ABORTED", "DATA_LOSS"}
+#: For what a refusal may be taken for in words.
+_LIKE_HTTP: Final = {
+    "UNAUTHENTICATED": 401,
+    "RESOURCE_EXHAUSTED": 429,
+    "PERMISSION_DENIED": 403,
+    **dict.fromkeys(_FAULTS, 503),
+}
 _OBSCURED: Final = {
     messages.ACTION_OBFUSCATE,
     messages.ACTION_OBFUSCATE_DUPLICATE,
@@ -82,6 +98,7 @@ class StabilityGrpcProvider:
         asked = _message(request)
         metadata = (("authorization", bearer(self._api_key)),)
         channel = await self._connected()
+        mark_sent()
         call = GenerationServiceStub(channel).Generate(
             asked, metadata=metadata, timeout=self._timeout + vendors.SPARE_SECONDS
         )
@@ -91,7 +108,7 @@ class StabilityGrpcProvider:
         except grpc.aio.AioRpcError as error:
             raise rpc_error(
                 error.code().name,
-                error.details() or "",
+                _said(error),
                 still_connected=await _stays_connected(channel),
                 model=request.model,
             ) from None
@@ -99,7 +116,7 @@ class StabilityGrpcProvider:
             task = asyncio.current_task()
             if task and task.cancelling():
                 raise
-            raise vendors.broke_off("Stability") from None  # not we were cancelled, but the channel was closed
+            raise vendors.broke_off(VENDOR) from None  # not we were cancelled, but the channel was closed
         finally:
             call.cancel()  # what has ended is not cancelled any more
         return _picture(answers, model=request.model)
@@ -123,24 +140,44 @@ class StabilityGrpcProvider:
             pass
         if self._channels.get() is channel:
             await self._channels.close()  # it would wait longer with each failure until it tries again
-        raise vendors.unreachable("Stability")
+        raise vendors.unreachable(VENDOR)
 
 
 def rpc_error(status: str, details: str, *, still_connected: bool, model: str) -> ProviderError:
-    """What a status means. The library reports a broken connection as it reports a service that says that it is not
+    """Judge a status. The library reports a broken connection as it reports a service that says that it is not
     available; but in the first case it is not connected afterwards."""
     detail = {"status": status}
     if status == "RESOURCE_EXHAUSTED" and "message larger than max" in details:
         return too_long(_MAX_MESSAGE_BYTES)
+    if page := _PAGE.search(details):
+        return statuses.page_error(VENDOR, int(page[1]))
+    if status in {"DEADLINE_EXCEEDED", "CANCELLED"}:
+        return vendors.broke_off(VENDOR)
+    # A credit that is used up comes as its own status, as a rate limit does over HTTP.
+    if refusal := refusals.find({"details": details}, status=_LIKE_HTTP.get(status, 400)):
+        return refusals.error(VENDOR, refusal, **detail)
     if status == "NOT_FOUND":
-        return no_model(model)
+        return no_model(model, sent=True)
     if status in _MEANINGS:
-        code, words = _MEANINGS[status]
-        return ProviderError(words, code=code, detail=detail)
+        code, scope, words = _MEANINGS[status]
+        if status == "RESOURCE_EXHAUSTED" and _TOO_FAST.search(details):
+            code, words = ErrorCode.RATE_LIMITED, "Stability asks to wait"
+        elif status == "PERMISSION_DENIED" and statuses.is_about_model(details, model):
+            scope, words = ErrorScope.MODEL, f"Stability does not allow this account to use the model {model}"
+        elif status == "INVALID_ARGUMENT" and _LIMIT.search(details):
+            scope = ErrorScope.MODEL
+        return ProviderError(words, code=code, scope=scope, detail=detail)
     if status in _FAULTS and still_connected:
         message = f"Stability is not available at the moment ({status})"
         return ProviderError(message, code=ErrorCode.UNAVAILABLE, detail=detail)
-    return vendors.broke_off("Stability")
+    return vendors.broke_off(VENDOR)
+
+
+def _said(error: grpc.aio.AioRpcError) -> str:
+    """The words of a status, and those in its metadata, where richer errors stand."""
+    richer = [value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"]
+    texts = [value.decode("latin-1") if isinstance(value, bytes) else value for value in richer]
+    return " ".join([error.details() or "", *texts])
 
 
 async def _stays_connected(channel: Any) -> bool:
@@ -157,26 +194,15 @@ def _channel(host: str) -> Any:
     # The usual strategy (epoll1) misses one reset in a hundred, and the call then lasts until its time-out. It is read
     # when the first channel is made.
     os.environ.setdefault("GRPC_POLL_STRATEGY", "poll")
-    if is_loopback(host):
+    if vendors.is_loopback(host.rpartition(":")[0]):
         return grpc.aio.insecure_channel(host, options=(*_OPTIONS, ("grpc.enable_http_proxy", 0)))
     return grpc.aio.secure_channel(host, grpc.ssl_channel_credentials(), options=_OPTIONS)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``name:port`` is on this machine."""
-    address = host.rpartition(":")[0].strip("[]")
-    if address == "localhost":
-        return True
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def _message(request: ImageRequest) -> Any:
     sides = (request.width, request.height)
     refuse(
-        "Stability",
+        VENDOR,
         {
             "quality": bool(request.quality),
             f"outputFormat {request.output_format} over gRPC": request.output_format != "png",
@@ -220,7 +246,7 @@ def _picture(answers: Iterable[Any], *, model: str) -> ImageAnswer:
             if artifact.type == messages.ARTIFACT_IMAGE and artifact.finish_reason != messages.ERROR:
                 pictures.append(artifact)
     if not pictures or not pictures[0].binary:
-        message = "Stability answered without a picture"
+        message = "Stability answered without an image"
         raise ProviderError(message, code=ErrorCode.EMPTY_RESULT, provider_request_id=call_id)
     picture = pictures[0]
     return ImageAnswer(
@@ -243,10 +269,4 @@ def _refusal(artifact: Any, call_id: str) -> ProviderError | None:
     if not filtered:
         return None
     stage = "input" if artifact.type == messages.ARTIFACT_TEXT else "output"
-    why = f" ({', '.join(categories)})" if categories else ""
-    return ProviderError(
-        f"{SAFETY} {'prompt' if stage == 'input' else 'picture'}{why}",
-        code=ErrorCode.REFUSED_INPUT if stage == "input" else ErrorCode.REFUSED_OUTPUT,
-        provider_request_id=call_id,
-        detail={"stage": stage, "categories": categories},
-    )
+    return refusals.error(VENDOR, refusals.Refusal(stage=stage, categories=categories), number=call_id)

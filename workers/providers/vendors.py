@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
 from typing import Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from generation.error_policy import ErrorScope
 from generation.states import ErrorCode
 from workers.providers.base import ProviderError
 
@@ -54,28 +56,43 @@ def name(value: object) -> str:
 
 
 def refuse(vendor: str, wanted: Mapping[str, bool]) -> None:
-    """Raise :class:`ProviderError` where something is wanted that the vendor has no way to be told."""
+    """Raise :class:`ProviderError` for an option that the vendor has no field for, before anything is sent."""
     if names := [option for option, is_wanted in wanted.items() if is_wanted]:
-        raise ProviderError(f"{vendor} knows no {' and no '.join(names)}", code=ErrorCode.INVALID_REQUEST)
+        raise unsupported(f"{vendor} knows no {' and no '.join(names)}")
+
+
+def unsupported(message: str) -> ProviderError:
+    """For a limit of this vendor's or model's, found before anything is sent. Another provider may be asked."""
+    return ProviderError(message, code=ErrorCode.INVALID_REQUEST, sent=False, scope=ErrorScope.MODEL)
 
 
 def unreachable(vendor: str) -> ProviderError:
     """Nothing was sent, so nothing was paid for."""
-    return ProviderError(f"{vendor} cannot be reached", code=ErrorCode.UNAVAILABLE)
+    return ProviderError(f"{vendor} cannot be reached", code=ErrorCode.UNAVAILABLE, sent=False)
 
 
 def broke_off(vendor: str) -> ProviderError:
     """The request may have arrived, and then it was paid for."""
-    message = f"The connection to {vendor} broke off, so it is not known whether there is a picture"
+    message = f"The connection to {vendor} broke off, so it is not known whether there is an image"
     return ProviderError(message, code=ErrorCode.UNKNOWN_OUTCOME)
 
 
 def unsendable_key() -> ProviderError:
     """For a key with characters that no header can hold: nothing of it is shown."""
-    return ProviderError("The provider's key has characters that no key has", code=ErrorCode.AUTH)
+    return ProviderError("The provider's key has characters that no key has", code=ErrorCode.AUTH, sent=False)
 
 
 def too_long(most: int = MAX_ANSWER_BYTES) -> ProviderError:
     """The answer has more bytes than that."""
     message = f"The provider's answer has more than {most // 1024 // 1024} MB"
     return ProviderError(message, code=ErrorCode.INVALID_IMAGE)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, without a port, is on this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

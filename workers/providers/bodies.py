@@ -1,0 +1,274 @@
+"""Bodies of HTTP answers: bounded, inflated, and read by their content rather than by their declared type."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from base64 import b64decode
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from typing import Final
+from urllib.parse import unquote, unquote_to_bytes
+
+import httpx2
+
+from generation.error_policy import ErrorScope
+from generation.states import ErrorCode
+from workers.providers.base import ProviderError
+from workers.providers.vendors import MAX_ANSWER_BYTES, too_long
+
+#: An error is judged by its status and the beginning of its body, so a longer body is cut here.
+MAX_ERROR_BYTES: Final = 1024 * 1024
+#: The most that one call of zlib may return.
+_PIECE: Final = 256 * 1024
+#: More layers of compression are left as they are.
+_MOST_LAYERS: Final = 3
+_COMPRESSED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+_PAGES: Final = frozenset({"text/html", "application/xhtml+xml", "text/xml", "application/xml"})
+
+_SIGNATURES: Final = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"II*\0": "image/tiff",
+    b"MM\0*": "image/tiff",
+}
+_LITERAL: Final = re.compile(r"b?(['\"])(.*)\1", re.DOTALL)
+#: Characters that base64 picks up on its way, and the URL-safe alphabet.
+_NORMALIZE: Final = str.maketrans("-_", "+/", " \t\r\n\f\v\\\ufeff\u200b")
+
+
+# --- Bounds -----------------------------------------------------------------------------------------------------------
+
+
+async def bound_answer(response: httpx2.Response) -> None:
+    """Bound and inflate the body while it is read: for ``event_hooks={"response": [bound_answer]}``.
+
+    httpx2 would inflate what this hook's stream yields, that is behind the bound. So the inflating is done here, and
+    the header that asks httpx2 for it is removed. A success that is too long raises :class:`ProviderError`; an error
+    is cut, so that its status decides.
+    """
+    if response.is_success and _length(response.headers) > MAX_ANSWER_BYTES:
+        raise too_long()
+    assert isinstance(response.stream, httpx2.AsyncByteStream)  # noqa: S101  an async client's always is
+    layers = _layers(response.headers)
+    for header in ("content-encoding", "content-length") if "content-encoding" in response.headers else ():
+        response.headers.pop(header, None)
+    response.stream = _Bounded(response.stream, layers, is_success=response.is_success)
+
+
+def _length(headers: Mapping[str, str]) -> int:
+    said = headers.get("content-length", "")
+    return int(said) if said.isdecimal() else 0
+
+
+def _layers(headers: httpx2.Headers) -> list[_Inflater]:
+    """One inflater for each compression, the outermost first; none where one of them is unknown."""
+    said = [value.strip().lower() for value in headers.get_list("content-encoding", split_commas=True)]
+    names = [name for name in said if name not in {"", "identity"}]
+    if len(names) > _MOST_LAYERS or not _COMPRESSED.issuperset(names):
+        return []
+    return [_Inflater(name) for name in reversed(names)]
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream, layers: list[_Inflater], *, is_success: bool) -> None:
+        self._stream = stream
+        self._layers = layers
+        self._is_success = is_success
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        most = MAX_ANSWER_BYTES if self._is_success else MAX_ERROR_BYTES
+        received = passed = 0
+        try:
+            async for chunk in self._stream:
+                received += len(chunk)
+                for piece in self._inflate(chunk):
+                    passed += len(piece)
+                    if passed > most:
+                        break
+                    yield piece
+                if max(received, passed) > most:
+                    if self._is_success:
+                        raise too_long()
+                    return
+        except zlib.error:
+            return  # what there is up to here shows whether it can be read
+
+    def _inflate(self, chunk: bytes) -> Iterator[bytes]:
+        pieces: Iterable[bytes] = (chunk,)
+        for layer in self._layers:
+            pieces = layer.inflate(pieces)
+        yield from pieces
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _Inflater:
+    """Inflates in small pieces. What begins like no compressed data passes unchanged: some proxies inflate a body and
+    leave the header."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._begin = b""
+        self._is_plain = False
+        self._zlib: zlib._Decompress | None = None
+
+    def inflate(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Raises ``zlib.error``."""
+        for chunk in chunks:
+            data = self._begin + chunk
+            if not self._is_plain and self._zlib is None:
+                if len(data) < 2:
+                    self._begin = data
+                    continue
+                self._begin = b""
+                self._zlib = _decompressor(self._name, data)
+                self._is_plain = self._zlib is None
+            if self._is_plain:
+                yield data
+            else:
+                yield from self._pieces(data)
+
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
+        while self._zlib is not None:
+            while piece := self._zlib.decompress(data, _PIECE):
+                yield piece
+                data = self._zlib.unconsumed_tail
+            rest = self._zlib.unused_data
+            if not self._zlib.eof or not rest.startswith(b"\x1f\x8b"):
+                return
+            self._zlib, data = zlib.decompressobj(31), rest  # gzip may have several members
+
+
+def _decompressor(name: str, begin: bytes) -> zlib._Decompress | None:
+    if begin.startswith(b"\x1f\x8b"):
+        return zlib.decompressobj(31)
+    if begin[0] & 0x0F == 8 and int.from_bytes(begin[:2], "big") % 31 == 0:
+        return zlib.decompressobj()
+    # Some servers say deflate and leave out the header of zlib. Such data never begins with one of these.
+    if name == "deflate" and not begin.startswith((b"{", b"[", b"<")) and not image_type(begin):
+        return zlib.decompressobj(-zlib.MAX_WBITS)
+    return None
+
+
+# --- Contents ---------------------------------------------------------------------------------------------------------
+
+
+def image_type(content: bytes) -> str:
+    """Return the content type by the first bytes, or nothing where they are of no image."""
+    for signature, kind in _SIGNATURES.items():
+        if content.startswith(signature):
+            return kind
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    return "image/avif" if content[4:8] == b"ftyp" else ""
+
+
+def read_json(content: bytes | str, charset: str = "") -> object:
+    """Parse JSON, with or without a byte order mark. Raises ``ValueError`` for whatever cannot be read."""
+    try:
+        return json.loads((content if isinstance(content, str) else _text(content, charset)).lstrip("\ufeff"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_error(content: bytes | str, headers: Mapping[str, str]) -> object:
+    """Parse the body of an error; ``None`` for a page or whatever else is not JSON."""
+    try:
+        said = read_json(content, _charset(headers))
+    except ValueError:
+        return None
+    # Google wraps some errors in a list, and so do servers that put another API before Google's.
+    return next(iter(said), None) if isinstance(said, list) else said
+
+
+def read_answer(content: bytes | str, headers: Mapping[str, str], vendor: str, number: str) -> object:
+    """Read an answer that is a success by its status: the bytes of an image, or what the JSON holds.
+
+    The declared type decides only where the content cannot be read. Raises :class:`ProviderError`.
+    """
+    data = content.encode(errors="replace") if isinstance(content, str) else content
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if image_type(data):
+        return data
+    try:
+        said = read_json(content, _charset(headers))
+    except ValueError:
+        said = data.decode("ascii", "replace") if kind in {"", "text/plain"} else None
+    else:
+        if not isinstance(said, str):
+            return said
+    if said is not None and (image := decode_base64(said)) and image_type(image):
+        return image
+    begin = data.lstrip()[:1]
+    if not begin:
+        return {}
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return data
+    if begin == b"<" or kind in _PAGES or (kind in {"", "text/plain"} and begin not in {b"{", b"["}):
+        # A gateway's page: the vendor has not answered, and the next attempt may reach it. It says nothing about the
+        # vendor.
+        raise ProviderError(
+            f"Something other than {vendor} answered",
+            code=ErrorCode.UNAVAILABLE,
+            provider_request_id=number,
+            scope=ErrorScope.REQUEST,
+        )
+    # It came and may have been billed; another call may be billed again.
+    raise unreadable(f"{vendor}'s answer", number)
+
+
+def read_image(encoded: object, vendor: str, number: str) -> bytes:
+    """Decode the base64 of an answer. Raises :class:`ProviderError`."""
+    if (data := decode_base64(encoded)) is None:
+        raise unreadable(f"{vendor}'s image", number)
+    return data
+
+
+def unreadable(what: str, number: str) -> ProviderError:
+    """For something that came, was probably billed, and cannot be read."""
+    return ProviderError(f"{what} cannot be read", code=ErrorCode.INVALID_IMAGE, provider_request_id=number)
+
+
+def decode_base64(value: object) -> bytes | None:
+    """Decode base64 as servers write it, or return ``None``.
+
+    Accepts a ``data:`` URL, white space, either alphabet, padding that is missing or in the middle, percent signs, and
+    the quotes and backslashes of another encoding around it.
+    """
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    if text[:2] in {"b'", 'b"'} or text[:1] in {"'", '"'}:
+        text = found[2] if (found := _LITERAL.fullmatch(text)) else text
+    if text[:5].lower() == "data:":
+        head, _, text = text.partition(",")
+        if not head.lower().replace(" ", "").endswith(";base64"):
+            return unquote_to_bytes(text)
+    if "%" in text:
+        text = unquote(text)
+    if "\\" in text:
+        text = text.replace("\\n", "").replace("\\r", "")
+    text = text.translate(_NORMALIZE)
+    try:
+        parts = [part for part in text.split("=") if part]
+        return b"".join(b64decode(part + "=" * (-len(part) % 4), validate=True) for part in parts)
+    except ValueError:
+        return None
+
+
+def _charset(headers: Mapping[str, str]) -> str:
+    found = re.search(r"charset\s*=\s*\"?([\w.:-]{1,40})", headers.get("content-type", ""), re.IGNORECASE)
+    return found[1] if found else ""
+
+
+def _text(content: bytes, charset: str) -> str:
+    try:
+        return content.decode(json.detect_encoding(content))
+    except UnicodeDecodeError:
+        try:
+            return content.decode(charset or "latin-1")
+        except LookupError:
+            raise ValueError("no such charset") from None

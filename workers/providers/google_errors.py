@@ -1,0 +1,159 @@
+"""What Google's errors mean, of the Developer API and of Vertex."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from generation.error_policy import ErrorScope
+from generation.states import ErrorCode
+from workers.providers import bodies, http, refusals, statuses
+from workers.providers.base import ProviderError
+from workers.providers.vendors import name
+
+VENDOR: Final = "Google"
+
+_DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+#: There is no field that says it.
+_NO_CREDIT: Final = re.compile(r"credits? (?:are|is) depleted", re.IGNORECASE)
+#: How a message names a model: ``models/…``, also at the end of a resource of Vertex.
+_NAMES_MODEL: Final = re.compile(r"\bmodels?/[\w.-]+|\bmodel\b", re.IGNORECASE)
+#: Where a message without details names the field.
+_FIELD: Final = re.compile(r"'((?:generation_?config|safety_?settings)[\w.\[\]]{0,60})'", re.IGNORECASE)
+#: Fields whose limits differ from model to model; the rest is about the prompt.
+_OF_THE_MODEL: Final = ("generation", "image_config", "imageConfig", "safety", "response", "tools")
+#: A name in the body → the status it comes with, for errors in a 200.
+_STATUSES: Final = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ABORTED": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "INTERNAL": 500,
+    "UNKNOWN": 500,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+
+
+def status_error(status: int, headers: Mapping[str, str], content: bytes, *, model: str = "") -> ProviderError:
+    """Judge an answer that is no success. ``content`` is its body, of whatever kind."""
+    return _judge(status, headers, bodies.read_error(content, headers), model=model)
+
+
+def error_in(said: Mapping[str, object], headers: Mapping[str, str], *, model: str) -> ProviderError | None:
+    """Judge an error that came with a status of success, by the status that it names or that its words imply.
+
+    An error with neither is final: what the call cost is not known, and a second one may cost the same.
+    """
+    found = said.get("error")
+    if not found:
+        return None
+    error = http.mapping(found)
+    implied = _STATUSES.get(str(error.get("status")), 0)
+    status = implied or statuses.implied([error or found], around=said) or 400
+    return _judge(status, headers, said, model=model)
+
+
+def _judge(status: int, headers: Mapping[str, str], body: object, *, model: str) -> ProviderError:
+    error = http.mapping(http.mapping(body).get("error"))
+    details = [http.mapping(item) for item in http.items(error.get("details"))]
+    detail: dict[str, Any] = {"status": status}
+    quotas = [quota for entry in details for quota in _quotas(entry)]
+    message = str(error.get("message") or "")
+    in_message = _FIELD.search(message)
+    known = {
+        "type": name(error.get("status")),
+        "code": _first(name(entry.get("reason")) for entry in details),
+        "param": _first(field for entry in details for field in _fields(entry))
+        or (name(in_message[1]) if in_message else ""),
+        "quota": _first(quota for quota in quotas if "PerDay" in quota) or _first(quotas),
+    }
+    detail |= {key: word for key, word in known.items() if word}
+    number = _first(name(entry.get("requestId")) for entry in details)
+    wait = next(filter(None, map(_delay, details)), None) or http.retry_after(headers)
+    if refusal := refusals.find(body, status=status):
+        return refusals.error(VENDOR, refusal, number=number, **detail)
+    # Google's own errors have a status in words, and all who copy its API write at least the number and a message.
+    if not (known["type"] or (message and isinstance(error.get("code"), int))):
+        return statuses.page_error(VENDOR, status, retry_after=wait, number=number)
+    code, scope, words = _meaning(status, detail, message, model)
+    return ProviderError(words, code=code, scope=scope, retry_after=wait, provider_request_id=number, detail=detail)
+
+
+def _meaning(
+    status: int, detail: Mapping[str, Any], message: str, model: str
+) -> tuple[ErrorCode, ErrorScope | None, str]:
+    kind, reason, param = (detail.get(key, "") for key in ("type", "code", "param"))
+    if status == 429:
+        return _too_much(detail.get("quota", ""), message)
+    if reason.startswith("BILLING_") or status == 402:
+        return ErrorCode.QUOTA_EXHAUSTED, None, "Google Cloud does not bill the project, so it does not serve it"
+    # A bad key comes as 400.
+    if status in {401, 403} or reason.startswith("API_KEY_"):
+        return _not_allowed(status, kind, reason, message, model)
+    if status == 400 and kind == "FAILED_PRECONDITION":
+        return ErrorCode.AUTH, None, "Google does not serve this account, or not from here"
+    if status in {404, 410} and (_NAMES_MODEL.search(message) or (model and model in message)):
+        return ErrorCode.MODEL_RETIRED, None, "Google has no such model, or not in this location"
+    if kind in {"DEADLINE_EXCEEDED", "CANCELLED"} or statuses.ran_out_of_time(status, (message,)):
+        return statuses.unanswered(VENDOR)
+    if status in {408, 409, 425} or status >= 500:
+        return statuses.unavailable(VENDOR, status)
+    if status in statuses.WRONG_ADDRESS:
+        return ErrorCode.UNAVAILABLE, ErrorScope.REQUEST, f"Google has nothing at this address (status {status})"
+    what = f": {param}" if param else ""
+    is_limit = param.startswith(_OF_THE_MODEL) or kind == "OUT_OF_RANGE" or status == 413
+    scope = ErrorScope.MODEL if is_limit else ErrorScope.REQUEST
+    return ErrorCode.INVALID_REQUEST, scope, f"Google does not accept the request (status {status}{what})"
+
+
+def _too_much(quota: str, message: str) -> tuple[ErrorCode, ErrorScope | None, str]:
+    words = "The quota or credit at Google is used up"
+    if _NO_CREDIT.search(message):
+        return ErrorCode.QUOTA_EXHAUSTED, None, words
+    if "PerDay" in quota:
+        return ErrorCode.QUOTA_EXHAUSTED, ErrorScope.MODEL if "PerModel" in quota else None, words
+    return ErrorCode.RATE_LIMITED, None, "Google asks to wait"
+
+
+def _not_allowed(
+    status: int, kind: str, reason: str, message: str, model: str
+) -> tuple[ErrorCode, ErrorScope | None, str]:
+    # A role that is missing is missing for all models, though the message has the name of one.
+    is_one_model = _NAMES_MODEL.search(message) or (model and model in message)
+    if status == 403 and is_one_model and reason != "IAM_PERMISSION_DENIED":
+        return ErrorCode.AUTH, ErrorScope.MODEL, f"Google does not allow this account to use the model {model}".rstrip()
+    if not kind and not reason and not statuses.is_about_account(message):
+        # Gateways write such an error for reasons of their own.
+        return ErrorCode.INVALID_REQUEST, None, f"Google does not accept the request (status {status})"
+    return ErrorCode.AUTH, None, "Google does not accept the key or account"
+
+
+def _quotas(entry: Mapping[str, object]) -> Iterator[str]:
+    """The quotas that a QuotaFailure or an ErrorInfo names."""
+    for violation in map(http.mapping, http.items(entry.get("violations"))):
+        yield name(violation.get("quotaId"))
+    yield name(http.mapping(entry.get("metadata")).get("quota_limit"))
+
+
+def _fields(entry: Mapping[str, object]) -> Iterator[str]:
+    """The fields that a BadRequest complains of."""
+    for violation in map(http.mapping, http.items(entry.get("fieldViolations"))):
+        yield name(violation.get("field"))
+
+
+def _first(names: Iterable[str]) -> str:
+    return next(filter(None, names), "")
+
+
+def _delay(entry: Mapping[str, object]) -> float | None:
+    """The seconds of a RetryInfo."""
+    said = entry.get("retryDelay")
+    match = _DELAY.fullmatch(said) if isinstance(said, str) else None
+    return float(match[1]) if match else None

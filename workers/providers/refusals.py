@@ -1,0 +1,217 @@
+"""Recognize a refusal by a safety system, in whatever spelling the vendor, its SDK or a gateway in between uses."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from generation.states import ErrorCode
+from workers.providers.base import ProviderError
+from workers.providers.vendors import name
+
+#: Bounds of the search: an error is small, and a flood of text says no more.
+_MOST_NODES: Final = 500
+_DEEPEST: Final = 10
+_LONGEST_TEXT: Final = 8000
+
+#: Codes, types, reasons and classes of exceptions, in snake case.
+_NAMES: Final = re.compile(
+    r"content_(?:policy|filter|moderat|safety|violat|block|reject|restrict|manage|flag|prohibit|refus)"
+    r"|(?:prohibited|disallowed|forbidden|illegal|unsafe|harmful|inappropriate|sensitive|offensive|adult)_content"
+    r"|moderat(?:ion|ed)|responsible_?ai|safety|unsafe|nsfw"
+    r"|policy_violat|violat\w*_polic|(?:usage|use)_polic"
+    r"|(?:prompt|input|output|image|response|request|generation)_?(?:was_|is_)?"
+    r"(?:block|flag|reject|refus|filter|unsafe|prohibit|moderat|recitat)"
+    r"|(?:block|reject|refus|filter|flag)\w*_(?:prompt|content|input|output|image|generation)"
+    r"|blocklist|guardrail|inspection_failed|sensitive_(?:word|info|data)|(?:^|_)(?:refusal|refused|flagged|recitation)\b"
+    r"|prohibited_(?:word|use|image|prompt)|jailbreak|model_armor|(?:^|_)spii(?:_|$)|risk_control"
+)
+#: Names that contain such a word and are about an account, a setting, or a safety system that is out of order.
+_OTHER_NAMES: Final = re.compile(
+    r"^(?:api_key|security|location|org|organization|vpc|account|consumer|billing|resource|iam|network|ip)_"
+    r"|safety_(?:settings?|identifier|tolerance|level)|connection"
+    r"|(?:moderation|safety|guardrail|filter)\w*_(?:unavailable|timeout|error|failed|failure|down|outage)$"
+)
+#: Sentences, in lower case.
+_SENTENCES: Final = re.compile(
+    r"safety (?:system|filter|guideline|polic|check|reason|standard|threshold|guardrail|measure|violation|concern)"
+    r"|content (?:polic|filter|moderation|management polic|guideline|safety|restriction|standard|violation)"
+    r"|(?:usage|use|acceptable[- ]use|community|ai) (?:polic|guideline|standard)"
+    r"|violat\w*[^.]{0,80}(?:polic|guideline|terms|practice|standard|rules|guardrail)"
+    r"|responsible[ _-]?ai|moderation (?:system|filter|polic|check|layer|model|guideline|reason)"
+    r"|\b(?:prompt|request|input|image|output|content|response|generation|text|word|message)s?\b[^.]{0,60}"
+    r"\b(?:was|were|is|are|been|being|got)\b[^.]{0,30}\b(?:flagged|blocked|filtered|censored|moderated|disallowed"
+    r"|deemed|inappropriate|unsafe|harmful|sensitive)"
+    r"|\b(?:prompt|input|output|image|content)s? (?:flagged|blocked|filtered|moderated)"
+    r"|(?:harmful|unsafe|inappropriate|explicit|sexual|prohibited|disallowed|offensive|sensitive|objectionable|forbidden)"
+    r" (?:content|material|word|term|image|prompt|imagery|generation|text|topic)"
+    r"|filtered (?:word|term|content)|\bnsfw\b|invalid prompts? detected|prohibited (?:one or more )?word"
+    r"|(?:flagged|blocked|filtered|rejected|refused) (?:by|due to|because of|for|as)[^.]{0,40}"
+    r"(?:safety|polic|content|moderat|filter|guardrail|prohibited)"
+)
+#: An account that is closed for what it did. Only where the same sentence is not about a prompt or an image.
+_ACCOUNT: Final = re.compile(
+    r"\b(?:account|organi[sz]ation|access (?:was|has been)|suspended|deactivated|banned|api[ _-]?key|billing"
+    r"|service control)"
+)
+_CONTENT: Final = re.compile(r"\b(?:prompt|image|picture|input|output|generated)")
+#: The safety system, or the whole service, is out of order.
+_OUT_OF_ORDER: Final = re.compile(r"unavailable|temporar|try again later|timed? ?out|overload|out of service")
+_OUTPUT: Final = re.compile(
+    r"(?:generated|output|resulting|produced) (?:image|picture|content)|image output|images? generated"
+    r"|\b(?:images?|outputs?|responses?|generations?) (?:was|were|has been|have been) "
+    r"(?:flagged|blocked|filtered|moderated)"
+)
+_OUTPUT_NAME: Final = re.compile(
+    r"(?:^|_)output(?:_|$)|image_(?:safety|prohibited|recitation)|(?:response|image)_filtered"
+)
+_PROMPT: Final = re.compile(r"\b(?:prompt|input|your request)\b")
+#: OpenAI's type of a refusal. Other faults of a request have it too, and those name a code.
+_USER_ERROR: Final = "image_generation_user_error"
+#: Words with a part behind an underscore or a capital inside: names that stand in a sentence.
+_TOKEN: Final = re.compile(r"\b[A-Za-z][a-z0-9]*(?:[_A-Z][A-Za-z0-9]*)+")
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_LISTED: Final = re.compile(r"(?:safety_violations|categories|reasons)\s*[=:]\s*\[([^\]]{1,200})\]")
+#: What the request held, repeated by the vendor, and names of fields: no verdict.
+_ECHOES: Final = frozenset(
+    {
+        *("prompt", "negative_prompt", "input", "flagged_input", "revised_prompt", "contents", "user", "request"),
+        *("param", "loc", "field", "@type", "domain", "url", "instance", "ctx"),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """What a safety system refused: the ``input`` or the ``output``, and the categories that the vendor names."""
+
+    stage: str = "input"
+    categories: Sequence[str] = ()
+
+
+def error(vendor: str, refusal: Refusal, *, number: str = "", **detail: Any) -> ProviderError:
+    """Return the error of a refusal."""
+    categories = list(refusal.categories)
+    why = f" ({', '.join(categories)})" if categories else ""
+    is_output = refusal.stage == "output"
+    return ProviderError(
+        f"{vendor}'s safety system refused the {'image' if is_output else 'prompt'}{why}",
+        code=ErrorCode.REFUSED_OUTPUT if is_output else ErrorCode.REFUSED_INPUT,
+        provider_request_id=number,
+        detail={**detail, "stage": refusal.stage, "categories": categories},
+    )
+
+
+def find(said: object, *, status: int) -> Refusal | None:
+    """Return the refusal that an error's JSON speaks of at any depth, or ``None``.
+
+    With 401 and 429 only a name counts: sentences about policies are then about the account or the rate.
+    """
+    strings = list(_strings(said))
+    parameters = {text for key, text in strings if key == "param"}
+    texts = [text for key, text in strings if key not in _ECHOES]
+    names = [text for text in texts if name(text)] + [
+        token for text in texts if not name(text) for token in _TOKEN.findall(text[:_LONGEST_TEXT])
+    ]
+    sentences = [text for text in texts if not name(text)]
+    found = any(is_refusal(word) for word in names if word not in parameters)
+    found = found or (_USER_ERROR in names and not any(key == "code" and not text.isdecimal() for key, text in strings))
+    found = found and not (status >= 500 and any(map(_is_out_of_order, sentences)))
+    if not found and status not in {401, 429}:
+        found = any(speaks_of_refusal(text, status=status) for text in sentences)
+    blamed = _categories(said)
+    if not found and not (blamed and status != 429 and _has_verdict(said)):
+        return None
+    return Refusal(stage=_stage(said, names, sentences), categories=list(dict.fromkeys(blamed + _listed(sentences))))
+
+
+def is_refusal(word: str) -> bool:
+    """Whether a code, type or reason names a refusal."""
+    snake = _CAMEL.sub("_", word).lower().replace("-", "_").replace(".", "_")
+    return bool(_NAMES.search(snake)) and not _OTHER_NAMES.search(snake)
+
+
+def speaks_of_refusal(text: str, *, status: int = 400) -> bool:
+    """Whether a sentence says that a safety system refused something."""
+    lower = text[:_LONGEST_TEXT].lower()
+    if not _SENTENCES.search(lower):
+        return False
+    if _ACCOUNT.search(lower) and not _CONTENT.search(lower):
+        return False
+    return not (status >= 500 and _is_out_of_order(lower))
+
+
+def _is_out_of_order(text: str) -> bool:
+    return bool(_OUT_OF_ORDER.search(text.lower()))
+
+
+def _nodes(said: object) -> Iterator[tuple[str, object]]:
+    """Every value with its key, level by level. JSON that stands in a string is read too."""
+    level: list[tuple[str, object]] = [("", said)]
+    count = 0
+    for _ in range(_DEEPEST):
+        following: list[tuple[str, object]] = []
+        for key, value in level:
+            count += 1
+            if count > _MOST_NODES:
+                return
+            yield key, value
+            if isinstance(value, str) and value[:1] in {"{", "["} and len(value) <= _LONGEST_TEXT:
+                following.append((key, _parsed(value)))
+            elif isinstance(value, Mapping):
+                following += [(str(inner), child) for inner, child in value.items()]
+            elif isinstance(value, list):
+                following += [(key, child) for child in value]
+        level = following
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _strings(said: object) -> Iterator[tuple[str, str]]:
+    for key, value in _nodes(said):
+        if isinstance(value, str):
+            yield key, value
+
+
+def _categories(said: object) -> list[str]:
+    """The names under ``categories`` and ``reasons``, and those of ratings that say what was to blame."""
+    found: list[object] = []
+    for key, value in _nodes(said):
+        if key in {"categories", "reasons"} and isinstance(value, str):
+            found.append(value)
+        elif key == "categories" and isinstance(value, Mapping):
+            found += [inner for inner, blamed in value.items() if blamed is True]
+        elif isinstance(value, Mapping) and (value.get("filtered") is True or value.get("blocked") is True):
+            found.append(value.get("category", key))
+    return [word for item in found if (word := name(item))]
+
+
+def _has_verdict(said: object) -> bool:
+    """Whether a rating itself says that something was held back."""
+    return any(
+        isinstance(value, Mapping) and (value.get("filtered") is True or value.get("blocked") is True)
+        for _, value in _nodes(said)
+    ) or any(key == "flagged_input" for key, _ in _nodes(said))
+
+
+def _listed(sentences: Sequence[str]) -> list[str]:
+    lists = [found[1] for text in sentences if (found := _LISTED.search(text[:_LONGEST_TEXT]))]
+    return [word for one in lists for part in re.split(r"[,\s'\"]+", one) if (word := name(part))]
+
+
+def _stage(said: object, names: Sequence[str], sentences: Sequence[str]) -> str:
+    for key, value in _nodes(said):
+        if key in {"moderation_stage", "stage"} and value in {"input", "output"}:
+            return str(value)
+    if any(_OUTPUT_NAME.search(_CAMEL.sub("_", word).lower()) for word in names):
+        return "output"
+    text = " ".join(sentences)[:_LONGEST_TEXT].lower()
+    return "output" if _OUTPUT.search(text) and not _PROMPT.search(text) else "input"

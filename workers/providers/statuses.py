@@ -1,0 +1,136 @@
+"""What an HTTP status means by itself, and which status an error has that says it only in its body."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from generation.error_policy import ErrorScope
+from generation.states import ErrorCode
+from workers.providers.base import ProviderError
+
+#: The request reached the vendor, or may have, and no answer came in time: it may have been billed. 499 and 460 say
+#: that a gateway on the way gave up, 524 and 598 are gateways' own spellings of 504.
+UNANSWERED: Final = frozenset({460, 499, 504, 524, 598, 599})
+#: A wrong address, or a gateway that does not know the way.
+WRONG_ADDRESS: Final = frozenset({404, 405, 410, 421})
+_AGAIN: Final = frozenset({408, 409, 425})
+
+#: The words of an error → the status that such an error has. The first that is found counts.
+_IMPLIED: Final = (
+    (
+        re.compile(r"insufficient_(?:quota|credit|fund|balance)|billing|payment|out_of_credit|exceeded_your_.*quota"),
+        402,
+    ),
+    (re.compile(r"rate_?limit|too_many_requests|throttl|resource_exhausted|slow_down|quota"), 429),
+    (re.compile(r"api_key|unauthenticated|unauthori[sz]ed|authentication|invalid_token"), 401),
+    (re.compile(r"permission|forbidden|access_denied"), 403),
+    (re.compile(r"model_not_found|not_found|no_such_model|unknown_model"), 404),
+    (re.compile(r"deadline|time(?:d)?_?out"), 504),
+    (re.compile(r"overload|unavailable|server_error|internal|bad_gateway|at_capacity"), 503),
+    (re.compile(r"invalid|bad_request|unsupported|unprocessable|validation"), 400),
+)
+_STATUS_KEYS: Final = ("status", "status_code", "statusCode", "http_status", "code", "error_code")
+_RAN_OUT: Final = re.compile(r"\btime[ds]?[ _-]?out|deadline[ _-]?exceeded|timeout", re.IGNORECASE)
+_CONNECTING: Final = re.compile(r"connect", re.IGNORECASE)
+#: Words about the caller's key or account, in the error of a server that names no type and no code.
+_ACCOUNT: Final = re.compile(
+    r"\b(?:api[ _-]?key|key|token|credential|authenticat\w*|authori[sz]\w*|unauthori[sz]ed|organi[sz]ation|account"
+    r"|your access|project|billing|subscription|permission|country|region|territory|scope)s?\b",
+    re.IGNORECASE,
+)
+_MODEL: Final = re.compile(r"\b(?:model|engine)s?\b", re.IGNORECASE)
+
+
+def page_error(vendor: str, status: int, *, retry_after: float | None = None, number: str = "") -> ProviderError:
+    """Judge an error that is not in the vendor's own shape: the page of a firewall, a proxy or a gateway.
+
+    It says nothing about the key, the account or the models, whatever its status.
+    """
+    code, scope, words = _of_a_page(vendor, status)
+    return ProviderError(
+        words,
+        code=code,
+        scope=scope,
+        retry_after=retry_after,
+        provider_request_id=number,
+        detail={"status": status},
+    )
+
+
+def _of_a_page(vendor: str, status: int) -> tuple[ErrorCode, ErrorScope | None, str]:
+    if status in UNANSWERED:
+        return unanswered(vendor)
+    if status == 429:
+        return ErrorCode.RATE_LIMITED, None, f"{vendor} asks to wait"
+    if status in WRONG_ADDRESS:
+        words = f"Something other than {vendor} answered (status {status})"
+        return ErrorCode.UNAVAILABLE, ErrorScope.REQUEST, words
+    if status in _AGAIN or status >= 500:
+        return unavailable(vendor, status)
+    words = f"Something before {vendor} does not accept the request (status {status})"
+    return ErrorCode.INVALID_REQUEST, ErrorScope.REQUEST, words
+
+
+def unanswered(vendor: str) -> tuple[ErrorCode, ErrorScope | None, str]:
+    """A gateway, or the vendor itself, gave up waiting for the image."""
+    return ErrorCode.UNKNOWN_OUTCOME, None, f"{vendor} ran out of time, so it is not known whether there is an image"
+
+
+def unavailable(vendor: str, status: int) -> tuple[ErrorCode, ErrorScope | None, str]:
+    """A fault of the vendor's that may pass."""
+    return ErrorCode.UNAVAILABLE, None, f"{vendor} is not available at the moment (status {status})"
+
+
+def ran_out_of_time(status: int, words: Iterable[str]) -> bool:
+    """Whether the vendor had the request and no answer came in time.
+
+    Some gateways say so with another status: LiteLLM's time-out of the call behind it is a 408.
+    """
+    if status in UNANSWERED:
+        return True
+    text = " ".join(words)
+    return (status == 408 or status >= 500) and bool(_RAN_OUT.search(text)) and not _CONNECTING.search(text)
+
+
+def is_about_account(text: str) -> bool:
+    """Whether the words of an error are about the caller's key or account."""
+    return bool(_ACCOUNT.search(text))
+
+
+def is_about_model(text: str, model: str) -> bool:
+    """Whether the words of an error are about one model."""
+    return bool(_MODEL.search(text)) or bool(model and model in text)
+
+
+def implied(said: Iterable[object], *, around: Mapping[str, object]) -> int:
+    """Return the status that an error in a 200 has, or 0.
+
+    It is a number in one of the error's objects or in the answer around them, else what the words of the error say.
+    """
+    parts = [item for one in said for item in (one if isinstance(one, list) else [one])]
+    for one in (*parts, around):
+        for key in _STATUS_KEYS if isinstance(one, Mapping) else ():
+            if 400 <= (number := _number(one.get(key))) <= 599:
+                return number
+    words = [_snake(word) for one in parts for word in _words(one)]
+    return next((status for pattern, status in _IMPLIED if any(map(pattern.search, words))), 0)
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, str) and re.fullmatch(r"\d{3}", value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _words(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value[:200]]
+    if not isinstance(value, Mapping):
+        return []
+    return [word[:200] for key, word in value.items() if key not in {"param", "id"} and isinstance(word, str)]
+
+
+def _snake(text: str) -> str:
+    return re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text)).lower()
