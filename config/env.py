@@ -148,6 +148,15 @@ def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 
 
+def hosts(name: str) -> list[str]:
+    """A list of hosts, each with a port or without. Raises ``ImproperlyConfigured``."""
+    found = words(name)
+    shape = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,4}|:[1-5][0-9]{4}|:6[0-4][0-9]{3})?")
+    if wrong := [one for one in found if not shape.fullmatch(one)]:
+        return refuse(f"{name} must name hosts as host or host:port, not {', '.join(map(repr, wrong))}", [])
+    return found
+
+
 def http_url(name: str, default: str = "") -> str:
     """An address that begins with http:// or https://, without a slash at its end. Raises ``ImproperlyConfigured``."""
     value = text(name, default).rstrip("/")

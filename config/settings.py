@@ -234,6 +234,7 @@ _vendors: dict[str, dict[str, Any]] = {
     "openai": {
         "api_key": env.text("OPENAI_API_KEY"),
         "base_url": env.text("OPENAI_BASE_URL", "https://api.openai.com/v1"),
+        "image_hosts": env.hosts("OPENAI_IMAGE_HOSTS"),
     },
     "stability": {
         "api_key": env.text("STABILITY_API_KEY"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 import threading
 import time
 import traceback
@@ -23,7 +25,8 @@ from tests.support.callers import PROMPT, Caller, gone
 from tests.support.stack import closed_port, wait_until
 from tests.support.traces import everything_logged
 from workers import images
-from workers.providers.base import ImageAnswer, Provider, ProviderError
+from workers.providers import vendors as vendors_module
+from workers.providers.base import ImageAnswer, Provider, ProviderError, track_progress
 from workers.runtime import Abandoned, Job
 
 KEY = "sk-proj-very-secret-0123456789"
@@ -53,7 +56,27 @@ FAULTS = {
     "status=500;html": "unavailable",
     "status=502;html": "unavailable",
     "status=503": "unavailable",
+    "status=504": "unknown_outcome",
     "html": "unavailable",
+    **{f"status={status};html": "invalid_request" for status in (400, 401, 402, 403, 422)},
+    "status=404;html": "unavailable",
+    "status=429;html": "rate_limited",
+    "status=504;html": "unknown_outcome",
+    "status=400;says=Your request was rejected by the safety system": "refused_input",
+    "status=403;code=permission_denied;says=The prompt was flagged": "refused_input",
+    "status=500;says=content_policy_violation": "refused_input",
+    "status=429;inside": "rate_limited",
+    "status=401;inside": "auth",
+    "status=503;inside": "unavailable",
+    "moderation=input;inside": "refused_input",
+    "status=503;encoding=gzip": "unavailable",
+    "status=503;encoding=broken": "unavailable",
+    "status=503;encoding=unknown": "unavailable",
+    "status=503;encoding=bomb": "unavailable",
+    "status=400;encoding=gzip": "invalid_request",
+    "encoding=broken": "invalid_image",
+    "encoding=unknown": "invalid_image",
+    "encoding=bomb": "invalid_image",
     "empty": "empty_result",
     "malformed": "invalid_image",
     "reset=unread": "unknown_outcome",
@@ -63,14 +86,28 @@ FAULTS = {
     "picture=svg": "invalid_image",
     "picture=bomb": "invalid_image",
 }
+#: The same image, however it is written.
+SPELLINGS = (
+    *(f"base64={spelling}" for spelling in ("data-url", "lines", "urlsafe", "unpadded", "escaped", "quoted")),
+    *(f"content-type={kind}" for kind in ("text/plain", "application/octet-stream", "none")),
+    "content-type=application/json",
+    "content-type=text/html",
+    *(f"encoding={kind}" for kind in ("gzip", "deflate", "raw-deflate", "twice", "lie")),
+    "other",
+    "other;content-type=application/octet-stream",
+    "other;content-type=text/plain",
+    "bom",
+    "bom;content-type=none",
+)
 FLOODS = {
     # with its length said in advance nothing is read, and without one no more than the bound
     "huge=100;declared": 10,
-    "huge=100;declared;status=500": 10,
     "huge=100": 100,
-    "huge=100;status=500": 100,
     "huge=1000000": 100,
+    "encoding=bomb": 100,
 }
+#: An error is judged by its status, whatever follows.
+ERROR_FLOODS = ("huge=100;declared;status=500", "huge=100;status=500", "encoding=bomb;status=503")
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +225,18 @@ def test_the_type_is_that_of_the_content_whatever_the_vendor_calls_it(caller: Ca
     assert images.check(caller.generate().data).content_type == "image/jpeg"
 
 
+@pytest.mark.parametrize("script", SPELLINGS)
+def test_an_image_is_found_however_it_is_written(
+    adapter: Adapter, caller: Caller, fake: FakeProvider, script: str
+) -> None:
+    if script.startswith("bom") and adapter.name == "stability":
+        pytest.skip("the bytes of an image have no mark")
+    script_for(adapter, script, "any")
+    fake.script(script)
+    assert images.check(caller.generate().data).content_type == "image/png"
+    assert fake.stats().count == 1
+
+
 # --- What the vendor answers instead ----------------------------------------------------------------------------------
 
 
@@ -251,7 +300,8 @@ def test_nobody_at_the_address_is_unavailable(adapter: Adapter) -> None:
     nobody = FakeProvider()
     nobody.base_url = f"http://127.0.0.1:{closed_port()}"
     caller = Checking(adapter.make(nobody, KEY), model=adapter.model)
-    assert caller.fail().code == ErrorCode.UNAVAILABLE
+    error = caller.fail()
+    assert (error.code, error.sent) == (ErrorCode.UNAVAILABLE, False)
     caller.close()
 
 
@@ -264,7 +314,7 @@ def test_the_runtimes_deadline_ends_the_call_and_the_connection(
     started = time.monotonic()
     with pytest.raises(ProviderError) as caught:
         job().call(caller.provider.generate(caller.asked()), timeout=0.5)
-    assert caught.value.code == ErrorCode.TIMEOUT
+    assert caught.value.code == ErrorCode.UNKNOWN_OUTCOME
     assert time.monotonic() - started < 5
     wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
 
@@ -313,7 +363,78 @@ def test_an_answer_without_end_is_given_up_before_it_fills_the_memory(
         tracemalloc.stop()
     assert error.code == code
     assert peak < FLOODS[script] * 1024 * 1024
-    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
+    if "huge" in script:
+        wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
+
+
+@pytest.mark.parametrize("script", ERROR_FLOODS)
+def test_an_error_without_end_is_judged_by_its_status(
+    adapter: Adapter, caller: Caller, fake: FakeProvider, script: str
+) -> None:
+    code = script_for(adapter, script, "unavailable")
+    caller.generate()  # what is loaded on first use is not the answer's
+    fake.script(script)
+    tracemalloc.start()
+    try:
+        error = caller.fail()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert error.code == code
+    assert peak < 20 * 1024 * 1024
+
+
+# --- What was sent ----------------------------------------------------------------------------------------------------
+
+
+def sent_by(caller: Caller, **more: Any) -> tuple[bool, ProviderError | None]:
+    """Whether a call, ended after a while, says that its request was sent; and its error."""
+
+    async def call() -> tuple[bool, ProviderError | None]:
+        progress = track_progress()
+        try:
+            async with asyncio.timeout(1):
+                await caller.provider.generate(caller.asked(**more))
+        except ProviderError as error:
+            return progress.sent, error
+        except TimeoutError:
+            return progress.sent, None
+        return progress.sent, None
+
+    found: tuple[bool, ProviderError | None] = caller.run(call())
+    return found
+
+
+@pytest.mark.parametrize("script", ["", "hang", "status=503", "reset=before", "status=400"])
+def test_a_request_that_left_us_counts_as_sent(caller: Caller, fake: FakeProvider, script: str) -> None:
+    fake.script(script)
+    sent, error = sent_by(caller)
+    assert sent
+    assert error is None or error.sent
+
+
+def test_an_option_that_is_refused_was_not_sent(caller: Caller) -> None:
+    sent, error = sent_by(caller, quality="as good as it gets", negative_prompt="x", seed=-1)
+    assert not sent
+    assert error is not None
+    assert (error.sent, error.scope) == (False, "model")
+
+
+def test_a_server_that_never_completes_the_connection_was_sent_nothing(
+    adapter: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vendors_module, "CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nobody = FakeProvider()
+        # Over TLS, whose handshake it never answers; gRPC waits for the other side's settings anyway.
+        nobody.base_url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        nobody._grpc_port = silent.getsockname()[1]
+        caller = Checking(adapter.make(nobody, KEY), model=adapter.model)
+        sent, error = sent_by(caller)
+        caller.close()
+    assert not sent
+    assert error is not None
+    assert (error.code, error.sent) == (ErrorCode.UNAVAILABLE, False)
 
 
 # --- Secrets ----------------------------------------------------------------------------------------------------------
@@ -324,7 +445,7 @@ def told(error: ProviderError) -> str:
     return "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
 
 
-@pytest.mark.parametrize("script", ["", *FAULTS, "huge=100;declared"])
+@pytest.mark.parametrize("script", ["", *(one for one in FAULTS if "encoding" not in one), "huge=100;declared"])
 def test_neither_key_nor_prompt_is_in_any_log_or_error(
     adapter: Adapter, caller: Caller, fake: FakeProvider, caplog: pytest.LogCaptureFixture, script: str
 ) -> None:

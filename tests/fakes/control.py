@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -93,6 +95,11 @@ class FakeProvider:
         """How all calls are answered from now on, and the next ones, one by one, instead: ``delay=0.5``,
         ``status=429;retry-after=7``; :class:`tests.fakes.script.Behaviour` lists all. ``""`` is a success at once."""
         self._post("_script", {"default": default, "next": list(following)})
+
+    def answer(self, body: object, *, script: str = "") -> None:
+        """Let all calls be answered with this body: JSON, or bytes as they are. The script adds to it."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.script(default=f"body={urlsafe_b64encode(raw).decode()};{script}")
 
     def release(self) -> None:
         """Let the calls that are held go on."""

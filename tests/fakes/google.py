@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final
 
-from tests.fakes.pictures import spoilt
+from tests.fakes.pictures import encoded, spoilt
 from tests.fakes.script import Behaviour
 from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
@@ -164,16 +163,21 @@ def _content(asked: Asked, behaviour: Behaviour, number: int) -> dict[str, Any]:
     mime_type = asked.options.get("imageOutputOptions", {}).get("mimeType", "image/png")
     parts = [
         {"text": "A dragon should be green.", "thought": True},
-        {"inlineData": {"mimeType": "image/png", "data": _encoded("a sketch", "png", "")}, "thought": True},
+        {"inlineData": {"mimeType": "image/png", "data": encoded(spoilt("a sketch", "png", ""), "")}, "thought": True},
         {"text": "Here is your picture."},
-        {"inlineData": {"mimeType": mime_type, "data": _encoded(asked.prompt, mime_type[6:], behaviour.picture)}},
+        _inline(
+            mime_type, encoded(spoilt(asked.prompt, mime_type[6:], behaviour.picture), behaviour.base64), behaviour
+        ),
     ]
     candidate = {"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0}
     return said | {"candidates": [candidate], "usageMetadata": usage}
 
 
-def _encoded(identity: str, output_format: str, kind: str) -> str:
-    return b64encode(spoilt(identity, output_format, kind)).decode()
+def _inline(mime_type: str, data: str, behaviour: Behaviour) -> dict[str, Any]:
+    """The image; in the other form with the names of Python's SDK."""
+    if behaviour.other:
+        return {"inline_data": {"mime_type": mime_type, "data": data}}
+    return {"inlineData": {"mimeType": mime_type, "data": data}}
 
 
 def _scripted_error(behaviour: Behaviour, headers: dict[str, str]) -> Answer:
@@ -187,7 +191,10 @@ def _scripted_error(behaviour: Behaviour, headers: dict[str, str]) -> Answer:
         headers["retry-after"] = said  # Google's own errors say it in seconds, but there are servers in front of it
     if behaviour.code:
         details.append({"@type": f"{_TYPES}ErrorInfo", "reason": behaviour.code, "domain": "googleapis.com"})
-    return _error(behaviour.status, headers, *details)
+    says = behaviour.says
+    if behaviour.status == 404 and not says:
+        says = f"models/gemini is not found for API version v1beta. {UNSPEAKABLE}"
+    return _error(behaviour.status, headers, *details, message=says or UNSPEAKABLE)
 
 
 def _quota(name: str) -> dict[str, Any]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from tests.fakes.pictures import spoilt
+from tests.fakes.pictures import encoded, spoilt
 from tests.fakes.script import Behaviour
 from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
@@ -74,8 +73,10 @@ class OpenAIWire:
         if behaviour.html:
             return page(behaviour.status)
         if behaviour.status != 200:
-            return _error(behaviour.status, headers, code=behaviour.code)
-        entry = {"b64_json": b64encode(picture).decode()}
+            return _error(behaviour.status, headers, code=behaviour.code, message=behaviour.says or UNSPEAKABLE)
+        if behaviour.other:
+            return Answer(headers=headers, body=picture, content_type=f"image/{output_format}")
+        entry = {"b64_json": encoded(picture, behaviour.base64)}
         if behaviour.url:
             entry = {"url": f"{_PICTURES}{number}.png" if behaviour.url == "own" else behaviour.url}
         data = [] if behaviour.empty else [entry]

@@ -6,8 +6,10 @@ import functools
 import io
 import struct
 import zlib
+from base64 import b64encode, urlsafe_b64encode
 from hashlib import sha256
 from typing import Final
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -40,6 +42,21 @@ def bomb(side: int = 12_000) -> bytes:
     row = bytes(1 + side // 8)
     rows = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
     return _start(side) + _chunk(b"PLTE", b"\0\0\0") + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")
+
+
+def encoded(data: bytes, spelling: str) -> str:
+    """Base64 as servers write it: plain, or as ``data-url``, ``lines``, ``urlsafe``, ``unpadded``, ``escaped`` or
+    ``quoted``."""
+    plain = b64encode(data).decode()
+    spellings = {
+        "data-url": f"data:image/png;base64,{plain}",
+        "lines": "\r\n".join(plain[start : start + 76] for start in range(0, len(plain), 76)) + "\n",
+        "urlsafe": urlsafe_b64encode(data).decode().rstrip("="),
+        "unpadded": plain.rstrip("="),
+        "escaped": plain.replace("/", "\\/"),
+        "quoted": quote(plain, safe=""),
+    }
+    return spellings[spelling] if spelling else plain
 
 
 def picture(identity: str, output_format: str) -> bytes:

@@ -63,8 +63,23 @@ class Behaviour:
     html: bool = False
     #: An answer that cannot be read: JSON that breaks off, a message that is none.
     malformed: bool = False
-    #: Said of the answer instead of what it is.
+    #: Said of the answer instead of what it is; ``none`` leaves the header out.
     content_type: str = ""
+    #: The sentence of an error.
+    says: str = ""
+    #: The error of ``status`` (or a refusal) in an answer whose own status is 200.
+    inside: bool = False
+    #: Another body, in URL-safe base64, since JSON has characters of this grammar.
+    body: str = ""
+    #: How the image's base64 is written; :func:`tests.fakes.pictures.encoded` has the spellings.
+    base64: str = ""
+    #: The other form of a success: the bytes of the image instead of JSON, or JSON instead of the bytes.
+    other: bool = False
+    #: A byte order mark before the body.
+    bom: bool = False
+    #: Compressed, although that was not asked for: ``gzip``, ``deflate``, ``raw-deflate``, ``twice``, ``broken`` in the
+    #: middle, a ``bomb`` of 100 MB, an ``unknown`` algorithm, or ``lie`` with the header alone.
+    encoding: str = ""
 
 
 def _seconds(default: float) -> Callable[[str], float]:

@@ -14,7 +14,7 @@ from typing import Final
 from tests.fakes.journal import Call
 from tests.fakes.script import Behaviour
 from tests.fakes.stage import Stage
-from tests.fakes.wire import A_KEY, Answer, Request, Wire, as_json
+from tests.fakes.wire import A_KEY, Answer, Request, Wire, as_json, spelt
 
 _MB: Final = b"A" * 1024 * 1024
 
@@ -95,8 +95,7 @@ class Server:
                 self._journal.end(call, "reset")
                 return False
             answer = _quoting(wire.answer(asked, behaviour, number=number), request)
-            if behaviour.content_type:
-                answer = replace(answer, content_type=behaviour.content_type)
+            answer = spelt(answer, behaviour)
             if behaviour.location:
                 answer = replace(answer, headers={**answer.headers, "location": behaviour.location})
             if behaviour.reset == "after":
@@ -179,7 +178,7 @@ def _format(answer: Answer, *, length: int | None = -1) -> bytes:
     lines = [
         f"HTTP/1.1 {answer.status} Scripted",
         f"date: {formatdate(usegmt=True)}",
-        f"content-type: {answer.content_type}",
+        *([f"content-type: {answer.content_type}"] if answer.content_type else ()),
         "transfer-encoding: chunked" if length is None else f"content-length: {length}",
         *(f"{name}: {value}" for name, value in answer.headers.items()),
     ]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from typing import Any, ClassVar, Final
 
-from tests.fakes.pictures import spoilt
+from tests.fakes.pictures import encoded, spoilt
 from tests.fakes.script import Behaviour
 from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
@@ -69,7 +68,7 @@ class StabilityWire:
         if behaviour.html:
             return page(behaviour.status)
         if status := _status(options, behaviour):
-            answer = _error(status, headers, name=behaviour.code)
+            answer = _error(status, headers, name=behaviour.code, why=behaviour.says or UNSPEAKABLE)
             return Answer(status=status, headers=headers, body=answer.body[:-20]) if behaviour.malformed else answer
         filtered = behaviour.moderation == "output"
         seed = options.get("seed", "0")
@@ -81,8 +80,8 @@ class StabilityWire:
         if behaviour.empty:
             data = b""
         reason = "CONTENT_FILTERED" if filtered else "SUCCESS"
-        if options["accept"] == "application/json":
-            said = {"image": b64encode(data).decode(), "finish_reason": reason, "seed": int(seed)}
+        if options["accept"] == "application/json" or behaviour.other or behaviour.base64:
+            said = {"image": encoded(data, behaviour.base64), "finish_reason": reason, "seed": int(seed)}
             return as_json(said, headers=headers)
         headers |= {"finish-reason": reason, "seed": seed}
         return Answer(headers=headers, body=data, content_type=f"image/{output_format}")

@@ -113,7 +113,7 @@ class GrpcListener:
                 elif isinstance(answer, grpc.StatusCode):
                     outcome = answer.name
                     key = dict(context.invocation_metadata()).get("authorization", "").rpartition(" ")[2]
-                    await context.abort(answer, UNSPEAKABLE.replace(A_KEY, key))
+                    await context.abort(answer, (behaviour.says or UNSPEAKABLE).replace(A_KEY, key))
                 else:
                     yield answer
         except (asyncio.CancelledError, GeneratorExit):  # the latter where it left between two messages

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
 import json
+import zlib
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol
@@ -69,6 +73,44 @@ class Wire(Protocol):
 def as_json(content: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """An answer in JSON."""
     return Answer(status=status, headers=headers or {}, body=json.dumps(content).encode())
+
+
+def spelt(answer: Answer, behaviour: Behaviour) -> Answer:
+    """The same answer with another body, status, type or encoding, as scripted."""
+    body = urlsafe_b64decode(behaviour.body) if behaviour.body else answer.body
+    body = b"\xef\xbb\xbf" + body if behaviour.bom else body
+    headers = dict(answer.headers)
+    if behaviour.encoding:
+        headers["content-encoding"], body = _compressed(body, behaviour.encoding)
+    kind = {"": answer.content_type, "none": ""}.get(behaviour.content_type, behaviour.content_type)
+    status = 200 if behaviour.inside else answer.status
+    return Answer(status=status, headers=headers, body=body, content_type=kind)
+
+
+def _compressed(body: bytes, encoding: str) -> tuple[str, bytes]:
+    """The header and the body."""
+    if encoding == "bomb":
+        return "gzip", _bomb()
+    if encoding == "broken":
+        packed = gzip.compress(body)
+        return "gzip", packed[: len(packed) // 2] + b"\0" * 64
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    spellings = {
+        "gzip": ("gzip", gzip.compress(body)),
+        "deflate": ("deflate", zlib.compress(body)),
+        "raw-deflate": ("deflate", packer.compress(body) + packer.flush()),
+        "twice": ("gzip, gzip", gzip.compress(gzip.compress(body))),
+        "unknown": ("br", b"\x8b\x02\x80" + body[::-1]),
+        "lie": ("gzip", body),
+    }
+    return spellings[encoding]
+
+
+@functools.cache
+def _bomb() -> bytes:
+    """100 MB of zeros, compressed."""
+    packer = zlib.compressobj(9, wbits=31)
+    return b"".join([*(packer.compress(bytes(1024 * 1024)) for _ in range(100)), packer.flush()])
 
 
 def page(status: int) -> Answer:

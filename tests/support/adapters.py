@@ -38,6 +38,8 @@ class Adapter:
     #: What ``PROVIDERS`` calls it, and the catalogue, where that is another name.
     provider: str = ""
     rows: str = ""
+    #: Whether it speaks HTTP as such.
+    is_http: bool = True
     #: Whether an error carries the vendor's id of the request.
     errors_have_ids: bool = True
     #: The package without which there is none.
@@ -51,7 +53,9 @@ class Adapter:
         catalogue.forget()
 
     def expected(self, script: str, usual: str) -> str:
-        """The code that this script is to lead to, ``""`` for none."""
+        """The code that this script is to lead to, ``""`` for what cannot happen."""
+        if not self.is_http and any(part.partition("=")[0] in _HTTP for part in script.split(";")):
+            return ""
         return self.expects.get(script, usual)
 
 
@@ -104,15 +108,14 @@ _GRPC_EXPECTS: Final = {
     "status=429": "quota_exhausted",
     "retry-after on 429": "",
     "retry-after on 503": "",
-    "status=302;location=http://169.254.169.254/": "",
     "status=408": "",
     "status=422": "",
-    "status=502;html": "",
-    "status=500;html": "",
-    "html": "",
+    "status=504": "",
     "huge=100;declared;status=500": "",
     "huge=100;status=500": "",
 }
+#: What only HTTP has: pages, redirects, types and encodings of a body, and a status inside of another.
+_HTTP: Final = ("html", "location", "inside", "encoding", "base64", "other", "bom", "content-type")
 
 ADAPTERS: Final = (
     Adapter(
@@ -143,7 +146,12 @@ ADAPTERS: Final = (
             ("seed", 7): ("seed", "7"),
             ("seed", 0): ("seed", "0"),
         },
-        expects={"status=403": "refused_input"},  # by its name in the body
+        # By its name in the body.
+        expects={
+            "status=403": "refused_input",
+            "status=404": "model_retired",
+            "bom": "",  # the bytes of an image have none
+        },
     ),
     Adapter(
         name="stability-grpc",
@@ -157,6 +165,7 @@ ADAPTERS: Final = (
             ("seed", 0): ("seed", [ANY]),  # 0 means any, and one is made up
         },
         expects=_GRPC_EXPECTS,
+        is_http=False,
         errors_have_ids=False,
         needs="stability_sdk",
         provider="stability",

@@ -92,8 +92,11 @@ class _Bounded(httpx2.AsyncByteStream):
                     if self._is_success:
                         raise too_long()
                     return
+            is_whole = all(layer.is_whole for layer in self._layers)
         except zlib.error:
-            return  # what there is up to here shows whether it can be read
+            is_whole = False
+        if self._is_success and not is_whole:
+            raise unreadable("The compressed answer of the provider")
 
     def _inflate(self, chunk: bytes) -> Iterator[bytes]:
         pieces: Iterable[bytes] = (chunk,)
@@ -114,6 +117,11 @@ class _Inflater:
         self._begin = b""
         self._is_plain = False
         self._zlib: zlib._Decompress | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the end came."""
+        return self._zlib is None or self._zlib.eof
 
     def inflate(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Raises ``zlib.error``."""
@@ -227,7 +235,7 @@ def read_image(encoded: object, vendor: str, number: str) -> bytes:
     return data
 
 
-def unreadable(what: str, number: str) -> ProviderError:
+def unreadable(what: str, number: str = "") -> ProviderError:
     """For something that came, was probably billed, and cannot be read."""
     return ProviderError(f"{what} cannot be read", code=ErrorCode.INVALID_IMAGE, provider_request_id=number)
 
