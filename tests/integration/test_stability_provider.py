@@ -165,7 +165,11 @@ def test_calls_at_once_have_a_connection_each_and_the_next_ones_reuse_them(calle
         ("status=500;malformed", "unavailable"),
         ("status=503", "unavailable"),
         ("status=502;html", "unavailable"),
-        ("status=403;html", "auth"),
+        ("status=403;html", "invalid_request"),
+        ("status=429;inside", "rate_limited"),
+        ("status=402;inside", "quota_exhausted"),
+        ("moderation=output;other", "refused_output"),
+        ("empty;other", "empty_result"),
         ("html", "unavailable"),
         ("empty", "empty_result"),
     ],
@@ -291,8 +295,6 @@ def test_cancelling_closes_the_connection_and_leaves_the_others_alone(caller: Ca
     [
         ("huge=100", 100),
         ("huge=100;declared", 10),
-        ("huge=100;status=500", 100),
-        ("huge=100;status=500;declared", 10),
     ],
 )
 def test_an_answer_of_100_mb_is_given_up_before_it_fills_the_memory(

@@ -32,9 +32,11 @@ class Vendors:
         vendors = {
             name: {"api_key": "sk-only-for-tests", "base_url": url, "timeout": 60.0} for name, url in addresses.items()
         }
-        settings.PROVIDER_OPTIONS = {"clipart": {}, **vendors}
-        settings.PROVIDER_MODELS = {"openai": "gpt-image-2", "stability": "core"}
-        self._registry = Registry(ORDER, settings.PROVIDER_OPTIONS)
+        place = {"project": "", "location": ""}
+        google = {"api_key": "AIza-only-for-tests", "base_url": fake.google_url, "timeout": 60.0, **place}
+        settings.PROVIDER_OPTIONS = {"clipart": {}, **vendors, "google": google}
+        settings.PROVIDER_MODELS = {"openai": "gpt-image-2", "stability": "core", "google": "gemini-3.1-flash-image"}
+        self._registry = Registry((*ORDER, "google"), settings.PROVIDER_OPTIONS)
         self.use(*ORDER)
 
     def use(self, *names: str) -> None:
@@ -69,7 +71,7 @@ class Vendors:
 
     def close(self) -> None:
         """Close the connections."""
-        for name in ("openai", "stability"):
+        for name in ("openai", "stability", "google"):
             provider: Any = self._registry.choose(name)
             background.loop.submit(provider.aclose()).result(10)
 

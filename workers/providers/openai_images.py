@@ -80,7 +80,7 @@ class ImageAddresses:
             url = self._base.join(address)
         except (httpx2.InvalidURL, ValueError):
             raise _lost("OpenAI's image has an address that is none", number) from None
-        if not self._may_follow(url):
+        if not self.may_follow(url):
             logger.warning("An image at %s is not fetched: OPENAI_IMAGE_HOSTS does not name it", name(url.host) or "?")
             raise _lost("OpenAI answered with an address instead of an image, on a host that is not followed", number)
         try:
@@ -93,7 +93,8 @@ class ImageAddresses:
             raise _lost("OpenAI's image is not at the address that it gave", number)
         return response.content
 
-    def _may_follow(self, url: httpx2.URL) -> bool:
+    def may_follow(self, url: httpx2.URL) -> bool:
+        """Whether an image may be fetched from there."""
         if _origin(url) == _origin(self._base):
             return url.userinfo in {b"", self._base.userinfo}
         if url.userinfo or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(url.host))):
