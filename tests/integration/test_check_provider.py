@@ -97,7 +97,7 @@ def test_what_costs_nothing_says_so(vendors: Vendors) -> None:
         ("quota", "quota_exhausted", "is used up", "Add credit"),
         ("status=429;retry-after=7", "rate_limited", "7 s", "Try again later"),
         ("moderation=input", "refused_input", "violence", "other words"),
-        ("empty", "empty_result", "without a picture", "more plainly"),
+        ("empty", "empty_result", "without an image", "more plainly"),
         ("malformed", "invalid_image", "cannot be read", "another model"),
     ],
 )

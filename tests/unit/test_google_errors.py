@@ -158,7 +158,7 @@ def test_the_words_of_the_vendor_are_not_repeated_but_the_name_of_the_field_is()
 # --- Answers with status 200 ------------------------------------------------------------------------------------------
 
 
-def refusal(said: dict[str, Any]) -> ProviderError:
+def refusal(said: Any) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
         answer_of(said, REQUEST, {})
     return caught.value
@@ -208,6 +208,31 @@ def test_any_other_finish_without_a_picture_is_no_refusal(finish: str, code: str
     found = refusal({"candidates": [{"finishReason": finish, "content": {"parts": [{"text": "I cannot draw"}]}}]})
     assert (found.code, found.detail) == (code, {"reason": finish})
     assert "I cannot" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ({"candidates": [{"finish_reason": "IMAGE_SAFETY"}]}, "refused_output"),
+        ({"candidates": [{"finishReason": "IMAGE_UNSAFE"}]}, "refused_output"),
+        (
+            {"candidates": [{"finishReason": "IMAGE_OTHER", "finishMessage": "It violates our policies"}]},
+            "refused_input",
+        ),
+        ({"candidates": [{"content": {"parts": [{"text": "This goes against content policies."}]}}]}, "refused_input"),
+        ({"prompt_feedback": {"block_reason": "SAFETY"}}, "refused_input"),
+        ([{"promptFeedback": {"blockReason": "SAFETY"}}], "refused_input"),
+        ({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "unsafe content"}}, "refused_input"),
+        ({"error": {"code": 429, "message": "x"}}, "rate_limited"),
+        ({"error": {"status": "RESOURCE_EXHAUSTED", "message": "x"}}, "rate_limited"),
+        ({"error": {"status": "UNAVAILABLE", "message": "x"}}, "unavailable"),
+        ({"error": {"status": "CANCELLED", "message": "x"}}, "unknown_outcome"),
+        ({"error": {"message": "x"}}, "invalid_request"),
+        ({"error": "x"}, "invalid_request"),
+    ],
+)
+def test_a_200_without_an_image_says_why(said: Any, code: str) -> None:
+    assert refusal(said).code == code
 
 
 @pytest.mark.parametrize(

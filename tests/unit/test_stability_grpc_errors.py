@@ -67,6 +67,7 @@ def test_a_fault_after_which_nobody_is_connected_may_have_been_paid_for(status: 
         ("RESOURCE_EXHAUSTED", "rate limit reached", "rate_limited", "provider"),
         ("RESOURCE_EXHAUSTED", "Your organization does not have enough balance", "quota_exhausted", "provider"),
         ("NOT_FOUND", "", "model_retired", "model"),
+        ("INTERNAL", "Compression algorithm 'gzip' is disabled.", "invalid_image", "request"),
         # The page of a proxy, which the library turns into a status.
         ("PERMISSION_DENIED", "Received http2 header with status: 403", "invalid_request", "request"),
         ("UNAUTHENTICATED", "Received http2 header with status: 401", "invalid_request", "request"),

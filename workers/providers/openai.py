@@ -80,10 +80,11 @@ class OpenAIProvider:
         """Find the image in an answer with a status of success. Raises :class:`ProviderError`."""
         number = http.request_id(headers)
         said = bodies.read_answer(content, headers, VENDOR, number)
+        answer: Mapping[str, object] = {"data": said} if isinstance(said, list) else http.mapping(said)
+        entry: Mapping[str, object] = {}
         if isinstance(said, bytes):
-            entry, answer, data = {}, {}, said
+            data = said
         else:
-            answer = {"data": said} if isinstance(said, list) else http.mapping(said)
             if refusal := refusal_in(answer):
                 raise refusals.error(VENDOR, refusal, number=number)
             entry = entry_of(answer)

@@ -19,7 +19,7 @@ from stability_sdk.interfaces.gooseai.generation.generation_pb2_grpc import Gene
 
 from generation.error_policy import ErrorScope
 from generation.states import ErrorCode
-from workers.providers import refusals, statuses, vendors
+from workers.providers import bodies, refusals, statuses, vendors
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError, mark_sent
 from workers.providers.stability import VENDOR, bearer, no_model
 from workers.providers.vendors import MAX_ANSWER_BYTES, PerLoop, name, refuse, too_long
@@ -149,6 +149,8 @@ def rpc_error(status: str, details: str, *, still_connected: bool, model: str) -
     detail = {"status": status}
     if status == "RESOURCE_EXHAUSTED" and "message larger than max" in details:
         return too_long(_MAX_MESSAGE_BYTES)
+    if "ompression" in details and status in {"INTERNAL", "UNIMPLEMENTED"}:
+        return bodies.unreadable("The compressed answer of Stability")
     if page := _PAGE.search(details):
         return statuses.page_error(VENDOR, int(page[1]))
     if status in {"DEADLINE_EXCEEDED", "CANCELLED"}:

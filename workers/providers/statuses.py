@@ -111,7 +111,9 @@ def implied(said: Iterable[object], *, around: Mapping[str, object]) -> int:
     """
     parts = [item for one in said for item in (one if isinstance(one, list) else [one])]
     for one in (*parts, around):
-        for key in _STATUS_KEYS if isinstance(one, Mapping) else ():
+        if not isinstance(one, Mapping):
+            continue
+        for key in _STATUS_KEYS:
             if 400 <= (number := _number(one.get(key))) <= 599:
                 return number
     words = [_snake(word) for one in parts for word in _words(one)]
