@@ -72,9 +72,11 @@ def test_json_is_read_in_every_encoding(content: bytes | str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\xff\xfe", b"[" * 100_000, b'{"a": ', b"1" * 5000])
-def test_what_is_not_json_is_no_error_of_a_vendors(content: bytes) -> None:
-    assert read_error(content, {}) is None
-    assert read_error(content, {"content-type": "x; charset=nonsense"}) is None
+def test_an_error_that_is_not_json_is_text_at_most(content: bytes) -> None:
+    for headers in ({}, {"content-type": "x; charset=nonsense"}):
+        found = read_error(content, headers)
+        assert found is None or (isinstance(found, str) and content.startswith(found.encode()))
+    assert read_error(content, {"content-type": "text/html"}) is None
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def test_every_program_names_every_fault_in_a_line_of_its_own(program: str, tmp_
         "PUBLIC_BASE_URL": "pictures.example.org",
         "METRICS_TOKEN_FILE": str(tmp_path / "nothing"),
         "CORS_ALLOWED_ORIGINS": "https://a.example.org/path",
+        "OPENAI_IMAGE_HOSTS": "cdn.example.org,https://b.example.org,c:99999",
     }
     done = run(program, tmp_path, wrong)
     assert done.returncode == 1
@@ -54,6 +55,7 @@ def test_every_program_names_every_fault_in_a_line_of_its_own(program: str, tmp_
         "error: CORS_ALLOWED_ORIGINS must be origins such as https://studio.example.org, not 'https://a.example.org/path'",
         "error: DATABASE_URL must be set, since DEBUG is off",
         "error: METRICS_TOKEN_FILE cannot be read: No such file or directory",
+        "error: OPENAI_IMAGE_HOSTS must name hosts as host or host:port, not 'https://b.example.org', 'c:99999'",
         "error: PORT must be a whole number, not 'http'",
         "error: PUBLIC_BASE_URL must begin with http:// or https://, not 'pictures.example.org'",
         "error: REDIS_URL must start with redis:// or rediss://",

@@ -158,6 +158,8 @@ NO_ACCESS = "Project `proj_1` does not have access to model `gpt-image-2`"
         (404, {"message": "Not Found"}, "unavailable", "request"),
         (405, {"detail": "Method Not Allowed"}, "unavailable", "request"),
         (404, {"error": {"message": "Invalid URL", "type": "invalid_request_error"}}, "unavailable", "request"),
+        (404, {"error": {"code": "DeploymentNotFound", "message": "x"}}, "model_retired", "model"),
+        (400, {"error": {"message": "This size is not supported", "code": 400}}, "invalid_request", "model"),
         (404, {"error": "model 'x' not found, try pulling it first"}, "model_retired", "model"),
         (404, {"error": {"message": "The model `x` does not exist", "code": 404}}, "model_retired", "model"),
         (400, {"error": {"message": "x", "code": "invalid_value", "param": "size"}}, "invalid_request", "model"),
@@ -250,6 +252,8 @@ def test_an_answer_without_an_error_has_none(answer: dict[str, Any]) -> None:
 
 
 def test_an_entry_that_was_held_back_is_a_refusal() -> None:
+    assert refusal_in({"data": [{"b64_json": "", "finish_reason": "CONTENT_FILTERED"}]})
+    assert refusal_in({"data": [{"b64_json": "AAAA", "finish_reason": "stop"}]}) is None
     ratings = {"violence": {"filtered": True, "severity": "high"}, "hate": {"filtered": False, "severity": "safe"}}
     found = refusal_in({"data": [{"content_filter_results": ratings}]})
     assert found is not None

@@ -69,6 +69,7 @@ OPENAI: Final[list[tuple[int, object]]] = [
     (400, {"detail": {"code": "content_policy_violation", "message": "x"}}),
     (400, {"code": "content_policy_violation", "message": "x", "type": "invalid_request_error"}),
     (403, {"message": BY_SAFETY}),
+    (400, BY_SAFETY),
     (422, {"error": {"message": "The prompt was flagged as potentially violating our usage policy."}}),
     (
         400,
@@ -157,6 +158,16 @@ def test_a_refusal_is_known_in_every_spelling(
     assert error.code in {"refused_input", "refused_output"}
     assert error.detail["stage"] in {"input", "output"}
     assert error.detail["status"] == status
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_a_refusal_in_plain_text_is_known(status: int) -> None:
+    errors = [
+        openai_errors.status_error(status, {}, BY_SAFETY.encode(), model=MODEL),
+        stability.status_error(status, {"content-type": "text/plain"}, BY_SAFETY.encode(), model="core"),
+        google_errors.status_error(status, {}, BY_SAFETY.encode()),
+    ]
+    assert {error.code for error in errors} == {"refused_input"}
 
 
 @pytest.mark.parametrize("case", OPENAI)

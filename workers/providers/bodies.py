@@ -25,6 +25,8 @@ _PIECE: Final = 256 * 1024
 #: More layers of compression are left as they are.
 _MOST_LAYERS: Final = 3
 _COMPRESSED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+#: What is read of an error that is plain text.
+_LONGEST_TEXT: Final = 8000
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml", "text/xml", "application/xml"})
 
 _SIGNATURES: Final = {
@@ -184,11 +186,13 @@ def read_json(content: bytes | str, charset: str = "") -> object:
 
 
 def read_error(content: bytes | str, headers: Mapping[str, str]) -> object:
-    """Parse the body of an error; ``None`` for a page or whatever else is not JSON."""
+    """Parse the body of an error: JSON, else the text where it is one; ``None`` for a page and for bytes."""
     try:
         said = read_json(content, _charset(headers))
     except ValueError:
-        return None
+        is_page = content[:1000].lstrip()[:1] in {b"<", "<"} or _kind(headers) in _PAGES
+        text = content if isinstance(content, str) else content[:_LONGEST_TEXT].decode(errors="replace")
+        return None if is_page or "\ufffd" in text else text[:_LONGEST_TEXT]
     # Google wraps some errors in a list, and so do servers that put another API before Google's.
     return next(iter(said), None) if isinstance(said, list) else said
 
@@ -199,7 +203,7 @@ def read_answer(content: bytes | str, headers: Mapping[str, str], vendor: str, n
     The declared type decides only where the content cannot be read. Raises :class:`ProviderError`.
     """
     data = content.encode(errors="replace") if isinstance(content, str) else content
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(headers)
     if image_type(data):
         return data
     try:
@@ -268,6 +272,10 @@ def decode_base64(value: object) -> bytes | None:
         return b"".join(b64decode(part + "=" * (-len(part) % 4), validate=True) for part in parts)
     except ValueError:
         return None
+
+
+def _kind(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _charset(headers: Mapping[str, str]) -> str:

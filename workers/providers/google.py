@@ -187,10 +187,13 @@ def _without_image(
     if error := error_in(said, headers, model=request.model):
         return error
     # The model may refuse in its own words, with a finish that says nothing.
-    parts = map(http.mapping, http.items(http.mapping(candidate.get("content")).get("parts")))
+    parts = [http.mapping(item) for item in http.items(http.mapping(candidate.get("content")).get("parts"))]
     texts = [_get(candidate, "finishMessage", "finish_message"), *(part.get("text") for part in parts)]
     if any(isinstance(text, str) and refusals.speaks_of_refusal(text) for text in texts):
         return refusals.error(VENDOR, refusals.Refusal(), number=request_id, reason=finish)
+    if any(_get(part, "fileData", "file_data") for part in parts):
+        message = "Google answered with an address instead of an image, and that is not followed"
+        return ProviderError(message, code=ErrorCode.INVALID_IMAGE, provider_request_id=request_id)
     code, scope, message = _IN_VAIN.get(finish, (ErrorCode.EMPTY_RESULT, None, "Google answered without an image"))
     return ProviderError(
         message,

@@ -108,7 +108,8 @@ def _meaning(
     if status in statuses.WRONG_ADDRESS:
         return ErrorCode.UNAVAILABLE, ErrorScope.REQUEST, f"Google has nothing at this address (status {status})"
     what = f": {param}" if param else ""
-    is_limit = param.startswith(_OF_THE_MODEL) or kind == "OUT_OF_RANGE" or status == 413
+    is_limit = param.startswith(_OF_THE_MODEL) or statuses.is_limit(message)
+    is_limit = is_limit or kind == "OUT_OF_RANGE" or status == 413
     scope = ErrorScope.MODEL if is_limit else ErrorScope.REQUEST
     return ErrorCode.INVALID_REQUEST, scope, f"Google does not accept the request (status {status}{what})"
 

@@ -22,7 +22,15 @@ _OUT_OF_CREDIT: Final = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_credits"}
 )
 _NO_SUCH_MODEL: Final = frozenset(
-    {"model_not_found", "invalid_model", "unknown_model", "model_deprecated", "no_such_model"}
+    {
+        "model_not_found",
+        "invalid_model",
+        "unknown_model",
+        "model_deprecated",
+        "no_such_model",
+        "DeploymentNotFound",
+        "deployment_not_found",
+    }
 )
 _GONE: Final = (
     "not found",
@@ -43,6 +51,8 @@ _OF_THE_MODEL: Final = frozenset(
 )
 #: The prompt is longer than this model takes.
 _TOO_LONG: Final = frozenset({"string_above_max_length", "context_length_exceeded", "prompt_too_long"})
+#: Keys of an entry that say whether its image was held back.
+_VERDICTS: Final = ("error", "content_filter_results", "content_filter_result", "finish_reason", "finishReason")
 _NOTHING: Final = frozenset({"None", "null", "none"})
 _DEEPEST: Final = 4
 #: What any gateway calls a 4xx of its own, without underscores.
@@ -96,7 +106,7 @@ def refusal_in(answer: Mapping[str, object]) -> refusals.Refusal | None:
     parts = [*_errors(answer)]
     for item in http.items(answer.get("data")):
         entry = http.mapping(item)
-        parts += [entry[key] for key in ("error", "content_filter_results", "content_filter_result") if key in entry]
+        parts += [{key: entry[key]} for key in _VERDICTS if entry.get(key)]
     return refusals.find(parts, status=200)
 
 
@@ -194,7 +204,8 @@ def _meaning(
         return ErrorCode.UNAVAILABLE, ErrorScope.REQUEST, f"OpenAI has nothing at this address (status {status})"
     param = name(said.param)
     # A fault that is not to be tried again says nothing about the prompt either.
-    is_limit = param in _OF_THE_MODEL or said.code in _TOO_LONG or status == 413 or is_fault
+    is_limit = param in _OF_THE_MODEL or said.code in _TOO_LONG or statuses.is_limit(said.text)
+    is_limit = is_limit or status == 413 or is_fault
     what = f": {param}" if param else ""
     scope = ErrorScope.MODEL if is_limit else ErrorScope.REQUEST
     return ErrorCode.INVALID_REQUEST, scope, f"OpenAI does not accept the request (status {status}{what})"

@@ -152,7 +152,7 @@ def _meaning(status: int, detail: Mapping[str, Any], text: str, model: str) -> t
         return statuses.unavailable(VENDOR, status)
     if status in statuses.WRONG_ADDRESS:
         return ErrorCode.UNAVAILABLE, ErrorScope.REQUEST, f"Stability has nothing at this address (status {status})"
-    is_limit = bool(param) and param not in _OF_THE_PROMPT
+    is_limit = (bool(param) and param not in _OF_THE_PROMPT) or statuses.is_limit(text)
     what = f": {param}" if param else ""
     scope = ErrorScope.MODEL if is_limit or status == 413 else ErrorScope.REQUEST
     return ErrorCode.INVALID_REQUEST, scope, f"Stability does not accept the request (status {status}{what})"

@@ -40,6 +40,7 @@ _ACCOUNT: Final = re.compile(
     r"|your access|project|billing|subscription|permission|country|region|territory|scope)s?\b",
     re.IGNORECASE,
 )
+_UNSUPPORTED: Final = re.compile(r"(?:\bnot|n't|\bun)[ -]?support", re.IGNORECASE)
 _MODEL: Final = re.compile(r"\b(?:model|engine)s?\b", re.IGNORECASE)
 
 
@@ -102,6 +103,11 @@ def is_about_account(text: str) -> bool:
 def is_about_model(text: str, model: str) -> bool:
     """Whether the words of an error are about one model."""
     return bool(_MODEL.search(text)) or bool(model and model in text)
+
+
+def is_limit(text: str) -> bool:
+    """Whether the words of an error name something that this model or server has no support for."""
+    return bool(_UNSUPPORTED.search(text))
 
 
 def implied(said: Iterable[object], *, around: Mapping[str, object]) -> int:
