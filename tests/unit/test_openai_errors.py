@@ -259,6 +259,9 @@ def test_an_entry_that_was_held_back_is_a_refusal() -> None:
     assert found is not None
     assert list(found.categories) == ["violence"]
     assert refusal_in({"data": [{"content_filter_results": {"hate": {"filtered": False}}}]}) is None
+    # The filter itself was out of order, and let the image pass.
+    failed = {"error": {"code": "content_filter_error", "message": "The contents are not filtered"}}
+    assert refusal_in({"data": [{"b64_json": "AAAA", "content_filter_results": failed}]}) is None
 
 
 # --- What else the adapter decides -----------------------------------------------------------------------------------

@@ -52,7 +52,13 @@ OPENAI: Final[list[tuple[int, object]]] = [
         for code in (
             *("content_policy_violation", "moderation_blocked", "content_filter", "contentFilter", "safety_violation"),
             *("image_content_policy_violation", "ContentPolicyViolation", "prompt_blocked", "PROHIBITED_CONTENT"),
-            *("DataInspectionFailed", "InputTextSensitiveContentDetected", "unsafe_content", "GUARDRAIL_INTERVENED"),
+            *(
+                "DataInspectionFailed",
+                "InputTextSensitiveContentDetected",
+                "unsafe_content",
+                "GUARDRAIL_INTERVENED",
+                "PromptModerationError",
+            ),
         )
     ),
     (400, {"error": {"message": "x", "type": "image_generation_user_error"}}),
@@ -191,6 +197,9 @@ def test_a_refusal_is_known_whichever_vendor_is_behind_the_gateway(case: tuple[i
         (openai, 500, {"error": {"message": "x", "code": "moderation_unavailable"}}),
         (openai, 400, {"error": {"message": "x", "flagged": "no", "prompt": "a poster about content policy"}}),
         (google, 400, google_body("x", {"reason": "API_KEY_SERVICE_BLOCKED"})),
+        (google, 403, google_body("Requests from referer <empty> are blocked.", kind="PERMISSION_DENIED")),
+        (google, 403, google_body("Image requests were blocked.", {"reason": "API_KEY_IP_ADDRESS_BLOCKED"})),
+        (openai, 400, {"error": {"message": "The input is case sensitive", "type": "invalid_request_error"}}),
         (google, 403, google_body("x", {"reason": "SECURITY_POLICY_VIOLATED"}, kind="PERMISSION_DENIED")),
         (google, 400, google_body("Invalid value at 'safety_settings[0].category'")),
         (google, 403, google_body("Denied by your organization's policy", kind="PERMISSION_DENIED")),

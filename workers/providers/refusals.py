@@ -16,6 +16,7 @@ from workers.providers.vendors import name
 _MOST_NODES: Final = 500
 _DEEPEST: Final = 10
 _LONGEST_TEXT: Final = 8000
+_MOST_TEXT: Final = 32_000
 
 #: Codes, types, reasons and classes of exceptions, in snake case.
 _NAMES: Final = re.compile(
@@ -29,11 +30,13 @@ _NAMES: Final = re.compile(
     r"|blocklist|guardrail|inspection_failed|sensitive_(?:word|info|data)|(?:^|_)(?:refusal|refused|flagged|recitation)\b"
     r"|prohibited_(?:word|use|image|prompt)|jailbreak|model_armor|(?:^|_)spii(?:_|$)|risk_control"
 )
+_OF_AN_ACCOUNT: Final = re.compile(
+    r"^(?:api_key|security|location|org|organization|vpc|account|consumer|billing|resource|iam|network|ip)_"
+)
 #: Names that contain such a word and are about an account, a setting, or a safety system that is out of order.
 _OTHER_NAMES: Final = re.compile(
-    r"^(?:api_key|security|location|org|organization|vpc|account|consumer|billing|resource|iam|network|ip)_"
-    r"|safety_(?:settings?|identifier|tolerance|level)|connection"
-    r"|(?:moderation|safety|guardrail|filter)\w*_(?:unavailable|timeout|error|failed|failure|down|outage)$"
+    _OF_AN_ACCOUNT.pattern + r"|safety_(?:settings?|identifier|tolerance|level)|connection|content_filter_error"
+    r"|(?:moderation|safety|guardrail|filter)\w*_(?:unavailable|timeout|down|outage)$"
 )
 #: Sentences, in lower case.
 _SENTENCES: Final = re.compile(
@@ -42,9 +45,9 @@ _SENTENCES: Final = re.compile(
     r"|(?:usage|use|acceptable[- ]use|community|ai) (?:polic|guideline|standard)"
     r"|violat\w*[^.]{0,80}(?:polic|guideline|terms|practice|standard|rules|guardrail)"
     r"|responsible[ _-]?ai|moderation (?:system|filter|polic|check|layer|model|guideline|reason)"
-    r"|\b(?:prompt|request|input|image|output|content|response|generation|text|word|message)s?\b[^.]{0,60}"
-    r"\b(?:was|were|is|are|been|being|got)\b[^.]{0,30}\b(?:flagged|blocked|filtered|censored|moderated|disallowed"
-    r"|deemed|inappropriate|unsafe|harmful|sensitive)"
+    r"|\b(?:(?:prompt|input|image|output|content|response|generation|text|word|message)s?|request)\b[^.]{0,60}"
+    r"\b(?:was|were|is|are|been|being|got)\b(?:(?!\bnot\b)[^.]){0,30}\b(?:flagged|blocked|filtered|censored|moderated|disallowed"
+    r"|deemed|inappropriate|unsafe|harmful|(?<!case )(?<!case-)sensitive)"
     r"|\b(?:prompt|input|output|image|content)s? (?:flagged|blocked|filtered|moderated)"
     r"|(?:harmful|unsafe|inappropriate|explicit|sexual|prohibited|disallowed|offensive|sensitive|objectionable|forbidden)"
     r" (?:content|material|word|term|image|prompt|imagery|generation|text|topic)"
@@ -55,7 +58,7 @@ _SENTENCES: Final = re.compile(
 #: An account that is closed for what it did. Only where the same sentence is not about a prompt or an image.
 _ACCOUNT: Final = re.compile(
     r"\b(?:account|organi[sz]ation|access (?:was|has been)|suspended|deactivated|banned|api[ _-]?key|billing"
-    r"|service control)"
+    r"|service control|refer+er|ip address|client application|restriction)"
 )
 _CONTENT: Final = re.compile(r"\b(?:prompt|image|picture|input|output|generated)")
 #: The safety system, or the whole service, is out of order.
@@ -114,13 +117,14 @@ def find(said: object, *, status: int) -> Refusal | None:
     parameters = {text for key, text in strings if key == "param"}
     texts = [text for key, text in strings if key not in _ECHOES]
     names = [text for text in texts if name(text)] + [
-        token for text in texts if not name(text) for token in _TOKEN.findall(text[:_LONGEST_TEXT])
+        token for text in texts if not name(text) for token in _TOKEN.findall(text)
     ]
     sentences = [text for text in texts if not name(text)]
     found = any(is_refusal(word) for word in names if word not in parameters)
     found = found or (_USER_ERROR in names and not any(key == "code" and not text.isdecimal() for key, text in strings))
     found = found and not (status >= 500 and any(map(_is_out_of_order, sentences)))
-    if not found and status not in {401, 429}:
+    is_of_an_account = any(_OF_AN_ACCOUNT.search(_snake(word)) for word in names)
+    if not found and status not in {401, 429} and not is_of_an_account:
         found = any(speaks_of_refusal(text, status=status) for text in sentences)
     blamed = _categories(said)
     if not found and not (blamed and status != 429 and _has_verdict(said)):
@@ -130,7 +134,7 @@ def find(said: object, *, status: int) -> Refusal | None:
 
 def is_refusal(word: str) -> bool:
     """Whether a code, type or reason names a refusal."""
-    snake = _CAMEL.sub("_", word).lower().replace("-", "_").replace(".", "_")
+    snake = _snake(word)
     return bool(_NAMES.search(snake)) and not _OTHER_NAMES.search(snake)
 
 
@@ -142,6 +146,10 @@ def speaks_of_refusal(text: str, *, status: int = 400) -> bool:
     if _ACCOUNT.search(lower) and not _CONTENT.search(lower):
         return False
     return not (status >= 500 and _is_out_of_order(lower))
+
+
+def _snake(word: str) -> str:
+    return _CAMEL.sub("_", word).lower().replace("-", "_").replace(".", "_")
 
 
 def _is_out_of_order(text: str) -> bool:
@@ -176,9 +184,11 @@ def _parsed(text: str) -> object:
 
 
 def _strings(said: object) -> Iterator[tuple[str, str]]:
+    left = _MOST_TEXT
     for key, value in _nodes(said):
-        if isinstance(value, str):
-            yield key, value
+        if isinstance(value, str) and left > 0:
+            yield key, value[: min(left, _LONGEST_TEXT)]
+            left -= len(value)
 
 
 def _categories(said: object) -> list[str]:
