@@ -35,6 +35,7 @@ app.conf.update(
     task_acks_late=False,
     task_reject_on_worker_lost=False,
     worker_pool="config.delivery:WakingPool",
+    worker_consumer="config.delivery:PatientConsumer",
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
     # The database keeps the results.
@@ -48,6 +49,10 @@ app.conf.update(
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
+    # A broker that answers with an error is waited for as one that does not answer.
+    broker_channel_error_retry=True,
+    # It would follow from copies of running tasks that a broker delivers again, and ours keeps none.
+    worker_enable_prefetch_count_reduction=False,
     worker_max_tasks_per_child=200,
     task_publish_retry=False,
     broker_transport_options={

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import logging
+import time
+from typing import Any, Final
 
 from celery.concurrency.thread import TaskPool
+from celery.worker.consumer import Consumer
 from kombu.asynchronous import get_event_loop
 from kombu.transport import redis
+from redis.exceptions import ResponseError
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before a worker connects again to a broker that answers and refuses.
+_PAUSE_AFTER_REFUSAL: Final = 1.0
 
 
 class Channel(redis.Channel):
@@ -21,10 +31,43 @@ class Channel(redis.Channel):
         """Nothing is left to be done."""
 
 
+class Poller(redis.MultiChannelPoller):
+    """kombu's, which restores no messages: the channel keeps no copies, and looking for them is a write."""
+
+    def on_poll_init(self, poller: Any) -> None:
+        """Keep the poller and nothing else."""
+        self.poller = poller
+
+    def maybe_restore_messages(self) -> None:
+        """Nothing is there to be restored."""
+
+
 class Transport(redis.Transport):
-    """kombu's, with our channel."""
+    """kombu's, with our channel.
+
+    An error that Redis answers with counts as a lost connection. It is a state of the server that ends: a replica
+    during a failover (READONLY, MASTERDOWN, UNBLOCKED), no memory (OOM), no snapshot on disk (MISCONF), no replicas
+    (NOREPLICAS), a changed user (NOPERM). kombu takes it for a fault of the channel, on which a worker would exit.
+    """
 
     Channel = Channel
+    connection_errors = (*redis.Transport.connection_errors, ResponseError)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()
+
+
+class PatientConsumer(Consumer):
+    """Celery's consumer, which waits a moment before it connects again to a broker that refuses, and logs a line."""
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Let go of the connection, so that the next one looks the broker's name up again."""
+        logger.warning("Connection to broker lost, connecting again: %s: %s", type(exc).__name__, exc)
+        with contextlib.suppress(Exception):  # it is lost in any case
+            self.connection.collect()
+        if isinstance(exc, ResponseError):
+            time.sleep(_PAUSE_AFTER_REFUSAL)
 
 
 class WakingPool(TaskPool):

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Exists, OuterRef
+from redis.exceptions import ResponseError
 
 from generation import breakers, catalogue, dispatch, pauses, storage, waiting
 from generation.advice import ADVICE
@@ -86,12 +87,14 @@ def _cause(error: Exception) -> Exception:
 
 def _no_broker() -> Iterator[Finding]:
     try:
-        dispatch.waiting_messages()
-    except Exception as error:  # whatever its client raises, it cannot be reached
+        dispatch.check_broker()
+    except Exception as error:  # whatever its client raises, it cannot be used
+        refuses = isinstance(error, ResponseError)
+        mend = "point REDIS_URL to the primary, or give Redis room" if refuses else "start Redis, or correct REDIS_URL"
         yield Finding(
-            what="Redis cannot be reached",
+            what="Redis takes no writes" if refuses else "Redis cannot be reached",
             why=f"{_first_line(error)}; submits are accepted, but nothing new is started",
-            remedy="start Redis, or correct REDIS_URL; what is queued is sent by itself",
+            remedy=f"{mend}; what is queued is sent by itself",
         )
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -21,6 +21,7 @@ from django.db.models import Q, QuerySet
 
 from generation import background, correlation, pauses
 from generation.clock import Now
+from generation.locks import locked_keys
 from generation.models import GenerationQueue
 from generation.states import WEIGHTS, queue_for
 
@@ -29,8 +30,14 @@ T = TypeVar("T")
 
 #: The task by its name, since this side does not know the workers' code. A test compares the two.
 TASK: Final = "workers.tasks.generate"
-#: Kept in Redis; where it is missing, Redis has lost what it held.
+#: Kept in Redis; where it is missing, Redis has lost what it held. While that is being sent again, it has another value.
 _EPOCH_KEY: Final = "vga:epoch"
+_WHOLE, _RESENDING = "1", "0"
+#: Written to learn whether Redis takes writes.
+_PROBE_KEY: Final = "vga:probe"
+_PROBE_SECONDS: Final = 60
+#: The most rows that one statement marks as undelivered.
+_STEP: Final = 1_000
 #: After a failure, for how many seconds Redis is not tried here, so that submits stay fast while it is away.
 _PAUSE_AFTER_FAILURE: Final = 10.0
 #: For how many seconds a look at the depth of the queues holds.
@@ -79,7 +86,8 @@ class _Window:
     def close(self, error: Exception) -> BrokerAway:
         """Leave Redis alone for a while."""
         self._closed_until = time.monotonic() + _PAUSE_AFTER_FAILURE
-        logger.warning("the broker is away, what is queued is sent when it is back: %r", error)
+        cause = error.__cause__ or error  # what a batch that failed says is not why
+        logger.warning("the broker is unavailable, what is queued is sent when it is back: %r", cause)
         return BrokerAway(str(error))
 
     def _look(self) -> dict[str, int]:
@@ -100,10 +108,21 @@ def _ask(question: Callable[[Any], T]) -> T:
         # redis-py's client, of kombu's Redis transport
         with current_app.pool.acquire(block=True, timeout=5) as connection:
             channel: Any = connection.default_channel  # type: ignore[attr-defined]
-            with channel.conn_or_acquire() as client:
+            with _reconnecting(channel), channel.conn_or_acquire() as client:
                 return question(client)
 
     return background.within(_ANSWER_TIMEOUT, ask)
+
+
+@contextmanager
+def _reconnecting(channel: Any) -> Iterator[None]:
+    """On any error, close the channel's connections to Redis. A server that became a replica answers on them for ever;
+    a new connection looks the name up again and finds the new primary."""
+    try:
+        yield
+    except Exception:
+        channel.pool.disconnect()
+        raise
 
 
 def _depths() -> dict[str, int]:
@@ -121,10 +140,35 @@ def waiting_messages() -> int:
     return sum(_depths().values())
 
 
-def broker_was_emptied() -> bool:
-    """Whether Redis has lost what it held since the last time somebody asked. Raises :class:`BrokerAway`."""
+def check_broker() -> None:
+    """Write to Redis. Raises what the broker's client raises where it cannot be reached or takes no writes, as a replica
+    or a full one."""
+    _ask(lambda client: client.set(_PROBE_KEY, "1", ex=_PROBE_SECONDS))
+
+
+def resend_lost() -> int:
+    """Where Redis has lost what it held since the last time, make all that was sent due again. Returns how many rows
+    that was. Raises :class:`BrokerAway`.
+
+    The mark in Redis is complete only after the rows are changed, so that a process that ends in between leaves the
+    work to the next one; and only if it is still there, since Redis may be emptied meanwhile.
+    """
+    if _ask_or_close(lambda client: client.get(_EPOCH_KEY)) == _WHOLE.encode():
+        return 0
+    _ask_or_close(lambda client: client.set(_EPOCH_KEY, _RESENDING))
+    lost = forget_sent()
+    mark_broker_whole()
+    return lost
+
+
+def mark_broker_whole() -> None:
+    """Note in Redis that nothing it held is lost. Raises :class:`BrokerAway`."""
+    _ask_or_close(lambda client: client.set(_EPOCH_KEY, _WHOLE, xx=True))
+
+
+def _ask_or_close(question: Callable[[Any], T]) -> T:
     try:
-        return _ask(lambda client: bool(client.set(_EPOCH_KEY, "1", nx=True)))
+        return _ask(question)
     except Exception as error:
         raise window.close(error) from None
 
@@ -165,9 +209,8 @@ def send(messages: Sequence[tuple[str, int]]) -> int:
                 refused += some
     if refused:
         with transaction.atomic():
-            # What somebody else has locked is being cancelled, or sent.
-            free = GenerationQueue.objects.select_for_update(skip_locked=True).filter(pk__in=refused)
-            ids = list(free.values_list("pk", flat=True))
+            # Rows that another transaction holds are being cancelled, or sent.
+            ids = locked_keys(GenerationQueue.objects.filter(pk__in=refused))
             GenerationQueue.objects.filter(pk__in=ids).update(redispatch_at=None, dispatched_at=None)
     return len(messages) - len(refused)
 
@@ -178,7 +221,11 @@ def publish(task: str, calls: Sequence[Sequence[Any]], *, queue: str, headers: d
 
     def send_tasks() -> None:
         producers: Any = current_app.producer_pool
-        with producers.acquire(block=True) as producer, producer.batch(max_size=len(calls)):
+        with (
+            producers.acquire(block=True) as producer,
+            _reconnecting(producer.channel),
+            producer.batch(max_size=len(calls)),
+        ):
             for arguments in calls:
                 # Redis makes a list by itself where there is none, so there is nothing to declare.
                 current_app.send_task(
@@ -250,11 +297,23 @@ def _take(rows: QuerySet[GenerationQueue], limit: int) -> list[tuple[str, int]]:
 
 
 def forget_sent(*request_ids: str) -> int:
-    """What was sent is lost: these, or with Redis emptied all, are due again. Returns how many rows that was."""
-    sent = GenerationQueue.objects.filter(redispatch_at__isnull=False)
-    if request_ids:
-        sent = sent.filter(pk__in=request_ids)
-    return sent.update(redispatch_at=Now())
+    """Make what was sent due again: these, or with Redis emptied all. Returns how many rows that was.
+
+    Rows that another transaction holds are skipped: they are being sent, cancelled or made due. So no two transactions
+    can wait for each other's rows.
+    """
+    marked = 0
+    last = ""
+    while True:
+        sent = GenerationQueue.objects.filter(redispatch_at__isnull=False, pk__gt=last)
+        if request_ids:
+            sent = sent.filter(pk__in=request_ids)
+        with transaction.atomic():
+            ids = locked_keys(sent, limit=_STEP)
+            marked += GenerationQueue.objects.filter(pk__in=ids).update(redispatch_at=Now())
+        if len(ids) < _STEP:
+            return marked
+        last = ids[-1]
 
 
 def send_due_after_commit() -> None:
@@ -270,7 +329,6 @@ def send_due_after_commit() -> None:
 def wake(waited_for: str) -> int:
     """What some rows of the ledger wait for has come about: they are due now. Returns how many."""
     with transaction.atomic():
-        # What somebody else has locked is being cancelled, or due already.
-        rows = GenerationQueue.objects.select_for_update(skip_locked=True)
-        ids = list(rows.filter(waits_for=waited_for, available_at__gt=Now()).values_list("pk", flat=True))
+        # Rows that another transaction holds are being cancelled, or due already.
+        ids = locked_keys(GenerationQueue.objects.filter(waits_for=waited_for, available_at__gt=Now()))
         return GenerationQueue.objects.filter(pk__in=ids).update(available_at=Now(), weight_since=Now(), waits_for="")

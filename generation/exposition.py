@@ -53,14 +53,17 @@ def _plain(status: int, text: str, headers: dict[str, str] | None = None) -> Ans
     return Answer(status, f"{text}\n".encode(), {"Content-Type": "text/plain; charset=utf-8"} | (headers or {}))
 
 
-def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """A little WSGI application for the processes that serve nothing else: ``/metrics``, and ``/healthz``."""
+def application(
+    environ: WSGIEnvironment, start_response: StartResponse, is_alive: Callable[[], bool] = lambda: True
+) -> Iterable[bytes]:
+    """A little WSGI application for the processes that serve nothing else: ``/metrics``, and ``/healthz``, with 503 for
+    a process that is stuck."""
     if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
         found = _plain(405, "Method not allowed")
     elif environ["PATH_INFO"] == "/metrics":
         found = answer(environ.get("HTTP_AUTHORIZATION", ""), tables=False)
     elif environ["PATH_INFO"] == "/healthz":
-        found = _plain(200, "ok")
+        found = _plain(200, "ok") if is_alive() else _plain(503, "stuck")
     else:
         found = _plain(404, "Not found")
     start_response(f"{found.status} -", list(found.headers.items()))
@@ -104,6 +107,7 @@ def _tables() -> list[Metric]:
 
 
 def _from_broker() -> list[Metric]:
+    dispatch.check_broker()
     return [_gauge("vga_broker_messages", "Messages that wait in Redis", dispatch.waiting_messages())]
 
 

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Count, Max
 from django.utils import timezone
 
 from generation import statistics, waiting
+from generation.locks import locked_keys
 from generation.models import GenerationRequest, MetricsSnapshot, StatusChange
 from generation.states import Reason, Status
 
@@ -29,8 +31,9 @@ def take_due() -> int:
         return 0
     before = MetricsSnapshot.objects.order_by("-pk").values_list("last_change", flat=True).first()
     taken = MetricsSnapshot.objects.bulk_create([_snapshot(at, before)], ignore_conflicts=True)
-    old = MetricsSnapshot.objects.filter(pk__lt=at - _KEPT).order_by("pk").values_list("pk", flat=True)[:_STEP]
-    MetricsSnapshot.objects.filter(pk__in=list(old)).delete()
+    with transaction.atomic():
+        old = locked_keys(MetricsSnapshot.objects.filter(pk__lt=at - _KEPT), limit=_STEP)
+        MetricsSnapshot.objects.filter(pk__in=old).delete()
     return len(taken)
 
 

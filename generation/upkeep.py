@@ -13,6 +13,7 @@ from django.db.models import Exists, OuterRef
 
 from generation import dispatch, lifecycle, places, storage
 from generation.clock import Now
+from generation.locks import locked_keys
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from generation.states import WEIGHTS, Status, next_weight
 
@@ -77,16 +78,15 @@ def fill_batches() -> int:
 def restore_ledger() -> int:
     """Give queued requests back the ledger row that they lost, which only a hand in the database can have taken."""
     entry = GenerationQueue.objects.filter(request_id=OuterRef("pk"))
-    missing = GenerationRequest.objects.filter(~Exists(entry), status=Status.QUEUED)[:_STEP]
+    # In the order of their keys: two that insert the same rows wait for each other's unique keys.
+    missing = GenerationRequest.objects.filter(~Exists(entry), status=Status.QUEUED).order_by("pk")[:_STEP]
     rows = [GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority]) for request in missing]
     return len(GenerationQueue.objects.bulk_create(rows, ignore_conflicts=True))
 
 
 def notice_emptied_broker() -> int:
     """Where Redis has lost what it held, send it again. Returns how many rows. Raises :class:`BrokerAway`."""
-    if not dispatch.broker_was_emptied():
-        return 0
-    lost = dispatch.forget_sent()
+    lost = dispatch.resend_lost()
     if lost:
         logger.warning("redis was emptied, %d messages are sent again", lost, extra={"action": "resend", "lost": lost})
     return lost
@@ -94,5 +94,7 @@ def notice_emptied_broker() -> int:
 
 def forget_dead_processes() -> int:
     """Drop the rows of processes that ended without signing off."""
-    deleted, _ = WorkerProcess.objects.filter(seen_at__lt=Now() - _FORGET_PROCESS_AFTER).delete()
+    with transaction.atomic():
+        dead = locked_keys(WorkerProcess.objects.filter(seen_at__lt=Now() - _FORGET_PROCESS_AFTER), limit=_STEP)
+        deleted, _ = WorkerProcess.objects.filter(pk__in=dead).delete()
     return deleted

@@ -25,6 +25,9 @@ from workers.processes import process_name
 
 logger = logging.getLogger(__name__)
 
+#: Seconds without the end of a pass after which the process counts as stuck: longer than any time-out of a statement.
+_STUCK_AFTER: Final = 120.0
+
 #: In the order in which a pass does them: first what becomes due by it, last the sending.
 STEPS: Final[dict[str, Callable[[], int]]] = {
     "rescued": upkeep.rescue_expired,
@@ -38,8 +41,24 @@ STEPS: Final[dict[str, Callable[[], int]]] = {
 }
 
 
+class Liveness:
+    """Knows whether a process still gets through its passes."""
+
+    def __init__(self) -> None:
+        self._seen_at = time.monotonic()
+
+    def note(self) -> None:
+        """Note that a pass has ended."""
+        self._seen_at = time.monotonic()
+
+    def __call__(self) -> bool:
+        """Return whether a pass ended within ``_STUCK_AFTER`` and two intervals."""
+        allowed = _STUCK_AFTER + 2 * settings.QUEUE_PROCESSING_INTERVAL.total_seconds()
+        return time.monotonic() - self._seen_at < allowed
+
+
 def run_once() -> Counter[str]:
-    """One pass. Returns how much each step did. A step that fails leaves the others their turn."""
+    """One pass. Returns how much each step did. A step that fails, in whatever way, leaves the others their turn."""
     done: Counter[str] = Counter()
     begun = time.perf_counter()
     for name, act in STEPS.items():
@@ -50,6 +69,9 @@ def run_once() -> Counter[str]:
         except (DatabaseError, InterfaceError) as error:
             logger.warning("%s failed: %s", name, error)
             close_old_connections()
+        except Exception:  # a fault of one step must not stop the sending
+            logger.exception("%s failed", name, extra={"action": "step-failed", "step": name})
+            close_old_connections()
     instruments.PASSES.observe(time.perf_counter() - begun)
     for name, count in done.items():
         instruments.FOUND.labels(name).inc(count)
@@ -58,7 +80,7 @@ def run_once() -> Counter[str]:
     return done
 
 
-def run_forever(stopping: threading.Event) -> None:
+def run_forever(stopping: threading.Event, liveness: Liveness | None = None) -> None:
     """A pass every ``QUEUE_PROCESSING_INTERVAL`` until the event is set. An outage is waited out."""
     name = process_name()
     interval = settings.QUEUE_PROCESSING_INTERVAL.total_seconds()
@@ -72,4 +94,6 @@ def run_forever(stopping: threading.Event) -> None:
             logger.warning("the database is not reachable: %s", error)
         else:
             run_once()
+        if liveness:
+            liveness.note()
         stopping.wait(interval)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -23,13 +25,16 @@ class _Quiet(WSGIRequestHandler):
         """Nobody wants a line for each scrape."""
 
 
-def serve() -> None:
-    """Answer ``/metrics`` and ``/healthz`` from now on, in a thread. Work goes on where the port is taken."""
+def serve(is_alive: Callable[[], bool] = lambda: True) -> None:
+    """Answer ``/metrics`` and ``/healthz`` from now on, in a thread: ``/healthz`` with 503 unless the process
+    ``is_alive``. Work goes on where the port is taken."""
     if not settings.METRICS_PORT:
         return
     host, port = settings.METRICS_HOST, settings.METRICS_PORT
     try:
-        server = make_server(host, port, application, ThreadingWSGIServer, handler_class=_Quiet)
+        server = make_server(
+            host, port, partial(application, is_alive=is_alive), ThreadingWSGIServer, handler_class=_Quiet
+        )
     except OSError as error:
         logger.warning("METRICS_PORT %d cannot be listened on, so this process is not measured: %s", port, error)
         return

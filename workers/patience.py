@@ -1,4 +1,4 @@
-"""Waiting for a database or a storage that is away, where giving up would cost more than waiting."""
+"""Waiting for a database or a storage that is unavailable, where giving up would cost more than waiting."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from django.db import connection
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+
+from generation.outages import is_outage
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: How long a database that is away is waited for.
+#: How long a database that is unavailable is waited for.
 DATABASE: Final = timedelta(minutes=1)
 #: Seconds before the second try; the pauses double.
 _FIRST_PAUSE: Final = 0.1
@@ -26,16 +28,21 @@ def patiently(
     patience: timedelta = DATABASE,
     pause: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Try again while the database (or what raises these errors) is away, with growing pauses, for so long."""
-    expected = errors or (OperationalError, InterfaceError)
+    """Try again while the database is unavailable, or while these errors are raised, with growing pauses, for so long."""
+
+    def is_temporary(error: BaseException) -> bool:
+        return isinstance(error, errors) if errors else is_outage(error)
+
     try:
-        return act()  # nearly always it is there, and nothing needs to be set up
-    except expected as error:
+        return act()  # nearly always it succeeds, and nothing needs to be set up
+    except Exception as error:
+        if not is_temporary(error):
+            raise
         logger.warning("trying again for up to %s: %s", patience, error)
-        connection.close()  # also, who waits needs none
+        connection.close()  # release it while waiting
     pause(_FIRST_PAUSE)
     retrying = Retrying(
-        retry=retry_if_exception_type(expected),
+        retry=retry_if_exception(is_temporary),
         wait=wait_exponential_jitter(initial=2 * _FIRST_PAUSE, max=5),
         stop=stop_after_delay(patience),
         sleep=pause,

@@ -161,6 +161,8 @@ class Runtime:
                 act()
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("%s: %s", threading.current_thread().name, error)
+            except Exception:  # without its heartbeat, the worker would lose every claim
+                logger.exception("%s failed", threading.current_thread().name)
             finally:
                 connection.close()
             pause.wait(seconds)

@@ -9,9 +9,10 @@ from typing import Any, Final
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.db import Error as DatabaseError
 
 from generation import bulk, correlation
+from generation.outages import DatabaseUnavailableError, is_outage
 from workers import exposition
 from workers.executor import Executor
 from workers.policies.rates import RateLimiter
@@ -40,7 +41,7 @@ def executor() -> Executor:
 
 @shared_task(
     bind=True,
-    autoretry_for=(OperationalError, InterfaceError),
+    autoretry_for=(DatabaseUnavailableError,),
     retry_backoff=1,
     retry_backoff_max=5,
     retry_jitter=True,
@@ -51,7 +52,12 @@ def generate(self: Any, request_id: str) -> None:
     since a wait in a worker's memory dies with it: that one goes back to the ledger."""
     call = str((self.request.headers or {}).get(correlation.FIELD, ""))
     with correlation.belonging_to(correlation.accepted(call) if call else ""):
-        executor().run(request_id)
+        try:
+            executor().run(request_id)
+        except DatabaseError as error:
+            if is_outage(error):
+                raise DatabaseUnavailableError(str(error)) from error
+            raise
 
 
 @shared_task

@@ -81,6 +81,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
         )
         return pool
 
+    def _close(self) -> None:
+        # A connection to a standby works for reading, so the pool would keep it. After a failover the address may lead
+        # to the new primary, so the next one has to be made anew. Both are told by the server when they change.
+        if self.connection is not None and any(
+            self.connection.pgconn.parameter_status(name) == b"on"
+            for name in (b"in_hot_standby", b"default_transaction_read_only")
+        ):
+            self.connection.close()
+        super()._close()  # type: ignore[misc]
+
     def prepared_cursor(self) -> CursorWrapper:
         """A cursor for statements that are run again and again. Their parameters are bound by the server."""
         self.ensure_connection()

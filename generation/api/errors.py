@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import IntegrityError, InterfaceError, OperationalError
+from django.db import IntegrityError
 from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, status
@@ -15,12 +16,14 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenRefused
 from rest_framework_simplejwt.exceptions import TokenError
 
+from generation.outages import is_outage
 from generation.pricing import OverBudgetError
 
 logger = logging.getLogger(__name__)
 
 #: Seconds after which a client may try again when the database is away.
 _RETRY_AFTER_OUTAGE = 5
+_UNAVAILABLE, _UNAVAILABLE_CODE = "The database is not reachable at the moment", "database_unavailable"
 
 
 class BodyTooLarge(exceptions.APIException):
@@ -85,10 +88,10 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         )
     if isinstance(error, IntegrityError) and _caller_is_gone(context):
         return _unauthenticated("Invalid token", "token_not_valid")
-    if isinstance(error, OperationalError | InterfaceError):
+    if is_outage(error):
         logger.error("the database is not reachable: %s", error)
         headers = {"Retry-After": str(_RETRY_AFTER_OUTAGE)}
-        return _answer(503, "The database is not reachable at the moment", "database_unavailable", headers)
+        return _answer(503, _UNAVAILABLE, _UNAVAILABLE_CODE, headers)
     logger.error("unexpected error in %s", type(context.get("view")).__name__, exc_info=error)
     return _answer(500, "Internal server error", "internal")
 
@@ -156,5 +159,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
-    """Django's handler500, for what fails outside a view of ours."""
+    """Django's handler500, for what fails outside a view of ours: 503 where the database is unavailable."""
+    if is_outage(sys.exc_info()[1]):  # Django calls this while it handles the exception
+        body = {"error": _UNAVAILABLE, "code": _UNAVAILABLE_CODE}
+        return JsonResponse(body, status=503, headers={"Retry-After": str(_RETRY_AFTER_OUTAGE)})
     return JsonResponse({"error": "Internal server error", "code": "internal"}, status=500)

@@ -16,13 +16,18 @@ logger = logging.getLogger(__name__)
 
 
 def _database() -> bool:
+    """Whether it takes writes: after a failover the address may still lead to a standby."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    return True
+        if connection.vendor != "postgresql":
+            cursor.execute("SELECT 1")
+            return True
+        cursor.execute("SHOW transaction_read_only")
+        return bool(cursor.fetchone() == ("off",))
 
 
 def _broker() -> bool:
-    return dispatch.waiting_messages() >= 0
+    dispatch.check_broker()
+    return True
 
 
 def _worker() -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.faults.house import House, built, lasting
 from tests.support.proxy import Proxy
+from tests.support.stack import closed_port
 
 
 @pytest.fixture
@@ -134,6 +135,44 @@ def test_a_redis_that_takes_nothing_more_is_as_one_that_is_away(with_worker: Hou
         client.config_set("maxmemory", "0")
     house.wait_all_ended()
     assert house.called_once_each(10)
+
+
+#: How a Redis comes to answer with errors, and how that ends.
+REFUSALS = {
+    "READONLY": (["REPLICAOF 127.0.0.1 {nobody}"], ["REPLICAOF NO ONE"]),
+    "MASTERDOWN": (
+        ["CONFIG SET replica-serve-stale-data no", "REPLICAOF 127.0.0.1 {nobody}"],
+        ["REPLICAOF NO ONE", "CONFIG SET replica-serve-stale-data yes"],
+    ),
+    "NOREPLICAS": (["CONFIG SET min-replicas-to-write 1"], ["CONFIG SET min-replicas-to-write 0"]),
+    "OOM": (["CONFIG SET maxmemory 1"], ["CONFIG SET maxmemory 0"]),
+    "NOPERM": (["ACL SETUSER default -@write -@blocking"], ["ACL SETUSER default +@all"]),
+}
+
+
+def test_processes_wait_for_a_broker_that_answers_with_errors(with_worker: House) -> None:
+    house = with_worker
+    house.stack.start("realtime")
+    house.provider.script(default="delay=0.2")
+    with house.valkey.client() as client:
+        for number, (answer, (begin, end)) in enumerate(REFUSALS.items()):
+            house.submit(2 * number)
+            for command in begin:
+                client.execute_command(*command.format(nobody=closed_port()).split())
+            begun = time.monotonic()
+            longest = _submit_timed(house, [2 * number + 1])
+            ready = httpx.get(f"{house.stack.base_url}/readyz")
+            assert (ready.status_code, ready.json()["checks"]["broker"]) == (503, "unreachable"), answer
+            _sleep_until(begun + lasting(1.5, full=15))
+            for command in end:
+                client.execute_command(*command.split())
+            assert longest < 5
+            assert httpx.get(f"{house.stack.base_url}/readyz").json()["checks"]["broker"] == "ok"
+    house.wait_all_ended()
+    assert [name for name in ("web", "realtime", "worker", "dispatcher") if house.stack.has_ended(name)] == []
+    for name in ("web", "realtime", "worker", "dispatcher"):
+        assert "Traceback" not in house.stack.log(name)
+    assert house.called_once_each(2 * len(REFUSALS))
 
 
 def test_connections_that_are_cut_again_and_again_double_nothing(with_worker: House) -> None:

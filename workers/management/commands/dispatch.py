@@ -25,8 +25,9 @@ class Command(BaseCommand):
             done = dispatcher.run_once()
             self.stdout.write(", ".join(f"{name} {count}" for name, count in done.items()))
             return
-        exposition.serve()
+        liveness = dispatcher.Liveness()
+        exposition.serve(liveness)
         stopping = threading.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: stopping.set())
-        dispatcher.run_forever(stopping)
+        dispatcher.run_forever(stopping, liveness)
