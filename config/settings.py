@@ -145,10 +145,15 @@ if RESULT_STORAGE == "s3" and not _bucket["bucket_name"]:
     env.refuse("AWS_STORAGE_BUCKET_NAME must be set, since RESULT_STORAGE is s3", None)
 #: Where else than with us browsers find pictures.
 PICTURE_ORIGINS = [CDN_BASE_URL] if CDN_BASE_URL else []
-if RESULT_STORAGE == "s3" and not CDN_BASE_URL:
-    PICTURE_ORIGINS = [
-        _bucket["endpoint_url"] or f"https://{_bucket['bucket_name']}.s3.{_bucket['region_name']}.amazonaws.com"
-    ]
+if RESULT_STORAGE == "s3" and _bucket["bucket_name"] and not CDN_BASE_URL:
+    # Loaded here, since the SDK takes a while and few have a bucket.
+    from generation.buckets import bucket_address
+
+    try:
+        _where = bucket_address(_bucket["bucket_name"], _bucket["region_name"], _bucket["endpoint_url"])
+        PICTURE_ORIGINS = [_where.origin]
+    except ValueError as _error:
+        env.refuse(f"AWS_STORAGE_BUCKET_NAME and AWS_S3_REGION_NAME name no bucket: {_error}", None)
 STORAGES = {
     "default": {"BACKEND": "generation.buckets.BucketStorage", "OPTIONS": _bucket}
     if RESULT_STORAGE == "s3"

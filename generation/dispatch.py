@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 #: The task by its name, since this side does not know the workers' code. A test compares the two.
 TASK: Final = "workers.tasks.generate"
-#: Kept in Redis; where it is missing, Redis has lost what it held. While that is being sent again, it has another value.
+#: Kept in Redis; where it is missing, Redis has lost what it held. It has another value while that is sent again.
 _EPOCH_KEY: Final = "vga:epoch"
 _WHOLE, _RESENDING = "1", "0"
 #: Written to learn whether Redis takes writes.
@@ -141,8 +141,8 @@ def waiting_messages() -> int:
 
 
 def check_broker() -> None:
-    """Write to Redis. Raises what the broker's client raises where it cannot be reached or takes no writes, as a replica
-    or a full one."""
+    """Write to Redis. Raises what the broker's client raises where it cannot be reached or takes no writes, like a
+    replica or a full server."""
     _ask(lambda client: client.set(_PROBE_KEY, "1", ex=_PROBE_SECONDS))
 
 

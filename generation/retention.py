@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
-from django.utils import timezone
+from django.db.models import Exists, Max, OuterRef, QuerySet
 
 from generation import storage
-from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey
+from generation.clock import Now
+from generation.identifiers import REQUEST_ID
+from generation.locks import locked_keys
+from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, SharedPicture, StatusChange
 from generation.services import IDEMPOTENCY_LIFETIME
 from generation.states import TERMINAL, Status
 
@@ -20,6 +26,17 @@ from generation.states import TERMINAL, Status
 STEP: Final = 500
 #: How many requests are read at once when looking for what refers to a file.
 _READ: Final = 2000
+#: How many files are looked at in one step.
+_FILES: Final = 500
+#: How many of the newest status changes are looked at again: those whose transaction may not have been over.
+_SLACK: Final = 1_000
+#: The names that we give to files: images by their hash, receipts by their request, probes, and drafts of all of them.
+_OURS: Final = re.compile(
+    r"(results|thumbnails)/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z0-9]{1,8}"
+    rf"|receipts/([^/]+/)*[^/]*{REQUEST_ID.pattern}[^/]*(/[^/]+)*"
+    r"|probes/[0-9a-f]{16}"
+    r"|(results|thumbnails|receipts|probes)/([^/]+/)*\.draft-[0-9a-f]{16}"
+)
 #: Of the folders of the storage, those whose files belong to requests, and where their key stands in a result.
 _FOLDERS: Final = {"results": "image_key", "thumbnails": "thumbnail_key"}
 
@@ -29,7 +46,7 @@ def delete_ended(*, step: int = STEP) -> Iterator[int]:
     deleted; nothing where they are kept for ever. Their files are then orphans."""
     if not settings.RESULT_RETENTION_DAYS:
         return
-    before = timezone.now() - timedelta(days=settings.RESULT_RETENTION_DAYS)
+    before = Now() - timedelta(days=settings.RESULT_RETENTION_DAYS)
     ended = GenerationRequest.objects.filter(status__in=TERMINAL, completed_at__lt=before)
     yield from _in_steps(ended, step)
     requests = GenerationRequest.objects.filter(batch=OuterRef("pk"))
@@ -38,14 +55,19 @@ def delete_ended(*, step: int = STEP) -> Iterator[int]:
 
 def delete_old_keys(*, step: int = STEP) -> Iterator[int]:
     """Delete the ``Idempotency-Key`` rows that no longer count."""
-    yield from _in_steps(IdempotencyKey.objects.filter(created_at__lt=timezone.now() - IDEMPOTENCY_LIFETIME), step)
+    yield from _in_steps(IdempotencyKey.objects.filter(created_at__lt=Now() - IDEMPOTENCY_LIFETIME), step)
+
+
+def delete_unshared(*, step: int = STEP) -> Iterator[int]:
+    """Delete what requests had to share whose request is gone. Yields how many each step deleted."""
+    yield from _in_steps(SharedPicture.objects.filter(holder__isnull=True), step)
 
 
 def _in_steps(rows: QuerySet[Any], step: int) -> Iterator[int]:
     while True:
         with transaction.atomic():
-            # Who is retried by hand at this moment is locked, and left alone.
-            found = list(rows.select_for_update(skip_locked=True).order_by("pk").values_list("pk", flat=True)[:step])
+            # A request that is being retried by hand is locked, and skipped.
+            found = locked_keys(rows, limit=step)
             rows.model._default_manager.filter(pk__in=found).delete()
         if not found:
             return
@@ -53,34 +75,89 @@ def _in_steps(rows: QuerySet[Any], step: int) -> Iterator[int]:
 
 
 def sweep_orphans(*, grace: timedelta = storage.GRACE, dry: bool = False) -> Iterator[str]:
-    """Remove files that no request refers to and that are older than ``grace``, and receipts of requests that are over.
-    Yields the key of each. Raises ``OSError``."""
-    before = timezone.now() - grace
+    """Remove files that no request refers to and that are older than ``grace`` by the storage's own clock, and receipts
+    of requests that have ended. Files that are not ours stay. Yields the key of each. Raises ``OSError``.
+
+    Receipts come first: what one that stays refers to was paid for, and its request may still be completed with it.
+    """
+    before = storage.clock() - grace
+    yield from _remove("receipts", before, _of_ended_requests, dry=dry)
+    yield from _remove("probes", before, lambda keys: keys, dry=dry)
     for folder, name in _FOLDERS.items():
-        kept = _kept(name)
-        yield from _remove(folder, before, lambda key, kept=kept: _mark(key) in kept, dry=dry)  # type: ignore[misc]
-    yield from _remove("receipts", before, _is_active, dry=dry)
-    yield from _remove("probes", before, lambda key: False, dry=dry)
+        references = _References(name)
+        yield from _remove(folder, before, references.missing, dry=dry)
 
 
-def _remove(folder: str, before: datetime, is_kept: Callable[[str], bool], *, dry: bool) -> Iterator[str]:
-    for key, written in storage.files(folder):
-        if written < before and not is_kept(key):
-            if not dry:
-                storage.remove(key)
-            yield key
+def _remove(folder: str, before: datetime, orphans: Callable[[list[str]], list[str]], *, dry: bool) -> Iterator[str]:
+    """Remove the orphans among the old files of a folder, in steps."""
+    old = (key for key, written in storage.files(folder) if written < before and _is_ours(key))
+    while keys := list(islice(old, _FILES)):
+        for key in orphans(keys):
+            # The same bytes may have been stored again since the folder was listed, and be about to be referred to.
+            if storage.is_older(key, before):
+                if not dry:
+                    storage.remove(key)
+                yield key
 
 
-def _kept(name: str) -> set[int]:
-    """What the results refer to, by a mark of a few bytes each. Two that share one keep a file too many, no more."""
-    results = GenerationRequest.objects.filter(status=Status.COMPLETED).values_list(f"result__{name}", flat=True)
-    return {_mark(key) for key in results.iterator(chunk_size=_READ) if key}
+def _is_ours(key: str) -> bool:
+    """Whether the name is one that we give to files: nothing else in the storage is ours to remove."""
+    return _OURS.fullmatch(key) is not None
+
+
+class _References:
+    """What results and receipts refer to, by a mark of a few bytes each. Two that share a mark keep a file too many."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._seen = _newest_change()
+        self._kept = _noted_in_receipts(name)
+        self._read_completed()
+
+    def missing(self, keys: list[str]) -> list[str]:
+        """Those of the keys that nothing refers to, now either."""
+        left = [key for key in keys if _mark(key) not in self._kept]
+        if left:
+            self._read_completed_since()
+        return [key for key in left if _mark(key) not in self._kept]
+
+    def _read_completed(self) -> None:
+        # In pages rather than by a cursor of the server, which a pooler of transactions cannot keep.
+        rows = GenerationRequest.objects.filter(status=Status.COMPLETED).order_by("pk")
+        last = ""
+        while page := list(rows.filter(pk__gt=last).values_list("pk", f"result__{self._name}")[:_READ]):
+            self._keep(key for _, key in page)
+            last = page[-1][0]
+
+    def _read_completed_since(self) -> None:
+        newest = _newest_change()
+        # By number, since there is no index by time: a transaction that was open has a number just below the newest.
+        changes = StatusChange.objects.filter(pk__gt=self._seen - _SLACK, to_status=Status.COMPLETED)
+        self._keep(changes.values_list(f"request__result__{self._name}", flat=True))
+        self._seen = newest
+
+    def _keep(self, keys: Iterable[str | None]) -> None:
+        self._kept.update(_mark(key) for key in keys if key)
+
+
+def _newest_change() -> int:
+    return StatusChange.objects.aggregate(newest=Max("pk"))["newest"] or 0
+
+
+def _noted_in_receipts(name: str) -> set[int]:
+    noted: set[int] = set()
+    for key, _ in storage.files("receipts"):
+        with suppress(FileNotFoundError, ValueError, LookupError, TypeError):  # dropped meanwhile, or not a receipt
+            noted.add(_mark(json.loads(storage.read(key))["result"][name]))
+    return noted
 
 
 def _mark(key: str) -> int:
     return int(key.rpartition("/")[2].partition(".")[0][:16] or "0", 16)
 
 
-def _is_active(key: str) -> bool:
-    request_id = key.rpartition("/")[2].removesuffix(".json")
-    return GenerationRequest.objects.filter(pk=request_id).exclude(status__in=TERMINAL).exists()
+def _of_ended_requests(keys: list[str]) -> list[str]:
+    ids = {key: found[0] for key in keys if (found := REQUEST_ID.search(key))}
+    active = GenerationRequest.objects.filter(pk__in=ids.values()).exclude(status__in=TERMINAL)
+    going_on = set(active.values_list("pk", flat=True))
+    return [key for key in keys if ids.get(key) not in going_on]

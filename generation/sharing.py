@@ -50,8 +50,8 @@ def join(request: GenerationRequest, choice: Choice) -> Share:
     lost: str | None = None
     while True:
         with transaction.atomic():
-            SharedPicture.objects.get_or_create(pk=key)
-            shared = SharedPicture.objects.select_for_update().get(pk=key)
+            # In one: between two statements, pruning could remove a row that nothing holds.
+            shared, _ = SharedPicture.objects.select_for_update().get_or_create(pk=key)
             holder = shared.holder_id and GenerationRequest.objects.filter(pk=shared.holder_id).first()
             if not holder or holder.pk in {request.pk, lost} or holder.status not in _HOLDING:
                 SharedPicture.objects.filter(pk=key).update(holder=request)

@@ -20,8 +20,9 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.core.signing import Signer
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.crypto import constant_time_compare
+
+from generation.buckets import Signing
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +30,12 @@ logger = logging.getLogger(__name__)
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 #: What is younger is not swept up, whether a request refers to it or not: its request may not have been told yet.
 GRACE: Final = timedelta(days=2)
-_FRESH: Final = timedelta(days=1)
 #: Bytes of a picture that are written at once.
 _CHUNK: Final = 16 * 1024 * 1024
 #: Folders of what clients are sent.
 _PICTURES: Final = ("results/", "thumbnails/")
+#: Folders that a worker writes to.
+_WRITTEN: Final = ("results", "thumbnails", "receipts")
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 CONTENT_TYPES: Final = {extension: content_type for content_type, extension in EXTENSIONS.items()}
 
@@ -84,11 +86,13 @@ def _write_all(handle: int, data: bytes) -> None:
 
 
 def save(folder: str, sha256: str, content_type: str, data: bytes) -> str:
-    """Store the bytes under their hash and return the key. The same bytes are stored once, unless those that are there
-    are so old that somebody may be about to remove them. Raises ``OSError``."""
+    """Store the bytes under their hash and return the key. Raises ``OSError``.
+
+    It does not look first: a look may not be permitted, and bytes that are there may be about to be removed, unless
+    they are written again.
+    """
     key = f"{folder}/{sha256[:2]}/{sha256}.{EXTENSIONS[content_type]}"
-    if not (default_storage.exists(key) and timezone.now() - default_storage.get_modified_time(key) < _FRESH):
-        default_storage.save(key, ContentFile(data))
+    default_storage.save(key, ContentFile(data))
     return key
 
 
@@ -104,6 +108,25 @@ def files(folder: str) -> Iterator[tuple[str, datetime]]:
                     yield key, datetime.fromtimestamp(path.stat().st_mtime, UTC)
     else:
         yield from kept.files(folder)
+
+
+def is_older(key: str, moment: datetime) -> bool:
+    """Whether the bytes are still there and were written before the moment. Raises ``OSError``."""
+    with suppress(FileNotFoundError):
+        return bool(default_storage.get_modified_time(key) < moment)
+    return False
+
+
+def clock() -> datetime:
+    """Return the time by the storage's own clock, which is what the times of its files go by. Raises ``OSError``."""
+    key = f"probes/{secrets.token_hex(8)}"
+    default_storage.save(key, ContentFile(b"\0"))
+    try:
+        now: datetime = default_storage.get_modified_time(key)
+        return now
+    finally:
+        with suppress(OSError):  # one that stays is removed as any old file
+            default_storage.delete(key)
 
 
 def remove(key: str) -> None:
@@ -157,16 +180,42 @@ def drop_receipt(request_id: str) -> None:
 
 
 def check_writable() -> None:
-    """Write and remove a little file. Raises ``OSError`` where nothing can be stored."""
-    key = f"probes/{secrets.token_hex(8)}"
-    default_storage.save(key, ContentFile(b"\0" * 4096))
-    default_storage.delete(key)
+    """Write what :func:`save` and :func:`save_receipt` write, a little file to each folder. Raises ``OSError`` where
+    one of them would fail. Removing it needs a permission that they do not need, so that may fail."""
+    for folder in _WRITTEN:
+        key = f"{folder}/.probe"
+        default_storage.save(key, ContentFile(b"\0" * 4096))
+        with suppress(OSError):
+            default_storage.delete(key)
 
 
 def expiry() -> int:
     """When an address that is signed now expires, in seconds since 1970. It moves in whole hours, so that the same
-    answer keeps the same bytes in between."""
-    return (int(time.time()) // 3600 + 1) * 3600 + int(settings.IMAGE_URL_LIFETIME.total_seconds())
+    answer keeps the same bytes in between; but an address of the bucket ends when its credentials do."""
+    return _end_of(_signing())
+
+
+def _end_of(signing: Signing | None) -> int:
+    usual = _begin() + 3600 + int(settings.IMAGE_URL_LIFETIME.total_seconds())
+    return usual if signing is None or signing.ends is None else min(usual, signing.ends)
+
+
+def _begin() -> int:
+    return int(time.time()) // 3600 * 3600
+
+
+def _signing() -> Signing | None:
+    """What addresses of the bucket are signed with; ``None`` where they are ours, as where the credentials cannot be
+    had at the moment."""
+    if settings.RESULT_STORAGE != "s3" or settings.CDN_BASE_URL:
+        return None
+    bucket: Any = default_storage
+    try:
+        signing: Signing = bucket.signing()
+    except OSError as error:
+        logger.warning("addresses lead to us: %s", error)
+        return None
+    return signing
 
 
 def _signature(kind: str, request_id: str, expires: int) -> str:
@@ -186,7 +235,7 @@ def _folder(kind: str) -> str:
 
 def signed_url(kind: str, request_id: str, extension: str = "") -> str:
     """An absolute address (``kind`` is ``image`` or ``thumbnail``) that works without a token until it expires."""
-    expires = expiry()
+    expires = _end_of(None)
     path = f"{_folder(kind)}{request_id}" + (f".{extension}" if extension else "")
     # Neither has a character that would have to be quoted, and quoting takes longer than signing.
     query = f"expires={expires}&signature={_signature(kind, request_id, expires)}"
@@ -198,16 +247,15 @@ def address(kind: str, request_id: str, key: str, extension: str = "") -> str:
     (``CDN_BASE_URL``), from the bucket, or else from us."""
     if settings.CDN_BASE_URL:
         return f"{settings.CDN_BASE_URL}/{key}"
-    if settings.RESULT_STORAGE == "s3":
-        return _bucket_address(key, expiry())
+    if signing := _signing():
+        return _bucket_address(key, _begin(), _end_of(signing), signing.credentials)
     return signed_url(kind, request_id, extension)
 
 
 @functools.lru_cache(maxsize=4096)
-def _bucket_address(key: str, expires: int) -> str:
-    begun = expires - int(settings.IMAGE_URL_LIFETIME.total_seconds()) - 3600
+def _bucket_address(key: str, begun: int, expires: int, credentials: Any) -> str:
     bucket: Any = default_storage
-    return str(bucket.signed_address(key, at=begun, lasting=expires - begun))
+    return str(bucket.signed_address(key, at=begun, expires=expires, credentials=credentials))
 
 
 def signature_is_valid(kind: str, request_id: str, expires: str, signature: str) -> bool:

@@ -28,7 +28,8 @@ def patiently(
     patience: timedelta = DATABASE,
     pause: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Try again while the database is unavailable, or while these errors are raised, with growing pauses, for so long."""
+    """Try again while the database is unavailable, or while these errors are raised, with growing pauses; give up after
+    ``patience``."""
 
     def is_temporary(error: BaseException) -> bool:
         return isinstance(error, errors) if errors else is_outage(error)

@@ -54,6 +54,8 @@ class SharedPicture(models.Model):
 
     class Meta:
         db_table = "generation_shared_pictures"
+        # Deleting requests looks for what they hold, and pruning for what nothing holds.
+        indexes: ClassVar = [models.Index(fields=["holder"], name="shared_picture_holder")]
 
     def __str__(self) -> str:
         return self.key

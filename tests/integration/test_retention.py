@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from datetime import timedelta
@@ -12,12 +13,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.db import connection
 from django.utils import timezone
 
-from generation import retention, storage
-from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, StatusChange
+from generation import lifecycle, retention, storage
+from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, SharedPicture, StatusChange
 from generation.states import Status
-from tests.support.requests import completed, queued
+from tests.support.requests import RESULT, claimed, completed, expire, queued
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -136,3 +138,136 @@ def test_a_second_run_finds_nothing(alice: User, settings: Any) -> None:
         "files removed: 0",
     ]
     assert not GenerationRequest.objects.filter(status=Status.COMPLETED).exists()
+
+
+# --- What prune must leave alone --------------------------------------------------------------------------------------
+
+
+def stored_and_killed(owner: User) -> GenerationRequest:
+    """A queued request whose paid image is stored with its receipt, and whose worker was killed before its end."""
+    claim = claimed(owner)
+    keys = {}
+    for folder, kind, name in (("results", "image/png", "image_key"), ("thumbnails", "image/webp", "thumbnail_key")):
+        data = f"{folder} paid for {claim.request.pk}".encode()
+        keys[name] = storage.save(folder, hashlib.sha256(data).hexdigest(), kind, data)
+    storage.save_receipt(claim.request.pk, {"result": keys})
+    expire(claim)
+    assert lifecycle.rescue(claim.request.pk) == Status.QUEUED
+    return claim.request
+
+
+def test_a_paid_image_whose_request_is_queued_stays(alice: User, settings: Any) -> None:
+    waits = stored_and_killed(alice)
+    make_old(Path(settings.MEDIA_ROOT))
+    prune()
+    assert storage.find_receipt(waits.pk)
+    lifecycle.cancel([waits.pk], actor=alice)
+    assert "files removed: 3" in prune()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("README.txt", "Thumbs.db", "backup-2026.tar", ".DS_Store", "aa/.nfs0000001", "aa/notes", "aa/ÀÉ.png"),
+        *("AA/" + "A" * 64 + ".png", "aa/" + "g" * 64 + ".png", "aa/" + "a" * 63 + ".png", "aa/" + "a" * 64),
+    ],
+)
+@pytest.mark.parametrize("folder", ["results", "thumbnails", "receipts", "probes"])
+def test_foreign_files_stay_and_stop_nothing(folder: str, name: str, settings: Any) -> None:
+    stray = Path(settings.MEDIA_ROOT) / folder / name
+    stray.parent.mkdir(parents=True)
+    stray.write_text("not ours")
+    orphan = storage.save("thumbnails", "a" * 64, "image/webp", b"of no request")
+    make_old(Path(settings.MEDIA_ROOT))
+    assert "files removed: 1" in prune()
+    assert stray.exists()
+    with pytest.raises(FileNotFoundError):
+        storage.read(orphan)
+
+
+def test_drafts_of_killed_workers_go(settings: Any) -> None:
+    draft = Path(settings.MEDIA_ROOT) / "results" / "aa" / ".draft-0123456789abcdef"
+    draft.parent.mkdir(parents=True)
+    draft.touch()
+    make_old(Path(settings.MEDIA_ROOT))
+    prune()
+    assert not draft.exists()
+
+
+def test_bytes_stored_again_while_prune_lists_stay(alice: User, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, listed = b"the same bytes", storage.files
+    orphan = storage.save("results", hashlib.sha256(data).hexdigest(), "image/png", data)
+    make_old(Path(settings.MEDIA_ROOT))
+
+    def stored_after_the_listing(folder: str) -> Any:
+        page = list(listed(folder))
+        if folder == "results":
+            storage.save("results", hashlib.sha256(data).hexdigest(), "image/png", data)
+        yield from page
+
+    monkeypatch.setattr(storage, "files", stored_after_the_listing)
+    assert "files removed: 0" in prune()
+    assert storage.read(orphan) == data
+
+
+def test_an_old_image_that_a_request_is_completed_with_meanwhile_stays(
+    alice: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with ``useCache``, where nothing is stored again."""
+    data, listed = b"an old image", storage.files
+    orphan = storage.save("results", hashlib.sha256(data).hexdigest(), "image/png", data)
+    claim = claimed(alice)
+    make_old(Path(settings.MEDIA_ROOT))
+
+    def completed_after_the_listing(folder: str) -> Any:
+        page = list(listed(folder))
+        if folder == "results":
+            assert lifecycle.complete(claim, result=RESULT | {"image_key": orphan}, model="m")
+        yield from page
+
+    monkeypatch.setattr(storage, "files", completed_after_the_listing)
+    prune()
+    assert storage.read(orphan) == data
+
+
+@pytest.mark.parametrize("days", [-31, 31])
+def test_prune_goes_by_no_clock_of_its_process(
+    days: int, alice: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.RESULT_RETENTION_DAYS = 30
+    one = completed(alice)
+    young = storage.save("results", "cd" * 32, "image/png", b"its request is completed in a moment")
+    IdempotencyKey.objects.create(owner=alice, key="new", fingerprint="x")
+    real, moved = time.time, timedelta(days=days).total_seconds()
+    monkeypatch.setattr("time.time", lambda: real() + moved)
+    now = timezone.now()
+    monkeypatch.setattr("django.utils.timezone.now", lambda: now + timedelta(days=days))
+    list(retention.delete_ended())
+    list(retention.delete_old_keys())
+    assert list(retention.sweep_orphans()) == []
+    assert GenerationRequest.objects.get().pk == one.pk
+    assert IdempotencyKey.objects.exists()
+    assert storage.read(young)
+
+
+def test_what_was_shared_goes_with_its_request(alice: User, settings: Any) -> None:
+    settings.RESULT_RETENTION_DAYS = 1
+    old, new = completed(alice), completed(alice)
+    for key, holder in {"a": old, "b": new}.items():
+        SharedPicture.objects.create(key=key, holder=holder)
+    age(old, days=3)
+    prune()
+    assert SharedPicture.objects.get().holder == new
+
+
+def test_deleting_takes_no_longer_beside_many_shared_rows(alice: User, settings: Any) -> None:
+    settings.RESULT_RETENTION_DAYS = 1
+    holder, old = completed(alice), [completed(alice) for _ in range(20)]
+    SharedPicture.objects.bulk_create(SharedPicture(key=f"{n:064}", holder=holder) for n in range(2_000))
+    for one in old:
+        age(one, days=2)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE generation_shared_pictures")
+    plan = SharedPicture.objects.filter(holder_id__in=[one.pk for one in old]).explain()
+    assert "shared_picture_holder" in plan
+    assert list(retention.delete_ended()) == [20]

@@ -28,6 +28,7 @@ class Command(BaseCommand):
         if not dry:
             self.stdout.write(f"requests and batches deleted: {sum(retention.delete_ended())}")
             self.stdout.write(f"idempotency keys deleted: {sum(retention.delete_old_keys())}")
+            unshared = sum(retention.delete_unshared())
             call_command("clearsessions", verbosity=0)
             # As simplejwt's flushexpiredtokens, but not before a token that was used up cannot hold any more.
             OutstandingToken.objects.filter(expires_at__lte=Now() - LEEWAY).delete()
@@ -40,3 +41,5 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"the storage: {error}") from None
         self.stdout.write(f"files {'to be removed' if dry else 'removed'}: {swept}")
+        if not dry:
+            self.stdout.write(f"shared images forgotten: {unshared}")
