@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import httpx
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.storage import default_storage
 
 from config.embedded import free_port
-from generation import representations, retention, storage
+from generation import buckets, representations, retention, storage
+from generation.models import GenerationRequest
 from generation.states import Status
 from tests.support.executors import executor
+from tests.support.guarded_bucket import GuardedBucket
 from tests.support.requests import completed, queued
 from tests.support.stack import ROOT, closed_port, wait_until
 from workers.providers.clipart.provider import ClipartProvider
@@ -54,9 +61,10 @@ def _in_the_bucket(server: str, settings: Any) -> None:
     use(settings, server)
 
 
-def use(settings: Any, address: str) -> None:
+def use(settings: Any, address: str, *, with_keys: bool = True) -> None:
     options = {"bucket_name": BUCKET, "region_name": "us-east-1", "endpoint_url": address}
-    options |= {"access_key": KEYS["aws_access_key_id"], "secret_key": KEYS["aws_secret_access_key"]}
+    if with_keys:
+        options |= {"access_key": KEYS["aws_access_key_id"], "secret_key": KEYS["aws_secret_access_key"]}
     default = {"BACKEND": "generation.buckets.BucketStorage", "OPTIONS": options}
     settings.STORAGES = settings.STORAGES | {"default": default}
     settings.RESULT_STORAGE = "s3"
@@ -148,3 +156,192 @@ def test_a_bucket_must_be_named() -> None:
     command = [sys.executable, "manage.py", "check"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "error: AWS_STORAGE_BUCKET_NAME must be set, since RESULT_STORAGE is s3"
+
+
+# --- What a role may do -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def narrow(server: str, settings: Any) -> Iterator[GuardedBucket]:
+    """The bucket as a role sees it that may read and write objects, and neither list nor delete them."""
+    with GuardedBucket(server, permits=lambda method, _: method != "DELETE") as door:
+        use(settings, door.url)
+        yield door
+
+
+def execute(request: GenerationRequest) -> GenerationRequest:
+    executor(ClipartProvider()).run(request.pk)
+    request.refresh_from_db()
+    return request
+
+
+@pytest.mark.usefixtures("empty_queues")
+def test_a_role_that_may_not_list_stores_images(alice: User, narrow: GuardedBucket) -> None:
+    done = execute(queued(alice))
+    assert done.status == Status.COMPLETED
+    assert storage.read(done.result["image_key"])
+    # It is not looked for what is written.
+    assert not [path for method, path in narrow.asked if method == "HEAD"]
+
+
+def test_a_missing_key_is_missing_to_a_role_that_may_not_list(narrow: GuardedBucket) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.read("receipts/none.json")
+    assert default_storage.exists("results/no/ne/none.png") is False
+    key = storage.save("results", "ab" * 32, "image/png", b"bytes")
+    assert default_storage.exists(key) is True
+    # What is known of the permissions holds for a while.
+    asked = len(narrow.asked)
+    assert storage.find_receipt("none") is None
+    assert len(narrow.asked) == asked + 1
+
+
+def test_a_role_that_may_not_read_cannot_tell_that_a_key_is_missing(narrow: GuardedBucket) -> None:
+    narrow.permits = lambda method, path: method == "PUT"
+    with pytest.raises(OSError, match="AccessDenied") as refused:
+        storage.read("receipts/none.json")
+    assert not isinstance(refused.value, FileNotFoundError)
+    with pytest.raises(OSError, match="403"):
+        default_storage.exists("results/no/ne/none.png")
+
+
+@pytest.mark.usefixtures("empty_queues")
+@pytest.mark.parametrize("folder", ["results", "thumbnails", "receipts"])
+def test_a_folder_that_may_not_be_written_is_met_before_the_call(
+    alice: User, narrow: GuardedBucket, folder: str
+) -> None:
+    narrow.permits = lambda method, path: method != "PUT" or f"/{folder}/" not in path
+    with pytest.raises(OSError, match="AccessDenied"):
+        storage.check_writable()
+    request = execute(queued(alice))
+    assert (request.status, request.attempts) == (Status.QUEUED, 0)
+    assert not [path for _, path in narrow.asked if path.endswith(".png")]
+
+
+# --- Where the bucket is ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bucket", "region", "endpoint", "expected"),
+    [
+        ("pictures", "eu-west-1", None, "https://pictures.s3.eu-west-1.amazonaws.com/"),
+        ("my.pictures", "eu-west-1", None, "https://s3.eu-west-1.amazonaws.com/my.pictures/"),
+        ("pictures", "cn-north-1", None, "https://pictures.s3.cn-north-1.amazonaws.com.cn/"),
+        ("my.pictures", "cn-northwest-1", None, "https://s3.cn-northwest-1.amazonaws.com.cn/my.pictures/"),
+        ("pictures", "us-gov-west-1", None, "https://pictures.s3.us-gov-west-1.amazonaws.com/"),
+        ("pictures", "us-east-1", None, "https://pictures.s3.amazonaws.com/"),
+        ("pictures", "auto", "https://minio.example.org/base", "https://minio.example.org/base/pictures/"),
+    ],
+)
+def test_addresses_are_the_sdks(
+    bucket: str, region: str, endpoint: str | None, expected: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"bucket_name": bucket, "region_name": region, "endpoint_url": endpoint}
+    options |= {"access_key": KEYS["aws_access_key_id"], "secret_key": KEYS["aws_secret_access_key"]}
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "generation.buckets.BucketStorage", "OPTIONS": options}
+    }
+    address = storage.address("image", "vga_1", "results/aa/bb.png")
+    assert address.startswith(f"{expected}results/aa/bb.png?")
+    assert f"%2F{region}%2Fs3%2Faws4_request" in address
+    assert storage.address("image", "vga_1", "results/aa/bb.png") == address
+
+
+def test_dual_stack_and_fips_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
+    monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
+    buckets.bucket_address.cache_clear()
+    found = buckets.bucket_address("pictures", "us-gov-west-1", None)
+    buckets.bucket_address.cache_clear()
+    assert found.origin == "https://pictures.s3-fips.dualstack.us-gov-west-1.amazonaws.com"
+
+
+# --- Credentials that end ---------------------------------------------------------------------------------------------
+
+
+class RoleServer:
+    """Gives out a role's credentials over HTTP, as a container's agent does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lasts, self.given = timedelta(hours=1), 0
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+            def do_GET(self) -> None:
+                server.given += 1
+                end = datetime.now(UTC) + server.lasts
+                found = {"AccessKeyId": f"id{server.given}", "SecretAccessKey": "secret", "Token": "token"}
+                body = json.dumps(found | {"Expiration": f"{end:%Y-%m-%dT%H:%M:%SZ}"}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{self.http.server_port}/")
+
+
+@pytest.fixture
+def role(server: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[RoleServer]:
+    """The process has no keys of its own but a role's."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    found = RoleServer(monkeypatch)
+    thread = threading.Thread(target=found.http.serve_forever, daemon=True)
+    thread.start()
+    use(settings, server, with_keys=False)
+    yield found
+    found.http.shutdown()
+    found.http.server_close()
+
+
+def ends_at(address: str) -> datetime:
+    query = parse_qs(urlsplit(address).query)
+    begun = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return begun + timedelta(seconds=int(query["X-Amz-Expires"][0]))
+
+
+def test_an_address_ends_no_later_than_the_roles_credentials(alice: User, role: RoleServer) -> None:
+    request = completed(alice)
+    address = representations.status(request)["result"]["imageUrl"]
+    assert timedelta(minutes=58) < ends_at(address) - datetime.now(UTC) <= timedelta(hours=1)
+    assert datetime.fromtimestamp(storage.expiry(), UTC) == ends_at(address)
+    assert httpx.get(address).status_code == 200
+    storage._bucket_address.cache_clear()
+    assert representations.status(request)["result"]["imageUrl"] == address
+
+
+def test_renewed_credentials_sign_new_addresses(alice: User, role: RoleServer) -> None:
+    role.lasts = timedelta(minutes=5)  # so near their end that the SDK asks again each time
+    request = completed(alice)
+    first, tag = representations.status(request)["result"]["imageUrl"], representations.etag(request)
+    role.lasts = timedelta(hours=2)
+    second = representations.status(request)["result"]["imageUrl"]
+    assert ends_at(first) < datetime.now(UTC) + timedelta(minutes=6) < ends_at(second)
+    assert representations.etag(request) != tag
+
+
+def test_a_token_whose_end_is_not_known_signs_for_two_hours_at_the_most(
+    alice: User, server: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
+    use(settings, server)
+    address = storage.address("image", "vga_1", "results/aa/bb.png")
+    assert timedelta(hours=1) < ends_at(address) - datetime.now(UTC) <= timedelta(hours=2)
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=20)
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", end.isoformat())
+    assert ends_at(storage.address("image", "vga_1", "results/aa/bb.png")) == end
+
+
+def test_without_credentials_addresses_lead_to_us(
+    alice: User, role: RoleServer, server: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = completed(alice)
+    monkeypatch.delenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    use(settings, server, with_keys=False)
+    shown = representations.status(request)["result"]
+    assert "/api/visual-generation/image/" in shown["imageUrl"]
