@@ -17,6 +17,8 @@ from typing import Final, TypeVar
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from generation.session_settings import startup_options
+
 T = TypeVar("T")
 
 #: Reads ``NAME``, or the file that ``NAME_FILE`` points to, which is how secrets are mounted into containers.
@@ -186,8 +188,9 @@ def directory(name: str, default: Path) -> Path:
     return Path(text(name) or default).expanduser().resolve()
 
 
-def database(name: str, default: str, *, pool_size: int) -> dict[str, object]:
-    """Django's settings for a ``postgres://`` or ``sqlite://`` URL. Raises ``ImproperlyConfigured``."""
+def database(name: str, default: str, *, pool_size: int, behind_pooler: bool = False) -> dict[str, object]:
+    """Django's settings for a ``postgres://`` or ``sqlite://`` URL. ``behind_pooler``, sessions have what only their
+    role sets. Raises ``ImproperlyConfigured``."""
     url = text(name) or default
     if not url.startswith(("postgres://", "postgresql://", "sqlite://")):
         url = refuse(f"{name} must start with postgres:// or sqlite://", default)
@@ -200,13 +203,11 @@ def database(name: str, default: str, *, pool_size: int) -> dict[str, object]:
         # Without a server a client should hear so soon, and not when its own patience ends. What is not in use is soon
         # given back, since another process may be waiting for it.
         options |= {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 3, "max_idle": 10}, "connect_timeout": 3}
-        # Who is paused or cut off in the middle of a transaction must not keep its locks: others wait for them, and its
-        # own requests could not be rescued.
-        # Compiling a query takes longer than it saves: none of ours runs for seconds on a server that is well. And what
-        # reads many rows is figures, made in the background: they must not take several processors from those who wait.
-        server = "-c idle_in_transaction_session_timeout=10s -c jit=off -c max_parallel_workers_per_gather=0"
-        options = {"options": server} | options
+        if not behind_pooler:
+            options = {"options": startup_options()} | options
         settings |= {"ENGINE": "config.postgresql", "CONN_MAX_AGE": 0}
+        # A cursor outlives its transaction, and the next statement of the session may go to another server.
+        settings["DISABLE_SERVER_SIDE_CURSORS"] = behind_pooler
     else:
         # Writers queue at BEGIN instead of failing half-way, which is what makes one file safe for several processes.
         options |= {

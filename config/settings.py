@@ -164,16 +164,19 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 # --- Database -------------------------------------------------------------------------------------------------------
 MAX_CONCURRENT_REQUESTS = env.integer("MAX_CONCURRENT_REQUESTS", 5, minimum=1, maximum=1000)
+#: Whether a pooler of transactions, such as PgBouncer, is in front of PostgreSQL.
+DATABASE_POOLER = env.boolean("DATABASE_POOLER", default=False)
 DATABASES = {
     "default": env.database(
         "DATABASE_URL",
         f"sqlite:///{VAR_DIR / 'db.sqlite3'}",
         # One for each thread of the web. Of a worker's slots, however many, few have one at a time.
         pool_size=14,
+        behind_pooler=DATABASE_POOLER,
     )
 }
-#: Whether PostgreSQL keeps the plans of the statements that are run most.
-DATABASE_PREPARED_STATEMENTS = env.boolean("DATABASE_PREPARED_STATEMENTS", default=True)
+#: Whether PostgreSQL keeps the plans of the statements that are run most. A pooler has to know of them.
+DATABASE_PREPARED_STATEMENTS = env.boolean("DATABASE_PREPARED_STATEMENTS", default=not DATABASE_POOLER)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

@@ -20,4 +20,10 @@ ALTER DEFAULT PRIVILEGES FOR ROLE vga_owner IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO vga_app;
 ALTER DEFAULT PRIVILEGES FOR ROLE vga_owner IN SCHEMA public
     GRANT USAGE, SELECT ON SEQUENCES TO vga_app;
+-- As `manage.py set_role_settings` does it, so that a pooler can be put in front at any time.
+ALTER ROLE vga_app SET idle_in_transaction_session_timeout = '10s';
+ALTER ROLE vga_app SET statement_timeout = '60s';
+ALTER ROLE vga_app SET lock_timeout = '20s';
+ALTER ROLE vga_app SET jit = 'off';
+ALTER ROLE vga_app SET max_parallel_workers_per_gather = '0';
 SQL

@@ -18,6 +18,7 @@ from generation.advice import ADVICE
 from generation.clock import Now
 from generation.dispatch import BrokerAway
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, WorkerProcess
+from generation.session_settings import LIMITS
 from generation.states import WEIGHTS, ErrorCode, ProcessKind, Status
 
 #: What is due for so long and was not taken is stuck, not merely waiting.
@@ -242,9 +243,24 @@ def _instead(ending: catalogue.Ending, *, is_usual: bool) -> str:
     return f"have clients name {ending.successor}"
 
 
+def _no_limits() -> Iterator[Finding]:
+    """Where a pooler does not pass on what a connection sets, and nothing else has set it."""
+    if connection.vendor != "postgresql":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM pg_settings WHERE name = ANY(%s) AND setting = '0' ORDER BY name", [[*LIMITS]])
+        if missing := [name for (name,) in cursor.fetchall()]:
+            yield Finding(
+                what=f"Sessions of the database have no {' and no '.join(missing)}",
+                why="behind a pooler only the role can set them; a process that is stuck keeps its locks for ever",
+                remedy="manage.py set_role_settings; then have the pooler connect again (RECONNECT in PgBouncer)",
+            )
+
+
 _Looks = tuple[Callable[[], Iterator[Finding]], ...]
 _OUTSIDE: Final[_Looks] = (_no_broker, _no_storage)
 _IN_THE_TABLES: Final[_Looks] = (
+    _no_limits,
     _no_process,
     _expired_leases,
     _not_taken,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -29,6 +30,8 @@ _WORDS: Final = re.compile(r"\w+")
 _SAMPLE: Final = 2_000
 _FREQUENT: Final = 40
 _frequent: Final[TTLCache[tuple[str, ...], bool]] = TTLCache(maxsize=256, ttl=60)
+#: The cache changes with each look, since that drops what is too old. It is not held during a query.
+_frequent_lock: Final = threading.Lock()
 #: The most that are told apart by their ids.
 _FEW: Final = 1_000
 #: More words than anybody searches for.
@@ -181,8 +184,9 @@ def _few_with(words: tuple[str, ...]) -> list[str] | None:
 
     PostgreSQL cannot choose between the two by itself, since it does not know how frequent the beginnings of words are.
     """
-    if words in _frequent:
-        return None
+    with _frequent_lock:
+        if words in _frequent:
+            return None
     newest = GenerationRequest.objects.filter(pk__in=GenerationRequest.objects.order_by("-pk").values("pk")[:_SAMPLE])
     for word in words:
         newest = newest.filter(prompt__iregex=rf"\m{word}")
@@ -192,7 +196,8 @@ def _few_with(words: tuple[str, ...]) -> list[str] | None:
         found = list(rows.order_by().values_list("pk", flat=True)[: _FEW + 1])
         if len(found) <= _FEW:
             return found
-    _frequent[words] = True
+    with _frequent_lock:
+        _frequent[words] = True
     return None
 
 

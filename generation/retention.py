@@ -35,7 +35,7 @@ _OURS: Final = re.compile(
     r"(results|thumbnails)/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z0-9]{1,8}"
     rf"|receipts/([^/]+/)*[^/]*{REQUEST_ID.pattern}[^/]*(/[^/]+)*"
     r"|probes/[0-9a-f]{16}"
-    r"|(results|thumbnails|receipts|probes)/([^/]+/)*\.draft-[0-9a-f]{16}"
+    r"|(results|thumbnails|receipts|probes)/([^/]+/)*\.(draft|probe)-[0-9a-f]{16}"
 )
 #: Of the folders of the storage, those whose files belong to requests, and where their key stands in a result.
 _FOLDERS: Final = {"results": "image_key", "thumbnails": "thumbnail_key"}

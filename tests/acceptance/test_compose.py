@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from websockets.sync.client import connect
 
+from generation import session_settings
 from tests.fakes.control import FakeProvider
 from tests.support import promtool
 from tests.support.collector import Collector
@@ -180,6 +181,23 @@ def test_the_role_of_the_processes_cannot_change_tables(stack: Composed) -> None
         connection.execute("CREATE TABLE mine (id int)")
     with psycopg.connect(address) as connection:
         assert connection.execute("SELECT current_user").fetchone() == ("vga_app",)
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM {}", "UPDATE {} SET change_message = ''", "TRUNCATE {}"])
+def test_the_role_of_the_processes_cannot_change_the_audit(stack: Composed, change: str) -> None:
+    address = (stack.secrets / "database_url").read_text().strip()
+    with psycopg.connect(address) as connection:
+        assert connection.execute("SELECT has_table_privilege('django_admin_log', 'INSERT')").fetchone() == (True,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(change.format("django_admin_log").encode())
+
+
+def test_the_role_of_the_processes_has_its_settings_without_being_told(stack: Composed) -> None:
+    address = (stack.secrets / "database_url").read_text().strip()
+    with psycopg.connect(address) as connection:
+        found = {name: connection.execute(f"SHOW {name}".encode()).fetchone() for name in session_settings.SETTINGS}
+    wanted = {name: (value.replace("60s", "1min"),) for name, value in session_settings.SETTINGS.items()}
+    assert found == wanted
 
 
 # --- Log lines, traces and reports ---

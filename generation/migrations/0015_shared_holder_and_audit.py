@@ -1,0 +1,48 @@
+"""Finding what a request holds takes no longer the more is shared, and the audit can only be added to."""
+
+from typing import Any
+
+from django.db import migrations, models
+
+from generation.migrations._operations import AddIndexMeanwhile
+
+#: From whoever is not the owner of the table, as the role that the processes sign in as. What is granted later, and
+#: roles that may write everywhere, are the concern of who grants it.
+_REVOKE = """
+DO $$
+DECLARE
+    role_name text;
+BEGIN
+    FOR role_name IN
+        SELECT DISTINCT pg_get_userbyid(acl.grantee)
+        FROM pg_class AS audit, aclexplode(audit.relacl) AS acl
+        WHERE audit.oid = 'django_admin_log'::regclass AND acl.grantee <> audit.relowner AND acl.grantee <> 0
+            AND acl.privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE')
+    LOOP
+        EXECUTE format('REVOKE UPDATE, DELETE, TRUNCATE ON django_admin_log FROM %I', role_name);
+    END LOOP;
+END
+$$
+"""
+
+
+def let_the_audit_grow(apps: Any, schema_editor: Any) -> None:
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute(_REVOKE, params=None)
+
+
+class Migration(migrations.Migration):
+    atomic = False
+
+    dependencies = [
+        ("generation", "0012_project_and_status"),
+        ("admin", "0003_logentry_add_action_flag_choices"),
+    ]
+
+    operations = [
+        AddIndexMeanwhile(
+            model_name="sharedpicture",
+            index=models.Index(fields=["holder"], name="shared_picture_holder"),
+        ),
+        migrations.RunPython(let_the_audit_grow, migrations.RunPython.noop),
+    ]

@@ -1,0 +1,82 @@
+"""PgBouncer with the configuration that docs/scaling.md shows, in front of a server of the tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from config.embedded import free_port
+from tests.servers import temporary_folder
+from tests.support.stack import ROOT, wait_until
+
+
+def found() -> str:
+    """The program; skips the test where there is none."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    if program is None:
+        pytest.skip("there is no pgbouncer: install it (apt-get install pgbouncer)")
+    return program
+
+
+class PgBouncer:
+    """Leads every client to one database as one role. ``settings`` replace those of the page."""
+
+    def __init__(self, database_url: str, *, role: str, **settings: str) -> None:
+        server = conninfo_to_dict(database_url)
+        # It does not run as root, and PostgreSQL's socket is for PostgreSQL's user alone.
+        self._as_user = ["-u", Path(str(server["host"])).owner()] if os.geteuid() == 0 else []
+        self.port = free_port()
+        self.url = f"postgres://{role}@127.0.0.1:{self.port}/visual_generation"
+        self._folder = temporary_folder()
+        (block,) = re.findall(r"```ini\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(), re.DOTALL)
+        host = f"host={server['host']} port={server.get('port', 5432)} dbname={server['dbname']} user={role}"
+        text = re.sub(r"host=postgres port=5432 dbname=\w+", lambda _: host, block)
+        # Where it listens, and that nobody needs a password here, is all that differs from the page.
+        changes = {"listen_addr": "127.0.0.1", "listen_port": str(self.port), "auth_type": "any"} | settings
+        for name, value in changes.items():
+            text, times = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
+            text += "" if times else f"{name} = {value}\n"
+        text = re.sub(r"^auth_file = .*\n", "", text, flags=re.MULTILINE) + "unix_socket_dir =\n"
+        self.ini = self._folder / "pgbouncer.ini"
+        self.ini.write_text(text)
+        self.ini.chmod(0o644)
+        self.log = self._folder / "pgbouncer.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> PgBouncer:
+        command = [found(), *self._as_user, str(self.ini)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            wait_until(self._answers, what="PgBouncer")
+        except AssertionError as error:
+            self._stop()
+            raise AssertionError(self.log.read_text()) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "it ended"
+        try:
+            with psycopg.connect(self.url) as connection:
+                return connection.execute("SELECT 1").fetchone() == (1,)
+        except psycopg.OperationalError:
+            return False
