@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from django.db import connection
+from django.db import OperationalError, connection
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -22,7 +22,9 @@ def _database() -> bool:
             cursor.execute("SELECT 1")
             return True
         cursor.execute("SHOW transaction_read_only")
-        return bool(cursor.fetchone() == ("off",))
+        if cursor.fetchone() != ("off",):
+            raise OperationalError("the database is read-only")
+    return True
 
 
 def _broker() -> bool:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -103,6 +104,15 @@ def test_nothing_else_may_name_any_host(nobody: APIClient, host: str) -> None:
     for at in ("/", "/api/visual-generation/queue/status", "/api/token", "/healthz/", "/sign-in", "/nonsense"):
         assert_error(nobody.get(at, HTTP_HOST=host), 400, "bad_request")
     assert_error(nobody.post("/healthz", HTTP_HOST=host), 400, "bad_request")
+
+
+def test_a_database_that_takes_no_writes_is_not_ready(nobody: APIClient, worker: WorkerProcess) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no standby")
+    with connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION READ ONLY")
+    response = nobody.get("/readyz")
+    assert (response.status_code, response.json()["checks"]["database"]) == (503, "unreachable")
 
 
 def test_health_has_no_pages_below_it(nobody: APIClient) -> None:

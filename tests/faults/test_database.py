@@ -18,7 +18,7 @@ import pytest
 from tests.faults.house import House, built, lasting
 from tests.servers import temporary_folder
 from tests.support.postgres import Postgres, Wire
-from tests.support.stack import wait_until
+from tests.support.stack import PASSWORD, wait_until
 
 #: Longer than the database is away in a test, so that no call is broken off and each is counted once.
 LONG_LEASE = "15000"
@@ -124,6 +124,41 @@ def test_after_an_outage_work_goes_on_as_soon_as_the_database_is_back(tmp_path: 
         postgres.start()
         wait_until(lambda: house.try_submit(3).status_code == 200, seconds=20, what="an accepted submit")
         house.wait_all_ended()
+
+
+def test_a_database_that_is_read_only_after_a_failover_is_waited_for(tmp_path: Path) -> None:
+    with running(tmp_path, "worker", "realtime", LEASE_MS="60000") as house:
+        house.provider.script("hold", default="delay=0.1")
+        request_id = house.submit(1)
+        house.wait_for_calls(1)
+        name = house.rows("SELECT current_database() AS name")[0]["name"]
+        house.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        house.cut()
+        answers = [house.try_submit(2), house.try_submit(3, headers={"Idempotency-Key": "key"})]
+        answers += [house.alice.delete(f"/cancel/{request_id}"), _sign_in(house)]
+        for answer in answers:
+            assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable"), answer.text
+            assert int(answer.headers["Retry-After"]) > 0
+        assert house.alice.get(f"/status/{request_id}").status_code == 200  # it can be read
+        assert httpx.get(f"{house.stack.base_url}/readyz").json()["checks"]["database"] == "unreachable"
+        house.provider.release()
+        house.wait_for_log("worker", "read-only transaction")
+        # A transaction says so itself, since the session that changes it back is one of those.
+        house.execute(f"BEGIN READ WRITE; ALTER DATABASE {name} RESET default_transaction_read_only; COMMIT")
+        house.wait_for(request_id, "completed", seconds=60)
+        wait_until(lambda: house.try_submit(4).status_code == 200, what="an accepted submit")
+        house.wait_all_ended()
+        assert house.counts_of_calls() == {1: 1, 4: 1}
+        for process in ("web", "worker", "dispatcher", "realtime"):
+            assert "Traceback" not in house.stack.log(process)
+
+
+def _sign_in(house: House) -> httpx.Response:
+    """Sign in on the pages, which no view of the API stands behind."""
+    with httpx.Client(base_url=house.stack.base_url) as client:
+        token = client.get("/sign-in").cookies["csrftoken"]
+        form = {"username": "alice", "password": PASSWORD, "csrfmiddlewaretoken": token}
+        return client.post("/sign-in", data=form)
 
 
 # --- Cut --------------------------------------------------------------------------------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 
 from generation import lifecycle, permits, upkeep
 from generation.claims import Claim
@@ -19,9 +20,10 @@ from generation.models import GenerationAttempt, GenerationQueue, GenerationRequ
 from generation.states import ProcessKind, Status
 from tests.support.batches import batch_of
 from tests.support.races import at_once
-from tests.support.requests import back_in_queue, claimed, expire, in_status, queued
+from tests.support.requests import FAILURE, back_in_queue, claimed, expire, in_status, queued
 from tests.support.stack import wait_until
 from workers import dispatcher
+from workers.patience import patiently
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 
@@ -30,6 +32,29 @@ def call(claim: Claim, *, billable: bool = True) -> None:
     """The provider was called."""
     deadline = timedelta(minutes=3)
     permits.begin_call(claim, provider="openai", model="m", prompt="p", deadline=deadline, billable=billable)
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has neither")
+@pytest.mark.parametrize(
+    "fault",
+    ["SET LOCAL idle_in_transaction_session_timeout = '20ms'", "SET LOCAL transaction_read_only = on"],
+    ids=["idle in transaction", "read-only"],
+)
+def test_an_end_that_the_database_refuses_for_now_is_written_again(alice: User, fault: str) -> None:
+    claim = claimed(alice)
+    faults = [fault]
+
+    def fail() -> bool:
+        with transaction.atomic():
+            if faults:
+                with connection.cursor() as cursor:
+                    cursor.execute(faults.pop())
+                time.sleep(0.1)  # as long as the fault takes to come about
+            return lifecycle.fail(claim, FAILURE)
+
+    assert patiently(fail)
+    claim.request.refresh_from_db()
+    assert claim.request.status == Status.FAILED
 
 
 def test_a_lease_that_holds_is_left_alone(alice: User) -> None:
