@@ -203,6 +203,9 @@ def database(name: str, default: str, *, pool_size: int, behind_pooler: bool = F
         # Without a server a client should hear so soon, and not when its own patience ends. What is not in use is soon
         # given back, since another process may be waiting for it.
         options |= {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 3, "max_idle": 10}, "connect_timeout": 3}
+        # A server whose machine is gone says nothing any more; by default a client waits for it for hours.
+        keepalive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+        options = {**keepalive, "tcp_user_timeout": 60_000} | options
         if not behind_pooler:
             options = {"options": startup_options()} | options
         settings |= {"ENGINE": "config.postgresql", "CONN_MAX_AGE": 0}

@@ -16,6 +16,7 @@ import yaml
 from compose_spec import PyCompose
 from honcho.environ import parse_procfile
 
+from generation.session_settings import SETTINGS
 from tests.support import compose
 
 ROOT = compose.ROOT
@@ -48,6 +49,11 @@ def test_a_fault_in_the_compose_file_would_be_found(file: dict[str, Any], right:
     broken = yaml.safe_load(compose.interpolated(text.replace(right, wrong), {"PUBLIC_BASE_URL": "http://a"}))
     with pytest.raises((ValueError, TypeError)):
         PyCompose.from_json(json.dumps(broken)).validate()
+
+
+def test_the_script_for_the_roles_sets_what_connections_ask_for() -> None:
+    text = (ROOT / "deploy" / "roles.sh").read_text()
+    assert dict(re.findall(r"^ALTER ROLE vga_app SET (\w+) = '(\w+)';$", text, re.MULTILINE)) == SETTINGS
 
 
 def test_it_says_what_must_be_set() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from celery import current_app
 from django.contrib.auth.models import User
+from django.db import connections, transaction
 
-from generation import dispatch, lifecycle
+from generation import dispatch, exposition, lifecycle
 from generation.clock import Now
 from generation.models import GenerationQueue
 from generation.states import WEIGHTS
@@ -142,14 +143,108 @@ def test_the_dispatcher_catches_up_when_the_broker_is_back(alice: User) -> None:
 def test_an_emptied_redis_is_noticed_and_all_that_was_in_it_is_sent_again(alice: User) -> None:
     ids = [queued(alice).pk for _ in range(5)]
     assert dispatcher.run_once()["lost"] == 0
-    with current_app.connection_for_write() as connection:
-        client: Any = connection.default_channel.client  # type: ignore[attr-defined]
-        client.flushdb()
-    dispatch.window.forget()
+    empty_redis()
     done = dispatcher.run_once()
     assert (done["lost"], done["sent"]) == (5, 5)
     assert sorted(messages()["normal"]) == sorted(ids)
     assert dispatcher.run_once()["lost"] == 0
+
+
+def empty_redis() -> None:
+    with current_app.connection_for_write() as connection:
+        client: Any = connection.default_channel.client  # type: ignore[attr-defined]
+        client.flushdb()
+    dispatch.window.forget()
+
+
+def test_a_dispatcher_that_ends_before_the_resend_leaves_it_to_the_next(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [queued(alice).pk for _ in range(3)]
+    empty_redis()
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatch, "forget_sent", ended)
+        with pytest.raises(KeyboardInterrupt):
+            dispatcher.run_once()
+    assert dispatcher.run_once()["lost"] == 3
+    assert sorted(messages()["normal"]) == sorted(ids)
+
+
+def ended() -> int:
+    raise KeyboardInterrupt
+
+
+def test_a_redis_that_is_emptied_during_the_resend_is_noticed_again(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued(alice)
+    empty_redis()
+    forget_sent = dispatch.forget_sent
+
+    def emptied_again() -> int:
+        lost = forget_sent()
+        empty_redis()
+        return lost
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatch, "forget_sent", emptied_again)
+        assert dispatcher.run_once()["lost"] == 1
+    empty_redis()
+    assert dispatcher.run_once()["lost"] == 1
+
+
+@pytest.mark.skipif(connections["default"].vendor != "postgresql", reason="SQLite locks no rows")
+def test_marking_messages_as_lost_waits_for_no_other_transaction(alice: User) -> None:
+    ids = [queued(alice).pk for _ in range(3)]
+    GenerationQueue.objects.update(redispatch_at=Now() + timedelta(hours=1))
+    with transaction.atomic():
+        GenerationQueue.objects.select_for_update().get(pk=ids[1])  # it is being cancelled
+        assert at_once(lambda: dispatch.forget_sent() == 2) == [True]
+    assert set(GenerationQueue.objects.filter(redispatch_at__lte=Now()).values_list("pk", flat=True)) == {
+        ids[0],
+        ids[2],
+    }
+
+
+def test_messages_are_marked_as_lost_in_steps(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_STEP", 2)
+    for _ in range(5):
+        queued(alice)
+    assert dispatch.forget_sent() == 5
+
+
+def test_a_step_that_fails_in_whatever_way_leaves_the_others_their_turn(
+    alice: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = queued(alice)
+    unsent()
+    monkeypatch.setitem(dispatcher.STEPS, "rescued", lambda: 1 // 0)
+    assert dispatcher.run_once()["sent"] == 1
+    assert messages() == {"normal": [request.pk]}
+    assert "rescued failed" in caplog.text
+
+
+def test_a_dispatcher_is_alive_until_its_passes_end_no_more(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    settings.QUEUE_PROCESSING_INTERVAL = timedelta(seconds=3)
+    now = time.monotonic()
+    monkeypatch.setattr("workers.dispatcher.time.monotonic", lambda: now)
+    liveness = dispatcher.Liveness()
+    now += 125
+    assert liveness()
+    assert health(liveness) == "200 -"
+    now += 2
+    assert not liveness()
+    assert health(liveness) == "503 -"
+    liveness.note()
+    assert liveness()
+
+
+def health(liveness: dispatcher.Liveness) -> str:
+    """The status of ``GET /healthz`` at the dispatcher's port."""
+    answered: list[Any] = []
+    environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/healthz"}
+    exposition.application(environ, lambda *answer: answered.extend(answer), is_alive=liveness)
+    return str(answered[0])
 
 
 def test_a_cancelled_request_is_not_sent(alice: User) -> None:

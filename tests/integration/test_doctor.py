@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from generation import breakers, catalogue, dispatch, lifecycle, permits, statistics
 from generation.clock import Now
@@ -190,6 +191,19 @@ def test_a_storage_that_cannot_be_written_is_told_with_its_reason(settings: Any,
     page = the_finding()
     assert "Pictures cannot be stored" in page
     assert "Not a directory" in page
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no sessions")
+def test_sessions_without_limits_are_told_and_the_command_sets_them() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")  # as where a pooler passes nothing on
+        try:
+            page = the_finding()
+        finally:
+            cursor.execute("RESET ALL")
+    assert "Sessions of the database have no lock_timeout and no statement_timeout" in page
+    assert "manage.py set_role_settings" in page
+    assert doctor()[0] == 0
 
 
 # --- Providers --------------------------------------------------------------------------------------------------------

@@ -15,12 +15,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def indexes() -> dict[str, str]:
-    """The request table's indexes by name, each with what it is and whether it is good."""
+    """The indexes of our tables by name, each with what it is and whether it is valid."""
     on_postgresql = """
         SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) || indisvalid
-        FROM pg_index WHERE indrelid = 'generation_requests'::regclass
+        FROM pg_index WHERE indrelid::regclass::text LIKE 'generation_%'
     """
-    on_sqlite = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'generation_requests'"
+    on_sqlite = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name LIKE 'generation_%'"
     with connection.cursor() as cursor:
         cursor.execute(on_postgresql if connection.vendor == "postgresql" else on_sqlite)
         return dict(cursor.fetchall())

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from config import env
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -124,3 +127,26 @@ def test_messages_go_only_to_a_redis_whose_certificate_is_good(url: str, asked: 
     environment = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path / "var"), "DEBUG": "true", "REDIS_URL": url}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout.strip() == asked, done.stderr
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_behind_a_pooler_connections_ask_for_nothing_of_the_session(
+    pooled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://vga_app:x@db:6432/vga?keepalives_idle=5")
+    found: dict[str, Any] = env.database("DATABASE_URL", "", pool_size=3, behind_pooler=pooled)
+    assert found["DISABLE_SERVER_SIDE_CURSORS"] is pooled
+    assert ("options" in found["OPTIONS"]) is not pooled
+    assert found["OPTIONS"]["keepalives_idle"] == 5
+    if not pooled:
+        assert "-c statement_timeout=60s -c lock_timeout=20s" in found["OPTIONS"]["options"]
+
+
+@pytest.mark.parametrize(("given", "kept"), [({}, "False"), ({"DATABASE_PREPARED_STATEMENTS": "true"}, "True")])
+def test_behind_a_pooler_plans_are_kept_only_where_that_is_said(
+    given: dict[str, str], kept: str, tmp_path: Path
+) -> None:
+    code = "from config import settings; print(settings.DATABASE_PREPARED_STATEMENTS)"
+    environment = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path), "DATABASE_POOLER": "true", **given}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == kept
