@@ -64,8 +64,9 @@ class PatientConsumer(Consumer):
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Let go of the connection, so that the next one looks the broker's name up again."""
         logger.warning("Connection to broker lost, connecting again: %s: %s", type(exc).__name__, exc)
+        connection: Any = self.connection
         with contextlib.suppress(Exception):  # it is lost in any case
-            self.connection.collect()
+            connection.collect()
         if isinstance(exc, ResponseError):
             time.sleep(_PAUSE_AFTER_REFUSAL)
 

@@ -133,6 +133,8 @@ class CountingCache(RedisCache):
                 return there()
             except RedisError as error:
                 self._away_until = time.monotonic() + _PAUSE_AFTER_FAILURE
+                # A server that became a replica keeps its connections; a new one looks the name up again.
+                self._redis.connection_pool.disconnect()
                 logger.warning("the cache is away, rates are counted in this process: %s", error)
         return here()
 

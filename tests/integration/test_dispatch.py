@@ -243,7 +243,8 @@ def health(liveness: dispatcher.Liveness) -> str:
     """The status of ``GET /healthz`` at the dispatcher's port."""
     answered: list[Any] = []
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/healthz"}
-    exposition.application(environ, lambda *answer: answered.extend(answer), is_alive=liveness)
+    start_response: Any = lambda *answer: answered.extend(answer)  # noqa: E731  its type is long
+    exposition.application(environ, start_response, is_alive=liveness)
     return str(answered[0])
 
 

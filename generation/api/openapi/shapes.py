@@ -124,7 +124,10 @@ class Result(Shape):
         required=False,
         help_text="The picture itself. Only the status of one request has it, unless `imageData=false`.",
     )
-    imageUrl = serializers.URLField(help_text="Works without a token for at least 24 hours, for whoever holds it.")
+    imageUrl = serializers.URLField(
+        help_text="Works without a token for at least 24 hours, for whoever holds it. Into a bucket that is reached"
+        " with a role's credentials, it works until these end: `X-Amz-Date` and `X-Amz-Expires` say when."
+    )
     thumbnailUrl = serializers.URLField(help_text="The same for a WebP of at most 320 pixels a side.")
     contentType = serializers.ChoiceField(list(EXTENSIONS))
     width = Count(min_value=1, help_text="In pixels, as a browser shows the image: by its EXIF orientation.")
