@@ -184,8 +184,8 @@ def _no_storage() -> Iterator[Finding]:
     except OSError as error:
         yield Finding(
             what="Pictures cannot be stored",
-            why=error.strerror or type(error).__name__,
-            remedy="free space, or correct VAR_DIR; no provider is called until then",
+            why=error.strerror or _first_line(error),
+            remedy="free space, or correct VAR_DIR or the bucket's permissions; no provider is called until then",
         )
 
 

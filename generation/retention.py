@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -11,8 +12,9 @@ from itertools import islice
 from typing import Any, Final
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Exists, Max, OuterRef, QuerySet
+from django.utils import timezone
 
 from generation import storage
 from generation.clock import Now
@@ -21,6 +23,8 @@ from generation.locks import locked_keys
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, SharedPicture, StatusChange
 from generation.services import IDEMPOTENCY_LIFETIME
 from generation.states import TERMINAL, Status
+
+logger = logging.getLogger(__name__)
 
 #: The most rows that one step deletes.
 STEP: Final = 500
@@ -80,12 +84,26 @@ def sweep_orphans(*, grace: timedelta = storage.GRACE, dry: bool = False) -> Ite
 
     Receipts come first: what one that stays refers to was paid for, and its request may still be completed with it.
     """
-    before = storage.clock() - grace
+    before = _clock() - grace
     yield from _remove("receipts", before, _of_ended_requests, dry=dry)
     yield from _remove("probes", before, lambda keys: keys, dry=dry)
     for folder, name in _FOLDERS.items():
         references = _References(name)
         yield from _remove(folder, before, references.missing, dry=dry)
+
+
+def _clock() -> datetime:
+    """The storage's clock, or where nothing can be written, as on a full disk, the database's."""
+    try:
+        return storage.clock()
+    except OSError as error:
+        logger.warning("going by the database's clock, since the storage takes no file: %s", error)
+    if connection.vendor != "postgresql":
+        return timezone.now()  # SQLite has no other
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT now()")
+        now: datetime = cursor.fetchone()[0]
+        return now
 
 
 def _remove(folder: str, before: datetime, orphans: Callable[[list[str]], list[str]], *, dry: bool) -> Iterator[str]:

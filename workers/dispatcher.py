@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import Final
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db import close_old_connections
 
 from generation import bulk, dispatch, instruments, snapshots, upkeep
 from generation.clock import Now
 from generation.dispatch import BrokerAway
 from generation.models import WorkerProcess
+from generation.outages import is_outage
 from generation.states import ProcessKind
 from workers.processes import process_name
 
@@ -66,11 +67,8 @@ def run_once() -> Counter[str]:
             done[name] = act()
         except BrokerAway:
             logger.info("%s has to wait for the broker", name)
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("%s failed: %s", name, error)
-            close_old_connections()
-        except Exception:  # a fault of one step must not stop the sending
-            logger.exception("%s failed", name, extra={"action": "step-failed", "step": name})
+        except Exception as error:  # a fault of one step must not stop the sending
+            _log_failure(name, error)
             close_old_connections()
     instruments.PASSES.observe(time.perf_counter() - begun)
     for name, count in done.items():
@@ -78,6 +76,19 @@ def run_once() -> Counter[str]:
     if done["sent"]:
         logger.info("sent %d", done["sent"], extra={"action": "dispatch", "sent": done["sent"]})
     return done
+
+
+def _log_failure(step: str, error: Exception) -> None:
+    """Log an outage as a line, and anything else, which is a fault of ours, with its traceback."""
+    told = {"action": "step-failed", "step": step}
+    logger.log(
+        logging.WARNING if is_outage(error) else logging.ERROR,
+        "%s failed: %s",
+        step,
+        error,
+        exc_info=None if is_outage(error) else error,
+        extra=told,
+    )
 
 
 def run_forever(stopping: threading.Event, liveness: Liveness | None = None) -> None:
@@ -90,8 +101,8 @@ def run_forever(stopping: threading.Event, liveness: Liveness | None = None) -> 
             WorkerProcess.objects.update_or_create(
                 name=name, defaults={"kind": ProcessKind.DISPATCHER, "slots": 0, "seen_at": Now()}
             )
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("the database is not reachable: %s", error)
+        except Exception as error:  # whatever it is, the next pass tries again
+            _log_failure("heartbeat", error)
         else:
             run_once()
         if liveness:

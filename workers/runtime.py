@@ -20,6 +20,7 @@ from generation.claims import Claim
 from generation.clock import Now
 from generation.dispatch import BrokerAway
 from generation.models import WorkerProcess
+from generation.outages import is_outage
 from generation.states import ErrorCode
 from workers.processes import process_name
 from workers.providers.base import ProviderError, track_progress
@@ -159,10 +160,10 @@ class Runtime:
             try:
                 close_old_connections()
                 act()
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("%s: %s", threading.current_thread().name, error)
-            except Exception:  # without its heartbeat, the worker would lose every claim
-                logger.exception("%s failed", threading.current_thread().name)
+            except Exception as error:  # without its heartbeat, the worker would lose every claim
+                level = logging.WARNING if is_outage(error) else logging.ERROR
+                cause = None if is_outage(error) else error
+                logger.log(level, "%s: %s", threading.current_thread().name, error, exc_info=cause)
             finally:
                 connection.close()
             pause.wait(seconds)

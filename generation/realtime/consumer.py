@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import Error as DatabaseError
 
+from generation.outages import is_outage
 from generation.realtime import authentication
 from generation.realtime.authentication import ForeignOriginError, Identity
 from generation.realtime.hub import hub
@@ -19,6 +21,8 @@ from generation.realtime.limits import BURST, MOST_REFUSED, RATE, MessageRate
 from generation.realtime.listener import MAX_SUBSCRIPTIONS, CloseCode, Listener
 from generation.realtime.outbox import PATIENCE, Closed
 from generation.realtime.targets import NAMES, Snapshot, Target
+
+logger = logging.getLogger(__name__)
 
 #: Seconds in which a new socket must say who it is.
 AUTHENTICATION_DEADLINE: Final = 10
@@ -183,7 +187,9 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
     def _database_may_be_away(self) -> Iterator[None]:
         try:
             yield
-        except DatabaseError:
+        except DatabaseError as error:
+            if not is_outage(error):
+                logger.exception("unexpected error of the database")
             self._error("database_unavailable", "The database is not reachable at the moment")
 
     def _stop_waiting(self) -> None:

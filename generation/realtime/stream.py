@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Coroutine
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -13,6 +14,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from generation.events import Update
+from generation.outages import is_outage
 from generation.realtime import authentication
 from generation.realtime.authentication import ForeignOriginError, Identity
 from generation.realtime.hub import hub
@@ -20,6 +22,8 @@ from generation.realtime.listener import MAX_SUBSCRIPTIONS, Listener
 from generation.realtime.outbox import PATIENCE, TRY_AGAIN_LATER, Closed
 from generation.realtime.replay import Missed, event_id, missed, overtaken
 from generation.realtime.targets import NAMES, Snapshot, Target, first_hidden
+
+logger = logging.getLogger(__name__)
 
 #: Ms after which a browser connects again.
 _RETRY: Final = 3_000
@@ -68,7 +72,8 @@ async def event_stream(scope: Any, receive: Any, send: Any) -> None:
         except _Refused as refused:
             await _answer(send, refused, cors)
             return
-        except DatabaseError:
+        except DatabaseError as fault:
+            _log_unless_outage(fault)
             error = "The database is not reachable at the moment"
             await _answer(send, _Refused(503, "database_unavailable", error, Retry_After="5"), cors)
             return
@@ -76,6 +81,11 @@ async def event_stream(scope: Any, receive: Any, send: Any) -> None:
         await _until_one_ends(telling, _write(send, listener, cors), _gone(receive))
     finally:
         hub.leave(listener)
+
+
+def _log_unless_outage(error: DatabaseError) -> None:
+    if not is_outage(error):
+        logger.error("unexpected error of the database", exc_info=error)
 
 
 async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
@@ -123,7 +133,8 @@ async def _tell(listener: Listener, targets: list[Target], last: str) -> None:
         for update in await overtaken(user, targets, since) if since else ():
             await listener.outbox.room()
             listener.deliver(update)
-    except DatabaseError:
+    except DatabaseError as fault:
+        _log_unless_outage(fault)
         listener.outbox.close(TRY_AGAIN_LATER)
     await asyncio.Event().wait()
 

@@ -21,7 +21,7 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
 from config.embedded import free_port
-from generation import buckets, representations, retention, storage
+from generation import buckets, diagnosis, representations, retention, storage
 from generation.models import GenerationRequest
 from generation.states import Status
 from tests.support.executors import executor
@@ -213,6 +213,8 @@ def test_a_folder_that_may_not_be_written_is_met_before_the_call(
     narrow.permits = lambda method, path: method != "PUT" or f"/{folder}/" not in path
     with pytest.raises(OSError, match="AccessDenied"):
         storage.check_writable()
+    (finding,) = diagnosis._no_storage()
+    assert finding.why == "the bucket answered AccessDenied"
     request = execute(queued(alice))
     assert (request.status, request.attempts) == (Status.QUEUED, 0)
     assert not [path for _, path in narrow.asked if path.endswith(".png")]
