@@ -146,6 +146,10 @@ REFUSALS = {
     ),
     "NOREPLICAS": (["CONFIG SET min-replicas-to-write 1"], ["CONFIG SET min-replicas-to-write 0"]),
     "OOM": (["CONFIG SET maxmemory 1"], ["CONFIG SET maxmemory 0"]),
+    "NOAUTH": (
+        ["ACL SETUSER default resetpass >changed", "CLIENT KILL TYPE normal SKIPME yes"],
+        ["ACL SETUSER default nopass"],
+    ),
     "NOPERM": (["ACL SETUSER default -@write -@blocking"], ["ACL SETUSER default +@all"]),
 }
 
