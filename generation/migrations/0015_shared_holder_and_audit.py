@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("generation", "0012_project_and_status"),
+        ("generation", "0014_normalized_user_names"),
         ("admin", "0003_logentry_add_action_flag_choices"),
     ]
 
