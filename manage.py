@@ -15,8 +15,8 @@ def main() -> None:
     from config.observing import start_reporting
     from config.startup import lines
 
-    env.read_file(Path(__file__).resolve().parent / ".env")
     try:
+        env.read_file(Path(__file__).resolve().parent / ".env")
         if sys.argv[1:2] == ["dispatch"]:
             start_reporting("dispatcher")
         execute_from_command_line(sys.argv)

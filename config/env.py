@@ -13,6 +13,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -21,8 +22,6 @@ from generation.session_settings import startup_options
 
 T = TypeVar("T")
 
-#: Reads ``NAME``, or the file that ``NAME_FILE`` points to, which is how secrets are mounted into containers.
-_env = environ.FileAwareEnv()
 _faults: list[str] | None = None
 #: The names that were read.
 _known: set[str] = set()
@@ -73,10 +72,44 @@ def _meant(name: str, known: set[str] | frozenset[str]) -> str:
     return close[0] if close else max(longer, key=len, default="")
 
 
+#: A line of a ``.env`` file, and the three ways to write a value. Text after `` #`` is a comment unless it is quoted.
+_ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z_0-9]*)\s*=(.*)")
+_IN_SINGLE_QUOTES: Final = re.compile(r"\s*'([^']*)'\s*(?:\s#.*)?|\s*'(.*)'\s*")
+_IN_DOUBLE_QUOTES: Final = re.compile(r'\s*"((?:[^"\\]|\\.)*)"\s*(?:\s#.*)?')
+_ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t"}
+
+
 def read_file(path: Path) -> None:
-    """Take what a ``.env`` file sets, where there is one; what the environment has already wins."""
-    if path.exists():
-        environ.Env.read_env(path)
+    """Set the variables of a ``.env`` file, if there is one; a variable that is set already keeps its value.
+
+    Raises ``ImproperlyConfigured`` with the number of a line that cannot be read, and never with its text.
+    """
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        refuse(f"{path} cannot be read: {error.strerror}", None)
+        return
+    except UnicodeDecodeError:
+        refuse(f"{path} cannot be read: it is not UTF-8", None)
+        return
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if not (found := _ASSIGNMENT.fullmatch(line)) or "\0" in line:
+            refuse(f"{path}, line {number}: write NAME=value", None)
+        else:
+            os.environ.setdefault(found[1], _unquoted(found[2]))
+
+
+def _unquoted(written: str) -> str:
+    """The value of an assignment, read as Docker Compose reads it, except that ``$`` never starts a reference."""
+    if found := _IN_SINGLE_QUOTES.fullmatch(written):
+        return found[1] if found[1] is not None else found[2]
+    if found := _IN_DOUBLE_QUOTES.fullmatch(written):
+        return re.sub(r"\\(.)", lambda escape: _ESCAPED.get(escape[1], escape[1]), found[1])
+    return re.split(r"\s#", written, maxsplit=1)[0].strip()
 
 
 def present(name: str) -> bool:
@@ -85,15 +118,22 @@ def present(name: str) -> bool:
 
 
 def text(name: str, default: str = "") -> str:
-    """The value without surrounding white space. Raises ``ImproperlyConfigured`` where ``NAME_FILE`` cannot be read."""
+    """The value of ``NAME``, or of the file that ``NAME_FILE`` names, without surrounding white space.
+
+    The value is literal, so a secret may begin with ``$``. Raises ``ImproperlyConfigured`` for a file that cannot be
+    read.
+    """
     _known.add(name)
+    path = os.environ.get(f"{name}_FILE")
+    if not path:
+        return os.environ.get(name, default).strip()
     try:
-        return str(_env.get_value(name, default=default)).strip()
+        value = Path(path).read_text(encoding="utf-8-sig").strip()
     except OSError as error:
-        reason = error.strerror
+        return refuse(f"{name}_FILE cannot be read: {error.strerror}", default)
     except UnicodeDecodeError:
-        reason = "it is no text"
-    return refuse(f"{name}_FILE cannot be read: {reason}", default)
+        value = "\0"
+    return refuse(f"{name}_FILE cannot be read: it is not text", default) if "\0" in value else value
 
 
 def boolean(name: str, default: bool) -> bool:
@@ -163,7 +203,8 @@ def http_url(name: str, default: str = "") -> str:
     """An address that begins with http:// or https://, without a slash at its end. Raises ``ImproperlyConfigured``."""
     value = text(name, default).rstrip("/")
     if value and not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", value):
-        return refuse(f"{name} must begin with http:// or https://, not {value!r}", default)
+        shown = "that" if "@" in value else repr(value)  # it may hold a password
+        return refuse(f"{name} must begin with http:// or https://, not {shown}", default)
     return value
 
 
@@ -188,6 +229,32 @@ def directory(name: str, default: Path) -> Path:
     return Path(text(name) or default).expanduser().resolve()
 
 
+#: A password may have ``@``, ``#``, ``?`` and ``/``: the host begins after the first ``@`` that a host follows.
+_HOSTS: Final = r"(?:[\w.,:%-]|\[[0-9A-Fa-f:.]+\])*"
+_CREDENTIALS: Final = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*://)((?:[^/].*?)?)@({_HOSTS}(?:[/?].*)?)")
+_NO_CREDENTIALS: Final = re.compile(rf"[^:]+://{_HOSTS}(?:/[^@?]*)?(?:\?.*)?")
+
+
+def server_url(url: str) -> str:
+    """The URL with its user name and password percent-encoded, as every client library expects them."""
+    if _NO_CREDENTIALS.fullmatch(url) or not (found := _CREDENTIALS.fullmatch(url)):
+        return url
+    user, colon, password = found[2].partition(":")
+    return f"{found[1]}{quote(unquote(user), safe='')}{colon}{quote(unquote(password), safe='')}@{found[3]}"
+
+
+def redis_url(name: str, default: str) -> str:
+    """A ``redis://`` or ``rediss://`` URL. Raises ``ImproperlyConfigured``."""
+    url = server_url(text(name) or default)
+    if not url.startswith(("redis://", "rediss://")):
+        return refuse(f"{name} must start with redis:// or rediss://", default)
+    try:
+        _ = urlsplit(url).port  # which clients would stumble over much later
+    except ValueError:
+        return refuse(f"{name} is not a Redis URL (redis://:password@host:6379/0)", default)
+    return url
+
+
 def database(name: str, default: str, *, pool_size: int, behind_pooler: bool = False) -> dict[str, object]:
     """Django's settings for a ``postgres://`` or ``sqlite://`` URL. ``behind_pooler``, sessions have what only their
     role sets. Raises ``ImproperlyConfigured``."""
@@ -195,7 +262,7 @@ def database(name: str, default: str, *, pool_size: int, behind_pooler: bool = F
     if not url.startswith(("postgres://", "postgresql://", "sqlite://")):
         url = refuse(f"{name} must start with postgres:// or sqlite://", default)
     try:
-        settings: dict[str, object] = dict(_env.db_url_config(url))
+        settings: dict[str, object] = dict(environ.Env.db_url_config(server_url(url)))
     except Exception:  # the library raises what its parser happens to raise
         return refuse(f"{name} is not a database URL (postgres://… or sqlite://…)", {})
     options = dict(settings.pop("OPTIONS", None) or {})  # type: ignore[call-overload]

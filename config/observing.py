@@ -9,13 +9,11 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
-#: Shorter ones would be found inside harmless words.
-_SHORTEST_SECRET: Final = 8
-_HIDDEN: Final = "[hidden]"
+from generation.redaction import Redactor
 
 
 def secrets_of(options: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -26,16 +24,12 @@ def secrets_of(options: Iterable[Mapping[str, Any]]) -> list[str]:
 # --- Logs -------------------------------------------------------------------------------------------------------------
 
 
-def _without(secrets: Iterable[str], render: Callable[..., Any]) -> Callable[..., str]:
-    """A renderer in whose lines none of the secrets stands, whoever wrote it there."""
-    hidden = sorted({secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}, key=len, reverse=True)
+def _redacting(secrets: Iterable[str], render: Callable[..., Any]) -> Callable[..., str]:
+    """A renderer whose lines hold none of the secrets, whatever was logged."""
+    redact = Redactor(secrets)
 
     def rendered(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
-        line = str(render(logger, name, event))
-        for secret in hidden:
-            if secret in line:
-                line = line.replace(secret, _HIDDEN)
-        return line
+        return redact(str(render(logger, name, event)))
 
     return rendered
 
@@ -68,7 +62,7 @@ def logging_settings(log_format: str, *, secrets: Iterable[str]) -> dict[str, An
                     structlog.stdlib.ExtraAdder(),
                     structlog.processors.format_exc_info,
                 ],
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without(secrets, render)],
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _redacting(secrets, render)],
             }
         },
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
@@ -86,8 +80,13 @@ def logging_settings(log_format: str, *, secrets: Iterable[str]) -> dict[str, An
             "celery.app.trace": {"level": "WARNING"},
             # Whoever knocks with a foreign name gets a 400; a trace of each would fill the log.
             "django.security.DisallowedHost": {"level": "CRITICAL"},
-            # The servers have formats of their own; here everybody has the same.
-            **{name: {"handlers": [], "propagate": True} for name in ("uvicorn", "uvicorn.error", "_granian")},
+            # The servers have formats of their own; here all lines have the same.
+            **{name: {"handlers": [], "propagate": True} for name in ("uvicorn", "_granian")},
+            # At INFO it writes the address of each WebSocket with its query, which may hold a token.
+            "uvicorn.error": {"handlers": [], "propagate": True, "level": "WARNING"},
+            # Named here: configuring "uvicorn" resets its children, which turned the access log, with the queries in it, on
+            # again despite --no-access-log.
+            "uvicorn.access": {"handlers": [], "propagate": False, "level": "CRITICAL"},
         },
     }
 

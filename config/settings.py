@@ -7,7 +7,7 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from csp.constants import NONE, SELF
 
@@ -92,6 +92,7 @@ MIDDLEWARE = [
     "generation.api.observing.observe",
     "django.middleware.security.SecurityMiddleware",
     "generation.api.policies.ContentSecurityPolicy",
+    "generation.api.debug_pages.JsonErrors",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "generation.api.probes.CommonMiddleware",
@@ -184,10 +185,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # --- Redis ----------------------------------------------------------------------------------------------------------
-REDIS_URL = env.text("REDIS_URL") or _laptop_redis()
-if not REDIS_URL.startswith(("redis://", "rediss://")):
-    env.refuse("REDIS_URL must start with redis:// or rediss://", None)
-REDIS_PASSWORD = urlsplit(REDIS_URL).password or ""
+REDIS_URL = env.redis_url("REDIS_URL", "" if env.present("REDIS_URL") else _laptop_redis())
+REDIS_PASSWORD = unquote(urlsplit(REDIS_URL).password or "")
 CELERY_BROKER_URL = REDIS_URL
 if REDIS_URL.startswith("rediss://") and "ssl_cert_reqs" not in REDIS_URL:
     # Everything else looks at the server's certificate unasked.
@@ -397,16 +396,22 @@ METRICS_HOST = env.text("BIND_HOST", "127.0.0.1")
 OTEL_EXPORTER_OTLP_ENDPOINT = env.http_url("OTEL_EXPORTER_OTLP_ENDPOINT")
 SENTRY_DSN = env.http_url("SENTRY_DSN")
 LOG_FORMAT = env.one_of("LOG_FORMAT", "console" if DEBUG else "json", ("console", "json"))
-_secrets = [
-    _bucket["secret_key"] or "",
+#: Hidden in log lines, debug pages and printed settings, wherever they stand.
+SECRET_VALUES = [
+    str(_bucket["access_key"] or ""),
+    str(_bucket["secret_key"] or ""),
     SECRET_KEY,
     JWT_SECRET,
     METRICS_TOKEN,
+    DEMO_PASSWORD,
     REDIS_PASSWORD,
+    SENTRY_DSN,
     *observing.secrets_of(_vendors.values()),
     str(DATABASES["default"].get("PASSWORD") or ""),
 ]
-LOGGING = observing.logging_settings(LOG_FORMAT, secrets=_secrets)
+LOGGING = observing.logging_settings(LOG_FORMAT, secrets=SECRET_VALUES)
+DEFAULT_EXCEPTION_REPORTER = "generation.api.debug_pages.RedactingReporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "generation.api.debug_pages.RedactingFilter"
 
 MISSPELT_NAMES = env.misspelt()
 env.finish()

@@ -1,0 +1,87 @@
+"""Django's debug pages: without credentials, and JSON instead where programs call."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.exceptions import BadRequest, DisallowedHost, PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, JsonResponse
+from django.http.multipartparser import MultiPartParserError
+from django.http.response import HttpResponseBase
+from django.utils.deprecation import MiddlewareMixin
+from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
+
+from generation.api import errors
+from generation.redaction import SECRET_NAME, Redactor
+
+logger = logging.getLogger(__name__)
+
+#: Addresses that programs call. /api/docs is a page, but its errors are for programs too.
+_FOR_PROGRAMS: Final = re.compile(r"/(api|healthz|readyz|metrics)(/|$)")
+#: Exceptions for which Django has an answer other than 500.
+_ANSWERED: Final = (Http404, PermissionDenied, SuspiciousOperation, BadRequest, MultiPartParserError)
+_ERRORS: Final = {
+    400: ("Bad request", "bad_request"),
+    403: ("You may not do this", "permission_denied"),
+    404: ("Not found", "not_found"),
+    405: ("This method is not allowed here", "method_not_allowed"),
+    413: (errors.BodyTooLarge.default_detail, errors.BodyTooLarge.default_code),
+}
+
+
+class JsonErrors(MiddlewareMixin):
+    """Replace HTML error pages of addresses that programs call, and Django's debug page about a foreign ``Host``."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> JsonResponse | None:
+        """Log what a view raised, since the debug page with its traceback is not sent."""
+        if isinstance(exception, _ANSWERED) or not _FOR_PROGRAMS.match(request.path_info):
+            return None
+        logger.error("unexpected error at %s", request.path_info, exc_info=exception)
+        return errors.server_error(request)
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if response.status_code < 400 or not response.headers.get("Content-Type", "").startswith("text/html"):
+            return response
+        if not (_FOR_PROGRAMS.match(request.path_info) or (response.status_code == 400 and _is_foreign(request))):
+            return response
+        message, code = _ERRORS.get(response.status_code, ("Internal server error", "internal"))
+        replaced = JsonResponse({"error": message, "code": code}, status=response.status_code)
+        for name in ("Allow", "Retry-After", "WWW-Authenticate"):
+            if name in response.headers:
+                replaced.headers[name] = response.headers[name]
+        return replaced
+
+
+def _is_foreign(request: HttpRequest) -> bool:
+    try:
+        request.get_host()
+    except DisallowedHost:
+        return True
+    return False
+
+
+class RedactingFilter(SafeExceptionReporterFilter):
+    """Django's filter of settings and headers, which goes by their names; this one goes by their values as well."""
+
+    hidden_settings = SECRET_NAME
+
+    def cleanse_setting(self, key: Any, value: Any) -> Any:
+        cleansed = super().cleanse_setting(key, value)
+        return _redact(cleansed) if isinstance(cleansed, str) else cleansed
+
+
+class RedactingReporter(ExceptionReporter):
+    """Django's debug page without credentials, which also stand in local variables and messages of errors."""
+
+    def get_traceback_html(self) -> str:
+        return _redact(super().get_traceback_html())
+
+    def get_traceback_text(self) -> str:
+        return _redact(super().get_traceback_text())
+
+
+def _redact(text: str) -> str:
+    return Redactor(settings.SECRET_VALUES)(text)
