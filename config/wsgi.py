@@ -23,7 +23,8 @@ if os.environ.get("END_WITH_PARENT"):  # on a laptop, granian's workers end with
         end_with_parent(granian.pid)
 
 from generation.api.chunked import with_length  # noqa: E402  it needs the settings
+from generation.api.draining import with_drained_bodies  # noqa: E402
 
-application = with_length(_django)
+application = with_drained_bodies(with_length(_django))
 start_reporting("web")
 settle()
