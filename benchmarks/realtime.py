@@ -85,7 +85,8 @@ def run(plan: Plan, floors: Floors) -> Iterator[Figure]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * idle)), hard))
     (plan.folder / "realtime").mkdir()
-    with prepared_stack(plan.folder / "realtime", SUBMIT_RATE="100000000/h", PROVIDERS="clipart") as stack:
+    caps = {"REALTIME_MAX_PER_USER": "1000000", "REALTIME_MAX_PER_ADDRESS": "1000000"}
+    with prepared_stack(plan.folder / "realtime", SUBMIT_RATE="100000000/h", PROVIDERS="clipart", **caps) as stack:
         stack.start("web", "realtime")
         wait_until(stack.answers, seconds=30, what="the API")
         with stack.client() as client:
@@ -218,7 +219,8 @@ async def _fan_out(stack: Stack, token: str, ids: Sequence[str]) -> Figure:
     """Until the last of all has the same change."""
     taken = []
     request_id = ids[0]
-    layer = RedisPubSubChannelLayer(hosts=[stack.env["REDIS_URL"]], prefix="vga")
+    keys = [f"live-updates:{stack.env['SECRET_KEY']}"]
+    layer = RedisPubSubChannelLayer(hosts=[stack.env["REDIS_URL"]], prefix="vga", symmetric_encryption_keys=keys)
     async with _clients(stack, token, len(ids)) as clients:
         await _watching(clients, [{"requestId": request_id}] * len(ids))
         for sequence in range(2_000, 2_020):

@@ -15,12 +15,18 @@ require_settings()
 http = get_asgi_application()  # loads the applications, which the routes below need
 
 from generation.realtime.counting import counting_connections  # noqa: E402
+from generation.realtime.front import not_found, only_as_configured, without_bodies  # noqa: E402
 from generation.realtime.routing import http_urlpatterns, websocket_urlpatterns  # noqa: E402
+
+#: Django answers these and no others here: its views want bodies, of which Django would keep any size in a file.
+_FOR_MACHINES = r"^(healthz|readyz|metrics)/?$"
 
 application = ProtocolTypeRouter(
     {
-        "http": URLRouter([*http_urlpatterns, re_path("", http)]),  # type: ignore[arg-type, list-item]
-        "websocket": counting_connections(URLRouter(websocket_urlpatterns)),
+        "http": without_bodies(
+            URLRouter([*http_urlpatterns, re_path(_FOR_MACHINES, http), re_path("", not_found)])  # type: ignore[arg-type, list-item]
+        ),
+        "websocket": only_as_configured(counting_connections(URLRouter(websocket_urlpatterns))),
     }
 )
 start_reporting("realtime")

@@ -84,8 +84,8 @@ def logging_settings(log_format: str, *, secrets: Iterable[str]) -> dict[str, An
             **{name: {"handlers": [], "propagate": True} for name in ("uvicorn", "_granian")},
             # At INFO it writes the address of each WebSocket with its query, which may hold a token.
             "uvicorn.error": {"handlers": [], "propagate": True, "level": "WARNING"},
-            # Named here: configuring "uvicorn" resets its children, which turned the access log, with the queries in it, on
-            # again despite --no-access-log.
+            # Named here: configuring "uvicorn" resets its children, which turned the access log, with the queries in
+            # it, on again despite --no-access-log.
             "uvicorn.access": {"handlers": [], "propagate": False, "level": "CRITICAL"},
         },
     }

@@ -197,6 +197,8 @@ CHANNEL_LAYERS = {
         "CONFIG": {
             "hosts": [{"address": REDIS_URL, "socket_timeout": 5, "socket_connect_timeout": 2}],
             "prefix": "vga",
+            # Updates carry prompts and signed addresses of images, which the server in between need not read.
+            "symmetric_encryption_keys": [f"live-updates:{SECRET_KEY}"],
         },
     }
 }
@@ -218,6 +220,9 @@ REALTIME_RESYNC = env.milliseconds("REALTIME_RESYNC_MS", 20_000, minimum=100)
 REALTIME_IDLE = env.milliseconds("REALTIME_IDLE_MS", 300_000, minimum=100)
 #: How often a stream of events says something where there is nothing to tell.
 REALTIME_HEARTBEAT = env.milliseconds("REALTIME_HEARTBEAT_MS", 15_000, minimum=100)
+#: How many connections for live updates one user, and one address, may hold open on each process.
+REALTIME_MAX_PER_USER = env.integer("REALTIME_MAX_PER_USER", 100, minimum=1, maximum=1_000_000)
+REALTIME_MAX_PER_ADDRESS = env.integer("REALTIME_MAX_PER_ADDRESS", 500, minimum=1, maximum=1_000_000)
 
 # --- The queue ------------------------------------------------------------------------------------------------------
 QUEUE_PROCESSING_INTERVAL = env.milliseconds("QUEUE_PROCESSING_INTERVAL", 3000, minimum=50)

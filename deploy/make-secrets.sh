@@ -20,11 +20,23 @@ for name in secret_key jwt_secret metrics_token postgres_password postgres_owner
     valkey_password; do
     keep "$name" "$(random)"
 done
+# A password of the operator's own may have any characters: as part of a URL, and as a word of valkey.conf.
+in_url() {
+    case $1 in
+    *[!A-Za-z0-9]*) printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n' | sed 's/../%&/g' ;;
+    *) printf '%s' "$1" ;;
+    esac
+}
+
+in_quotes() {
+    printf '"%s"' "$(printf '%s' "$1" | sed 's/[\\"]/\\&/g')"
+}
+
 database=postgres:5432/visual_generation
-keep database_url "postgres://vga_app:$(cat "$folder/postgres_app_password")@$database"
-keep migration_database_url "postgres://vga_owner:$(cat "$folder/postgres_owner_password")@$database"
-keep redis_url "redis://:$(cat "$folder/valkey_password")@valkey:6379/0"
-keep valkey_auth "requirepass $(cat "$folder/valkey_password")"
+keep database_url "postgres://vga_app:$(in_url "$(cat "$folder/postgres_app_password")")@$database"
+keep migration_database_url "postgres://vga_owner:$(in_url "$(cat "$folder/postgres_owner_password")")@$database"
+keep redis_url "redis://:$(in_url "$(cat "$folder/valkey_password")")@valkey:6379/0"
+keep valkey_auth "requirepass $(in_quotes "$(cat "$folder/valkey_password")")"
 for name in openai_api_key stability_api_key google_api_key; do
     [ -e "$folder/$name" ] || : >"$folder/$name"
     chmod 444 "$folder/$name"

@@ -16,6 +16,7 @@ from django.db import Error as DatabaseError
 from generation.outages import is_outage
 from generation.realtime import authentication
 from generation.realtime.authentication import ForeignOriginError, Identity
+from generation.realtime.caps import Slots
 from generation.realtime.hub import hub
 from generation.realtime.limits import BURST, MOST_REFUSED, RATE, MessageRate
 from generation.realtime.listener import MAX_SUBSCRIPTIONS, CloseCode, Listener
@@ -43,6 +44,7 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self._listener = Listener()
+        self._slots = Slots()
         self._rate = MessageRate()
         self._deadline: asyncio.TimerHandle | None = None
         reading = asyncio.create_task(super().__call__(scope, receive, send))
@@ -52,6 +54,7 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
         finally:
             self._stop_waiting()
             hub.leave(self._listener)
+            self._slots.free()
             for task in (reading, writing):
                 task.cancel()
             ended = await asyncio.gather(reading, writing, return_exceptions=True)
@@ -72,6 +75,9 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
             await self.close()  # before it was accepted, so that it is answered with 403
             return
         await self.accept()
+        if not self._slots.take_for_address(self.scope):
+            self._too_many("address")
+            return
         hub.join(self._listener)
         self._deadline = asyncio.get_running_loop().call_later(
             AUTHENTICATION_DEADLINE, self._listener.outbox.close, CloseCode.NOT_AUTHENTICATED
@@ -83,6 +89,8 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
                 self._sign_in(identity)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if self._listener.outbox.is_closed:
+            return
         self._listener.heard_at = time.monotonic()
         if not self._is_within_rate():
             return
@@ -129,8 +137,14 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
 
     def _sign_in(self, identity: Identity) -> None:
         self._stop_waiting()
+        if not self._slots.take_for_user(identity.user.pk):
+            self._too_many("user")
+            return
         self._listener.sign_in(identity)
         self._say({"type": "authenticated"})
+
+    def _too_many(self, whose: str) -> None:
+        self._listener.outbox.close(CloseCode.TOO_MANY_CONNECTIONS, f"too many connections of this {whose}")
 
     async def _subscribe_or_not(self, message: dict[str, Any]) -> None:
         # Null stands for what is left out, as in bodies.
@@ -180,7 +194,7 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
                         await self.send(text_data=text)
             except Closed as end:
                 async with asyncio.timeout(PATIENCE):
-                    await self.close(end.code)
+                    await self.close(end.code, end.reason or None)
                     await asyncio.Event().wait()  # until the client is gone, which ends the other task
 
     @contextlib.contextmanager

@@ -24,6 +24,7 @@ class CloseCode(IntEnum):
     NOT_AUTHENTICATED = 4401
     IDLE = 4408
     TOO_MANY_MESSAGES = 4429
+    TOO_MANY_CONNECTIONS = 4429
 
 
 class Listener:

@@ -17,11 +17,11 @@ TRY_AGAIN_LATER: Final = 1013
 
 
 class Closed(Exception):  # noqa: N818  an end and not an error
-    """Nothing more is to be sent; ``code`` says why, as WebSocket close codes do."""
+    """Nothing more is to be sent; ``code`` says why, as WebSocket close codes do, and ``reason`` in words."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, reason: str) -> None:
         super().__init__(code)
-        self.code = code
+        self.code, self.reason = code, reason
 
 
 class Outbox:
@@ -33,6 +33,12 @@ class Outbox:
         self._news = asyncio.Event()
         self._taken = asyncio.Event()
         self._code = 0
+        self._reason = ""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is taken."""
+        return self._code != 0
 
     def put(self, text: str) -> None:
         """Send it after what waits. Never blocks: where too much waits, all of it is dropped and the client closed."""
@@ -47,9 +53,10 @@ class Outbox:
         self._bytes += len(text)
         self._news.set()
 
-    def close(self, code: int) -> None:
+    def close(self, code: int, reason: str = "") -> None:
         """Send what waits and nothing after it. The first reason counts."""
-        self._code = self._code or code
+        if not self._code:
+            self._code, self._reason = code, reason
         self._news.set()
         self._taken.set()
 
@@ -64,7 +71,7 @@ class Outbox:
         """The next text. Raises :class:`Closed` once there is none and will be none."""
         while not self._texts:
             if self._code:
-                raise Closed(self._code)
+                raise Closed(self._code, self._reason)
             self._news.clear()
             await self._news.wait()
         text = self._texts.popleft()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,6 +24,8 @@ MOST_MISSED: Final = 1_000
 #: A change may be committed after one that has a later number; by these numbers and this time at the most.
 OVERTAKEN: Final = 1_000
 _OVERTAKEN_BY: Final = timedelta(seconds=10)
+#: Changes that are read at once. A client that reads slowly holds no more of them in memory.
+_PAGE: Final = 20
 _FIELDS: Final = {"requestId": "request", "batchId": "request__batch", "projectId": "request__project_id"}
 
 
@@ -38,10 +40,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """The changes after the client's last one, in the order in which they were written. ``number`` and ``at`` are those
-    of that last one in the history."""
+    """The numbers of the changes after the client's last one, in the order in which they were written. ``number`` and
+    ``at`` are those of that last one in the history."""
 
-    changes: list[Change]
+    numbers: list[int]
     number: int
     at: datetime
 
@@ -53,31 +55,52 @@ def event_id(request_id: str, sequence: int) -> str:
 
 @in_database
 def missed(user: User, targets: Collection[Target], last_event_id: str) -> Missed | None:
-    """What followed the change of this name. Of a request's newest state the message has all, of those before it what
-    the history knows. ``None`` for a name that the user cannot have got from us, and where too much followed."""
+    """Return which changes followed the change of this name, or ``None`` if the user cannot have got this name from us
+    or if too much followed."""
     request_id, _, sequence = last_event_id.partition(":")
     if not REQUEST_ID.fullmatch(request_id) or not (sequence.isascii() and sequence.isdigit() and len(sequence) < 10):
         return None
     if (last := _visible(user).filter(request=request_id, sequence=int(sequence)).first()) is None:
         return None
     after = _of(user, targets).filter(pk__gt=last.pk).order_by("pk")
-    changes = list(after[: MOST_MISSED + 1])
-    if len(changes) > MOST_MISSED:
-        return None
-    told = [Change(change.request_id, change.sequence, _message(change)) for change in changes]
-    return Missed(told, last.pk, last.at)
+    numbers = list(after.values_list("pk", flat=True)[: MOST_MISSED + 1])
+    return Missed(numbers, last.pk, last.at) if len(numbers) <= MOST_MISSED else None
+
+
+def pages(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The numbers in pages, each to be read when the client has taken most of the page before."""
+    for start in range(0, len(numbers), _PAGE):
+        yield numbers[start : start + _PAGE]
 
 
 @in_database
-def overtaken(user: User, targets: Collection[Target], since: Missed) -> list[Update]:
-    """The newest states that :func:`missed` may not have seen, since they were committed while it looked or late.
-    Those of requests and batches are in their snapshots, so this is of projects, of which a snapshot is one page."""
+def changes(page: Sequence[int]) -> list[Change]:
+    """The changes of these numbers. The message has everything for a request's newest state, and for an earlier state
+    what the history knows."""
+    return [Change(change.request_id, change.sequence, _message(change)) for change in _numbered(page)]
+
+
+@in_database
+def late_changes(user: User, targets: Collection[Target], since: Missed) -> list[int]:
+    """The numbers of newest states that :func:`missed` may not have seen, since they were committed while it looked or
+    late. Those of requests and batches are in their snapshots, so this is of projects, of which a snapshot is one
+    page."""
     projects = [target for target in targets if target.name == "projectId"]
     if not projects:
         return []
     late = _of(user, projects).filter(pk__gt=since.number - OVERTAKEN, at__gt=since.at - _OVERTAKEN_BY)
-    newest = late.filter(sequence=F("request__sequence")).order_by("pk")[:MOST_MISSED]
-    return [events.update_of(change.request) for change in newest]
+    newest = late.filter(sequence=F("request__sequence")).order_by("pk")
+    return list(newest.values_list("pk", flat=True)[:MOST_MISSED])
+
+
+@in_database
+def states(page: Sequence[int]) -> list[Update]:
+    """The present states of the requests that changed with these numbers."""
+    return [events.update_of(change.request) for change in _numbered(page)]
+
+
+def _numbered(page: Sequence[int]) -> QuerySet[StatusChange]:
+    return StatusChange.objects.filter(pk__in=page).select_related("request").order_by("pk")
 
 
 def _visible(user: User) -> QuerySet[StatusChange]:
@@ -89,7 +112,7 @@ def _of(user: User, targets: Collection[Target]) -> QuerySet[StatusChange]:
     for name, field in _FIELDS.items():
         if ids := [target.id for target in targets if target.name == name]:
             watched |= Q(**{f"{field}__in": ids})
-    return _visible(user).filter(watched).select_related("request")
+    return _visible(user).filter(watched)
 
 
 def _message(change: StatusChange) -> str:

@@ -7,6 +7,7 @@ from typing import Any, cast
 from django.urls import re_path
 
 from generation.realtime.consumer import UpdatesConsumer
+from generation.realtime.front import only_as_configured
 from generation.realtime.stream import event_stream
 
 
@@ -19,4 +20,6 @@ websocket_urlpatterns: list[Any] = [
     re_path(r"^ws/visual-generation/?$", cast("Any", UpdatesConsumer.as_asgi())),
     re_path("", cast("Any", refuse)),
 ]
-http_urlpatterns: list[Any] = [re_path(r"^api/visual-generation/events/?$", cast("Any", event_stream))]
+http_urlpatterns: list[Any] = [
+    re_path(r"^api/visual-generation/events/?$", cast("Any", only_as_configured(event_stream))),
+]

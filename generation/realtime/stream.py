@@ -17,10 +17,11 @@ from generation.events import Update
 from generation.outages import is_outage
 from generation.realtime import authentication
 from generation.realtime.authentication import ForeignOriginError, Identity
+from generation.realtime.caps import RETRY_AFTER, Slots
 from generation.realtime.hub import hub
 from generation.realtime.listener import MAX_SUBSCRIPTIONS, Listener
 from generation.realtime.outbox import PATIENCE, TRY_AGAIN_LATER, Closed
-from generation.realtime.replay import Missed, event_id, missed, overtaken
+from generation.realtime.replay import Missed, changes, event_id, late_changes, missed, pages, states
 from generation.realtime.targets import NAMES, Snapshot, Target, first_hidden
 
 logger = logging.getLogger(__name__)
@@ -64,11 +65,11 @@ async def event_stream(scope: Any, receive: Any, send: Any) -> None:
     if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
         await _answer_preflight(send, cors)
         return
-    listener = _StreamListener()
+    listener, slots = _StreamListener(), Slots()
     hub.join(listener)
     try:
         try:
-            targets = await _open(scope, headers, listener)
+            targets = await _open(scope, headers, listener, slots)
         except _Refused as refused:
             await _answer(send, refused, cors)
             return
@@ -81,6 +82,7 @@ async def event_stream(scope: Any, receive: Any, send: Any) -> None:
         await _until_one_ends(telling, _write(send, listener, cors), _gone(receive))
     finally:
         hub.leave(listener)
+        slots.free()
 
 
 def _log_unless_outage(error: DatabaseError) -> None:
@@ -101,15 +103,24 @@ async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
             raise error
 
 
-async def _open(scope: Any, headers: dict[str, str], listener: Listener) -> list[Target]:
+async def _open(scope: Any, headers: dict[str, str], listener: Listener, slots: Slots) -> list[Target]:
     """Sign in, and return what is to be watched. Raises :class:`_Refused`."""
     if scope["method"] != "GET":
         raise _Refused(405, "method_not_allowed", f"{scope['method']} is not allowed here", Allow="GET")
+    if not slots.take_for_address(scope):
+        raise _too_many("address")
     listener.sign_in(identity := await _identity(headers))
+    if not slots.take_for_user(identity.user.pk):
+        raise _too_many("user")
     targets = _targets(scope["query_string"])
     if hidden := await first_hidden(identity.user, targets):
         raise _Refused(404, "not_found", hidden.not_found)
     return targets
+
+
+def _too_many(whose: str) -> _Refused:
+    error = f"Too many connections of this {whose}"
+    return _Refused(429, "too_many_connections", error, Retry_After=str(RETRY_AFTER))
 
 
 async def _tell(listener: Listener, targets: list[Target], last: str) -> None:
@@ -123,16 +134,18 @@ async def _tell(listener: Listener, targets: list[Target], last: str) -> None:
         since: Missed | None = await missed(user, targets, last) if last else None
         if last and since is None:
             listener.outbox.put(event("reset", json.dumps({"type": "reset"}), ""))
-        for change in since.changes if since else ():
-            await listener.outbox.room()
-            listener.note(change.request_id, change.sequence)
-            listener.outbox.put(event("update", change.text, event_id(change.request_id, change.sequence)))
+        for page in pages(since.numbers if since else []):
+            for change in await changes(page):
+                await listener.outbox.room()
+                listener.note(change.request_id, change.sequence)
+                listener.outbox.put(event("update", change.text, event_id(change.request_id, change.sequence)))
         for target in targets:
             await listener.outbox.room()
             await _watch(listener, target)
-        for update in await overtaken(user, targets, since) if since else ():
-            await listener.outbox.room()
-            listener.deliver(update)
+        for page in pages(await late_changes(user, targets, since) if since else []):
+            for update in await states(page):
+                await listener.outbox.room()
+                listener.deliver(update)
     except DatabaseError as fault:
         _log_unless_outage(fault)
         listener.outbox.close(TRY_AGAIN_LATER)

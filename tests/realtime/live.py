@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 from channels_redis.pubsub import RedisPubSubChannelLayer
+from django.conf import settings
 from rest_framework_simplejwt.tokens import AccessToken
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -200,7 +201,8 @@ class Live:
         """Put anything there."""
 
         async def send() -> None:
-            layer = RedisPubSubChannelLayer(hosts=[self.stack.env["REDIS_URL"]], prefix="vga")
+            configured = settings.CHANNEL_LAYERS["default"]["CONFIG"] | {"hosts": [self.stack.env["REDIS_URL"]]}
+            layer = RedisPubSubChannelLayer(**configured)
             for message in messages:
                 await layer.group_send(events.UPDATES, {"type": "request.updates", **message})
             await layer.flush()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Final
+from typing import Any, Final
+from uuid import uuid4
 
-from limits import RateLimitItemPerSecond
-from limits.storage import RedisStorage
-from limits.strategies import MovingWindowRateLimiter
+from redis import Redis
 from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
@@ -19,28 +18,43 @@ _PATIENCE: Final = 0.5
 _PAUSE_AFTER_FAILURE: Final = 10.0
 #: Before another try where the window does not say when it has room.
 _SHORTEST_WAIT: Final = 0.05
+#: A sorted set holds one member for each call, by its time. That time is the server's, so that a worker whose clock is
+#: wrong neither stops the others nor is let through. Returns 0 if the call may begin, else the microseconds to wait.
+_TAKE: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local calls, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf')
+local taken = redis.call('ZCARD', KEYS[1])
+if taken < calls then
+    redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[3])
+    redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))
+    return 0
+end
+local ends = redis.call('ZRANGE', KEYS[1], taken - calls, taken - calls, 'WITHSCORES')
+return ends[2] + window - now
+"""
 
 
 class RateLimiter:
     """A moving window for each provider."""
 
     def __init__(self, redis_url: str) -> None:
-        storage = RedisStorage(redis_url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
-        self._windows = MovingWindowRateLimiter(storage)
+        redis = Redis.from_url(redis_url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+        self._take: Any = redis.register_script(_TAKE)
         self._away_until = float("-inf")
 
     def take(self, provider: str, *, calls: int, per_seconds: int) -> float:
-        """Take one of so many calls in so many seconds. Returns 0, or after how many seconds there is one again.
-        Without Redis nothing is counted."""
+        """Take one of so many calls in so many seconds. Returns 0, or after how many seconds there is one again, at
+        most those of the window. Without Redis nothing is counted."""
         if time.monotonic() < self._away_until:
             return 0.0
-        rate = RateLimitItemPerSecond(calls, per_seconds)
         try:
-            if self._windows.hit(rate, "vga", "provider", provider):
-                return 0.0
-            oldest = self._windows.get_window_stats(rate, "vga", "provider", provider).reset_time
+            arguments = [calls, per_seconds * 1_000_000, uuid4().hex]
+            wait = int(self._take(keys=[f"vga:rate:{provider}"], args=arguments)) / 1_000_000
         except RedisError as error:
             self._away_until = time.monotonic() + _PAUSE_AFTER_FAILURE
             logger.warning("the rate of %s is not counted at the moment: %s", provider, error)
             return 0.0
-        return max(oldest - time.time(), _SHORTEST_WAIT)
+        return min(max(wait, _SHORTEST_WAIT), per_seconds) if wait else 0.0

@@ -1,0 +1,58 @@
+"""How many connections one user, and one address, may hold open on this process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final
+
+from django.conf import settings
+from django.http import HttpRequest
+
+from generation.addresses import client_address
+
+#: Seconds after which a client that was refused may try again.
+RETRY_AFTER: Final = 30
+
+_open: Counter[tuple[str, Any]] = Counter()
+
+
+class Slots:
+    """What one connection counts for: its address from the beginning, and its user once signed in."""
+
+    def __init__(self) -> None:
+        self._taken: set[tuple[str, Any]] = set()
+
+    def take_for_address(self, scope: Any) -> bool:
+        """Count the connection for its address. Returns ``False`` where that has as many as it may."""
+        return self._take(("address", address_of(scope)), settings.REALTIME_MAX_PER_ADDRESS)
+
+    def take_for_user(self, user_id: int) -> bool:
+        """Count the connection for its user, once however often it signs in."""
+        return self._take(("user", user_id), settings.REALTIME_MAX_PER_USER)
+
+    def free(self) -> None:
+        """The connection has ended."""
+        for key in self._taken:
+            _open[key] -= 1
+            if not _open[key]:
+                del _open[key]
+        self._taken.clear()
+
+    def _take(self, key: tuple[str, Any], most: int) -> bool:
+        if key in self._taken:
+            return True
+        if _open[key] >= most:
+            return False
+        _open[key] += 1
+        self._taken.add(key)
+        return True
+
+
+def address_of(scope: Any) -> str:
+    """The client's address by the rules of the HTTP API, from an ASGI scope."""
+    forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    request = HttpRequest()
+    request.META["REMOTE_ADDR"] = (scope.get("client") or ("",))[0]
+    if forwarded:
+        request.META["HTTP_X_FORWARDED_FOR"] = ",".join(forwarded)
+    return client_address(request)
