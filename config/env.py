@@ -229,10 +229,13 @@ def directory(name: str, default: Path) -> Path:
     return Path(text(name) or default).expanduser().resolve()
 
 
-#: A password may have ``@``, ``#``, ``?`` and ``/``: the host begins after the first ``@`` that a host follows.
-_HOSTS: Final = r"(?:[\w.,:%-]|\[[0-9A-Fa-f:.]+\])*"
-_CREDENTIALS: Final = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*://)((?:[^/].*?)?)@({_HOSTS}(?:[/?].*)?)")
-_NO_CREDENTIALS: Final = re.compile(rf"[^:]+://{_HOSTS}(?:/[^@?]*)?(?:\?.*)?")
+#: A password may have ``@``, ``#``, ``?`` and ``/``: the host begins after the first ``@`` that only a host, a path and
+#: a query follow.
+_HOST: Final = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.%-]*)(?::[0-9]+)?"
+_HOSTS: Final = f"{_HOST}(?:,{_HOST})*"
+_REST: Final = r"(?:/[^@?#]*)?(?:\?[^#@&=]+=[^#]*)?"
+_CREDENTIALS: Final = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*://)((?:[^/].*?)?)@({_HOSTS}{_REST})")
+_NO_CREDENTIALS: Final = re.compile(rf"[^:]+://{_HOSTS}{_REST}")
 
 
 def server_url(url: str) -> str:

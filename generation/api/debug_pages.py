@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from typing import Any, Final
 
@@ -71,6 +72,11 @@ class RedactingFilter(SafeExceptionReporterFilter):
     def cleanse_setting(self, key: Any, value: Any) -> Any:
         cleansed = super().cleanse_setting(key, value)
         return _redact(cleansed) if isinstance(cleansed, str) else cleansed
+
+    def get_safe_request_meta(self, request: HttpRequest) -> dict[str, Any]:
+        """Without the environment of the process, which the server copies into every request."""
+        meta: dict[str, Any] = super().get_safe_request_meta(request)
+        return {name: value for name, value in meta.items() if name not in os.environ}
 
 
 class RedactingReporter(ExceptionReporter):

@@ -8,8 +8,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+import redis
+from django.core.exceptions import ImproperlyConfigured
 
 from config import env
 
@@ -91,6 +94,120 @@ def test_the_checks_for_deployment_have_nothing_to_say(tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path)} | PRODUCTION
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+#: Values that some reader of settings would take for something else.
+LITERAL = [
+    *("$q*secret", "$$q", "${HOME}", "$HOME", "\\$q", "a$HOME", "#q", "a #b", "a#b", "a=b=c", "=", "a'b", '"', 'a"b'),
+    *("a\\b", "a\\nb", "100%", "%41", "a b", "é", "{}", "[]", "`id`", "!q", "~"),
+]
+
+
+@pytest.mark.parametrize("value", LITERAL)
+def test_a_setting_is_literal_wherever_it_comes_from(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/expanded")
+    monkeypatch.setenv("q", "expanded")
+    monkeypatch.setenv("SECRET_KEY", value)
+    assert env.text("SECRET_KEY") == value
+    for mark in ("", "\ufeff"):
+        for end in ("", "\n", "\r\n"):
+            (tmp_path / "key").write_bytes(f"{mark}{value}{end}".encode())
+            monkeypatch.setenv("SECRET_KEY_FILE", str(tmp_path / "key"))
+            assert env.text("SECRET_KEY") == value
+    monkeypatch.delenv("SECRET_KEY_FILE")
+    monkeypatch.delenv("SECRET_KEY")
+    (tmp_path / ".env").write_bytes(f"\ufeffSECRET_KEY='{value}'\r\n".encode())
+    env.read_file(tmp_path / ".env")
+    assert env.text("SECRET_KEY") == value
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("EXAMPLE=$q*x", "$q*x"),
+        ("EXAMPLE=a#b # note", "a#b"),
+        ("EXAMPLE='a' # it's", "a"),
+        ("EXAMPLE=it's", "it's"),
+        (r'EXAMPLE="a\"$b\\c"', r'a"$b\c'),
+        ("export EXAMPLE = a", "a"),
+        ("EXAMPLE=", ""),
+        ("EXAMPLE= # note", ""),
+        ("EXAMPLE=#a", "#a"),
+    ],
+)
+def test_a_line_of_a_settings_file_is_read(
+    line: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXAMPLE", "restored later")
+    monkeypatch.delenv("EXAMPLE")
+    (tmp_path / ".env").write_text(f"# a comment\n\n{line}\n")
+    env.read_file(tmp_path / ".env")
+    assert os.environ["EXAMPLE"] == value
+
+
+@pytest.mark.parametrize("content", [b"A=1\nno assignment: hush\n", "A=1".encode("utf-16"), b"A=1\nB=\0\n"])
+def test_a_settings_file_that_cannot_be_read_is_refused(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A", "0")
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(ImproperlyConfigured) as refused:
+        env.read_file(tmp_path / ".env")
+    assert str(tmp_path) in str(refused.value)
+    assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize("password", [*LITERAL, "a@b", "a/b", "a?b", "a:b", "a@b/c#d?e", "a@b/c?e", "12/3", "a+b"])
+def test_a_password_in_a_url_may_have_any_characters(password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = {quote(password, safe="")} if "%41" in password else {quote(password, safe=""), password}
+    for one in written:
+        monkeypatch.setenv("DATABASE_URL", f"postgres://user:{one}@db.example.org:5432/name?sslmode=require")
+        found = env.database("DATABASE_URL", "", pool_size=1)
+        assert (found["PASSWORD"], found["HOST"], found["NAME"]) == (password, "db.example.org", "name")
+        monkeypatch.setenv("REDIS_URL", f"rediss://:{one}@redis.example.org:6380/2")
+        client = redis.Redis.from_url(env.redis_url("REDIS_URL", ""))
+        options = client.connection_pool.connection_kwargs
+        assert (options["password"], options["host"], options["db"]) == (password, "redis.example.org", 2)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h:6379/0?client_name=a@b",
+        "redis://[::1]:6379/0",
+        "postgres:///name?host=/run/a@b",
+        "postgres://u@h1:5432,h2:5433/name",
+        "sqlite:////tmp/a@b.sqlite3",
+    ],
+)
+def test_a_url_without_a_password_stays_as_it_is(url: str) -> None:
+    assert env.server_url(url) == url
+
+
+def test_a_wrong_address_with_a_password_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "user:hush@gateway.example.org")
+    with pytest.raises(ImproperlyConfigured) as refused:
+        env.http_url("OPENAI_BASE_URL")
+    assert "hush" not in str(refused.value)
+
+
+def test_printed_settings_hide_credentials(tmp_path: Path) -> None:
+    canaries = {
+        "SECRET_KEY": "canary-" * 8,
+        "OPENAI_API_KEY": "sk-canary-1234",
+        "DATABASE_URL": "postgres://user:canary-of-the-database@127.0.0.1:1/name",
+        "REDIS_URL": "redis://:canary%40redis@127.0.0.1:1/0",
+        "SENTRY_DSN": "https://canary@sentry.example.org/1",
+        "OPENAI_BASE_URL": "https://user:canary@gateway.example.org/v1",
+        "AWS_ACCESS_KEY_ID": "canary-of-the-account",
+    }
+    command = [sys.executable, "manage.py", "diffsettings", "--all"]
+    environment = {"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path)} | PRODUCTION | canaries
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert "gateway.example.org" in done.stdout
+    assert "canary" not in done.stdout
 
 
 def test_secrets_come_from_files(tmp_path: Path) -> None:
