@@ -272,6 +272,79 @@ def test_head_sends_headers_alone(server: Server) -> None:
     assert (answer.status, answer.headers["Content-Length"], answer.body) == (200, "15", b"")
 
 
+# --- The next call on a kept connection -------------------------------------------------------------------------------
+
+SUBMIT = "/api/visual-generation/submit"
+JSON = "Content-Type: application/json"
+#: The status, the address, headers and body of a call that is answered before its body is read.
+EARLY: dict[str, tuple[int, str, list[str], bytes]] = {
+    "no token": (401, f"POST {SUBMIT}", [JSON, "Content-Length: 900000"], b" " * 900_000),
+    "a bad token": (401, f"POST {SUBMIT}", [JSON, "Authorization: Bearer x", "Content-Length: 900000"], b" " * 900_000),
+    "no token, in chunks": (401, f"POST {SUBMIT}", [JSON, CHUNKED], chunks(b" " * 900_000)),
+    "too large": (413, f"POST {SUBMIT}", [JSON, "TOKEN", "Content-Length: 1200000"], b" " * 1_200_000),
+    "too large, in chunks": (413, f"POST {SUBMIT}", [JSON, "TOKEN", CHUNKED], chunks(b" " * 1_200_000)),
+    "another type": (
+        415,
+        f"POST {SUBMIT}",
+        ["Content-Type: text/xml", "TOKEN", "Content-Length: 900000"],
+        b" " * 900_000,
+    ),
+    "another method": (405, f"PUT {SUBMIT}", [JSON, "TOKEN", "Content-Length: 900000"], b" " * 900_000),
+    "an unknown address": (404, "GET /nothing", [JSON, "TOKEN", "Content-Length: 900000"], b" " * 900_000),
+    "a foreign host": (400, f"POST {SUBMIT}", ["Host: evil.example", "Content-Length: 900000"], b" " * 900_000),
+    "a body that is not wanted": (200, "GET /healthz", ["Content-Length: 900000"], b" " * 900_000),
+}
+GOOD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+def early_head(server: Server, line: str, headers: Sequence[str]) -> bytes:
+    standing = [] if any(header.startswith("Host") for header in headers) else ["Host: 127.0.0.1"]
+    named = [f"Authorization: {server._credentials}" if header == "TOKEN" else header for header in headers]
+    return "\r\n".join([f"{line} HTTP/1.1", *standing, *named, "", ""]).encode()
+
+
+def read_answer(connection: socket.socket) -> Answer:
+    response = HTTPResponse(connection)
+    response.begin()
+    return Answer(response.status, response.headers, response.read())
+
+
+@pytest.mark.parametrize(("status", "line", "headers", "body"), EARLY.values(), ids=EARLY.keys())
+def test_the_next_call_on_a_kept_connection_is_answered(
+    server: Server, status: int, line: str, headers: list[str], body: bytes
+) -> None:
+    for _ in range(10):
+        with server._connected() as connection:
+            connection.sendall(early_head(server, line, headers))
+            connection.sendall(body)
+            answer = read_answer(connection)
+            assert answer.status == status, answer.body
+            assert answer.headers.get("Connection") != "close"
+            connection.sendall(GOOD)
+            assert read_answer(connection).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[f"Content-Length: {BIG}"], ["Content-Length: 900000", "Expect: 100-continue"], ["Content-Length: 900000"]],
+    ids=["too much to read", "the client waits for leave", "the client stops sending"],
+)
+def test_an_answer_says_so_when_the_connection_closes(server: Server, headers: list[str]) -> None:
+    with server._connected() as connection:
+        connection.sendall(early_head(server, f"POST {SUBMIT}", [JSON, *headers]))
+        answer = read_answer(connection)
+        assert (answer.status, answer.headers["Connection"]) == (401, "close")
+
+
+def test_clients_that_stop_sending_hold_nobody_up(server: Server) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(30):
+            connection = held.enter_context(server._connected())
+            connection.sendall(early_head(server, f"POST {SUBMIT}", [JSON, "Content-Length: 900000"]))
+        assert server.exchange(server.head(line="GET /healthz HTTP/1.1")).status == 200
+        assert server.exchange(server.head(TRUE_LENGTH), BODY).status == 200
+
+
 # --- Without the servers behind it ------------------------------------------------------------------------------------
 
 
