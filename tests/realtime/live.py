@@ -150,9 +150,11 @@ class Live:
         return self._sessions.setdefault(name, {"Cookie": f"sessionid={key}"})
 
     @contextmanager
-    def socket(self, name: str | None = "alice", **more: Any) -> Iterator[Socket]:
+    def socket(
+        self, name: str | None = "alice", *, path: str = "/ws/visual-generation", **more: Any
+    ) -> Iterator[Socket]:
         """A socket that is signed in, or with no name one that is not."""
-        with connect(f"ws://{self.address}/ws/visual-generation", **more) as connection:
+        with connect(f"ws://{self.address}{path}", **more) as connection:
             socket = Socket(connection)
             if name is not None:
                 assert socket.ask(type="authenticate", token=self.token(name)) == {"type": "authenticated"}

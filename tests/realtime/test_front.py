@@ -1,0 +1,187 @@
+"""What holds for every connection: addresses, https, bodies, logs, and how many there may be."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from tests.realtime.live import NOBODY_HAS_IT, Live, running
+from tests.support.stack import wait_until
+
+EVENTS = "/api/visual-generation/events"
+SOCKET = "/ws/visual-generation"
+
+
+# --- Logs -------------------------------------------------------------------------------------------------------------
+
+
+def test_no_query_is_written_to_the_log(live: Live) -> None:
+    secret = "a-token-in-the-address"
+    for path in (EVENTS, SOCKET, "/healthz", "/nothing"):
+        httpx.get(f"http://{live.address}{path}?token={secret}")
+    with live.socket(path=f"{SOCKET}?token={secret}") as connected:
+        assert connected.hears_nothing()
+    with pytest.raises(InvalidStatus), live.socket(None, path=f"/ws/other?token={secret}"):
+        pass
+    assert secret not in live.stack.log("realtime")
+    assert secret not in live.stack.log("web")
+
+
+# --- Bodies -----------------------------------------------------------------------------------------------------------
+
+
+def call(connection: socket.socket, line: str, *headers: str, body: bytes = b"") -> tuple[int, Any]:
+    connection.sendall("\r\n".join([f"{line} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]).encode() + body)
+    response = HTTPResponse(connection)
+    response.begin()
+    response.read()
+    return response.status, response.headers
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [(405, f"POST {EVENTS}"), (401, f"GET {EVENTS}"), (404, "POST /api/token"), (200, "GET /healthz")],
+)
+def test_the_next_call_on_a_kept_connection_is_answered(live: Live, status: int, line: str) -> None:
+    host, _, port = live.address.partition(":")
+    for _ in range(5):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            found, headers = call(connection, line, "Content-Length: 900000", body=b" " * 900_000)
+            assert (found, headers.get("Connection")) == (status, None)
+            assert call(connection, "GET /healthz")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [["Content-Length: 50000000"], ["Content-Length: 9", "Expect: 100-continue"], ["Transfer-Encoding: chunked"]],
+    ids=["too much to read", "the client waits for leave", "in chunks"],
+)
+@pytest.mark.parametrize("line", [f"POST {EVENTS}", "POST /api/token", "GET /healthz"])
+def test_an_answer_says_so_when_the_connection_closes(live: Live, line: str, headers: list[str]) -> None:
+    host, _, port = live.address.partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        assert call(connection, line, *headers)[1]["Connection"] == "close"
+        assert connection.recv(1) == b""
+
+
+# --- https ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def over_https(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    address = "pictures.example.org"
+    settings = {"PUBLIC_BASE_URL": f"https://{address}", "ALLOWED_HOSTS": address, "TRUSTED_PROXIES": "1"}
+    with running(tmp_path_factory.mktemp("https"), realtime=settings) as live:
+        yield live
+
+
+@pytest.mark.parametrize("proto", [None, "http", "http, https", ""])
+def test_plain_http_is_redirected_where_https_is_set(over_https: Live, proto: str | None) -> None:
+    headers = {"Host": "pictures.example.org"} | ({} if proto is None else {"X-Forwarded-Proto": proto})
+    query = {"requestId": NOBODY_HAS_IT["requestId"], "projectId": "a b"}
+    for method in ("GET", "HEAD", "POST"):
+        answer = httpx.request(method, over_https.events_url, params=query, headers=headers)
+        assert answer.status_code == 301
+        asked = httpx.URL(over_https.events_url, params=query).raw_path.decode()
+        assert answer.headers["Location"] == f"https://pictures.example.org{asked}"
+
+
+def test_a_plain_socket_is_refused_where_https_is_set(over_https: Live) -> None:
+    for headers in ({}, {"X-Forwarded-Proto": "http"}):
+        with pytest.raises(InvalidStatus) as refused, over_https.socket(None, additional_headers=headers):
+            pass
+        assert refused.value.response.status_code == 403
+        assert b"https_required" in (refused.value.response.body or b"")
+
+
+def test_https_that_a_proxy_ended_is_served(over_https: Live) -> None:
+    proxied = {"X-Forwarded-Proto": "https"}
+    with over_https.socket("alice", additional_headers=proxied) as connected:
+        assert connected.hears_nothing()
+    assert over_https.refusal(NOBODY_HAS_IT, **{"X-Forwarded-Proto": "https"})[0] == 404
+    assert httpx.get(f"http://{over_https.address}/healthz").status_code == 200
+
+
+def test_without_a_proxy_the_header_of_a_client_counts_for_nothing(live: Live) -> None:
+    """Nor does uvicorn take the address of the client from a header."""
+    headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "1.2.3.4"}
+    assert live.refusal(NOBODY_HAS_IT, **headers)[0] == 404
+
+
+# --- How many ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def capped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    caps = {"REALTIME_MAX_PER_USER": "3", "REALTIME_MAX_PER_ADDRESS": "5", "TRUSTED_PROXIES": "1"}
+    with running(tmp_path_factory.mktemp("capped"), realtime=caps) as live:
+        yield live
+
+
+def come_from(number: int) -> dict[str, Any]:
+    return {"additional_headers": {"X-Forwarded-For": f"203.0.113.{number}"}}
+
+
+def test_one_user_holds_so_many_connections_from_wherever(capped: Live) -> None:
+    request_id = capped.submit()
+    with contextlib.ExitStack() as held:
+        held.enter_context(capped.socket(**come_from(1)))
+        held.enter_context(capped.socket(**come_from(2)))
+        stream = held.enter_context(capped.stream({"requestId": request_id}, X_Forwarded_For="203.0.113.3"))
+        assert stream.hear()["event"] == "subscribed"
+        status, body = capped.refusal({"requestId": request_id}, X_Forwarded_For="203.0.113.4")
+        assert (status, body["code"]) == (429, "too_many_connections")
+        with capped.socket(None, **come_from(5)) as one_more:
+            one_more.say(type="authenticate", token=capped.token())
+            assert one_more.end() == 4429
+        with capped.stream({"requestId": request_id}, X_Forwarded_For="203.0.113.4") as refused:
+            assert int(refused.response.headers["Retry-After"]) > 0
+        with capped.socket("charlie", **come_from(1)) as other:
+            assert other.hears_nothing()
+    wait_until(lambda: is_let_in(capped), what="room after the others have left")
+
+
+def is_let_in(capped: Live) -> bool:
+    with capped.socket(None) as socket:
+        socket.say(type="authenticate", token=capped.token())
+        try:
+            return socket.hear() == {"type": "authenticated"}
+        except Exception:
+            return False
+
+
+def test_signing_in_again_takes_no_more_room(capped: Live) -> None:
+    with capped.socket(**come_from(6)) as one:
+        for _ in range(5):
+            assert one.ask(type="authenticate", token=capped.token()) == {"type": "authenticated"}
+
+
+def test_one_address_holds_so_many_connections_signed_in_or_not(capped: Live) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(capped.socket(None, **come_from(10)))
+        for name in ("bob", "charlie"):
+            held.enter_context(capped.socket(name, **come_from(10)))
+        with capped.socket(None, **come_from(10)) as one_more:
+            assert one_more.end() == 4429
+        refused = capped.refusal(NOBODY_HAS_IT, "bob", X_Forwarded_For="203.0.113.10")
+        assert (refused[0], refused[1]["code"]) == (429, "too_many_connections")
+        # What stands further left is whatever the client wrote.
+        forged = {"additional_headers": {"X-Forwarded-For": "198.51.100.1, 203.0.113.10"}}
+        with capped.socket(None, **forged) as one_more:
+            assert one_more.end() == 4429
+        with capped.socket(None, **come_from(11)) as other:
+            assert other.connection.ping().wait(10)
+
+
+def test_refused_streams_leave_nothing_behind(capped: Live) -> None:
+    for _ in range(20):
+        assert capped.refusal(NOBODY_HAS_IT, "bob", X_Forwarded_For="203.0.113.20")[0] == 404
+        assert capped.refusal(NOBODY_HAS_IT, None, X_Forwarded_For="203.0.113.20")[0] == 401
