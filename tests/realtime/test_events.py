@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import httpx
 import pytest
+import redis
+from cryptography.fernet import Fernet
 
 from tests.realtime.live import NOBODY_HAS_IT, STUDIO, Live
+from tests.support.traces import tapped_redis
 
 
 def test_the_state_now_and_every_change_after_it(live: Live) -> None:
@@ -107,6 +111,49 @@ def test_as_much_as_a_client_asks_for_comes_as_fast_as_it_reads(live: Live) -> N
         heard = [stream.hear() for _ in range(1 + 4 * 90 + 5)]
     assert [one["event"] for one in heard] == ["update"] * 361 + ["subscribed"] * 5
     assert heard[0]["id"] == f"{first}:2"
+
+
+def test_replays_that_are_not_read_hold_little_memory(live: Live) -> None:
+    first = live.submit()
+    live.cancel(first)
+    batches = [live.submit_batch(60, metadata={"text": "x" * 15_000})[0] for _ in range(8)]
+    for batch_id in batches:
+        live.client("alice").delete(f"/batch/{batch_id}").raise_for_status()
+    query = {"requestId": first, "batchId": batches}
+    with live.stream(query, Last_Event_ID=f"{first}:1") as stream:  # what is allocated once is not what is measured
+        assert [stream.hear()["event"] for _ in range(961)] == ["update"] * 961
+    before = live.memory()
+    with contextlib.ExitStack() as held:
+        streams = [held.enter_context(live.stream(query, Last_Event_ID=f"{first}:1")) for _ in range(10)]
+        with live.socket() as other:  # the others had time to look up as much as they would
+            for _ in range(50):
+                other.ask(type="subscribe", requestId=first)
+        assert live.memory() - before < 25 * 1024 * 1024  # all of it would be 8 MB for each
+        for stream in streams:
+            assert [stream.hear()["event"] for _ in range(961)] == ["update"] * 961
+
+
+def test_redis_sees_neither_prompts_nor_signed_addresses(live: Live) -> None:
+    with tapped_redis() as tap:
+        request_id = live.submit(prompt="A canary in a garden of flowers", projectId="a hidden project")
+        with live.socket() as socket:
+            assert "canary" in socket.ask(type="subscribe", requestId=request_id)["data"]["prompt"]
+            live.cancel(request_id)
+            assert "canary" in socket.hear()["data"]["prompt"]
+        live.retry(request_id)
+    assert b"__group__updates" in tap.heard  # updates went through it
+    for words in (b"canary", b"hidden project", b"signature", live.token().encode(), b"alice"):
+        assert words not in tap.heard
+
+
+def test_messages_that_cannot_be_read_lose_no_other(live: Live) -> None:
+    request_id = live.submit()
+    with live.socket() as socket, redis.Redis.from_url(live.stack.env["REDIS_URL"]) as client:
+        socket.ask(type="subscribe", requestId=request_id)
+        for garbage in (b"garbage", b"", Fernet(Fernet.generate_key()).encrypt(b"x")):
+            assert client.publish("vga__group__updates", garbage) >= 1
+        live.cancel(request_id)
+        assert socket.hear(seconds=5)["data"]["status"] == "cancelled"
 
 
 # --- Who may, and what is refused -------------------------------------------------------------------------------------

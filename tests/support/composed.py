@@ -148,28 +148,10 @@ class Composed:
     def start_proxy(self, *, web: tuple[str, ...] = ("web",)) -> None:
         """nginx with the template of the file. In Compose a name stands for all containers of a service; here it is a
         group of addresses."""
-        proxy = self.file["services"]["proxy"]
-        tls = self.folder / "tls"
-        tls.mkdir()
-        here = {"WEB": "web_replicas", "REALTIME": "realtime_replicas", "LISTEN": f"127.0.0.1:{self.port}"}
-        here |= {"RESOLVER": "127.0.0.1:9", "TLS_DIR": str(tls), "PICTURES": str(self.folder / "var" / "media")}
-        variables = proxy["environment"] | here
-        (mounted,) = [line for line in proxy["volumes"] if "templates" in line]
-        template = (ROOT / mounted.partition(":")[0]).read_text()
-        servers = "".join(f"server 127.0.0.1:{self.port_of(name, 'PORT')} max_fails=0;" for name in web)
-        realtime = f"server 127.0.0.1:{self.port_of('realtime', 'REALTIME_PORT')};"
-        work = self.folder / "nginx"
-        work.mkdir()
-        paths = "".join(f"{name}_temp_path {work};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        user = "user root;" if os.getuid() == 0 else ""
-        (work / "nginx.conf").write_text(
-            f"{user} worker_processes 1; pid {work}/pid; error_log stderr; events {{}} http {{ {paths}"
-            f"upstream web_replicas {{ {servers} }} upstream realtime_replicas {{ {realtime} }}\n"
-            f"{compose.nginx_configuration(template, variables)}\n}}"
+        web_ports = [self.port_of(name, "PORT") for name in web]
+        self._proxy_command = nginx_command(
+            self.folder, self.file, listen=self.port, web=web_ports, realtime=self.port_of("realtime", "REALTIME_PORT")
         )
-        nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-        assert nginx, "nginx is not installed: apt-get install nginx-light"
-        self._proxy_command = [nginx, "-c", str(work / "nginx.conf"), "-g", "daemon off;"]
         self._spawn("proxy", self._proxy_command, {})
         wait_until(self.answers, seconds=60, what="the proxy")
 
@@ -253,6 +235,29 @@ class Composed:
                 stderr=log,
                 start_new_session=True,
             )
+
+
+def nginx_command(folder: Path, file: dict[str, Any], *, listen: int, web: list[int], realtime: int) -> list[str]:
+    """How to start nginx with the template of the compose file, in front of these ports of loopback."""
+    proxy = file["services"]["proxy"]
+    work, tls = folder / "nginx", folder / "tls"
+    work.mkdir()
+    tls.mkdir()
+    here = {"WEB": "web_replicas", "REALTIME": "realtime_replicas", "LISTEN": f"127.0.0.1:{listen}"}
+    here |= {"RESOLVER": "127.0.0.1:9", "TLS_DIR": str(tls), "PICTURES": str(folder / "var" / "media")}
+    (mounted,) = [line for line in proxy["volumes"] if "templates" in line]
+    template = (ROOT / mounted.partition(":")[0]).read_text()
+    servers = "".join(f"server 127.0.0.1:{port} max_fails=0;" for port in web)
+    paths = "".join(f"{name}_temp_path {work};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    user = "user root;" if os.getuid() == 0 else ""
+    (work / "nginx.conf").write_text(
+        f"{user} worker_processes 1; pid {work}/pid; error_log stderr; events {{}} http {{ {paths}"
+        f"upstream web_replicas {{ {servers} }} upstream realtime_replicas {{ server 127.0.0.1:{realtime}; }}\n"
+        f"{compose.nginx_configuration(template, proxy['environment'] | here)}\n}}"
+    )
+    nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert nginx, "nginx is not installed: apt-get install nginx-light"
+    return [nginx, "-c", str(work / "nginx.conf"), "-g", "daemon off;"]
 
 
 _PORTS = ("PORT", "REALTIME_PORT", "METRICS_PORT")
