@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from channels.layers import get_channel_layer
+from cryptography.fernet import InvalidToken
 from django.db import transaction
 
 from generation import background, representations
@@ -63,6 +64,19 @@ def update_of(request: GenerationRequest) -> Update:
 def message_of(updates: Sequence[Update]) -> dict[str, Any]:
     """The updates as they go through the channel layer."""
     return {"type": "request.updates", "updates": [update._asdict() for update in updates]}
+
+
+async def next_message(layer: Any, channel: str) -> Any:
+    """Return the next message of the channel that can be read.
+
+    Messages of an older version, or under another ``SECRET_KEY``, cannot be. They are dropped here, since an exception
+    would make the caller listen on a new channel while the old one goes on filling.
+    """
+    while True:
+        try:
+            return await layer.receive(channel)
+        except (InvalidToken, ValueError) as error:
+            logger.warning("a message that cannot be read was dropped: %r", error)
 
 
 def announce(requests: Sequence[GenerationRequest]) -> None:

@@ -209,7 +209,7 @@ class Runtime:
                 channel = await layer.new_channel()
                 await layer.group_add(events.CANCELLATIONS, channel)
                 while True:
-                    message = await layer.receive(channel)
+                    message = await events.next_message(layer, channel)
                     cancelled = message["claims"]
                     for job in list(self._jobs.values()):
                         # A signal that comes late must not end the call of a newer claim.

@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple
 
 from cachetools import LRUCache
 from channels.layers import get_channel_layer
-from cryptography.fernet import InvalidToken
 from django.conf import settings
 from django.db.models import Max
 
@@ -139,12 +138,7 @@ class Hub:
                 channel = await layer.new_channel()
                 await layer.group_add(events.UPDATES, channel)
                 while True:
-                    try:
-                        message = await layer.receive(channel)
-                    except (InvalidToken, ValueError) as error:
-                        logger.warning("a message that cannot be read was left out: %r", error)
-                        continue
-                    for update in _updates_in(message):
+                    for update in _updates_in(await events.next_message(layer, channel)):
                         self.deliver(update)
             except Exception as error:  # whatever the layer's client raises, it is tried again
                 logger.warning("no live updates from Redis at the moment: %s", error)

@@ -10,12 +10,14 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
 from compose_spec import PyCompose
 from honcho.environ import parse_procfile
 
+from config import env
 from generation.session_settings import SETTINGS
 from tests.support import compose
 
@@ -103,13 +105,60 @@ def test_only_the_migrations_get_the_role_that_owns_the_tables(file: dict[str, A
     assert {name for name in services if "migration_database_url" in services[name].get("secrets", ())} == {"migrate"}
 
 
+#: What nginx needs to listen below 1024, read a key of another owner, and start its processes as another user.
+CAPABILITIES = {"proxy": {"CHOWN", "DAC_OVERRIDE", "NET_BIND_SERVICE", "SETGID", "SETUID"}}
+
+
 def test_a_container_can_do_no_more_than_it_must(file: dict[str, Any]) -> None:
-    for name in compose.OURS:
-        service = file["services"][name]
-        assert service["read_only"] is True
-        assert service["cap_drop"] == ["ALL"]
+    for name, service in file["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert set(service.get("cap_add", ())) == CAPABILITIES.get(name, set()), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["networks"] == ["inside"], name
+        assert name in compose.OURS or name == "proxy" or service["user"] not in {"root", "0"}, name
     published = {name for name, service in file["services"].items() if "ports" in service}
     assert published == {"proxy"}
+
+
+#: The secrets that a service of ours may have. Those of providers say which there are, so whatever routes has them.
+SHARED = {"secret_key", "redis_url"}
+RUNNING = {*SHARED, "database_url", "metrics_token", "openai_api_key", "stability_api_key", "google_api_key"}
+SECRETS = {
+    "migrate": {*SHARED, "migration_database_url"},
+    "web": {*RUNNING, "jwt_secret"},
+    "realtime": {*RUNNING, "jwt_secret"},
+    "worker": RUNNING,
+    "dispatcher": RUNNING,
+    "postgres": {"postgres_password", "postgres_owner_password", "postgres_app_password"},
+    "valkey": {"valkey_auth"},
+    "proxy": set(),
+}
+
+
+def test_a_service_gets_the_secrets_that_it_reads_and_no_others(file: dict[str, Any]) -> None:
+    for name, service in file["services"].items():
+        given = set(service.get("secrets", ()))
+        assert given == SECRETS[name], name
+        named = {
+            value.removeprefix("/run/secrets/")
+            for value in service.get("environment", {}).values()
+            if "/run/secrets/" in value
+        }
+        if name in compose.OURS:
+            assert named == given, name
+
+
+@pytest.mark.parametrize("password", ["plain", "p@$s\"w\\o rd%41#?/'", "$HOME", "é"])
+def test_a_password_of_the_operators_own_may_have_any_characters(tmp_path: Path, password: str) -> None:
+    for name in ("valkey_password", "postgres_app_password", "postgres_owner_password"):
+        (tmp_path / name).write_text(f"{password}\n")
+    compose.make_secrets(tmp_path)
+    for name in ("redis_url", "database_url", "migration_database_url"):
+        url = env.server_url((tmp_path / name).read_text().strip())
+        assert unquote(str(urlsplit(url).password)) == password, name
+    quoted = (tmp_path / "valkey_auth").read_text().strip().removeprefix("requirepass ")
+    assert json.loads(quoted) == password
 
 
 def test_a_stopped_worker_has_time_for_what_it_runs(file: dict[str, Any]) -> None:
