@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, JsonResponse
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
+from django.utils.safestring import SafeString, mark_safe
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
 from generation.api import errors
@@ -82,11 +83,11 @@ class RedactingFilter(SafeExceptionReporterFilter):
 class RedactingReporter(ExceptionReporter):
     """Django's debug page without credentials, which also stand in local variables and messages of errors."""
 
-    def get_traceback_html(self) -> str:
-        return _redact(super().get_traceback_html())
+    def get_traceback_html(self) -> SafeString:
+        return mark_safe(_redact(super().get_traceback_html()))  # noqa: S308  Django has escaped it
 
-    def get_traceback_text(self) -> str:
-        return _redact(super().get_traceback_text())
+    def get_traceback_text(self) -> SafeString:
+        return mark_safe(_redact(super().get_traceback_text()))  # noqa: S308  it is sent as plain text
 
 
 def _redact(text: str) -> str:

@@ -152,8 +152,8 @@ def test_no_query_is_written_to_the_proxys_log(alone: Proxy) -> None:
 
 def test_one_address_holds_so_many_connections_to_the_proxy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=20) as silent:
-        variables = {"CONNECTIONS_PER_ADDRESS": "4"}
-        proxy = Proxy(tmp_path, web=silent.getsockname()[1], realtime=closed_port(), **variables)
+        web = silent.getsockname()[1]
+        proxy = Proxy(tmp_path, web=web, realtime=closed_port(), CONNECTIONS_PER_ADDRESS="4")
         with contextlib.ExitStack() as held:
             held.callback(proxy.stop)
             for _ in range(4):

@@ -203,8 +203,9 @@ class Live:
         """Put anything there."""
 
         async def send() -> None:
-            configured = settings.CHANNEL_LAYERS["default"]["CONFIG"] | {"hosts": [self.stack.env["REDIS_URL"]]}
-            layer = RedisPubSubChannelLayer(**configured)
+            keys = [f"live-updates:{settings.SECRET_KEY}"]
+            hosts = [self.stack.env["REDIS_URL"]]
+            layer = RedisPubSubChannelLayer(hosts=hosts, prefix="vga", symmetric_encryption_keys=keys)
             for message in messages:
                 await layer.group_send(events.UPDATES, {"type": "request.updates", **message})
             await layer.flush()

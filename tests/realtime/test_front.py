@@ -174,8 +174,8 @@ def test_one_address_holds_so_many_connections_signed_in_or_not(capped: Live) ->
         refused = capped.refusal(NOBODY_HAS_IT, "bob", X_Forwarded_For="203.0.113.10")
         assert (refused[0], refused[1]["code"]) == (429, "too_many_connections")
         # What stands further left is whatever the client wrote.
-        forged = {"additional_headers": {"X-Forwarded-For": "198.51.100.1, 203.0.113.10"}}
-        with capped.socket(None, **forged) as one_more:
+        forged = {"X-Forwarded-For": "198.51.100.1, 203.0.113.10"}
+        with capped.socket(None, additional_headers=forged) as one_more:
             assert one_more.end() == 4429
         with capped.socket(None, **come_from(11)) as other:
             assert other.connection.ping().wait(10)
