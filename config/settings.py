@@ -401,6 +401,7 @@ METRICS_HOST = env.text("BIND_HOST", "127.0.0.1")
 OTEL_EXPORTER_OTLP_ENDPOINT = env.http_url("OTEL_EXPORTER_OTLP_ENDPOINT")
 SENTRY_DSN = env.http_url("SENTRY_DSN")
 LOG_FORMAT = env.one_of("LOG_FORMAT", "console" if DEBUG else "json", ("console", "json"))
+_database_options: Any = DATABASES["default"].get("OPTIONS", {})
 #: Hidden in log lines, debug pages and printed settings, wherever they stand.
 SECRET_VALUES = [
     str(_bucket["access_key"] or ""),
@@ -413,6 +414,7 @@ SECRET_VALUES = [
     SENTRY_DSN,
     *observing.secrets_of(_vendors.values()),
     str(DATABASES["default"].get("PASSWORD") or ""),
+    *(str(_database_options.get(name) or "") for name in ("password", "sslpassword")),
 ]
 LOGGING = observing.logging_settings(LOG_FORMAT, secrets=SECRET_VALUES)
 DEFAULT_EXCEPTION_REPORTER = "generation.api.debug_pages.RedactingReporter"

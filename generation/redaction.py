@@ -9,19 +9,23 @@ from typing import Final
 from urllib.parse import quote
 
 HIDDEN: Final = "[hidden]"
-#: Shorter secrets would be found inside harmless words.
-_SHORTEST_SECRET: Final = 8
+#: Shorter secrets would be found inside harmless words: in every log line, and on a page that is rarely looked at.
+_SHORTEST_IN_LOGS: Final = 8
+SHORTEST_ON_PAGES: Final = 4
 #: Names of settings that hold nothing but a credential.
 SECRET_NAME: Final = re.compile(r"API|AUTH|TOKEN|KEY|SECRET|PASS|SIGNATURE|HTTP_COOKIE|DSN|CREDENTIAL", re.IGNORECASE)
 #: The user name and password of any URL, whether or not they are ours.
 _URL_CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@\"'<>]*@")
+_QUERY_CREDENTIALS: Final = re.compile(
+    r"(?<=[?&;])((?:\w*password|pwd|key|api_key|token|secret|signature)=)[^&\s\"'<>]+", re.IGNORECASE
+)
 
 
 class Redactor:
     """Hides the given secrets, and the credentials in URLs, however the text quotes them."""
 
-    def __init__(self, secrets: Iterable[str]) -> None:
-        long_enough = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
+    def __init__(self, secrets: Iterable[str], *, shortest: int = _SHORTEST_IN_LOGS) -> None:
+        long_enough = {secret for secret in secrets if len(secret) >= shortest}
         forms = {form for secret in long_enough for form in _forms(secret)}
         self._forms = sorted(forms, key=len, reverse=True)
 
@@ -29,7 +33,9 @@ class Redactor:
         for form in self._forms:
             if form in text:
                 text = text.replace(form, HIDDEN)
-        return _URL_CREDENTIALS.sub(f"{HIDDEN}@", text) if "://" in text else text
+        if "://" not in text:
+            return text
+        return _QUERY_CREDENTIALS.sub(rf"\1{HIDDEN}", _URL_CREDENTIALS.sub(f"{HIDDEN}@", text))
 
 
 def _forms(secret: str) -> set[str]:

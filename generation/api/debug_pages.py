@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
 from generation.api import errors
-from generation.redaction import SECRET_NAME, Redactor
+from generation.redaction import SECRET_NAME, SHORTEST_ON_PAGES, Redactor
 
 logger = logging.getLogger(__name__)
 
@@ -91,4 +91,4 @@ class RedactingReporter(ExceptionReporter):
 
 
 def _redact(text: str) -> str:
-    return Redactor(settings.SECRET_VALUES)(text)
+    return Redactor(settings.SECRET_VALUES, shortest=SHORTEST_ON_PAGES)(text)

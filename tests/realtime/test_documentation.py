@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from django.conf import settings
+
 from generation.realtime import consumer, outbox, stream
 from generation.realtime.limits import BURST, MOST_REFUSED, RATE
 from generation.realtime.listener import MAX_SUBSCRIPTIONS, CloseCode
@@ -42,5 +44,8 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"| waiting for a client to read | {outbox.MOST_MESSAGES:,} messages or {outbox.MOST_BYTES >> 20} MiB, "
         f"and {outbox.PATIENCE} s for one message |",
         f"| changes that are replayed | {MOST_MISSED:,} |",
+        f"| connections of one user | {settings.REALTIME_MAX_PER_USER} (`REALTIME_MAX_PER_USER`) |",
+        f"| connections of one address, signed in or not | {settings.REALTIME_MAX_PER_ADDRESS} "
+        "(`REALTIME_MAX_PER_ADDRESS`) |",
     ):
         assert line in PAGE

@@ -7,14 +7,14 @@ from typing import Any
 from django.conf import settings
 from django.core.management.commands import diffsettings
 
-from generation.redaction import HIDDEN, SECRET_NAME, Redactor
+from generation.redaction import HIDDEN, SECRET_NAME, SHORTEST_ON_PAGES, Redactor
 
 
 class Command(diffsettings.Command):
     """Django's command; a setting with the name or the value of a credential is hidden."""
 
     def handle(self, **options: Any) -> str:
-        redact = Redactor(settings.SECRET_VALUES)
+        redact = Redactor(settings.SECRET_VALUES, shortest=SHORTEST_ON_PAGES)
         return "\n".join(map(redact, map(_without_named, (super().handle(**options) or "").splitlines())))
 
 
