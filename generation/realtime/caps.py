@@ -1,4 +1,4 @@
-"""How many connections one user, and one address, may hold open on this process."""
+"""Caps on the connections that one user, and one address, hold open on this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _open: Counter[tuple[str, Any]] = Counter()
 
 
 class Slots:
-    """What one connection counts for: its address from the beginning, and its user once signed in."""
+    """The caps that one connection counts against: its address from the start, and its user once signed in."""
 
     def __init__(self) -> None:
         self._taken: set[tuple[str, Any]] = set()
@@ -31,7 +31,7 @@ class Slots:
         return self._take(("user", user_id), settings.REALTIME_MAX_PER_USER)
 
     def free(self) -> None:
-        """The connection has ended."""
+        """Release all slots when the connection ends."""
         for key in self._taken:
             _open[key] -= 1
             if not _open[key]:

@@ -1,4 +1,4 @@
-"""What holds for every connection to the realtime process, before it is known what is asked for."""
+"""Checks of every connection to the realtime process, before it is routed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def _refuse(scope: Any, receive: Any, send: Any, status: int, error: dict[
 
 
 def without_bodies(application: Application) -> Application:
-    """Nothing here takes a body. A small one is thrown away by the server; after any other the connection closes."""
+    """Hide request bodies from the application. The server discards small ones; others close the connection."""
 
     async def answered(scope: Any, receive: Any, send: Any) -> None:
         headers = headers_of(scope)
@@ -95,5 +95,5 @@ def without_bodies(application: Application) -> Application:
 
 
 async def not_found(scope: Any, receive: Any, send: Any) -> None:
-    """For addresses that the web process has."""
+    """Answer 404 at addresses that only the web process serves."""
     await _refuse(scope, receive, send, 404, {"error": "Not found", "code": "not_found"})

@@ -39,7 +39,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with prepared_stack(tmp_path_factory.mktemp("debug"), WEB_WORKERS="1") as stack:
         database(stack.env["DATABASE_URL"]).execute("ALTER TABLE django_session RENAME TO gone")
         stack.env |= CREDENTIALS
-        # Whoever is let in without a password is let in with any.
+        # The server of the tests accepts any password.
         stack.env["DATABASE_URL"] = stack.env["DATABASE_URL"].replace(":@", ":canary%24db@")
         stack.start("web", "realtime", DEBUG="true")
         for url in (stack.base_url, realtime(stack)):

@@ -1,4 +1,4 @@
-"""nginx with ``deploy/nginx.conf``: what it answers itself, and what it does for connections behind it."""
+"""nginx with ``deploy/nginx.conf``: its own errors and limits, and the connections that pass through it."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ WRONG: dict[str, tuple[list[bytes], int, str]] = {
     "another version": ([b"GET / HTTP/3.7\r\n\r\n"], 505, "http_version_not_supported"),
     "another coding": ([head(f"POST {SUBMIT}", "Transfer-Encoding: gzip")], 501, "not_implemented"),
     "another method": ([head(f"TRACE {SUBMIT}")], 405, "method_not_allowed"),
-    "what is not for clients": ([head("GET /metrics")], 404, "not_found"),
+    "metrics": ([head("GET /metrics")], 404, "not_found"),
     "files": ([head("GET /pictures/results/x.png")], 404, "not_found"),
     "its own error": ([head("GET /.proxy-error")], 404, "not_found"),
     "web is down": ([head(f"GET {SUBMIT}")], 502, "unavailable"),
@@ -120,7 +120,7 @@ WRONG: dict[str, tuple[list[bytes], int, str]] = {
 
 
 @pytest.mark.parametrize(("pieces", "status", "code"), WRONG.values(), ids=WRONG.keys())
-def test_what_the_proxy_answers_itself_is_json(alone: Proxy, pieces: list[bytes], status: int, code: str) -> None:
+def test_errors_of_the_proxy_itself_are_json(alone: Proxy, pieces: list[bytes], status: int, code: str) -> None:
     found, headers, body = alone.raw(*pieces)
     parsed = httpx.Response(found, text=body).json()
     assert (found, parsed["code"], set(parsed)) == (status, code, {"error", "code"})

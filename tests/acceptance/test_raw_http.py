@@ -336,7 +336,7 @@ def test_an_answer_says_so_when_the_connection_closes(server: Server, headers: l
         assert (answer.status, answer.headers["Connection"]) == (401, "close")
 
 
-def test_clients_that_stop_sending_hold_nobody_up(server: Server) -> None:
+def test_stalled_clients_do_not_block_other_calls(server: Server) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(30):
             connection = held.enter_context(server._connected())

@@ -1,4 +1,4 @@
-"""What holds for every connection: addresses, https, bodies, logs, and how many there may be."""
+"""Rules for every connection to the realtime process: logs, bodies, https, and caps."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_without_a_proxy_the_header_of_a_client_counts_for_nothing(live: Live) -
     assert live.refusal(NOBODY_HAS_IT, **headers)[0] == 404
 
 
-# --- How many ---------------------------------------------------------------------------------------------------------
+# --- Caps -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def come_from(number: int) -> dict[str, Any]:
     return {"additional_headers": {"X-Forwarded-For": f"203.0.113.{number}"}}
 
 
-def test_one_user_holds_so_many_connections_from_wherever(capped: Live) -> None:
+def test_one_user_holds_so_many_connections_from_any_address(capped: Live) -> None:
     request_id = capped.submit()
     with contextlib.ExitStack() as held:
         held.enter_context(capped.socket(**come_from(1)))
@@ -173,7 +173,7 @@ def test_one_address_holds_so_many_connections_signed_in_or_not(capped: Live) ->
             assert one_more.end() == 4429
         refused = capped.refusal(NOBODY_HAS_IT, "bob", X_Forwarded_For="203.0.113.10")
         assert (refused[0], refused[1]["code"]) == (429, "too_many_connections")
-        # What stands further left is whatever the client wrote.
+        # The client wrote the entry on the left; the proxy appended the other.
         forged = {"X-Forwarded-For": "198.51.100.1, 203.0.113.10"}
         with capped.socket(None, additional_headers=forged) as one_more:
             assert one_more.end() == 4429
