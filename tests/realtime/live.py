@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from config.embedded import free_port
 from generation import events
 from generation.authentication import LEEWAY
 from tests.support.databases import Database, database
@@ -221,6 +223,22 @@ class Live:
         """The process is up, and has met nothing that it was not prepared for."""
         assert not self.stack.has_ended("realtime")
         assert "Exception in ASGI application" not in self.stack.log("realtime")
+
+
+@contextmanager
+def another_realtime(live: Live, **settings: str) -> Iterator[Live]:
+    """A second realtime process with settings of its own, beside the one that runs."""
+    port = free_port()
+    name = f"realtime:{port}"
+    live.stack.start(name, REALTIME_PORT=str(port), **settings)
+    other = copy(live)
+    other.address = f"127.0.0.1:{port}"
+    other.events_url = f"http://{other.address}/api/visual-generation/events"
+    try:
+        wait_until(other._answers, what="the second realtime process")
+        yield other
+    finally:
+        live.stack.stop(name)
 
 
 @contextmanager

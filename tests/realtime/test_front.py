@@ -12,7 +12,7 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.realtime.live import NOBODY_HAS_IT, Live, running
+from tests.realtime.live import NOBODY_HAS_IT, Live, another_realtime
 from tests.support.stack import wait_until
 
 EVENTS = "/api/visual-generation/events"
@@ -75,11 +75,11 @@ def test_an_answer_says_so_when_the_connection_closes(live: Live, line: str, hea
 
 
 @pytest.fixture(scope="module")
-def over_https(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def over_https(live: Live) -> Iterator[Live]:
     address = "pictures.example.org"
     settings = {"PUBLIC_BASE_URL": f"https://{address}", "ALLOWED_HOSTS": address, "TRUSTED_PROXIES": "1"}
-    with running(tmp_path_factory.mktemp("https"), realtime=settings) as live:
-        yield live
+    with another_realtime(live, **settings) as over_https:
+        yield over_https
 
 
 @pytest.mark.parametrize("proto", [None, "http", "http, https", ""])
@@ -119,10 +119,10 @@ def test_without_a_proxy_the_header_of_a_client_counts_for_nothing(live: Live) -
 
 
 @pytest.fixture(scope="module")
-def capped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def capped(live: Live) -> Iterator[Live]:
     caps = {"REALTIME_MAX_PER_USER": "3", "REALTIME_MAX_PER_ADDRESS": "5", "TRUSTED_PROXIES": "1"}
-    with running(tmp_path_factory.mktemp("capped"), realtime=caps) as live:
-        yield live
+    with another_realtime(live, **caps) as capped:
+        yield capped
 
 
 def come_from(number: int) -> dict[str, Any]:
