@@ -227,6 +227,8 @@ REALTIME_MAX_PER_ADDRESS = env.integer("REALTIME_MAX_PER_ADDRESS", 500, minimum=
 # --- The queue ------------------------------------------------------------------------------------------------------
 QUEUE_PROCESSING_INTERVAL = env.milliseconds("QUEUE_PROCESSING_INTERVAL", 3000, minimum=50)
 RETRY_DELAY = env.milliseconds("RETRY_DELAY_MS", 10_000)
+#: A client of an export that takes nothing for so long is disconnected.
+READER_TIMEOUT = env.milliseconds("READER_TIMEOUT_MS", 60_000, minimum=1000)
 PROVIDER_TIMEOUT = env.milliseconds("PROVIDER_TIMEOUT_MS", 180_000, minimum=100)
 #: How long a worker holds on to a picture that was paid for while it cannot be stored.
 STORAGE_PATIENCE = env.milliseconds("STORAGE_PATIENCE_MS", 600_000)

@@ -1,7 +1,7 @@
 """One action on everything that matches a filter, in steps: each looks at the next requests, from the newest down.
 
 A worker takes step after step. What no worker has taken further for a while, since all are busy or gone, the dispatcher
-does. A step that two begin is counted once, by whoever moves the cursor first; doing it twice changes nothing.
+does. The row of the action is locked during a step: of two workers one does it, and a stop waits for its end.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _QUEUE: Final = Priority.URGENT
 STEP: Final = 200
 #: Refused ids that are kept for each reason.
 _KEPT: Final = 50
+_LONGEST_ERROR: Final = 200
 #: What nobody took further for so long is taken up by the dispatcher.
 _LEFT_ALONE: Final = timedelta(seconds=10)
 
@@ -39,7 +40,9 @@ def start(
     *, user: User, action: str, conditions: dict[str, str], argument: str = "", address: str = ""
 ) -> BulkAction | None:
     """Begin an action on all requests that match now. ``None`` where there are none. Raises ``PermissionDenied``, and
-    ``ValueError`` for an action or argument that there is not."""
+    ``ValueError`` for an action or argument that there is not, or a condition that there is not."""
+    if unknown := set(conditions) - set(filters.CONDITIONS):
+        raise ValueError(f"there is no condition {', '.join(sorted(unknown))}")
     services.act(
         user=user, action=action, request_ids=[], argument=argument, address=address
     )  # it refuses what it must
@@ -73,30 +76,39 @@ def send(bulk_id: int) -> None:
 
 
 def stop(*, user: User, bulk: BulkAction, address: str = "") -> bool:
-    """End it before its time; what was done stays done. ``False`` where it has ended. Raises ``PermissionDenied``."""
+    """End it before its time; what was done stays done. ``False`` where it has ended. Raises ``PermissionDenied``.
+
+    The update waits for the row lock of a step that is under way, so that no request changes after it."""
     services.act(user=user, action=bulk.action, request_ids=[], argument=bulk.argument, address=address)
-    stopped = _end(bulk, error=f"stopped by {user.get_username()}")
+    unfinished = BulkAction.objects.filter(pk=bulk.pk, finished_at__isnull=True)
+    stopped = bool(unfinished.update(finished_at=Now(), error=f"stopped by {user.get_username()}"[:_LONGEST_ERROR]))
     if stopped:
         audit.record(user, bulk, "Stopped", address=address)
     return stopped
 
 
 def advance(bulk_id: int) -> bool:
-    """Do the next step. Returns whether there is another one, for the one who did this."""
-    bulk = BulkAction.objects.filter(pk=bulk_id, finished_at__isnull=True).select_related("requested_by").first()
-    if bulk is None:
-        return False
+    """Do the next step. Returns whether there is another one, for the one who did this.
+
+    The row is locked for the whole step. What the step changes and what is counted of it commit together, and a second
+    call meanwhile does nothing.
+    """
+    with transaction.atomic():
+        unfinished = BulkAction.objects.filter(pk=bulk_id, finished_at__isnull=True)
+        bulk = unfinished.select_for_update(skip_locked=True, of=("self",)).select_related("requested_by").first()
+        return bulk is not None and _step(bulk)
+
+
+def _step(bulk: BulkAction) -> bool:
     rows = _matching(bulk.conditions).filter(pk__lte=bulk.newest)
     if bulk.cursor:
         rows = rows.filter(pk__lt=bulk.cursor)
     ids = list(rows.order_by("-pk").values_list("pk", flat=True)[:STEP])
     if not ids:
-        _end(bulk)
-        return False
+        return _end(bulk)
     user = bulk.requested_by
     if user is None or not user.is_active:
-        _end(bulk, error="whoever started it has no account any more")
-        return False
+        return _end(bulk, error="whoever started it has no account any more")
     try:
         outcome = services.act(
             user=user,
@@ -107,8 +119,7 @@ def advance(bulk_id: int) -> bool:
             why=f"with bulk action {bulk.pk}",
         )
     except PermissionDenied:
-        _end(bulk, error=f"{user.get_username()} may not do that any more")
-        return False
+        return _end(bulk, error=f"{user.get_username()} may not do that any more")
     return _moved(bulk, ids, outcome)
 
 
@@ -158,13 +169,11 @@ def _moved(bulk: BulkAction, ids: list[str], outcome: Outcome) -> bool:
     }
     if len(ids) < STEP:
         values["finished_at"] = Now()
-    moved = _as_it_was(bulk).update(**values)
-    return bool(moved) and len(ids) == STEP
+    BulkAction.objects.filter(pk=bulk.pk).update(**values)
+    return len(ids) == STEP
 
 
 def _end(bulk: BulkAction, *, error: str = "") -> bool:
-    return bool(_as_it_was(bulk).update(finished_at=Now(), error=error))
-
-
-def _as_it_was(bulk: BulkAction) -> QuerySet[BulkAction]:
-    return BulkAction.objects.filter(pk=bulk.pk, cursor=bulk.cursor, finished_at__isnull=True)
+    """End it; there is no other step. Its row is locked."""
+    BulkAction.objects.filter(pk=bulk.pk).update(finished_at=Now(), error=error[:_LONGEST_ERROR])
+    return False

@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
 from django.conf import settings
 
-from generation import pricing
+from generation import model_rows, pricing
 from generation.models import ProviderModel
 from generation.remembered import briefly
 
@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 
 #: For how many seconds a process goes by what it has read.
 _LIFETIME: Final = 5
+#: Rows that this process has logged as wrong.
+_reported: Final[set[tuple[str, str]]] = set()
+_MOST_REPORTED: Final = 1_000
+_ROW_SKIPPED: Final = {"action": "model-row-skipped"}
 #: The options of a request that not every model honours. The aspect ratio is told from ``sizes``, and an image style
 #: is a phrase of the prompt.
 OPTIONS: Final = ("seed", "negativePrompt", "quality", "outputFormat")
@@ -129,8 +133,9 @@ def offered() -> dict[str, list[tuple[str, frozenset[str]]]]:
     honours."""
     found = {}
     for provider in settings.PROVIDERS:
-        rows = _rows(provider)
+        rows, broken = _rows(provider), _described(provider).broken
         names = dict.fromkeys(_candidates(rows, settings.PROVIDER_MODELS.get(provider, "")))
+        names = {name: None for name in names if name not in broken}
         models = [rows.get(name) or ProviderModel(provider=provider, name=name, **_UNDESCRIBED) for name in names]
         found[provider] = [(model.name, frozenset(model.capabilities)) for model in models if _is_present(model)]
     return found
@@ -147,6 +152,11 @@ def call_estimate(choice: Choice, metadata: Mapping[str, Any]) -> Decimal | None
     return pricing.estimate(choice.price_rule, quality=metadata.get("quality", ""))
 
 
+def broken() -> list[tuple[str, str]]:
+    """The models whose rows cannot be read, each with its first mistake."""
+    return [(str(model), ": ".join(faults[0])) for model in ProviderModel.objects.all() if (faults := _faults(model))]
+
+
 def forget() -> None:
     """Read the rows again at the next question."""
     _models.cache_clear()
@@ -155,16 +165,46 @@ def forget() -> None:
 # --- How a model is found ---------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Described:
+    """The models of one provider by their names, and the names of those whose rows cannot be read."""
+
+    rows: dict[str, ProviderModel] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+
+
 @briefly(seconds=_LIFETIME)
-def _models() -> dict[str, dict[str, ProviderModel]]:
-    found: dict[str, dict[str, ProviderModel]] = {}
+def _models() -> dict[str, _Described]:
+    found: dict[str, _Described] = {}
     for model in ProviderModel.objects.select_related("successor").order_by("provider", "preference", "name"):
-        found.setdefault(model.provider, {})[model.name] = model
+        there = found.setdefault(model.provider, _Described())
+        if faults := _faults(model):
+            there.broken.add(model.name)
+            _report(model, faults)
+        else:
+            there.rows[model.name] = model
     return found
 
 
+def _faults(model: ProviderModel) -> list[model_rows.Mistake]:
+    return model_rows.faults(capabilities=model.capabilities, sizes=model.sizes, price_rule=model.price_rule)
+
+
+def _report(model: ProviderModel, faults: list[model_rows.Mistake]) -> None:
+    """Log a row that is skipped, once for each process and mistake."""
+    one = (str(model), str(faults[0]))
+    if one not in _reported and len(_reported) < _MOST_REPORTED:
+        _reported.add(one)
+        what = ": ".join(faults[0])
+        logger.error("the model %s is not used, since its row is wrong: %s", *(str(model), what), extra=_ROW_SKIPPED)
+
+
+def _described(provider: str) -> _Described:
+    return _models().get(settings.PROVIDER_ROWS.get(provider, provider)) or _Described()
+
+
 def _rows(provider: str) -> dict[str, ProviderModel]:
-    return _models().get(settings.PROVIDER_ROWS.get(provider, provider), {})
+    return _described(provider).rows
 
 
 def _providers(wanted: str, model: str) -> list[str]:
@@ -205,6 +245,8 @@ def _present(rows: Mapping[str, ProviderModel], name: str, provider: str) -> tup
     """The model of this name, or what succeeds it where it is retired; and what is to be said of that."""
     model = rows.get(name)
     if model is None:
+        if name in _described(provider).broken:
+            raise Impossible(option="model", message=f"The model {name} is described wrongly and not used.")
         return ProviderModel(provider=provider, name=name, **_UNDESCRIBED), ""
     seen = {model.name}
     while not _is_present(model):
@@ -230,7 +272,7 @@ def _able(provider: str, model: ProviderModel, wanted: Mapping[str, Any], ratio:
             raise Impossible(option=option, message=message)
     size = _size(model.sizes, ratio)
     if size is None:
-        known = ", ".join(sorted(model.sizes))
+        known = ", ".join(sorted(model.sizes)) or "none"
         message = f"{provider} {model.name} does not make {ratio}; it makes {known}."
         raise Impossible(option="aspectRatio", message=message)
     return Choice(

@@ -211,6 +211,15 @@ def _models_set_aside() -> Iterator[Finding]:
         )
 
 
+def _broken_models() -> Iterator[Finding]:
+    for model, mistake in catalogue.broken():
+        yield Finding(
+            what=f"The model {model} is not used, since its row is wrong",
+            why=mistake,
+            remedy="correct the model in the admin",
+        )
+
+
 def _ending_models() -> Iterator[Finding]:
     usual = {(name, model) for name in settings.PROVIDERS if (model := settings.PROVIDER_MODELS.get(name))}
     newest = GenerationAttempt.objects.order_by("-pk").values_list("provider", "model")[:_SAMPLE]
@@ -268,5 +277,6 @@ _IN_THE_TABLES: Final[_Looks] = (
     _batches,
     _suspended,
     _models_set_aside,
+    _broken_models,
     _ending_models,
 )

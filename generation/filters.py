@@ -18,12 +18,14 @@ from django.db.models.fields.json import KT
 from generation import names
 from generation.identifiers import BATCH_ID, oldest_request_id
 from generation.models import GenerationAttempt, GenerationRequest
-from generation.states import GenerationType, Priority, Status
+from generation.states import ACTIVE, GenerationType, Priority, Status
 
 Requests = QuerySet[GenerationRequest]
 
 #: The search, as a condition among the others.
 SEARCH: Final = "q"
+#: The status of requests that are queued or in progress.
+ACTIVE_STATUS: Final = "active"
 _LONGEST: Final = 255
 _WORDS: Final = re.compile(r"\w+")
 #: Words are frequent when so many of the newest have them; the answer is remembered for some seconds.
@@ -40,17 +42,20 @@ _BEGINNING_OF_ID: Final = re.compile(r"vga_([0-9]{4,16})(_[0-9a-z]*)?", re.ASCII
 
 
 def matching(requests: Requests, conditions: Mapping[str, str]) -> Requests:
-    """Those that fulfil every condition; what makes no sense is fulfilled by none. Names that mean nothing here are
-    passed over."""
+    """Return the requests that fulfil every condition. A blank value is no condition. Nothing fulfils a name that is
+    not a condition, or a value that makes no sense: dropping one would act on more than was asked for."""
     for name, value in conditions.items():
-        if (narrow := CONDITIONS.get(name)) and value:
+        narrow = CONDITIONS.get(name)
+        if narrow is None:
+            return requests.none()
+        if value.strip():
             requests = requests.none() if _is_odd(value) else narrow(requests, value)
     return requests
 
 
 def known(parameters: Mapping[str, str]) -> dict[str, str]:
-    """Those of the parameters that are conditions."""
-    return {name: value for name in CONDITIONS if (value := parameters.get(name, ""))}
+    """Return the parameters that are conditions and not blank."""
+    return {name: value for name in CONDITIONS if (value := parameters.get(name, "")).strip()}
 
 
 def in_words(conditions: Mapping[str, str]) -> str:
@@ -104,6 +109,12 @@ def _equal(column: str, choices: Collection[str] = ()) -> Callable[[Requests, st
         return requests.none() if choices and value not in choices else requests.filter(**{column: value})
 
     return narrow
+
+
+def _status(requests: Requests, value: str) -> Requests:
+    if value == ACTIVE_STATUS:
+        return requests.filter(status__in=ACTIVE)
+    return requests.filter(status=value) if value in Status.values else requests.none()
 
 
 def _on(requests: Requests, value: str) -> Requests:
@@ -203,7 +214,7 @@ def _few_with(words: tuple[str, ...]) -> list[str] | None:
 
 CONDITIONS: Final[Mapping[str, Callable[[Requests, str], Requests]]] = {
     SEARCH: _search,
-    "status": _equal("status", Status.values),
+    "status": _status,
     "priority": _equal("priority", Priority.values),
     "type": _equal("type", GenerationType.values),
     "provider": _provider,

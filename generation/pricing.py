@@ -15,6 +15,10 @@ from typing import Any, Final
 _MILLION: Final = Decimal(1_000_000)
 #: What is kept: a ten-thousandth of a cent.
 _EXACT: Final = Decimal("0.000001")
+#: The most that one call may cost. The columns of a cost have 12 digits, 6 of them decimals, and the sum of a day has 14.
+MOST_COST: Final = Decimal(10_000)
+_MOST_PRICE: Final = Decimal(1_000_000)
+_MOST_COUNTED: Final = 10**12
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,31 +39,58 @@ class OverBudgetError(Exception):
 
 
 def cost(rule: Mapping[str, Any], usage: Mapping[str, int]) -> Decimal | None:
-    """Of a call that gave a picture. ``None`` where it cannot be told."""
-    if (price := _amount(rule, "per_image")) is not None:
-        return (price * usage.get("images", 1)).quantize(_EXACT)
-    counted = [
-        price * amount
-        for name, amount in usage.items()
-        if (price := _amount(rule.get("per_million"), name)) is not None
-    ]
-    return (sum(counted, Decimal(0)) / _MILLION).quantize(_EXACT) if counted else None
+    """Return the cost of a call that gave an image, or ``None`` if it cannot be told.
+
+    It never raises: the image is paid for whatever stands in the rule and in the vendor's usage.
+    """
+    rule, usage = _mapping(rule), _mapping(usage)
+    if (price := amount(rule.get("per_image"))) is not None:
+        count = _count(usage.get("images", 1))
+        return None if count is None else _bounded(price * count)
+    prices = _mapping(rule.get("per_million"))
+    total, is_known = Decimal(0), False
+    for name, used in usage.items():
+        if (price := amount(prices.get(name))) is None:
+            continue
+        if (count := _count(used)) is None:
+            return None
+        total, is_known = total + price * count, True
+    return _bounded(total / _MILLION) if is_known else None
 
 
 def estimate(rule: Mapping[str, Any], *, quality: str = "") -> Decimal | None:
-    """Of a call before it is made. ``None`` where it cannot be told."""
-    if (price := _amount(rule, "per_image")) is None:
-        estimates = rule.get("estimate")
-        price = _amount(estimates, quality)
-        price = _amount(estimates, "medium") if price is None else price
-    return None if price is None else price.quantize(_EXACT)
+    """Return the cost of a call before it is made, or ``None`` if it cannot be told. It never raises."""
+    rule = _mapping(rule)
+    price = amount(rule.get("per_image"))
+    if price is None:
+        estimates = _mapping(rule.get("estimate"))
+        price = amount(estimates.get(quality)) if isinstance(quality, str) else None
+        price = amount(estimates.get("medium")) if price is None else price
+    return None if price is None else _bounded(price)
 
 
-def _amount(prices: object, name: str) -> Decimal | None:
-    """A rule is written by people: what is no amount in it is a price that is not known, and loses nobody a picture."""
-    found = prices.get(name) if isinstance(prices, Mapping) else None
-    try:
-        amount = Decimal(str(found))
-    except InvalidOperation:
+def amount(found: object) -> Decimal | None:
+    """Return an amount of money as staff write it, in a string or as a number, or ``None`` for anything else.
+
+    An amount beyond any price counts as not known.
+    """
+    if not isinstance(found, str | int | float | Decimal) or isinstance(found, bool):
         return None
-    return amount if amount.is_finite() and amount >= 0 else None
+    try:
+        price = Decimal(str(found))
+    except (InvalidOperation, ValueError):
+        return None
+    return price if price.is_finite() and 0 <= price <= _MOST_PRICE else None
+
+
+def _mapping(found: object) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else {}
+
+
+def _count(found: object) -> int | None:
+    is_count = isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= _MOST_COUNTED
+    return found if is_count else None  # type: ignore[return-value]  # isinstance in a variable narrows nothing
+
+
+def _bounded(price: Decimal) -> Decimal | None:
+    return price.quantize(_EXACT) if price <= MOST_COST else None

@@ -18,6 +18,7 @@ from django.urls import reverse
 
 from generation import audit, bulk, filters, roles, services
 from generation.addresses import client_address
+from generation.admin.lists import OddAddressError, refuse, refuse_unknown
 from generation.models import GenerationRequest
 from generation.services import Outcome
 from generation.states import BulkActionName, Priority
@@ -52,7 +53,11 @@ def from_list(name: str) -> Callable[[Any, HttpRequest, QuerySet[Any]], HttpResp
     def ask(page: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse:
         if request.POST.get("select_across") == "1":
             return _confirm(page, request, name, conditions=_conditions(request.GET))
-        return _confirm(page, request, name, ids=request.POST.getlist(ACTION_CHECKBOX_NAME))
+        ids = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if len(ids) > _MOST:
+            messages.error(request, f"Select at most {_MOST} requests, or everything that matches.")
+            return redirect(request.get_full_path())
+        return _confirm(page, request, name, ids=ids)
 
     return ask
 
@@ -72,7 +77,12 @@ def act(page: Any, request: HttpRequest) -> HttpResponse:
         audit.refused(user, f"{name} {', '.join(ids[:3])}".rstrip(), address=client_address(request))
         raise PermissionDenied
     everything = given.get("everything") == "1"
-    conditions = _conditions(QueryDict(given.get("filter", "")))
+    given_filter = QueryDict(given.get("filter", ""))
+    try:
+        refuse_unknown(given_filter, filters.CONDITIONS)
+    except OddAddressError as error:
+        return refuse(request, error, _list({}))
+    conditions = _conditions(given_filter)
     if request.method == "GET":
         return _confirm(page, request, name, ids=ids)
     if name == BulkActionName.PRIORITY and argument not in Priority.values:

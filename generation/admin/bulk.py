@@ -20,6 +20,8 @@ from generation.figures import NONE
 from generation.models import BulkAction
 
 _STATE_LOOKS: Final = {"running": "running", "done": "completed", "ended early": "failed"}
+#: Digits of the largest key.
+_LONGEST_KEY: Final = 19
 
 
 @admin.register(BulkAction)
@@ -48,7 +50,8 @@ class BulkActionAdmin(KeysetPageAdmin):
 
     def row_of(self, object_id: str) -> BulkAction | None:
         rows = BulkAction.objects.select_related("requested_by")
-        return rows.filter(pk=int(object_id)).first() if object_id.isascii() and object_id.isdigit() else None
+        is_key = object_id.isascii() and object_id.isdigit() and len(object_id) < _LONGEST_KEY
+        return rows.filter(pk=int(object_id)).first() if is_key else None
 
     def page(self, request: HttpRequest, row: BulkAction) -> dict[str, Any]:
         return {
@@ -72,7 +75,7 @@ class BulkActionAdmin(KeysetPageAdmin):
         if bulk.stop(user=request.user, bulk=row, address=client_address(request)):  # type: ignore[arg-type]
             messages.success(request, "Stopped. What was done stays done.")
         else:
-            messages.warning(request, "It had moved on or ended; look again.")
+            messages.warning(request, "It had ended already.")
         return redirect("admin:generation_bulkaction_change", row.pk)
 
 

@@ -80,7 +80,7 @@ class ProviderFilter(_Narrows, OneOfTheProviders):
 
 
 OF_REQUESTS = (
-    _one_of("status", "status", Status.choices),
+    _one_of("status", "status", [*Status.choices, (filters.ACTIVE_STATUS, "Queued or in progress")]),
     _one_of("priority", "priority", Priority.choices),
     _one_of("type", "type", GenerationType.choices),
     ProviderFilter,

@@ -25,7 +25,7 @@ class Calendar:
         """For the period that is chosen, as ``2026``, ``2026-01`` or ``2026-01-31``."""
 
         def to(period: str) -> str:
-            address: str = pages.get_query_string({"on": period} if period else {}, ["p"] if period else ["p", "on"])
+            address: str = pages.get_query_string({"on": period or None})
             return address
 
         ids = GenerationRequest.objects.order_by("pk").values_list("pk", flat=True)

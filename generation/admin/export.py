@@ -1,18 +1,29 @@
-"""A filtered list as CSV, written while it is read: however long it is, neither side holds it as a whole."""
+"""A filtered list as CSV, written while it is read: however long it is, neither side holds it as a whole.
+
+An export holds a thread of the web server until its client has read it. So there is one for a user and few in a process
+at a time, and a client that stops reading is disconnected.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import logging
+import secrets
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.cache import DEFAULT_CACHE_ALIAS, caches
 from django.http import HttpRequest, StreamingHttpResponse
+from redis.exceptions import RedisError
 
 from generation import audit, filters
 from generation.addresses import client_address
-from generation.admin import attempts
+from generation.admin import attempts, readers
 from generation.models import GenerationRequest
 from generation.representations import timestamp
 
@@ -21,8 +32,20 @@ _COLUMNS: Final = (
     *("id", "type", "status", "priority", "owner", "project", "page", "batch", "submitted", "started", "completed"),
     *("attempts", "max_attempts", "cost_usd", "provider", "error_code", "error_message", "prompt"),
 )
+logger = logging.getLogger(__name__)
+
 #: With one of these a spreadsheet takes a cell for a formula.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+#: Excel takes a file without it for the system's old character set.
+_BYTE_ORDER_MARK: Final = "\ufeff"
+#: Exports that a process writes at once.
+_MOST: Final = 2
+#: Seconds by which the key of an export outlives the time that its client has for reading.
+_MARGIN: Final = 30
+_ONE_AT_A_TIME: Final = (
+    "Another export of yours is still being written. Begin the next one when it has ended; a download that "
+    "was abandoned ends by itself within two minutes."
+)
 
 
 class _Line:
@@ -38,31 +61,119 @@ def cell(value: object) -> str:
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
+class BusyError(Exception):
+    """There is no room for another export at the moment. Its text is for the user."""
+
+
+class _Place:
+    """The one export of a user. A key in Redis tells the other processes, as long as Redis is there."""
+
+    _lock: ClassVar = threading.Lock()
+    _writing: ClassVar[set[int]] = set()
+
+    def __init__(self, user_id: int) -> None:
+        self._user_id = user_id
+        self._token = secrets.token_hex(8)
+        self._key = f"vga:export:{user_id}"
+        self._seconds = round(settings.READER_TIMEOUT.total_seconds()) + _MARGIN
+        self._is_open = True
+        with self._lock:
+            if user_id in self._writing:
+                raise BusyError(_ONE_AT_A_TIME)
+            if len(self._writing) >= _MOST:
+                raise BusyError("Several exports are being written at the moment. Try again in a minute.")
+            self._writing.add(user_id)
+        if not self._is_first():
+            self._leave()
+            raise BusyError(_ONE_AT_A_TIME)
+
+    def _is_first(self) -> bool:
+        try:
+            return bool(_redis().set(self._key, self._token, nx=True, ex=self._seconds))
+        except RedisError as error:
+            logger.warning("the cache is unavailable, exports are counted in this process: %s", error)
+            return True
+
+    def extend(self) -> None:
+        """Keep the key while pages are written."""
+        with suppress(RedisError):
+            _redis().expire(self._key, self._seconds)
+
+    def free(self) -> None:
+        """Let the user begin another one."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._leave()
+        with suppress(RedisError):
+            if _redis().get(self._key) == self._token.encode():
+                _redis().delete(self._key)
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._writing.discard(self._user_id)
+
+
+def _redis() -> Any:
+    cache: Any = caches[DEFAULT_CACHE_ALIAS]
+    return cache._cache.get_client(write=True)
+
+
+class _Pages:
+    """The text of an export, a page at a time. Whoever reads it closes it, also where it was never begun."""
+
+    def __init__(self, conditions: dict[str, str], place: _Place) -> None:
+        self._pages = _pages(conditions)
+        self._place = place
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self._place.extend()
+        try:
+            return next(self._pages)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Free its place."""
+        self._pages.close()
+        self._place.free()
+
+
 def answer(request: HttpRequest) -> StreamingHttpResponse:
-    """All that matches the conditions of the address, the newest first."""
+    """Return all that matches the conditions of the address, the newest first. Raises :class:`BusyError`."""
     conditions = filters.known({name: request.GET.get(name, "") for name in request.GET})
     user = request.user
     assert isinstance(user, User)  # noqa: S101  narrows the type; the site lets nobody else in
-    told = f"Exported requests with {filters.in_words(conditions)}"
-    audit.record(user, user, told, address=client_address(request))
-    lines = StreamingHttpResponse(_lines(conditions), content_type="text/csv; charset=utf-8")
-    lines["Content-Disposition"] = 'attachment; filename="requests.csv"'
-    lines["Cache-Control"] = "no-store"
-    lines["X-Accel-Buffering"] = "no"
-    return lines
+    place = _Place(user.pk)
+    try:
+        told = f"Exported requests with {filters.in_words(conditions)}"
+        audit.record(user, user, told, address=client_address(request))
+        after = round(settings.READER_TIMEOUT.total_seconds() * 1000)
+        readers.drop_stalled(request.META, after_ms=after)
+        pages = StreamingHttpResponse(_Pages(conditions, place), content_type="text/csv; charset=utf-8")
+    except BaseException:
+        place.free()
+        raise
+    pages["Content-Disposition"] = 'attachment; filename="requests.csv"'
+    pages["Cache-Control"] = "no-store"
+    pages["X-Accel-Buffering"] = "no"
+    return pages
 
 
-def _lines(conditions: dict[str, str]) -> Iterator[str]:
+def _pages(conditions: dict[str, str]) -> Generator[str]:
     writer: Any = csv.writer(_Line())
-    yield writer.writerow(_COLUMNS)
+    yield _BYTE_ORDER_MARK + writer.writerow(_COLUMNS)
     rows = filters.matching(GenerationRequest.objects.all(), conditions).select_related("owner")
     rows = rows.defer("metadata", "result").order_by("-pk")
     last = ""
     # By key rather than by a cursor of the database, which would hold a transaction open as long as the client reads.
     while found := list((rows.filter(pk__lt=last) if last else rows)[:_CHUNK]):
         costs, providers = attempts.costs_and_providers([row.pk for row in found])
-        for row in found:
-            yield writer.writerow([cell(value) for value in _values(row, costs, providers)])
+        yield "".join(writer.writerow([cell(value) for value in _values(row, costs, providers)]) for row in found)
         last = found[-1].pk
 
 

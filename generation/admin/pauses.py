@@ -10,10 +10,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
-from unfold.admin import ModelAdmin
 
 from generation import audit, pauses, roles, services
 from generation.addresses import client_address
+from generation.admin.lists import StrictAdmin
 from generation.admin.reading import ReadOnly
 from generation.models import Pause
 from generation.states import GenerationType, PauseScope, Priority
@@ -23,7 +23,7 @@ _LABELS: dict[str, str] = {**dict(Priority.choices), **dict(GenerationType.choic
 
 
 @admin.register(Pause)
-class PauseAdmin(ReadOnly, ModelAdmin):
+class PauseAdmin(ReadOnly, StrictAdmin):
     def has_module_permission(self, request: HttpRequest) -> bool:
         return bool(self.has_view_permission(request))
 

@@ -8,18 +8,20 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangosGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangosUserAdmin
-from django.contrib.auth.models import Group, User
-from django.db.models import Count, Model, OuterRef, QuerySet, Subquery, Sum
-from django.http import HttpRequest
-from django.urls import reverse
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import Count, Model, OuterRef, Q, QuerySet, Subquery, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
-from unfold.decorators import display
+from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from generation import budgets, names
+from generation.admin import leaving
+from generation.admin.lists import StrictAdmin
 from generation.figures import NONE, dollars
 from generation.models import GenerationRequest, Spending
 from generation.states import ACTIVE
@@ -34,7 +36,7 @@ for model in (User, Group):
 
 
 @admin.register(User)
-class UserAdmin(DjangosUserAdmin, ModelAdmin):
+class UserAdmin(DjangosUserAdmin, StrictAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -42,6 +44,10 @@ class UserAdmin(DjangosUserAdmin, ModelAdmin):
     list_filter = ("is_staff", "is_active", "groups")
     show_full_result_count = False
     list_per_page = 50
+    actions = ("deactivate_selected",)
+    actions_detail = ("deactivate",)
+    delete_confirmation_template = "admin/auth/user/delete_confirmation.html"
+    delete_selected_confirmation_template = "admin/auth/user/delete_selected_confirmation.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         spent = Spending.objects.filter(owner=OuterRef("pk")).order_by().values("owner").annotate(sum=Sum("cost"))
@@ -83,16 +89,89 @@ class UserAdmin(DjangosUserAdmin, ModelAdmin):
         query = urlencode({"owner": row.get_username()})
         return format_html('<a class="vg-link" href="{}?{}">Requests</a>', address, query)
 
+    # --- Who may be edited, and given what ---
+
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         fields = tuple(super().get_readonly_fields(request, obj))
         return fields if request.user.is_superuser else (*fields, *_BEYOND)
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        # Whoever could set a superuser's password would be one.
-        beyond = isinstance(obj, User) and obj.is_superuser and not request.user.is_superuser
+        # Whoever could set the password of a user would have all that this user may do.
+        beyond = isinstance(obj, User) and _is_beyond(request, _held_by(obj), is_superuser=obj.is_superuser)
         return not beyond and bool(super().has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        beyond = isinstance(obj, User) and _is_beyond(request, _held_by(obj), is_superuser=obj.is_superuser)
+        return not beyond and bool(super().has_delete_permission(request, obj))
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if field is not None and db_field.name == "groups" and not request.user.is_superuser:
+            beyond = [group.pk for group in field.queryset if _is_beyond(request, _held_in(group))]
+            field.queryset = field.queryset.exclude(pk__in=beyond)
+        return field
+
+    # --- Deactivating ---
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.deactivate_many)
+        return [path("deactivate/", view, name="auth_user_deactivate_many"), *super().get_urls()]
+
+    def deactivate_many(self, request: HttpRequest) -> HttpResponse:
+        """The page that deactivates users and cancels their queues."""
+        return leaving.deactivate(self, request)
+
+    @action(description="Deactivate, cancel the queue", url_path="deactivate", permissions=["change"])
+    def deactivate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Lead to that page for one user."""
+        return redirect(f"{reverse('admin:auth_user_deactivate_many')}?{urlencode({'ids': object_id})}")
+
+    @admin.action(permissions=["change"], description="Deactivate, cancel the queue")
+    def deactivate_selected(self, request: HttpRequest, rows: QuerySet[User]) -> HttpResponse:
+        """Lead to that page for the selected users."""
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[: leaving.MOST + 1])
+        return redirect(f"{reverse('admin:auth_user_deactivate_many')}?{urlencode({'ids': ids}, doseq=True)}")
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: Any) -> None:
+        super().save_model(request, obj, form, change)
+        if change and not obj.is_active and "is_active" in form.changed_data:
+            leaving.warn_of_queue(request, obj)
 
 
 @admin.register(Group)
-class GroupAdmin(DjangosGroupAdmin, ModelAdmin):
-    pass
+class GroupAdmin(DjangosGroupAdmin, StrictAdmin):
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        beyond = isinstance(obj, Group) and _is_beyond(request, _held_in(obj))
+        return not beyond and bool(super().has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        beyond = isinstance(obj, Group) and _is_beyond(request, _held_in(obj))
+        return not beyond and bool(super().has_delete_permission(request, obj))
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if field is not None and db_field.name == "permissions" and not request.user.is_superuser:
+            own = request.user.get_all_permissions()
+            beyond = [one.pk for one in field.queryset if _name(one) not in own]
+            field.queryset = field.queryset.exclude(pk__in=beyond)
+        return field
+
+
+def _is_beyond(request: HttpRequest, held: set[str], *, is_superuser: bool = False) -> bool:
+    """Whether these permissions are more than the user has."""
+    user = request.user
+    return not user.is_superuser and (is_superuser or not held <= user.get_all_permissions())
+
+
+def _held_by(user: User) -> set[str]:
+    """The permissions of a user, also of one who is not active at the moment."""
+    rows = Permission.objects.filter(Q(group__user=user) | Q(user=user)).select_related("content_type")
+    return {_name(one) for one in rows}
+
+
+def _held_in(group: Group) -> set[str]:
+    return {_name(one) for one in group.permissions.select_related("content_type")}
+
+
+def _name(permission: Permission) -> str:
+    return f"{permission.content_type.app_label}.{permission.codename}"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from django import forms
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.db.models import JSONField, QuerySet
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminExpandableTextareaWidget
 
 from generation import audit, breakers, pauses, waiting
 from generation.addresses import client_address
+from generation.admin.lists import StrictAdmin
 from generation.admin.reading import ReadOnly
 from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, Spending, WorkerProcess
 
@@ -26,31 +29,59 @@ _ABOUT_MODELS: Final = {
 }
 
 
+class _JSONFormField(forms.JSONField):
+    """Django's, for which JSON of any depth and numbers of any length are a mistake of the form."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except (RecursionError, ValueError) as error:
+            raise ValidationError(self.error_messages["invalid"], code="invalid", params={"value": ""}) from error
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        try:
+            return super().bound_data(data, initial)
+        except (RecursionError, ValueError):
+            return InvalidJSONInput(data)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(super().has_changed(initial, data))
+        except (RecursionError, ValueError):
+            return True
+
+
 @admin.register(PromptStyle)
-class PromptStyleAdmin(ModelAdmin):
+class PromptStyleAdmin(StrictAdmin):
     list_display = ("scope", "name", "phrase")
     list_filter = ("scope",)
     search_fields = ("name", "phrase")
 
 
 @admin.register(ProviderModel)
-class ProviderModelAdmin(ModelAdmin):
+class ProviderModelAdmin(StrictAdmin):
     list_display = ("name", "provider", "enabled", "preference", "shutdown_date", "successor")
     list_filter = ("provider", "enabled")
     list_select_related = ("successor",)
     search_fields = ("name", "provider")
     # As high as what is written in it.
-    formfield_overrides: ClassVar = {JSONField: {"widget": UnfoldAdminExpandableTextareaWidget}}
+    formfield_overrides: ClassVar = {
+        JSONField: {"widget": UnfoldAdminExpandableTextareaWidget, "form_class": _JSONFormField}
+    }
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **more: Any) -> Any:
         return super().get_form(request, obj, change, help_texts=_ABOUT_MODELS, **more)
 
 
 @admin.register(ProviderState)
-class ProviderStateAdmin(ModelAdmin):
+class ProviderStateAdmin(StrictAdmin):
     list_display = ("provider", "state", "max_concurrent", "calls", "per_seconds", "failures", "reason", "open_until")
     readonly_fields = ("failures", "reason", "open_until")
     actions = ("call_again",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        fields = tuple(super().get_readonly_fields(request, obj))
+        return (*fields, "provider") if obj else fields  # its key: another name would make another row
 
     @display(description="state", label={"called": "success", "left alone": "danger", "paused": "warning"})
     def state(self, row: ProviderState) -> str:
@@ -69,21 +100,21 @@ class ProviderStateAdmin(ModelAdmin):
 
 
 @admin.register(Budget)
-class BudgetAdmin(ModelAdmin):
+class BudgetAdmin(StrictAdmin):
     list_display = ("owner", "per_day")
     list_select_related = ("owner",)
     raw_id_fields = ("owner",)
 
 
 @admin.register(Spending)
-class SpendingAdmin(ReadOnly, ModelAdmin):
+class SpendingAdmin(ReadOnly, StrictAdmin):
     list_display = ("day", "owner", "calls", "cost")
     list_select_related = ("owner",)
     search_fields = ("=owner__username",)
 
 
 @admin.register(WorkerProcess)
-class WorkerProcessAdmin(ReadOnly, ModelAdmin):
+class WorkerProcessAdmin(ReadOnly, StrictAdmin):
     list_display = ("name", "kind", "state", "slots", "started_at", "seen_at")
 
     @display(description="state", label={"up": "success", "silent": "danger"})

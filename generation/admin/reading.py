@@ -13,17 +13,18 @@ from django.contrib.admin.utils import display_for_field, display_for_value, loo
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.templatetags.unfold_list import result_headers
 from unfold.views import ChangeList
 from unfold.widgets import CHECKBOX_CLASSES
 
 from generation import audit
+from generation.admin.lists import StrictAdmin, StrictChangeList
 from generation.figures import NONE
 
 #: Of a page's address: where it begins, by the key of the row before it (``older.KEY``) or after it (``newer.KEY``).
@@ -38,6 +39,8 @@ _CHECKBOX_CELL: Final = (
 
 class ReadOnly:
     """Rows that the system writes."""
+
+    is_read_only: Final = True
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -57,7 +60,7 @@ class _OnePage(Paginator):
         return 0
 
 
-class KeysetChangeList(ChangeList):
+class KeysetChangeList(StrictChangeList):
     """A list by key, the newest first. A page costs the same wherever it is, and nothing is counted."""
 
     newer: str = ""
@@ -120,7 +123,8 @@ class KeysetChangeList(ChangeList):
         if shown == NONE:
             return format_html('<td class="vg-none" data-label="{}">{}</td>', label, shown)
         if name in (self.list_display_links or ()):
-            shown = format_html('<a href="{}">{}</a>', self.url_for_result(row), shown)
+            query = f"?{self.preserved_filters}" if self.preserved_filters else ""
+            shown = format_html('<a href="{}{}">{}</a>', self.url_for_result(row), query, shown)
         return format_html('<td data-label="{}">{}</td>', label, shown)
 
     def page_url(self, page: str) -> str:
@@ -152,7 +156,7 @@ class KeysetChangeList(ChangeList):
         return "" if "\0" in key else key
 
 
-class KeysetAdmin(ReadOnly, ModelAdmin):
+class KeysetAdmin(ReadOnly, StrictAdmin):
     """A long list of rows that the system writes."""
 
     show_full_result_count = False
@@ -199,8 +203,19 @@ class KeysetPageAdmin(KeysetAdmin):
         if row is None:
             answer: HttpResponse = self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
             return answer
-        context = {**self.admin_site.each_context(request), "opts": self.opts, **self.page(request, row)}
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "back": self._list_it_came_from(request),
+            **self.page(request, row),
+        }
         return TemplateResponse(request, self.page_template, context)
+
+    def _list_it_came_from(self, request: HttpRequest) -> str:
+        """The address of the list, with the filters that it had when the page was opened from it."""
+        address = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+        filters = QueryDict(request.GET.get("_changelist_filters", ""))
+        return f"{address}?{filters.urlencode()}" if filters else address
 
     def row_of(self, object_id: str) -> Any:
         """The row with this key as it stands in an address, if there is one."""

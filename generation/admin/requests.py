@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.db.models.functions import Substr
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
-from django.urls import URLPattern, path
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -21,6 +22,7 @@ from generation.addresses import client_address
 from generation.admin import acting, attempts, export, pictures, request_page
 from generation.admin.choices import OF_REQUESTS
 from generation.admin.dates import Calendar
+from generation.admin.lists import OddAddressError, refuse, refuse_unknown
 from generation.admin.reading import KeysetChangeList, KeysetPageAdmin, badge, between, key_in
 from generation.figures import NONE, dollars, duration
 from generation.identifiers import REQUEST_ID
@@ -153,7 +155,18 @@ class GenerationRequestAdmin(KeysetPageAdmin):
     def export(self, request: HttpRequest) -> HttpResponseBase:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return export.answer(request)
+        address = reverse("admin:generation_generationrequest_changelist")
+        try:
+            refuse_unknown(request.GET, filters.CONDITIONS)
+        except OddAddressError as error:
+            return refuse(request, error, address)
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
+        try:
+            return export.answer(request)
+        except export.BusyError as busy:
+            messages.warning(request, str(busy))
+            return redirect(f"{address}?{request.GET.urlencode()}")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         permission = roles.PERMISSIONS.get(request.POST.get("action", "").removeprefix("act_"))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
 
+from generation import model_rows
 from generation.models.constraints import is_one_of
 from generation.states import ErrorCode, StyleScope
+
+#: The most calls of a rate, each of which is kept in Redis for the time of the rate, and its longest time in seconds.
+_MOST_CALLS: Final = 100_000
+_LONGEST_RATE: Final = 86_400
+_LONGEST_PHRASE: Final = 1_000
 
 
 class ProviderState(models.Model):
@@ -40,6 +47,21 @@ class ProviderState(models.Model):
 
     def __str__(self) -> str:
         return self.provider
+
+    def clean(self) -> None:
+        """Refuse limits under which no call would ever begin."""
+        mistakes: dict[str, str] = {}
+        if self.max_concurrent is not None and self.max_concurrent < 1:
+            mistakes["max_concurrent"] = "At least 1, or empty for no limit. Pause the provider to call it no more."
+        if (self.calls is None) != (self.per_seconds is None):
+            mistakes["per_seconds"] = "A rate needs both, the calls and the seconds; leave both empty for no limit."
+        elif self.calls is not None and self.per_seconds is not None:
+            if not 1 <= self.calls <= _MOST_CALLS:
+                mistakes["calls"] = f"From 1 to {_MOST_CALLS:,}. Pause the provider to call it no more."
+            if not 1 <= self.per_seconds <= _LONGEST_RATE:
+                mistakes["per_seconds"] = f"From 1 to {_LONGEST_RATE:,} seconds, which is a day."
+        if mistakes:
+            raise ValidationError(mistakes)
 
 
 class ModelState(models.Model):
@@ -99,6 +121,17 @@ class ProviderModel(models.Model):
     def __str__(self) -> str:
         return f"{self.provider}/{self.name}"
 
+    def clean(self) -> None:
+        """Refuse a row that the catalogue could not read, and a successor that it would not find."""
+        mistakes: dict[str, list[str]] = {}
+        found = model_rows.mistakes(capabilities=self.capabilities, sizes=self.sizes, price_rule=self.price_rule)
+        for field, text in found:
+            mistakes.setdefault(field, []).append(text)
+        if self.successor is not None and self.successor.provider != self.provider:
+            mistakes["successor"] = ["The successor must be a model of the same provider."]
+        if mistakes:
+            raise ValidationError(mistakes)
+
 
 class PromptStyle(models.Model):
     """A phrase that is added to the client's prompt: by the type of picture, or by ``metadata.imageStyle``."""
@@ -117,3 +150,12 @@ class PromptStyle(models.Model):
 
     def __str__(self) -> str:
         return f"{self.scope} {self.name}"
+
+    def clean(self) -> None:
+        """Refuse a phrase that shows nothing, or that no vendor would take along with a prompt."""
+        text = self.phrase.strip()
+        if len(text) > _LONGEST_PHRASE:
+            raise ValidationError({"phrase": f"At most {_LONGEST_PHRASE:,} characters."})
+        if not any(character.isprintable() and not character.isspace() for character in text):
+            raise ValidationError({"phrase": "A phrase needs words."})
+        self.phrase = text

@@ -1,0 +1,177 @@
+"""The shapes that a row of ``ProviderModel`` may have: the one place that says what is a mistake in it.
+
+Forms and migrations use :func:`mistakes`. The catalogue uses :func:`faults`, which passes over words that it does not
+know, since they break nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from generation import pricing
+
+#: The options of a request, with the values that a capability may name. Without values, it is the whole option.
+_OPTIONS: Final[Mapping[str, frozenset[str]]] = {
+    "seed": frozenset(),
+    "negativePrompt": frozenset(),
+    "quality": frozenset({"low", "medium", "high"}),
+    "outputFormat": frozenset({"png", "jpeg", "webp"}),
+    "aspectRatio": frozenset(),
+    "imageStyle": frozenset(),
+    "title": frozenset(),
+}
+_RATIO: Final = re.compile(r"[1-9][0-9]{0,2}:[1-9][0-9]{0,2}", re.ASCII)
+_NAMED_RATIOS: Final = frozenset({"square", "portrait", "landscape"})
+_TOKENS: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+#: Pixels of one side, and of the whole. More than that is not decoded.
+_SIDES: Final = (16, 16_384)
+_MOST_PIXELS: Final = 25_000_000
+_ANY: Final = frozenset({"short", "step", "widest"})
+_WIDEST: Final = 20
+_PRICES: Final = frozenset({"per_image", "per_million", "estimate"})
+#: What a form takes, in US dollars. A price beyond it is a typing error.
+_DEAREST_IMAGE: Final = 1_000
+_DEAREST_MILLION: Final = 100_000
+_MOST_ENTRIES: Final = 100
+
+#: A mistake: the field that has it, and what it is.
+Mistake = tuple[str, str]
+
+
+def mistakes(*, capabilities: object, sizes: object, price_rule: object) -> list[Mistake]:
+    """Return everything in a row that is not as it should be."""
+    found = faults(capabilities=capabilities, sizes=sizes, price_rule=price_rule)
+    if not any(field == "capabilities" for field, _ in found):
+        found += [("capabilities", text) for text in _unknown_capabilities(capabilities)]
+    if not any(field == "price_rule" for field, _ in found):
+        found += [("price_rule", text) for text in _odd_prices(price_rule)]
+    return found
+
+
+def faults(*, capabilities: object, sizes: object, price_rule: object) -> list[Mistake]:
+    """Return what makes a row unusable. Without any, the catalogue can read it."""
+    found = [("capabilities", text) for text in _faults_of_capabilities(capabilities)]
+    found += [("sizes", text) for text in _faults_of_sizes(sizes)]
+    found += [("price_rule", text) for text in _faults_of_prices(price_rule)]
+    return found
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+# --- Capabilities ---
+
+
+def _faults_of_capabilities(value: object) -> Iterator[str]:
+    if not isinstance(value, list):
+        yield 'It must be a list of names, such as ["seed", "outputFormat:png"].'
+    elif len(value) > _MOST_ENTRIES:
+        yield f"It has more than {_MOST_ENTRIES} entries."
+    else:
+        yield from (f"{_shown(one)} is not a name in quotation marks." for one in value if not isinstance(one, str))
+
+
+def _unknown_capabilities(value: Any) -> Iterator[str]:
+    for one in value:
+        option, colon, named = one.partition(":")
+        if option not in _OPTIONS:
+            yield f"There is no option {_shown(option)}. The options are {', '.join(_OPTIONS)}."
+        elif colon and named not in _OPTIONS[option]:
+            values = ", ".join(sorted(_OPTIONS[option])) or "none"
+            yield f"{option} has no value {_shown(named)}. The values are {values}."
+
+
+# --- Sizes ---
+
+
+def _faults_of_sizes(value: object) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield 'It must map aspect ratios to pixels, such as {"1:1": [1024, 1024]}.'
+        return
+    if len(value) > _MOST_ENTRIES:
+        yield f"It has more than {_MOST_ENTRIES} entries."
+        return
+    for name, size in value.items():
+        if name == "any":
+            yield from _faults_of_rule(size)
+        elif not (isinstance(name, str) and (_RATIO.fullmatch(name) or name in _NAMED_RATIOS)):
+            yield f"{_shown(name)} is not an aspect ratio, such as 3:2."
+        elif not _is_size(size):
+            yield f"{name} needs [width, height] in whole pixels from {_SIDES[0]} to {_SIDES[1]}, not {_shown(size)}."
+
+
+def _is_size(size: object) -> bool:
+    if not (isinstance(size, list) and len(size) == 2 and all(_is_whole(side, *_SIDES) for side in size)):
+        return False
+    return bool(size[0] * size[1] <= _MOST_PIXELS)
+
+
+def _faults_of_rule(rule: object) -> Iterator[str]:
+    """Of ``any``: the short side in pixels, what both sides divide by, and the most extreme ratio."""
+    if not (isinstance(rule, dict) and set(rule) == _ANY):
+        yield 'any needs short, step and widest, such as {"short": 1024, "step": 16, "widest": 3}.'
+        return
+    short, step, widest = rule["short"], rule["step"], rule["widest"]
+    if not _is_whole(short, *_SIDES):
+        yield f"short must be whole pixels from {_SIDES[0]} to {_SIDES[1]}, not {_shown(short)}."
+    elif not _is_whole(step, 1, short):
+        yield f"step must be whole pixels from 1 to the short side, not {_shown(step)}."
+    elif not _is_number(widest) or not 1 <= widest <= _WIDEST:
+        yield f"widest must be a number from 1 to {_WIDEST}, not {_shown(widest)}."
+    elif short * short * widest > _MOST_PIXELS:
+        yield f"short and widest make images of more than {_MOST_PIXELS:,} pixels."
+
+
+def _is_whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+# --- Prices ---
+
+
+def _faults_of_prices(value: object) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield 'It must be a rule, such as {"per_image": "0.03"}, or {} where the price is not known.'
+        return
+    if "per_image" in value and pricing.amount(value["per_image"]) is None:
+        yield f"per_image must be an amount in US dollars, not {_shown(value['per_image'])}."
+    for name in ("per_million", "estimate"):
+        prices = value.get(name, {})
+        if not isinstance(prices, dict) or len(prices) > _MOST_ENTRIES:
+            yield f"{name} must map names to amounts, not {_shown(prices)}."
+            continue
+        for of, price in prices.items():
+            if pricing.amount(price) is None:
+                yield f"{name} of {_shown(of)} must be an amount in US dollars, not {_shown(price)}."
+
+
+def _odd_prices(value: Any) -> Iterator[str]:
+    """What no vendor has, though it can be computed with."""
+    if unknown := sorted(set(value) - _PRICES):
+        yield f"A rule has per_image, per_million and estimate, not {_shown(unknown[0])}."
+    if "per_image" in value and len(value) > 1:
+        yield "per_image stands alone: with it, nothing is counted by tokens."
+    yield from _beyond(value.get("per_image", 0), "per_image", _DEAREST_IMAGE)
+    for of, price in value.get("estimate", {}).items():
+        if of not in _OPTIONS["quality"]:
+            yield f"estimate names low, medium or high, not {_shown(of)}."
+        yield from _beyond(price, f"estimate of {of}", _DEAREST_IMAGE)
+    for of, price in value.get("per_million", {}).items():
+        if not _TOKENS.fullmatch(of):
+            yield f"per_million names what is counted, such as output_image, not {_shown(of)}."
+        yield from _beyond(price, f"per_million of {of}", _DEAREST_MILLION)
+
+
+def _beyond(price: object, what: str, most: int) -> Iterator[str]:
+    amount = pricing.amount(price)
+    if amount is not None and amount > most:
+        yield f"{what} is more than {most:,} US dollars."
