@@ -15,7 +15,7 @@ from typing import Any, Final
 _MILLION: Final = Decimal(1_000_000)
 #: What is kept: a ten-thousandth of a cent.
 _EXACT: Final = Decimal("0.000001")
-#: The most that one call may cost. The columns of a cost have 12 digits, 6 of them decimals, and the sum of a day has 14.
+#: The most that one call may cost. The columns have 12 digits, 6 of them decimals, and 14 for the sum of a day.
 MOST_COST: Final = Decimal(10_000)
 _MOST_PRICE: Final = Decimal(1_000_000)
 _MOST_COUNTED: Final = 10**12

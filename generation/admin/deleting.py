@@ -55,4 +55,3 @@ def _count(relation: Any, rows: list[Model]) -> int:
 
 def _counted(count: int, name: str) -> str:
     return f"more than {_COUNTED:,} {name}" if count > _COUNTED else f"{count:,} {name}"
-

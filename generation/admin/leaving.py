@@ -34,7 +34,7 @@ def warn_of_queue(request: HttpRequest, user: User) -> None:
     """Say that the requests of a user who was just deactivated run on, and where they are canceled."""
     if count := waiting([user]).get(user.pk):
         address = reverse("admin:auth_user_deactivate_many") + f"?ids={user.pk}"
-        text = "{} of {} run on. <a class=\"vg-link\" href=\"{}\">Cancel the queue of this user</a>"
+        text = '{} of {} run on. <a class="vg-link" href="{}">Cancel the queue of this user</a>'
         messages.warning(request, format_html(text, _requests(count), user.get_username(), address))
 
 

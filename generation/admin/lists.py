@@ -179,4 +179,3 @@ class StrictAdmin(ModelAdmin):
             messages.error(request, "Something that depends on it came meanwhile. It was not deleted.")
             return redirect(request.path)
         return answer
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar, Final
 
 from django import forms
@@ -40,9 +41,11 @@ class _JSONFormField(forms.JSONField):
 
     def bound_data(self, data: Any, initial: Any) -> Any:
         try:
-            return super().bound_data(data, initial)
+            value = super().bound_data(data, initial)
+            json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be shown
         except (RecursionError, ValueError):
             return InvalidJSONInput(data)
+        return value
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         try:

@@ -127,6 +127,8 @@ class ProviderModel(models.Model):
         found = model_rows.mistakes(capabilities=self.capabilities, sizes=self.sizes, price_rule=self.price_rule)
         for field, text in found:
             mistakes.setdefault(field, []).append(text)
+        if not self.name.isprintable() or " " in self.name:
+            mistakes["name"] = ["A model's name has no spaces and no control characters."]
         if self.successor is not None and self.successor.provider != self.provider:
             mistakes["successor"] = ["The successor must be a model of the same provider."]
         if mistakes:
