@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from typing import Any, Final
 
 from django.contrib import messages
@@ -16,7 +17,7 @@ from django.contrib.admin.options import (
 )
 from django.contrib.admin.views.main import ALL_VAR, ERROR_FLAG, ORDER_VAR, PAGE_VAR, SEARCH_VAR
 from django.core.exceptions import FieldError, PermissionDenied, SuspiciousOperation, ValidationError
-from django.db import DataError
+from django.db import DataError, transaction
 from django.db.models import ProtectedError, QuerySet, RestrictedError
 from django.db.models.fields import IntegerField
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -119,7 +120,9 @@ class StrictAdmin(ModelAdmin):
             raise PermissionDenied
         self._drop_odd_keys(request)
         try:
-            answer: HttpResponse = super().changelist_view(request, extra_context)
+            # Django writes a deletion down before it deletes.
+            with transaction.atomic() if request.POST.get("action") == "delete_selected" else nullcontext():
+                answer: HttpResponse = super().changelist_view(request, extra_context)
         except OddAddressError as error:
             return refuse(request, error, request.path)
         except (ProtectedError, RestrictedError):

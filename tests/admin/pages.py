@@ -9,6 +9,9 @@ from typing import Any
 from django.test import Client
 from django.urls import reverse
 
+from generation import bulk
+from generation.models import BulkAction
+
 REQUESTS = "/admin/generation/generationrequest/"
 ACT = f"{REQUESTS}act/"
 EXPORT = f"{REQUESTS}export/"
@@ -54,3 +57,12 @@ def told(client: Client, response: Any) -> str:
 def act(client: Client, action: str, *ids: str, **more: str) -> Any:
     """An action that was confirmed."""
     return client.post(ACT, {"action": action, "ids": list(ids), **more})
+
+
+def run_bulk(answer: Any) -> BulkAction:
+    """Do all steps of the action that this answer leads to."""
+    made = BulkAction.objects.get(pk=answer["Location"].rstrip("/").split("/")[-2])
+    while bulk.advance(made.pk):
+        pass
+    made.refresh_from_db()
+    return made

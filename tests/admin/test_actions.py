@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -11,16 +12,18 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
+from django.db import connection
 from django.test import Client
 from rest_framework.test import APIClient
 
-from generation import bulk, lifecycle, roles
+from generation import bulk, lifecycle, roles, services
 from generation.clock import Now
 from generation.models import Budget, BulkAction, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import Status
-from tests.admin.pages import ACT, BULK, REQUESTS, act, page_of, text, told
+from tests.admin.pages import ACT, BULK, REQUESTS, act, page_of, run_bulk, text, told
 from tests.api.helpers import PREFIX
 from tests.conftest import client_of
+from tests.support.races import at_once
 from tests.support.requests import back_in_queue, claimed, in_status, queued
 from workers import dispatcher, tasks
 
@@ -35,15 +38,6 @@ def status_of(request: GenerationRequest) -> str:
 def log_of(request_id: str) -> list[tuple[str, str]]:
     rows = LogEntry.objects.filter(object_id=request_id).order_by("pk")
     return [(row.user.get_username(), row.get_change_message()) for row in rows]
-
-
-def run_bulk(answer: Any) -> BulkAction:
-    """Do all steps of the action that this answer leads to."""
-    made = BulkAction.objects.get(pk=answer["Location"].rstrip("/").split("/")[-2])
-    while bulk.advance(made.pk):
-        pass
-    made.refresh_from_db()
-    return made
 
 
 # --- One, or some ---
@@ -263,6 +257,96 @@ def test_an_action_is_stopped(operator: Client, viewer: Client, alice: User, mon
     assert "stopped by operator" in text(operator.get(f"{BULK}{made.pk}/change/"))
 
 
+def test_a_stop_holds_whenever_it_comes(operator: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "STEP", 1)
+    user = User.objects.get(username="operator")
+    for steps in range(3):
+        requests = [queued(alice) for _ in range(3)]
+        act(operator, "cancel", everything="1", filter="status=queued")
+        row = BulkAction.objects.latest("pk")  # as a page has read it, before the steps that follow
+        for _ in range(steps):
+            assert bulk.advance(row.pk)
+        assert bulk.stop(user=user, bulk=row)
+        assert not bulk.stop(user=user, bulk=row)
+        assert not bulk.advance(row.pk)
+        row.refresh_from_db()
+        assert (row.seen, row.done, row.error) == (steps, steps, "stopped by operator")
+        assert sum(status_of(one) == Status.CANCELLED for one in requests) == steps
+        services.act(user=user, action="cancel", request_ids=[one.pk for one in requests])
+
+
+def test_a_stop_waits_for_the_step_that_is_under_way(
+    operator: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no row locks")
+    monkeypatch.setattr(bulk, "STEP", 2)
+    requests = [queued(alice) for _ in range(4)]
+    act(operator, "cancel", everything="1")
+    row = BulkAction.objects.get()
+    user = User.objects.get(username="operator")
+    begun, stopping = threading.Event(), threading.Event()
+    really = services.act
+
+    def slowly(**arguments: Any) -> services.Outcome:
+        if arguments["request_ids"]:
+            begun.set()
+            assert stopping.wait(20)
+        return really(**arguments)
+
+    def stop() -> bool:
+        assert begun.wait(20)
+        stopping.set()
+        return bulk.stop(user=user, bulk=row)
+
+    monkeypatch.setattr(services, "act", slowly)
+    at_once(lambda: bulk.advance(row.pk), stop)
+    row.refresh_from_db()
+    cancelled = sum(status_of(one) == Status.CANCELLED for one in requests)
+    assert (row.done, row.error) == (cancelled, "stopped by operator")
+    assert cancelled in {0, 2}
+    assert not bulk.advance(row.pk)
+    assert sum(status_of(one) == Status.CANCELLED for one in requests) == cancelled
+
+
+def test_of_two_workers_one_does_a_step(operator: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no row locks")
+    monkeypatch.setattr(bulk, "STEP", 2)
+    requests = [in_status(alice, Status.FAILED) for _ in range(8)]
+    act(operator, "retry", everything="1", filter="status=failed")
+    row = BulkAction.objects.get()
+    for _ in range(8):
+        at_once(lambda: bulk.advance(row.pk), lambda: bulk.advance(row.pk))
+    while bulk.advance(row.pk):
+        pass
+    row.refresh_from_db()
+    assert (row.seen, row.done, row.refusals) == (8, 8, {})
+    assert {status_of(one) for one in requests} == {Status.QUEUED}
+
+
+def test_a_step_that_broke_off_is_done_again_and_counted_once(
+    operator: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [queued(alice) for _ in range(3)]
+    act(operator, "cancel", everything="1")
+    row = BulkAction.objects.get()
+
+    def break_off(*arguments: Any) -> bool:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bulk, "_moved", break_off)
+        with pytest.raises(RuntimeError, match="killed"):
+            bulk.advance(row.pk)
+    assert {status_of(one) for one in requests} == {Status.QUEUED}
+    BulkAction.objects.update(advanced_at=Now() - timedelta(minutes=1))
+    assert dispatcher.run_once()["bulk"] == 1
+    row.refresh_from_db()
+    assert (row.seen, row.done, row.refusals) == (3, 3, {})
+    assert {status_of(one) for one in requests} == {Status.CANCELLED}
+
+
 def test_who_lost_the_permission_goes_no_further(operator: Client, alice: User) -> None:
     request = queued(alice)
     act(operator, "cancel", everything="1")
@@ -279,8 +363,6 @@ def test_nothing_matches(operator: Client, alice: User) -> None:
 
 
 def _batch(owner: User) -> str:
-    from generation import services
-
     draft = lifecycle.Draft(type="cover", prompt="A dragon in a garden", priority="normal")
     batch, _ = services.submit_batch(owner=owner, drafts=[draft], priority="normal", max_concurrent=None)
     return batch.pk
