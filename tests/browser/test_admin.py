@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
 import pytest
 from playwright.sync_api import expect
 
@@ -93,6 +96,37 @@ def test_everything_that_matches_is_done_while_one_watches(bob: Visitor) -> None
     page.goto("/admin/generation/pause/")
     page.get_by_role("button", name="Resume Background").click()
     expect(page.get_by_role("status")).to_have_count(0)
+
+
+def test_the_button_exports_what_the_filters_leave(bob: Visitor) -> None:
+    page = bob.page
+    bob.house.wait_for(bob.submit_by_api("A heron in the reeds", projectId="a-book", priority="high"), "completed")
+    bob.house.wait_for(bob.submit_by_api("A heron on a roof", projectId="another-book"), "completed")
+    # Each of these begins as the parameter of the page does, and was once dropped with it.
+    for query in (
+        "project=a-book",
+        "priority=high",
+        "project=another-book",
+        "provider=clipart&project=a-book",
+        "q=heron",
+    ):
+        page.goto(f"{REQUESTS}?{query}")
+        listed = page.locator("small.vg-id").all_inner_texts()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Export CSV").click()
+        rows = list(csv.DictReader(io.StringIO(download.value.path().read_bytes().decode("utf-8-sig"))))
+        assert [row["id"] for row in rows] == listed != [], query
+    page.goto(f"{REQUESTS}?project=a-book")
+    page.get_by_role("link", name="A heron in the reeds").click()
+    page.locator(".vg-crumbs a").click()
+    page.wait_for_url("**?project=a-book")
+
+
+def test_a_filter_that_a_list_does_not_know_is_refused(bob: Visitor) -> None:
+    page = bob.page
+    page.goto(f"{REQUESTS}?project_id=a-book")
+    expect(page.get_by_text("a filter that this list does not know")).to_be_visible()
+    assert page.url.endswith(REQUESTS)
 
 
 def test_a_picture_is_shown(bob: Visitor) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,12 +100,35 @@ def test_the_pages_of_the_staff_are_usable(visit: Visit, shown: str, width: int,
         "request": f"{requests}{shown}/change/",
         "act": f"{requests}act/?action=retry&ids={shown}",
         "pause": "/admin/generation/pause/",
+        "refused": f"{requests}?unknown=1",
     }.items():
         bob.page.goto(address)
         bob.page.wait_for_function(_LOADED)
         assert_usable(bob.page)
         if name in _KEPT:
             keep(bob.page, f"admin-{name}-{theme}-{width}")
+
+
+@pytest.fixture
+def root(house: House, visit: Visit) -> Iterator[Visit]:
+    """Open a browser as bob, who is a superuser meanwhile."""
+    house.execute("UPDATE auth_user SET is_superuser = true WHERE username = 'bob'")
+    yield visit
+    house.execute("UPDATE auth_user SET is_superuser = false WHERE username = 'bob'")
+
+
+@pytest.mark.parametrize(("width", "theme"), [(360, "dark"), (1440, "light")])
+def test_the_pages_that_deactivate_users_are_usable(root: Visit, shown: str, width: int, theme: str) -> None:
+    page = root("bob", viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme).page
+    page.goto("/admin/auth/user/?q=alice")
+    alice = page.locator("[name=_selected_action]").first.get_attribute("value")
+    page.goto(f"/admin/auth/user/{alice}/deactivate/")
+    expect(page.get_by_role("heading", name="Deactivate alice")).to_be_visible()
+    expect(page.get_by_label("Cancel what is queued or in progress")).not_to_be_checked()
+    assert_usable(page)
+    page.goto(f"/admin/auth/user/{alice}/delete/")
+    expect(page.get_by_role("link", name="Deactivate alice instead")).to_be_visible()
+    assert_usable(page)
 
 
 def test_what_is_seldom_seen_is_usable_too(visit: Visit, shown: str) -> None:

@@ -1,15 +1,19 @@
-"""What migrations of large tables are made of."""
+"""What migrations of large tables are made of, and what those of data leave as it is."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
 from generation.migrations._operations import AddIndexMeanwhile
+from generation.models import ProviderModel
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -60,3 +64,28 @@ def test_what_a_try_that_was_broken_off_has_left_is_made_anew() -> None:
         with connection.schema_editor(atomic=False) as editor:
             index.database_forwards("generation", editor, without, having)
         assert indexes() == before
+
+
+def test_what_staff_set_of_a_model_outlives_an_update_of_the_catalogue() -> None:
+    update = import_module("generation.migrations.0014_models_of_late_2026").update
+    models = ProviderModel.objects
+    priced = {"per_image": "0.5"}
+    own_end = datetime.date(2027, 1, 1)
+    models.filter(name="gpt-image-2.6-flare").update(price_rule=priced)
+    models.filter(name="gpt-image-2.6-sunburst").update(price_rule={})
+    models.filter(name="gemini-3-pro-image").update(shutdown_date=own_end, successor=None)
+    models.filter(name="gemini-2.5-flash-image").update(shutdown_date=None, successor=None)
+    models.filter(name="gemini-nano-banana-2.1").update(enabled=False, preference=7)
+    update(apps, None)
+    rows = {row.name: row for row in models.select_related("successor")}
+    assert rows["gpt-image-2.6-flare"].price_rule == priced
+    assert rows["gpt-image-2.6-sunburst"].price_rule == rows["gpt-image-2"].price_rule
+    assert (rows["gemini-3-pro-image"].shutdown_date, rows["gemini-3-pro-image"].successor) == (own_end, None)
+    assert rows["gemini-2.5-flash-image"].shutdown_date == datetime.date(2027, 3, 15)
+    assert rows["gemini-2.5-flash-image"].successor == rows["gemini-nano-banana-2.1"]
+    assert rows["gemini-3.1-flash-image"].shutdown_date == datetime.date(2027, 5, 28)
+    new = rows["gemini-nano-banana-2.1"]
+    assert (new.enabled, new.preference, new.price_rule) == (False, 7, {"per_image": "0.0336"})
+    assert new.sizes == rows["gemini-3.1-flash-image"].sizes
+    for row in rows.values():
+        row.full_clean()
