@@ -38,27 +38,29 @@ class OverBudgetError(Exception):
         )
 
 
-def cost(rule: Mapping[str, Any], usage: Mapping[str, int]) -> Decimal | None:
+def cost(rule: Mapping[str, Any], usage: Mapping[str, Any]) -> Decimal | None:
     """Return the cost of a call that gave an image, or ``None`` if it cannot be told.
 
     It never raises: the image is paid for whatever stands in the rule and in the vendor's usage.
     """
     rule, usage = _mapping(rule), _mapping(usage)
-    if (price := amount(rule.get("per_image"))) is not None:
-        count = _count(usage.get("images", 1))
-        return None if count is None else _bounded(price * count)
+    per_image = amount(rule.get("per_image"))
+    if per_image is not None:
+        images = _count(usage.get("images", 1))
+        return None if images is None else _bounded(per_image * images)
     prices = _mapping(rule.get("per_million"))
     total, is_known = Decimal(0), False
     for name, used in usage.items():
-        if (price := amount(prices.get(name))) is None:
+        price, count = amount(prices.get(name)), _count(used)
+        if price is None:
             continue
-        if (count := _count(used)) is None:
+        if count is None:
             return None
         total, is_known = total + price * count, True
     return _bounded(total / _MILLION) if is_known else None
 
 
-def estimate(rule: Mapping[str, Any], *, quality: str = "") -> Decimal | None:
+def estimate(rule: Mapping[str, Any], *, quality: object = "") -> Decimal | None:
     """Return the cost of a call before it is made, or ``None`` if it cannot be told. It never raises."""
     rule = _mapping(rule)
     price = amount(rule.get("per_image"))
@@ -88,8 +90,9 @@ def _mapping(found: object) -> Mapping[str, Any]:
 
 
 def _count(found: object) -> int | None:
-    is_count = isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= _MOST_COUNTED
-    return found if is_count else None  # type: ignore[return-value]  # isinstance in a variable narrows nothing
+    if not isinstance(found, int) or isinstance(found, bool):
+        return None
+    return found if 0 <= found <= _MOST_COUNTED else None
 
 
 def _bounded(price: Decimal) -> Decimal | None:

@@ -145,7 +145,7 @@ class StrictAdmin(ModelAdmin):
         except (ValidationError, ValueError, TypeError):
             return False
         if isinstance(field, IntegerField):
-            return abs(key) <= _LARGEST_KEY
+            return bool(abs(key) <= _LARGEST_KEY)
         return "\0" not in text
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:

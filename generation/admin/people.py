@@ -140,15 +140,15 @@ class UserAdmin(DjangosUserAdmin, StrictAdmin):
 
 @admin.register(Group)
 class GroupAdmin(DjangosGroupAdmin, StrictAdmin):
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        beyond = isinstance(obj, Group) and _is_beyond(request, _held_in(obj))
+    def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        beyond = obj is not None and _is_beyond(request, _held_in(obj))
         return not beyond and bool(super().has_change_permission(request, obj))
 
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        beyond = isinstance(obj, Group) and _is_beyond(request, _held_in(obj))
+    def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        beyond = obj is not None and _is_beyond(request, _held_in(obj))
         return not beyond and bool(super().has_delete_permission(request, obj))
 
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
         field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
         if field is not None and db_field.name == "permissions" and not request.user.is_superuser:
             own = request.user.get_all_permissions()

@@ -8,6 +8,7 @@ import io
 import itertools
 import re
 from datetime import timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
@@ -82,7 +83,8 @@ def _export_link(client: Client, query: str) -> str:
 
 
 def _exported(client: Client, address: str) -> list[str]:
-    content = b"".join(client.get(address).streaming_content)  # type: ignore[arg-type]
+    answer: Any = client.get(address)
+    content = b"".join(answer.streaming_content)
     return [row["id"] for row in csv.DictReader(io.StringIO(content.decode("utf-8-sig")))]
 
 
