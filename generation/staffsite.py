@@ -49,6 +49,10 @@ class StaffSite(UnfoldAdminSite):
     index_template = "admin/today.html"
     enable_nav_sidebar = True
 
+    def get_urls(self) -> list[Any]:
+        # No page links to the public page of an object, and the redirect to one is an error for odd keys.
+        return [url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site"]
+
     def admin_view(self, view: _View, cacheable: bool = False) -> _View:
         return _with_policy(super().admin_view(view, cacheable))
 

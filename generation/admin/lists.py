@@ -43,6 +43,7 @@ _ODD: Final = (
     OverflowError,
     DataError,
 )
+_LONGEST_NAMES: Final = 100
 _LARGEST_KEY: Final = 2**63 - 1
 
 
@@ -63,14 +64,15 @@ def query_string(
 def refuse_unknown(parameters: QueryDict, known: Collection[str]) -> None:
     """Raise :class:`OddAddressError` if the address has a parameter that is neither plain nor among these."""
     if unknown := sorted(set(parameters) - PLAIN - set(known)):
-        raise OddAddressError(", ".join(unknown))
+        named = ", ".join(unknown)[:_LONGEST_NAMES]
+        raise OddAddressError("".join(letter if letter.isprintable() else "?" for letter in named))
 
 
 def refuse(request: HttpRequest, error: OddAddressError, address: str) -> HttpResponse:
     """Lead to a list that shows everything, with a message that says why; nothing else is done."""
     cause = str(error) or repr(error.__cause__)
     logger.warning("refused the address of a list: %s", cause[:200], extra={"action": "list-refused"})
-    what = f" ({str(error)[:100]})" if str(error) else ""
+    what = f" ({error})" if str(error) else ""
     messages.error(
         request,
         f"The address has a filter that this list does not know, or a value that makes no sense{what}. Nothing was "

@@ -15,6 +15,8 @@ from generation.states import ErrorCode, StyleScope
 #: The most calls of a rate, each of which is kept in Redis for the time of the rate, and its longest time in seconds.
 _MOST_CALLS: Final = 100_000
 _LONGEST_RATE: Final = 86_400
+_MOST_AT_ONCE: Final = 10_000
+_LARGEST_PREFERENCE: Final = 32_767
 _LONGEST_PHRASE: Final = 1_000
 
 
@@ -51,8 +53,10 @@ class ProviderState(models.Model):
     def clean(self) -> None:
         """Refuse limits under which no call would ever begin."""
         mistakes: dict[str, str] = {}
-        if self.max_concurrent is not None and self.max_concurrent < 1:
-            mistakes["max_concurrent"] = "At least 1, or empty for no limit. Pause the provider to call it no more."
+        if self.max_concurrent is not None and not 1 <= self.max_concurrent <= _MOST_AT_ONCE:
+            mistakes["max_concurrent"] = (
+                f"From 1 to {_MOST_AT_ONCE:,}, or empty for no limit. Pause the provider to call it no more."
+            )
         if (self.calls is None) != (self.per_seconds is None):
             mistakes["per_seconds"] = "A rate needs both, the calls and the seconds; leave both empty for no limit."
         elif self.calls is not None and self.per_seconds is not None:
@@ -127,6 +131,8 @@ class ProviderModel(models.Model):
         found = model_rows.mistakes(capabilities=self.capabilities, sizes=self.sizes, price_rule=self.price_rule)
         for field, text in found:
             mistakes.setdefault(field, []).append(text)
+        if self.preference > _LARGEST_PREFERENCE:
+            mistakes["preference"] = [f"At most {_LARGEST_PREFERENCE}."]
         if not self.name.isprintable() or " " in self.name:
             mistakes["name"] = ["A model's name has no spaces and no control characters."]
         if self.successor is not None and self.successor.provider != self.provider:

@@ -274,6 +274,8 @@ def test_odd_keys_of_requests_are_told_and_not_an_error(operator: Client, alice:
     assert "Select at most" in told(operator, operator.post(REQUESTS, too_many))
     assert operator.get(f"{BULK}{'9' * 5000}/change/").status_code == 302
     assert operator.get(f"{ACT}?action=cancel&ids=x&filter=%00").status_code in {200, 302}
+    for address in ("search/?s=%00", "r/1/%00/", "r/%00/1/", "auth/user/%00/password/", "jsi18n/?x=%00"):
+        assert operator.get(f"/admin/{address}").status_code in {200, 403, 404}, address
 
 
 def test_odd_values_for_a_form_are_not_an_error(administrator: Client) -> None:
