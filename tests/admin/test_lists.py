@@ -15,7 +15,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from generation import filters, lifecycle, services
+from generation import filters, lifecycle, permits, services
 from generation.claims import Failure
 from generation.models import BulkAction, GenerationRequest, ProviderState
 from generation.states import Status
@@ -47,7 +47,7 @@ def book(alice: User, charlie: User) -> dict[str, str]:
     for request in chosen:
         claim = lifecycle.claim(request.pk, worker="worker-1")
         assert claim is not None
-        lifecycle.begin_call(claim, provider="openai", model="m", prompt="p", deadline=timedelta(seconds=60))
+        permits.begin_call(claim, provider="openai", model="m", prompt="p", deadline=timedelta(seconds=60))
         failure = Failure(message="Safety first", code="refused_input", retryable=False, provider="openai")
         assert lifecycle.fail(claim, failure)
     for _ in range(3):

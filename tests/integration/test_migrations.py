@@ -67,7 +67,7 @@ def test_what_a_try_that_was_broken_off_has_left_is_made_anew() -> None:
 
 
 def test_what_staff_set_of_a_model_outlives_an_update_of_the_catalogue() -> None:
-    update = import_module("generation.migrations.0014_models_of_late_2026").update
+    update = import_module("generation.migrations.0016_models_of_late_2026").update
     models = ProviderModel.objects
     priced = {"per_image": "0.5"}
     own_end = datetime.date(2027, 1, 1)

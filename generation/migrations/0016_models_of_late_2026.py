@@ -46,6 +46,6 @@ def update(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("generation", "0012_project_and_status")]
+    dependencies = [("generation", "0015_shared_holder_and_audit")]
 
     operations = [migrations.RunPython(update, migrations.RunPython.noop)]
