@@ -13,7 +13,7 @@ import pytest
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 
-from generation import background, events, lifecycle
+from generation import background, events, lifecycle, permits
 from generation.claims import Claim
 from generation.clock import Now
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
@@ -136,7 +136,7 @@ def test_a_worker_that_cannot_renew_its_lease_breaks_off_by_its_own_clock(
         over.wait(30)
         return set(claims)
 
-    monkeypatch.setattr(lifecycle, "extend_leases", hang)
+    monkeypatch.setattr(permits, "extend_leases", hang)
     claim = claimed(alice, worker=runtime.name)
     begun = time.monotonic()
     with runtime.working_on(claim) as job:

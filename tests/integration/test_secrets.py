@@ -36,7 +36,7 @@ SCRIPTS = [
 #: What these lead to on every wire.
 CODES = {
     *("auth", "empty_result", "invalid_image", "invalid_request", "model_retired", "quota_exhausted"),
-    *("refused_input", "refused_output", "timeout", "unavailable", "unknown_outcome"),
+    *("refused_input", "refused_output", "unavailable", "unknown_outcome"),
 }
 
 
