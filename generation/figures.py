@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -64,6 +65,17 @@ def dollars(value: Decimal | float | str | None) -> str:
         return f"${amount:,.2f}"
     whole, _, part = f"{amount:.6f}".rstrip("0").partition(".")
     return f"${whole}.{part:0<2}"
+
+
+def charges(calls: Iterable[tuple[Decimal | None, Decimal | None]]) -> str:
+    """Return what calls cost together: ``$0.06``, or ``up to $0.06`` where only what was booked is known of one. Each
+    has its cost and what was booked for it, in US dollars."""
+    known = [(cost is None, booked if cost is None else cost) for cost, booked in calls]
+    amounts = [amount for _, amount in known if amount is not None]
+    if not amounts:
+        return NONE
+    is_bound = any(booked and amount is not None for booked, amount in known)
+    return ("up to " if is_bound else "") + dollars(sum(amounts, Decimal(0)))
 
 
 @register.filter

@@ -16,7 +16,7 @@ from unfold.decorators import display
 
 from generation.admin.choices import OneOfTheProviders
 from generation.admin.reading import KeysetAdmin, badge, between
-from generation.figures import NONE, dollars, duration
+from generation.figures import NONE, charges, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationAttempt
 
@@ -81,4 +81,4 @@ class GenerationAttemptAdmin(KeysetAdmin):
 
     @display(description="cost")
     def price(self, row: GenerationAttempt) -> str:
-        return dollars(row.cost)
+        return charges([(row.cost, row.booked_cost)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -13,7 +12,7 @@ from django.http import HttpRequest
 from generation import pauses, roles, timeline, waiting
 from generation.admin import pictures
 from generation.admin.reading import between, history
-from generation.figures import NONE, dollars, duration
+from generation.figures import NONE, charges, dollars, duration
 from generation.models import GenerationRequest
 from generation.states import ACTIVE, GIVEN_UP, BulkActionName, Status
 
@@ -32,7 +31,7 @@ def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
     assert isinstance(user, User)  # noqa: S101  narrows the type; the site lets nobody else in
     steps = timeline.steps(one)
     attempts = [step.attempt for step in steps if step.attempt]
-    costs = [attempt.cost for attempt in attempts if attempt.cost is not None]
+    cost = charges((attempt.cost, attempt.booked_cost) for attempt in attempts)
     prompts = [attempt.prompt for attempt in attempts if attempt.prompt]
     return {
         "title": "Request",
@@ -44,7 +43,7 @@ def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
             if one.status in statuses and user.has_perm(roles.PERMISSIONS[name])
         ],
         "image": pictures.address(one) if one.status == Status.COMPLETED else "",
-        "facts": _facts(one, sum(costs, Decimal(0)) if costs else None),
+        "facts": _facts(one, cost),
         "place": waiting.queue_place(one) if one.status == Status.QUEUED else None,
         "is_paused": one.status == Status.QUEUED and pauses.is_paused(one),
         "steps": steps,
@@ -59,7 +58,7 @@ def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
     }
 
 
-def _facts(one: GenerationRequest, cost: Decimal | None) -> list[tuple[str, str]]:
+def _facts(one: GenerationRequest, cost: str) -> list[tuple[str, str]]:
     now = datetime.now(UTC)
     began = one.started_at or one.completed_at or now
     took = between(one.started_at, one.completed_at or (now if one.status == Status.IN_PROGRESS else None))
@@ -74,7 +73,7 @@ def _facts(one: GenerationRequest, cost: Decimal | None) -> list[tuple[str, str]
         ("Took", duration(took)),
         ("Attempts", f"{one.attempts} of {one.max_attempts}" + (f", told to wait {one.waits}×" if one.waits else "")),
         ("Worker", one.worker),
-        ("Cost", dollars(cost)),
+        ("Cost", cost),
         ("Estimate", dollars(one.estimated_cost) if one.estimated_cost is not None else ""),
     ]
     return [(name, value) for name, value in facts if value not in {"", NONE}]

@@ -53,3 +53,19 @@ def test_amounts_are_exact_where_they_are_small(amount: Decimal | float | str | 
 
 def test_the_cost_of_a_picture_is_in_words_where_there_is_no_amount() -> None:
     assert [figures.cost(value) for value in (None, "0", 0, "0.04")] == ["not known", "free", "free", "$0.04"]
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        ([], "–"),
+        ([(None, None)], "–"),
+        ([("0.03", "0.03"), (None, None)], "$0.03"),
+        ([(None, "0.03")], "up to $0.03"),
+        ([("0.05", "0.05"), (None, "0.03")], "up to $0.08"),
+        ([("0", None)], "$0.00"),
+    ],
+)
+def test_charges_tell_what_is_only_booked(calls: list[tuple[str | None, str | None]], expected: str) -> None:
+    pairs = [tuple(None if one is None else Decimal(one) for one in call) for call in calls]
+    assert figures.charges(pairs) == expected  # type: ignore[arg-type]
