@@ -77,37 +77,35 @@ def test_the_table_of_codes(code: str) -> None:
     assert POLICIES[code].health is health
 
 
-@pytest.mark.parametrize(
-    ("code", "others_left", "attempts", "waits", "unknown_outcomes", "on_refusal", "sent"),
-    list(itertools.product(TABLE, (True, False), (1, 3), (0, MAX_WAITS), (0, 1), (True, False), (True, False))),
-)
-def test_every_code_in_every_situation(
-    code: str, others_left: bool, attempts: int, waits: int, unknown_outcomes: int, on_refusal: bool, sent: bool
-) -> None:
-    decision = decide(
-        after(
-            Failed(code, sent=sent),
-            others_left=others_left,
-            attempts=attempts,
-            waits=waits,
-            unknown_outcomes=unknown_outcomes,
-            refusal_may_fall_back=on_refusal,
-        )
-    )
-    retryable, others, uses_attempt, _, _ = TABLE[code]
-    attempts_left, uses_attempt = attempts < 3, uses_attempt and sent
-    others = others or (code in REFUSALS and on_refusal) or (code == "invalid_request" and not sent)
-    if code == "unknown_outcome" and unknown_outcomes:
-        expected = Action.FAIL
-    elif others_left and others and (attempts_left or not uses_attempt):
-        expected = Action.FALL_BACK
-    elif (code == "rate_limited" and waits < MAX_WAITS) or (code == "storage" and not sent and waits < MAX_WAITS):
-        expected = Action.SNOOZE
-    elif retryable and attempts_left and not (code == "storage" and sent):
-        expected = Action.RETRY
-    else:
-        expected = Action.FAIL
-    assert (decision.action, decision.uses_attempt) == (expected, uses_attempt)
+SITUATIONS: Final = list(itertools.product((True, False), (1, 3), (0, MAX_WAITS), (0, 1), (True, False), (True, False)))
+
+
+@pytest.mark.parametrize("code", TABLE)
+def test_every_code_in_every_situation(code: str) -> None:
+    for others_left, attempts, waits, unknown_outcomes, on_refusal, sent in SITUATIONS:
+        given = {
+            "others_left": others_left,
+            "attempts": attempts,
+            "waits": waits,
+            "unknown_outcomes": unknown_outcomes,
+            "refusal_may_fall_back": on_refusal,
+        }
+        decision = decide(after(Failed(code, sent=sent), **given))
+        retryable, others, uses_attempt, _, _ = TABLE[code]
+        attempts_left, uses_attempt = attempts < 3, uses_attempt and sent
+        others = others or (code in REFUSALS and on_refusal) or (code == "invalid_request" and not sent)
+        waiting = code == "rate_limited" or (code == "storage" and not sent)
+        if code == "unknown_outcome" and unknown_outcomes:
+            expected = Action.FAIL
+        elif others_left and others and (attempts_left or not uses_attempt):
+            expected = Action.FALL_BACK
+        elif waiting and waits < MAX_WAITS:
+            expected = Action.SNOOZE
+        elif retryable and attempts_left and not (code == "storage" and sent):
+            expected = Action.RETRY
+        else:
+            expected = Action.FAIL
+        assert (decision.action, decision.uses_attempt) == (expected, uses_attempt), (given, sent)
 
 
 def test_a_free_call_may_end_unknown_as_often_as_attempts_allow() -> None:
