@@ -1,8 +1,10 @@
-"""Which database errors mean that the database is unavailable for now, so that the same work may be tried again."""
+"""Errors that say that the database is unavailable for now, so that the same work may be tried again."""
 
 from __future__ import annotations
 
-from typing import Final
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
 
 from django.db import Error, InterfaceError, OperationalError
 
@@ -13,6 +15,12 @@ _CLASSES: Final = frozenset({"08", "28", "40", "53", "57", "58"})
 #: Of the other classes: a standby or a database that was set read-only, a transaction that was idle or took longer than
 #: allowed, and a lock or an object that was not to be had in time.
 _STATES: Final = frozenset({"25006", "25P03", "25P04", "55P03", "55006"})
+
+
+#: What every door tells a client during an outage: text, code, and the seconds until another try makes sense.
+MESSAGE: Final = "The database is not reachable at the moment"
+CODE: Final = "database_unavailable"
+RETRY_AFTER: Final = 5
 
 
 class DatabaseUnavailableError(Exception):
@@ -35,3 +43,16 @@ def sqlstate(error: BaseException | None) -> str:
     """Return the SQLSTATE of an error of Django's or of psycopg's, empty where there is none."""
     cause = error.__cause__ if isinstance(error, Error) else error
     return str(getattr(cause, "sqlstate", None) or "")
+
+
+def log_failure(logger: logging.Logger, what: str, error: Exception, *, extra: Mapping[str, Any] | None = None) -> None:
+    """Log an outage as a line, and any other error, which is a fault of ours, with its traceback."""
+    outage = is_outage(error)
+    level = logging.WARNING if outage else logging.ERROR
+    logger.log(level, "%s: %s", what, error, exc_info=None if outage else error, extra=extra)
+
+
+def log_unless_outage(logger: logging.Logger, error: Exception) -> None:
+    """Log a database error that is a fault of ours, where the client is told about outages."""
+    if not is_outage(error):
+        logger.error("unexpected error of the database", exc_info=error)

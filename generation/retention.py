@@ -12,12 +12,11 @@ from itertools import islice
 from typing import Any, Final
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, QuerySet
-from django.utils import timezone
 
 from generation import storage
-from generation.clock import Now
+from generation.clock import Now, database_now
 from generation.identifiers import REQUEST_ID
 from generation.locks import locked_keys
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, SharedPicture, StatusChange
@@ -98,12 +97,7 @@ def _clock() -> datetime:
         return storage.clock()
     except OSError as error:
         logger.warning("going by the database's clock, since the storage takes no file: %s", error)
-    if connection.vendor != "postgresql":
-        return timezone.now()  # SQLite has no other
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT now()")
-        now: datetime = cursor.fetchone()[0]
-        return now
+    return database_now()
 
 
 def _remove(folder: str, before: datetime, orphans: Callable[[list[str]], list[str]], *, dry: bool) -> Iterator[str]:

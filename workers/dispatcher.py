@@ -20,7 +20,7 @@ from generation import bulk, dispatch, instruments, snapshots, upkeep
 from generation.clock import Now
 from generation.dispatch import BrokerAway
 from generation.models import WorkerProcess
-from generation.outages import is_outage
+from generation.outages import log_failure
 from generation.states import ProcessKind
 from workers.processes import process_name
 
@@ -79,16 +79,7 @@ def run_once() -> Counter[str]:
 
 
 def _log_failure(step: str, error: Exception) -> None:
-    """Log an outage as a line, and anything else, which is a fault of ours, with its traceback."""
-    told = {"action": "step-failed", "step": step}
-    logger.log(
-        logging.WARNING if is_outage(error) else logging.ERROR,
-        "%s failed: %s",
-        step,
-        error,
-        exc_info=None if is_outage(error) else error,
-        extra=told,
-    )
+    log_failure(logger, f"{step} failed", error, extra={"action": "step-failed", "step": step})
 
 
 def run_forever(stopping: threading.Event, liveness: Liveness | None = None) -> None:

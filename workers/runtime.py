@@ -20,7 +20,7 @@ from generation.claims import Claim
 from generation.clock import Now
 from generation.dispatch import BrokerAway
 from generation.models import WorkerProcess
-from generation.outages import is_outage
+from generation.outages import log_failure
 from generation.states import ErrorCode
 from workers.processes import process_name
 from workers.providers.base import ProviderError, track_progress
@@ -161,9 +161,7 @@ class Runtime:
                 close_old_connections()
                 act()
             except Exception as error:  # without its heartbeat, the worker would lose every claim
-                level = logging.WARNING if is_outage(error) else logging.ERROR
-                cause = None if is_outage(error) else error
-                logger.log(level, "%s: %s", threading.current_thread().name, error, exc_info=cause)
+                log_failure(logger, threading.current_thread().name, error)
             finally:
                 connection.close()
             pause.wait(seconds)

@@ -25,13 +25,6 @@ logger = logging.getLogger(__name__)
 _FOR_PROGRAMS: Final = re.compile(r"/(api|healthz|readyz|metrics)(/|$)")
 #: Exceptions for which Django has an answer other than 500.
 _ANSWERED: Final = (Http404, PermissionDenied, SuspiciousOperation, BadRequest, MultiPartParserError)
-_ERRORS: Final = {
-    400: ("Bad request", "bad_request"),
-    403: ("You may not do this", "permission_denied"),
-    404: ("Not found", "not_found"),
-    405: ("This method is not allowed here", "method_not_allowed"),
-    413: (errors.BodyTooLarge.default_detail, errors.BodyTooLarge.default_code),
-}
 
 
 class JsonErrors(MiddlewareMixin):
@@ -49,7 +42,7 @@ class JsonErrors(MiddlewareMixin):
             return response
         if not (_FOR_PROGRAMS.match(request.path_info) or (response.status_code == 400 and _is_foreign(request))):
             return response
-        message, code = _ERRORS.get(response.status_code, ("Internal server error", "internal"))
+        message, code = errors.PLAIN.get(response.status_code, errors.PLAIN[500])
         replaced = JsonResponse({"error": message, "code": code}, status=response.status_code)
         for name in ("Allow", "Retry-After", "WWW-Authenticate"):
             if name in response.headers:

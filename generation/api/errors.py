@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
@@ -16,14 +16,10 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenRefused
 from rest_framework_simplejwt.exceptions import TokenError
 
-from generation.outages import is_outage
+from generation import outages
 from generation.pricing import OverBudgetError
 
 logger = logging.getLogger(__name__)
-
-#: Seconds after which a client may try again when the database is away.
-_RETRY_AFTER_OUTAGE = 5
-_UNAVAILABLE, _UNAVAILABLE_CODE = "The database is not reachable at the moment", "database_unavailable"
 
 
 class BodyTooLarge(exceptions.APIException):
@@ -32,6 +28,23 @@ class BodyTooLarge(exceptions.APIException):
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_detail = "The body is larger than 1 MiB"
     default_code = "body_too_large"
+
+
+#: Text and code of the errors that need no more than their status.
+PLAIN: Final = {
+    400: ("Bad request", "bad_request"),
+    403: ("You may not do this", "permission_denied"),
+    404: ("Not found", "not_found"),
+    405: ("This method is not allowed here", "method_not_allowed"),
+    413: (BodyTooLarge.default_detail, BodyTooLarge.default_code),
+    500: ("Internal server error", "internal"),
+}
+
+
+def plain(code: int) -> JsonResponse:
+    """Return the answer outside of DRF's views for a status in :data:`PLAIN`."""
+    message, name = PLAIN[code]
+    return JsonResponse({"error": message, "code": name}, status=code)
 
 
 class InvalidValue(exceptions.APIException):
@@ -75,7 +88,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     if isinstance(error, Http404):
         return _answer(404, NotFound.default_detail, NotFound.default_code)
     if isinstance(error, PermissionDenied | exceptions.PermissionDenied):
-        return _answer(403, "You may not do this", "permission_denied")
+        return _answer(403, *PLAIN[403])
     if isinstance(error, OverBudgetError):
         return _answer(402, str(error), "over_budget")
     if isinstance(error, RequestDataTooBig):
@@ -88,12 +101,11 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         )
     if isinstance(error, IntegrityError) and _caller_is_gone(context):
         return _unauthenticated("Invalid token", "token_not_valid")
-    if is_outage(error):
+    if outages.is_outage(error):
         logger.error("the database is not reachable: %s", error)
-        headers = {"Retry-After": str(_RETRY_AFTER_OUTAGE)}
-        return _answer(503, _UNAVAILABLE, _UNAVAILABLE_CODE, headers)
+        return _answer(503, outages.MESSAGE, outages.CODE, {"Retry-After": str(outages.RETRY_AFTER)})
     logger.error("unexpected error in %s", type(context.get("view")).__name__, exc_info=error)
-    return _answer(500, "Internal server error", "internal")
+    return _answer(500, *PLAIN[500])
 
 
 def _caller_is_gone(context: dict[str, Any]) -> bool:
@@ -144,7 +156,7 @@ def _faults(detail: Any, path: str) -> Any:
 @csrf_exempt  # it does nothing, and the page about a missing CSRF token is HTML
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
     """Django's handler404, and the view of every address without another: the one shape there, too."""
-    return JsonResponse({"error": "Not found", "code": "not_found"}, status=404)
+    return plain(404)
 
 
 def method_not_allowed(request: HttpRequest, allowed: str) -> JsonResponse:
@@ -155,12 +167,12 @@ def method_not_allowed(request: HttpRequest, allowed: str) -> JsonResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
     """Django's handler400: a forbidden host, a malformed upload."""
-    return JsonResponse({"error": "Bad request", "code": "bad_request"}, status=400)
+    return plain(400)
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
     """Django's handler500, for what fails outside a view of ours: 503 where the database is unavailable."""
-    if is_outage(sys.exc_info()[1]):  # Django calls this while it handles the exception
-        body = {"error": _UNAVAILABLE, "code": _UNAVAILABLE_CODE}
-        return JsonResponse(body, status=503, headers={"Retry-After": str(_RETRY_AFTER_OUTAGE)})
-    return JsonResponse({"error": "Internal server error", "code": "internal"}, status=500)
+    if outages.is_outage(sys.exc_info()[1]):  # Django calls this while it handles the exception
+        body = {"error": outages.MESSAGE, "code": outages.CODE}
+        return JsonResponse(body, status=503, headers={"Retry-After": str(outages.RETRY_AFTER)})
+    return plain(500)

@@ -6,9 +6,8 @@ from collections import Counter
 from typing import Any, Final
 
 from django.conf import settings
-from django.http import HttpRequest
 
-from generation.addresses import client_address
+from generation.addresses import address_of
 
 #: Seconds after which a client that was refused may try again.
 RETRY_AFTER: Final = 30
@@ -24,7 +23,7 @@ class Slots:
 
     def take_for_address(self, scope: Any) -> bool:
         """Count the connection for its address. Returns ``False`` where that has as many as it may."""
-        return self._take(("address", address_of(scope)), settings.REALTIME_MAX_PER_ADDRESS)
+        return self._take(("address", _address_of(scope)), settings.REALTIME_MAX_PER_ADDRESS)
 
     def take_for_user(self, user_id: int) -> bool:
         """Count the connection for its user, once however often it signs in."""
@@ -48,11 +47,7 @@ class Slots:
         return True
 
 
-def address_of(scope: Any) -> str:
-    """The client's address by the rules of the HTTP API, from an ASGI scope."""
+def _address_of(scope: Any) -> str:
+    """Return the client's address by the rules of the HTTP API."""
     forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    request = HttpRequest()
-    request.META["REMOTE_ADDR"] = (scope.get("client") or ("",))[0]
-    if forwarded:
-        request.META["HTTP_X_FORWARDED_FOR"] = ",".join(forwarded)
-    return client_address(request)
+    return address_of((scope.get("client") or ("",))[0], ",".join(forwarded))

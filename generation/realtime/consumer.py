@@ -13,7 +13,7 @@ from typing import Any, Final
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import Error as DatabaseError
 
-from generation.outages import is_outage
+from generation import outages
 from generation.realtime import authentication
 from generation.realtime.authentication import ForeignOriginError, Identity
 from generation.realtime.caps import Slots
@@ -202,9 +202,8 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
         try:
             yield
         except DatabaseError as error:
-            if not is_outage(error):
-                logger.exception("unexpected error of the database")
-            self._error("database_unavailable", "The database is not reachable at the moment")
+            outages.log_unless_outage(logger, error)
+            self._error(outages.CODE, outages.MESSAGE)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:

@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl
 from django.conf import settings
 from django.db import Error as DatabaseError
 
+from generation import outages
 from generation.events import Update
-from generation.outages import is_outage
 from generation.realtime import authentication
 from generation.realtime.authentication import ForeignOriginError, Identity
 from generation.realtime.caps import RETRY_AFTER, Slots
@@ -74,20 +74,15 @@ async def event_stream(scope: Any, receive: Any, send: Any) -> None:
             await _answer(send, refused, cors)
             return
         except DatabaseError as fault:
-            _log_unless_outage(fault)
-            error = "The database is not reachable at the moment"
-            await _answer(send, _Refused(503, "database_unavailable", error, Retry_After="5"), cors)
+            outages.log_unless_outage(logger, fault)
+            unavailable = _Refused(503, outages.CODE, outages.MESSAGE, Retry_After=str(outages.RETRY_AFTER))
+            await _answer(send, unavailable, cors)
             return
         telling = _tell(listener, targets, headers.get("last-event-id", ""))
         await _until_one_ends(telling, _write(send, listener, cors), _gone(receive))
     finally:
         hub.leave(listener)
         slots.free()
-
-
-def _log_unless_outage(error: DatabaseError) -> None:
-    if not is_outage(error):
-        logger.error("unexpected error of the database", exc_info=error)
 
 
 async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
@@ -147,7 +142,7 @@ async def _tell(listener: Listener, targets: list[Target], last: str) -> None:
                 await listener.outbox.room()
                 listener.deliver(update)
     except DatabaseError as fault:
-        _log_unless_outage(fault)
+        outages.log_unless_outage(logger, fault)
         listener.outbox.close(TRY_AGAIN_LATER)
     await asyncio.Event().wait()
 
