@@ -30,7 +30,6 @@ _ROW_SKIPPED: Final = {"action": "model-row-skipped"}
 #: The options of a request that not every model honours. The aspect ratio is told from ``sizes``, and an image style
 #: is a phrase of the prompt.
 OPTIONS: Final = ("seed", "negativePrompt", "quality", "outputFormat")
-_NAMED_RATIOS: Final = {"square": "1:1", "portrait": "2:3", "landscape": "3:2"}
 #: What is believed of a model that the operator has named in the settings and nobody has described.
 _UNDESCRIBED: Final = {
     "capabilities": ["quality", "outputFormat"],
@@ -74,7 +73,7 @@ class Impossible(Exception):  # noqa: N818  an answer, not a mistake
 
 def aspect_ratio(wanted: str) -> str:
     """``W:H`` in lowest terms for ``square``, ``portrait``, ``landscape`` or ``W:H``."""
-    across, down = map(int, _NAMED_RATIOS.get(wanted, wanted).split(":"))
+    across, down = map(int, model_rows.NAMED_RATIOS.get(wanted, wanted).split(":"))
     divisor = math.gcd(across, down)
     return f"{across // divisor}:{down // divisor}"
 

@@ -17,6 +17,11 @@ register = template.Library()
 NONE: Final = "–"
 
 
+def requests(count: int) -> str:
+    """``1 request``, ``2 requests``, ``1,000 requests``."""
+    return "1 request" if count == 1 else f"{count:,} requests"
+
+
 @register.filter
 def iso(moment: datetime) -> str:
     """For the ``datetime`` of a ``<time>``."""

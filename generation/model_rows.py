@@ -13,22 +13,27 @@ from typing import Any, Final
 
 from generation import pricing
 
+#: The values of a request's ``quality`` and ``outputFormat``.
+QUALITIES: Final = ("low", "medium", "high")
+OUTPUT_FORMATS: Final = ("png", "jpeg", "webp")
 #: The options of a request, with the values that a capability may name. Without values, it is the whole option.
 _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "seed": frozenset(),
     "negativePrompt": frozenset(),
-    "quality": frozenset({"low", "medium", "high"}),
-    "outputFormat": frozenset({"png", "jpeg", "webp"}),
+    "quality": frozenset(QUALITIES),
+    "outputFormat": frozenset(OUTPUT_FORMATS),
     "aspectRatio": frozenset(),
     "imageStyle": frozenset(),
     "title": frozenset(),
 }
-_RATIO: Final = re.compile(r"[1-9][0-9]{0,2}:[1-9][0-9]{0,2}", re.ASCII)
-_NAMED_RATIOS: Final = frozenset({"square", "portrait", "landscape"})
+#: An aspect ratio in numbers, and those that have a name.
+RATIO: Final = re.compile(r"([1-9][0-9]{0,2}):([1-9][0-9]{0,2})")
+NAMED_RATIOS: Final = {"square": "1:1", "portrait": "2:3", "landscape": "3:2"}
 _TOKENS: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
-#: Pixels of one side, and of the whole. More than that is not decoded.
+#: Pixels of one side.
 _SIDES: Final = (16, 16_384)
-_MOST_PIXELS: Final = 25_000_000
+#: The most pixels that are decoded; the largest image on offer, 4096 x 4096, and half as much again.
+MAX_PIXELS: Final = 25_000_000
 _ANY: Final = frozenset({"short", "step", "widest"})
 _WIDEST: Final = 20
 _PRICES: Final = frozenset({"per_image", "per_million", "estimate"})
@@ -99,7 +104,7 @@ def _faults_of_sizes(value: object) -> Iterator[str]:
     for name, size in value.items():
         if name == "any":
             yield from _faults_of_rule(size)
-        elif not (isinstance(name, str) and (_RATIO.fullmatch(name) or name in _NAMED_RATIOS)):
+        elif not (isinstance(name, str) and (RATIO.fullmatch(name) or name in NAMED_RATIOS)):
             yield f"{_shown(name)} is not an aspect ratio, such as 3:2."
         elif not _is_size(size):
             yield f"{name} needs [width, height] in whole pixels from {_SIDES[0]} to {_SIDES[1]}, not {_shown(size)}."
@@ -108,7 +113,7 @@ def _faults_of_sizes(value: object) -> Iterator[str]:
 def _is_size(size: object) -> bool:
     if not (isinstance(size, list) and len(size) == 2 and all(_is_whole(side, *_SIDES) for side in size)):
         return False
-    return bool(size[0] * size[1] <= _MOST_PIXELS)
+    return bool(size[0] * size[1] <= MAX_PIXELS)
 
 
 def _faults_of_rule(rule: object) -> Iterator[str]:
@@ -123,8 +128,8 @@ def _faults_of_rule(rule: object) -> Iterator[str]:
         yield f"step must be whole pixels from 1 to the short side, not {_shown(step)}."
     elif not _is_number(widest) or not 1 <= widest <= _WIDEST:
         yield f"widest must be a number from 1 to {_WIDEST}, not {_shown(widest)}."
-    elif short * short * widest > _MOST_PIXELS:
-        yield f"short and widest make images of more than {_MOST_PIXELS:,} pixels."
+    elif short * short * widest > MAX_PIXELS:
+        yield f"short and widest make images of more than {MAX_PIXELS:,} pixels."
 
 
 def _is_whole(value: object, least: int, most: int) -> bool:

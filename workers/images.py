@@ -15,18 +15,16 @@ from typing import Final
 
 from PIL import Image, ImageChops, ImageCms
 
+from generation.model_rows import MAX_PIXELS
 from generation.states import ErrorCode
 from workers import image_files
 from workers.image_files import BrokenFileError, ImageFile
 from workers.providers.base import ProviderError
 
-#: The most pixels that are decoded; the largest image on offer, 4096 x 4096, and half as much again.
-MAX_PIXELS: Final = 25_000_000
 #: The longest side; JPEG has no longer one.
 MAX_SIDE: Final = 65_535
 MAX_BYTES: Final = 40 * 1024 * 1024
 THUMBNAIL_SIDE: Final = 320
-_CONTENT_TYPES: Final = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _NAMES: Final = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
 #: How an image is turned to stand upright, by its EXIF orientation.
 _TURNS: Final = {
@@ -75,7 +73,7 @@ def check(data: bytes, *, requested: str = "") -> CheckedImage:
         raise _invalid(str(reason)) from None
     except Exception as error:  # a decoder fed with garbage raises whatever it happens to run into
         raise _invalid("it does not decode") from error
-    content_type = _CONTENT_TYPES[file.format]
+    content_type = f"image/{file.format.lower()}"
     on_its_side = file.orientation in _ON_ITS_SIDE
     return CheckedImage(
         data=data,

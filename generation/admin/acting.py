@@ -19,6 +19,7 @@ from django.urls import reverse
 from generation import audit, bulk, filters, roles, services
 from generation.addresses import client_address
 from generation.admin.lists import OddAddressError, refuse, refuse_unknown
+from generation.figures import requests
 from generation.models import GenerationRequest
 from generation.services import Outcome
 from generation.states import BulkActionName, Priority
@@ -109,16 +110,12 @@ def _begin(request: HttpRequest, conditions: dict[str, str], asked: dict[str, An
 def _tell(request: HttpRequest, name: str, outcome: Outcome) -> None:
     """How many it was done to, and why not to the others."""
     if outcome.done:
-        messages.success(request, f"{_PAST[BulkActionName(name)]} {_requests(len(outcome.done))}.")
+        messages.success(request, f"{_PAST[BulkActionName(name)]} {requests(len(outcome.done))}.")
     for reason, ids in outcome.refused.items():
         shown = ", ".join(ids[:_SHOWN]) + (" …" if len(ids) > _SHOWN else "")
-        messages.warning(request, f"Refused {_requests(len(ids))}, since {reason}: {shown}")
+        messages.warning(request, f"Refused {requests(len(ids))}, since {reason}: {shown}")
     if not outcome.done and not outcome.refused:
         messages.warning(request, "Nothing was selected.")
-
-
-def _requests(count: int) -> str:
-    return "1 request" if count == 1 else f"{count:,} requests"
 
 
 def _confirm(
@@ -140,7 +137,7 @@ def _confirm(
         messages.warning(request, "Nothing matches.")
         return redirect(_list(conditions or {}))
     shown = rows.select_related("owner").defer("metadata", "result", "error").order_by("-pk")[:_SHOWN]
-    counted = f"more than {_COUNTED:,} requests" if count > _COUNTED else _requests(count)
+    counted = f"more than {_COUNTED:,} requests" if count > _COUNTED else requests(count)
     context = {
         **page.admin_site.each_context(request),
         "opts": page.opts,

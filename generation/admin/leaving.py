@@ -16,6 +16,7 @@ from django.utils.html import format_html
 
 from generation import audit, bulk, filters, roles
 from generation.addresses import client_address
+from generation.figures import requests
 from generation.models import GenerationRequest
 from generation.states import ACTIVE, BulkActionName
 
@@ -35,7 +36,7 @@ def warn_of_queue(request: HttpRequest, user: User) -> None:
     if count := waiting([user]).get(user.pk):
         address = reverse("admin:auth_user_deactivate_many") + f"?ids={user.pk}"
         text = '{} of {} run on. <a class="vg-link" href="{}">Cancel the queue of this user</a>'
-        messages.warning(request, format_html(text, _requests(count), user.get_username(), address))
+        messages.warning(request, format_html(text, requests(count), user.get_username(), address))
 
 
 def deactivate(admin: Any, request: HttpRequest) -> HttpResponse:
@@ -67,7 +68,7 @@ def _ask(admin: Any, request: HttpRequest, users: list[User]) -> HttpResponse:
         **admin.admin_site.each_context(request),
         "opts": admin.opts,
         "title": f"Cancel the queue of {named}" if all_inactive else f"Deactivate {named}",
-        "rows": [(user, f"{_requests(counts.get(user.pk, 0))} queued or in progress") for user in users],
+        "rows": [(user, f"{requests(counts.get(user.pk, 0))} queued or in progress") for user in users],
         "waiting": sum(counts.values()),
         "may_cancel": request.user.has_perm(roles.PERMISSIONS[BulkActionName.CANCEL]),
         "all_inactive": all_inactive,
@@ -109,7 +110,3 @@ def _do(admin: Any, request: HttpRequest, users: list[User]) -> HttpResponse:
         return redirect("admin:generation_bulkaction_change", begun[0].pk)
     messages.success(request, f"Canceling the queues of {len(begun)} users.")
     return redirect("admin:generation_bulkaction_changelist")
-
-
-def _requests(count: int) -> str:
-    return "1 request" if count == 1 else f"{count:,} requests"

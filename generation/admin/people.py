@@ -96,13 +96,11 @@ class UserAdmin(DjangosUserAdmin, StrictAdmin):
         return fields if request.user.is_superuser else (*fields, *_BEYOND)
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        # Whoever could set the password of a user would have all that this user may do.
-        beyond = isinstance(obj, User) and _is_beyond(request, _held_by(obj), is_superuser=obj.is_superuser)
-        return not beyond and bool(super().has_change_permission(request, obj))
+        # With the password of a user comes all that this user may do.
+        return not _has_more(obj, request) and bool(super().has_change_permission(request, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        beyond = isinstance(obj, User) and _is_beyond(request, _held_by(obj), is_superuser=obj.is_superuser)
-        return not beyond and bool(super().has_delete_permission(request, obj))
+        return not _has_more(obj, request) and bool(super().has_delete_permission(request, obj))
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
@@ -141,12 +139,10 @@ class UserAdmin(DjangosUserAdmin, StrictAdmin):
 @admin.register(Group)
 class GroupAdmin(DjangosGroupAdmin, StrictAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
-        beyond = obj is not None and _is_beyond(request, _held_in(obj))
-        return not beyond and bool(super().has_change_permission(request, obj))
+        return not _has_more(obj, request) and bool(super().has_change_permission(request, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
-        beyond = obj is not None and _is_beyond(request, _held_in(obj))
-        return not beyond and bool(super().has_delete_permission(request, obj))
+        return not _has_more(obj, request) and bool(super().has_delete_permission(request, obj))
 
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
         field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
@@ -155,6 +151,13 @@ class GroupAdmin(DjangosGroupAdmin, StrictAdmin):
             beyond = [one.pk for one in field.queryset if _name(one) not in own]
             field.queryset = field.queryset.exclude(pk__in=beyond)
         return field
+
+
+def _has_more(obj: Model | None, request: HttpRequest) -> bool:
+    """Whether a user or group holds more permissions than the user of the request."""
+    if isinstance(obj, User):
+        return _is_beyond(request, _held_by(obj), is_superuser=obj.is_superuser)
+    return isinstance(obj, Group) and _is_beyond(request, _held_in(obj))
 
 
 def _is_beyond(request: HttpRequest, held: set[str], *, is_superuser: bool = False) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
@@ -11,7 +10,7 @@ from typing import Any, Final
 from django.conf import settings
 from rest_framework import serializers
 
-from generation import catalogue
+from generation import catalogue, model_rows
 from generation.api.errors import InvalidValue, printable
 from generation.api.fields import (
     BodySerializer,
@@ -32,7 +31,6 @@ MAX_BATCH: Final = 100
 MAX_METADATA_BYTES: Final = 16 * 1024
 #: The largest seed that every provider with seeds takes.
 MAX_SEED: Final = 4_294_967_294
-_RATIO: Final = re.compile(r"([1-9][0-9]{0,2}):([1-9][0-9]{0,2})")
 #: Longer or flatter than this is no page, and no provider makes it.
 _MOST_EXTREME_RATIO: Final = 4
 
@@ -42,9 +40,9 @@ class AspectRatioField(StringField):
 
     def to_internal_value(self, data: Any) -> str:
         value = super().to_internal_value(data)
-        if value in {"square", "portrait", "landscape"}:
+        if value in model_rows.NAMED_RATIOS:
             return value
-        match = _RATIO.fullmatch(value)
+        match = model_rows.RATIO.fullmatch(value)
         if match is None:
             message = "Use square, portrait, landscape or W:H such as 3:4."
             raise serializers.ValidationError(message, code="invalid_choice")
@@ -81,12 +79,12 @@ class MetadataSerializer(BodySerializer):
     )
     provider = ProviderField(required=False, help_text="The first one that is configured by default.")
     model = ModelField(max_length=255, required=False, help_text="The provider's own name of a model.")
-    quality = ChoiceField(["low", "medium", "high"], required=False)
+    quality = ChoiceField(model_rows.QUALITIES, required=False)
     seed = IntegerField(
         min_value=0, max_value=MAX_SEED, required=False, help_text="The same seed and prompt give the same picture."
     )
     negativePrompt = StringField(max_length=1000, required=False, allow_blank=True, help_text="What is not to be seen.")
-    outputFormat = ChoiceField(["png", "jpeg", "webp"], required=False)
+    outputFormat = ChoiceField(model_rows.OUTPUT_FORMATS, required=False)
     useCache = BooleanField(required=False, help_text="Whether an earlier picture for the same wish will do.")
     onRefusal = ChoiceField(
         ["fail", "fallback"],

@@ -103,15 +103,13 @@ def _meaning(
         return ErrorCode.MODEL_RETIRED, None, "Google has no such model, or not in this location"
     if kind in {"DEADLINE_EXCEEDED", "CANCELLED"} or statuses.ran_out_of_time(status, (message,)):
         return statuses.unanswered(VENDOR)
-    if status in {408, 409, 425} or status >= 500:
+    if statuses.is_fault(status):
         return statuses.unavailable(VENDOR, status)
     if status in statuses.WRONG_ADDRESS:
-        return ErrorCode.UNAVAILABLE, ErrorScope.REQUEST, f"Google has nothing at this address (status {status})"
-    what = f": {param}" if param else ""
+        return statuses.nothing_here(VENDOR, status)
     is_limit = param.startswith(_OF_THE_MODEL) or statuses.is_limit(message)
     is_limit = is_limit or kind == "OUT_OF_RANGE" or status == 413
-    scope = ErrorScope.MODEL if is_limit else ErrorScope.REQUEST
-    return ErrorCode.INVALID_REQUEST, scope, f"Google does not accept the request (status {status}{what})"
+    return statuses.not_accepted(VENDOR, status, param=param, is_limit=is_limit)
 
 
 def _too_much(quota: str, message: str) -> tuple[ErrorCode, ErrorScope | None, str]:
@@ -132,7 +130,7 @@ def _not_allowed(
         return ErrorCode.AUTH, ErrorScope.MODEL, f"Google does not allow this account to use the model {model}".rstrip()
     if not kind and not reason and not statuses.is_about_account(message):
         # Gateways write such an error for reasons of their own.
-        return ErrorCode.INVALID_REQUEST, None, f"Google does not accept the request (status {status})"
+        return statuses.not_accepted(VENDOR, status)
     return ErrorCode.AUTH, None, "Google does not accept the key or account"
 
 

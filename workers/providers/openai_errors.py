@@ -196,19 +196,16 @@ def _meaning(
         if advice == "false":
             return ErrorCode.QUOTA_EXHAUSTED, None, "OpenAI refuses further calls"
         return ErrorCode.RATE_LIMITED, None, "OpenAI asks to wait"
-    is_fault = status in {408, 409, 425} or status >= 500
+    is_fault = statuses.is_fault(status)
     if advice == "true" or (advice != "false" and is_fault):
         code, scope, words = statuses.unavailable(VENDOR, status)
         return code, scope if is_fault else ErrorScope.REQUEST, words
     if status in statuses.WRONG_ADDRESS:
-        return ErrorCode.UNAVAILABLE, ErrorScope.REQUEST, f"OpenAI has nothing at this address (status {status})"
+        return statuses.nothing_here(VENDOR, status)
     param = name(said.param)
     # A fault that is not to be tried again says nothing about the prompt either.
     is_limit = param in _OF_THE_MODEL or said.code in _TOO_LONG or statuses.is_limit(said.text)
-    is_limit = is_limit or status == 413 or is_fault
-    what = f": {param}" if param else ""
-    scope = ErrorScope.MODEL if is_limit else ErrorScope.REQUEST
-    return ErrorCode.INVALID_REQUEST, scope, f"OpenAI does not accept the request (status {status}{what})"
+    return statuses.not_accepted(VENDOR, status, param=param, is_limit=is_limit or status == 413 or is_fault)
 
 
 def _not_allowed(status: int, said: _Said, model: str) -> tuple[ErrorCode, ErrorScope | None, str]:
@@ -218,7 +215,7 @@ def _not_allowed(status: int, said: _Said, model: str) -> tuple[ErrorCode, Error
         return ErrorCode.AUTH, ErrorScope.MODEL, f"OpenAI does not allow this account to use the model {model}"
     if status == 403 and not (said.is_theirs and said.is_named) and not statuses.is_about_account(said.text):
         # Gateways write such a 403 for reasons of their own.
-        return ErrorCode.INVALID_REQUEST, ErrorScope.REQUEST, f"OpenAI does not accept the request (status {status})"
+        return statuses.not_accepted(VENDOR, status)
     return ErrorCode.AUTH, None, "OpenAI does not accept the key"
 
 

@@ -199,7 +199,7 @@ def _categories(said: object) -> list[str]:
             found.append(value)
         elif key == "categories" and isinstance(value, Mapping):
             found += [inner for inner, blamed in value.items() if blamed is True]
-        elif isinstance(value, Mapping) and (value.get("filtered") is True or value.get("blocked") is True):
+        elif isinstance(value, Mapping) and _is_held_back(value):
             found.append(value.get("category", key))
     return [word for item in found if (word := name(item))]
 
@@ -207,9 +207,12 @@ def _categories(said: object) -> list[str]:
 def _has_verdict(said: object) -> bool:
     """Whether a rating itself says that something was held back."""
     return any(
-        isinstance(value, Mapping) and (value.get("filtered") is True or value.get("blocked") is True)
-        for _, value in _nodes(said)
-    ) or any(key == "flagged_input" for key, _ in _nodes(said))
+        key == "flagged_input" or (isinstance(value, Mapping) and _is_held_back(value)) for key, value in _nodes(said)
+    )
+
+
+def _is_held_back(rating: Mapping[str, object]) -> bool:
+    return rating.get("filtered") is True or rating.get("blocked") is True
 
 
 def _listed(sentences: Sequence[str]) -> list[str]:

@@ -148,14 +148,12 @@ def _meaning(status: int, detail: Mapping[str, Any], text: str, model: str) -> t
         return ErrorCode.RATE_LIMITED, None, "Stability asks to wait"
     if statuses.ran_out_of_time(status, (detail.get("name", ""), text)):
         return statuses.unanswered(VENDOR)
-    if status in {408, 409, 425} or status >= 500:
+    if statuses.is_fault(status):
         return statuses.unavailable(VENDOR, status)
     if status in statuses.WRONG_ADDRESS:
-        return ErrorCode.UNAVAILABLE, ErrorScope.REQUEST, f"Stability has nothing at this address (status {status})"
+        return statuses.nothing_here(VENDOR, status)
     is_limit = (bool(param) and param not in _OF_THE_PROMPT) or statuses.is_limit(text)
-    what = f": {param}" if param else ""
-    scope = ErrorScope.MODEL if is_limit or status == 413 else ErrorScope.REQUEST
-    return ErrorCode.INVALID_REQUEST, scope, f"Stability does not accept the request (status {status}{what})"
+    return statuses.not_accepted(VENDOR, status, param=param, is_limit=is_limit or status == 413)
 
 
 def _text(said: Mapping[str, object]) -> str:

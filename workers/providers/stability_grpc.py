@@ -230,7 +230,7 @@ async def _bounded(call: Any) -> Any:
     left = MAX_ANSWER_BYTES
     async for answer in call:
         if answer is None:  # the library's way to say that it is no message
-            raise ProviderError("Stability's answer cannot be read", code=ErrorCode.INVALID_IMAGE)
+            raise bodies.unreadable("Stability's answer")
         left -= answer.ByteSize()
         if left < 0:
             raise too_long()

@@ -68,7 +68,7 @@ def _of_a_page(vendor: str, status: int) -> tuple[ErrorCode, ErrorScope | None, 
     if status in WRONG_ADDRESS:
         words = f"Something other than {vendor} answered (status {status})"
         return ErrorCode.UNAVAILABLE, ErrorScope.REQUEST, words
-    if status in _AGAIN or status >= 500:
+    if is_fault(status):
         return unavailable(vendor, status)
     words = f"Something before {vendor} does not accept the request (status {status})"
     return ErrorCode.INVALID_REQUEST, ErrorScope.REQUEST, words
@@ -82,6 +82,25 @@ def unanswered(vendor: str) -> tuple[ErrorCode, ErrorScope | None, str]:
 def unavailable(vendor: str, status: int) -> tuple[ErrorCode, ErrorScope | None, str]:
     """A fault of the vendor's that may pass."""
     return ErrorCode.UNAVAILABLE, None, f"{vendor} is not available at the moment (status {status})"
+
+
+def nothing_here(vendor: str, status: int) -> tuple[ErrorCode, ErrorScope | None, str]:
+    """The vendor itself serves nothing at this address."""
+    return ErrorCode.UNAVAILABLE, ErrorScope.REQUEST, f"{vendor} has nothing at this address (status {status})"
+
+
+def not_accepted(
+    vendor: str, status: int, *, param: str = "", is_limit: bool = False
+) -> tuple[ErrorCode, ErrorScope | None, str]:
+    """The vendor does not accept the request: because of a limit of the model (``is_limit``), or of its content."""
+    what = f": {param}" if param else ""
+    scope = ErrorScope.MODEL if is_limit else ErrorScope.REQUEST
+    return ErrorCode.INVALID_REQUEST, scope, f"{vendor} does not accept the request (status {status}{what})"
+
+
+def is_fault(status: int) -> bool:
+    """Whether the status alone says that the same request may succeed later."""
+    return status in _AGAIN or status >= 500
 
 
 def ran_out_of_time(status: int, words: Iterable[str]) -> bool:
