@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from workers.policies.rates import RateLimiter
 from workers.policies.retry import RetryPolicy
 from workers.providers.base import ImageRequest, Provider, ProviderError
 from workers.providers.registry import Registry
+from workers.reporting import fields, log, measured
 from workers.routing import Route
 from workers.runtime import Abandoned, Job, Runtime
 from workers.turns import Turns
@@ -105,21 +105,21 @@ class Executor:
         except catalogue.Impossible as reason:  # the settings have changed since the submit
             failure = Failure(message=reason.message, code=ErrorCode.INVALID_REQUEST, retryable=False)
             patiently(lambda: lifecycle.fail(claim, failure))
-            _log("failed", claim, code=failure.code)
+            log("failed", claim, code=failure.code)
             return
         except Exception:  # a fault in the catalogue's rows, which staff can correct
-            logger.exception("no route", extra=_fields("error", claim))
+            logger.exception("no route", extra=fields("error", claim))
             self._release(claim)
             return
         following: Claim | None = claim
         while following is not None:
             with self._runtime.working_on(following) as job:
-                _log("started", job.claim)
+                log("started", job.claim)
                 try:
                     following = self._attempt(job, route)
                 except Abandoned as reason:
                     patiently(lambda: permits.call_ended(job.claim))
-                    _log("abandoned", job.claim, why=str(reason))
+                    log("abandoned", job.claim, why=str(reason))
                     return
 
     def _attempt(self, job: Job, route: Route) -> Claim | None:
@@ -150,7 +150,7 @@ class Executor:
             raise
         except Exception as error:
             # The text of an unknown error may hold anything, so the client gets none of it.
-            logger.exception("attempt failed", extra=_fields("error", claim))
+            logger.exception("attempt failed", extra=fields("error", claim))
             return self._after(_internal(error), claim, route, call)
         choice = call.choice
         self._complete(claim, receipt)
@@ -245,7 +245,7 @@ class Executor:
     def _make(self, job: Job, call: Call) -> dict[str, Any]:
         """Ask the provider, and keep what it made. Returns the receipt."""
         provider = self._providers.choose(call.choice.provider)
-        with self._turns.left(), _measured(provider.name, call.choice.model):
+        with self._turns.left(), measured(provider.name, call.choice.model):
             answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
         picture = images.check(answer.data, requested=call.asked.output_format)
         with self._turns.left():
@@ -260,11 +260,11 @@ class Executor:
         if done:  # else it may be the receipt of the claim that holds
             with self._turns.left(), suppress(OSError):  # one that stays does no harm
                 storage.drop_receipt(claim.request.pk)
-        _log("completed" if done else "claim-void", claim)
+        log("completed" if done else "claim-void", claim)
 
     def _give_back(self, claim: Claim, wait: timedelta, why: str, *, waits_for: str = "") -> None:
         patiently(lambda: lifecycle.give_back(claim, delay=wait, waits_for=waits_for))
-        _log("given-back", claim, why=why)
+        log("given-back", claim, why=why)
 
     def _release(self, claim: Claim) -> None:
         """Try again later without using up an attempt, as often as a request may wait."""
@@ -310,19 +310,19 @@ class Executor:
         match decision.action:
             case Action.FALL_BACK:
                 following = patiently(lambda: lifecycle.move_on(claim, failure, counts=decision.uses_attempt))
-                _log("moved-on" if following else "claim-void", claim, code=error.code, provider=provider)
+                log("moved-on" if following else "claim-void", claim, code=error.code, provider=provider)
                 return following
             case Action.SNOOZE:
                 delay = policy.delay(request.waits + 1, retry_after=seconds)
                 held = patiently(lambda: lifecycle.postpone(claim, failure, delay=delay))
-                _log("postponed" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
+                log("postponed" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
             case Action.RETRY:
                 delay = policy.delay(request.attempts, retry_after=seconds)
                 held = patiently(lambda: lifecycle.retry_later(claim, failure, delay=delay))
-                _log("retry" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
+                log("retry" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
             case Action.FAIL:
                 held = patiently(lambda: lifecycle.fail(claim, failure))
-                _log("failed" if held else "claim-void", claim, code=error.code)
+                log("failed" if held else "claim-void", claim, code=error.code)
         return None
 
     def _note_failure(self, error: ProviderError, call: Call) -> None:
@@ -334,29 +334,6 @@ class Executor:
                 choice.provider, error.code, wait=wait, probe=call.probe, scope=error.scope, model=choice.model
             )
         )
-
-
-@contextmanager
-def _measured(provider: str, model: str) -> Iterator[None]:
-    """Count the call by what comes of it, and how long that takes."""
-    begun = time.perf_counter()
-    outcome = "ok"
-    with tracing.span(f"provider {provider}", "client", vga__provider=provider, vga__model=model) as span:
-        try:
-            yield
-        except ProviderError as error:
-            outcome = error.code
-            raise
-        except Abandoned:
-            outcome = "abandoned"
-            raise
-        except Exception:
-            outcome = "internal"
-            raise
-        finally:
-            if span is not None:
-                span.set_attribute("vga.outcome", outcome)
-            instruments.CALLS.labels(provider, outcome).observe(time.perf_counter() - begun)
 
 
 def _earlier_unknown_outcomes(error: ProviderError, claim: Claim) -> int:
@@ -388,20 +365,3 @@ def _internal(error: Exception | None = None) -> ProviderError:
     hopeful = error_policy.is_retryable(ErrorCode.INTERNAL, str(error))
     message = "A temporary fault on our side" if hopeful else "A fault on our side"
     return ProviderError(message, code=ErrorCode.INTERNAL)
-
-
-def _fields(action: str, claim: Claim) -> dict[str, Any]:
-    return {"action": action, "request_id": claim.request.pk, "claim": claim.number, "attempt": claim.request.attempts}
-
-
-def _log(action: str, claim: Claim, **more: Any) -> None:
-    tail = "".join(f" {name}={value}" for name, value in more.items())
-    logger.info(
-        "%s %s (attempt %d of %d)%s",
-        action,
-        claim.request.pk,
-        claim.request.attempts,
-        claim.request.max_attempts,
-        tail,
-        extra=_fields(action, claim) | more,
-    )
