@@ -131,8 +131,10 @@ def failed(
     scope: ErrorScope | None = None,
     model: str = "",
 ) -> None:
-    """Note a failed call. ``wait`` is how long the provider asked to be left alone. ``scope`` is what the error says
-    something about, unless it is what its code usually is about; ``model`` is the one that was asked for.
+    """Note a failed call.
+
+    ``wait`` is how long the provider asked not to be called. ``scope`` says what the error is about, the code's usual
+    scope by default; ``model`` is the one that was asked for.
 
     While the breaker is open, only a probe lengthens it: of many calls that fail at once each would double the pause.
     """
@@ -208,7 +210,7 @@ def release(provider: str) -> None:
 
 def close(provider: str) -> bool:
     """Call the provider and all its models again, so that the requests that wait for it may start. False if neither it
-    nor a model was left alone."""
+    nor a model was suspended."""
     closed = _close(provider)
     models = ModelState.objects.filter(provider=provider).delete()[0]
     if models:

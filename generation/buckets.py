@@ -26,9 +26,9 @@ from storages.backends.s3 import S3Storage
 _PATIENCE: Final = {"connect_timeout": 3, "read_timeout": 20}
 _CONFIG: Final = Config(signature_version="s3v4", retries={"total_max_attempts": 2, "mode": "standard"}, **_PATIENCE)
 _GONE: Final = frozenset({"404", "NoSuchKey", "NotFound"})
-#: What S3 answers where it does not say more: to HEAD, which has no body, and to GET.
+#: Codes of a 403 of S3: of HEAD, which has no body, and of GET.
 _DENIED: Final = frozenset({"403", "AccessDenied"})
-#: For how many seconds a process goes by what it has learned of its permissions.
+#: Seconds for which the result of a look at the permissions is used.
 _LEARNED_LASTS: Final = 300.0
 #: Seconds that temporary credentials last at the least where nothing says when they end.
 _UNKNOWN_END: Final = 3600
@@ -70,9 +70,9 @@ def bucket_address(bucket: str, region: str | None, endpoint: str | None) -> Buc
         raise _Found(BucketAddress(base, region_name))
 
     # Nothing is sent, so no account is needed. Presigning would name the global host, which redirects for a new bucket.
-    nobody = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nobody"}
+    unused = {"aws_access_key_id": "unused", "aws_secret_access_key": "unused"}
     try:
-        client: Any = boto3.client("s3", region_name=region, endpoint_url=endpoint, config=_CONFIG, **nobody)
+        client: Any = boto3.client("s3", region_name=region, endpoint_url=endpoint, config=_CONFIG, **unused)
         client.meta.events.register("before-sign.s3.GetObject", found)
         client.get_object(Bucket=bucket, Key=_ANY_KEY)
     except _Found as answer:
@@ -206,7 +206,7 @@ class BucketStorage(S3Storage):
         raise FileNotFoundError("the bucket has no such key")
 
     def _can_read(self, folder: str) -> bool:
-        """Whether what is written to this folder can be read again."""
+        """Whether a file that is written to this folder can be read again."""
         if time.monotonic() < self._readable_until.get(folder, float("-inf")):
             return True
         key = f"{folder}/.probe-{secrets.token_hex(8)}"

@@ -1,8 +1,8 @@
-"""What an owner has spent on one day (UTC, by the database's clock), and whether there is enough left for more.
+"""The spending of an owner on one day (UTC, by the database's clock), and whether there is enough left for more.
 
 An owner's day has one row. A submit under a budget locks it, so that of many at once no more are accepted than the
-budget has room for. What is accepted and not yet paid counts by its estimate. Each call under a budget is checked again
-before it is sent, since failed attempts may have been billed.
+budget has room for. Accepted requests that are not paid yet count by their estimate. Each call under a budget is
+checked again before it is sent, since failed attempts may have been billed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def book(owner_id: int, cost: Decimal, *, calls: int = 1) -> None:
 
 
 def book_late(request: GenerationRequest, number: int, noted: dict[str, Any], price: Decimal | None) -> None:
-    """Add to an attempt that has ended what its call turned out to cost beyond what was booked at its end."""
+    """Book the cost of a call beyond what was booked when its attempt ended."""
     with transaction.atomic():
         attempt = GenerationAttempt.objects.select_for_update().filter(request=request, claim=number, cost=None).first()
         if attempt is None:  # its cost is known and booked; a repeated end must not book it again

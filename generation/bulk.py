@@ -88,10 +88,10 @@ def stop(*, user: User, bulk: BulkAction, address: str = "") -> bool:
 
 
 def advance(bulk_id: int) -> bool:
-    """Do the next step. Returns whether there is another one, for the one who did this.
+    """Do the next step. Returns whether this caller has another one to do.
 
-    The row is locked for the whole step. What the step changes and what is counted of it commit together, and a second
-    call meanwhile does nothing.
+    The row is locked for the whole step. The changes of the step and its counts commit together, and a second call
+    meanwhile does nothing.
     """
     with transaction.atomic():
         unfinished = BulkAction.objects.filter(pk=bulk_id, finished_at__isnull=True)
@@ -108,7 +108,7 @@ def _step(bulk: BulkAction) -> bool:
         return _end(bulk)
     user = bulk.requested_by
     if user is None or not user.is_active:
-        return _end(bulk, error="whoever started it has no account any more")
+        return _end(bulk, error="the user who started it has no active account")
     try:
         outcome = services.act(
             user=user,

@@ -78,9 +78,9 @@ class Failure:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Permit:
     """Whether a provider may be called. Where not, asking again makes sense after ``wait``: it is ``suspended``, or has
-    as many calls as it may; or the call is ``over_budget``, of which ``refusal`` tells the owner. What comes of a
-    ``probe`` decides for a provider that was in trouble; of one that is ``troubled``, which failed recently, an answer
-    is news."""
+    as many calls as it may; or the call is ``over_budget``, of which ``refusal`` tells the owner. The outcome of a
+    ``probe`` decides for a provider that was in trouble. After recent failures a provider is ``troubled``, so an answer
+    has to be noted."""
 
     granted: bool
     probe: bool = False

@@ -1,4 +1,4 @@
-"""What each error code means: one table for retry, fallback, the provider's health, attempts, billing and logging.
+"""The meaning of each error code: one table for retry, fallback, the provider's health, attempts, billing and logging.
 
 :func:`decide` is the only place that turns a failed call into the next step of its request. It reads no clock, no
 database and no setting.
@@ -60,7 +60,7 @@ class Snooze(StrEnum):
 
 
 class Health(StrEnum):
-    """What the error says about the provider or model that it is about."""
+    """Effect of the error on the circuit breaker of the provider or model that it is about."""
 
     NOTHING = "nothing"
     #: It answered, so it works.

@@ -97,8 +97,8 @@ def _cancelled_claim(request: GenerationRequest) -> int:
 
 
 class _Sender:
-    """Updates on their way to Redis, each with the claim that it cancels or 0. What comes while a message is under way
-    goes along in the next one: a message costs more than what is in it."""
+    """Updates on their way to Redis, each with the claim that it cancels or 0. Updates that come while a message is
+    under way go along in the next one: a message costs more than its content."""
 
     def __init__(self) -> None:
         self.forget()

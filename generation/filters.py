@@ -42,8 +42,8 @@ _BEGINNING_OF_ID: Final = re.compile(r"vga_([0-9]{4,16})(_[0-9a-z]*)?", re.ASCII
 
 
 def matching(requests: Requests, conditions: Mapping[str, str]) -> Requests:
-    """Return the requests that fulfil every condition. A blank value is no condition. Nothing fulfils a name that is
-    not a condition, or a value that makes no sense: dropping one would act on more than was asked for."""
+    """Return the requests that fulfil every condition. A blank value does not count. A name that is not a
+    condition, or a value that makes no sense, matches no request: dropping it would act on more than was asked for."""
     for name, value in conditions.items():
         narrow = CONDITIONS.get(name)
         if narrow is None:

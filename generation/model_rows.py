@@ -1,4 +1,4 @@
-"""The shapes that a row of ``ProviderModel`` may have: the one place that says what is a mistake in it.
+"""The shapes that a row of ``ProviderModel`` may have: the one place that decides about mistakes in it.
 
 Forms and migrations use :func:`mistakes`. The catalogue uses :func:`faults`, which passes over words that it does not
 know, since they break nothing.
@@ -37,12 +37,12 @@ MAX_PIXELS: Final = 25_000_000
 _ANY: Final = frozenset({"short", "step", "widest"})
 _WIDEST: Final = 20
 _PRICES: Final = frozenset({"per_image", "per_million", "estimate"})
-#: What a form takes, in US dollars. A price beyond it is a typing error.
+#: The highest prices that a form accepts, in US dollars. A higher one is a typing error.
 _DEAREST_IMAGE: Final = 1_000
 _DEAREST_MILLION: Final = 100_000
 _MOST_ENTRIES: Final = 100
 
-#: A mistake: the field that has it, and what it is.
+#: A mistake: its field and its description.
 Mistake = tuple[str, str]
 
 
@@ -160,7 +160,7 @@ def _faults_of_prices(value: object) -> Iterator[str]:
 
 
 def _odd_prices(value: Any) -> Iterator[str]:
-    """What no vendor has, though it can be computed with."""
+    """Prices that no vendor has, though they can be computed with."""
     if unknown := sorted(set(value) - _PRICES):
         yield f"A rule has per_image, per_million and estimate, not {_shown(unknown[0])}."
     if "per_image" in value and len(value) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-#: NFKC makes one character into up to 18. Longer input than this is no user's name, so it is not normalized.
+#: NFKC makes one character into up to 18. Longer input cannot be a user's name, so it is not normalized.
 _LONGEST_USER_NAME: Final = 1_000
 
 
@@ -16,11 +16,11 @@ def user_name(text: str) -> str:
 
 
 def user_key(text: str) -> str:
-    """Return what is the same for all spellings of a user's name: the key under which its sign-ins are counted."""
+    """Return the key under which sign-ins are counted: the same for all spellings of a user's name."""
     return user_name(text).casefold()
 
 
 def identifier(text: str) -> str:
     """Return an id without white space around it: of a request, a batch, a project or a page, or an idempotency key.
-    What is left is compared to the character."""
+    The rest is compared character by character."""
     return text.strip()

@@ -17,7 +17,7 @@ _CLASSES: Final = frozenset({"08", "28", "40", "53", "57", "58"})
 _STATES: Final = frozenset({"25006", "25P03", "25P04", "55P03", "55006"})
 
 
-#: What every door tells a client during an outage: text, code, and the seconds until another try makes sense.
+#: The answer to clients during an outage: text, code, and the seconds until another try makes sense.
 MESSAGE: Final = "The database is not reachable at the moment"
 CODE: Final = "database_unavailable"
 RETRY_AFTER: Final = 5
@@ -30,8 +30,8 @@ class DatabaseUnavailableError(Exception):
 def is_outage(error: BaseException | None) -> bool:
     """Return whether the error says that the database is unavailable for now, and not that a statement is wrong.
 
-    The SQLSTATE decides. What has none never reached the server or lost it, and Django's class decides: the pool's
-    time-out, a connection that was closed, a refused one.
+    The SQLSTATE decides. An error without one never reached the server or lost it, so Django's class decides: a
+    time-out of the pool, a closed or a refused connection.
     """
     state = sqlstate(error)
     if state:

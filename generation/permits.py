@@ -1,4 +1,4 @@
-"""Permission for a worker to call a provider, and to go on holding what it works on. All times are the database's."""
+"""Permission for a worker to call a provider, and to keep its claims. All times are the database's."""
 
 from __future__ import annotations
 

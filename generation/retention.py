@@ -118,7 +118,7 @@ def _is_ours(key: str) -> bool:
 
 
 class _References:
-    """What results and receipts refer to, by a mark of a few bytes each. Two that share a mark keep a file too many."""
+    """Files that results and receipts refer to, by marks of a few bytes. Two with one mark keep a file too many."""
 
     def __init__(self, name: str) -> None:
         self._name = name

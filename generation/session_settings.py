@@ -1,4 +1,4 @@
-"""What every session of the application has set in PostgreSQL: by each connection, or behind a pooler by its role."""
+"""Settings of every session in PostgreSQL: made by each connection, or behind a pooler by its role."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 #: - No statement of ours runs for a minute, or waits for a lock as long as a lease lasts, where all is well. One that
 #:   does is given up, and its work is tried again.
 #: - Compiling a query takes longer than it saves, and one that reads many rows is made in the background for figures:
-#:   it must not take several processors from those that are waited for.
+#:   it must not take several processors from requests that are waited for.
 SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "10s",
     "statement_timeout": "60s",

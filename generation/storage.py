@@ -163,7 +163,7 @@ def save_receipt(request_id: str, receipt: dict[str, Any]) -> None:
 
 def find_receipt(request_id: str) -> dict[str, Any] | None:
     """Return the receipt of an earlier attempt whose image is still there, None if there is none. Raises ``OSError``
-    where the storage cannot say: that is no reason to pay for the image again."""
+    if the storage cannot say, since only "not found" may lead to another paid call."""
     try:
         receipt: dict[str, Any] = json.loads(read(_receipt_key(request_id)))
         return receipt if default_storage.exists(receipt["result"]["image_key"]) else None
@@ -205,8 +205,8 @@ def _begin() -> int:
 
 
 def _signing() -> Signing | None:
-    """What addresses of the bucket are signed with; ``None`` where they are ours, as where the credentials cannot be
-    had at the moment."""
+    """Return the credentials for addresses of the bucket; ``None`` where addresses lead to us, as while there are no
+    credentials."""
     if settings.RESULT_STORAGE != "s3" or settings.CDN_BASE_URL:
         return None
     bucket: Any = default_storage

@@ -1,4 +1,4 @@
-"""Which characters of a text show something."""
+"""Length of a text in characters that show something."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Final
 
-#: The last two code points of each plane are no characters.
+#: The last two code points of each plane are not characters.
 _NONCHARACTERS: Final = "".join(chr(plane | last) for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF))
 #: Control characters but for white space, Unicode's Default_Ignorable_Code_Point, noncharacters, interlinear
 #: annotations, Egyptian format controls, and the few other characters whose glyph is blank.

@@ -52,9 +52,11 @@ _RECEIPT_PATIENCE: Final = timedelta(seconds=5)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """What is asked of which provider. A ``probe`` shows how a provider is that was in trouble; of one that is
-    ``troubled`` an answer is news. ``estimate`` is the expected price in US dollars, None if the call costs nothing or
-    its price is not known."""
+    """A permitted call of a provider.
+
+    The outcome of a ``probe`` decides for a provider that was in trouble; an answer of a ``troubled`` one has to be
+    noted. ``estimate`` is the expected price in US dollars, None if the call costs nothing or its price is not known.
+    """
 
     choice: Choice
     asked: ImageRequest
@@ -186,8 +188,8 @@ class Executor:
     # --- The call ---
 
     def _permitted(self, claim: Claim, route: Route) -> Call | None:
-        """The first of the route that may be called now with what it is to be asked, and it is written that it is being
-        called. ``None`` where the request was given back instead."""
+        """Note the call of the first provider of the route that may be called now. ``None`` if the request was released
+        instead."""
         if self._runtime.stopping.is_set():
             self._give_back(claim, timedelta(0), "stopping")
             return None
@@ -253,7 +255,7 @@ class Executor:
         instruments.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt
 
-    # --- What comes of it ---
+    # --- Outcomes ---
 
     def _complete(self, claim: Claim, receipt: dict[str, Any]) -> None:
         done = patiently(lambda: lifecycle.complete(claim, **receipt))

@@ -1,4 +1,4 @@
-"""Read what PNG, JPEG and WebP files say of themselves, and cut out the part that a decoder needs. Decodes no pixels.
+"""Read the headers of PNG, JPEG and WebP files, and cut out the part that a decoder needs. Decodes no pixels.
 
 A decoder gets the first image alone: neither the metadata beside it nor the bytes behind it. Metadata is what decoders
 have limits for, or none: one comment of 2 MB makes Pillow refuse a sound image, one EXIF block can fill the memory.
@@ -34,7 +34,7 @@ _ICC: Final = b"ICC_PROFILE\0"
 
 
 class BrokenFileError(ValueError):
-    """The bytes are no whole image. The message says why, as the end of a sentence."""
+    """The bytes are not a whole image. The message says why, as the end of a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -266,7 +266,7 @@ def _read_webp(data: bytes) -> ImageFile:
     else:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     animated = bool(flags & _WEBP_ANIMATION)
-    # What the first frame leaves free is transparent, even where no frame has an alpha channel.
+    # The area that the first frame leaves free is transparent, even where no frame has an alpha channel.
     first = b"".join((data[:20], bytes((flags | _WEBP_ALPHA,)), data[21:end])) if animated else data[:end]
     # Browsers turn JPEG and PNG by their EXIF, and leave WebP as it is.
     return ImageFile(

@@ -1,7 +1,7 @@
 """Turn what a provider sent into an image that can be trusted, or into an error.
 
 The vendor's bytes are stored as they came, with all that vendors put beside the pixels, such as a signed statement of
-origin. What is said of them and the thumbnail are as a browser shows them.
+origin. Their description and the thumbnail are as a browser shows them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PROFILED_MODES: Final = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckedImage:
-    """An image that decodes wholly, with what its content says: type by content, sides as a browser shows them.
+    """An image that decodes wholly: its type by content, its sides as a browser shows them.
 
     ``requested_type`` is the content type that was asked for. ``notice`` says where the image differs from that.
     """

@@ -13,7 +13,7 @@ from workers.providers.base import ProviderError
 
 
 class Route:
-    """Which provider is asked next: the configured order without what has failed already."""
+    """The providers to ask next: the configured order without those that have failed."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         """Raises :class:`generation.catalogue.Impossible` if no configured model can do it."""

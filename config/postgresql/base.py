@@ -83,7 +83,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _close(self) -> None:
         # A connection to a standby works for reading, so the pool would keep it. After a failover the address may lead
-        # to the new primary, so the next one has to be made anew. Both are told by the server when they change.
+        # to the new primary, so the next one has to be a new one. The server reports both parameters when they change.
         if self.connection is not None and any(
             self.connection.pgconn.parameter_status(name) == b"on"
             for name in (b"in_hot_standby", b"default_transaction_read_only")

@@ -1,4 +1,4 @@
-"""What stands in the way of a deletion, by counting. Django would load every row that depends on the object."""
+"""Find what forbids a deletion, by counting. Django would load every row that depends on the object."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def _redis() -> Any:
 
 
 class _Pages:
-    """The text of an export, a page at a time. Whoever reads it closes it, also where it was never begun."""
+    """The text of an export, a page at a time. The reader closes it, even if it was never begun."""
 
     def __init__(self, conditions: dict[str, str], place: _Place) -> None:
         self._pages = _pages(conditions)

@@ -1,4 +1,4 @@
-"""What every list of the admin shares: links that keep the other parameters, and addresses that are refused."""
+"""Shared by every list of the admin: links that keep the other parameters, and addresses that are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 #: Parameters of a list's address that select no rows.
 PLAIN: Final = frozenset({ALL_VAR, ORDER_VAR, PAGE_VAR, ERROR_FLAG, IS_FACETS_VAR, IS_POPUP_VAR, TO_FIELD_VAR})
-#: What Django and the database drivers raise for parameters that make no sense.
+#: Exceptions of Django and the database drivers for parameters that make no sense.
 _ODD: Final = (
     IncorrectLookupParameters,
     SuspiciousOperation,

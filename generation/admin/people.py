@@ -89,7 +89,7 @@ class UserAdmin(DjangosUserAdmin, StrictAdmin):
         query = urlencode({"owner": row.get_username()})
         return format_html('<a class="vg-link" href="{}?{}">Requests</a>', address, query)
 
-    # --- Who may be edited, and given what ---
+    # --- Permissions to edit, and to give ---
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         fields = tuple(super().get_readonly_fields(request, obj))

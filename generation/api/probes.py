@@ -1,4 +1,4 @@
-"""What load balancers and Prometheus ask each process for, by its address and not by our name."""
+"""Probes of load balancers and Prometheus, which call each process by its address and not by our name."""
 
 from __future__ import annotations
 

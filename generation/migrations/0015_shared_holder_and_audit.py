@@ -6,8 +6,8 @@ from django.db import migrations, models
 
 from generation.migrations._operations import AddIndexMeanwhile
 
-#: From whoever is not the owner of the table, as the role that the processes sign in as. What is granted later, and
-#: roles that may write everywhere, are the concern of who grants it.
+#: Revoke from every role that does not own the table, such as the one that the processes sign in as. Later grants, and
+#: roles that may write everywhere, are up to the operator.
 _REVOKE = """
 DO $$
 DECLARE

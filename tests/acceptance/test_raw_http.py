@@ -257,7 +257,7 @@ def test_an_unknown_address_is_json_with_any_method(server: Server, method: str)
 
 def test_the_last_of_several_forwarded_headers_counts(server: Server) -> None:
     def sign_in(*forwarded: str) -> int:
-        body = json.dumps({"username": "nobody", "password": "wrong"}).encode()
+        body = json.dumps({"username": "unknown", "password": "wrong"}).encode()
         headers = [f"X-Forwarded-For: {address}" for address in forwarded]
         head = server.head(f"Content-Length: {len(body)}", *headers, line="POST /api/token HTTP/1.1")
         return server.exchange(head, body).status

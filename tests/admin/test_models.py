@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("empty_queues")]
 
 MODELS = "/admin/generation/providermodel/"
 DEEP = "[" * 100_000 + "]" * 100_000
-#: Field → what is no row, so that the catalogue skips it.
+#: Field → values that make a row unusable, so that the catalogue skips it.
 BROKEN: dict[str, list[Any]] = {
     "sizes": [
         *({"1024x1024": [1024, 1024]}, [[1024, 1024]], {"1:1": 1024}, {"1:1": [1024]}, {"1:1": ["1024", "1024"]}),
@@ -60,7 +60,7 @@ BROKEN: dict[str, list[Any]] = {
         {"per_image": "1e999999999"},
     ],
 }
-#: What can be read, and is still a typing error.
+#: Values that can be read and are still typing errors.
 ODD: dict[str, list[Any]] = {
     "sizes": [],
     "capabilities": [["qualty"], ["quality:best"], ["outputFormat:"], ["seed:1"], [""], ["\0"]],
@@ -69,7 +69,7 @@ ODD: dict[str, list[Any]] = {
         *({"per_million": {"output image": "30"}}, {"per_million": {"output_image": "1000000"}}),
     ],
 }
-#: What is no JSON that can be stored.
+#: Input that is not JSON, or cannot be stored.
 TYPED = [
     *(
         "{",

@@ -60,7 +60,7 @@ def test_an_administrator_does_not_become_a_superuser(administrator: Client) -> 
     assert not root.check_password("a-new-password-1")
 
 
-# --- Nobody raises anybody above themselves ---
+# --- Privileges are limited to one's own ---
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from generation.addresses import UNKNOWN, client_address
 
 ADDRESSES: dict[str, tuple[int, str, str | None, str]] = {
     # proxies that are believed, who is connected, what X-Forwarded-For says: whom it counts for
-    "nobody is believed": (0, "192.0.2.1", "203.0.113.9", "192.0.2.1"),
+    "no proxy is believed": (0, "192.0.2.1", "203.0.113.9", "192.0.2.1"),
     "one proxy": (1, "192.0.2.1", "203.0.113.9", "203.0.113.9"),
     "one proxy and what the client wrote": (1, "192.0.2.1", "198.51.100.1, 203.0.113.9", "203.0.113.9"),
     "two proxies": (2, "192.0.2.1", "198.51.100.1, 203.0.113.9, 192.0.2.2", "203.0.113.9"),

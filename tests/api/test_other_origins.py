@@ -1,4 +1,4 @@
-"""What a page of another origin can read of an answer, if that origin was named."""
+"""Answers to pages of other origins, named in the settings or not."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def dora(db: None) -> User:
 
 
 def _sign_in_on_page(client: APIClient, name: str, *, at: str, password: str = WRONG, page: str = "/sign-in") -> int:
-    """The status of the answer of a page: 302 to whoever is signed in."""
+    """Return the status of the page's answer: 302 after signing in."""
     answered = client.post(page, {"username": name, "password": password}, format="multipart", REMOTE_ADDR=at)
     return int(answered.status_code)
 

@@ -280,7 +280,7 @@ BAD_VALUES: dict[str, list[Any]] = {
         "1000:999",
     ],
     "maxAttempts": [0, 11, -1, 3.5, "3", True, 2**62],
-    "provider": ["", "nobody", ["clipart"]],
+    "provider": ["", "unknown", ["clipart"]],
     "model": ["", 7, "x" * 255, "x" * 256],
     "quality": ["", "best", 1],
     "seed": [-1, 4_294_967_295, 1.5, "7", False],

@@ -30,7 +30,7 @@ from workers.providers.base import ImageAnswer, Provider, ProviderError, track_p
 from workers.runtime import Abandoned, Job
 
 KEY = "sk-proj-very-secret-0123456789"
-#: What the fakes say in their errors, and nobody else may.
+#: Text in the fakes' errors, which must not be repeated.
 VENDORS_WORDS = ("sk-secret", "not for your eyes", "secret sauce", "nginx")
 OPTIONS = [
     *(("quality", quality) for quality in ("low", "medium", "high")),
@@ -297,9 +297,9 @@ def test_a_time_to_wait_that_makes_no_sense_is_none(
 
 
 def test_nobody_at_the_address_is_unavailable(adapter: Adapter) -> None:
-    nobody = FakeProvider()
-    nobody.base_url = f"http://127.0.0.1:{closed_port()}"
-    caller = Checking(adapter.make(nobody, KEY), model=adapter.model)
+    unreachable = FakeProvider()
+    unreachable.base_url = f"http://127.0.0.1:{closed_port()}"
+    caller = Checking(adapter.make(unreachable, KEY), model=adapter.model)
     error = caller.fail()
     assert (error.code, error.sent) == (ErrorCode.UNAVAILABLE, False)
     caller.close()
@@ -353,16 +353,7 @@ def test_an_answer_without_end_is_given_up_before_it_fills_the_memory(
     adapter: Adapter, caller: Caller, fake: FakeProvider, script: str
 ) -> None:
     code = script_for(adapter, script, "invalid_image")
-    caller.generate()  # what is loaded on first use is not the answer's
-    fake.script(script)
-    tracemalloc.start()
-    try:
-        error = caller.fail()
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert error.code == code
-    assert peak < FLOODS[script] * 1024 * 1024
+    assert _fail_within(caller, fake, script, megabytes=FLOODS[script]).code == code
     if "huge" in script:
         wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
 
@@ -372,7 +363,12 @@ def test_an_error_without_end_is_judged_by_its_status(
     adapter: Adapter, caller: Caller, fake: FakeProvider, script: str
 ) -> None:
     code = script_for(adapter, script, "unavailable")
-    caller.generate()  # what is loaded on first use is not the answer's
+    assert _fail_within(caller, fake, script, megabytes=20).code == code
+
+
+def _fail_within(caller: Caller, fake: FakeProvider, script: str, *, megabytes: int) -> ProviderError:
+    """Return the error of a call, after checking how much memory it took at the most."""
+    caller.generate()  # the memory of modules that are loaded on first use does not count
     fake.script(script)
     tracemalloc.start()
     try:
@@ -380,8 +376,8 @@ def test_an_error_without_end_is_judged_by_its_status(
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert error.code == code
-    assert peak < 20 * 1024 * 1024
+    assert peak < megabytes * 1024 * 1024
+    return error
 
 
 # --- What was sent ----------------------------------------------------------------------------------------------------
@@ -425,11 +421,11 @@ def test_a_server_that_never_completes_the_connection_was_sent_nothing(
 ) -> None:
     monkeypatch.setattr(vendors_module, "CONNECT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        nobody = FakeProvider()
+        unreachable = FakeProvider()
         # Over TLS, whose handshake it never answers; gRPC waits for the other side's settings anyway.
-        nobody.base_url = f"https://127.0.0.1:{silent.getsockname()[1]}"
-        nobody._grpc_port = silent.getsockname()[1]
-        caller = Checking(adapter.make(nobody, KEY), model=adapter.model)
+        unreachable.base_url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        unreachable._grpc_port = silent.getsockname()[1]
+        caller = Checking(adapter.make(unreachable, KEY), model=adapter.model)
         sent, error = sent_by(caller)
         caller.close()
     assert not sent

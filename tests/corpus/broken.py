@@ -1,4 +1,4 @@
-"""Files that are no whole image of ours: every one is to be refused, at once and in little memory."""
+"""Files that are not whole images: every one is to be refused, at once and in little memory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _changed(data: bytes, at: int, new: bytes) -> bytes:
 
 
 def _end_in_the_thumbnail_only() -> bytes:
-    """What is left of a JPEG with a thumbnail inside when most of its pixels got lost."""
+    """Return a JPEG with a thumbnail inside that lost most of its pixels."""
     whole = jpeg.with_segments(jpeg.exif_segment(1, extra=encoded("JPEG", Image.new("RGB", (30, 20)))))
     assert b"\xff\xd9" in whole[:-600]
     return whole[:-500]
@@ -103,7 +103,7 @@ BROKEN: Final[dict[str, Callable[[], bytes]]] = {
     "PNG: pixels that do not inflate": lambda: _with_pixels(header(*SIZE), noise(500)),
     "PNG: too few pixels": lambda: _with_pixels(header(*SIZE), zlib.compress(bytes(500))),
     "PNG: an unknown filter": lambda: _with_pixels(header(*SIZE), zlib.compress(b"\x63" * 289 * 64)),
-    "PNG: a part that nobody knows": lambda: four(before=chunk(b"ABCD", b"x")),
+    "PNG: an unknown critical chunk": lambda: four(before=chunk(b"ABCD", b"x")),
     "PNG: a chunk longer than the file": lambda: SIGNATURE + header(*SIZE) + b"\x7f\xff\xff\xffIDAT" + bytes(99),
     "PNG: 144 million pixels": lambda: bomb(12_000, 12_000),
     "PNG: 144 million interlaced pixels": lambda: bomb(12_000, 12_000, interlaced=1),
@@ -137,7 +137,6 @@ BROKEN: Final[dict[str, Callable[[], bytes]]] = {
     "WebP: longer than it is": lambda: _changed(webp.webp(), 4, b"\xff\xff\0\0"),
 }
 
-_DEEP: Final = [[0], [20_000], [40_000], [60_000]]
 #: Images with nothing in them that could be missing: each cut of one is broken.
 TO_CUT: Final[dict[str, Callable[[], bytes]]] = {
     "PNG": four,

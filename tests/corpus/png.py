@@ -138,7 +138,7 @@ PNG: Makers = {
     "zTXt that does not inflate": plain(lambda: four(before=chunk(b"zTXt", b"x\0\0" + noise(99)))),
     "iTXt that inflates to 2 MB": plain(lambda: four(before=_text(b"iTXt", 2 * MEGABYTE))),
     "iTXt of 2 MB": plain(lambda: four(before=chunk(b"iTXt", b"x\0\0\0\0\0" + bytes(2 * MEGABYTE)))),
-    "iTXt that is no text": plain(lambda: four(after=chunk(b"iTXt", b"\xff\xfe"))),
+    "iTXt that is not text": plain(lambda: four(after=chunk(b"iTXt", b"\xff\xfe"))),
     "tEXt of 2 MB": plain(lambda: four(before=chunk(b"tEXt", b"x\0" + b"y" * 2 * MEGABYTE))),
     "70 texts of 1 MB": plain(lambda: four(before=_text(b"zTXt", MEGABYTE) * 70)),
     "20,000 texts": plain(

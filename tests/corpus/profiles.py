@@ -60,7 +60,7 @@ def display_p3() -> bytes:
 
 
 def swapped() -> bytes:
-    """What is stored as red is meant as green, and green as blue: nobody overlooks whether it is applied."""
+    """Red is stored for green, and green for blue, so it is plain to see whether the profile is applied."""
     return rgb((_SRGB[1], _SRGB[2], _SRGB[0]))
 
 

@@ -1,4 +1,4 @@
-"""What the images of the corpus have in common: four quadrants, 96 pixels wide and 64 high."""
+"""Shared by the images of the corpus: four quadrants, 96 pixels wide and 64 high."""
 
 from __future__ import annotations
 

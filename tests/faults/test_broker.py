@@ -139,9 +139,9 @@ def test_a_redis_that_takes_nothing_more_is_as_one_that_is_away(with_worker: Hou
 
 #: How a Redis comes to answer with errors, and how that ends.
 REFUSALS = {
-    "READONLY": (["REPLICAOF 127.0.0.1 {nobody}"], ["REPLICAOF NO ONE"]),
+    "READONLY": (["REPLICAOF 127.0.0.1 {closed}"], ["REPLICAOF NO ONE"]),
     "MASTERDOWN": (
-        ["CONFIG SET replica-serve-stale-data no", "REPLICAOF 127.0.0.1 {nobody}"],
+        ["CONFIG SET replica-serve-stale-data no", "REPLICAOF 127.0.0.1 {closed}"],
         ["REPLICAOF NO ONE", "CONFIG SET replica-serve-stale-data yes"],
     ),
     "NOREPLICAS": (["CONFIG SET min-replicas-to-write 1"], ["CONFIG SET min-replicas-to-write 0"]),
@@ -162,7 +162,7 @@ def test_processes_wait_for_a_broker_that_answers_with_errors(with_worker: House
         for number, (answer, (begin, end)) in enumerate(REFUSALS.items()):
             house.submit(2 * number)
             for command in begin:
-                client.execute_command(*command.format(nobody=closed_port()).split())
+                client.execute_command(*command.format(closed=closed_port()).split())
             begun = time.monotonic()
             longest = _submit_timed(house, [2 * number + 1])
             ready = httpx.get(f"{house.stack.base_url}/readyz")

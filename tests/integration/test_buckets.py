@@ -190,7 +190,7 @@ def test_a_missing_key_is_missing_to_a_role_that_may_not_list(narrow: GuardedBuc
     assert default_storage.exists("results/no/ne/none.png") is False
     key = storage.save("results", "ab" * 32, "image/png", b"bytes")
     assert default_storage.exists(key) is True
-    # What is known of the permissions holds for a while.
+    # The result of a look at the permissions is kept for a while.
     asked = len(narrow.asked)
     assert storage.find_receipt("none") is None
     assert len(narrow.asked) == asked + 1

@@ -1,4 +1,4 @@
-"""What is paid for is booked, a budget is a limit, and an image that was paid for is kept."""
+"""Every paid call is booked, a budget is a limit, and an image that was paid for is kept."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def run(world: World, executor: Executor) -> None:
     if (request := one_of(world, Status.QUEUED)) is None:
         return
     GenerationQueue.objects.filter(pk=request.pk).update(available_at=Now(), held=False)
-    if world.rng.random() < 0.7:  # else a provider in trouble is left alone
+    if world.rng.random() < 0.7:  # else a provider in trouble stays suspended
         ProviderState.objects.update(open_until=None, failures=0)
         ModelState.objects.all().delete()
         breakers.forget()

@@ -84,7 +84,7 @@ def test_a_picture_of_the_same_origin_is_fetched_without_the_key(fake: FakeProvi
         "ftp://127.0.0.1/7.png",
         "https://cdn.example.org:8443/7.png",
         "http://cdn.example.org/7.png",
-        "https://somebody@cdn.example.org/7.png",
+        "https://user@cdn.example.org/7.png",
         "https://cdn.example.org.evil.example/7.png",
         "https://",
         "http://[::1",

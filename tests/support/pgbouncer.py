@@ -39,7 +39,7 @@ class PgBouncer:
         (block,) = re.findall(r"```ini\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(), re.DOTALL)
         host = f"host={server['host']} port={server.get('port', 5432)} dbname={server['dbname']} user={role}"
         text = re.sub(r"host=postgres port=5432 dbname=\w+", lambda _: host, block)
-        # Where it listens, and that nobody needs a password here, is all that differs from the page.
+        # Only the port and the missing password differ from the page.
         changes = {"listen_addr": "127.0.0.1", "listen_port": str(self.port), "auth_type": "any"} | settings
         for name, value in changes.items():
             text, times = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)

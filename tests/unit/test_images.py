@@ -83,7 +83,7 @@ def test_more_bytes_than_we_take_are_refused_before_decoding() -> None:
 
 # --- The corpus -------------------------------------------------------------------------------------------------------
 
-#: What a lossy thumbnail may be off by, of 255.
+#: Tolerance for a lossy thumbnail, of 255.
 TOLERANCE = 12
 
 

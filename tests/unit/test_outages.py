@@ -68,6 +68,6 @@ def test_without_a_state_the_class_decides() -> None:
     assert is_outage(raised(psycopg.InterfaceError("the connection is closed")))
     assert is_outage(django.db.InterfaceError("connection already closed"))
     assert not is_outage(raised(psycopg.ProgrammingError("the query has 0 placeholders but 1 parameters were passed")))
-    assert not is_outage(ValueError("of somebody else"))
+    assert not is_outage(ValueError("not of the database"))
     assert not is_outage(None)
     assert sqlstate(django.db.OperationalError("no cause")) == ""

@@ -25,7 +25,7 @@ _PIECE: Final = 256 * 1024
 #: More layers of compression are left as they are.
 _MOST_LAYERS: Final = 3
 _COMPRESSED: Final = frozenset({"gzip", "x-gzip", "deflate"})
-#: What is read of an error that is plain text.
+#: Characters that are read of an error in plain text.
 _LONGEST_TEXT: Final = 8000
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml", "text/xml", "application/xml"})
 

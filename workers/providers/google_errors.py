@@ -1,4 +1,4 @@
-"""What Google's errors mean, of the Developer API and of Vertex."""
+"""Meaning of Google's errors, of the Developer API and of Vertex."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _STATUSES: Final = {
 
 
 def status_error(status: int, headers: Mapping[str, str], content: bytes, *, model: str = "") -> ProviderError:
-    """Judge an answer that is no success. ``content`` is its body, of whatever kind."""
+    """Judge an answer with an error status. ``content`` is its body, of whatever kind."""
     return _judge(status, headers, bodies.read_error(content, headers), model=model)
 
 

@@ -1,6 +1,6 @@
-"""What the adapters that speak HTTP share: the client, how long a vendor asks to wait, and broken connections.
+"""Shared by the adapters that speak HTTP: the client, how long a vendor asks to wait, and broken connections.
 
-:mod:`.bodies` reads what an answer holds, :mod:`.statuses` what a status means, :mod:`.refusals` what is a refusal.
+:mod:`.bodies` reads bodies, :mod:`.statuses` judges statuses, :mod:`.refusals` recognizes refusals.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the errors of OpenAI, and of servers and gateways that speak its API, mean.
+"""Meaning of the errors of OpenAI, and of servers and gateways that speak its API.
 
 Their shapes differ: ``{"error": {…}}``, an error within the error, ``{"error": "text"}``, ``{"detail": …}``, or type,
 code and message without anything around them.
@@ -55,7 +55,7 @@ _TOO_LONG: Final = frozenset({"string_above_max_length", "context_length_exceede
 _VERDICTS: Final = ("error", "content_filter_results", "content_filter_result", "finish_reason", "finishReason")
 _NOTHING: Final = frozenset({"None", "null", "none"})
 _DEEPEST: Final = 4
-#: What any gateway calls a 4xx of its own, without underscores.
+#: Names that any gateway gives to a 4xx of its own, without underscores.
 _GENERIC: Final = frozenset(
     {
         *("error", "forbidden", "unauthorized", "accessdenied", "denied", "blocked", "badrequest", "notfound"),
@@ -66,7 +66,7 @@ _GENERIC: Final = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Said:
-    """What an error says: its names, its sentence, and how sure it is that the vendor itself speaks."""
+    """The content of an error: its names, its sentence, and how sure it is that the vendor itself speaks."""
 
     type: str = ""
     code: str = ""
@@ -76,7 +76,7 @@ class _Said:
     is_named: bool = False
     #: It stands under ``error`` or ``detail``, as all such servers have it.
     is_theirs: bool = False
-    #: What may hold a status as a number.
+    #: Objects that may hold a status as a number.
     parts: tuple[object, ...] = ()
 
     @property
@@ -85,7 +85,7 @@ class _Said:
 
 
 def status_error(status: int, headers: Mapping[str, str], content: bytes, *, model: str) -> ProviderError:
-    """Judge an answer that is no success. ``content`` is its body, of whatever kind."""
+    """Judge an answer with an error status. ``content`` is its body, of whatever kind."""
     return _judge(status, headers, bodies.read_error(content, headers), model=model)
 
 
@@ -111,7 +111,7 @@ def refusal_in(answer: Mapping[str, object]) -> refusals.Refusal | None:
 
 
 def _errors(answer: Mapping[str, object]) -> Iterator[object]:
-    """What stands under a key of errors, and the answer itself where it looks like one."""
+    """The values under keys of errors, and the answer itself where it looks like one."""
     for key in ("error", "errors", "detail"):
         if value := answer.get(key):
             yield value

@@ -78,7 +78,7 @@ _USER_ERROR: Final = "image_generation_user_error"
 _TOKEN: Final = re.compile(r"\b[A-Za-z][a-z0-9]*(?:[_A-Z][A-Za-z0-9]*)+")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _LISTED: Final = re.compile(r"(?:safety_violations|categories|reasons)\s*[=:]\s*\[([^\]]{1,200})\]")
-#: What the request held, repeated by the vendor, and names of fields: no verdict.
+#: Text of the request that the vendor repeats, and names of fields. They say nothing about a refusal.
 _ECHOES: Final = frozenset(
     {
         *("prompt", "negative_prompt", "input", "flagged_input", "revised_prompt", "contents", "user", "request"),
@@ -89,7 +89,7 @@ _ECHOES: Final = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """What a safety system refused: the ``input`` or the ``output``, and the categories that the vendor names."""
+    """A refusal by a safety system: of the ``input`` or the ``output``, with the categories that the vendor names."""
 
     stage: str = "input"
     categories: Sequence[str] = ()
@@ -192,7 +192,7 @@ def _strings(said: object) -> Iterator[tuple[str, str]]:
 
 
 def _categories(said: object) -> list[str]:
-    """The names under ``categories`` and ``reasons``, and those of ratings that say what was to blame."""
+    """The names under ``categories`` and ``reasons``, and those of ratings that were to blame."""
     found: list[object] = []
     for key, value in _nodes(said):
         if key in {"categories", "reasons"} and isinstance(value, str):

@@ -104,7 +104,7 @@ def form(request: ImageRequest) -> dict[str, str]:
 
 
 def status_error(status: int, headers: Mapping[str, str], body: bytes, *, model: str) -> ProviderError:
-    """Judge an answer that is no success."""
+    """Judge an answer with an error status."""
     return _judge(status, headers, bodies.read_error(body, headers), model=model)
 
 

@@ -54,7 +54,7 @@ _MEANINGS: Final[dict[str, tuple[ErrorCode, ErrorScope | None, str]]] = {
     # It is not about the prompt, and another provider may be asked.
     "UNIMPLEMENTED": (ErrorCode.INVALID_REQUEST, ErrorScope.MODEL, "Stability does not offer this service any more"),
 }
-#: What the details of a status name where the request is beyond this model.
+#: Words in the details of a status for a request that is beyond this model.
 _LIMIT: Final = re.compile(
     r"\b(?:dimension|width|height|size|resolution|pixel|step|sampler?|seed|cfg|engine|style)", re.IGNORECASE
 )
@@ -63,7 +63,7 @@ _TOO_FAST: Final = re.compile(r"rate[ _-]?limit|too many requests|slow down|thro
 _PAGE: Final = re.compile(r"http2 header with status: (\d{3})", re.IGNORECASE)
 #: The service has a fault, if it was the service that said so.
 _FAULTS: Final = {"UNAVAILABLE", "INTERNAL", "UNKNOWN", "ABORTED", "DATA_LOSS"}
-#: For what a refusal may be taken for in words.
+#: The HTTP status by which words about a refusal are judged.
 _LIKE_HTTP: Final = {
     "UNAUTHENTICATED": 401,
     "RESOURCE_EXHAUSTED": 429,

@@ -1,4 +1,4 @@
-"""What an HTTP status means by itself, and which status an error has that says it only in its body."""
+"""Meaning of an HTTP status by itself, and the status of an error that states it only in its body."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class MetadataExtension(OpenApiSerializerExtension):
     def map_serializer(self, auto_schema: AutoSchema, direction: Any) -> _Schema:
         schema: _Schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
         schema |= {"additionalProperties": _JSON_VALUE}
-        if set(RESERVED_METADATA) <= set(schema["properties"]):  # what is answered
+        if set(RESERVED_METADATA) <= set(schema["properties"]):  # of an answer
             return schema
         return schema | {"propertyNames": {"not": {"enum": list(RESERVED_METADATA)}}}
 
