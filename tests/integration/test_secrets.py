@@ -33,7 +33,7 @@ SCRIPTS = [
     *("status=500;html", "status=429;retry-after=7", "reset=unread", "reset=before", "reset=after"),
     *("picture=truncated", "picture=svg"),
 ]
-#: What these lead to on every wire.
+#: Codes of these on every wire. A call that hangs was sent, so its outcome is unknown.
 CODES = {
     *("auth", "empty_result", "invalid_image", "invalid_request", "model_retired", "quota_exhausted"),
     *("refused_input", "refused_output", "unavailable", "unknown_outcome"),
@@ -102,9 +102,9 @@ def test_after_calls_that_fail_in_every_way_the_key_is_nowhere(
         for script in SCRIPTS:
             vendor.script(script)
             done.append(attempt(bob, provider))
-        nobody = FakeProvider()
-        nobody.base_url = f"http://127.0.0.1:{closed_port()}"
-        done.append(attempt(bob, made(nobody)))
+        unreachable = FakeProvider()
+        unreachable.base_url = f"http://127.0.0.1:{closed_port()}"
+        done.append(attempt(bob, made(unreachable)))
         done += [attempt(bob, made(vendor, CANARY + spoilt)) for spoilt in ("\nx", "é")]
         told = answers(bob, *done)
     assert Status.COMPLETED in {request.status for request in done}
