@@ -28,6 +28,6 @@ def stranger(charlie: User) -> APIClient:
 
 
 @pytest.fixture
-def nobody(db: None) -> APIClient:
+def anonymous(db: None) -> APIClient:
     """A client without a token."""
     return client_for(None)

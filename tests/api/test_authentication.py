@@ -141,12 +141,12 @@ BAD_TOKENS: dict[str, Callable[[User], str]] = {
 
 
 @pytest.mark.parametrize("bad", BAD_TOKENS.values(), ids=BAD_TOKENS.keys())
-def test_a_bad_token_is_refused_everywhere(nobody: APIClient, bad: Callable[[User], str]) -> None:
+def test_a_bad_token_is_refused_everywhere(anonymous: APIClient, bad: Callable[[User], str]) -> None:
     # Number 1, whom true and 1.0 stand for in some databases.
     user = User.objects.create(pk=1, username="alice")
     credentials = f"Bearer {bad(user)}"
     for method, at in [("POST", SUBMIT), *((method, address(e, UNKNOWN_ID)) for e, method in OF_ONE_REQUEST.items())]:
-        response = nobody.generic(method, at, HTTP_AUTHORIZATION=credentials)
+        response = anonymous.generic(method, at, HTTP_AUTHORIZATION=credentials)
         assert response.status_code == 401, response.content
         assert response.json() == {"error": "Invalid token", "code": "token_not_valid"}
         assert response["WWW-Authenticate"].startswith("Bearer")
@@ -154,16 +154,16 @@ def test_a_bad_token_is_refused_everywhere(nobody: APIClient, bad: Callable[[Use
 
 @pytest.mark.parametrize("user_id", [str, int], ids=["a string", "a number"])
 def test_a_user_id_may_be_a_string_or_a_number(
-    nobody: APIClient, alice: User, user_id: Callable[[int], object]
+    anonymous: APIClient, alice: User, user_id: Callable[[int], object]
 ) -> None:
     good = token(alice, user_id=user_id(alice.pk))
-    assert nobody.get(address("status", queued(alice).pk), HTTP_AUTHORIZATION=f"Bearer {good}").status_code == 200
+    assert anonymous.get(address("status", queued(alice).pk), HTTP_AUTHORIZATION=f"Bearer {good}").status_code == 200
 
 
 @pytest.mark.parametrize("jti", ["a\0b", "", "x" * 5_000, "\ud800"])
-def test_a_token_holds_whatever_name_it_goes_by(nobody: APIClient, alice: User, jti: str) -> None:
+def test_a_token_holds_whatever_name_it_goes_by(anonymous: APIClient, alice: User, jti: str) -> None:
     good = token(alice, jti=jti)
-    assert nobody.get(address("status", queued(alice).pk), HTTP_AUTHORIZATION=f"Bearer {good}").status_code == 200
+    assert anonymous.get(address("status", queued(alice).pk), HTTP_AUTHORIZATION=f"Bearer {good}").status_code == 200
 
 
 def _revoked(user: User) -> None:
@@ -197,13 +197,13 @@ def test_a_submit_of_a_user_who_was_deleted_a_moment_ago_is_refused(api: APIClie
     assert stored_rows() == NOTHING
 
 
-def test_a_token_that_was_good_a_moment_ago_expires_on_time(nobody: APIClient, alice: User) -> None:
+def test_a_token_that_was_good_a_moment_ago_expires_on_time(anonymous: APIClient, alice: User) -> None:
     expiry = int(time.time()) + 2
     expired = expiry - int(LEEWAY.total_seconds())
-    nobody.credentials(HTTP_AUTHORIZATION=f"Bearer {token(alice, exp=expired)}")
+    anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {token(alice, exp=expired)}")
 
     def answer() -> tuple[int, float]:
-        return nobody.get(address("status", UNKNOWN_ID)).status_code, time.time()
+        return anonymous.get(address("status", UNKNOWN_ID)).status_code, time.time()
 
     assert answer()[0] == 404
     seen = [answer()]
@@ -226,15 +226,15 @@ def test_rights_that_were_looked_up_do_not_stay(alice: User) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-def test_the_scheme_is_the_same_in_any_case(nobody: APIClient, alice: User, scheme: str) -> None:
+def test_the_scheme_is_the_same_in_any_case(anonymous: APIClient, alice: User, scheme: str) -> None:
     credentials = f"{scheme} {AccessToken.for_user(alice)}"
-    assert nobody.get(address("status", queued(alice).pk), HTTP_AUTHORIZATION=credentials).status_code == 200
+    assert anonymous.get(address("status", queued(alice).pk), HTTP_AUTHORIZATION=credentials).status_code == 200
 
 
 @pytest.mark.parametrize("spaces", ["  ", " \t "])
-def test_several_spaces_before_the_token_are_as_good_as_one(nobody: APIClient, alice: User, spaces: str) -> None:
+def test_several_spaces_before_the_token_are_as_good_as_one(anonymous: APIClient, alice: User, spaces: str) -> None:
     credentials = f"Bearer{spaces}{AccessToken.for_user(alice)} "
-    assert nobody.get(address("status", queued(alice).pk), HTTP_AUTHORIZATION=credentials).status_code == 200
+    assert anonymous.get(address("status", queued(alice).pk), HTTP_AUTHORIZATION=credentials).status_code == 200
 
 
 NO_TOKEN = {
@@ -250,8 +250,8 @@ NO_TOKEN = {
 
 
 @pytest.mark.parametrize("header", NO_TOKEN.values(), ids=NO_TOKEN.keys())
-def test_a_header_without_a_bearer_token_counts_as_none(nobody: APIClient, header: str) -> None:
-    response = nobody.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION=header)
+def test_a_header_without_a_bearer_token_counts_as_none(anonymous: APIClient, header: str) -> None:
+    response = anonymous.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION=header)
     assert response.status_code == 401
     assert response.json() == {"error": "Access denied", "code": "not_authenticated"}
     assert response["WWW-Authenticate"].startswith("Bearer")
@@ -260,16 +260,16 @@ def test_a_header_without_a_bearer_token_counts_as_none(nobody: APIClient, heade
 @pytest.mark.parametrize(
     "header", ["Bearer", "bearer ", "Bearer a b", "Bearer a, Bearer b", "Bearer \xe9", "Bearer \0"]
 )
-def test_a_bearer_header_without_one_sound_token_is_refused(nobody: APIClient, header: str) -> None:
-    response = nobody.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION=header)
+def test_a_bearer_header_without_one_sound_token_is_refused(anonymous: APIClient, header: str) -> None:
+    response = anonymous.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION=header)
     assert response.json() == {"error": "Invalid token", "code": "token_not_valid"}
     assert response.status_code == 401
 
 
 @pytest.mark.parametrize("header", ["", "Bearer garbage"])
-def test_the_token_is_looked_at_before_the_body(nobody: APIClient, header: str) -> None:
-    nobody.credentials(HTTP_AUTHORIZATION=header)
-    assert_error(post_bytes(nobody, b"{"), 401)
+def test_the_token_is_looked_at_before_the_body(anonymous: APIClient, header: str) -> None:
+    anonymous.credentials(HTTP_AUTHORIZATION=header)
+    assert_error(post_bytes(anonymous, b"{"), 401)
 
 
 def test_a_session_alone_does_not_submit(alice: User) -> None:

@@ -77,19 +77,19 @@ def test_submit_works_with_a_slash(api: APIClient) -> None:
     ("method", "at"),
     [("POST", SUBMIT), *((method, address(endpoint, UNKNOWN_ID)) for endpoint, method in OF_ONE_REQUEST.items())],
 )
-def test_who_is_not_signed_in_is_refused(nobody: APIClient, method: str, at: str) -> None:
-    response = nobody.generic(method, at, "{}", content_type="application/json")
+def test_who_is_not_signed_in_is_refused(anonymous: APIClient, method: str, at: str) -> None:
+    response = anonymous.generic(method, at, "{}", content_type="application/json")
     assert response.status_code == 401
     assert response.json() == {"error": "Access denied", "code": "not_authenticated"}
     assert response["WWW-Authenticate"].startswith("Bearer")
     assert stored_rows() == NOTHING
 
 
-def test_who_is_not_signed_in_learns_nothing_of_what_there_is(nobody: APIClient, alice: User) -> None:
+def test_who_is_not_signed_in_learns_nothing_of_what_there_is(anonymous: APIClient, alice: User) -> None:
     there = completed(alice)
     for endpoint, method in OF_ONE_REQUEST.items():
-        known = nobody.generic(method, address(endpoint, there.pk))
-        unknown = nobody.generic(method, address(endpoint, UNKNOWN_ID))
+        known = anonymous.generic(method, address(endpoint, there.pk))
+        unknown = anonymous.generic(method, address(endpoint, UNKNOWN_ID))
         assert (known.status_code, known.content) == (unknown.status_code, unknown.content)
 
 

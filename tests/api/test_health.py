@@ -27,59 +27,59 @@ def worker(db: None) -> WorkerProcess:
 
 @pytest.mark.parametrize("at", ["/healthz", "/readyz"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_machines_ask_without_a_token(nobody: APIClient, worker: WorkerProcess, at: str, method: str) -> None:
-    assert nobody.generic(method, at).status_code == 200
+def test_machines_ask_without_a_token(anonymous: APIClient, worker: WorkerProcess, at: str, method: str) -> None:
+    assert anonymous.generic(method, at).status_code == 200
 
 
-def test_a_process_that_answers_is_healthy_whatever_else_is_missing(nobody: APIClient) -> None:
-    response = nobody.get("/healthz")
+def test_a_process_that_answers_is_healthy_whatever_else_is_missing(anonymous: APIClient) -> None:
+    response = anonymous.get("/healthz")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
-def test_health_asks_no_database(nobody: APIClient, django_assert_num_queries: Any) -> None:
+def test_health_asks_no_database(anonymous: APIClient, django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(0):
-        assert nobody.get("/healthz").status_code == 200
+        assert anonymous.get("/healthz").status_code == 200
 
 
 @pytest.mark.parametrize("at", ["/healthz", "/readyz"])
-def test_a_bad_token_does_not_matter(nobody: APIClient, worker: WorkerProcess, at: str) -> None:
-    assert nobody.get(at, HTTP_AUTHORIZATION="Bearer garbage").status_code == 200
+def test_a_bad_token_does_not_matter(anonymous: APIClient, worker: WorkerProcess, at: str) -> None:
+    assert anonymous.get(at, HTTP_AUTHORIZATION="Bearer garbage").status_code == 200
 
 
-def test_with_everything_there_it_is_ready(nobody: APIClient, worker: WorkerProcess) -> None:
-    response = nobody.get("/readyz")
+def test_with_everything_there_it_is_ready(anonymous: APIClient, worker: WorkerProcess) -> None:
+    response = anonymous.get("/readyz")
     assert (response.status_code, response.json()) == (200, {"status": "ok", "checks": OK})
 
 
-def test_without_a_worker_it_is_not_ready(nobody: APIClient) -> None:
-    response = nobody.get("/readyz")
+def test_without_a_worker_it_is_not_ready(anonymous: APIClient) -> None:
+    response = anonymous.get("/readyz")
     assert response.status_code == 503
     assert response.json() == {"status": "unavailable", "checks": OK | {"worker": "missing"}}
 
 
 @pytest.mark.parametrize(("silent_for", "status"), [(25, 200), (35, 503)], ids=["two heartbeats", "three heartbeats"])
 def test_a_worker_that_missed_three_heartbeats_is_not_there(
-    nobody: APIClient, worker: WorkerProcess, silent_for: int, status: int
+    anonymous: APIClient, worker: WorkerProcess, silent_for: int, status: int
 ) -> None:
     WorkerProcess.objects.update(seen_at=timezone.now() - timedelta(seconds=silent_for))
-    assert nobody.get("/readyz").status_code == status
+    assert anonymous.get("/readyz").status_code == status
 
 
-def test_one_live_worker_among_dead_ones_is_enough(nobody: APIClient, worker: WorkerProcess) -> None:
+def test_one_live_worker_among_dead_ones_is_enough(anonymous: APIClient, worker: WorkerProcess) -> None:
     WorkerProcess.objects.create(name="worker-0", slots=5, seen_at=timezone.now() - timedelta(days=1))
-    assert nobody.get("/readyz").status_code == 200
+    assert anonymous.get("/readyz").status_code == 200
 
 
 @pytest.mark.usefixtures("no_broker")
-def test_without_the_broker_it_is_not_ready(nobody: APIClient, worker: WorkerProcess) -> None:
-    response = nobody.get("/readyz")
+def test_without_the_broker_it_is_not_ready(anonymous: APIClient, worker: WorkerProcess) -> None:
+    response = anonymous.get("/readyz")
     assert response.status_code == 503
     assert response.json() == {"status": "unavailable", "checks": OK | {"broker": "unreachable"}}
 
 
 @pytest.mark.usefixtures("no_broker")
-def test_everything_that_is_missing_is_named(nobody: APIClient) -> None:
-    checks = nobody.get("/readyz").json()["checks"]
+def test_everything_that_is_missing_is_named(anonymous: APIClient) -> None:
+    checks = anonymous.get("/readyz").json()["checks"]
     assert {name for name, state in checks.items() if state != "ok"} == {"broker", "worker"}
 
 
@@ -89,31 +89,31 @@ HOSTS = ["10.42.8.201:8000", "[fd00::1]:8000", "web-5d9c", "evil.example", "a ho
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("debug", [False, True], ids=["in production", "with DEBUG"])
 def test_a_probe_may_name_any_host(
-    nobody: APIClient, worker: WorkerProcess, settings: Any, host: str, debug: bool
+    anonymous: APIClient, worker: WorkerProcess, settings: Any, host: str, debug: bool
 ) -> None:
     settings.DEBUG = debug
     settings.METRICS_TOKEN = "a token of Prometheus"
     authorization = "Bearer a token of Prometheus"
     for at in ("/healthz", "/readyz", "/metrics"):
         for method in ("GET", "HEAD"):
-            assert nobody.generic(method, at, HTTP_HOST=host, HTTP_AUTHORIZATION=authorization).status_code == 200
+            assert anonymous.generic(method, at, HTTP_HOST=host, HTTP_AUTHORIZATION=authorization).status_code == 200
 
 
 @pytest.mark.parametrize("host", [host for host in HOSTS if host])
-def test_nothing_else_may_name_any_host(nobody: APIClient, host: str) -> None:
+def test_nothing_else_may_name_any_host(anonymous: APIClient, host: str) -> None:
     for at in ("/", "/api/visual-generation/queue/status", "/api/token", "/healthz/", "/sign-in", "/nonsense"):
-        assert_error(nobody.get(at, HTTP_HOST=host), 400, "bad_request")
-    assert_error(nobody.post("/healthz", HTTP_HOST=host), 400, "bad_request")
+        assert_error(anonymous.get(at, HTTP_HOST=host), 400, "bad_request")
+    assert_error(anonymous.post("/healthz", HTTP_HOST=host), 400, "bad_request")
 
 
-def test_a_database_that_takes_no_writes_is_not_ready(nobody: APIClient, worker: WorkerProcess) -> None:
+def test_a_database_that_takes_no_writes_is_not_ready(anonymous: APIClient, worker: WorkerProcess) -> None:
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has no standby")
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION READ ONLY")
-    response = nobody.get("/readyz")
+    response = anonymous.get("/readyz")
     assert (response.status_code, response.json()["checks"]["database"]) == (503, "unreachable")
 
 
-def test_health_has_no_pages_below_it(nobody: APIClient) -> None:
-    assert_error(nobody.get("/healthz/x"), 404, "not_found")
+def test_health_has_no_pages_below_it(anonymous: APIClient) -> None:
+    assert_error(anonymous.get("/healthz/x"), 404, "not_found")

@@ -166,8 +166,8 @@ _HEADER_TEXT = st.text(st.characters(max_codepoint=255), max_size=80)
 
 @repeatable
 @given(_HEADER_TEXT | _HEADER_TEXT.map(lambda text: f"Bearer {text}"))
-def test_any_authorization_lets_nobody_in(nobody: APIClient, header: str) -> None:
-    response = nobody.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION=header)
+def test_any_authorization_lets_nobody_in(anonymous: APIClient, header: str) -> None:
+    response = anonymous.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION=header)
     assert_error(response, 401)
     assert response["WWW-Authenticate"].startswith("Bearer")
 
@@ -189,10 +189,10 @@ _CLAIMS = st.recursive(
         min_size=1,
     )
 )
-def test_any_claims_hold_or_do_not(nobody: APIClient, alice: User, claims: dict[str, Any]) -> None:
+def test_any_claims_hold_or_do_not(anonymous: APIClient, alice: User, claims: dict[str, Any]) -> None:
     with _rolled_back():
         credentials = f"Bearer {token(alice, **claims)}"
-        response = nobody.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION=credentials)
+        response = anonymous.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION=credentials)
         assert_error(response, response.status_code)
         assert response.status_code in {401, 404}
         if str(claims.get("user_id", alice.pk)) != str(alice.pk):
@@ -232,5 +232,5 @@ def test_any_query_on_a_status(api: APIClient, done: GenerationRequest, query: s
 @given(st.sampled_from(["image", "thumbnail"]), _QUERIES)
 @example("image", "expires=%D9%A1&signature=%FF")
 @example("image", f"expires={10**12 - 1}&signature=x")
-def test_any_query_opens_no_picture(nobody: APIClient, done: GenerationRequest, kind: str, query: str) -> None:
-    assert_error(nobody.get(f"{address(kind, done.pk)}?{query}"), 401, "not_authenticated")
+def test_any_query_opens_no_picture(anonymous: APIClient, done: GenerationRequest, kind: str, query: str) -> None:
+    assert_error(anonymous.get(f"{address(kind, done.pk)}?{query}"), 401, "not_authenticated")

@@ -47,12 +47,12 @@ def test_something_else_than_what_the_client_has_is_sent(api: APIClient, at: str
 
 
 def test_who_may_not_see_it_does_not_learn_that_it_is_unchanged(
-    api: APIClient, stranger: APIClient, nobody: APIClient, at: str
+    api: APIClient, stranger: APIClient, anonymous: APIClient, at: str
 ) -> None:
     etag = api.get(at)["ETag"]
     for sent in (etag, "*"):
         assert_error(stranger.get(at, HTTP_IF_NONE_MATCH=sent), 404)
-        assert_error(nobody.get(at, HTTP_IF_NONE_MATCH=sent), 401)
+        assert_error(anonymous.get(at, HTTP_IF_NONE_MATCH=sent), 401)
 
 
 # --- Parts ------------------------------------------------------------------------------------------------------------

@@ -43,14 +43,14 @@ def test_the_owner_gets_the_stored_bytes(api: APIClient, alice: User, kind: str)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_session_of_the_owner_is_enough(nobody: APIClient, alice: User, charlie: User, kind: str) -> None:
+def test_the_session_of_the_owner_is_enough(anonymous: APIClient, alice: User, charlie: User, kind: str) -> None:
     at = address(kind, completed(alice).pk)
-    nobody.force_login(charlie)
-    assert nobody.get(at).status_code == 404
-    nobody.force_login(alice)
-    assert nobody.get(at).content == BYTES[kind]
-    nobody.logout()
-    assert nobody.get(at).status_code == 401
+    anonymous.force_login(charlie)
+    assert anonymous.get(at).status_code == 404
+    anonymous.force_login(alice)
+    assert anonymous.get(at).content == BYTES[kind]
+    anonymous.logout()
+    assert anonymous.get(at).status_code == 401
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,10 +76,10 @@ def test_a_picture_that_is_gone_is_told_without_a_trace(api: APIClient, alice: U
 
 @pytest.mark.parametrize(("name", "kind"), [("imageUrl", "image"), ("thumbnailUrl", "thumbnail")])
 def test_the_address_in_a_result_works_without_a_token(
-    api: APIClient, nobody: APIClient, alice: User, name: str, kind: str
+    api: APIClient, anonymous: APIClient, alice: User, name: str, kind: str
 ) -> None:
     shown = api.get(address("status", completed(alice).pk)).json()["result"][name]
-    response = nobody.get(shown.removeprefix("http://127.0.0.1:8000"))
+    response = anonymous.get(shown.removeprefix("http://127.0.0.1:8000"))
     assert (response.status_code, response.content) == (200, BYTES[kind])
 
 
@@ -93,10 +93,10 @@ def test_the_signed_address_holds_for_a_day_at_the_least(alice: User) -> None:
     assert 24 * 3600 <= int(query["expires"]) - time.time() <= 25 * 3600 + 1
 
 
-def test_a_signed_address_that_has_expired_is_refused(nobody: APIClient, alice: User, settings: Any) -> None:
+def test_a_signed_address_that_has_expired_is_refused(anonymous: APIClient, alice: User, settings: Any) -> None:
     settings.IMAGE_URL_LIFETIME *= -1
     path, query = _signed(completed(alice))
-    assert_error(nobody.get(path, query), 401, "not_authenticated")
+    assert_error(anonymous.get(path, query), 401, "not_authenticated")
 
 
 TAMPERED: dict[str, dict[str, str]] = {
@@ -120,43 +120,43 @@ TAMPERED: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize("change", TAMPERED.values(), ids=TAMPERED.keys())
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_tampered_address_is_refused(nobody: APIClient, alice: User, kind: str, change: dict[str, str]) -> None:
+def test_a_tampered_address_is_refused(anonymous: APIClient, alice: User, kind: str, change: dict[str, str]) -> None:
     path, query = _signed(completed(alice), kind)
-    assert_error(nobody.get(path, query | change), 401, "not_authenticated")
+    assert_error(anonymous.get(path, query | change), 401, "not_authenticated")
 
 
 @pytest.mark.parametrize("name", ["expires", "signature"])
-def test_half_a_signature_is_none(nobody: APIClient, alice: User, name: str) -> None:
+def test_half_a_signature_is_none(anonymous: APIClient, alice: User, name: str) -> None:
     path, query = _signed(completed(alice))
     del query[name]
-    assert_error(nobody.get(path, query), 401, "not_authenticated")
+    assert_error(anonymous.get(path, query), 401, "not_authenticated")
 
 
-def test_a_signature_with_one_character_changed_is_refused(nobody: APIClient, alice: User) -> None:
+def test_a_signature_with_one_character_changed_is_refused(anonymous: APIClient, alice: User) -> None:
     path, query = _signed(completed(alice))
     signature = query["signature"]
     for index in (0, len(signature) // 2):
         changed = signature[:index] + ("a" if signature[index] != "a" else "b") + signature[index + 1 :]
-        assert nobody.get(path, query | {"signature": changed}).status_code == 401
+        assert anonymous.get(path, query | {"signature": changed}).status_code == 401
 
 
-def test_the_signature_of_another_request_is_refused(nobody: APIClient, alice: User) -> None:
+def test_the_signature_of_another_request_is_refused(anonymous: APIClient, alice: User) -> None:
     path, _ = _signed(completed(alice))
     _, query = _signed(completed(alice))
-    assert_error(nobody.get(path, query), 401, "not_authenticated")
+    assert_error(anonymous.get(path, query), 401, "not_authenticated")
 
 
-def test_the_signature_of_a_thumbnail_does_not_open_the_image(nobody: APIClient, alice: User) -> None:
+def test_the_signature_of_a_thumbnail_does_not_open_the_image(anonymous: APIClient, alice: User) -> None:
     request = completed(alice)
     path, _ = _signed(request, "image")
     _, query = _signed(request, "thumbnail")
-    assert_error(nobody.get(path, query), 401, "not_authenticated")
+    assert_error(anonymous.get(path, query), 401, "not_authenticated")
 
 
-def test_the_signature_does_not_open_the_status(nobody: APIClient, alice: User) -> None:
+def test_the_signature_does_not_open_the_status(anonymous: APIClient, alice: User) -> None:
     request = completed(alice)
     _, query = _signed(request)
-    assert_error(nobody.get(f"{address('status', request.pk)}?{urlencode(query)}"), 401, "not_authenticated")
+    assert_error(anonymous.get(f"{address('status', request.pk)}?{urlencode(query)}"), 401, "not_authenticated")
 
 
 # --- Extensions and headers -------------------------------------------------------------------------------------------

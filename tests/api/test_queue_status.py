@@ -161,8 +161,8 @@ def test_everybody_sees_the_same(api: APIClient, stranger: APIClient, staff: API
 
 
 @pytest.mark.parametrize("at", [QUEUE_STATUS, f"{PREFIX}/metrics"])
-def test_who_is_not_signed_in_is_refused(nobody: APIClient, at: str) -> None:
-    assert_error(nobody.get(at), 401, "not_authenticated")
+def test_who_is_not_signed_in_is_refused(anonymous: APIClient, at: str) -> None:
+    assert_error(anonymous.get(at), 401, "not_authenticated")
 
 
 @pytest.mark.parametrize("at", [QUEUE_STATUS, f"{PREFIX}/metrics"])

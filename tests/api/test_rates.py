@@ -232,68 +232,68 @@ def _sign_in_on_page(client: APIClient, name: str, *, at: str, password: str = W
     return int(answered.status_code)
 
 
-def test_a_stranger_cannot_lock_a_name_out(nobody: APIClient, dora: User) -> None:
+def test_a_stranger_cannot_lock_a_name_out(anonymous: APIClient, dora: User) -> None:
     User.objects.update(is_staff=True)
     for _ in range(12):
-        _sign_in(nobody, "dora")
-    _assert_limited(_sign_in(nobody, "dora", password="secret"))
-    answer(_sign_in(nobody, "dora", at="198.51.100.7", password="secret"))
+        _sign_in(anonymous, "dora")
+    _assert_limited(_sign_in(anonymous, "dora", password="secret"))
+    answer(_sign_in(anonymous, "dora", at="198.51.100.7", password="secret"))
     for page in ("/sign-in", "/admin/login/"):
         assert _sign_in_on_page(APIClient(), "dora", at="198.51.100.8", password="secret", page=page) == 302
 
 
-def test_a_name_has_a_limit_over_all_addresses(nobody: APIClient, dora: User) -> None:
-    answer(_sign_in(nobody, "dora", at="198.51.100.7", password="secret"))
+def test_a_name_has_a_limit_over_all_addresses(anonymous: APIClient, dora: User) -> None:
+    answer(_sign_in(anonymous, "dora", at="198.51.100.7", password="secret"))
     spellings = ["dora", "DORA", " dora\t", "\uff44ora", "Dora\u3000"]
     for number in range(3 * NAME_FACTOR):
-        assert_error(_sign_in(nobody, spellings[number % 5], at=f"192.0.2.{number}"), 401)
-    _assert_limited(_sign_in(nobody, "dora", at="192.0.2.99", password="secret"), limit=3 * NAME_FACTOR)
+        assert_error(_sign_in(anonymous, spellings[number % 5], at=f"192.0.2.{number}"), 401)
+    _assert_limited(_sign_in(anonymous, "dora", at="192.0.2.99", password="secret"), limit=3 * NAME_FACTOR)
     assert _sign_in_on_page(APIClient(), "dora", at="192.0.2.99", password="secret") == 429
     assert _sign_in_on_page(APIClient(), "dora", at="192.0.2.99", password="secret", page="/admin/login/") == 429
     # Where the name has signed in before, it still may.
-    answer(_sign_in(nobody, "dora", at="198.51.100.7", password="secret"))
+    answer(_sign_in(anonymous, "dora", at="198.51.100.7", password="secret"))
     assert _sign_in_on_page(APIClient(), "dora", at="198.51.100.7", password="secret") == 302
 
 
-def test_an_address_is_familiar_for_its_own_name_only(nobody: APIClient, dora: User) -> None:
+def test_an_address_is_familiar_for_its_own_name_only(anonymous: APIClient, dora: User) -> None:
     User.objects.create_user("emil", password="secret")
-    answer(_sign_in(nobody, "emil", at="192.0.2.99", password="secret"))
+    answer(_sign_in(anonymous, "emil", at="192.0.2.99", password="secret"))
     for number in range(3 * NAME_FACTOR):
-        _sign_in(nobody, "dora", at=f"192.0.2.{number}")
-    _assert_limited(_sign_in(nobody, "dora", at="192.0.2.99", password="secret"), limit=3 * NAME_FACTOR)
+        _sign_in(anonymous, "dora", at=f"192.0.2.{number}")
+    _assert_limited(_sign_in(anonymous, "dora", at="192.0.2.99", password="secret"), limit=3 * NAME_FACTOR)
 
 
-def test_a_right_password_does_not_count_for_the_name(nobody: APIClient, dora: User) -> None:
+def test_a_right_password_does_not_count_for_the_name(anonymous: APIClient, dora: User) -> None:
     for number in range(3 * NAME_FACTOR + 5):
-        answer(_sign_in(nobody, "dora", at=f"192.0.2.{number}", password="secret"))
+        answer(_sign_in(anonymous, "dora", at=f"192.0.2.{number}", password="secret"))
     assert _sign_in_on_page(APIClient(), "dora", at="198.51.100.1") == 200  # a wrong one, which is not limited
 
 
-def test_a_password_that_is_too_long_makes_no_address_familiar(nobody: APIClient, dora: User) -> None:
-    _sign_in_on_page(nobody, "dora", at="192.0.2.99", password="x" * (LONGEST_PASSWORD + 1))
+def test_a_password_that_is_too_long_makes_no_address_familiar(anonymous: APIClient, dora: User) -> None:
+    _sign_in_on_page(anonymous, "dora", at="192.0.2.99", password="x" * (LONGEST_PASSWORD + 1))
     for number in range(3 * NAME_FACTOR):
-        _sign_in(nobody, "dora", at=f"192.0.2.{number}")
-    _assert_limited(_sign_in(nobody, "dora", at="192.0.2.99", password="secret"), limit=3 * NAME_FACTOR)
+        _sign_in(anonymous, "dora", at=f"192.0.2.{number}")
+    _assert_limited(_sign_in(anonymous, "dora", at="192.0.2.99", password="secret"), limit=3 * NAME_FACTOR)
 
 
-def test_an_address_may_try_so_many_names(nobody: APIClient) -> None:
+def test_an_address_may_try_so_many_names(anonymous: APIClient) -> None:
     for name in ("dora", "emil", "fanny"):
-        assert_error(_sign_in(nobody, name), 401)
-    _assert_limited(_sign_in(nobody, "gustav"))
-    assert_error(_sign_in(nobody, "gustav", at="192.0.2.2"), 401)
+        assert_error(_sign_in(anonymous, name), 401)
+    _assert_limited(_sign_in(anonymous, "gustav"))
+    assert_error(_sign_in(anonymous, "gustav", at="192.0.2.2"), 401)
 
 
-def test_signing_in_counts_too(nobody: APIClient) -> None:
+def test_signing_in_counts_too(anonymous: APIClient) -> None:
     User.objects.create_user("dora", password="secret")
     for _ in range(3):
-        answer(_sign_in(nobody, "dora", password="secret"))
-    _assert_limited(_sign_in(nobody, "dora", password="secret"))
+        answer(_sign_in(anonymous, "dora", password="secret"))
+    _assert_limited(_sign_in(anonymous, "dora", password="secret"))
 
 
-def test_a_body_that_is_none_does_not_lock_anybody_out(nobody: APIClient) -> None:
+def test_a_body_that_is_none_does_not_lock_anybody_out(anonymous: APIClient) -> None:
     for name in ("", None, 7, ["dora"], "x" * 200, "\0"):
-        assert_error(_sign_in(nobody, name), 400)
-    assert_error(_sign_in(nobody, "dora"), 401)
+        assert_error(_sign_in(anonymous, name), 400)
+    assert_error(_sign_in(anonymous, "dora"), 401)
 
 
 def test_submits_and_tokens_are_counted_apart(api: APIClient, alice: User) -> None:
@@ -305,13 +305,13 @@ def test_submits_and_tokens_are_counted_apart(api: APIClient, alice: User) -> No
 
 
 @pytest.mark.parametrize("proxies", [0, 1])
-def test_a_forged_header_gains_nothing(nobody: APIClient, settings: Any, proxies: int) -> None:
+def test_a_forged_header_gains_nothing(anonymous: APIClient, settings: Any, proxies: int) -> None:
     settings.TRUSTED_PROXIES = proxies
 
     def sign_in(number: int) -> int:
         forged = f"203.0.113.{number}" + ", 198.51.100.1" * proxies
         text: Any = json.dumps({"username": f"name-{number}", "password": "wrong"})
-        response = nobody.generic("POST", TOKEN, text, "application/json", HTTP_X_FORWARDED_FOR=forged)
+        response = anonymous.generic("POST", TOKEN, text, "application/json", HTTP_X_FORWARDED_FOR=forged)
         return response.status_code
 
     assert [sign_in(number) for number in range(5)] == [401, 401, 401, 429, 429]
@@ -343,10 +343,10 @@ def test_without_a_cache_a_submit_works_quickly_and_stays_bounded(
     ]
 
 
-def test_without_a_cache_signing_in_works_and_stays_bounded(nobody: APIClient, no_cache: None) -> None:
+def test_without_a_cache_signing_in_works_and_stays_bounded(anonymous: APIClient, no_cache: None) -> None:
     for _ in range(3):
-        assert_error(_sign_in(nobody, "dora"), 401)
-    _assert_limited(_sign_in(nobody, "dora"))
+        assert_error(_sign_in(anonymous, "dora"), 401)
+    _assert_limited(_sign_in(anonymous, "dora"))
 
 
 def test_a_cache_that_goes_away_between_two_calls_leaves_the_rest_counted_here(

@@ -92,11 +92,11 @@ def test_every_route_of_the_contract_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PATTERNS.keys() - PUBLIC))
-def test_who_is_not_signed_in_gets_nowhere(nobody: APIClient, hers: dict[str, list[str]], name: str) -> None:
+def test_who_is_not_signed_in_gets_nowhere(anonymous: APIClient, hers: dict[str, list[str]], name: str) -> None:
     before = _everything()
     parts = {part: ids[-1] for part, ids in hers.items()}
     for method in METHODS:
-        response = _call(nobody, method, _address(name, **parts), body())
+        response = _call(anonymous, method, _address(name, **parts), body())
         assert response.status_code == 401, method
         assert response["WWW-Authenticate"].startswith("Bearer")
         if method != "HEAD":
@@ -123,7 +123,7 @@ def test_somebody_elses_looks_like_what_never_was_to_the_byte(
 def test_the_owner_is_told_something_else_than_a_stranger(
     api: APIClient, hers: dict[str, list[str]], name: str
 ) -> None:
-    """Or the test before would hold for routes that know nobody."""
+    """Or the test before would hold for routes that find nothing for any client."""
     part = (_parts(PATTERNS[name]) & hers.keys()).pop()
     answers = {
         shown(_call(api, method, _address(name, **{part: there})))[0] for method in METHODS for there in hers[part]

@@ -49,11 +49,11 @@ def _works(client: APIClient, user: User, access: str) -> bool:
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_name_and_password_give_a_token_that_works(nobody: APIClient, dora: User, slash: str) -> None:
-    response = post_json(nobody, {"username": "dora", "password": PASSWORD}, at=OBTAIN + slash)
+def test_name_and_password_give_a_token_that_works(anonymous: APIClient, dora: User, slash: str) -> None:
+    response = post_json(anonymous, {"username": "dora", "password": PASSWORD}, at=OBTAIN + slash)
     assert response.status_code == 200
     assert response.json().keys() == {"access", "refresh"}
-    assert _works(nobody, dora, response.json()["access"])
+    assert _works(anonymous, dora, response.json()["access"])
 
 
 @pytest.mark.parametrize(
@@ -67,23 +67,23 @@ def test_name_and_password_give_a_token_that_works(nobody: APIClient, dora: User
     ids=["wrong password", "trimmed password", "unknown name", "SQL"],
 )
 def test_wrong_credentials_are_refused_in_the_same_words(
-    nobody: APIClient, dora: User, credentials: dict[str, str]
+    anonymous: APIClient, dora: User, credentials: dict[str, str]
 ) -> None:
-    response = post_json(nobody, credentials, at=OBTAIN)
+    response = post_json(anonymous, credentials, at=OBTAIN)
     error = assert_error(response, 401, "no_active_account")
     assert error["error"] == "No active account found with the given credentials"
     assert response["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_an_inactive_user_gets_no_token(nobody: APIClient, dora: User) -> None:
+def test_an_inactive_user_gets_no_token(anonymous: APIClient, dora: User) -> None:
     User.objects.update(is_active=False)
-    response = post_json(nobody, {"username": "dora", "password": PASSWORD}, at=OBTAIN)
+    response = post_json(anonymous, {"username": "dora", "password": PASSWORD}, at=OBTAIN)
     assert_error(response, 401, "no_active_account")
 
 
-def test_a_bad_token_in_the_header_does_not_keep_anybody_from_signing_in(nobody: APIClient, dora: User) -> None:
-    nobody.credentials(HTTP_AUTHORIZATION="Bearer expired")
-    assert _signed_in(nobody).keys() == {"access", "refresh"}
+def test_a_bad_token_in_the_header_does_not_keep_anybody_from_signing_in(anonymous: APIClient, dora: User) -> None:
+    anonymous.credentials(HTTP_AUTHORIZATION="Bearer expired")
+    assert _signed_in(anonymous).keys() == {"access", "refresh"}
 
 
 ODD_VALUES: dict[str, Any] = {
@@ -102,40 +102,40 @@ ODD_VALUES: dict[str, Any] = {
 
 @pytest.mark.parametrize("odd", ODD_VALUES.values(), ids=ODD_VALUES.keys())
 @pytest.mark.parametrize(("at", "field"), [(OBTAIN, "username"), (REFRESH, "refresh"), (VERIFY, "token")])
-def test_an_odd_value_is_refused_with_its_path(nobody: APIClient, at: str, field: str, odd: object) -> None:
+def test_an_odd_value_is_refused_with_its_path(anonymous: APIClient, at: str, field: str, odd: object) -> None:
     others = {"password": "secret"} if at == OBTAIN else {}
-    error = assert_error(post_json(nobody, {field: odd} | others, at=at), 400, "validation_error")
+    error = assert_error(post_json(anonymous, {field: odd} | others, at=at), 400, "validation_error")
     assert [fault["path"] for fault in error["errors"]] == [field]
 
 
 @pytest.mark.parametrize("odd", [value for name, value in ODD_VALUES.items() if name != "spaces"])
-def test_an_odd_password_is_refused_with_its_path(nobody: APIClient, dora: User, odd: object) -> None:
-    error = assert_error(post_json(nobody, {"username": "dora", "password": odd}, at=OBTAIN), 400)
+def test_an_odd_password_is_refused_with_its_path(anonymous: APIClient, dora: User, odd: object) -> None:
+    error = assert_error(post_json(anonymous, {"username": "dora", "password": odd}, at=OBTAIN), 400)
     assert [fault["path"] for fault in error["errors"]] == ["password"]
 
 
 @pytest.mark.parametrize("at", [OBTAIN, REFRESH, VERIFY])
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"7", b'"dora"', b"{", b"[" * 20_000, b"\xff"])
-def test_a_body_that_is_none_is_refused(nobody: APIClient, at: str, data: bytes) -> None:
-    assert_error(post_bytes(nobody, data, at=at), 400)
+def test_a_body_that_is_none_is_refused(anonymous: APIClient, at: str, data: bytes) -> None:
+    assert_error(post_bytes(anonymous, data, at=at), 400)
 
 
 @pytest.mark.parametrize("at", [OBTAIN, REFRESH, VERIFY])
-def test_a_form_is_refused(nobody: APIClient, at: str) -> None:
-    response = post_bytes(nobody, b"username=dora", "application/x-www-form-urlencoded", at=at)
+def test_a_form_is_refused(anonymous: APIClient, at: str) -> None:
+    response = post_bytes(anonymous, b"username=dora", "application/x-www-form-urlencoded", at=at)
     assert_error(response, 415, "unsupported_media_type")
 
 
 # --- Refresh ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_refresh_token_gives_a_new_pair_once(nobody: APIClient, dora: User) -> None:
-    first = _signed_in(nobody)
-    second = post_json(nobody, {"refresh": first["refresh"]}, at=REFRESH).json()
+def test_a_refresh_token_gives_a_new_pair_once(anonymous: APIClient, dora: User) -> None:
+    first = _signed_in(anonymous)
+    second = post_json(anonymous, {"refresh": first["refresh"]}, at=REFRESH).json()
     assert second.keys() == {"access", "refresh"}
-    assert _works(nobody, dora, second["access"])
-    assert_error(post_json(nobody, {"refresh": first["refresh"]}, at=REFRESH), 401, "token_not_valid")
-    assert post_json(nobody, {"refresh": second["refresh"]}, at=REFRESH).status_code == 200
+    assert _works(anonymous, dora, second["access"])
+    assert_error(post_json(anonymous, {"refresh": first["refresh"]}, at=REFRESH), 401, "token_not_valid")
+    assert post_json(anonymous, {"refresh": second["refresh"]}, at=REFRESH).status_code == 200
 
 
 CLOCKS: dict[str, tuple[str, int]] = {
@@ -146,29 +146,31 @@ CLOCKS: dict[str, tuple[str, int]] = {
 
 
 @pytest.mark.parametrize(("claim", "seconds"), CLOCKS.values(), ids=CLOCKS.keys())
-def test_a_clock_that_differs_by_seconds_is_let_pass(nobody: APIClient, dora: User, claim: str, seconds: int) -> None:
+def test_a_clock_that_differs_by_seconds_is_let_pass(
+    anonymous: APIClient, dora: User, claim: str, seconds: int
+) -> None:
     claims: dict[str, Any] = {claim: int(time.time()) + seconds}
-    assert _works(nobody, dora, token(dora, **claims))
+    assert _works(anonymous, dora, token(dora, **claims))
     for kind in ("access", "refresh"):
         other = token(dora, token_type=kind, **claims)
-        assert post_json(nobody, {"token": other}, at=VERIFY).status_code == 200
-    assert post_json(nobody, {"refresh": other}, at=REFRESH).status_code == 200
+        assert post_json(anonymous, {"token": other}, at=VERIFY).status_code == 200
+    assert post_json(anonymous, {"refresh": other}, at=REFRESH).status_code == 200
 
 
 @pytest.mark.parametrize(("claim", "seconds"), CLOCKS.values(), ids=CLOCKS.keys())
-def test_a_clock_that_differs_by_a_minute_is_not(nobody: APIClient, dora: User, claim: str, seconds: int) -> None:
+def test_a_clock_that_differs_by_a_minute_is_not(anonymous: APIClient, dora: User, claim: str, seconds: int) -> None:
     claims: dict[str, Any] = {claim: int(time.time()) + 12 * seconds}
-    assert not _works(nobody, dora, token(dora, **claims))
+    assert not _works(anonymous, dora, token(dora, **claims))
     other = token(dora, token_type="refresh", **claims)
     for at, field in ((VERIFY, "token"), (REFRESH, "refresh")):
-        assert_error(post_json(nobody, {field: other}, at=at), 401, "token_not_valid")
+        assert_error(post_json(anonymous, {field: other}, at=at), 401, "token_not_valid")
 
 
-def test_a_used_refresh_token_is_kept_while_a_slow_clock_lets_it_hold(nobody: APIClient, dora: User) -> None:
+def test_a_used_refresh_token_is_kept_while_a_slow_clock_lets_it_hold(anonymous: APIClient, dora: User) -> None:
     used = token(dora, token_type="refresh", exp=int(time.time()) - 3)
-    assert post_json(nobody, {"refresh": used}, at=REFRESH).status_code == 200
+    assert post_json(anonymous, {"refresh": used}, at=REFRESH).status_code == 200
     call_command("prune", stdout=StringIO())
-    assert_error(post_json(nobody, {"refresh": used}, at=REFRESH), 401, "token_not_valid")
+    assert_error(post_json(anonymous, {"refresh": used}, at=REFRESH), 401, "token_not_valid")
     OutstandingToken.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
     call_command("prune", stdout=StringIO())
     assert not OutstandingToken.objects.exists()
@@ -228,8 +230,8 @@ BAD_REFRESH_TOKENS: dict[str, Callable[[User], str]] = {
 
 
 @pytest.mark.parametrize("bad", BAD_REFRESH_TOKENS.values(), ids=BAD_REFRESH_TOKENS.keys())
-def test_a_bad_refresh_token_gives_nothing(nobody: APIClient, dora: User, bad: Callable[[User], str]) -> None:
-    response = post_json(nobody, {"refresh": bad(dora)}, at=REFRESH)
+def test_a_bad_refresh_token_gives_nothing(anonymous: APIClient, dora: User, bad: Callable[[User], str]) -> None:
+    response = post_json(anonymous, {"refresh": bad(dora)}, at=REFRESH)
     assert_error(response, 401, "token_not_valid")
     assert response.json()["error"] == "Invalid token"
 
@@ -237,9 +239,9 @@ def test_a_bad_refresh_token_gives_nothing(nobody: APIClient, dora: User, bad: C
 # --- Verify -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_token_that_holds_is_verified(nobody: APIClient, dora: User) -> None:
-    for good in _signed_in(nobody).values():
-        response = post_json(nobody, {"token": good}, at=VERIFY)
+def test_a_token_that_holds_is_verified(anonymous: APIClient, dora: User) -> None:
+    for good in _signed_in(anonymous).values():
+        response = post_json(anonymous, {"token": good}, at=VERIFY)
         assert (response.status_code, response.json()) == (200, {})
 
 
@@ -248,21 +250,23 @@ def test_a_token_that_holds_is_verified(nobody: APIClient, dora: User) -> None:
     [bad for name, bad in BAD_REFRESH_TOKENS.items() if name != "access token"],
     ids=[name for name in BAD_REFRESH_TOKENS if name != "access token"],
 )
-def test_a_token_that_does_not_hold_is_not_verified(nobody: APIClient, dora: User, bad: Callable[[User], str]) -> None:
-    assert_error(post_json(nobody, {"token": bad(dora)}, at=VERIFY), 401, "token_not_valid")
+def test_a_token_that_does_not_hold_is_not_verified(
+    anonymous: APIClient, dora: User, bad: Callable[[User], str]
+) -> None:
+    assert_error(post_json(anonymous, {"token": bad(dora)}, at=VERIFY), 401, "token_not_valid")
 
 
-def test_a_refresh_token_that_was_used_up_is_not_verified(nobody: APIClient, dora: User) -> None:
+def test_a_refresh_token_that_was_used_up_is_not_verified(anonymous: APIClient, dora: User) -> None:
     used = str(RefreshToken.for_user(dora))
-    assert post_json(nobody, {"refresh": used}, at=REFRESH).status_code == 200
-    assert_error(post_json(nobody, {"token": used}, at=VERIFY), 401, "token_not_valid")
+    assert post_json(anonymous, {"refresh": used}, at=REFRESH).status_code == 200
+    assert_error(post_json(anonymous, {"token": used}, at=VERIFY), 401, "token_not_valid")
 
 
 @pytest.mark.parametrize("jti", ["\0", "\ud800", "x" * 300, ""], ids=["NUL", "half a surrogate pair", "long", "empty"])
 @pytest.mark.parametrize(("at", "field"), [(REFRESH, "refresh"), (VERIFY, "token")])
 def test_a_token_with_an_odd_name_holds_or_does_not(
-    nobody: APIClient, dora: User, at: str, field: str, jti: str
+    anonymous: APIClient, dora: User, at: str, field: str, jti: str
 ) -> None:
-    response = post_json(nobody, {field: token(dora, token_type="refresh", jti=jti)}, at=at)
+    response = post_json(anonymous, {field: token(dora, token_type="refresh", jti=jti)}, at=at)
     if response.status_code != 200:  # each database takes other names
         assert_error(response, 401, "token_not_valid")

@@ -54,9 +54,9 @@ def asked(folder: Path, method: str, at: str, *, settings: Mapping[str, str], **
     return status, {name.lower(): value for name, value in answered.items()}
 
 
-def test_every_answer_has_the_id_of_its_call(nobody: APIClient) -> None:
-    assert nobody.get("/healthz", HTTP_X_REQUEST_ID="abc-1")["X-Request-ID"] == "abc-1"
-    first, second = (nobody.get("/nowhere")["X-Request-ID"] for _ in range(2))
+def test_every_answer_has_the_id_of_its_call(anonymous: APIClient) -> None:
+    assert anonymous.get("/healthz", HTTP_X_REQUEST_ID="abc-1")["X-Request-ID"] == "abc-1"
+    first, second = (anonymous.get("/nowhere")["X-Request-ID"] for _ in range(2))
     assert first != second
     assert len(first) == 32
 
@@ -116,10 +116,10 @@ def test_a_fault_is_reported_without_what_the_client_sent(tmp_path: Path) -> Non
     ],
 )
 def test_metrics_want_the_token_that_is_set(
-    nobody: APIClient, settings: Any, debug: bool, token: str, sent: str, status: int
+    anonymous: APIClient, settings: Any, debug: bool, token: str, sent: str, status: int
 ) -> None:
     settings.DEBUG, settings.METRICS_TOKEN = debug, token
-    response = nobody.get("/metrics", HTTP_AUTHORIZATION=sent)
+    response = anonymous.get("/metrics", HTTP_AUTHORIZATION=sent)
     assert response.status_code == status
     if status == 200:
         assert "vga_queue_depth{" in response.content.decode()
@@ -127,6 +127,6 @@ def test_metrics_want_the_token_that_is_set(
         assert_error(response, status)
 
 
-def test_metrics_that_are_off_are_not_there(nobody: APIClient, settings: Any) -> None:
+def test_metrics_that_are_off_are_not_there(anonymous: APIClient, settings: Any) -> None:
     settings.ENABLE_METRICS = False
-    assert_error(nobody.get("/metrics"), 404, "not_found")
+    assert_error(anonymous.get("/metrics"), 404, "not_found")
