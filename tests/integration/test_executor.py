@@ -259,10 +259,8 @@ class Killed(BaseException):
     """Stands for a kill: nothing after it runs."""
 
 
-def test_what_was_stored_before_a_kill_is_completed_without_a_second_call(
-    alice: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = queued(alice)
+def stored_and_killed(request: GenerationRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make an attempt that stores its image with a receipt and is killed before the database is told."""
 
     def die(*_: Any, **__: Any) -> None:
         raise Killed
@@ -271,7 +269,15 @@ def test_what_was_stored_before_a_kill_is_completed_without_a_second_call(
         patch.setattr(lifecycle, "complete", die)
         with pytest.raises(Killed):
             execute(request, lambda _: png())
-    GenerationRequest.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
+    assert storage.find_receipt(request.pk)
+    GenerationRequest.objects.filter(pk=request.pk).update(lease_expires_at=Now() - timedelta(seconds=1))
+
+
+def test_what_was_stored_before_a_kill_is_completed_without_a_second_call(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = queued(alice)
+    stored_and_killed(request, monkeypatch)
     assert lifecycle.rescue(request.pk) == Status.QUEUED
     second = execute(request, lambda _: png("red"))
     assert second.asked == []

@@ -12,32 +12,14 @@ from django.core.files.storage import default_storage
 
 from generation import catalogue, lifecycle, storage, upkeep
 from generation.clock import Now
-from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, ProviderModel, Spending
+from generation.models import GenerationAttempt, GenerationQueue, ProviderModel, Spending
 from generation.states import Status
-from tests.integration.test_executor import execute, png
+from tests.integration.test_executor import execute, png, stored_and_killed
 from tests.integration.test_money import PRICE, begun, spent
 from tests.support.requests import RESULT, claimed, expire, queued
 from tests.support.vendors import Vendors
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing after it runs."""
-
-
-def stored_and_killed(request: GenerationRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first attempt stores its image with a receipt, and its worker is killed before it tells the database."""
-
-    def die(*_: Any, **__: Any) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(lifecycle, "complete", die)
-        with pytest.raises(Killed):
-            execute(request, lambda _: png())
-    assert storage.find_receipt(request.pk)
-    GenerationRequest.objects.filter(pk=request.pk).update(lease_expires_at=Now() - timedelta(seconds=1))
 
 
 def storage_that_stumbles(monkeypatch: pytest.MonkeyPatch, method: str, folder: str, times: int) -> None:
