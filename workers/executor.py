@@ -111,7 +111,7 @@ class Executor:
             return
         except Exception:  # a fault in the catalogue's rows, which staff can correct
             logger.exception("no route", extra=fields("error", claim))
-            self._release(claim)
+            self._snooze_or_fail(claim)
             return
         following: Claim | None = claim
         while following is not None:
@@ -268,7 +268,7 @@ class Executor:
         patiently(lambda: lifecycle.give_back(claim, delay=wait, waits_for=waits_for))
         log("given-back", claim, why=why)
 
-    def _release(self, claim: Claim) -> None:
+    def _snooze_or_fail(self, claim: Claim) -> None:
         """Try again later without using up an attempt, as often as a request may wait."""
         waits = claim.request.waits
         failure = _failure(_internal(), "", None)
