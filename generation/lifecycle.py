@@ -257,14 +257,16 @@ def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
 def _abandon_attempts(request_ids: Collection[str]) -> None:
     """End the running attempts of these requests. A call under way may be billed whether its image is wanted or not, so
     its estimate is booked."""
-    attempts = GenerationAttempt.objects.filter(request_id__in=request_ids)
-    # The UPDATE waits for a call that is being noted at this moment, and then sees it.
-    begun = When(call_started_at__isnull=False, billable=True, then=F("estimated_cost"))
-    ended = {"outcome": AttemptOutcome.ABANDONED, "finished_at": Now(), "booked_cost": Case(begun)}
-    if not attempts.filter(outcome=AttemptOutcome.RUNNING).update(**ended):
+    rows = GenerationAttempt.objects.filter(request_id__in=request_ids, outcome=AttemptOutcome.RUNNING)
+    # The lock waits for a call that is being noted at this moment, so that the UPDATE sees it.
+    running = list(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
+    if not running:
         return
-    newest = attempts.filter(claim=F("request__claims"), outcome=AttemptOutcome.ABANDONED, booked_cost__gt=0)
-    by_owner = newest.values("request__owner").annotate(cost=Sum("booked_cost"), calls=Count("pk"))
+    attempts = GenerationAttempt.objects.filter(pk__in=running)
+    begun = When(call_started_at__isnull=False, billable=True, then=F("estimated_cost"))
+    attempts.update(outcome=AttemptOutcome.ABANDONED, finished_at=Now(), booked_cost=Case(begun))
+    by_owner = attempts.filter(booked_cost__gt=0).values("request__owner")
+    by_owner = by_owner.annotate(cost=Sum("booked_cost"), calls=Count("pk"))
     # Rows of several owners are locked in the order of their ids.
     for row in by_owner.order_by("request__owner"):
         budgets.book(row["request__owner"], row["cost"], calls=row["calls"])

@@ -166,6 +166,14 @@ def test_a_cancel_books_each_owner_once(alice: User, bob: User, stability: Vendo
     ]
 
 
+def test_a_cancel_of_several_books_no_earlier_call_again(alice: User) -> None:
+    again = begun(claimed(alice)).request.pk
+    lifecycle.cancel([again], actor=alice)
+    lifecycle.retry(again, actor=alice)
+    lifecycle.cancel([again, begun(claimed(alice)).request.pk], actor=alice)
+    assert (spent(alice), Spending.objects.get(owner=alice).calls) == (2 * PRICE, 2)
+
+
 def begun(claim: Any, estimate: Decimal | None = PRICE, *, billable: bool = True) -> Any:
     permit = permits.begin_call(
         claim,
