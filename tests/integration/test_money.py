@@ -308,6 +308,13 @@ def test_calls_under_way_count_against_the_budget(alice: User) -> None:
     begun(third, Decimal("0.02"))
 
 
+def test_a_permit_that_is_asked_for_again_counts_its_call_once(alice: User, settings: Any) -> None:
+    settings.DAILY_BUDGET = PRICE
+    claim = claimed(alice)
+    for _ in range(2):  # the commit of the first time was not heard of
+        begun(claim)
+
+
 def test_a_stale_claim_gets_no_permit_under_a_budget(alice: User, settings: Any) -> None:
     settings.DAILY_BUDGET = Decimal(1)
     claim = claimed(alice)
