@@ -23,6 +23,7 @@ from generation import (
     instruments,
     lifecycle,
     permits,
+    pricing,
     sharing,
     storage,
     tracing,
@@ -247,9 +248,14 @@ class Executor:
         provider = self._providers.choose(call.choice.provider)
         with self._turns.left(), _measured(provider.name, call.choice.model):
             answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
-        picture = images.check(answer.data, requested=call.asked.output_format)
-        with self._turns.left():
-            receipt = self._keeper.keep(job, picture, answer, call.choice, estimate=call.estimate)
+        cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else None
+        try:
+            picture = images.check(answer.data, requested=call.asked.output_format)
+            with self._turns.left():
+                receipt = self._keeper.keep(job, picture, answer, call.choice, cost=cost, estimate=call.estimate)
+        except ProviderError as error:
+            error.cost = cost
+            raise
         instruments.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt
 
@@ -367,8 +373,10 @@ def _earlier_unknown_outcomes(error: ProviderError, claim: Claim) -> int:
 
 
 def _may_have_cost(error: ProviderError, call: Call | None) -> Decimal | None:
-    """Return what the failed call may have cost in US dollars."""
-    return call.estimate if call and error.sent and error_policy.may_be_billed(error.code) else None
+    """Return what the failed call has cost in US dollars as far as that is known, else what it may have cost."""
+    if call is None or not (error.sent and error_policy.may_be_billed(error.code)):
+        return None
+    return call.estimate if error.cost is None else error.cost
 
 
 def _failure(error: ProviderError, provider: str, cost: Decimal | None) -> Failure:

@@ -116,6 +116,30 @@ def test_an_unknown_cost_is_booked_at_the_estimate(alice: User, vendors: Vendors
     assert spent(alice) == Decimal("0.05")
 
 
+@pytest.mark.parametrize("lost", ["invalid_image", "storage"])
+def test_the_known_cost_of_a_lost_image_is_booked(
+    alice: User, vendors: Vendors, settings: Any, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    vendors.use("openai")
+    settings.STORAGE_PATIENCE = timedelta(milliseconds=10)
+    rule = {"per_million": {"output_image": "30"}}
+    ProviderModel.objects.filter(name="gpt-image-2").update(price_rule=rule)
+    catalogue.forget()
+    if lost == "storage":
+
+        def full(*_: Any) -> str:
+            raise OSError("disk full")
+
+        monkeypatch.setattr(storage, "save", full)
+    else:
+        vendors.fake.script("picture=truncated")
+    request = vendors.ask(alice)
+    attempt = GenerationAttempt.objects.get(request=request)
+    assert attempt.error_code == lost
+    assert attempt.booked_cost
+    assert spent(alice) == attempt.booked_cost
+
+
 @contextmanager
 def under_way(request: GenerationRequest, vendors: Vendors) -> Iterator[Runtime]:
     """A worker whose call for this request is held by the vendor; it is answered at the end of the block."""
@@ -215,6 +239,14 @@ def test_a_free_call_is_never_booked(alice: User) -> None:
     expire(claim)
     assert lifecycle.rescue(claim.request.pk) == Status.QUEUED
     lifecycle.cancel([begun(claimed(alice), billable=False).request.pk], actor=alice)
+    assert not Spending.objects.exists()
+
+
+def test_a_price_of_a_free_provider_is_not_booked(alice: User, vendors: Vendors) -> None:
+    vendors.use("clipart")
+    ProviderModel.objects.filter(provider="clipart").update(price_rule={"per_image": "0.03"})
+    catalogue.forget()
+    assert vendors.ask(alice).status == Status.COMPLETED
     assert not Spending.objects.exists()
 
 
