@@ -155,10 +155,12 @@ def complete(
     cost: str | None = None,
     estimate: str | None = None,
     paid_by: int | None = None,
+    lost_cost: Decimal | None = None,
     guard: Condition = guards.FENCE,
 ) -> bool:
     """The image is stored. ``cost`` is in US dollars; where it is not known, the ``estimate`` is booked.
-    ``paid_by`` is the earlier claim that made the call, of which some cost may be booked already. False if the claim is
+    ``paid_by`` is the earlier claim that made the call, of which some cost may be booked already; ``lost_cost`` is what a
+    call of this claim may have cost beside it. False if the claim is
     stale: then the image is not shown, but its cost is booked all the same."""
     noted: dict[str, Any] = {"model": model, "provider_request_id": provider_request_id, "usage": usage or {}}
     noted["cost"] = None if cost is None else Decimal(cost)
@@ -166,11 +168,11 @@ def complete(
     price = None if known is None else Decimal(known)
     payer = claim.number if paid_by is None else paid_by
     paid_earlier = payer != claim.number
-    booked = None if paid_earlier else price
+    booked = lost_cost if paid_earlier else price
     edge = Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
     succeeded = {"outcome": AttemptOutcome.SUCCEEDED, "booked_cost": booked} | noted
     if paid_earlier:
-        succeeded["cost"] = Decimal(0)
+        succeeded["cost"] = None if lost_cost else Decimal(0)
     if done := _finish(claim, edge, succeeded, guard=guard, result=result, completed_at=Now()):
         if paid_earlier:
             budgets.book_late(claim.request, payer, {}, price)
@@ -272,10 +274,11 @@ def _abandon_attempts(request_ids: Collection[str]) -> None:
         budgets.book(row["request__owner"], row["cost"], calls=row["calls"])
 
 
-def rescue(request_id: str) -> Status | None:
+def rescue(request_id: str, *, storage_error: OSError | None = None) -> Status | None:
     """Take a request from a worker whose lease ran out: back into the queue; or, after its last attempt, completed with
     the image that an attempt left in the storage, or failed. Returns its new status, None if there is nothing to rescue
-    (any more). Raises ``OSError`` where the storage cannot say whether there is an image.
+    (any more). Raises ``OSError`` where the storage cannot say whether there is an image; with the ``storage_error`` of a
+    moment ago, the storage is not asked again.
 
     A call that costs money and was not answered may have been billed, so it is repeated once at the most.
     """
@@ -289,9 +292,11 @@ def rescue(request_id: str) -> Status | None:
             ends: dict[str, Any] = {"weight": RETRY_WEIGHT, "error_code": failure.code}
             return Status.QUEUED if _back(claim, back, attempt, guard=guards.EXPIRED, **ends) else None
     # The storage may be slow, so it is asked without a lock on the row.
+    if storage_error is not None:
+        raise storage_error
     receipt = storage.find_receipt(request_id)
     if receipt is not None:
-        done = complete(claim, **receipt, guard=guards.EXPIRED)
+        done = complete(claim, **receipt, lost_cost=failure.cost, guard=guards.EXPIRED)
         return Status.COMPLETED if done else None
     error, code = failure.as_error(), failure.code
     given_up = Edge(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED)

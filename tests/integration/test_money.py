@@ -473,6 +473,76 @@ def test_the_last_attempt_waits_for_a_storage_that_stumbles(alice: User, monkeyp
     assert request.status == Status.COMPLETED
 
 
+def test_a_call_of_the_last_attempt_is_booked_beside_an_adopted_image(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ProviderModel.objects.filter(provider="clipart").update(price_rule={"per_image": "0.03"})
+    catalogue.forget()
+    request = queued(alice, max_attempts=2)
+    stored_and_killed(request, monkeypatch)
+    receipt = storage.find_receipt(request.pk)
+    assert receipt
+    storage.drop_receipt(request.pk)
+    lifecycle.rescue(request.pk)
+    GenerationQueue.objects.update(available_at=Now())
+    claim = lifecycle.claim(request.pk, worker="worker-2")
+    assert claim
+    begun(claim)
+    storage.save_receipt(request.pk, receipt)  # the first worker was slow, not dead
+    expire(claim)
+    assert lifecycle.rescue(request.pk) == Status.COMPLETED
+    assert (spent(alice), Spending.objects.get(owner=alice).calls) == (2 * PRICE, 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"model": "m", "paid_by": 1, "something": "of a newer version"}, True),
+        ({"paid_by": 1}, False),
+        ({"model": "m", "cost": "dear"}, False),
+        ({"model": "m", "result": []}, False),
+    ],
+)
+def test_a_strange_receipt_keeps_no_other_request_from_its_rescue(
+    alice: User, said: dict[str, Any], kept: bool
+) -> None:
+    claims = [claimed(alice, max_attempts=1) for _ in range(2)]
+    result = RESULT | {"image_key": storage.save("results", "ab" * 32, "image/png", b"image")}
+    storage.save_receipt(claims[0].request.pk, {"result": result} | said)
+    for claim in claims:
+        expire(claim)
+    assert upkeep.rescue_expired() == 2
+    for claim in claims:
+        claim.request.refresh_from_db()
+    assert claims[0].request.status == (Status.COMPLETED if kept else Status.FAILED)
+    assert claims[1].request.status == Status.FAILED
+
+
+def test_a_request_that_cannot_be_rescued_stops_no_other(alice: User) -> None:
+    claims = [claimed(alice, max_attempts=1) for _ in range(2)]
+    for claim in claims:
+        expire(claim)
+    claims[0].attempt().delete()  # only a hand in the database can have taken it
+    assert upkeep.rescue_expired() == 1
+    claims[1].request.refresh_from_db()
+    assert claims[1].request.status == Status.FAILED
+
+
+def test_a_storage_that_is_away_is_asked_once_in_a_pass(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = [claimed(alice, max_attempts=1) for _ in range(3)] + [claimed(alice)]
+    for claim in claims:
+        expire(claim)
+    asked = []
+
+    def away(request_id: str) -> None:
+        asked.append(request_id)
+        raise OSError(errno.ETIMEDOUT, "no answer")
+
+    monkeypatch.setattr(storage, "find_receipt", away)
+    assert upkeep.rescue_expired() == 1
+    assert asked == [claims[0].request.pk]
+
+
 def test_an_adopted_image_is_booked_once(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     ProviderModel.objects.filter(provider="clipart").update(price_rule={"per_image": "0.03"})
     catalogue.forget()
