@@ -159,8 +159,8 @@ def complete(
     guard: Condition = guards.FENCE,
 ) -> bool:
     """The image is stored. ``cost`` is in US dollars; where it is not known, the ``estimate`` is booked.
-    ``paid_by`` is the earlier claim that made the call, of which some cost may be booked already; ``lost_cost`` is what a
-    call of this claim may have cost beside it. False if the claim is
+    ``paid_by`` is the earlier claim that made the call, of which some cost may be booked already; ``lost_cost`` is what
+    a call of this claim may have cost beside it. False if the claim is
     stale: then the image is not shown, but its cost is booked all the same."""
     noted: dict[str, Any] = {"model": model, "provider_request_id": provider_request_id, "usage": usage or {}}
     noted["cost"] = None if cost is None else Decimal(cost)
@@ -277,8 +277,8 @@ def _abandon_attempts(request_ids: Collection[str]) -> None:
 def rescue(request_id: str, *, storage_error: OSError | None = None) -> Status | None:
     """Take a request from a worker whose lease ran out: back into the queue; or, after its last attempt, completed with
     the image that an attempt left in the storage, or failed. Returns its new status, None if there is nothing to rescue
-    (any more). Raises ``OSError`` where the storage cannot say whether there is an image; with the ``storage_error`` of a
-    moment ago, the storage is not asked again.
+    (any more). Raises ``OSError`` where the storage cannot say whether there is an image; with the ``storage_error`` of
+    a moment ago, the storage is not asked again.
 
     A call that costs money and was not answered may have been billed, so it is repeated once at the most.
     """
@@ -324,9 +324,9 @@ def _lost_attempt(claim: Claim) -> tuple[dict[str, Any], Failure, bool]:
 
 
 def unknown_outcomes(request: GenerationRequest) -> int:
-    """Return how many calls for this request may have been billed without an image."""
-    rows = GenerationAttempt.objects.filter(request=request, billable=True)
-    return rows.filter(error_code=ErrorCode.UNKNOWN_OUTCOME).count()
+    """Return how many calls for this request may have been billed without an answer that is understood."""
+    rows = GenerationAttempt.objects.filter(request=request, billable=True, call_started_at__isnull=False)
+    return rows.filter(error_code__in=[ErrorCode.UNKNOWN_OUTCOME, ErrorCode.INTERNAL]).count()
 
 
 # --- What they share --------------------------------------------------------------------------------------------------

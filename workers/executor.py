@@ -139,6 +139,9 @@ class Executor:
                 return None
             receipt = self._make(job, call)
         except ProviderError as error:
+            if error.code not in error_policy.POLICIES:
+                logger.error("there is no error code %s", error.code, extra=_fields("error", claim))
+                error = _internal(sent=error.sent)
             return self._after(error, claim, route, call)
         except StorageUnavailable:
             # It may hold an image that is paid for, so nothing is sent and nothing fails until it can be asked.
@@ -152,7 +155,10 @@ class Executor:
         except Exception as error:
             # The text of an unknown error may hold anything, so the client gets none of it.
             logger.exception("attempt failed", extra=_fields("error", claim))
-            return self._after(_internal(error), claim, route, call)
+            if call is None:  # nothing was sent
+                self._release(claim)
+                return None
+            return self._after(_internal(error, sent=job.sent), claim, route, call)
         choice = call.choice
         self._complete(claim, receipt)
         patiently(lambda: breakers.model_succeeded(choice.provider, choice.model))
@@ -367,7 +373,7 @@ def _measured(provider: str, model: str) -> Iterator[None]:
 
 def _earlier_unknown_outcomes(error: ProviderError, claim: Claim) -> int:
     """Count them only where they decide something."""
-    if error.code != ErrorCode.UNKNOWN_OUTCOME:
+    if not error_policy.outcome_is_unknown(error):
         return 0
     return patiently(lambda: lifecycle.unknown_outcomes(claim.request))
 
@@ -392,10 +398,10 @@ def _failure(error: ProviderError, provider: str, cost: Decimal | None) -> Failu
     )
 
 
-def _internal(error: Exception | None = None) -> ProviderError:
+def _internal(error: Exception | None = None, *, sent: bool = False) -> ProviderError:
     hopeful = error_policy.is_retryable(ErrorCode.INTERNAL, str(error))
     message = "A temporary fault on our side" if hopeful else "A fault on our side"
-    return ProviderError(message, code=ErrorCode.INTERNAL)
+    return ProviderError(message, code=ErrorCode.INTERNAL, sent=sent)
 
 
 def _fields(action: str, claim: Claim) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from tests.integration.test_executor import execute, png
 from tests.support.requests import PROMPT, RESULT, claimed, expire, queued
 from tests.support.stack import wait_until
 from tests.support.vendors import Vendors, attempts
-from workers.providers.base import mark_sent
+from workers.providers.base import ProviderError, mark_sent
 from workers.runtime import Runtime
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
@@ -375,6 +375,25 @@ def test_a_provider_that_hangs_is_called_twice_at_most(alice: User, settings: An
         GenerationQueue.objects.update(available_at=Now())
     assert (request.status, request.error["code"]) == (Status.FAILED, "unknown_outcome")
     assert len(calls) == min(max_attempts, 2)
+
+
+@pytest.mark.parametrize("first", ["internal", "unknown_outcome"])
+def test_an_unclassified_error_after_sending_is_repeated_once(alice: User, first: str) -> None:
+    calls: list[str] = []
+
+    async def fail() -> bytes:
+        mark_sent()
+        calls.append(first)
+        if first == "unknown_outcome" and len(calls) == 1:
+            raise ProviderError("reset", code=first)
+        raise RuntimeError("network: read timeout")
+
+    request = queued(alice, max_attempts=5)
+    for _ in range(4):
+        execute(request, lambda _: fail())
+        GenerationQueue.objects.update(available_at=Now())
+    assert (request.status, request.error["code"]) == (Status.FAILED, "internal")
+    assert len(calls) == 2
 
 
 def test_a_time_out_before_sending_is_tried_as_often_as_allowed(alice: User, settings: Any) -> None:
