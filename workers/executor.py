@@ -104,6 +104,10 @@ class Executor:
         try:
             route = Route(claim.request.metadata)
         except catalogue.Impossible as reason:  # the settings have changed since the submit
+            if reason.temporary:
+                logger.error("no route: %s", reason.message, extra=_fields("error", claim))
+                self._release(claim)
+                return
             failure = Failure(message=reason.message, code=ErrorCode.INVALID_REQUEST, retryable=False)
             patiently(lambda: lifecycle.fail(claim, failure))
             _log("failed", claim, code=failure.code)
@@ -254,7 +258,7 @@ class Executor:
         provider = self._providers.choose(call.choice.provider)
         with self._turns.left(), _measured(provider.name, call.choice.model):
             answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
-        cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else None
+        cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else Decimal(0)
         try:
             picture = images.check(answer.data, requested=call.asked.output_format)
             with self._turns.left():
