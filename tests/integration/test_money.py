@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -14,11 +15,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
-from django.db import connection
+from django.db import connection, transaction
 
 from generation import budgets, catalogue, lifecycle, permits, services, storage, upkeep
 from generation.claims import VoidClaimError
-from generation.clock import Now
+from generation.clock import Now, database_now
 from generation.lifecycle import Draft
 from generation.models import (
     Budget,
@@ -263,6 +264,14 @@ def test_spending_goes_by_the_day_of_the_database(
     stability.ask(alice)
     assert Spending.objects.get(owner=alice).day == datetime.now(UTC).date() == budgets.today()
     assert isinstance(budgets.today(), date)
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite's clock has whole seconds")
+def test_a_long_transaction_books_on_the_day_of_its_statement() -> None:
+    with transaction.atomic():
+        first = database_now()
+        time.sleep(0.001)
+        assert first < database_now()
 
 
 # --- A budget is a limit ---
