@@ -51,9 +51,13 @@ def book(owner_id: int, cost: Decimal, *, calls: int = 1) -> None:
 
 
 def book_late(request: GenerationRequest, number: int, noted: dict[str, Any], price: Decimal | None) -> None:
-    """Add to an attempt that has ended what its call turned out to cost beyond what was booked at its end."""
+    """Add to an attempt that has ended what its call turned out to cost beyond what was booked at its end.
+
+    A running attempt is left to its own end, as where a lease was renewed during a rescue.
+    """
     with transaction.atomic():
-        attempt = GenerationAttempt.objects.select_for_update().filter(request=request, claim=number, cost=None).first()
+        ended = GenerationAttempt.objects.select_for_update().exclude(outcome=AttemptOutcome.RUNNING)
+        attempt = ended.filter(request=request, claim=number, cost=None).first()
         if attempt is None:  # its cost is known and booked; a repeated end must not book it again
             return
         booked = attempt.booked_cost or Decimal(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -173,11 +174,11 @@ def complete(
     succeeded = {"outcome": AttemptOutcome.SUCCEEDED, "booked_cost": booked} | noted
     if paid_earlier:
         succeeded["cost"] = None if lost_cost else Decimal(0)
-    if done := _finish(claim, edge, succeeded, guard=guard, result=result, completed_at=Now()):
-        if paid_earlier:
-            budgets.book_late(claim.request, payer, {}, price)
-    else:
-        budgets.book_late(claim.request, payer, noted, price)
+    # The end of a claim is one statement; with the cost of an earlier claim it is a transaction.
+    with transaction.atomic() if paid_earlier else nullcontext():
+        done = _finish(claim, edge, succeeded, guard=guard, result=result, completed_at=Now())
+        if paid_earlier or not done:
+            budgets.book_late(claim.request, payer, {} if done else noted, price)
     return done
 
 

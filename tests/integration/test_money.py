@@ -582,6 +582,39 @@ def test_a_storage_that_is_away_is_asked_once_in_a_pass(alice: User, monkeypatch
     assert asked == [claims[0].request.pk]
 
 
+def test_a_lease_that_is_renewed_during_a_rescue_books_once(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = begun(claimed(alice, max_attempts=1))
+    expire(claim)
+    answer: dict[str, Any] = {"result": RESULT, "model": "core", "cost": "0.03", "estimate": "0.03", "paid_by": 1}
+
+    def renew(_: str) -> dict[str, Any]:
+        assert permits.extend_leases([(claim.request.pk, claim.number)], worker=claim.request.worker)
+        return answer
+
+    monkeypatch.setattr(storage, "find_receipt", renew)
+    assert lifecycle.rescue(claim.request.pk) is None
+    assert lifecycle.complete(claim, **answer)
+    assert (spent(alice), Spending.objects.get(owner=alice).calls) == (PRICE, 1)
+
+
+def test_an_adopted_image_and_its_cost_are_noted_together(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = begun(claimed(alice), None)  # its price was not known
+    expire(first)
+    assert lifecycle.rescue(first.request.pk) == Status.QUEUED
+    second = lifecycle.claim(first.request.pk, worker="worker-2")
+    assert second
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(budgets, "book_late", die)
+        with pytest.raises(Killed):
+            lifecycle.complete(second, result=RESULT, model="core", cost="0.03", paid_by=1)
+    assert lifecycle.complete(second, result=RESULT, model="core", cost="0.03", paid_by=1)
+    assert spent(alice) == PRICE
+
+
 def test_an_adopted_image_is_booked_once(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     ProviderModel.objects.filter(provider="clipart").update(price_rule={"per_image": "0.03"})
     catalogue.forget()
