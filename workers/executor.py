@@ -226,6 +226,9 @@ class Executor:
                 self._give_back(claim, permit.wait, "no-place")
                 return None
         if not suspended:
+            if last := route.last_resort():
+                route.left = last
+                return self._permitted(claim, route)
             raise ProviderError(refusal, code=ErrorCode.QUOTA_EXHAUSTED, sent=False)
         wait, name = min(suspended)
         self._wait_for(name, partial(breakers.is_suspended, name), claim, wait, "suspended")

@@ -17,7 +17,7 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
 
-from generation import budgets, catalogue, lifecycle, permits, services, storage, upkeep
+from generation import breakers, budgets, catalogue, lifecycle, permits, services, storage, upkeep
 from generation.claims import VoidClaimError
 from generation.clock import Now, database_now
 from generation.lifecycle import Draft
@@ -321,6 +321,25 @@ def test_a_cheaper_provider_of_the_route_is_asked_instead(alice: User, vendors: 
     settings.DAILY_BUDGET = Decimal("0.10")
     request = vendors.run(submit(alice, Decimal("0.01")))
     assert (request.status, request.result["provider"]) == (Status.COMPLETED, "stability")
+
+
+def test_a_model_that_is_set_aside_is_asked_where_the_others_are_too_dear(
+    alice: User, vendors: Vendors, settings: Any
+) -> None:
+    dear_and_cheap(vendors)
+    settings.DAILY_BUDGET = Decimal("0.10")
+    for model in ProviderModel.objects.filter(provider="stability").values_list("name", flat=True):
+        for _ in range(2):
+            breakers.failed("stability", "model_retired", model=model)
+    request = vendors.run(submit(alice, Decimal("0.01")))
+    assert (request.status, vendors.called) == (Status.COMPLETED, ["stability"])
+    assert request.result["model"] == "core"
+    vendors.fake.script("quota")
+    for _ in range(2):
+        breakers.failed("stability", "model_retired", model="core")
+    request = vendors.run(submit(alice, Decimal("0.01")))
+    assert (request.status, request.error["code"]) == (Status.FAILED, "quota_exhausted")
+    assert vendors.called == ["stability", "stability"]
 
 
 def test_a_failed_call_leaves_less_for_the_next_one(alice: User, stability: Vendors, settings: Any) -> None:
