@@ -16,6 +16,7 @@ from django.conf import settings
 
 from generation import (
     breakers,
+    budgets,
     catalogue,
     correlation,
     dispatch,
@@ -268,6 +269,11 @@ class Executor:
                 receipt = self._keeper.keep(job, picture, answer, call.choice, cost=cost, estimate=call.estimate)
         except ProviderError as error:
             error.cost = cost
+            raise
+        except Abandoned:
+            # Whatever ended the claim booked the estimate.
+            claim = job.claim
+            patiently(lambda: budgets.book_late(claim.request, claim.number, {}, cost))
             raise
         instruments.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt

@@ -141,6 +141,24 @@ def test_the_known_cost_of_a_lost_image_is_booked(
     assert spent(alice) == attempt.booked_cost
 
 
+def test_a_cancel_while_the_image_is_stored_books_the_known_cost(
+    alice: User, stability: Vendors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, runtime = submit(alice), Runtime(slots=1)
+
+    def cancelled(*_: Any) -> str:
+        # The price was raised since the call began.
+        GenerationAttempt.objects.update(estimated_cost="0.01")
+        services.cancel(user=alice, request_id=request.pk)
+        for job in list(runtime._jobs.values()):
+            job.abandon("cancelled")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(storage, "save", cancelled)
+    stability.run(request, runtime=runtime)
+    assert (request.status, spent(alice), Spending.objects.get(owner=alice).calls) == (Status.CANCELLED, PRICE, 1)
+
+
 @contextmanager
 def under_way(request: GenerationRequest, vendors: Vendors) -> Iterator[Runtime]:
     """A worker whose call for this request is held by the vendor; it is answered at the end of the block."""
