@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import F, QuerySet, Sum
 
 from generation.clock import TODAY, database_now
 from generation.inserts import adding
@@ -51,9 +51,13 @@ def book(owner_id: int, cost: Decimal, *, calls: int = 1) -> None:
 
 
 def book_late(request: GenerationRequest, number: int, noted: dict[str, Any], price: Decimal | None) -> None:
-    """Book the cost of a call beyond what was booked when its attempt ended."""
+    """Book the cost of a call beyond what was booked when its attempt ended.
+
+    A running attempt is left to its own end, as where a lease was renewed during a rescue.
+    """
     with transaction.atomic():
-        attempt = GenerationAttempt.objects.select_for_update().filter(request=request, claim=number, cost=None).first()
+        ended = GenerationAttempt.objects.select_for_update().exclude(outcome=AttemptOutcome.RUNNING)
+        attempt = ended.filter(request=request, claim=number, cost=None).first()
         if attempt is None:  # its cost is known and booked; a repeated end must not book it again
             return
         booked = attempt.booked_cost or Decimal(0)
@@ -89,15 +93,17 @@ def reserving(owner_id: int, wanted: Sequence[Decimal | None]) -> Iterator[None]
         yield
 
 
-def check_call(owner_id: int, estimate: Decimal) -> None:
-    """Raise :class:`OverBudgetError` where a call of this price does not fit beside what was spent today and the calls
-    under way. The caller's transaction, which notes the call, keeps the owner's day locked until it ends."""
+def check_call(owner_id: int, estimate: Decimal, *, attempt: QuerySet[GenerationAttempt]) -> None:
+    """Raise :class:`OverBudgetError` where a call of this price does not fit beside what was spent today and the other
+    calls under way. The caller's transaction, which notes the call with its ``attempt``, keeps the owner's day locked
+    until it ends. A call whose earlier commit was not confirmed is noted already, and does not count twice."""
     per_day = limit(owner_id)
     if per_day is None:
         return
     spent = _locked_spending(owner_id)
     # Reads the few requests in progress by their index.
-    under_way = GenerationAttempt.objects.filter(
+    others = GenerationAttempt.objects.exclude(pk__in=attempt.values("pk"))
+    under_way = others.filter(
         request__owner_id=owner_id,
         request__status=Status.IN_PROGRESS,
         outcome=AttemptOutcome.RUNNING,

@@ -65,10 +65,12 @@ class Ending:
 
 @dataclass(kw_only=True, eq=False)
 class Impossible(Exception):  # noqa: N818  an answer, not a mistake
-    """No configured model can do it. ``option`` is the key of ``metadata`` that is the reason."""
+    """No configured model can do it. ``option`` is the key of ``metadata`` that is the reason. It is ``temporary``
+    where a model's row cannot be read, which staff can correct."""
 
     option: str
     message: str
+    temporary: bool = False
 
 
 def aspect_ratio(wanted: str) -> str:
@@ -107,7 +109,9 @@ def choose(provider: str, metadata: Mapping[str, Any], *, gone: Collection[str] 
             return _able(provider, model, wanted, ratio, notice)
         except Impossible as why:
             reason = reason or why
-    raise reason or Impossible(option="provider", message=f"{provider} has no model.")
+    reason = reason or Impossible(option="provider", message=f"{provider} has no model.")
+    reason.temporary = bool(_described(provider).broken)
+    raise reason
 
 
 def endings(models: Iterable[tuple[str, str]], *, within: timedelta) -> list[Ending]:
@@ -304,4 +308,5 @@ def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[str, int, int] | None:
 def _worst(reasons: list[Impossible]) -> Impossible:
     """Of several providers' reasons the first; where they differ, all of them are told."""
     messages = list(dict.fromkeys(reason.message for reason in reasons))
-    return Impossible(option=reasons[0].option, message=" ".join(messages))
+    temporary = any(reason.temporary for reason in reasons)
+    return Impossible(option=reasons[0].option, message=" ".join(messages), temporary=temporary)

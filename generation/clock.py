@@ -28,9 +28,10 @@ TODAY: Final = functions.TruncDate(Now(), tzinfo=UTC)
 
 
 def database_now() -> datetime:
-    """Return the time of the database's clock, in UTC."""
+    """Return the time of the database's clock, in UTC: that of this statement, not of the transaction's beginning."""
+    asked = "STATEMENT_TIMESTAMP()" if connection.vendor == "postgresql" else "CURRENT_TIMESTAMP"
     with connection.cursor() as cursor:
-        cursor.execute("SELECT CURRENT_TIMESTAMP")
+        cursor.execute(f"SELECT {asked}")
         found: Any = cursor.fetchone()[0]
     # SQLite gives a text without a zone.
     return datetime.fromisoformat(found).replace(tzinfo=UTC) if isinstance(found, str) else found.astimezone(UTC)

@@ -268,6 +268,12 @@ def may_be_billed(code: str) -> bool:
     return POLICIES[code].may_be_billed
 
 
+def outcome_is_unknown(problem: Problem) -> bool:
+    """Return whether the call may have been billed for nothing, which may happen to a request twice at the most."""
+    unclassified = problem.code == ErrorCode.INTERNAL and problem.sent
+    return unclassified or problem.code == ErrorCode.UNKNOWN_OUTCOME
+
+
 def says_model_is_unserved(problem: Problem) -> bool:
     """Return whether the provider said that it does not serve this model, while it may serve others."""
     return problem.scope is ErrorScope.MODEL and POLICIES[problem.code].health is Health.NEEDS_STAFF
@@ -295,8 +301,7 @@ def decide(situation: Situation) -> Decision:
         return Decision(action=action, problem=problem, uses_attempt=counts)
 
     # The second call that may have been billed for nothing is the last one, whichever provider would be next.
-    unknown = newest.code == ErrorCode.UNKNOWN_OUTCOME and situation.billable
-    if unknown and situation.unknown_outcomes:
+    if outcome_is_unknown(newest) and situation.billable and situation.unknown_outcomes:
         return next_step(Action.FAIL)
     open_to_others = may_ask_others(newest, refusal_may_fall_back=situation.refusal_may_fall_back)
     attempts_left = situation.attempts < situation.max_attempts

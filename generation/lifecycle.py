@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -155,10 +156,12 @@ def complete(
     cost: str | None = None,
     estimate: str | None = None,
     paid_by: int | None = None,
+    lost_cost: Decimal | None = None,
     guard: Condition = guards.FENCE,
 ) -> bool:
     """The image is stored. ``cost`` is in US dollars; where it is not known, the ``estimate`` is booked.
-    ``paid_by`` is the earlier claim that made the call, of which some cost may be booked already. False if the claim is
+    ``paid_by`` is the earlier claim that made the call, of which some cost may be booked already; ``lost_cost`` is what
+    a call of this claim may have cost beside it. False if the claim is
     stale: then the image is not shown, but its cost is booked all the same."""
     noted: dict[str, Any] = {"model": model, "provider_request_id": provider_request_id, "usage": usage or {}}
     noted["cost"] = None if cost is None else Decimal(cost)
@@ -166,16 +169,16 @@ def complete(
     price = None if known is None else Decimal(known)
     payer = claim.number if paid_by is None else paid_by
     paid_earlier = payer != claim.number
-    booked = None if paid_earlier else price
+    booked = lost_cost if paid_earlier else price
     edge = Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
     succeeded = {"outcome": AttemptOutcome.SUCCEEDED, "booked_cost": booked} | noted
     if paid_earlier:
-        succeeded["cost"] = Decimal(0)
-    if done := _finish(claim, edge, succeeded, guard=guard, result=result, completed_at=Now()):
-        if paid_earlier:
-            budgets.book_late(claim.request, payer, {}, price)
-    else:
-        budgets.book_late(claim.request, payer, noted, price)
+        succeeded["cost"] = None if lost_cost else Decimal(0)
+    # The end of a claim is one statement; with the cost of an earlier claim it is a transaction.
+    with transaction.atomic() if paid_earlier else nullcontext():
+        done = _finish(claim, edge, succeeded, guard=guard, result=result, completed_at=Now())
+        if paid_earlier or not done:
+            budgets.book_late(claim.request, payer, {} if done else noted, price)
     return done
 
 
@@ -257,23 +260,26 @@ def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
 def _abandon_attempts(request_ids: Collection[str]) -> None:
     """End the running attempts of these requests. A call under way may be billed whether its image is wanted or not, so
     its estimate is booked."""
-    attempts = GenerationAttempt.objects.filter(request_id__in=request_ids)
-    # The UPDATE waits for a call that is being noted at this moment, and then sees it.
-    begun = When(call_started_at__isnull=False, billable=True, then=F("estimated_cost"))
-    ended = {"outcome": AttemptOutcome.ABANDONED, "finished_at": Now(), "booked_cost": Case(begun)}
-    if not attempts.filter(outcome=AttemptOutcome.RUNNING).update(**ended):
+    rows = GenerationAttempt.objects.filter(request_id__in=request_ids, outcome=AttemptOutcome.RUNNING)
+    # The lock waits for a call that is being noted at this moment, so that the UPDATE sees it.
+    running = list(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
+    if not running:
         return
-    newest = attempts.filter(claim=F("request__claims"), outcome=AttemptOutcome.ABANDONED, booked_cost__gt=0)
-    by_owner = newest.values("request__owner").annotate(cost=Sum("booked_cost"), calls=Count("pk"))
+    attempts = GenerationAttempt.objects.filter(pk__in=running)
+    begun = When(call_started_at__isnull=False, billable=True, then=F("estimated_cost"))
+    attempts.update(outcome=AttemptOutcome.ABANDONED, finished_at=Now(), booked_cost=Case(begun))
+    by_owner = attempts.filter(booked_cost__gt=0).values("request__owner")
+    by_owner = by_owner.annotate(cost=Sum("booked_cost"), calls=Count("pk"))
     # Rows of several owners are locked in the order of their ids.
     for row in by_owner.order_by("request__owner"):
         budgets.book(row["request__owner"], row["cost"], calls=row["calls"])
 
 
-def rescue(request_id: str) -> Status | None:
+def rescue(request_id: str, *, storage_error: OSError | None = None) -> Status | None:
     """Take a request from a worker whose lease ran out: back into the queue; or, after its last attempt, completed with
     the image that an attempt left in the storage, or failed. Returns its new status, None if there is nothing to rescue
-    (any more). Raises ``OSError`` where the storage cannot say whether there is an image.
+    (any more). Raises ``OSError`` where the storage cannot say whether there is an image; with the ``storage_error`` of
+    a moment ago, the storage is not asked again.
 
     A call that costs money and was not answered may have been billed, so it is repeated once at the most.
     """
@@ -287,9 +293,11 @@ def rescue(request_id: str) -> Status | None:
             ends: dict[str, Any] = {"weight": RETRY_WEIGHT, "error_code": failure.code}
             return Status.QUEUED if _back(claim, back, attempt, guard=guards.EXPIRED, **ends) else None
     # The storage may be slow, so it is asked without a lock on the row.
+    if storage_error is not None:
+        raise storage_error
     receipt = storage.find_receipt(request_id)
     if receipt is not None:
-        done = complete(claim, **receipt, guard=guards.EXPIRED)
+        done = complete(claim, **receipt, lost_cost=failure.cost, guard=guards.EXPIRED)
         return Status.COMPLETED if done else None
     error, code = failure.as_error(), failure.code
     given_up = Edge(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED)
@@ -317,9 +325,9 @@ def _lost_attempt(claim: Claim) -> tuple[dict[str, Any], Failure, bool]:
 
 
 def unknown_outcomes(request: GenerationRequest) -> int:
-    """Return how many calls for this request may have been billed without an image."""
-    rows = GenerationAttempt.objects.filter(request=request, billable=True)
-    return rows.filter(error_code=ErrorCode.UNKNOWN_OUTCOME).count()
+    """Return how many calls for this request may have been billed without an answer that is understood."""
+    rows = GenerationAttempt.objects.filter(request=request, billable=True, call_started_at__isnull=False)
+    return rows.filter(error_code__in=[ErrorCode.UNKNOWN_OUTCOME, ErrorCode.INTERNAL]).count()
 
 
 # --- What they share --------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def begin_call(
             return refused
         if under_budget and estimate is not None:
             try:
-                budgets.check_call(claim.request.owner_id, estimate)
+                budgets.check_call(claim.request.owner_id, estimate, attempt=claim.attempt())
             except OverBudgetError as error:
                 return Permit(granted=False, over_budget=True, refusal=str(error))
         if state is not None:

@@ -162,7 +162,8 @@ def act(
 def _retry_each(user: User, ids: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     done: list[str] = []
     refused: dict[str, list[str]] = {}
-    for request in GenerationRequest.objects.filter(pk__in=ids).order_by("pk"):
+    # A step of a bulk action is one transaction, so the days of several owners are locked in the order of their ids.
+    for request in GenerationRequest.objects.filter(pk__in=ids).order_by("owner_id", "pk"):
         try:
             done.append(_retry(user, request).pk)
         except NotRetryableError:

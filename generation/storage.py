@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,9 @@ _CHUNK: Final = 16 * 1024 * 1024
 _PICTURES: Final = ("results/", "thumbnails/")
 #: Folders that a worker writes to.
 _WRITTEN: Final = ("results", "thumbnails", "receipts")
+#: What a receipt says, as :func:`generation.lifecycle.complete` takes it, and what each has.
+_RECEIPT: Final = ("result", "model", "provider_request_id", "usage", "cost", "estimate", "paid_by")
+_RECEIPT_NEEDS: Final = ("result", "model")
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 CONTENT_TYPES: Final = {extension: content_type for content_type, extension in EXTENSIONS.items()}
 
@@ -165,11 +169,15 @@ def find_receipt(request_id: str) -> dict[str, Any] | None:
     """Return the receipt of an earlier attempt whose image is still there, None if there is none. Raises ``OSError``
     if the storage cannot say, since only "not found" may lead to another paid call."""
     try:
-        receipt: dict[str, Any] = json.loads(read(_receipt_key(request_id)))
+        found = json.loads(read(_receipt_key(request_id)))
+        # During an upgrade, another version may have written more than this one knows.
+        receipt = {name: found[name] for name in _RECEIPT if name in found or name in _RECEIPT_NEEDS}
+        for name in ("cost", "estimate"):
+            Decimal(receipt.get(name) or 0)
         return receipt if default_storage.exists(receipt["result"]["image_key"]) else None
     except FileNotFoundError:
         return None
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, ArithmeticError):
         logger.exception("the receipt of %s cannot be read", request_id)
         return None
 

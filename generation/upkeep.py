@@ -15,6 +15,7 @@ from generation import dispatch, lifecycle, places, storage
 from generation.clock import Now
 from generation.locks import locked_keys
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
+from generation.outages import is_outage
 from generation.states import WEIGHTS, Status, next_weight
 
 logger = logging.getLogger(__name__)
@@ -32,22 +33,31 @@ def rescue_expired() -> int:
         .order_by("lease_expires_at")
         .values_list("pk", flat=True)[:_STEP]
     )
-    rescued = [request_id for request_id in expired if _rescue(request_id)]
+    storage_error: OSError | None = None
+    rescued = []
+    for request_id in expired:
+        try:
+            became = lifecycle.rescue(request_id, storage_error=storage_error)
+        except OSError as error:
+            # Each look at an unavailable storage takes its time-out, so the others do without until the next pass.
+            storage_error = error
+            logger.warning("%s is not rescued while the storage is unavailable: %s", request_id, error)
+            continue
+        except (
+            Exception
+        ) as error:  # a fault in one request's rows or receipt must not keep the others from their rescue
+            if is_outage(error):
+                raise
+            logger.exception("%s cannot be rescued", request_id, extra={"action": "error", "request_id": request_id})
+            continue
+        if became == Status.COMPLETED:
+            with suppress(OSError):  # one that stays does no harm
+                storage.drop_receipt(request_id)
+        if became is not None:
+            rescued.append(request_id)
     if rescued:
         logger.warning("rescued %s", ", ".join(rescued), extra={"action": "rescue", "rescued": len(rescued)})
     return len(rescued)
-
-
-def _rescue(request_id: str) -> bool:
-    try:
-        became = lifecycle.rescue(request_id)
-    except OSError as error:
-        logger.warning("%s is not rescued while the storage is unavailable: %s", request_id, error)
-        return False
-    if became == Status.COMPLETED:
-        with suppress(OSError):  # one that stays does no harm
-            storage.drop_receipt(request_id)
-    return became is not None
 
 
 def promote_long_waiters() -> int:

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from generation import (
     breakers,
+    budgets,
     catalogue,
     correlation,
     dispatch,
@@ -22,6 +23,7 @@ from generation import (
     instruments,
     lifecycle,
     permits,
+    pricing,
     sharing,
     storage,
     tracing,
@@ -105,6 +107,10 @@ class Executor:
         try:
             route = Route(claim.request.metadata)
         except catalogue.Impossible as reason:  # the settings have changed since the submit
+            if reason.temporary:
+                logger.error("no route: %s", reason.message, extra=fields("error", claim))
+                self._snooze_or_fail(claim)
+                return
             failure = Failure(message=reason.message, code=ErrorCode.INVALID_REQUEST, retryable=False)
             patiently(lambda: lifecycle.fail(claim, failure))
             log("failed", claim, code=failure.code)
@@ -140,6 +146,9 @@ class Executor:
                 return None
             receipt = self._make(job, call)
         except ProviderError as error:
+            if error.code not in error_policy.POLICIES:
+                logger.error("there is no error code %s", error.code, extra=fields("error", claim))
+                error = _internal(sent=error.sent)
             return self._after(error, claim, route, call)
         except StorageUnavailable:
             # It may hold an image that is paid for, so nothing is sent and nothing fails until it can be asked.
@@ -153,7 +162,10 @@ class Executor:
         except Exception as error:
             # The text of an unknown error may hold anything, so the client gets none of it.
             logger.exception("attempt failed", extra=fields("error", claim))
-            return self._after(_internal(error), claim, route, call)
+            if call is None:  # nothing was sent
+                self._snooze_or_fail(claim)
+                return None
+            return self._after(_internal(error, sent=job.sent), claim, route, call)
         choice = call.choice
         self._complete(claim, receipt)
         patiently(lambda: breakers.model_succeeded(choice.provider, choice.model))
@@ -217,6 +229,9 @@ class Executor:
                 self._give_back(claim, permit.wait, "no-place")
                 return None
         if not suspended:
+            if last := route.last_resort():
+                route.left = last
+                return self._permitted(claim, route)
             raise ProviderError(refusal, code=ErrorCode.QUOTA_EXHAUSTED, sent=False)
         wait, name = min(suspended)
         self._wait_for(name, partial(breakers.is_suspended, name), claim, wait, "suspended")
@@ -249,9 +264,19 @@ class Executor:
         provider = self._providers.choose(call.choice.provider)
         with self._turns.left(), measured(provider.name, call.choice.model):
             answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
-        picture = images.check(answer.data, requested=call.asked.output_format)
-        with self._turns.left():
-            receipt = self._keeper.keep(job, picture, answer, call.choice, estimate=call.estimate)
+        cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else Decimal(0)
+        try:
+            picture = images.check(answer.data, requested=call.asked.output_format)
+            with self._turns.left():
+                receipt = self._keeper.keep(job, picture, answer, call.choice, cost=cost, estimate=call.estimate)
+        except ProviderError as error:
+            error.cost = cost
+            raise
+        except Abandoned:
+            # Whatever ended the claim booked the estimate.
+            claim = job.claim
+            patiently(lambda: budgets.book_late(claim.request, claim.number, {}, cost))
+            raise
         instruments.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt
 
@@ -340,14 +365,16 @@ class Executor:
 
 def _earlier_unknown_outcomes(error: ProviderError, claim: Claim) -> int:
     """Count them only where they decide something."""
-    if error.code != ErrorCode.UNKNOWN_OUTCOME:
+    if not error_policy.outcome_is_unknown(error):
         return 0
     return patiently(lambda: lifecycle.unknown_outcomes(claim.request))
 
 
 def _may_have_cost(error: ProviderError, call: Call | None) -> Decimal | None:
-    """Return what the failed call may have cost in US dollars."""
-    return call.estimate if call and error.sent and error_policy.may_be_billed(error.code) else None
+    """Return what the failed call has cost in US dollars as far as that is known, else what it may have cost."""
+    if call is None or not (error.sent and error_policy.may_be_billed(error.code)):
+        return None
+    return call.estimate if error.cost is None else error.cost
 
 
 def _failure(error: ProviderError, provider: str, cost: Decimal | None) -> Failure:
@@ -363,7 +390,7 @@ def _failure(error: ProviderError, provider: str, cost: Decimal | None) -> Failu
     )
 
 
-def _internal(error: Exception | None = None) -> ProviderError:
+def _internal(error: Exception | None = None, *, sent: bool = False) -> ProviderError:
     hopeful = error_policy.is_retryable(ErrorCode.INTERNAL, str(error))
     message = "A temporary fault on our side" if hopeful else "A fault on our side"
-    return ProviderError(message, code=ErrorCode.INTERNAL)
+    return ProviderError(message, code=ErrorCode.INTERNAL, sent=sent)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation import pricing, storage
+from generation import storage
 from generation.catalogue import Choice
 from generation.claims import Claim
 from generation.states import ErrorCode
@@ -44,7 +44,14 @@ class Keeper:
         self._seen_at = time.monotonic()
 
     def keep(
-        self, job: Job, picture: CheckedImage, answer: ImageAnswer, choice: Choice, *, estimate: Decimal | None
+        self,
+        job: Job,
+        picture: CheckedImage,
+        answer: ImageAnswer,
+        choice: Choice,
+        *,
+        cost: Decimal | None,
+        estimate: Decimal | None,
     ) -> dict[str, Any]:
         """Store the picture and a receipt of it, which is returned. It was paid for, so a storage that is away is
         waited for: nobody else could use this slot, since no call starts until the storage is back. Raises
@@ -52,7 +59,7 @@ class Keeper:
 
         def store() -> dict[str, Any]:
             try:
-                return _save(job.claim, picture, answer, choice, estimate)
+                return _save(job.claim, picture, answer, choice, cost, estimate)
             except OSError:
                 self._seen_at = _NEVER
                 raise
@@ -64,12 +71,16 @@ class Keeper:
 
 
 def _save(
-    claim: Claim, picture: CheckedImage, answer: ImageAnswer, choice: Choice, estimate: Decimal | None
+    claim: Claim,
+    picture: CheckedImage,
+    answer: ImageAnswer,
+    choice: Choice,
+    cost: Decimal | None,
+    estimate: Decimal | None,
 ) -> dict[str, Any]:
     """Write the picture, its thumbnail and then the receipt, which is returned. Raises ``OSError``."""
     image_key = storage.save("results", picture.sha256, picture.content_type, picture.data)
     thumbnail_key = storage.save("thumbnails", picture.thumbnail_sha256, "image/webp", picture.thumbnail)
-    cost = pricing.cost(choice.price_rule, answer.usage)
     receipt = {
         "result": {
             "image_key": image_key,

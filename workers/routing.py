@@ -23,8 +23,10 @@ class Route:
         self.problems: list[ProviderError] = []
         #: Those that have not been asked, the next one first.
         self.left = self._choices(metadata)
+        self._set_aside = self._unserved
         if not self.left:
             # All that could do it are set aside. Asking costs nothing, and one of them may be served again.
+            self._set_aside = set()
             self.left = patiently(lambda: catalogue.choices(metadata))
 
     def failed(self, choice: Choice, error: ProviderError) -> None:
@@ -34,6 +36,12 @@ class Route:
         if says_model_is_unserved(error):
             self._unserved = self._unserved | {(choice.provider, choice.model)}
             self.left = self._choices({**self._metadata, "provider": choice.provider}) + self.left
+
+    def last_resort(self) -> list[Choice]:
+        """Return what is set aside, for where nothing else may be asked. Nothing at the second time."""
+        some, self._set_aside = self._set_aside, set()
+        found = patiently(lambda: catalogue.choices(self._metadata)) if some else []
+        return [one for one in found if (one.provider, one.model) in some]
 
     def _choices(self, metadata: Mapping[str, Any]) -> list[Choice]:
         try:

@@ -23,7 +23,7 @@ from generation.models import WorkerProcess
 from generation.outages import log_failure
 from generation.states import ErrorCode
 from workers.processes import process_name
-from workers.providers.base import ProviderError, track_progress
+from workers.providers.base import CallProgress, ProviderError, track_progress
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,8 +50,14 @@ class Job:
         self.hold(claim.asked_at)
         self._lock = threading.Lock()
         self._call: Future[Any] | None = None
+        self._progress: CallProgress | None = None
         self._abandoned = ""
         self._over = threading.Event()
+
+    @property
+    def sent(self) -> bool:
+        """Whether the request of the newest call may have reached the vendor."""
+        return self._progress is not None and self._progress.sent
 
     def hold(self, asked_at: float) -> None:
         """The lease that was asked for at this time (of the monotonic clock) is granted. Here it ends earlier than in
@@ -82,7 +88,7 @@ class Job:
         may have been billed, else ``timeout``."""
 
         async def bounded() -> T:
-            progress = track_progress()
+            progress = self._progress = track_progress()
             try:
                 async with asyncio.timeout(timeout):
                     return await work
@@ -98,6 +104,8 @@ class Job:
             call = self._call = background.loop.submit(bounded())
         try:
             result: T = call.result()
+            if self._progress is not None:
+                self._progress.sent = True  # there is an answer
             return result
         except CancelledError:
             raise Abandoned(self._abandoned) from None

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
 from rest_framework.test import APIClient
 
-from generation import budgets, services
+from generation import budgets, lifecycle, services
 from generation.lifecycle import Draft
 from generation.models import Budget, GenerationBatch, GenerationRequest, ProviderModel, Spending
 from generation.pricing import OverBudgetError
@@ -139,6 +140,22 @@ def test_staff_who_try_somebodys_request_again_spend_that_ones_budget(alice: Use
 
 
 # --- At once, and over the day ----------------------------------------------------------------------------------------
+
+
+def test_steps_of_bulk_retries_do_not_wait_for_each_other(alice: User, bob: User, settings: Any) -> None:
+    settings.DAILY_BUDGET = Decimal(100)
+    staff = User.objects.create_superuser("root")
+    cancelled = [submit(owner) for owner in (alice, bob, bob, alice) * 10]
+    lifecycle.cancel([request.pk for request in cancelled], actor=staff)
+
+    def step(ids: list[str]) -> bool:
+        with transaction.atomic():
+            return len(services.act(user=staff, action="retry", request_ids=ids).done) == len(ids)
+
+    ids = [request.pk for request in cancelled]
+    one = [pk for number, pk in enumerate(ids) if number % 4 < 2]
+    other = [pk for number, pk in enumerate(ids) if number % 4 >= 2]
+    assert at_once(lambda: step(one), lambda: step(other)) == [True, True]
 
 
 def test_of_fifty_submits_at_once_exactly_as_many_are_accepted_as_are_covered(alice: User, for_ten: None) -> None:

@@ -20,6 +20,7 @@ from generation.models import GenerationAttempt, GenerationQueue, GenerationRequ
 from generation.states import Status
 from tests.support.executors import executor
 from tests.support.requests import RESULT, claimed, queued
+from workers import prompts
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.runtime import Runtime
 from workers.turns import Turns
@@ -149,6 +150,26 @@ def test_a_fault_of_ours_tells_the_client_nothing_of_its_text(alice: User, caplo
     assert (request.status, request.error["code"]) == (Status.FAILED, "internal")
     assert "division" not in str(request.error)
     assert "division" in caplog.text
+
+
+def test_a_fault_before_the_call_releases_the_claim(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    request = queued(alice, max_attempts=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(prompts, "build", fail)
+        assert execute(request, lambda _: png()).asked == []
+    assert (request.status, request.attempts, request.waits) == (Status.QUEUED, 0, 1)
+    GenerationQueue.objects.update(available_at=Now())
+    execute(request, lambda _: png())
+    assert request.status == Status.COMPLETED
+
+
+def test_an_error_code_that_there_is_not_is_a_fault_of_ours(alice: User) -> None:
+    request = queued(alice)
+    execute(request, refuse("made_up"))
+    assert (request.status, request.error["code"]) == (Status.FAILED, "internal")
 
 
 def test_a_provider_that_never_answers_ends_at_the_deadline(alice: User, settings: Any) -> None:

@@ -10,11 +10,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
-from generation import catalogue, lifecycle, storage, upkeep
+from generation import budgets, catalogue, lifecycle, permits, storage, upkeep
 from generation.clock import Now
 from generation.models import GenerationAttempt, GenerationQueue, ProviderModel, Spending
 from generation.states import Status
-from tests.integration.test_executor import execute, png, stored_and_killed
+from tests.integration.test_executor import Killed, execute, png, stored_and_killed
 from tests.integration.test_money import PRICE, begun, spent
 from tests.support.requests import RESULT, claimed, expire, queued
 from tests.support.vendors import Vendors
@@ -127,3 +127,117 @@ def test_a_shared_image_waits_for_a_storage_that_stumbles(
     if times == 1:
         assert vendors.run_again(second).status == Status.COMPLETED
         assert second.result["cached"] is True
+
+
+@pytest.mark.parametrize("metadata", [{}, {"model": "core"}, {"provider": "stability"}])
+def test_a_broken_row_of_a_model_fails_no_request(alice: User, stability: Vendors, metadata: dict[str, str]) -> None:
+    request = queued(alice, metadata=metadata, max_attempts=1)
+    sizes = ProviderModel.objects.get(provider="stability", name="core").sizes
+    for wrong, status in (("1024", Status.QUEUED), (sizes, Status.COMPLETED)):
+        ProviderModel.objects.filter(provider="stability").update(sizes=wrong)
+        catalogue.forget()
+        assert stability.run_again(request).status == status
+    assert (request.attempts, len(stability.called)) == (1, 1)
+
+
+def test_a_call_of_the_last_attempt_is_booked_beside_an_adopted_image(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ProviderModel.objects.filter(provider="clipart").update(price_rule={"per_image": "0.03"})
+    catalogue.forget()
+    request = queued(alice, max_attempts=2)
+    stored_and_killed(request, monkeypatch)
+    receipt = storage.find_receipt(request.pk)
+    assert receipt
+    storage.drop_receipt(request.pk)
+    lifecycle.rescue(request.pk)
+    GenerationQueue.objects.update(available_at=Now())
+    claim = lifecycle.claim(request.pk, worker="worker-2")
+    assert claim
+    begun(claim)
+    storage.save_receipt(request.pk, receipt)  # the first worker was slow, not dead
+    expire(claim)
+    assert lifecycle.rescue(request.pk) == Status.COMPLETED
+    assert (spent(alice), Spending.objects.get(owner=alice).calls) == (2 * PRICE, 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"model": "m", "paid_by": 1, "something": "of a newer version"}, True),
+        ({"paid_by": 1}, False),
+        ({"model": "m", "cost": "dear"}, False),
+        ({"model": "m", "result": []}, False),
+    ],
+)
+def test_a_strange_receipt_keeps_no_other_request_from_its_rescue(
+    alice: User, said: dict[str, Any], kept: bool
+) -> None:
+    claims = [claimed(alice, max_attempts=1) for _ in range(2)]
+    result = RESULT | {"image_key": storage.save("results", "ab" * 32, "image/png", b"image")}
+    storage.save_receipt(claims[0].request.pk, {"result": result} | said)
+    for claim in claims:
+        expire(claim)
+    assert upkeep.rescue_expired() == 2
+    for claim in claims:
+        claim.request.refresh_from_db()
+    assert claims[0].request.status == (Status.COMPLETED if kept else Status.FAILED)
+    assert claims[1].request.status == Status.FAILED
+
+
+def test_a_request_that_cannot_be_rescued_stops_no_other(alice: User) -> None:
+    claims = [claimed(alice, max_attempts=1) for _ in range(2)]
+    for claim in claims:
+        expire(claim)
+    claims[0].attempt().delete()  # only a hand in the database can have taken it
+    assert upkeep.rescue_expired() == 1
+    claims[1].request.refresh_from_db()
+    assert claims[1].request.status == Status.FAILED
+
+
+def test_a_storage_that_is_away_is_asked_once_in_a_pass(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = [claimed(alice, max_attempts=1) for _ in range(3)] + [claimed(alice)]
+    for claim in claims:
+        expire(claim)
+    asked = []
+
+    def away(request_id: str) -> None:
+        asked.append(request_id)
+        raise OSError(errno.ETIMEDOUT, "no answer")
+
+    monkeypatch.setattr(storage, "find_receipt", away)
+    assert upkeep.rescue_expired() == 1
+    assert asked == [claims[0].request.pk]
+
+
+def test_a_lease_that_is_renewed_during_a_rescue_books_once(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = begun(claimed(alice, max_attempts=1))
+    expire(claim)
+    answer: dict[str, Any] = {"result": RESULT, "model": "core", "cost": "0.03", "estimate": "0.03", "paid_by": 1}
+
+    def renew(_: str) -> dict[str, Any]:
+        assert permits.extend_leases([(claim.request.pk, claim.number)], worker=claim.request.worker)
+        return answer
+
+    monkeypatch.setattr(storage, "find_receipt", renew)
+    assert lifecycle.rescue(claim.request.pk) is None
+    assert lifecycle.complete(claim, **answer)
+    assert (spent(alice), Spending.objects.get(owner=alice).calls) == (PRICE, 1)
+
+
+def test_an_adopted_image_and_its_cost_are_noted_together(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = begun(claimed(alice), None)  # its price was not known
+    expire(first)
+    assert lifecycle.rescue(first.request.pk) == Status.QUEUED
+    second = lifecycle.claim(first.request.pk, worker="worker-2")
+    assert second
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(budgets, "book_late", die)
+        with pytest.raises(Killed):
+            lifecycle.complete(second, result=RESULT, model="core", cost="0.03", paid_by=1)
+    assert lifecycle.complete(second, result=RESULT, model="core", cost="0.03", paid_by=1)
+    assert spent(alice) == PRICE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -12,11 +13,11 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, transaction
 
-from generation import budgets, catalogue, lifecycle, permits, services
+from generation import breakers, budgets, catalogue, lifecycle, permits, services, storage
 from generation.claims import VoidClaimError
-from generation.clock import Now
+from generation.clock import Now, database_now
 from generation.lifecycle import Draft
 from generation.models import (
     Budget,
@@ -33,7 +34,7 @@ from tests.integration.test_executor import execute
 from tests.support.requests import PROMPT, RESULT, claimed, expire, queued
 from tests.support.stack import wait_until
 from tests.support.vendors import Vendors, attempts
-from workers.providers.base import mark_sent
+from workers.providers.base import ProviderError, mark_sent
 from workers.runtime import Runtime
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
@@ -114,6 +115,48 @@ def test_an_unknown_cost_is_booked_at_the_estimate(alice: User, vendors: Vendors
     assert spent(alice) == Decimal("0.05")
 
 
+@pytest.mark.parametrize("lost", ["invalid_image", "storage"])
+def test_the_known_cost_of_a_lost_image_is_booked(
+    alice: User, vendors: Vendors, settings: Any, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    vendors.use("openai")
+    settings.STORAGE_PATIENCE = timedelta(milliseconds=10)
+    rule = {"per_million": {"output_image": "30"}}
+    ProviderModel.objects.filter(name="gpt-image-2").update(price_rule=rule)
+    catalogue.forget()
+    if lost == "storage":
+
+        def full(*_: Any) -> str:
+            raise OSError("disk full")
+
+        monkeypatch.setattr(storage, "save", full)
+    else:
+        vendors.fake.script("picture=truncated")
+    request = vendors.ask(alice)
+    attempt = GenerationAttempt.objects.get(request=request)
+    assert attempt.error_code == lost
+    assert attempt.booked_cost
+    assert spent(alice) == attempt.booked_cost
+
+
+def test_a_cancel_while_the_image_is_stored_books_the_known_cost(
+    alice: User, stability: Vendors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, runtime = submit(alice), Runtime(slots=1)
+
+    def cancelled(*_: Any) -> str:
+        # The price was raised since the call began.
+        GenerationAttempt.objects.update(estimated_cost="0.01")
+        services.cancel(user=alice, request_id=request.pk)
+        for job in list(runtime._jobs.values()):
+            job.abandon("cancelled")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(storage, "save", cancelled)
+    stability.run(request, runtime=runtime)
+    assert (request.status, spent(alice), Spending.objects.get(owner=alice).calls) == (Status.CANCELLED, PRICE, 1)
+
+
 @contextmanager
 def under_way(request: GenerationRequest, vendors: Vendors) -> Iterator[Runtime]:
     """A worker whose call for this request is held by the vendor; it is answered at the end of the block."""
@@ -164,6 +207,14 @@ def test_a_cancel_books_each_owner_once(alice: User, bob: User, stability: Vendo
     ]
 
 
+def test_a_cancel_of_several_books_no_earlier_call_again(alice: User) -> None:
+    again = begun(claimed(alice)).request.pk
+    lifecycle.cancel([again], actor=alice)
+    lifecycle.retry(again, actor=alice)
+    lifecycle.cancel([again, begun(claimed(alice)).request.pk], actor=alice)
+    assert (spent(alice), Spending.objects.get(owner=alice).calls) == (2 * PRICE, 2)
+
+
 def begun(claim: Any, estimate: Decimal | None = PRICE, *, billable: bool = True) -> Any:
     permit = permits.begin_call(
         claim,
@@ -208,6 +259,14 @@ def test_a_free_call_is_never_booked(alice: User) -> None:
     assert not Spending.objects.exists()
 
 
+def test_a_price_of_a_free_provider_is_not_booked(alice: User, vendors: Vendors) -> None:
+    vendors.use("clipart")
+    ProviderModel.objects.filter(provider="clipart").update(price_rule={"per_image": "0.03"})
+    catalogue.forget()
+    assert vendors.ask(alice).status == Status.COMPLETED
+    assert not Spending.objects.exists()
+
+
 def test_spending_goes_by_the_day_of_the_database(
     alice: User, stability: Vendors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +280,14 @@ def test_spending_goes_by_the_day_of_the_database(
     stability.ask(alice)
     assert Spending.objects.get(owner=alice).day == datetime.now(UTC).date() == budgets.today()
     assert isinstance(budgets.today(), date)
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite's clock has whole seconds")
+def test_a_long_transaction_books_on_the_day_of_its_statement() -> None:
+    with transaction.atomic():
+        first = database_now()
+        time.sleep(0.001)
+        assert first < database_now()
 
 
 # --- A budget is a limit ---
@@ -272,6 +339,25 @@ def test_a_cheaper_provider_of_the_route_is_asked_instead(alice: User, vendors: 
     assert (request.status, request.result["provider"]) == (Status.COMPLETED, "stability")
 
 
+def test_a_model_that_is_set_aside_is_asked_where_the_others_are_too_dear(
+    alice: User, vendors: Vendors, settings: Any
+) -> None:
+    dear_and_cheap(vendors)
+    settings.DAILY_BUDGET = Decimal("0.10")
+    for model in ProviderModel.objects.filter(provider="stability").values_list("name", flat=True):
+        for _ in range(2):
+            breakers.failed("stability", "model_retired", model=model)
+    request = vendors.run(submit(alice, Decimal("0.01")))
+    assert (request.status, vendors.called) == (Status.COMPLETED, ["stability"])
+    assert request.result["model"] == "core"
+    vendors.fake.script("quota")
+    for _ in range(2):
+        breakers.failed("stability", "model_retired", model="core")
+    request = vendors.run(submit(alice, Decimal("0.01")))
+    assert (request.status, request.error["code"]) == (Status.FAILED, "quota_exhausted")
+    assert vendors.called == ["stability", "stability"]
+
+
 def test_a_failed_call_leaves_less_for_the_next_one(alice: User, stability: Vendors, settings: Any) -> None:
     settings.DAILY_BUDGET = Decimal("0.05")
     stability.fake.script(default="empty")
@@ -296,6 +382,13 @@ def test_calls_under_way_count_against_the_budget(alice: User) -> None:
     lifecycle.cancel([second.request.pk], actor=alice)
     assert spent(alice) == Decimal("0.04")
     begun(third, Decimal("0.02"))
+
+
+def test_a_permit_that_is_asked_for_again_counts_its_call_once(alice: User, settings: Any) -> None:
+    settings.DAILY_BUDGET = PRICE
+    claim = claimed(alice)
+    for _ in range(2):  # the commit of the first time was not heard of
+        begun(claim)
 
 
 def test_a_stale_claim_gets_no_permit_under_a_budget(alice: User, settings: Any) -> None:
@@ -326,6 +419,25 @@ def test_a_provider_that_hangs_is_called_twice_at_most(alice: User, settings: An
         GenerationQueue.objects.update(available_at=Now())
     assert (request.status, request.error["code"]) == (Status.FAILED, "unknown_outcome")
     assert len(calls) == min(max_attempts, 2)
+
+
+@pytest.mark.parametrize("first", ["internal", "unknown_outcome"])
+def test_an_unclassified_error_after_sending_is_repeated_once(alice: User, first: str) -> None:
+    calls: list[str] = []
+
+    async def fail() -> bytes:
+        mark_sent()
+        calls.append(first)
+        if first == "unknown_outcome" and len(calls) == 1:
+            raise ProviderError("reset", code=first)
+        raise RuntimeError("network: read timeout")
+
+    request = queued(alice, max_attempts=5)
+    for _ in range(4):
+        execute(request, lambda _: fail())
+        GenerationQueue.objects.update(available_at=Now())
+    assert (request.status, request.error["code"]) == (Status.FAILED, "internal")
+    assert len(calls) == 2
 
 
 def test_a_time_out_before_sending_is_tried_as_often_as_allowed(alice: User, settings: Any) -> None:

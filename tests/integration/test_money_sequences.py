@@ -51,7 +51,7 @@ PRICES: Final = {"openai": Decimal("0.05"), "stability": Decimal("0.03")}
 #: Outcomes of a call that the vendor bills, and others.
 BILLED: Final = (
     *("ok", "refused_output", "broken", "empty", "hang", "reset"),
-    *("killed", "cancelled", "unstored", "untold"),
+    *("killed", "cancelled", "unstored", "untold", "odd"),
 )
 FREE: Final = (
     *("refused_input", "unavailable", "unreachable", "rate_limited"),
@@ -101,7 +101,7 @@ class Vendor:
         mark_sent()
         if outcome in BILLED:
             world.billed[request.request_id] += PRICES[self.name]
-        if outcome in {"hang", "reset", "killed"}:
+        if outcome in {"hang", "reset", "killed", "odd"}:
             world.unanswered[request.request_id] += 1
         match outcome:
             case "hang":
@@ -110,6 +110,8 @@ class Vendor:
                 raise ProviderError("reset", code="unknown_outcome")
             case "killed":
                 raise Killed
+            case "odd":
+                raise RuntimeError("network timeout")
             case "refused_input" | "refused_output" | "unavailable" | "rate_limited" | "auth":
                 raise ProviderError(outcome, code=outcome, retry_after=1)
             case "quota":
@@ -211,6 +213,11 @@ def cancel_one(world: World) -> None:
         services.cancel(user=world.owner, request_id=request.pk)
 
 
+def cancel_several(world: World) -> None:
+    ids = list(GenerationRequest.objects.filter(owner=world.owner).order_by("pk").values_list("pk", flat=True))
+    world.log.append(f"cancel {len(lifecycle.cancel(ids, actor=world.owner))}")
+
+
 def retry_by_hand(world: World) -> None:
     if request := one_of(world, *GIVEN_UP):
         try:
@@ -232,7 +239,8 @@ def play(seed: int, owner: User, executor: Executor, vendors: Vendors) -> World:
         (lambda: run(world, executor), 8),
         (lambda: rescue(world), 2),
         (lambda: cancel_one(world), 1),
-        (lambda: retry_by_hand(world), 1),
+        (lambda: cancel_several(world), 1),
+        (lambda: retry_by_hand(world), 2),
     ]
     submit(world)
     for _ in range(world.rng.randint(4, 12)):
@@ -252,7 +260,8 @@ def check(world: World) -> None:
     assert booked == sum((one.booked_cost or Decimal(0) for one in attempts), Decimal(0)), story
     if budget := Budget.objects.filter(owner=world.owner).first():
         assert booked <= budget.per_day, f"booked {booked} of {budget.per_day}\n{story}"
-    unknown = attempts.filter(error_code="unknown_outcome").values_list("request").annotate(calls=Count("pk"))
+    unanswered = attempts.filter(error_code__in=["unknown_outcome", "internal"], call_started_at__isnull=False)
+    unknown = unanswered.values_list("request").annotate(calls=Count("pk"))
     for request_id, calls in unknown:
         assert calls <= 2 + world.by_hand[request_id], f"{request_id} had {calls} calls of unknown outcome\n{story}"
 

@@ -152,7 +152,7 @@ def stored_and_killed(owner: User) -> GenerationRequest:
     for folder, kind, name in (("results", "image/png", "image_key"), ("thumbnails", "image/webp", "thumbnail_key")):
         data = f"{folder} paid for {claim.request.pk}".encode()
         keys[name] = storage.save(folder, hashlib.sha256(data).hexdigest(), kind, data)
-    storage.save_receipt(claim.request.pk, {"result": keys})
+    storage.save_receipt(claim.request.pk, {"result": keys, "model": "m"})
     expire(claim)
     assert lifecycle.rescue(claim.request.pk) == Status.QUEUED
     return claim.request

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from generation.error_policy import ErrorScope
 
 
@@ -85,6 +87,8 @@ class ProviderError(Exception):
         self.provider_request_id = provider_request_id
         self.detail = dict(detail or {})
         self.sent = sent
+        #: Set by the worker where the vendor's usage was known before the call failed. In US dollars.
+        self.cost: Decimal | None = None
         self._scope = scope
 
     @property
