@@ -81,6 +81,12 @@ def _in_the_way(provider: str, state: ProviderState | None) -> Permit | None:
     return None
 
 
+def called_before(claim: Claim) -> bool:
+    """Return whether an earlier claim of the request began a call, so that there may be an image."""
+    earlier = GenerationAttempt.objects.filter(request_id=claim.request.pk, claim__lt=claim.number)
+    return earlier.filter(call_started_at__isnull=False).exists()
+
+
 def call_ended(claim: Claim) -> None:
     """The provider is not at it any more, although the claim is void: its place there is free."""
     claim.attempt().update(call_deadline_at=None)

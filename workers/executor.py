@@ -135,7 +135,7 @@ class Executor:
         claim = job.claim
         call = None
         try:
-            if claim.number > 1 and (receipt := self._earlier_receipt(job)):
+            if receipt := self._earlier_receipt(job):
                 self._complete(claim, receipt)
                 return None
             self._keeper.check(self._turns.left)
@@ -174,8 +174,11 @@ class Executor:
         return None
 
     def _earlier_receipt(self, job: Job) -> dict[str, Any] | None:
-        """Return the receipt of an attempt that was paid for and whose image was stored. Raises
+        """Return the receipt of an earlier attempt that was paid for and whose image was stored. Raises
         :class:`StorageUnavailable`."""
+        claim = job.claim
+        if claim.number == 1 or not patiently(lambda: permits.called_before(claim)):
+            return None
         find = partial(storage.find_receipt, job.claim.request.pk)
         try:
             with self._turns.left():

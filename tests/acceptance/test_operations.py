@@ -100,7 +100,8 @@ def test_the_first_start(stack: Composed, terminal: Terminal, tmp_path: Path) ->
 
 
 def test_what_is_written_for_nginx_is_understood(stack: Composed, tmp_path: Path) -> None:
-    (block,) = re.findall(r"```nginx\n(.*?)```", PAGE, re.DOTALL)
+    tls, in_front = re.findall(r"```nginx\n(.*?)```", PAGE, re.DOTALL)
+    block = tls + in_front
     names = ["-keyout", "privkey.pem", "-out", "fullchain.pem", "-subj", "/CN=pictures.example.org"]
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names],

@@ -129,17 +129,6 @@ def test_a_shared_image_waits_for_a_storage_that_stumbles(
         assert second.result["cached"] is True
 
 
-@pytest.mark.parametrize("metadata", [{}, {"model": "core"}, {"provider": "stability"}])
-def test_a_broken_row_of_a_model_fails_no_request(alice: User, stability: Vendors, metadata: dict[str, str]) -> None:
-    request = queued(alice, metadata=metadata, max_attempts=1)
-    sizes = ProviderModel.objects.get(provider="stability", name="core").sizes
-    for wrong, status in (("1024", Status.QUEUED), (sizes, Status.COMPLETED)):
-        ProviderModel.objects.filter(provider="stability").update(sizes=wrong)
-        catalogue.forget()
-        assert stability.run_again(request).status == status
-    assert (request.attempts, len(stability.called)) == (1, 1)
-
-
 def test_a_call_of_the_last_attempt_is_booked_beside_an_adopted_image(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

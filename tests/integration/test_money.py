@@ -449,3 +449,14 @@ def test_a_time_out_before_sending_is_tried_as_often_as_allowed(alice: User, set
     assert (request.status, request.error["code"]) == (Status.FAILED, "timeout")
     assert request.attempts == 4
     assert not Spending.objects.exists()
+
+
+@pytest.mark.parametrize("metadata", [{}, {"model": "core"}, {"provider": "stability"}])
+def test_a_broken_row_of_a_model_fails_no_request(alice: User, stability: Vendors, metadata: dict[str, str]) -> None:
+    request = queued(alice, metadata=metadata, max_attempts=1)
+    sizes = ProviderModel.objects.get(provider="stability", name="core").sizes
+    for wrong, status in (("1024", Status.QUEUED), (sizes, Status.COMPLETED)):
+        ProviderModel.objects.filter(provider="stability").update(sizes=wrong)
+        catalogue.forget()
+        assert stability.run_again(request).status == status
+    assert (request.attempts, len(stability.called)) == (1, 1)
