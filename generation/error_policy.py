@@ -35,8 +35,8 @@ class Retry(StrEnum):
     YES = "yes"
     #: The call may have been billed, so it is repeated once whatever ``maxAttempts`` says.
     ONCE = "once"
-    #: An unclassified error: decided by :data:`RETRYABLE_PHRASES`.
-    BY_MESSAGE = "by_message"
+    #: An unclassified error: never, unless the place that caught it says otherwise, by :func:`has_retryable_phrase`.
+    IF_MARKED = "if_marked"
 
 
 class Fallback(StrEnum):
@@ -197,7 +197,7 @@ POLICIES: Final[Mapping[str, ErrorPolicy]] = {
         retry=Retry.YES, fallback=Fallback.NO, health=Health.NOTHING, may_be_billed=False, severity=logging.WARNING
     ),
     ErrorCode.INTERNAL: ErrorPolicy(
-        retry=Retry.BY_MESSAGE, fallback=Fallback.NO, health=Health.NOTHING, severity=logging.ERROR
+        retry=Retry.IF_MARKED, fallback=Fallback.NO, health=Health.NOTHING, severity=logging.ERROR
     ),
 }
 
@@ -210,8 +210,8 @@ class Problem(Protocol):
         """One of :class:`generation.states.ErrorCode`."""
 
     @property
-    def message(self) -> str:
-        """The text for the client."""
+    def retryable(self) -> bool:
+        """Whether another attempt may help."""
 
     @property
     def sent(self) -> bool:
@@ -250,12 +250,14 @@ class Decision:
     uses_attempt: bool
 
 
-def is_retryable(code: str, message: str) -> bool:
-    """Return whether another attempt may help after this error, as the client is told."""
-    retry = POLICIES[code].retry
-    if retry is Retry.BY_MESSAGE:
-        return any(phrase in message.lower() for phrase in RETRYABLE_PHRASES)
-    return retry is not Retry.NEVER
+def is_retryable(code: str) -> bool:
+    """Return whether another attempt may help after an error of this code."""
+    return POLICIES[code].retry in {Retry.YES, Retry.ONCE}
+
+
+def has_retryable_phrase(text: str) -> bool:
+    """Return whether the text of an unclassified error says that it may pass."""
+    return any(phrase in text.lower() for phrase in RETRYABLE_PHRASES)
 
 
 def uses_attempt(problem: Problem) -> bool:
@@ -310,7 +312,7 @@ def decide(situation: Situation) -> Decision:
     deciding = max(reversed(situation.problems), key=_promise) if open_to_others else newest
     # Another image would be paid for as well, and would not make the storage any better.
     paid_and_lost = newest.code == ErrorCode.STORAGE and newest.sent and situation.billable
-    if paid_and_lost or not is_retryable(deciding.code, deciding.message):
+    if paid_and_lost or not deciding.retryable:
         return next_step(Action.FAIL, deciding)
     # A newest call that may have been billed uses up an attempt all the same.
     if _snoozes(deciding) and not counts and situation.waits < MAX_WAITS:
@@ -325,4 +327,4 @@ def _snoozes(problem: Problem) -> bool:
 
 def _promise(problem: Problem) -> int:
     """Rank a failure by how much waiting may help: told to wait first, then any retryable error."""
-    return is_retryable(problem.code, problem.message) + (problem.code == ErrorCode.RATE_LIMITED)
+    return problem.retryable + (problem.code == ErrorCode.RATE_LIMITED)

@@ -384,7 +384,7 @@ def _failure(error: ProviderError, provider: str, cost: Decimal | None) -> Failu
     return Failure(
         message=error.message,
         code=error.code,
-        retryable=error_policy.is_retryable(error.code, error.message),
+        retryable=error.retryable,
         cost=cost,
         provider=provider,
         provider_request_id=error.provider_request_id,
@@ -394,6 +394,7 @@ def _failure(error: ProviderError, provider: str, cost: Decimal | None) -> Failu
 
 
 def _internal(error: Exception | None = None, *, sent: bool = False) -> ProviderError:
-    hopeful = error_policy.is_retryable(ErrorCode.INTERNAL, str(error))
-    message = "A temporary fault on our side" if hopeful else "A fault on our side"
-    return ProviderError(message, code=ErrorCode.INTERNAL, sent=sent)
+    """Return the failure for an unclassified error. The client gets none of its text, which may hold anything."""
+    passes = error_policy.has_retryable_phrase(str(error))
+    message = "A temporary fault on our side" if passes else "A fault on our side"
+    return ProviderError(message, code=ErrorCode.INTERNAL, sent=sent, retryable=passes)

@@ -26,9 +26,13 @@ from generation.states import ErrorCode
 @dataclass(frozen=True)
 class Failed:
     code: str
-    message: str = ""
+    marked: bool = False
     sent: bool = True
     scope: ErrorScope = ErrorScope.REQUEST
+
+    @property
+    def retryable(self) -> bool:
+        return self.marked or is_retryable(self.code)
 
 
 #: code: retryable, other providers may be asked, uses up an attempt on a fallback, may be billed, health.
@@ -70,7 +74,7 @@ def test_every_code_has_one_policy() -> None:
 @pytest.mark.parametrize("code", TABLE)
 def test_the_table_of_codes(code: str) -> None:
     retryable, others, uses_attempt, billed, health = TABLE[code]
-    assert is_retryable(code, "") is retryable
+    assert is_retryable(code) is retryable
     assert (POLICIES[code].fallback is Fallback.YES) is others
     assert POLICIES[code].uses_attempt is uses_attempt
     assert may_be_billed(code) is billed
@@ -139,6 +143,6 @@ def test_of_several_failures_the_most_promising_decides(
     assert (decision.action, decision.problem.code) == (action, deciding)
 
 
-def test_an_unclassified_error_is_retried_by_the_phrases_of_the_guide() -> None:
-    assert decide(after(Failed("internal", "A temporary fault on our side"))).action is Action.RETRY
-    assert decide(after(Failed("internal", "division by zero"))).action is Action.FAIL
+def test_an_unclassified_error_is_retried_where_it_was_marked() -> None:
+    assert decide(after(Failed("internal", marked=True))).action is Action.RETRY
+    assert decide(after(Failed("internal"))).action is Action.FAIL

@@ -9,7 +9,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from generation.error_policy import is_retryable
 from workers.providers.base import ProviderError
 from workers.providers.google_errors import status_error as google_error
 from workers.providers.http import connection_error, retry_after
@@ -75,12 +74,12 @@ def test_a_status_and_the_code_in_the_body_become_our_code(status: int, said: di
     ],
 )
 def test_its_advice_on_trying_again_counts_for_more_than_the_status(status: int, advice: str, retried: bool) -> None:
-    assert is_retryable(error(status, {"x-should-retry": advice}).code, "") is retried
+    assert error(status, {"x-should-retry": advice}).retryable is retried
 
 
 @pytest.mark.parametrize("said", [{"code": "moderation_blocked"}, {"code": "insufficient_quota"}])
 def test_no_advice_makes_a_refusal_or_an_empty_account_worth_another_try(said: dict[str, Any]) -> None:
-    assert not is_retryable(error(400, {"x-should-retry": "true"}, **said).code, "")
+    assert not error(400, {"x-should-retry": "true"}, **said).retryable
 
 
 @pytest.mark.parametrize(

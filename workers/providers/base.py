@@ -66,7 +66,8 @@ class ProviderError(Exception):
 
     ``retry_after`` is in seconds, where the provider named a time. ``message`` is shown to the client: it never
     carries a key, a header or a raw body. ``sent`` is False where the request never left us, so that nothing can have
-    been billed. ``scope`` is what the error says something about; without one, the code's policy says it.
+    been billed. ``scope`` is what the error says something about, and ``retryable`` whether another attempt may help;
+    without them, the code's policy says it.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class ProviderError(Exception):
         detail: Mapping[str, Any] | None = None,
         sent: bool = True,
         scope: ErrorScope | None = None,
+        retryable: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -90,11 +92,19 @@ class ProviderError(Exception):
         #: Set by the worker where the vendor's usage was known before the call failed. In US dollars.
         self.cost: Decimal | None = None
         self._scope = scope
+        self._retryable = retryable
+
+    @property
+    def retryable(self) -> bool:
+        """Whether another attempt may help."""
+        # Here, since an adapter need not load Django to be used.
+        from generation.error_policy import is_retryable
+
+        return is_retryable(self.code) if self._retryable is None else self._retryable
 
     @property
     def scope(self) -> ErrorScope:
         """How much the error says something about."""
-        # Here, since an adapter need not load Django to be used.
         from generation.error_policy import POLICIES
 
         return self._scope or POLICIES[self.code].scope
