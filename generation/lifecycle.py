@@ -19,27 +19,11 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Case, Count, F, Q, Sum, When
 
-from generation import (
-    budgets,
-    correlation,
-    dispatch,
-    guards,
-    inserts,
-    pauses,
-    places,
-    prepared,
-    storage,
-    tracing,
-)
+from generation import budgets, correlation, dispatch, guards, inserts, pauses, places, prepared, storage, tracing
 from generation.claims import Claim, Failure
 from generation.clock import Now
 from generation.identifiers import new_request_id
-from generation.models import (
-    GenerationAttempt,
-    GenerationBatch,
-    GenerationQueue,
-    GenerationRequest,
-)
+from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.prepared import Changed, Condition
 from generation.states import ACTIVE, GIVEN_UP, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
 from generation.transitions import begin, step, step_all
@@ -161,8 +145,8 @@ def complete(
 ) -> bool:
     """The image is stored. ``cost`` is in US dollars; where it is not known, the ``estimate`` is booked.
     ``paid_by`` is the earlier claim that made the call, of which some cost may be booked already; ``lost_cost`` is what
-    a call of this claim may have cost beside it. False if the claim is
-    stale: then the image is not shown, but its cost is booked all the same."""
+    a call of this claim may have cost beside it. False if the claim is stale: then the image is not shown, but its cost
+    is booked all the same."""
     noted: dict[str, Any] = {"model": model, "provider_request_id": provider_request_id, "usage": usage or {}}
     noted["cost"] = None if cost is None else Decimal(cost)
     known = estimate if cost is None else cost
