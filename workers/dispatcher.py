@@ -16,7 +16,7 @@ from typing import Final
 from django.conf import settings
 from django.db import close_old_connections
 
-from generation import bulk, dispatch, instruments, snapshots, upkeep
+from generation import bulk, counter_checks, counters, dispatch, instruments, upkeep
 from generation.clock import Now
 from generation.dispatch import BrokerAway
 from generation.models import WorkerProcess
@@ -38,7 +38,8 @@ STEPS: Final[dict[str, Callable[[], int]]] = {
     "bulk": bulk.advance_left_alone,
     "forgotten": upkeep.forget_dead_processes,
     "sent": dispatch.send_due,
-    "measured": snapshots.take_due,
+    "corrected": counter_checks.correct_lengths,
+    "counted": counters.fold,
 }
 
 

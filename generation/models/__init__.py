@@ -1,27 +1,29 @@
 """The tables. Constraints refuse rows that must not exist; the statuses are written by ``lifecycle`` alone."""
 
 from generation.models.control import BulkAction, Pause
+from generation.models.counters import Counter, CounterChange, QueueLength
 from generation.models.processes import WorkerProcess
 from generation.models.providers import ModelState, PromptStyle, ProviderModel, ProviderState
 from generation.models.requests import GenerationBatch, GenerationRequest, IdempotencyKey
-from generation.models.snapshots import MetricsSnapshot
 from generation.models.spending import Budget, SharedPicture, Spending
 from generation.models.work import GenerationAttempt, GenerationQueue, StatusChange
 
 __all__ = [
     "Budget",
     "BulkAction",
+    "Counter",
+    "CounterChange",
     "GenerationAttempt",
     "GenerationBatch",
     "GenerationQueue",
     "GenerationRequest",
     "IdempotencyKey",
-    "MetricsSnapshot",
     "ModelState",
     "Pause",
     "PromptStyle",
     "ProviderModel",
     "ProviderState",
+    "QueueLength",
     "SharedPicture",
     "Spending",
     "StatusChange",

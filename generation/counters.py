@@ -1,0 +1,282 @@
+"""Counters of what happened by hour and day, and of what waits: fold the changes that triggers insert, and read figures.
+
+Triggers insert a row of ``generation_counter_changes`` in the transaction of each change. :func:`fold` moves these rows
+into ``generation_counters`` and ``generation_queue_lengths``. Every reader adds the rows that are not folded yet in one
+statement, which has one snapshot: so a figure is exact at any moment, whether a dispatcher runs or not. All hours and
+days are those of UTC and of the database's clock, whatever the time zone of a session.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import accumulate
+from typing import Any, Final
+
+from django.db import connection, transaction
+
+from generation.states import Reason, Status
+
+#: The upper bounds of a histogram's elements, in seconds; one more element has what is above. Other bounds need a
+#: migration that empties the histograms.
+BOUNDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1800, 3600)
+MICROSECONDS: Final = [round(bound * 1_000_000) for bound in BOUNDS]
+#: Events: the status that ended a request, else the reason of its change; and what has no status change.
+SUBMITTED: Final = Reason.SUBMITTED.value
+STARTED: Final = Reason.CLAIMED.value  # the first claim alone
+COMPLETED: Final = Status.COMPLETED.value
+FAILED: Final = Status.FAILED.value
+SPENT: Final = "spent"
+PRUNED: Final = "pruned"
+#: The sets of dimensions: the unit of time, and an expression for each of type, provider and error code.
+_GRAINS: Final = {
+    "hour": ("hour", "change.type", "change.provider", "change.error_code"),
+    "hour-type": ("hour", "change.type", "''", "''"),
+    "hour-error": ("hour", "''", "''", "change.error_code"),
+    "day": ("day", "''", "''", "''"),
+}
+#: Days for which hours are kept. The rows of days stay: a few hundred in a month.
+KEPT: Final = timedelta(days=90)
+#: The most changes that one transaction folds, and the most transactions of one pass.
+_STEP: Final = 5_000
+_STEPS: Final = 20
+#: Where so many changes wait, since no dispatcher runs, a reader folds some before it reads.
+_MANY: Final = 20_000
+#: Of the transaction that folds. Any number, but no other advisory lock has it.
+_LOCK: Final = 7_206_017
+
+# --- Parts of statements ----------------------------------------------------------------------------------------------
+
+
+def _key(grain: str) -> str:
+    unit, *dimensions = _GRAINS[grain]
+    return f"date_trunc('{unit}', change.at, 'UTC'), {', '.join(dimensions)}"
+
+
+#: The rows of all grains to which a change belongs. A correction may belong to one of them.
+KEYS: Final = "CROSS JOIN LATERAL (VALUES {}) AS key (grain, start, type, provider, error_code)".format(
+    ", ".join(f"('{grain}', {_key(grain)})" for grain in _GRAINS)
+)
+#: The element of the histogram, from 0; NULL or -1 for none.
+BUCKET: Final = "coalesce(change.bucket, width_bucket(change.microseconds, %(bounds)s::bigint[]))"
+_HISTOGRAM: Final = "ARRAY[{}]::bigint[]".format(
+    ", ".join(f"coalesce(sum(change.count) FILTER (WHERE {BUCKET} = {n}), 0)" for n in range(len(BOUNDS) + 1))
+)
+#: The lengths that a change belongs to.
+LENGTHS: Final = """
+    CROSS JOIN LATERAL (VALUES
+        ('rows', change.weight, change.at, change.length),
+        ('queued', 0, to_timestamp(0), change.queued),
+        ('in-progress', 0, to_timestamp(0), change.in_progress)
+    ) AS part (kind, weight, hour, length)
+"""
+
+# --- Folding ----------------------------------------------------------------------------------------------------------
+
+_FOLD: Final = f"""
+    WITH change AS MATERIALIZED (
+        -- The oldest by the primary key. Only the holder of the advisory lock deletes here.
+        DELETE FROM generation_counter_changes
+        WHERE id IN (SELECT id FROM generation_counter_changes ORDER BY id LIMIT %(step)s)
+        RETURNING *
+    ), lengths AS (
+        INSERT INTO generation_queue_lengths AS kept (kind, weight, hour, length)
+        SELECT part.kind, part.weight, part.hour, sum(part.length)
+        FROM change {LENGTHS}
+        GROUP BY 1, 2, 3
+        HAVING sum(part.length) <> 0
+        ON CONFLICT (kind, weight, hour) DO UPDATE SET length = kept.length + excluded.length
+    ), counted AS (
+        INSERT INTO generation_counters AS kept
+            (grain, start, event, type, provider, error_code, count, microseconds, cost, histogram)
+        SELECT key.grain, key.start, change.event, key.type, key.provider, key.error_code,
+            sum(change.count), coalesce(sum(change.microseconds), 0), sum(change.cost), {_HISTOGRAM}
+        FROM change {KEYS}
+        WHERE change.event <> '' AND change.grain IN ('', key.grain)
+        GROUP BY 1, 2, 3, 4, 5, 6
+        HAVING count(*) FILTER (WHERE change.count <> 0 OR change.microseconds <> 0 OR change.cost <> 0) > 0
+        ON CONFLICT (grain, start, event, type, provider, error_code) DO UPDATE SET
+            count = kept.count + excluded.count,
+            microseconds = kept.microseconds + excluded.microseconds,
+            cost = kept.cost + excluded.cost,
+            histogram = ARRAY(SELECT one + other FROM unnest(kept.histogram, excluded.histogram) AS pair (one, other))
+    )
+    SELECT count(*) FROM change
+"""  # noqa: S608
+_TIDY: Final = """
+    WITH empty AS (
+        DELETE FROM generation_queue_lengths WHERE kind = 'rows' AND length = 0
+    )
+    -- A range of the unique index for each grain.
+    DELETE FROM generation_counters
+    WHERE grain = ANY(%(hours)s)
+        AND start < date_trunc('day', statement_timestamp(), 'UTC') - %(kept)s * interval '1 hour'
+"""
+
+
+def fold(*, steps: int = _STEPS) -> int:
+    """Add the changes that triggers inserted to the counters, in bounded transactions. Returns how many changes.
+
+    Any number of processes may call this. One works at a time and the others return 0; where one is killed, its
+    transaction is rolled back and the changes stay.
+    """
+    folded = 0
+    for _ in range(steps):
+        done = _fold_step()
+        folded += done
+        if done < _STEP:
+            break
+    return folded
+
+
+def _fold_step() -> int:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
+        if not cursor.fetchone()[0]:
+            return 0
+        # The next statement has a snapshot of its own, in which all that the previous holder folded is gone.
+        cursor.execute(_FOLD, {"step": _STEP, "bounds": MICROSECONDS})
+        done = int(cursor.fetchone()[0])
+        hours = [grain for grain, (unit, *_) in _GRAINS.items() if unit == "hour"]
+        cursor.execute(_TIDY, {"hours": hours, "kept": KEPT // timedelta(hours=1)})
+    return done
+
+
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Count:
+    """How often something happened in one hour or day, with the seconds and US dollars that it took in all."""
+
+    start: datetime
+    event: str
+    type: str
+    error_code: str
+    count: int = 0
+    seconds: float = 0.0
+    cost: Decimal = Decimal(0)
+    histogram: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+
+
+#: Counters by a range of the unique index for each event, and the changes that are not folded. Starts that a clock which
+#: was ahead has written are left out until their time comes.
+_READ: Final = {
+    grain: f"""
+    WITH span AS (
+        SELECT date_trunc('{unit}', statement_timestamp(), 'UTC') AS last, %(before)s * interval '1 hour' AS before
+    )
+    SELECT start, event, type, error_code, count, microseconds, cost, histogram
+    FROM generation_counters, span
+    WHERE grain = '{grain}' AND event = ANY(%(events)s) AND start BETWEEN last - before AND last
+    UNION ALL
+    SELECT key.start, change.event, key.type, key.error_code, sum(change.count)::bigint,
+        coalesce(sum(change.microseconds), 0)::bigint, sum(change.cost), {_HISTOGRAM}
+    FROM generation_counter_changes AS change
+        CROSS JOIN LATERAL (SELECT {_key(grain)}) AS key (start, type, provider, error_code), span
+    WHERE change.event = ANY(%(events)s) AND change.grain IN ('', '{grain}') AND key.start BETWEEN last - before AND last
+    GROUP BY 1, 2, 3, 4
+    """  # noqa: S608
+    for grain, (unit, *_) in _GRAINS.items()
+}
+_HOURS_OF: Final = {"hour": 1, "day": 24}
+
+
+def recent(grain: str, events: Collection[str], *, before: int) -> list[Count]:
+    """Counts of this hour or day (UTC) and of so many ``before`` it, in no order."""
+    hours = before * _HOURS_OF[_GRAINS[grain][0]]
+    with connection.cursor() as cursor:
+        cursor.execute(_READ[grain], {"events": [*events], "before": hours, "bounds": MICROSECONDS})
+        rows = cursor.fetchall()
+    found: dict[tuple[Any, ...], Count] = {}
+    for start, event, type_, error_code, count, microseconds, cost, histogram in rows:
+        key = (start.astimezone(UTC), event, type_, error_code)
+        total = found.setdefault(key, Count(*key))
+        total.count += count
+        total.seconds += microseconds / 1_000_000
+        total.cost += cost
+        total.histogram = [one + other for one, other in zip(total.histogram, histogram, strict=True)]
+    return list(found.values())
+
+
+def this_hour() -> datetime:
+    """When the hour (UTC) of the database's clock began."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT date_trunc('hour', statement_timestamp(), 'UTC')")
+        began: datetime = cursor.fetchone()[0]
+    return began.astimezone(UTC)
+
+
+def mean(counts: Iterable[Count]) -> float | None:
+    """Seconds that one lasted on average; None where there is none."""
+    found = list(counts)
+    number = sum(one.count for one in found)
+    return sum(one.seconds for one in found) / number if number > 0 else None
+
+
+def quantile(counts: Iterable[Count], share: float) -> float | None:
+    """Seconds within which this share of all lasted, the upper bound of a histogram's element; None where there is
+    none, ``inf`` above the last bound."""
+    totals = [max(0, sum(element)) for element in zip(*(one.histogram for one in counts), strict=True)]
+    until = list(accumulate(totals))
+    if not until or not until[-1]:
+        return None
+    return (*BOUNDS, float("inf"))[bisect_left(until, share * until[-1])]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """What there is at the moment: requests that are ``queued`` or ``in_progress``, and queue rows by weight and by the
+    hour in which they were queued."""
+
+    queued: int
+    in_progress: int
+    rows: dict[int, dict[datetime, int]]
+
+    def of_weight(self, weight: int) -> int:
+        """How many queue rows there are of this weight."""
+        return max(0, sum(self.rows.get(weight, {}).values()))
+
+    @property
+    def total(self) -> int:
+        """How many queue rows there are."""
+        return sum(map(self.of_weight, self.rows))
+
+
+#: The lengths are a few rows for each hour of which something still waits.
+_READ_LENGTHS: Final = f"""
+    SELECT kind, weight, hour, sum(length)::bigint, sum(changes)::bigint
+    FROM (
+        SELECT kind, weight, hour, length, 0 AS changes FROM generation_queue_lengths
+        UNION ALL
+        SELECT part.kind, part.weight, part.hour, sum(part.length), count(*)
+        FROM generation_counter_changes AS change {LENGTHS}
+        GROUP BY 1, 2, 3
+    ) AS everything
+    GROUP BY 1, 2, 3
+"""  # noqa: S608
+
+
+def lengths() -> Lengths:
+    """Read what waits and runs at the moment."""
+    rows = _lengths()
+    if any(kind == Status.QUEUED and changes > _MANY for kind, *_, changes in rows):
+        fold(steps=2)
+        rows = _lengths()
+    by_weight: dict[int, dict[datetime, int]] = {}
+    requests = {Status.QUEUED.value: 0, Status.IN_PROGRESS.value: 0}
+    for kind, weight, hour, length, _ in rows:
+        if kind in requests:
+            requests[kind] += length
+        elif length:
+            by_weight.setdefault(weight, {})[hour.astimezone(UTC)] = length
+    return Lengths(*(max(0, length) for length in requests.values()), rows=by_weight)
+
+
+def _lengths() -> Sequence[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(_READ_LENGTHS)
+        return cursor.fetchall()
