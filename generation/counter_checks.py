@@ -95,7 +95,8 @@ _COUNT_DIFFERENCES: Final = f"""
         FROM change {KEYS}
         WHERE change.grain IN ('', key.grain)
         UNION ALL
-        SELECT -1, grain, start, event, type, provider, error_code, part.bucket, part.count, part.microseconds, part.cost
+        SELECT -1, grain, start, event, type, provider, error_code,
+            part.bucket, part.count, part.microseconds, part.cost
         FROM generation_counters CROSS JOIN LATERAL (
             SELECT place - 1 AS bucket, element AS count, 0 AS microseconds, 0 AS cost
             FROM unnest(histogram) WITH ORDINALITY AS elements (element, place)

@@ -1,4 +1,4 @@
-"""Counters of what happened by hour and day, and of what waits: fold the changes that triggers insert, and read figures.
+"""Counters of what happened by hour and day, and of what waits: folding the changes of triggers, and reading figures.
 
 Triggers insert a row of ``generation_counter_changes`` in the transaction of each change. :func:`fold` moves these rows
 into ``generation_counters`` and ``generation_queue_lengths``. Every reader adds the rows that are not folded yet in one
@@ -162,8 +162,8 @@ class Count:
     histogram: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
 
 
-#: Counters by a range of the unique index for each event, and the changes that are not folded. Starts that a clock which
-#: was ahead has written are left out until their time comes.
+#: Counters by a range of the unique index for each event, and the changes that are not folded. Starts that a clock
+#: which was ahead has written are left out until their time comes.
 _READ: Final = {
     grain: f"""
     WITH span AS (
@@ -177,7 +177,8 @@ _READ: Final = {
         coalesce(sum(change.microseconds), 0)::bigint, sum(change.cost), {_HISTOGRAM}
     FROM generation_counter_changes AS change
         CROSS JOIN LATERAL (SELECT {_key(grain)}) AS key (start, type, provider, error_code), span
-    WHERE change.event = ANY(%(events)s) AND change.grain IN ('', '{grain}') AND key.start BETWEEN last - before AND last
+    WHERE change.event = ANY(%(events)s) AND change.grain IN ('', '{grain}')
+        AND key.start BETWEEN last - before AND last
     GROUP BY 1, 2, 3, 4
     """  # noqa: S608
     for grain, (unit, *_) in _GRAINS.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -10,10 +10,10 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from redis.exceptions import ResponseError
 
-from generation import breakers, catalogue, dispatch, pauses, storage, waiting
+from generation import breakers, catalogue, counters, dispatch, pauses, storage, waiting
 from generation.advice import ADVICE
 from generation.clock import Now
 from generation.dispatch import BrokerAway
@@ -128,8 +128,8 @@ def _not_taken() -> Iterator[Finding]:
         with_room = [weight for queue, weight in WEIGHTS.items() if dispatch.window.room(queue)]
     except BrokerAway:
         return  # which is told already, and the remedy of it all
-    due = GenerationQueue.objects.filter(held=False, available_at__lt=Now() - _STUCK_AFTER).order_by("queued_at")
-    due = pauses.without_paused(due)
+    lengths = counters.lengths()
+    due = pauses.without_paused(_first_rows(lengths.rows).filter(available_at__lt=Now() - _STUCK_AFTER))
     unsent = due.filter(redispatch_at__isnull=True, priority_weight__in=with_room)
     if ids := list(unsent.values_list("pk", flat=True)[:_MOST]):
         yield Finding(
@@ -138,9 +138,9 @@ def _not_taken() -> Iterator[Finding]:
             remedy="manage.py dispatch --once",
             ids=tuple(ids),
         )
-    idle = waiting.capacity().slots > GenerationRequest.objects.filter(status=Status.IN_PROGRESS).count()
-    ids = list(due.filter(dispatched_at__lt=Now() - _STUCK_AFTER).values_list("pk", flat=True)[:_MOST])
-    if idle and ids:
+    idle = waiting.live_capacity().slots > lengths.in_progress
+    sent = due.filter(dispatched_at__lt=Now() - _STUCK_AFTER)
+    if idle and (ids := list(sent.values_list("pk", flat=True)[:_MOST])):
         yield Finding(
             what=f"Sent over a minute ago and not taken, although workers are idle: {_how_many(ids)}",
             why="their messages got lost, or the workers do not read that queue",
@@ -149,7 +149,18 @@ def _not_taken() -> Iterator[Finding]:
         )
 
 
+def _first_rows(weights: Iterable[int]) -> QuerySet[GenerationQueue]:
+    """The first queue rows of each weight, by the index on the queue's order. Where the first are not stuck, those
+    behind them are not."""
+    rows = GenerationQueue.objects.filter(held=False).order_by("queued_at")
+    first = [rows.filter(priority_weight=weight).values("pk")[:_MOST] for weight in weights]
+    return rows.filter(pk__in=first[0].union(*first[1:], all=True)) if first else rows.none()
+
+
 def _no_ledger_row() -> Iterator[Finding]:
+    lengths = counters.lengths()
+    if lengths.queued == lengths.total:
+        return  # so every row is not looked for
     entry = GenerationQueue.objects.filter(request_id=OuterRef("pk"))
     missing = GenerationRequest.objects.filter(~Exists(entry), status=Status.QUEUED)
     if ids := list(missing.values_list("pk", flat=True)[:_MOST]):

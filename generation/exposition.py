@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from django.conf import settings
@@ -17,15 +17,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from generation import breakers, dispatch, statistics, waiting
-from generation.models import GenerationRequest, ProviderState
-from generation.remembered import briefly
-from generation.states import ProcessKind, Status
+from generation import breakers, counters, dispatch, statistics, waiting
+from generation.models import ProviderState
+from generation.states import ProcessKind
 
 logger = logging.getLogger(__name__)
-
-#: Seconds for which a look at the tables holds, so that several scrapers cost no more than one.
-_LIFETIME: Final = 5
 
 
 class Answer(NamedTuple):
@@ -89,7 +85,6 @@ class _Everything(Collector):
         return self._collect()
 
 
-@briefly(seconds=_LIFETIME)
 def _tables() -> list[Metric]:
     """What holds for the whole, the same whichever web process is asked. A part that cannot be read is left out."""
     found: list[Metric] = []
@@ -115,19 +110,19 @@ def _from_database() -> list[Metric]:
     depth = GaugeMetricFamily("vga_queue_depth", "Requests that wait", labels=["priority"])
     oldest = GaugeMetricFamily("vga_queue_oldest_seconds", "Age of the oldest that waits", labels=["priority"])
     now = timezone.now()
-    for priority, there in statistics.backlog().items():
+    lengths = counters.lengths()
+    for priority, there in statistics.backlog(lengths).items():
         depth.add_metric([priority], there.length)
         oldest.add_metric([priority], max(0.0, (now - there.oldest).total_seconds()) if there.oldest else 0.0)
     processes = GaugeMetricFamily("vga_processes", "Processes that report themselves", labels=["kind"])
     for kind in ProcessKind.values:
         processes.add_metric([kind], waiting.live_processes(kind).count())
-    running = GenerationRequest.objects.filter(status=Status.IN_PROGRESS).count()
     return [
         depth,
         oldest,
         processes,
-        _gauge("vga_worker_slots", "Requests that can be in progress at once", waiting.capacity().slots),
-        _gauge("vga_requests_in_progress", "Requests in progress", running),
+        _gauge("vga_worker_slots", "Requests that can be in progress at once", waiting.live_capacity().slots),
+        _gauge("vga_requests_in_progress", "Requests in progress", lengths.in_progress),
         _gauge("vga_spent_today_usd", "What the calls of this day (UTC) cost", statistics.spent_today()),
         _breakers(),
     ]
@@ -148,8 +143,3 @@ def _gauge(name: str, help_: str, value: float) -> Metric:
     family = GaugeMetricFamily(name, help_)
     family.add_metric([], value)
     return family
-
-
-def forget() -> None:
-    """Look at the tables again at the next scrape."""
-    _tables.cache_clear()

@@ -8,17 +8,17 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 from generation import states
+from generation.counters import BOUNDS
 from generation.models import GenerationRequest
 from generation.states import Edge, GenerationType, Status
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-_LONG_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1800, 3600)
 
 HTTP: Final = Histogram("vga_http_request_seconds", "Calls answered", ["method", "route", "status"], buckets=_SECONDS)
 TRANSITIONS: Final = Counter("vga_request_transitions", "Status changes of requests", ["type", "status", "reason"])
-WAIT: Final = Histogram("vga_wait_seconds", "Submit to first start", ["priority"], buckets=_LONG_SECONDS)
-DURATION: Final = Histogram("vga_generation_seconds", "Start to picture", ["type"], buckets=_LONG_SECONDS)
-CALLS: Final = Histogram("vga_provider_call_seconds", "Provider calls", ["provider", "outcome"], buckets=_LONG_SECONDS)
+WAIT: Final = Histogram("vga_wait_seconds", "Submit to first start", ["priority"], buckets=BOUNDS)
+DURATION: Final = Histogram("vga_generation_seconds", "Start to picture", ["type"], buckets=BOUNDS)
+CALLS: Final = Histogram("vga_provider_call_seconds", "Provider calls", ["provider", "outcome"], buckets=BOUNDS)
 COST: Final = Counter("vga_cost_usd", "What calls cost, in US dollars", ["provider"])
 FOUND: Final = Counter("vga_dispatcher_found", "What a dispatcher sent or mended", ["step"])
 PASSES: Final = Histogram("vga_dispatcher_pass_seconds", "Passes of a dispatcher", buckets=_SECONDS)

@@ -17,9 +17,17 @@ from django.db.models import Exists, Max, OuterRef, QuerySet
 
 from generation import storage
 from generation.clock import Now, database_now
+from generation.counters import PRUNED
 from generation.identifiers import REQUEST_ID
 from generation.locks import locked_keys
-from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, SharedPicture, StatusChange
+from generation.models import (
+    CounterChange,
+    GenerationBatch,
+    GenerationRequest,
+    IdempotencyKey,
+    SharedPicture,
+    StatusChange,
+)
 from generation.services import IDEMPOTENCY_LIFETIME
 from generation.states import TERMINAL, Status
 
@@ -49,7 +57,10 @@ def delete_ended(*, step: int = STEP) -> Iterator[int]:
     deleted; nothing where they are kept for ever. Their files are then orphans."""
     if not settings.RESULT_RETENTION_DAYS:
         return
-    before = Now() - timedelta(days=settings.RESULT_RETENTION_DAYS)
+    before = database_now() - timedelta(days=settings.RESULT_RETENTION_DAYS)
+    # Counters keep what happened, so the days whose history goes are no longer compared with it.
+    whole = before.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    CounterChange.objects.create(event=PRUNED, at=whole, count=1)
     ended = GenerationRequest.objects.filter(status__in=TERMINAL, completed_at__lt=before)
     yield from _in_steps(ended, step)
     requests = GenerationRequest.objects.filter(batch=OuterRef("pk"))

@@ -1,33 +1,43 @@
-"""How the whole is doing: the queue now, and the last days."""
+"""How the whole is doing: the queue now, and the last days. All of it is read from counters, at the time of the call.
+
+The last 24 hours are this hour and the 23 before it, the last hour is this one and the one before, and days are those
+of UTC. What happened is counted in the hour in which it happened: a request that was submitted yesterday and failed
+today is a failure of today.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from typing import Any, Final
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
 
-from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Q, Sum
-from django.db.models.functions import TruncDate
+from django.db.models import DurationField, ExpressionWrapper, F
 
-from generation import pauses, waiting
-from generation.clock import Now
+from generation import counters, pauses, waiting
+from generation.counters import COMPLETED, FAILED, SPENT, STARTED, SUBMITTED, Count
 from generation.identifiers import oldest_id_within
-from generation.models import GenerationAttempt, GenerationRequest, Spending
-from generation.remembered import remembered
+from generation.models import GenerationRequest
 from generation.representations import timestamp
 from generation.states import WEIGHTS, Status, queue_for
 
-_HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
-_WEEK: Final = timedelta(days=7)
-#: The average wait is told from at most this many of the newest first attempts.
-_SAMPLE: Final = 500
+#: The hours before this one that count for the average wait, and for the last 24 hours; the days before today.
+_WAIT_HOURS: Final = 1
+_DAY_HOURS: Final = 23
+_DAYS: Final = 6
 #: The slowest are looked for among so many of the newest.
-_SLOWEST_OF: Final = 2_000
+_SLOWEST_OF: Final = 300
 #: The guide's limits of health.
 _CRITICAL_FAILURE_RATE: Final = 0.5
 _WARNING_FAILURE_RATE: Final = 0.2
 _WARNING_QUEUE_LENGTH: Final = 100
+
+
+class Waiting(NamedTuple):
+    """What waits with one priority: how many, and since when the first of them."""
+
+    length: int
+    oldest: datetime | None
 
 
 def health(failure_rate: float, queue_length: int) -> str:
@@ -40,18 +50,18 @@ def health(failure_rate: float, queue_length: int) -> str:
 
 
 def queue_status() -> dict[str, Any]:
-    """The queue at this moment; parts of it are some 10 s old."""
-    waits = _backlog()
-    length = sum(there["count"] for there in waits.values())
-    oldest = [there["oldest"] for there in waits.values() if there["oldest"]]
-    up = waiting.capacity()
+    """The queue at this moment."""
+    lengths = counters.lengths()
+    waits = backlog(lengths)
+    oldest = min(filter(None, (there.oldest for there in waits.values())), default=None)
+    up = waiting.live_capacity()
     return {
-        "queueLength": length,
-        "activeRequests": GenerationRequest.objects.filter(status=Status.IN_PROGRESS).count(),
+        "queueLength": lengths.total,
+        "activeRequests": lengths.in_progress,
         "averageWaitTime": average_wait(),
-        "queuedByPriority": {priority: there["count"] for priority, there in waits.items()},
-        "systemStatus": health(_last_day()["failureRate"], length),
-        "oldestQueuedAt": min(oldest, default=None),
+        "queuedByPriority": {priority: there.length for priority, there in waits.items()},
+        "systemStatus": health(_last_day()["failureRate"], lengths.total),
+        "oldestQueuedAt": timestamp(oldest),
         "workers": up.workers,
         "capacity": up.slots,
         "paused": [
@@ -61,25 +71,24 @@ def queue_status() -> dict[str, Any]:
     }
 
 
-@remembered(seconds=10)
 def metrics() -> dict[str, Any]:
-    """The last 24 hours, the last 7 days by day, and what waits by priority; some 10 s old, the days 60 s."""
-    waits = _backlog()
-    length = sum(there["count"] for there in waits.values())
+    """The last 24 hours, the last 7 days by day, and what waits by priority."""
+    lengths = counters.lengths()
     day = _last_day()
     return {
         **day,
-        "queueLength": length,
-        "activeRequests": GenerationRequest.objects.filter(status=Status.IN_PROGRESS).count(),
-        "healthStatus": health(day["failureRate"], length),
+        "queueLength": lengths.total,
+        "activeRequests": lengths.in_progress,
+        "healthStatus": health(day["failureRate"], lengths.total),
         "byDay": _by_day(),
-        "backlog": waits,
+        "backlog": {
+            name: {"count": there.length, "oldest": timestamp(there.oldest)} for name, there in backlog(lengths).items()
+        },
     }
 
 
-@remembered(seconds=30)
 def slowest() -> list[tuple[str, str, timedelta]]:
-    """Of the newest that completed, those that took longest: id, owner and time; some 30 s old."""
+    """Of the newest that completed, those that took longest: id, owner and time."""
     newest = GenerationRequest.objects.filter(status=Status.COMPLETED, pk__gte=oldest_id_within(_DAY)).order_by("-pk")
     rows = GenerationRequest.objects.filter(pk__in=newest.values("pk")[:_SLOWEST_OF])
     took = ExpressionWrapper(F("completed_at") - F("started_at"), DurationField())
@@ -87,89 +96,74 @@ def slowest() -> list[tuple[str, str, timedelta]]:
 
 
 def forget() -> None:
-    """Drop what was remembered, so that the next look is at the tables."""
+    """Read everything again at the next question."""
     waiting.forget()
-    for figures in (metrics, average_wait, _last_day, _by_day, slowest):
-        figures.cache_clear()
 
 
-def backlog() -> dict[str, waiting.Waiting]:
+def backlog(lengths: counters.Lengths) -> dict[str, Waiting]:
     """What waits, by priority, all four of them; retries wait among the low ones."""
-    found = {priority: waiting.Waiting(0, None) for priority in WEIGHTS}
-    for weight, there in waiting.ledger().items():
+    found = {priority: Waiting(0, None) for priority in WEIGHTS}
+    first = waiting.oldest()
+    for weight in {*lengths.rows, *first}:
         so_far = found[queue_for(weight)]
-        oldest = min(filter(None, (so_far.oldest, there.oldest)), default=None)
-        found[queue_for(weight)] = waiting.Waiting(so_far.length + there.length, oldest)
+        oldest = min(filter(None, (so_far.oldest, first.get(weight))), default=None)
+        found[queue_for(weight)] = Waiting(so_far.length + lengths.of_weight(weight), oldest)
     return found
 
 
 def spent_today() -> float:
     """US dollars that were spent since midnight (UTC)."""
-    return float(_spent_since(timedelta(0)).get(datetime.now(UTC).date(), 0))
+    return sum(float(day.cost) for day in counters.recent("day", [SPENT], before=0))
 
 
-def _backlog() -> dict[str, dict[str, Any]]:
-    return {name: {"count": there.length, "oldest": timestamp(there.oldest)} for name, there in backlog().items()}
-
-
-@remembered(seconds=5)
 def average_wait() -> float:
-    """Seconds from submit to the first start, over those of the last hour."""
-    newest = GenerationAttempt.objects.filter(claim=1).order_by("-pk").values("pk")[:_SAMPLE]
-    waited = GenerationAttempt.objects.filter(pk__in=newest, started_at__gte=Now() - _HOUR).aggregate(
-        mean=Avg(F("started_at") - F("request__created_at"))
-    )["mean"]
-    return round(waited.total_seconds(), 3) if waited else 0.0
+    """Seconds from submit to the first start, of the requests that were started in this hour or the one before."""
+    return _rounded(counters.mean(waits()))
 
 
-@remembered(seconds=10)
+def waits() -> list[Count]:
+    """The first starts of this hour and the one before."""
+    return counters.recent("hour-error", [STARTED], before=_WAIT_HOURS)
+
+
 def _last_day() -> dict[str, Any]:
-    found = GenerationRequest.objects.filter(pk__gte=oldest_id_within(_DAY)).aggregate(
-        total=Count("pk"),
-        completed=Count("pk", filter=Q(status=Status.COMPLETED)),
-        failed=Count("pk", filter=Q(status=Status.FAILED)),
-        lasted=Avg(F("completed_at") - F("started_at"), filter=Q(status=Status.COMPLETED)),
-    )
+    found = counters.recent("hour-error", [SUBMITTED, COMPLETED, FAILED], before=_DAY_HOURS)
+    total, completed, failed = (_number(found, event) for event in (SUBMITTED, COMPLETED, FAILED))
+    # While an old backlog is worked off, more requests end than are submitted.
+    of = max(total, completed + failed)
     return {
-        "requestsTotal": found["total"],
-        "requestsCompleted": found["completed"],
-        "requestsFailed": found["failed"],
-        "averageGenerationTime": round(found["lasted"].total_seconds(), 3) if found["lasted"] else 0,
-        "failureRate": round(found["failed"] / found["total"], 4) if found["total"] else 0,
+        "requestsTotal": total,
+        "requestsCompleted": completed,
+        "requestsFailed": failed,
+        "averageGenerationTime": _rounded(counters.mean(_of(found, COMPLETED))),
+        "failureRate": round(failed / of, 4) if of else 0,
     }
 
 
-@remembered(seconds=60)  # it reads a week, of which the last seconds are nothing
 def _by_day() -> list[dict[str, Any]]:
-    days = (
-        GenerationRequest.objects.filter(pk__gte=oldest_id_within(_WEEK))
-        .order_by()
-        .annotate(date=TruncDate("created_at"))
-        .values("date")
-        .annotate(
-            total=Count("pk"),
-            lasted=Avg(F("completed_at") - F("started_at"), filter=Q(status=Status.COMPLETED)),
-            failed=Count("pk", filter=Q(status=Status.FAILED)),
-        )
-    )
-    by_date = {day["date"]: day for day in days}
-    spent = _spent_since(_WEEK)
-    nothing: dict[str, Any] = {"total": 0, "lasted": None, "failed": 0}
+    by_date: dict[datetime, list[Count]] = {}
+    for one in counters.recent("day", [SUBMITTED, COMPLETED, FAILED, SPENT], before=_DAYS):
+        if one.count > 0 or one.cost > 0:
+            by_date.setdefault(one.start, []).append(one)
     return [
         {
-            "date": date.isoformat(),
-            "totalRequests": day["total"],
-            "averageProcessingTime": round(day["lasted"].total_seconds(), 3) if day["lasted"] else 0,
-            "failedCount": day["failed"],
-            "cost": float(spent.get(date, 0)),
+            "date": start.date().isoformat(),
+            "totalRequests": _number(day, SUBMITTED),
+            "averageProcessingTime": _rounded(counters.mean(_of(day, COMPLETED))),
+            "failedCount": _number(day, FAILED),
+            "cost": float(sum(one.cost for one in day)),
         }
-        # What was paid after midnight may be for requests of the day before.
-        for date in sorted({*by_date, *spent}, reverse=True)
-        for day in [by_date.get(date, nothing)]
+        for start, day in sorted(by_date.items(), reverse=True)
     ]
 
 
-def _spent_since(age: timedelta) -> dict[date, Decimal]:
-    since = datetime.now(UTC) - age
-    rows = Spending.objects.filter(day__gte=since.date(), cost__gt=0).order_by().values_list("day")
-    return dict(rows.annotate(cost=Sum("cost")))
+def _of(counts: Iterable[Count], event: str) -> list[Count]:
+    return [one for one in counts if one.event == event]
+
+
+def _number(counts: Iterable[Count], event: str) -> int:
+    return max(0, sum(one.count for one in _of(counts, event)))
+
+
+def _rounded(seconds: float | None) -> float:
+    return round(seconds, 3) if seconds else 0

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db.models import Avg, Count, F, Q, QuerySet
-from django.db.models.fields.json import KT
-from django.db.models.functions import TruncHour
-
-from generation import waiting
-from generation.identifiers import oldest_id_within
+from generation import counters, waiting
+from generation.counters import COMPLETED, FAILED, STARTED, Count
 from generation.models import GenerationAttempt, GenerationRequest, WorkerProcess
-from generation.remembered import remembered
 from generation.states import AttemptOutcome, ProcessKind, Status
 
-_HOURS: Final = 24
-#: Requests that were submitted longer ago are left out, whenever they ended.
-_LOOKED_AT: Final = timedelta(days=2)
+#: The hours before this one.
+_BEFORE: Final = 23
 #: The most requests that are shown as running.
 _SHOWN: Final = 20
 
@@ -47,50 +41,33 @@ class Process:
     seen_at: datetime
 
 
-@remembered(seconds=30)
 def by_hour() -> list[Hour]:
     """The last 24 hours, the oldest first; the newest is not over."""
-    newest = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    hours = [newest - timedelta(hours=ago) for ago in reversed(range(_HOURS))]
-    ended = (
-        _recent()
-        .filter(completed_at__gte=hours[0])
-        .order_by()
-        .annotate(hour=TruncHour("completed_at"))
-        .values("hour")
-        .annotate(
-            completed=Count("pk", filter=Q(status=Status.COMPLETED)), failed=Count("pk", filter=Q(status=Status.FAILED))
-        )
-    )
-    started = (
-        GenerationAttempt.objects.filter(
-            claim=1, request_id__gte=oldest_id_within(_LOOKED_AT), started_at__gte=hours[0]
-        )
-        .order_by()
-        .annotate(hour=TruncHour("started_at"))
-        .values("hour")
-        .annotate(wait=Avg(F("started_at") - F("request__created_at")))
-    )
-    ends = {row["hour"]: (row["completed"], row["failed"]) for row in ended}
-    waits = {row["hour"]: row["wait"].total_seconds() for row in started}
+    newest = counters.this_hour()
+    ended: Counter[tuple[datetime, str]] = Counter()
+    started: dict[datetime, list[Count]] = {}
+    for one in counters.recent("hour-error", [STARTED, COMPLETED, FAILED], before=_BEFORE):
+        ended[one.start, one.event] += one.count
+        if one.event == STARTED:
+            started.setdefault(one.start, []).append(one)
+    hours = [newest - timedelta(hours=ago) for ago in reversed(range(_BEFORE + 1))]
     return [
         Hour(
             start=hour,
-            completed=ends.get(hour, (0, 0))[0],
-            failed=ends.get(hour, (0, 0))[1],
-            wait=waits.get(hour),
+            completed=max(0, ended[hour, COMPLETED]),
+            failed=max(0, ended[hour, FAILED]),
+            wait=counters.mean(started.get(hour, ())),
         )
         for hour in hours
     ]
 
 
-@remembered(seconds=30)
 def failures() -> list[tuple[str, int]]:
     """The error codes of what failed in the last 24 hours with how often each came, the most frequent first."""
-    since = datetime.now(UTC) - timedelta(hours=_HOURS)
-    rows = _recent().filter(status=Status.FAILED, completed_at__gte=since).order_by()
-    counted = rows.annotate(code=KT("error__code")).values("code").annotate(count=Count("pk"))
-    return sorted(((row["code"], row["count"]) for row in counted), key=lambda row: (-row[1], row[0]))
+    counted: Counter[str] = Counter()
+    for one in counters.recent("hour-error", [FAILED], before=_BEFORE):
+        counted[one.error_code] += one.count
+    return sorted(((code, count) for code, count in counted.items() if count > 0), key=lambda row: (-row[1], row[0]))
 
 
 def running() -> list[GenerationRequest]:
@@ -128,13 +105,3 @@ def processes() -> list[Process]:
         )
         for process in up
     ]
-
-
-def forget() -> None:
-    """Drop what was remembered, so that the next look is at the tables."""
-    by_hour.cache_clear()
-    failures.cache_clear()
-
-
-def _recent() -> QuerySet[GenerationRequest]:
-    return GenerationRequest.objects.filter(pk__gte=oldest_id_within(_LOOKED_AT))

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from django.conf import settings
-from django.db.models import Count, DateTimeField, Min, Q, QuerySet, Sum
-from django.db.models.functions import TruncMinute
+from django.db import connection
+from django.db.models import Count, DateTimeField, Max, Min, Q, QuerySet, Sum
 
-from generation import pauses, prepared
+from generation import counters, pauses, prepared
 from generation.clock import Now
-from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, WorkerProcess
+from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from generation.prepared import Condition, Param
-from generation.remembered import briefly, remembered
-from generation.states import AttemptOutcome, ProcessKind
+from generation.remembered import briefly
+from generation.states import ProcessKind
 
 #: Seconds that one request is taken to last, as long as nothing was measured.
 SECONDS_PER_REQUEST: Final = 30
-#: What is ahead is counted one by one up to here. Past it, it is told from how many were queued in which minute, since
-#: a place in the thousands matters to nobody to the last digit and costs more to count the longer the queue is.
-_COUNTED: Final = 500
-_MINUTE: Final = timedelta(minutes=1)
+#: Queue rows ahead are counted up to here. Past it, their number is estimated from the lengths by weight and hour: an
+#: exact position in the thousands is of no use, and counting it takes longer the longer the queue is.
+COUNTED: Final = 500
+_HOUR: Final = timedelta(hours=1)
 _QUEUED_AT: Final = Param("queued_at", DateTimeField())
-#: Who comes before a row of the ledger: what is more pressing, and of its own weight what was queued before.
+#: The rows before a queue row: those of a higher weight, and of its own weight those that were queued earlier.
 _MORE_PRESSING: Final = Condition(Q(priority_weight__gt=Param("weight")))
 _EARLIER: Final = Condition(
     Q(priority_weight=Param("weight"), queued_at__lte=_QUEUED_AT)
@@ -35,8 +34,8 @@ _EARLIER: Final = Condition(
 )
 #: A worker that missed this many heartbeats is not up.
 _MISSED_HEARTBEATS: Final = 3
-#: How many of the newest attempts durations are told from.
-_SAMPLE: Final = 200
+#: Attempts of a type from which its duration is known well enough; older hours are then left out.
+_ENOUGH: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +54,6 @@ class Capacity(NamedTuple):
     slots: int
 
 
-class Waiting(NamedTuple):
-    """What waits in a queue: how many, and since when the first of them."""
-
-    length: int
-    oldest: datetime | None
-
-
-class Line:
-    """The rows of the ledger of one weight, by the minute in which they were queued."""
-
-    def __init__(self, minutes: Sequence[tuple[datetime, int, datetime]]) -> None:
-        """``minutes`` are those in which rows were queued: when it began, how many, and the first of them."""
-        minutes = sorted(minutes)
-        self._starts = [start for start, _, _ in minutes]
-        self._lengths = [length for _, length, _ in minutes]
-        self._until = [0, *accumulate(self._lengths)]
-        self.length = self._until[-1]
-        self.oldest = min(oldest for _, _, oldest in minutes)
-
-    def before(self, moment: datetime) -> int:
-        """About how many were queued before this moment: of its own minute, as large a part as of it has passed."""
-        passed = bisect_right(self._starts, moment)
-        if passed == 0:
-            return 0
-        part = min(1.0, (moment - self._starts[passed - 1]) / _MINUTE)
-        return self._until[passed - 1] + int(part * self._lengths[passed - 1])
-
-
 def live_processes(kind: str) -> QuerySet[WorkerProcess]:
     """The processes of this kind whose heartbeat is fresh."""
     patience: timedelta = settings.HEARTBEAT_INTERVAL * _MISSED_HEARTBEATS
@@ -94,82 +65,126 @@ def live_workers() -> QuerySet[WorkerProcess]:
     return live_processes(ProcessKind.WORKER)
 
 
-@briefly(seconds=2)
-def capacity() -> Capacity:
-    """What is up, as of at most 2 s ago."""
+def live_capacity() -> Capacity:
+    """Return what is up now."""
     found = live_workers().aggregate(workers=Count("pk"), slots=Sum("slots"))
     return Capacity(found["workers"], found["slots"] or 0)
 
 
-@remembered(seconds=1)
-def ledger() -> dict[int, Line]:
-    """What waits, by weight, as of about 1 s ago."""
-    # Counting rows and no column of theirs, so that the index on the order has it all.
-    rows = (
-        GenerationQueue.objects.order_by()
-        .annotate(minute=TruncMinute("queued_at", tzinfo=UTC))
-        .values("priority_weight", "minute")
-        .annotate(length=Count("*"), oldest=Min("queued_at"))
-        .values_list("priority_weight", "minute", "length", "oldest")
+#: What is up, as of at most 2 s ago.
+capacity: Final = briefly(seconds=2)(live_capacity)
+#: What waits and runs, as of at most 1 s ago; for estimates.
+_lengths: Final = briefly(seconds=1)(counters.lengths)
+
+#: One probe of the index on the queue's order for each weight, and one past the last: a loose index scan.
+_OLDEST: Final = """
+    WITH RECURSIVE first AS (
+        (SELECT priority_weight, queued_at FROM generation_queue ORDER BY priority_weight DESC, queued_at LIMIT 1)
+        UNION ALL
+        SELECT following.priority_weight, following.queued_at
+        FROM first CROSS JOIN LATERAL (
+            SELECT priority_weight, queued_at FROM generation_queue
+            WHERE priority_weight < first.priority_weight
+            ORDER BY priority_weight DESC, queued_at LIMIT 1
+        ) AS following
     )
-    found: dict[int, list[tuple[datetime, int, datetime]]] = {}
-    for weight, *minute in rows:
-        found.setdefault(weight, []).append(tuple(minute))
-    return {weight: Line(minutes) for weight, minutes in found.items()}
+    SELECT priority_weight, queued_at FROM first
+"""
 
 
-@remembered(seconds=5)
+def oldest() -> dict[int, datetime]:
+    """Return when the first of each weight was queued."""
+    with connection.cursor() as cursor:
+        cursor.execute(_OLDEST)
+        return {weight: queued_at.astimezone(UTC) for weight, queued_at in cursor.fetchall()}
+
+
+@briefly(seconds=2)
 def recent_durations() -> dict[str, float]:
-    """Seconds that an attempt that gave a picture lasted lately, by type, and under ``""`` for all types together."""
-    sample = (
-        GenerationAttempt.objects.filter(outcome=AttemptOutcome.SUCCEEDED)
-        .order_by("-pk")
-        .values_list("request__type", "started_at", "finished_at")[:_SAMPLE]
-    )
-    lasted: dict[str, list[float]] = {}
-    for type_, started_at, finished_at in sample:
-        seconds = (finished_at - started_at).total_seconds() if finished_at else 0.0
-        for name in (type_, ""):
-            lasted.setdefault(name, []).append(seconds)
-    return {name: sum(values) / len(values) for name, values in lasted.items()}
+    """Return the mean seconds of attempts that gave an image, by type, and of all types under ``""``.
+
+    Of the last 24 hours (UTC), the newest count: as many as hold enough attempts.
+    """
+    by_hour = sorted(counters.recent("hour-type", [counters.COMPLETED], before=23), key=attrgetter("start"))
+    found: dict[str, list[counters.Count]] = {}
+    for one in reversed(by_hour):
+        found.setdefault(one.type, []).append(one)
+    enough = {type_: list(_enough(hours)) for type_, hours in found.items()}
+    enough[""] = [one for hours in enough.values() for one in hours]
+    return {type_: seconds for type_, hours in enough.items() if (seconds := counters.mean(hours)) is not None}
+
+
+def _enough(hours: Iterable[counters.Count]) -> Iterator[counters.Count]:
+    number = 0
+    for hour in hours:
+        yield hour
+        number += hour.count
+        if number >= _ENOUGH:
+            return
 
 
 def forget() -> None:
-    """Drop what was remembered, so that the next look is at the tables."""
+    """Read everything again at the next question."""
     pauses.forget()
-    for figures in (capacity, ledger, recent_durations):
+    for figures in (capacity, _lengths, recent_durations):
         figures.cache_clear()
 
 
 def queue_place(request: GenerationRequest) -> QueuePlace | None:
-    """The place in the queue, or ``None`` for what is not queued (any more)."""
-    entry: GenerationQueue | None
+    """Return the place in the queue, or None if the request is not queued (any more)."""
     if GenerationRequest.queue_entry.is_cached(request):  # a submit has just made it
-        entry = request.queue_entry
+        entry: GenerationQueue | None = request.queue_entry
+        queued_at = None
     else:
         entry = prepared.get(GenerationQueue, request.pk)
+        queued_at = entry and entry.queued_at
     if entry is None:
         return None
-    ahead = _ahead(entry)
+    return place(request, _counted(entry), weight=entry.priority_weight, queued_at=queued_at)
+
+
+def place(
+    request: GenerationRequest, ahead: int | None, *, weight: int, queued_at: datetime | None = None
+) -> QueuePlace:
+    """Return the place of a request with so many queue rows ahead of it; None stands for ``COUNTED`` or more.
+
+    Without ``queued_at``, the request has just been queued, so all rows of its weight are ahead. This then needs no
+    query: all figures are those of this process, at most 2 s old.
+    """
+    if ahead is None:
+        ahead = max(COUNTED, _estimated_ahead(weight, queued_at))
     wait = None if pauses.is_paused(request) else estimate(ahead, request.type)
     return QueuePlace(position=ahead + 1, estimated_wait=wait)
 
 
 def estimate(ahead: int, type_: str) -> int:
-    """Seconds until a request of this type, with so many ahead of it, has its picture; at least 1."""
+    """Return the seconds until a request of this type, with so many ahead of it, has its image; at least 1."""
     durations = recent_durations()
     usual = durations.get("", float(SECONDS_PER_REQUEST))
     slots = max(1, capacity().slots)
     return max(1, round(ahead * usual / slots + durations.get(type_, usual)))
 
 
-def _ahead(entry: GenerationQueue) -> int:
-    place = {"pk": entry.pk, "weight": entry.priority_weight, "queued_at": entry.queued_at}
+def _counted(entry: GenerationQueue) -> int | None:
+    """Count the queue rows ahead; None where there are more than are counted."""
+    values = {"pk": entry.pk, "weight": entry.priority_weight, "queued_at": entry.queued_at}
     order = ("-priority_weight", "queued_at")
-    counted = prepared.count(GenerationQueue, _MORE_PRESSING, _EARLIER, order=order, up_to=_COUNTED, **place)
-    if counted < _COUNTED:
-        return counted
-    lines = ledger()
-    more_pressing = sum(line.length for weight, line in lines.items() if weight > entry.priority_weight)
-    own = lines.get(entry.priority_weight)
-    return max(counted, more_pressing + (own.before(entry.queued_at) if own else 0))
+    found = prepared.count(GenerationQueue, _MORE_PRESSING, _EARLIER, order=order, up_to=COUNTED, **values)
+    return found if found < COUNTED else None
+
+
+def _estimated_ahead(weight: int, queued_at: datetime | None) -> int:
+    """Estimate the queue rows ahead from the lengths by weight and hour. Of the hour in which the request was queued,
+    it takes those that would be ahead if they were queued at even intervals."""
+    lengths = _lengths()
+    pressing = sum(lengths.of_weight(other) for other in lengths.rows if other > weight)
+    if queued_at is None:
+        return pressing + lengths.of_weight(weight) - 1
+    own_hour = queued_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    own = lengths.rows.get(weight, {})
+    earlier = sum(length for hour, length in own.items() if hour < own_hour)
+    # Two probes of the index on the queue's order.
+    rows = GenerationQueue.objects.filter(priority_weight=weight, queued_at__range=(own_hour, own_hour + _HOUR))
+    first, last = rows.aggregate(first=Min("queued_at"), last=Max("queued_at")).values()
+    part = (queued_at - first) / (last - first) if first and first < last else 0.0
+    return pressing + max(0, earlier) + round(max(0, own.get(own_hour, 0) - 1) * min(1.0, max(0.0, part)))

@@ -26,7 +26,6 @@ from generation import (
     pauses,
     roles,
     statistics,
-    trends,
 )
 from generation.models import PromptStyle, ProviderModel
 from tests import servers
@@ -96,7 +95,7 @@ def _no_rate_in_the_way(settings: Any) -> None:
 
 def forget_everything() -> None:
     """Let everything that was read some seconds ago be read again."""
-    for module in (authentication, breakers, budgets, catalogue, pauses, prompts, statistics, trends):
+    for module in (authentication, breakers, budgets, catalogue, pauses, prompts, statistics):
         module.forget()
 
 

@@ -71,7 +71,7 @@ BEGIN
     GROUP BY day;
     RETURN NULL;
 END $$;
-"""
+"""  # noqa: S608
 _TRIGGERS = (
     "CREATE TRIGGER count_history AFTER INSERT ON generation_status_changes"
     " REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION generation_count_history()",
@@ -110,7 +110,7 @@ _BEGIN_WITH = (
     ) AS everything
     WHERE at >= date_trunc('day', now() - interval '2160 hours', 'UTC')
     GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(count) <> 0
-    """,
+    """,  # noqa: S608
     """
     INSERT INTO generation_counter_changes (at, event, count, cost)
     SELECT at, 'spent', sum(count), sum(cost)

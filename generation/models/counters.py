@@ -48,8 +48,8 @@ class Counter(models.Model):
     """How often something happened in one hour or day (UTC), for how long and at what cost.
 
     A ``grain`` is a set of dimensions, of which the others are empty: ``hour`` has the type, the provider and the error
-    code; ``hour-type`` and ``hour-error`` have one of them; ``day`` has none. So a reader of a day or a week reads a few
-    hundred rows. ``histogram`` counts by ``microseconds``, between the bounds in ``generation.counters``.
+    code; ``hour-type`` and ``hour-error`` have one of them; ``day`` has none. So a reader of a day or a week reads a
+    few hundred rows. ``histogram`` counts by ``microseconds``, between the bounds in ``generation.counters``.
     """
 
     grain = models.CharField(max_length=16)

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import DurationField, ExpressionWrapper, F, Value
 from rest_framework.test import APIClient
 
-from generation import lifecycle, statistics
+from generation import counter_checks, lifecycle, statistics
 from generation.clock import Now
-from generation.identifiers import oldest_request_id
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, Spending, StatusChange
 from generation.representations import timestamp
 from generation.states import Status
 from tests.api.helpers import PREFIX, answer
 from tests.support.batches import batch_of
 from tests.support.measured import ended
-from tests.support.requests import claimed, in_status, queued
+from tests.support.requests import RESULT, claimed, in_status, queued
 
 EMPTY = {
     "requestsTotal": 0,
@@ -42,19 +42,15 @@ def _metrics(client: APIClient) -> dict[str, Any]:
 
 
 def _as_of(request: GenerationRequest, moment: datetime) -> None:
-    """The request as if it had been submitted at that moment: its id tells the time as well."""
-    new_id = f"{oldest_request_id(int(moment.timestamp() * 1_000_000))}{request.pk.rpartition('_')[2]}"
-    old = GenerationRequest.objects.get(pk=request.pk)
-    GenerationQueue.objects.filter(pk=old.pk).delete()
-    GenerationAttempt.objects.filter(request=old).delete()
-    StatusChange.objects.filter(request=old).delete()
-    age = moment - old.created_at
-    for name in ("created_at", "started_at", "completed_at"):
-        if value := getattr(old, name):
-            setattr(old, name, value + age)
-    GenerationRequest.objects.filter(pk=old.pk).delete()
-    old.pk = new_id
-    old.save(force_insert=True)
+    """Move the request and all that happened to it, so that it was submitted at that moment."""
+    age = F("created_at") - Value(moment)
+    found = GenerationRequest.objects.filter(pk=request.pk)
+    [moved] = found.annotate(age=ExpressionWrapper(age, DurationField())).values_list("age", flat=True)
+    found.update(**{name: F(name) - moved for name in ("created_at", "started_at", "completed_at")})
+    attempts = GenerationAttempt.objects.filter(request=request)
+    attempts.update(started_at=F("started_at") - moved, finished_at=F("finished_at") - moved)
+    StatusChange.objects.filter(request=request).update(at=F("at") - moved)
+    counter_checks.differences(fix=True)
 
 
 def test_an_empty_database_has_the_whole_shape(api: APIClient) -> None:
@@ -109,13 +105,24 @@ def test_a_long_queue_is_a_warning_unless_worse(api: APIClient, alice: User) -> 
     assert _metrics(api)["healthStatus"] == "warning"
 
 
-def test_what_was_submitted_before_the_last_day_counts_for_its_own_day_alone(api: APIClient, alice: User) -> None:
-    now = datetime.now(UTC)
-    _as_of(ended(alice, lasted=3, failed=True), now - timedelta(hours=24, minutes=1))
-    _as_of(ended(alice, lasted=7), now - timedelta(hours=23, minutes=59))
+def test_the_last_day_is_this_hour_and_the_23_before(api: APIClient, alice: User) -> None:
+    this_hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    _as_of(ended(alice, lasted=3, failed=True), this_hour - timedelta(hours=23, minutes=1))
+    _as_of(ended(alice, lasted=7), this_hour - timedelta(hours=23))
     found = _metrics(api)
     assert (found["requestsTotal"], found["requestsFailed"], found["averageGenerationTime"]) == (1, 0, 7)
     assert sum(day["totalRequests"] for day in found["byDay"]) == 2
+
+
+def test_an_end_counts_when_it_happens(api: APIClient, alice: User) -> None:
+    request = ended(alice, lasted=1, failed=True)
+    old = NOON - timedelta(days=3)
+    GenerationRequest.objects.filter(pk=request.pk).update(created_at=old)
+    StatusChange.objects.filter(request=request, sequence=1).update(at=old)
+    counter_checks.differences(fix=True)
+    found = _metrics(api)
+    assert (found["requestsTotal"], found["requestsFailed"], found["failureRate"]) == (0, 1, 1)
+    assert [(day["totalRequests"], day["failedCount"]) for day in found["byDay"]] == [(0, 1), (1, 0)]
 
 
 def test_the_days_of_a_week_come_newest_first_each_with_its_own(api: APIClient, alice: User) -> None:
@@ -171,11 +178,14 @@ def test_a_weight_between_two_priorities_counts_for_the_lower_one(api: APIClient
     assert _metrics(api)["backlog"]["normal"] == {"count": 2, "oldest": moment}
 
 
-def test_a_request_that_is_retried_by_hand_is_no_failure_any_more(api: APIClient, alice: User) -> None:
+def test_a_failure_stays_one_when_the_request_is_retried_by_hand(api: APIClient, alice: User) -> None:
     request = ended(alice, lasted=1, failed=True)
-    assert _metrics(api)["failureRate"] == 1
     assert lifecycle.retry(request.pk, actor=alice)
-    assert (_metrics(api)["failureRate"], _metrics(api)["requestsTotal"]) == (0, 1)
+    assert (_metrics(api)["failureRate"], _metrics(api)["requestsTotal"]) == (1, 1)
+    claim = lifecycle.claim(request.pk, worker="worker-2")
+    assert claim
+    assert lifecycle.complete(claim, result=RESULT, model="m")
+    assert (_metrics(api)["failureRate"], _metrics(api)["requestsCompleted"]) == (0.5, 1)
 
 
 def test_everybody_sees_the_same(api: APIClient, stranger: APIClient, alice: User) -> None:

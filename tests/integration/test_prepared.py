@@ -105,8 +105,7 @@ def long_queue() -> Iterator[None]:
 def test_of_a_long_queue_no_more_is_read_than_is_counted(weight: int, place: int) -> None:
     entry = GenerationQueue.objects.filter(priority_weight=weight).order_by("queued_at")[place]
     more_pressing = GenerationQueue.objects.filter(priority_weight__gt=weight).count()
-    ahead = waiting._ahead(entry)
-    assert ahead == place if more_pressing + place < waiting._COUNTED else ahead >= more_pressing
+    assert waiting._counted(entry) == (more_pressing + place if more_pressing + place < waiting.COUNTED else None)
     with connection.cursor() as cursor:
         cursor.execute("SELECT name FROM pg_prepared_statements WHERE statement LIKE '%COUNT(%generation_queue%LIMIT%'")
         ((name,),) = cursor.fetchall()

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from django.contrib.auth.models import User
 
-from generation import lifecycle
+from generation import counter_checks, lifecycle
 from generation.clock import Now
-from generation.models import GenerationAttempt, GenerationRequest, WorkerProcess
+from generation.models import GenerationAttempt, GenerationRequest, StatusChange, WorkerProcess
 from tests.support.requests import FAILURE, RESULT, claimed
 
 
@@ -33,6 +33,10 @@ def ended(
         created_at=start - timedelta(seconds=waited), started_at=start, completed_at=end
     )
     GenerationAttempt.objects.filter(request=claim.request).update(started_at=start, finished_at=end)
+    changes = StatusChange.objects.filter(request=claim.request)
+    for sequence, moment in enumerate((start - timedelta(seconds=waited), start, end), start=1):
+        changes.filter(sequence=sequence).update(at=moment)
+    counter_checks.differences(fix=True)
     return claim.request
 
 
