@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from itertools import accumulate
 from typing import Any, Final
 
@@ -150,9 +151,11 @@ def _fold_step() -> int:
 
 @dataclass(slots=True)
 class Count:
-    """How often something happened in one hour or day, with the seconds and US dollars that it took in all."""
+    """How often something happened in one hour or day, with the seconds and US dollars that it took in all. The hour or
+    day that is not over is 0 ``ago``."""
 
     start: datetime
+    ago: int
     event: str
     type: str
     error_code: str
@@ -164,42 +167,50 @@ class Count:
 
 #: Counters by a range of the unique index for each event, and the changes that are not folded. Starts that a clock
 #: which was ahead has written are left out until their time comes.
-_READ: Final = {
-    grain: f"""
-    WITH span AS (
-        SELECT date_trunc('{unit}', statement_timestamp(), 'UTC') AS last, %(before)s * interval '1 hour' AS before
-    )
-    SELECT start, event, type, error_code, count, microseconds, cost, histogram
-    FROM generation_counters, span
-    WHERE grain = '{grain}' AND event = ANY(%(events)s) AND start BETWEEN last - before AND last
+_READ: Final = """
+    SELECT start, event, type, error_code, count, microseconds, cost, {kept_histogram},
+        date_trunc('{unit}', statement_timestamp(), 'UTC')
+    FROM generation_counters
+    WHERE grain = '{grain}' AND event = ANY(%(events)s)
+        AND start >= date_trunc('{unit}', statement_timestamp(), 'UTC') - %(hours)s * interval '1 hour'
+        AND start <= statement_timestamp()
     UNION ALL
     SELECT key.start, change.event, key.type, key.error_code, sum(change.count)::bigint,
-        coalesce(sum(change.microseconds), 0)::bigint, sum(change.cost), {_HISTOGRAM}
+        coalesce(sum(change.microseconds), 0)::bigint, sum(change.cost), {histogram},
+        date_trunc('{unit}', statement_timestamp(), 'UTC')
     FROM generation_counter_changes AS change
-        CROSS JOIN LATERAL (SELECT {_key(grain)}) AS key (start, type, provider, error_code), span
+        CROSS JOIN LATERAL (SELECT {key}) AS key (start, type, provider, error_code)
     WHERE change.event = ANY(%(events)s) AND change.grain IN ('', '{grain}')
-        AND key.start BETWEEN last - before AND last
+        AND key.start >= date_trunc('{unit}', statement_timestamp(), 'UTC') - %(hours)s * interval '1 hour'
+        AND key.start <= statement_timestamp()
     GROUP BY 1, 2, 3, 4
-    """  # noqa: S608
-    for grain, (unit, *_) in _GRAINS.items()
-}
-_HOURS_OF: Final = {"hour": 1, "day": 24}
+"""
+_UNITS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
-def recent(grain: str, events: Collection[str], *, before: int) -> list[Count]:
+@cache
+def _reading(grain: str, *, histograms: bool) -> str:
+    kept, pending = ("histogram", _HISTOGRAM) if histograms else ("NULL", "NULL")
+    parts = {"grain": grain, "unit": _GRAINS[grain][0], "key": _key(grain)}
+    return _READ.format(kept_histogram=kept, histogram=pending, **parts)
+
+
+def recent(grain: str, events: Collection[str], *, before: int, histograms: bool = False) -> list[Count]:
     """Counts of this hour or day (UTC) and of so many ``before`` it, in no order."""
-    hours = before * _HOURS_OF[_GRAINS[grain][0]]
+    unit = _UNITS[_GRAINS[grain][0]]
+    values = {"events": [*events], "hours": before * unit // timedelta(hours=1), "bounds": MICROSECONDS}
     with connection.cursor() as cursor:
-        cursor.execute(_READ[grain], {"events": [*events], "before": hours, "bounds": MICROSECONDS})
+        cursor.execute(_reading(grain, histograms=histograms), values)
         rows = cursor.fetchall()
     found: dict[tuple[Any, ...], Count] = {}
-    for start, event, type_, error_code, count, microseconds, cost, histogram in rows:
-        key = (start.astimezone(UTC), event, type_, error_code)
+    for start, event, type_, error_code, count, microseconds, cost, histogram, newest in rows:
+        key = (start.astimezone(UTC), (newest - start) // unit, event, type_, error_code)
         total = found.setdefault(key, Count(*key))
         total.count += count
         total.seconds += microseconds / 1_000_000
         total.cost += cost
-        total.histogram = [one + other for one, other in zip(total.histogram, histogram, strict=True)]
+        if histogram:
+            total.histogram = [one + other for one, other in zip(total.histogram, histogram, strict=True)]
     return list(found.values())
 
 

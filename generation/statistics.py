@@ -55,12 +55,13 @@ def queue_status() -> dict[str, Any]:
     waits = backlog(lengths)
     oldest = min(filter(None, (there.oldest for there in waits.values())), default=None)
     up = waiting.live_capacity()
+    day = counters.recent("hour-error", [SUBMITTED, STARTED, COMPLETED, FAILED], before=_DAY_HOURS)
     return {
         "queueLength": lengths.total,
         "activeRequests": lengths.in_progress,
-        "averageWaitTime": average_wait(),
+        "averageWaitTime": _rounded(counters.mean(one for one in _of(day, STARTED) if one.ago <= _WAIT_HOURS)),
         "queuedByPriority": {priority: there.length for priority, there in waits.items()},
-        "systemStatus": health(_last_day()["failureRate"], lengths.total),
+        "systemStatus": health(_ended(day)["failureRate"], lengths.total),
         "oldestQueuedAt": timestamp(oldest),
         "workers": up.workers,
         "capacity": up.slots,
@@ -74,7 +75,7 @@ def queue_status() -> dict[str, Any]:
 def metrics() -> dict[str, Any]:
     """The last 24 hours, the last 7 days by day, and what waits by priority."""
     lengths = counters.lengths()
-    day = _last_day()
+    day = _ended(counters.recent("hour-error", [SUBMITTED, COMPLETED, FAILED], before=_DAY_HOURS))
     return {
         **day,
         "queueLength": lengths.total,
@@ -116,18 +117,12 @@ def spent_today() -> float:
     return sum(float(day.cost) for day in counters.recent("day", [SPENT], before=0))
 
 
-def average_wait() -> float:
-    """Seconds from submit to the first start, of the requests that were started in this hour or the one before."""
-    return _rounded(counters.mean(waits()))
-
-
 def waits() -> list[Count]:
-    """The first starts of this hour and the one before."""
-    return counters.recent("hour-error", [STARTED], before=_WAIT_HOURS)
+    """The waits from submit to the first start, of what was started in this hour and the one before."""
+    return counters.recent("hour-error", [STARTED], before=_WAIT_HOURS, histograms=True)
 
 
-def _last_day() -> dict[str, Any]:
-    found = counters.recent("hour-error", [SUBMITTED, COMPLETED, FAILED], before=_DAY_HOURS)
+def _ended(found: list[Count]) -> dict[str, Any]:
     total, completed, failed = (_number(found, event) for event in (SUBMITTED, COMPLETED, FAILED))
     # While an old backlog is worked off, more requests end than are submitted.
     of = max(total, completed + failed)
