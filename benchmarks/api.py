@@ -16,7 +16,5 @@ def run(plan: Plan, floors: Floors) -> Iterator[Figure]:
     with stacks.running(plan) as up:
         plan.say("API: reads")
         yield from reads.run(plan, up)
-        plan.say("API: statistics")
-        yield from reads.first_looks(up, floors)
         plan.say("API: submits")  # last, since they add rows
         yield from submits.run(plan, up, floors)

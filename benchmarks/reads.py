@@ -12,7 +12,6 @@ from urllib.parse import urlencode
 import httpx
 
 from benchmarks import rows
-from benchmarks.floors import Floors
 from benchmarks.load import Load
 from benchmarks.plan import Plan
 from benchmarks.report import Figure
@@ -23,11 +22,9 @@ _STAFF: Final = "bob"
 #: One reader for each web process: a call's own time is asked for, and more would measure the line before it.
 _READERS: Final = 2
 _SECONDS: Final = 1
-#: For what is remembered for some seconds, so that what the first look takes is not all that is seen of it.
-_LONG_SECONDS: Final = 5
 #: Goals: p99 in ms, and speed as a share of that of an empty view.
 _LIST: Final = 20.0
-_QUEUE: Final = 10.0
+_FIGURES: Final = 20.0
 _OTHERS: Final = 30.0
 _STATUS_SHARE: Final = 0.6
 _UNCHANGED_SHARE: Final = 0.8
@@ -106,30 +103,9 @@ def _cases(stacks: Stacks) -> Iterator[tuple[str, _Case]]:
     ):
         paths = [f"status/{found}?imageData=false" for found in ids]
         yield f"status: {name}", _Case(paths=paths, headers=headers, share=share, p99=None if share else _OTHERS)
-    yield "queue/status", _Case(paths=["queue/status"], headers=staff, seconds=_LONG_SECONDS, p99=_QUEUE)
-    yield "metrics", _Case(paths=["metrics"], headers=staff, seconds=_LONG_SECONDS, p99=_OTHERS)
+    yield "queue/status", _Case(paths=["queue/status"], headers=staff, p99=_FIGURES)
+    yield "metrics", _Case(paths=["metrics"], headers=staff, p99=_FIGURES)
 
 
 def _ids(stacks: Stacks, query: Any) -> list[str]:
     return [str(row[0]) for row in stacks.database.execute(query)]
-
-
-# --- What is remembered for some seconds, when it is not --------------------------------------------------------------
-
-_LOOK: Final = """
-import time
-from generation import statistics
-for _ in range(5):
-    statistics.forget()
-    began = time.perf_counter()
-    statistics.{name}()
-    print((time.perf_counter() - began) * 1000)
-"""
-
-
-def first_looks(stacks: Stacks, floors: Floors) -> Iterator[Figure]:
-    """The statistics as whoever asks first in a while waits for them."""
-    for name in ("queue_status", "metrics"):
-        printed = stacks.full.manage("shell", "-v0", "-c", _LOOK.format(name=name))
-        figure = Figure.of_times(f"statistics.{name}, nothing cached", list(map(float, printed.split())))
-        yield figure.beside(floors.insert, "INSERT").hoping(p50=1000)

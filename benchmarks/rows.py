@@ -1,6 +1,6 @@
 """A table as it is after a busy day, made by the database itself: a lifecycle that wrote it would take an hour.
 
-The newest third is queued. All lie within the last 20 hours, so that the statistics of a day see every one.
+The newest third is queued. Triggers are off, so that counters begin with ``manage.py check_counters --fix``. All lie within the last 20 hours, so that the statistics of a day see every one.
 """
 
 from __future__ import annotations
@@ -74,7 +74,14 @@ FROM made WHERE status <> 'queued' ORDER BY n;
 
 INSERT INTO generation_status_changes (request_id, sequence, from_status, to_status, reason, error_code, claim,
     actor_id, at)
-SELECT id, 1, '', 'queued', 'submitted', '', 0, owner_id, at FROM made WHERE n > %(total)s / 2;
+SELECT id, 1, '', 'queued', 'submitted', '', 0, owner_id, at FROM made WHERE n > %(total)s / 2
+UNION ALL
+SELECT id, 2, 'queued', 'in-progress', 'claimed', '', 1, NULL, at + interval '10 seconds' FROM made
+WHERE n > %(total)s / 2 AND status <> 'queued'
+UNION ALL
+SELECT id, 3, 'in-progress', status, status, CASE WHEN status = 'failed' THEN 'unavailable' ELSE '' END, 1, NULL,
+    at + interval '25 seconds' FROM made
+WHERE n > %(total)s / 2 AND status NOT IN ('queued', 'in-progress');
 """
 
 

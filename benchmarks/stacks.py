@@ -102,6 +102,7 @@ def running(plan: Plan) -> Iterator[Stacks]:
             connections[0],
             *((stack.enter_context(plan.peer.running()) if plan.peer else None) for _ in range(2)),
         )
+        stacks.full.manage("check_counters", "--fix")
         if stacks.full_peer:
             stacks.full_peer.fill(plan.queued)
         for made in (stacks.floor, stacks.empty, stacks.full):

@@ -321,17 +321,18 @@ def test_what_is_asked_for_is_measured(stack: Composed, alice: httpx.Client) -> 
         assert f'vga_queue_oldest_seconds{{priority="{priority}"}}' in web
     assert 'vga_provider_suspended{provider="openai",reason=' in web
     assert value(dispatcher, "vga_dispatcher_pass_seconds_count") > 0
-    assert value(dispatcher, "vga_dispatcher_found_total", step="measured") > 0
+    assert value(dispatcher, "vga_dispatcher_found_total", step="counted") > 0
     assert 'vga_dispatcher_found_total{step="rescued"}' in dispatcher
 
 
-def test_snapshots_are_kept_for_the_charts(stack: Composed) -> None:
+def test_counters_are_kept_and_folded(stack: Composed) -> None:
     with psycopg.connect((stack.secrets / "database_url").read_text().strip(), autocommit=True) as connection:
 
-        def rows() -> Any:
-            return connection.execute("SELECT count(*), sum(completed) FROM generation_metrics_snapshots").fetchone()
+        def completed() -> Any:
+            days = "SELECT sum(count) FROM generation_counters WHERE grain = 'day' AND event = 'completed'"
+            return connection.execute(days).fetchone()[0]
 
-        wait_until(lambda: rows()[0] >= 2 and rows()[1] >= 1, seconds=40, what="snapshots")
+        wait_until(lambda: (completed() or 0) >= 1, seconds=40, what="counters")
 
 
 def test_the_rules_and_the_board_ask_for_what_is_told(stack: Composed, tmp_path: Path) -> None:

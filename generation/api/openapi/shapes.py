@@ -290,11 +290,13 @@ class Paused(Shape):
 
 
 class QueueStatus(Shape):
-    """The queue at this moment; parts of it are up to 10 s old."""
+    """The queue at this moment."""
 
     queueLength = Count()
     activeRequests = Count()
-    averageWaitTime = Seconds(help_text="Seconds from submit to the first start, over the last hour.")
+    averageWaitTime = Seconds(
+        help_text="Seconds from submit to the first start, over this hour (UTC) and the one before."
+    )
     queuedByPriority = PriorityCounts()
     systemStatus = serializers.ChoiceField(HEALTH)
     oldestQueuedAt = Moment(allow_null=True)
@@ -332,15 +334,23 @@ class Backlog(Shape):
 
 
 class Metrics(Shape):
-    """The last 24 hours, the last 7 days by day, and what waits; up to 10 s old."""
+    """The last 24 hours, the last 7 days by day, and what waits at this moment.
 
-    requestsTotal = Count()
-    requestsCompleted = Count()
-    requestsFailed = Count()
+    The last 24 hours are this hour (UTC) and the 23 before it. What happened counts when it happened: a request that
+    fails and is retried by hand was a failure and, if it then completes, was completed too.
+    """
+
+    requestsTotal = Count(help_text="Requests that were submitted.")
+    requestsCompleted = Count(help_text="How often a request was completed.")
+    requestsFailed = Count(help_text="How often a request failed for good.")
     averageGenerationTime = Seconds(help_text="In seconds.")
     queueLength = Count()
     activeRequests = Count()
-    failureRate = serializers.FloatField(min_value=0, max_value=1)
+    failureRate = serializers.FloatField(
+        min_value=0,
+        max_value=1,
+        help_text="Failed of those submitted; where more ended than were submitted, of those that ended.",
+    )
     healthStatus = serializers.ChoiceField(HEALTH)
     byDay = Day(many=True)
     backlog = Backlog()
