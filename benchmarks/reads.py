@@ -32,11 +32,10 @@ _UNCHANGED_SHARE: Final = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
-    """Addresses that take turns, who reads them, for how long in a slice, and what is hoped for."""
+    """Addresses that take turns, who reads them, and what is hoped for."""
 
     paths: list[str]
     headers: dict[str, str]
-    seconds: int = _SECONDS
     p99: float | None = None
     share: float | None = None
 
@@ -58,7 +57,7 @@ def run(plan: Plan, stacks: Stacks) -> Iterator[Figure]:
             paths=[f"{API}/{path}" for path in case.paths],
             headers=case.headers,
             connections=_READERS,
-            seconds=plan.size(case.seconds, quick=_SECONDS),
+            seconds=_SECONDS,
         )
         for name, case in cases.items()
     }

@@ -1,6 +1,7 @@
 """A table as it is after a busy day, made by the database itself: a lifecycle that wrote it would take an hour.
 
-The newest third is queued. Triggers are off, so that counters begin with ``manage.py check_counters --fix``. All lie within the last 20 hours, so that the statistics of a day see every one.
+The newest third is queued. All lie within the last 20 hours, so that the statistics of a day see every one. Triggers
+are off, so the counters begin with ``manage.py check_counters --fix``.
 """
 
 from __future__ import annotations

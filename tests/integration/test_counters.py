@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib.util import find_spec
@@ -203,6 +203,33 @@ def test_the_trigger_sees_what_the_statement_wrote(alice: User) -> None:
     assert counters.quantile([done], 0.95) == 40
 
 
+def test_a_kill_in_the_middle_of_a_transaction_leaves_no_trace(alice: User) -> None:
+    _some(alice)
+    before = _seen()
+    writes = ("UPDATE generation_queue SET priority_weight = 100", "DELETE FROM generation_queue")
+    with _holding(*writes) as pid, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        assert cursor.fetchone() == (True,)
+    assert _seen() == before
+    assert agree()
+
+
+def test_the_role_of_the_processes_owns_nothing_and_counts(alice: User) -> None:
+    """The rights that ``deploy/roles.sh`` gives."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE counting; GRANT USAGE ON SCHEMA public TO counting")
+        cursor.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO counting")
+        cursor.execute("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO counting; SET ROLE counting")
+        try:
+            _some(alice)
+            assert agree()
+            QueueLength.objects.update(length=3)
+            assert counter_checks.LengthCheck()() > 0
+            assert counter_checks.differences(fix=True) == []
+        finally:
+            cursor.execute("RESET ROLE; DROP OWNED BY counting; DROP ROLE counting")
+
+
 # --- Folding ----------------------------------------------------------------------------------------------------------
 
 
@@ -246,9 +273,8 @@ def test_two_at_once_fold_each_change_once(alice: User) -> None:
 
 @contextmanager
 def _holding(*statements: str) -> Iterator[int]:
-    """A session that ran the statements in a transaction, with the process that serves it."""
-    settings = connection.settings_dict
-    with psycopg.connect(make_conninfo(**_address(settings["NAME"]))) as session:
+    """A session that ran the statements in a transaction, which is not committed; yields the process that serves it."""
+    with closing(psycopg.connect(make_conninfo(**_address(connection.settings_dict["NAME"])))) as session:
         for statement in statements:
             session.execute(statement.encode())
         yield session.info.backend_pid
