@@ -9,7 +9,8 @@ days are those of UTC and of the database's clock, whatever the time zone of a s
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -66,6 +67,8 @@ BUCKET: Final = "coalesce(change.bucket, width_bucket(change.microseconds, %(bou
 _HISTOGRAM: Final = "ARRAY[{}]::bigint[]".format(
     ", ".join(f"coalesce(sum(change.count) FILTER (WHERE {BUCKET} = {n}), 0)" for n in range(len(BOUNDS) + 1))
 )
+#: The kind of length that counts queue rows; the others are statuses of requests.
+_ROWS: Final = "rows"
 #: The lengths that a change belongs to.
 LENGTHS: Final = """
     CROSS JOIN LATERAL (VALUES
@@ -198,7 +201,7 @@ def _reading(grain: str, *, histograms: bool) -> str:
 def recent(grain: str, events: Collection[str], *, before: int, histograms: bool = False) -> list[Count]:
     """Counts of this hour or day (UTC) and of so many ``before`` it, in no order."""
     unit = _UNITS[_GRAINS[grain][0]]
-    values = {"events": [*events], "hours": before * unit // timedelta(hours=1), "bounds": MICROSECONDS}
+    values: dict[str, Any] = {"events": [*events], "hours": before * unit // timedelta(hours=1), "bounds": MICROSECONDS}
     with connection.cursor() as cursor:
         cursor.execute(_reading(grain, histograms=histograms), values)
         rows = cursor.fetchall()
@@ -279,16 +282,19 @@ def lengths() -> Lengths:
         fold(steps=2)
         rows = _lengths()
     by_weight: dict[int, dict[datetime, int]] = {}
-    requests = {Status.QUEUED.value: 0, Status.IN_PROGRESS.value: 0}
+    requests: Counter[str] = Counter()
     for kind, weight, hour, length, _ in rows:
-        if kind in requests:
+        if kind != _ROWS:
             requests[kind] += length
         elif length:
             by_weight.setdefault(weight, {})[hour.astimezone(UTC)] = length
-    return Lengths(*(max(0, length) for length in requests.values()), rows=by_weight)
+    return Lengths(
+        queued=max(0, requests[Status.QUEUED]), in_progress=max(0, requests[Status.IN_PROGRESS]), rows=by_weight
+    )
 
 
-def _lengths() -> Sequence[tuple[Any, ...]]:
+def _lengths() -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(_READ_LENGTHS)
-        return cursor.fetchall()
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows

@@ -137,7 +137,7 @@ def queue_place(request: GenerationRequest) -> QueuePlace | None:
         queued_at = None
     else:
         entry = prepared.get(GenerationQueue, request.pk)
-        queued_at = entry and entry.queued_at
+        queued_at = entry.queued_at if entry else None
     if entry is None:
         return None
     return place(request, _counted(entry), weight=entry.priority_weight, queued_at=queued_at)

@@ -330,9 +330,9 @@ def test_counters_are_kept_and_folded(stack: Composed) -> None:
 
         def completed() -> Any:
             days = "SELECT sum(count) FROM generation_counters WHERE grain = 'day' AND event = 'completed'"
-            return connection.execute(days).fetchone()[0]
+            return connection.execute(days).fetchone()
 
-        wait_until(lambda: (completed() or 0) >= 1, seconds=40, what="counters")
+        wait_until(lambda: (completed()[0] or 0) >= 1, seconds=40, what="counters")
 
 
 def test_the_rules_and_the_board_ask_for_what_is_told(stack: Composed, tmp_path: Path) -> None:

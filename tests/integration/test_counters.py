@@ -618,7 +618,7 @@ def test_a_reader_reads_a_few_hundred_rows_of_a_busy_week(alice: User) -> None:
 
 
 def _rows_read(statement: str) -> int:
-    values = {
+    values: dict[str, Any] = {
         "events": [counters.SUBMITTED, counters.COMPLETED, counters.FAILED, counters.SPENT],
         "hours": 23,
         "bounds": counters.MICROSECONDS,
