@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib.util import find_spec
@@ -278,6 +278,8 @@ def _holding(*statements: str) -> Iterator[int]:
         for statement in statements:
             session.execute(statement.encode())
         yield session.info.backend_pid
+        with suppress(psycopg.OperationalError):  # the test may have killed it
+            session.rollback()
 
 
 def _address(name: str) -> dict[str, Any]:
