@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import http.client
 import json
 import re
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +24,7 @@ from tests.fakes.control import FakeProvider
 from tests.support import promtool
 from tests.support.collector import Collector
 from tests.support.composed import Composed, composed
-from tests.support.stack import wait_until
+from tests.support.stack import PASSWORD, wait_until
 
 #: What is told when something is wrong, and the alerts that then fire.
 BROKEN: list[tuple[dict[str, str], set[str]]] = [
@@ -358,6 +362,52 @@ def test_the_rules_and_the_board_ask_for_what_is_told(stack: Composed, tmp_path:
 
 
 # --- Rolling restart, last, since it replaces the processes ---
+
+
+def test_a_stopping_web_server_answers_every_connection(stack: Composed, alice: httpx.Client) -> None:
+    """SIGTERM comes before the server has read all calls, and before half of them were sent."""
+    draw = {"type": "illustration", "prompt": PROMPT}
+    request_id = submit(alice).json()["requestId"]
+    token = alice.headers["Authorization"]
+    bodies: dict[str, Any] = {
+        "/api/visual-generation/submit": draw,
+        "/api/visual-generation/batch": {"requests": [draw]},
+        f"/api/visual-generation/retry/{request_id}": {},
+        "/api/token": {"username": "alice", "password": PASSWORD},
+        "/api/token/verify": {"token": token.partition(" ")[2]},
+    }
+    calls = [
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {token}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(json.dumps(body))}\r\n\r\n{json.dumps(body)}".encode()
+        for path, body in bodies.items()
+    ]
+    address = ("127.0.0.1", stack.port_of("web", "PORT"))
+
+    def is_refused() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(address) == errno.ECONNREFUSED
+
+    stopped = threading.Thread(target=stack.stop, args=["web"])
+    with contextlib.ExitStack() as opened:
+        early, late = (
+            [opened.enter_context(socket.create_connection(address, timeout=20)) for _ in calls * 4] for _ in range(2)
+        )
+        for connection, call in zip(early, calls * 4, strict=True):
+            connection.sendall(call)
+        stopped.start()
+        wait_until(is_refused, what="a refusal")
+        for connection, call in zip(late, calls * 4, strict=True):
+            connection.sendall(call)
+        answers = [http.client.HTTPResponse(connection) for connection in early + late]
+        for answer in answers:
+            answer.begin()
+            answer.read()
+    assert Counter(answer.status for answer in answers) == {200: 32, 409: 8}  # it had not failed, so no retry
+    assert {answer.headers["Connection"] for answer in answers[len(early) :]} == {"close"}
+    stopped.join(20)
+    assert not stopped.is_alive()
+    stack.start("web")
+    stack.wait_healthy("web")
 
 
 def test_a_rolling_restart_under_load_loses_nothing(stack: Composed, provider: FakeProvider) -> None:
