@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from generation.session_settings import startup_options
+from generation.session_settings import PLACEHOLDER, Kind, application_name, role, startup_options
 
 T = TypeVar("T")
 
@@ -258,9 +258,14 @@ def redis_url(name: str, default: str) -> str:
     return url
 
 
-def database(name: str, default: str, *, pool_size: int, behind_pooler: bool = False) -> dict[str, object]:
-    """Django's settings for a ``postgres://`` or ``sqlite://`` URL. ``behind_pooler``, sessions have what only their
-    role sets. Raises ``ImproperlyConfigured``."""
+def database(
+    name: str, default: str, *, pool_size: int, kind: Kind, behind_pooler: bool = False
+) -> dict[str, object]:
+    """Return Django's settings for a ``postgres://`` or ``sqlite://`` URL in a process of this kind.
+
+    ``KIND`` and ``USER_TEMPLATE``, the user name as it stands in the URL, are added for us. Sessions get their time-outs from their role behind a
+    pooler and where the user name has ``{kind}``, otherwise from the startup options. Raises ``ImproperlyConfigured``.
+    """
     url = text(name) or default
     if not url.startswith(("postgres://", "postgresql://", "sqlite://")):
         url = refuse(f"{name} must start with postgres:// or sqlite://", default)
@@ -276,11 +281,15 @@ def database(name: str, default: str, *, pool_size: int, behind_pooler: bool = F
         # A server whose machine is gone says nothing any more; by default a client waits for it for hours.
         keepalive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
         options = {**keepalive, "tcp_user_timeout": 60_000} | options
-        if not behind_pooler:
-            options = {"options": startup_options()} | options
+        user = str(settings.get("USER") or "")
+        if not behind_pooler and PLACEHOLDER not in user:
+            options = {"options": startup_options(kind)} | options
+        options = {"application_name": application_name(kind)} | options
         settings |= {"ENGINE": "config.postgresql", "CONN_MAX_AGE": 0}
-        # A cursor outlives its transaction, and the next statement of the session may go to another server.
-        settings["DISABLE_SERVER_SIDE_CURSORS"] = behind_pooler
+        settings |= {"USER": role(user, kind), "USER_TEMPLATE": user, "KIND": kind}
+        # A cursor keeps a transaction open while its rows are used, and behind a pooler the next statement may go to
+        # another server. What reads many rows reads pages by key.
+        settings["DISABLE_SERVER_SIDE_CURSORS"] = True
     else:
         # Writers queue at BEGIN instead of failing half-way, which is what makes one file safe for several processes.
         options |= {

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from csp.constants import NONE, SELF
 
-from config import env, observing
+from config import env, observing, startup
 from config.openapi import description
 from config.staff import UNFOLD as UNFOLD
 
@@ -173,6 +173,7 @@ DATABASES = {
         f"sqlite:///{VAR_DIR / 'db.sqlite3'}",
         # One for each thread of the web. Of a worker's slots, however many, few have one at a time.
         pool_size=14,
+        kind=startup.kind(),
         behind_pooler=DATABASE_POOLER,
     )
 }

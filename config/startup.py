@@ -8,6 +8,11 @@ from typing import Final
 
 from django.core.exceptions import ImproperlyConfigured
 
+from generation.session_settings import Kind
+
+#: Of `manage.py`: what is not named here is a command.
+_COMMANDS: Final = {"dispatch": Kind.DISPATCHER, "migrate": Kind.MIGRATION, "runserver": Kind.WEB}
+_kind = Kind.COMMAND
 #: Objects made and not yet freed until the collector looks for cycles among them, and how often it looks further.
 #: Python's own numbers have it look ten times as often.
 _COLLECT_AFTER: Final = (7_000, 20, 20)
@@ -18,8 +23,25 @@ def lines(fault: Exception) -> str:
     return "\n".join(f"error: {line}" for line in str(fault).splitlines())
 
 
-def require_settings() -> None:
-    """End the program with one line for each fault where the settings cannot be used."""
+def begin(kind: Kind) -> None:
+    """Say what this process does, before the settings are read."""
+    global _kind
+    _kind = kind
+
+
+def kind() -> Kind:
+    """Return what this process does: a command unless it said otherwise."""
+    return _kind
+
+
+def kind_of_command(name: str) -> Kind:
+    """Return what ``manage.py NAME`` does."""
+    return _COMMANDS.get(name, Kind.COMMAND)
+
+
+def require_settings(kind: Kind) -> None:
+    """End the program with one line for each fault where a process of this kind cannot use the settings."""
+    begin(kind)
     try:
         from config import settings  # noqa: F401  reading them is the check
     except ImproperlyConfigured as fault:

@@ -18,10 +18,11 @@ from django.core.wsgi import get_wsgi_application
 
 from config.observing import share_counters_between_processes, start_reporting
 from config.startup import require_settings, settle
+from generation.session_settings import Kind
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 share_counters_between_processes()
-require_settings()
+require_settings(Kind.WEB)
 
 _django = get_wsgi_application()
 
