@@ -258,13 +258,12 @@ def redis_url(name: str, default: str) -> str:
     return url
 
 
-def database(
-    name: str, default: str, *, pool_size: int, kind: Kind, behind_pooler: bool = False
-) -> dict[str, object]:
+def database(name: str, default: str, *, pool_size: int, kind: Kind, behind_pooler: bool = False) -> dict[str, object]:
     """Return Django's settings for a ``postgres://`` or ``sqlite://`` URL in a process of this kind.
 
-    ``KIND`` and ``USER_TEMPLATE``, the user name as it stands in the URL, are added for us. Sessions get their time-outs from their role behind a
-    pooler and where the user name has ``{kind}``, otherwise from the startup options. Raises ``ImproperlyConfigured``.
+    ``KIND`` and ``USER_TEMPLATE``, the user name as it stands in the URL, are our own. Sessions get their time-outs from
+    their role behind a pooler and where the user name has ``{kind}``, otherwise from the startup options. Raises
+    ``ImproperlyConfigured``.
     """
     url = text(name) or default
     if not url.startswith(("postgres://", "postgresql://", "sqlite://")):

@@ -292,7 +292,9 @@ def _wrong_settings(kind: Kind, session: Any) -> Iterator[Finding]:
             "make a role for each kind of process with deploy/roles.sh, and put {kind} into the user name of"
             " DATABASE_URL, as in docs/scaling.md"
         )
-    yield Finding(what=f"Sessions of the {kind} process have other settings than they need: {shown}", why=why, remedy=remedy)
+    yield Finding(
+        what=f"Sessions of the {kind} process have other settings than they need: {shown}", why=why, remedy=remedy
+    )
 
 
 _Looks = tuple[Callable[[], Iterator[Finding]], ...]

@@ -328,7 +328,13 @@ def send_due_after_commit() -> None:
 
 def wake(waited_for: str) -> int:
     """What some rows of the ledger wait for has come about: they are due now. Returns how many."""
-    with transaction.atomic():
-        # Rows that another transaction holds are being cancelled, or due already.
-        ids = locked_keys(GenerationQueue.objects.filter(waits_for=waited_for, available_at__gt=Now()))
-        return GenerationQueue.objects.filter(pk__in=ids).update(available_at=Now(), weight_since=Now(), waits_for="")
+    woken = 0
+    while True:
+        with transaction.atomic():
+            # Rows that another transaction holds are being cancelled, or due already.
+            waiting = GenerationQueue.objects.filter(waits_for=waited_for, available_at__gt=Now())
+            ids = locked_keys(waiting, limit=_STEP)
+            due: dict[str, Any] = {"available_at": Now(), "weight_since": Now(), "waits_for": ""}
+            woken += GenerationQueue.objects.filter(pk__in=ids).update(**due)
+        if len(ids) < _STEP:
+            return woken

@@ -12,10 +12,13 @@ from itertools import islice
 from typing import Any, Final
 
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, QuerySet
+from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from generation import storage
+from generation.authentication import LEEWAY
 from generation.clock import Now, database_now
 from generation.identifiers import REQUEST_ID
 from generation.locks import locked_keys
@@ -64,6 +67,13 @@ def delete_old_keys(*, step: int = STEP) -> Iterator[int]:
 def delete_unshared(*, step: int = STEP) -> Iterator[int]:
     """Delete what requests had to share whose request is gone. Yields how many each step deleted."""
     yield from _in_steps(SharedPicture.objects.filter(holder__isnull=True), step)
+
+
+def delete_expired_sign_ins(*, step: int = STEP) -> Iterator[int]:
+    """Delete expired sessions, and tokens from when a used one is not accepted by any process any more. Yields how many
+    each step deleted."""
+    yield from _in_steps(Session.objects.filter(expire_date__lt=Now()), step)
+    yield from _in_steps(OutstandingToken.objects.filter(expires_at__lte=Now() - LEEWAY), step)
 
 
 def _in_steps(rows: QuerySet[Any], step: int) -> Iterator[int]:

@@ -58,8 +58,8 @@ SETTINGS: Final[Mapping[Kind, Mapping[str, str]]] = MappingProxyType(
         Kind.DISPATCHER: _limits(statement="30s", lock="5s"),
         # An operator waits and can interrupt it. It may lock rows of requests, so it must not sit on them.
         Kind.COMMAND: _limits(statement="10min", lock="10s"),
-        # Changing a large table takes as long as it takes. Waiting for its lock blocks all later statements on the table,
-        # so it ends before theirs time out, and `migrate` tries again.
+        # Changing a large table takes as long as it takes. Waiting for its lock blocks all later statements on the
+        # table, so that wait ends before theirs, and `migrate` tries again.
         Kind.MIGRATION: _limits(statement="0", lock="3s", idle="1min"),
     }
 )

@@ -14,8 +14,8 @@ from generation.session_settings import SERVED, SETTINGS, role_statements
 class Command(BaseCommand):
     requires_system_checks = ()
     help = (
-        "Sets the time-outs of statements, locks and idle transactions on the role of each kind of process, signed in as"
-        " that role. deploy/roles.sh does the same where it makes the roles. New sessions have them."
+        "Sets the time-outs of statements, locks and idle transactions on the role of each kind of process, signed in"
+        " as that role. deploy/roles.sh does the same where it makes the roles. New sessions have them."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
