@@ -261,8 +261,8 @@ def redis_url(name: str, default: str) -> str:
 def database(name: str, default: str, *, pool_size: int, kind: Kind, behind_pooler: bool = False) -> dict[str, object]:
     """Return Django's settings for a ``postgres://`` or ``sqlite://`` URL in a process of this kind.
 
-    ``KIND`` and ``USER_TEMPLATE``, the user name as it stands in the URL, are our own. Sessions get their time-outs from
-    their role behind a pooler and where the user name has ``{kind}``, otherwise from the startup options. Raises
+    ``KIND`` and ``USER_TEMPLATE``, the user name as it stands in the URL, are our own. Sessions get time-outs
+    from their role behind a pooler and where the user name has ``{kind}``, otherwise from the startup options. Raises
     ``ImproperlyConfigured``.
     """
     url = text(name) or default

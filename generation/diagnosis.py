@@ -264,6 +264,8 @@ def _instead(ending: catalogue.Ending, *, is_usual: bool) -> str:
 
 def _sessions(*, sign_in: bool) -> Iterator[Finding]:
     """Find sessions without the settings of their kind: this process's own, or with ``sign_in`` those of every kind."""
+    if connection.vendor != "postgresql":
+        return
     if not sign_in or not sessions.has_role_for_each_kind():
         yield from _wrong_settings(sessions.own_kind(), connection)
         return
@@ -292,9 +294,7 @@ def _wrong_settings(kind: Kind, session: Any) -> Iterator[Finding]:
             "make a role for each kind of process with deploy/roles.sh, and put {kind} into the user name of"
             " DATABASE_URL, as in docs/scaling.md"
         )
-    yield Finding(
-        what=f"Sessions of the {kind} process have other settings than they need: {shown}", why=why, remedy=remedy
-    )
+    yield Finding(what=f"Sessions of the {kind} process have the wrong settings: {shown}", why=why, remedy=remedy)
 
 
 _Looks = tuple[Callable[[], Iterator[Finding]], ...]

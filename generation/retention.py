@@ -18,7 +18,6 @@ from django.db.models import Exists, Max, OuterRef, QuerySet
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from generation import storage
-from generation.authentication import LEEWAY
 from generation.clock import Now, database_now
 from generation.identifiers import REQUEST_ID
 from generation.locks import locked_keys
@@ -69,11 +68,11 @@ def delete_unshared(*, step: int = STEP) -> Iterator[int]:
     yield from _in_steps(SharedPicture.objects.filter(holder__isnull=True), step)
 
 
-def delete_expired_sign_ins(*, step: int = STEP) -> Iterator[int]:
-    """Delete expired sessions, and tokens from when a used one is not accepted by any process any more. Yields how many
-    each step deleted."""
+def delete_expired_sign_ins(*, leeway: timedelta, step: int = STEP) -> Iterator[int]:
+    """Delete sessions that have expired, and tokens that expired more than ``leeway`` ago. Until then a process whose
+    clock is behind may accept a token, and has to find that it was used. Yields how many each step deleted."""
     yield from _in_steps(Session.objects.filter(expire_date__lt=Now()), step)
-    yield from _in_steps(OutstandingToken.objects.filter(expires_at__lte=Now() - LEEWAY), step)
+    yield from _in_steps(OutstandingToken.objects.filter(expires_at__lte=Now() - leeway), step)
 
 
 def _in_steps(rows: QuerySet[Any], step: int) -> Iterator[int]:

@@ -194,15 +194,18 @@ def test_a_storage_that_cannot_be_written_is_told_with_its_reason(settings: Any,
 
 
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no sessions")
-def test_sessions_without_limits_are_told_and_the_command_sets_them() -> None:
+def test_sessions_without_their_time_outs_are_found() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")  # as where a pooler passes nothing on
         try:
             page = the_finding()
         finally:
             cursor.execute("RESET ALL")
-    assert "Sessions of the database have no lock_timeout and no statement_timeout" in page
-    assert "manage.py set_role_settings" in page
+    assert "Sessions of the command process have the wrong settings: statement_timeout is 0, not 10min, " in page
+    assert "lock_timeout is 0, not 10s\n" in page
+    assert "make a role for each kind of process with deploy/roles.sh" in page
+    with pytest.raises(CommandError, match="as the same role"):
+        call_command("set_role_settings")
     assert doctor()[0] == 0
 
 

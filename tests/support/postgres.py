@@ -23,6 +23,8 @@ class Postgres:
     def __init__(self, folder: Path) -> None:
         self._server = start_postgresql(folder)
         self.url = str(self._server.get_uri())
+        #: The folder with psql and the other programs.
+        self.tools = Path(self._server.bin_path)
 
     def kill(self) -> None:
         """As a loss of power: nobody is asked."""

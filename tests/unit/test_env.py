@@ -15,6 +15,7 @@ import redis
 from django.core.exceptions import ImproperlyConfigured
 
 from config import env
+from generation.session_settings import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -164,7 +165,7 @@ def test_a_password_in_a_url_may_have_any_characters(password: str, monkeypatch:
     written = {quote(password, safe="")} if "%41" in password else {quote(password, safe=""), password}
     for one in written:
         monkeypatch.setenv("DATABASE_URL", f"postgres://user:{one}@db.example.org:5432/name?sslmode=require")
-        found = env.database("DATABASE_URL", "", pool_size=1)
+        found = env.database("DATABASE_URL", "", pool_size=1, kind=Kind.WEB)
         assert (found["PASSWORD"], found["HOST"], found["NAME"]) == (password, "db.example.org", "name")
         monkeypatch.setenv("REDIS_URL", f"rediss://:{one}@redis.example.org:6380/2")
         client = redis.Redis.from_url(env.redis_url("REDIS_URL", ""))
@@ -251,12 +252,24 @@ def test_behind_a_pooler_connections_ask_for_nothing_of_the_session(
     pooled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgres://vga_app:x@db:6432/vga?keepalives_idle=5")
-    found: dict[str, Any] = env.database("DATABASE_URL", "", pool_size=3, behind_pooler=pooled)
-    assert found["DISABLE_SERVER_SIDE_CURSORS"] is pooled
+    found: dict[str, Any] = env.database("DATABASE_URL", "", pool_size=3, kind=Kind.WEB, behind_pooler=pooled)
+    assert found["DISABLE_SERVER_SIDE_CURSORS"] is True
+    assert found["USER"] == "vga_app"
     assert ("options" in found["OPTIONS"]) is not pooled
     assert found["OPTIONS"]["keepalives_idle"] == 5
+    assert found["OPTIONS"]["application_name"] == "vga-web"
     if not pooled:
-        assert "-c statement_timeout=60s -c lock_timeout=20s" in found["OPTIONS"]["options"]
+        assert "-c statement_timeout=10s -c lock_timeout=5s" in found["OPTIONS"]["options"]
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_each_kind_of_process_signs_in_as_its_role(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://vga_{kind}:p%40{kind}@db/vga?application_name=mine")
+    found: dict[str, Any] = env.database("DATABASE_URL", "", pool_size=3, kind=kind)
+    assert (found["USER"], found["USER_TEMPLATE"], found["KIND"]) == (f"vga_{kind}", "vga_{kind}", kind)
+    assert found["PASSWORD"] == "p@{kind}"
+    assert found["OPTIONS"]["application_name"] == "mine"
+    assert "options" not in found["OPTIONS"]  # the role has the settings, and they can be changed there
 
 
 @pytest.mark.parametrize(("given", "kept"), [({}, "False"), ({"DATABASE_PREPARED_STATEMENTS": "true"}, "True")])

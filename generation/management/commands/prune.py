@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from generation import retention
+from generation.authentication import LEEWAY
 
 
 class Command(BaseCommand):
@@ -25,7 +26,7 @@ class Command(BaseCommand):
             self.stdout.write(f"requests and batches deleted: {sum(retention.delete_ended())}")
             self.stdout.write(f"idempotency keys deleted: {sum(retention.delete_old_keys())}")
             unshared = sum(retention.delete_unshared())
-            self.stdout.write(f"sessions and tokens deleted: {sum(retention.delete_expired_sign_ins())}")
+            self.stdout.write(f"sessions and tokens deleted: {sum(retention.delete_expired_sign_ins(leeway=LEEWAY))}")
         swept = 0
         try:
             for key in retention.sweep_orphans(dry=dry):

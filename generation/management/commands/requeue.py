@@ -15,7 +15,6 @@ from generation.dispatch import BrokerAway
 from generation.models import GenerationRequest
 from generation.states import ErrorCode, Status
 
-
 #: How many ids are read at once.
 _PAGE: Final = 1000
 
