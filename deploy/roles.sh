@@ -16,7 +16,9 @@ role() { # NAME PASSWORD_VARIABLE statement_timeout lock_timeout idle_in_transac
 }
 
 {
-    echo "SELECT 'CREATE ROLE vga_app NOLOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'vga_app') \\gexec"
+    cat <<'SQL'
+SELECT 'CREATE ROLE vga_app NOLOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'vga_app') \gexec
+SQL
     # As `manage.py set_role_settings` has them.
     role vga_owner owner_password 0 3s 1min
     role vga_web app_password 10s 5s 10s

@@ -20,6 +20,7 @@ import pytest
 from websockets.sync.client import connect
 
 from generation import session_settings
+from generation.session_settings import SETTINGS, Kind
 from tests.fakes.control import FakeProvider
 from tests.support import promtool
 from tests.support.collector import Collector
@@ -178,30 +179,42 @@ def test_a_header_that_says_who_it_is_does_not_get_past_the_rate_limit(stack: Co
 
 
 def test_the_role_of_the_processes_cannot_change_tables(stack: Composed) -> None:
-    address = (stack.secrets / "database_url").read_text().strip()
+    address = stack.database_url()
     with psycopg.connect(address) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("DROP TABLE generation_requests")
     with psycopg.connect(address) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("CREATE TABLE mine (id int)")
     with psycopg.connect(address) as connection:
-        assert connection.execute("SELECT current_user").fetchone() == ("vga_app",)
+        assert connection.execute("SELECT current_user").fetchone() == ("vga_command",)
 
 
 @pytest.mark.parametrize("change", ["DELETE FROM {}", "UPDATE {} SET change_message = ''", "TRUNCATE {}"])
 def test_the_role_of_the_processes_cannot_change_the_audit(stack: Composed, change: str) -> None:
-    address = (stack.secrets / "database_url").read_text().strip()
+    address = stack.database_url()
     with psycopg.connect(address) as connection:
         assert connection.execute("SELECT has_table_privilege('django_admin_log', 'INSERT')").fetchone() == (True,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(change.format("django_admin_log").encode())
 
 
-def test_the_role_of_the_processes_has_its_settings_without_being_told(stack: Composed) -> None:
-    address = (stack.secrets / "database_url").read_text().strip()
-    with psycopg.connect(address) as connection:
-        found = {name: connection.execute(f"SHOW {name}".encode()).fetchone() for name in session_settings.SETTINGS}
-    wanted = {name: (value.replace("60s", "1min"),) for name, value in session_settings.SETTINGS.items()}
-    assert found == wanted
+@pytest.mark.parametrize("kind", session_settings.SERVED)
+def test_the_role_of_each_kind_has_its_settings_without_being_told(stack: Composed, kind: Kind) -> None:
+    with psycopg.connect(stack.database_url(kind)) as connection:
+        found = {name: connection.execute(f"SHOW {name}".encode()).fetchone() for name in SETTINGS[kind]}
+        assert connection.execute("SELECT has_table_privilege('generation_requests', 'UPDATE')").fetchone() == (True,)
+    assert found == {name: (value,) for name, value in SETTINGS[kind].items()}
+
+
+def test_each_process_signs_in_as_the_role_of_its_kind(stack: Composed) -> None:
+    signed_in = "SELECT DISTINCT usename, application_name FROM pg_stat_activity WHERE usename LIKE 'vga%'"
+
+    def found() -> bool:
+        with psycopg.connect(stack.postgres.get_uri()) as connection:
+            rows = set(connection.execute(signed_in).fetchall())
+        return {(f"vga_{kind}", f"vga-{kind}") for kind in ("web", "worker", "dispatcher")} <= rows
+
+    wait_until(found, what="sessions of each kind")
+    assert "wrong settings" not in stack.run("web", "python", "manage.py", "doctor").stdout
 
 
 # --- Log lines, traces and reports ---
@@ -330,7 +343,7 @@ def test_what_is_asked_for_is_measured(stack: Composed, alice: httpx.Client) -> 
 
 
 def test_snapshots_are_kept_for_the_charts(stack: Composed) -> None:
-    with psycopg.connect((stack.secrets / "database_url").read_text().strip(), autocommit=True) as connection:
+    with psycopg.connect(stack.database_url(), autocommit=True) as connection:
 
         def rows() -> Any:
             return connection.execute("SELECT count(*), sum(completed) FROM generation_metrics_snapshots").fetchone()

