@@ -48,7 +48,7 @@ def findings(*, sign_in: bool = False) -> list[Finding]:
     """Everything that is wrong at the moment; empty where all is well. Where the tables cannot be read, everything
     else. ``sign_in`` checks the roles of all kinds of processes by signing in as each, which pages have no time for."""
     blind = list(_no_database())
-    looks = _OUTSIDE if blind else (*_OUTSIDE, partial(_sessions, sign_in=sign_in), *_IN_THE_TABLES)
+    looks: _Looks = _OUTSIDE if blind else (*_OUTSIDE, partial(_sessions, sign_in=sign_in), *_IN_THE_TABLES)
     return blind + [finding for look in looks for finding in look()]
 
 

@@ -57,7 +57,7 @@ def generate(self: Any, request_id: str) -> None:
         executor().run(request_id)
 
 
-@shared_task(**_RETRY_OUTAGES)
+@shared_task(bind=False, **_RETRY_OUTAGES)
 def advance_bulk_action(bulk_id: int) -> None:
     """Take some steps of a bulk action, and have the next ones taken. A step that failed changed nothing."""
     began = time.monotonic()

@@ -15,13 +15,13 @@ import httpx
 import psycopg
 import pytest
 
-from generation.session_settings import SERVED, SETTINGS, application_name
+from generation.session_settings import SERVED, SETTINGS, Kind, application_name
 from tests.faults.house import House, built
 from tests.servers import temporary_folder
 from tests.support.postgres import Postgres
 from tests.support.stack import PASSWORD, ROOT, wait_until
 
-PROCESSES = ("web", "realtime", "worker", "dispatcher")
+PROCESSES = (Kind.WEB, Kind.REALTIME, Kind.WORKER, Kind.DISPATCHER)
 EXPORT = "/admin/generation/generationrequest/export/"
 ROWS = 3_500
 _FILL = f"""
@@ -184,7 +184,7 @@ def test_doctor_names_a_role_that_is_missing_and_the_script_makes_it(house: Hous
 
 
 @pytest.mark.parametrize("kind", SERVED)
-def test_a_session_has_the_settings_of_its_kind(server: Server, kind: str) -> None:
+def test_a_session_has_the_settings_of_its_kind(server: Server, kind: Kind) -> None:
     url = urlsplit(server.postgres.url)
     address = urlunsplit(url._replace(netloc=url.netloc.replace("postgres:", f"vga_{kind}:", 1)))
     with psycopg.connect(address) as connection:
