@@ -6,7 +6,7 @@ import time
 from typing import Any, Final
 
 from django.core.management.commands import migrate
-from django.db import OperationalError
+from django.db import Error
 
 from generation.outages import sqlstate
 
@@ -28,7 +28,7 @@ class Command(migrate.Command):
         while True:
             try:
                 super().handle(*args, **options)
-            except OperationalError as error:
+            except Error as error:
                 if sqlstate(error) != _LOCK_NOT_AVAILABLE or time.monotonic() > give_up_at:
                     raise
                 self.stderr.write("A table is in use. Trying again.")
