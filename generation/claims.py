@@ -24,11 +24,6 @@ class Claim:
     asked_at: float = field(default_factory=time.monotonic, compare=False)
 
     @property
-    def keys(self) -> dict[str, Any]:
-        """What identifies the attempt of this claim in a named condition."""
-        return {"request": self.request.pk, "claim": self.number}
-
-    @property
     def fence(self) -> Q:
         """The condition under which this claim still holds."""
         return Q(pk=self.request.pk, status=Status.IN_PROGRESS, claims=self.number)
@@ -65,13 +60,13 @@ class Failure:
         }
 
     def as_attempt(self) -> dict[str, Any]:
-        """What the row of the attempt keeps."""
+        """What the row of the attempt keeps, as parameters of the statement that ends it."""
         return {
             "outcome": AttemptOutcome.FAILED,
             "error_code": self.code,
             "error_message": self.message,
-            "provider_request_id": self.provider_request_id,
-            "booked_cost": self.cost,
+            "provider_request": self.provider_request_id,
+            "booked": self.cost,
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -21,10 +21,6 @@ class Now(functions.Now):
         return self.as_sql(
             compiler, connection, template="STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f000', 'NOW')", **context
         )
-
-
-#: The current day in UTC by the database's clock.
-TODAY: Final = functions.TruncDate(Now(), tzinfo=UTC)
 
 
 def database_now() -> datetime:

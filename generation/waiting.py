@@ -10,29 +10,20 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 from django.conf import settings
-from django.db.models import Count, DateTimeField, Min, Q, QuerySet, Sum
+from django.db.models import Count, Min, QuerySet, Sum
 from django.db.models.functions import TruncMinute
 
-from generation import pauses, prepared
+from generation import pauses
 from generation.clock import Now
+from generation.db import queries
+from generation.db.execution import fetch_one
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, WorkerProcess
-from generation.prepared import Condition, Param
 from generation.remembered import briefly, remembered
 from generation.states import AttemptOutcome, ProcessKind
 
 #: Seconds that one request is taken to last, as long as nothing was measured.
 SECONDS_PER_REQUEST: Final = 30
-#: What is ahead is counted one by one up to here. Past it, it is told from how many were queued in which minute, since
-#: a place in the thousands matters to nobody to the last digit and costs more to count the longer the queue is.
-_COUNTED: Final = 500
 _MINUTE: Final = timedelta(minutes=1)
-_QUEUED_AT: Final = Param("queued_at", DateTimeField())
-#: Who comes before a row of the ledger: what is more pressing, and of its own weight what was queued before.
-_MORE_PRESSING: Final = Condition(Q(priority_weight__gt=Param("weight")))
-_EARLIER: Final = Condition(
-    Q(priority_weight=Param("weight"), queued_at__lte=_QUEUED_AT)
-    & (Q(queued_at__lt=_QUEUED_AT) | Q(pk__lt=Param("pk")))
-)
 #: A worker that missed this many heartbeats is not up.
 _MISSED_HEARTBEATS: Final = 3
 #: How many of the newest attempts durations are told from.
@@ -143,14 +134,14 @@ def forget() -> None:
 
 def queue_place(request: GenerationRequest) -> QueuePlace | None:
     """The place in the queue, or ``None`` for what is not queued (any more)."""
-    entry: GenerationQueue | None
-    if GenerationRequest.queue_entry.is_cached(request):  # a submit has just made it
-        entry = request.queue_entry
+    if GenerationRequest.queue_entry.is_cached(request) and request.queue_entry.ahead is not None:
+        entry = request.queue_entry  # a submit has just written it, and counted
+        ahead = _ahead(request.queue_entry.ahead, entry.priority_weight, entry.queued_at)
     else:
-        entry = prepared.get(GenerationQueue, request.pk)
-    if entry is None:
-        return None
-    ahead = _ahead(entry)
+        row = fetch_one(queries.COUNT_AHEAD, {"request": request.pk, "counted": queries.COUNTED})
+        if row is None:
+            return None
+        ahead = _ahead(*row)
     wait = None if pauses.is_paused(request) else estimate(ahead, request.type)
     return QueuePlace(position=ahead + 1, estimated_wait=wait)
 
@@ -163,13 +154,13 @@ def estimate(ahead: int, type_: str) -> int:
     return max(1, round(ahead * usual / slots + durations.get(type_, usual)))
 
 
-def _ahead(entry: GenerationQueue) -> int:
-    place = {"pk": entry.pk, "weight": entry.priority_weight, "queued_at": entry.queued_at}
-    order = ("-priority_weight", "queued_at")
-    counted = prepared.count(GenerationQueue, _MORE_PRESSING, _EARLIER, order=order, up_to=_COUNTED, **place)
-    if counted < _COUNTED:
+def _ahead(counted: int, weight: int, queued_at: datetime) -> int:
+    """Return how many come before what was queued then with this weight. Past so many as are ``counted`` one by one, it
+    is told from how many were queued in which minute: a place in the thousands need not be exact, and takes the longer
+    to count the longer the queue is."""
+    if counted < queries.COUNTED:
         return counted
     lines = ledger()
-    more_pressing = sum(line.length for weight, line in lines.items() if weight > entry.priority_weight)
-    own = lines.get(entry.priority_weight)
-    return max(counted, more_pressing + (own.before(entry.queued_at) if own else 0))
+    more_pressing = sum(line.length for higher, line in lines.items() if higher > weight)
+    own = lines.get(weight)
+    return max(counted, more_pressing + (own.before(queued_at) if own else 0))
