@@ -30,29 +30,42 @@ INSERT INTO generation_requests (
     max_attempts, waits, worker, result, created_at, started_at, completed_at, lease_expires_at
 )
 SELECT
-    'vga_' || LPAD(n::TEXT, 16, '0') || '_aaaaaaaaaaaa', <owner>, 'coloring-page', 'A friendly dragon in a garden', 'normal',
-    '', '', '{{}}', status, 2, CASE WHEN status = 'queued' THEN 0 ELSE 1 END, CASE WHEN status = 'queued' THEN 0 ELSE 1 END,
-    3, 0, CASE WHEN status = 'in-progress' THEN 'worker-1' ELSE '' END,
+    'vga_' || LPAD(n::TEXT, 16, '0') || '_aaaaaaaaaaaa', <owner>, 'coloring-page', 'A friendly dragon in a garden',
+    'normal', '', '', '{{}}', status, 2,
+    CASE WHEN status = 'queued' THEN 0 ELSE 1 END,
+    CASE WHEN status = 'queued' THEN 0 ELSE 1 END,
+    3, 0,
+    CASE WHEN status = 'in-progress' THEN 'worker-1' ELSE '' END,
     CASE WHEN status = 'completed' THEN '{{}}'::JSONB END,
-    NOW() - n * INTERVAL '1 second', CASE WHEN status <> 'queued' THEN NOW() END,
+    NOW() - n * INTERVAL '1 second',
+    CASE WHEN status <> 'queued' THEN NOW() END,
     CASE WHEN status = 'completed' THEN NOW() END,
     CASE WHEN status = 'in-progress' THEN NOW() + INTERVAL '1 hour' * (n % 4 - 2) END
 FROM (
-    SELECT n, CASE WHEN n % 2 = 0 THEN 'queued' WHEN n <= {2 * RUNNING} THEN 'in-progress' ELSE 'completed' END AS status
+    SELECT n, CASE
+        WHEN n % 2 = 0 THEN 'queued'
+        WHEN n <= {2 * RUNNING} THEN 'in-progress'
+        ELSE 'completed'
+    END AS status
     FROM GENERATE_SERIES(1, {REQUESTS}) AS n
 ) AS numbers;
 INSERT INTO generation_queue (request_id, priority_weight, dispatch_count, held, waits_for, queued_at)
-SELECT id, (ARRAY[1000, 100, 10, 1])[1 + sequence_of % 4], 0, FALSE, '', created_at
-FROM (SELECT id, created_at, ROW_NUMBER() OVER () AS sequence_of FROM generation_requests WHERE status = 'queued') AS queued;
+SELECT id, (ARRAY[1000, 100, 10, 1])[1 + row_number % 4], 0, FALSE, '', created_at
+FROM (
+    SELECT id, created_at, ROW_NUMBER() OVER () AS row_number
+    FROM generation_requests
+    WHERE status = 'queued'
+) AS queued;
 INSERT INTO generation_attempts (
     request_id, claim, number, worker, provider, model, prompt, provider_request_id, billable, usage, outcome,
     error_code, error_message, started_at, finished_at
 )
 SELECT id, 1, 1, 'worker-1', 'clipart', 'openmoji', '', '', TRUE, '{{}}',
     CASE WHEN status = 'completed' THEN 'succeeded' ELSE 'running' END, '', '', started_at, completed_at
-FROM generation_requests WHERE status <> 'queued';
+FROM generation_requests
+WHERE status <> 'queued';
 RESET session_replication_role;
-"""
+"""  # noqa: S608  constants
 TABLES: Final = "generation_requests, generation_queue, generation_attempts, generation_status_changes"
 
 
