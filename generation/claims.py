@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from django.db.models import Q, QuerySet
 
@@ -31,6 +31,19 @@ class Claim:
     def attempt(self) -> QuerySet[GenerationAttempt]:
         """Return the attempt's row."""
         return GenerationAttempt.objects.filter(request_id=self.request.pk, claim=self.number)
+
+
+#: An attempt that ends without an error, a call or a cost.
+NOTHING_SAID: Final[dict[str, Any]] = {
+    "error_code": "",
+    "error_message": "",
+    "provider_request": None,
+    "model": None,
+    "usage": None,
+    "cost": None,
+    "booked": None,
+    "keep_deadline": False,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

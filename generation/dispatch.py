@@ -18,12 +18,12 @@ from celery import current_app
 from django.conf import settings
 from django.db import transaction
 
-from generation import background, correlation
+from generation import background, correlation, pauses
 from generation.clock import Now
 from generation.db import queries
 from generation.db.execution import fetch_all
 from generation.locks import locked_keys
-from generation.models import GenerationQueue
+from generation.models import GenerationQueue, GenerationRequest
 from generation.states import WEIGHTS, queue_for
 
 logger = logging.getLogger(__name__)
@@ -190,6 +190,14 @@ def reserve(weights: Sequence[int]) -> list[bool]:
         allowed.append(left[queue] > 0)
         left[queue] -= 1
     return allowed
+
+
+def leaving(entries: Sequence[tuple[GenerationRequest, int]]) -> list[tuple[str, int]]:
+    """Return those of the requests, given with their weights, whose messages may leave now: nothing that they belong to
+    is paused, and their queue has room. Their rows have to say so."""
+    running = [(request.pk, weight) for request, weight in entries if not pauses.is_paused(request)]
+    allowed = reserve([weight for _, weight in running])
+    return [entry for entry, now in zip(running, allowed, strict=True) if now]
 
 
 def lost_after() -> timedelta:

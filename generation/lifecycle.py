@@ -20,8 +20,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Case, Count, F, Sum, When
 
-from generation import budgets, correlation, dispatch, pauses, places, storage, tracing, transitions
-from generation.claims import Claim, Failure
+from generation import budgets, correlation, dispatch, places, storage, tracing, transitions
+from generation.claims import NOTHING_SAID, Claim, Failure
 from generation.clock import Now
 from generation.db import queries
 from generation.db.execution import Row, fetch_all, fetch_one
@@ -33,6 +33,8 @@ from generation.transitions import step_all
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
 
+#: What a new row has of a request as it stands.
+_GIVEN: Final = ("id", "type", "prompt", "priority", "project_id", "page_id", "metadata", "max_attempts")
 _COMPLETED: Final = Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
 _FAILED: Final = Edge(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED)
 #: A worker was lost, and no attempt is left.
@@ -80,18 +82,11 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
         for draft in drafts
     ]
     ordered = sorted(requests, key=lambda request: (-WEIGHTS[request.priority], request.pk))
-    leaving = _leaving([(request, WEIGHTS[request.priority]) for request in ordered[:places_free]])
+    leaving = dispatch.leaving([(request, WEIGHTS[request.priority]) for request in ordered[:places_free]])
     sent = {request_id for request_id, _ in leaving}
     given = [
-        {
-            "id": request.pk,
-            "type": request.type,
-            "prompt": request.prompt,
-            "priority": request.priority,
-            "project_id": request.project_id,
-            "page_id": request.page_id,
-            "metadata": request.metadata,
-            "max_attempts": request.max_attempts,
+        {column: getattr(request, column) for column in _GIVEN}
+        | {
             "estimated_cost": None if request.estimated_cost is None else str(request.estimated_cost),
             "priority_weight": WEIGHTS[request.priority],
             "held": index >= places_free,
@@ -99,9 +94,14 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
         }
         for index, request in enumerate(ordered)
     ]
-    parameters: dict[str, Any] = {"requests": json.dumps(given), "owner": owner.pk, "batch": batch and batch.pk}
-    parameters |= {"http_request": call, "traceparent": trace, "lost_after": dispatch.lost_after()}
-    found = fetch_all(queries.SUBMIT, parameters | {"counted": queries.COUNTED})
+    of_all: dict[str, Any] = {
+        "owner": owner.pk,
+        "batch": batch and batch.pk,
+        "http_request": call,
+        "traceparent": trace,
+    }
+    parameters = of_all | {"lost_after": dispatch.lost_after(), "counted": queries.COUNTED}
+    found = fetch_all(queries.SUBMIT, parameters | {"requests": json.dumps(given)})
     _note_submitted(ordered, found)
     transitions.tell(requests, transitions.SUBMIT)
     dispatch.send_after_commit(leaving)
@@ -136,20 +136,12 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
         [request] = step_all([request_id], edge, actor=actor, **fresh)
         entry = GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority])
         entry.held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
-        leaving = [] if entry.held else _leaving([(request, entry.priority_weight)])
+        leaving = [] if entry.held else dispatch.leaving([(request, entry.priority_weight)])
         for column, value in dispatch.sent_now().items() if leaving else ():
             setattr(entry, column, value)
         entry.save(force_insert=True)
         dispatch.send_after_commit(leaving)
     return request
-
-
-def _leaving(entries: Sequence[tuple[GenerationRequest, int]]) -> list[tuple[str, int]]:
-    """Return those of the requests, given with their weights, whose messages may leave now: nothing that they belong to
-    is paused, and their queue has room. Their rows have to say so."""
-    running = [(request.pk, weight) for request, weight in entries if not pauses.is_paused(request)]
-    allowed = dispatch.reserve([weight for _, weight in running])
-    return [entry for entry, now in zip(running, allowed, strict=True) if now]
 
 
 # --- A worker's attempt -----------------------------------------------------------------------------------------------
@@ -347,19 +339,6 @@ def unknown_outcomes(request: GenerationRequest) -> int:
 # --- What they share --------------------------------------------------------------------------------------------------
 
 
-#: An attempt that ends without an error, a call or a cost.
-_UNSAID: Final[dict[str, Any]] = {
-    "error_code": "",
-    "error_message": "",
-    "provider_request": None,
-    "model": None,
-    "usage": None,
-    "cost": None,
-    "booked": None,
-    "keep_deadline": False,
-}
-
-
 def _end(
     claim: Claim,
     edge: Edge,
@@ -394,7 +373,7 @@ def _release(
     """End a claim and queue its request again. What may start now leaves at once; with a delay the dispatcher sends it
     when it is due. False where the claim is void."""
     edge = Edge(Status.IN_PROGRESS, Status.QUEUED, reason)
-    leaving = _leaving([(claim.request, weight)]) if may_leave and not delay else []
+    leaving = dispatch.leaving([(claim.request, weight)]) if may_leave and not delay else []
     parameters = _ending(claim, edge, attempt, expired)
     parameters |= {"attempts_back": attempts_back, "waits": waits, "weight": weight, "delay": delay}
     parameters |= {"waits_for": waits_for, "sent": bool(leaving), "lost_after": dispatch.lost_after()}
@@ -410,4 +389,4 @@ def _release(
 def _ending(claim: Claim, edge: Edge, attempt: dict[str, Any], expired: bool) -> dict[str, Any]:
     transitions.check(edge)
     ending: dict[str, Any] = {"request": claim.request.pk, "claim": claim.number, "expired": expired}
-    return ending | {"reason": edge.reason} | _UNSAID | attempt
+    return ending | {"reason": edge.reason} | NOTHING_SAID | attempt
