@@ -89,9 +89,9 @@ from django.utils import timezone
 from generation import lifecycle, transitions
 from generation.db import execution
 now = timezone.now()
-row = ("vga_1700000000000000_abcdefghijkl", 1, None, "coloring-page", "A friendly dragon in a garden", "normal", "", "",
-       '{"seed": 7, "title": "Dragons"}', "in-progress", 2, 1, 1, 3, 0, now, "worker", None, "", "", None, None, now, now,
-       None)
+row = ("vga_1700000000000000_abcdefghijkl", 1, None, "coloring-page", "A friendly dragon", "normal", "", "",
+       '{"seed": 7, "title": "Dragons"}', "in-progress", 2, 1, 1, 3, 0, now, "worker", None, "", "", None, None,
+       now, now, None)
 class Cursor:
     def __enter__(self): return self
     def __exit__(self, *error): pass
