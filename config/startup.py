@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -40,12 +41,22 @@ def kind_of_command(name: str) -> Kind:
 
 
 def require_settings(kind: Kind) -> None:
-    """End the program with one line for each fault where a process of this kind cannot use the settings."""
+    """End a program of this kind with one line for each fault of the settings, or if there is no database."""
     begin(kind)
     try:
-        from config import settings  # noqa: F401  reading them is the check
+        from config import settings
+
+        require_database(settings.DATABASES["default"])
     except ImproperlyConfigured as fault:
         sys.exit(lines(fault))
+
+
+def require_database(settings: Mapping[str, Any]) -> None:
+    """Raise ``ImproperlyConfigured`` if no database is set and the embedded one is not running."""
+    if not settings["NAME"]:
+        raise ImproperlyConfigured(
+            "the embedded PostgreSQL server is not running: start it with `make run`, or set DATABASE_URL"
+        )
 
 
 def settle() -> None:
