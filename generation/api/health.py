@@ -19,9 +19,6 @@ logger = logging.getLogger(__name__)
 def _database() -> bool:
     """Whether it takes writes: after a failover the address may still lead to a standby."""
     with connection.cursor() as cursor:
-        if connection.vendor != "postgresql":
-            cursor.execute("SELECT 1")
-            return True
         cursor.execute("SHOW transaction_read_only")
         if cursor.fetchone() != ("off",):
             raise DatabaseUnavailableError("the database is read-only")

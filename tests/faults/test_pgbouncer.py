@@ -27,9 +27,11 @@ def pooled(tmp_path: Path) -> Iterator[House]:
     pgbouncer.found()
     roles = [role(ROLE, kind) for kind in SERVED]
     with built(tmp_path, DATABASE_POOLER="true") as house:
+        password = urlsplit(house.database_url).password
         for name in roles:
             house.execute(f"DROP ROLE IF EXISTS {name}")
-            house.execute(f"CREATE ROLE {name} LOGIN IN ROLE pg_read_all_data, pg_write_all_data")
+            rights = "pg_read_all_data, pg_write_all_data"
+            house.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' IN ROLE {rights}")
         url = urlsplit(house.database_url)
         house.stack.env["DATABASE_URL"] = urlunsplit(
             url._replace(netloc=url.netloc.replace("postgres:", f"{ROLE}:", 1))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx
 import psycopg
@@ -18,12 +17,13 @@ import pytest
 from generation.session_settings import SERVED, SETTINGS, Kind, application_name
 from tests.faults.house import House, built
 from tests.servers import temporary_folder
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, tools
 from tests.support.stack import PASSWORD, ROOT, wait_until
 
 PROCESSES = (Kind.WEB, Kind.REALTIME, Kind.WORKER, Kind.DISPATCHER)
 EXPORT = "/admin/generation/generationrequest/export/"
 ROWS = 3_500
+SECRET = "it's a secret"
 _FILL = f"""
 from django.contrib.auth.models import User
 from generation.models import GenerationRequest
@@ -41,8 +41,8 @@ class Server:
     """A PostgreSQL server with the roles of ``deploy/roles.sh``, whose log has each statement and its application."""
 
     def __init__(self) -> None:
-        self.postgres = Postgres(temporary_folder())
-        self.folder = Path(parse_qs(urlsplit(self.postgres.url).query)["host"][0])
+        self._folder = temporary_folder()
+        self.postgres = Postgres(self._folder)
         self.execute(
             "ALTER SYSTEM SET log_line_prefix = '<%a> '",
             "ALTER SYSTEM SET log_statement = 'all'",
@@ -60,13 +60,18 @@ class Server:
     def make_roles(self) -> None:
         secrets = temporary_folder()
         for name in ("postgres_owner_password", "postgres_app_password"):
-            (secrets / name).write_text("it's a secret\n")
-        tools = os.pathsep.join([str(self.postgres.tools), os.environ["PATH"]])
-        given = {"PATH": tools, "PGHOST": str(self.folder), "SECRETS_DIR": str(secrets), "POSTGRES_DB": "postgres"}
+            (secrets / name).write_text(f"{SECRET}\n")
+        given = tools(self.postgres.url) | {"SECRETS_DIR": str(secrets), "POSTGRES_DB": "postgres"}
         subprocess.run(["sh", ROOT / "deploy" / "roles.sh"], env=given, check=True)
 
     def log(self) -> str:
-        return (self.folder / "log").read_text()
+        return (self._folder / "postgresql.log").read_text()
+
+
+def signing_in(url: str, role: str) -> str:
+    """Return the address with one of the roles."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{role}:{quote(SECRET)}@{parts.hostname}:{parts.port}"))
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +83,7 @@ def server() -> Server:
 def house(server: Server, tmp_path: Path) -> Iterator[House]:
     """A house whose processes sign in as ``vga_{kind}``; nothing runs in it yet."""
     with built(tmp_path, server=server.postgres.url, LEASE_MS="30000", WEB_WORKERS="1") as house:
-        url = urlsplit(house.database_url)
-        netloc = url.netloc.replace("postgres:", "vga_{kind}:", 1)
-        house.stack.env["DATABASE_URL"] = urlunsplit(url._replace(netloc=netloc))
+        house.stack.env["DATABASE_URL"] = signing_in(house.database_url, "vga_{kind}")
         yield house
 
 
@@ -185,9 +188,7 @@ def test_doctor_names_a_role_that_is_missing_and_the_script_makes_it(house: Hous
 
 @pytest.mark.parametrize("kind", SERVED)
 def test_a_session_has_the_settings_of_its_kind(server: Server, kind: Kind) -> None:
-    url = urlsplit(server.postgres.url)
-    address = urlunsplit(url._replace(netloc=url.netloc.replace("postgres:", f"vga_{kind}:", 1)))
-    with psycopg.connect(address) as connection:
+    with psycopg.connect(signing_in(server.postgres.url, f"vga_{kind}")) as connection:
         found = {name: connection.execute(f"SHOW {name}".encode()).fetchone() for name in SETTINGS[kind]}
     assert found == {name: (value,) for name, value in SETTINGS[kind].items()}
 

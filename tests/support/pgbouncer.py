@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from types import TracebackType
 
 import psycopg
@@ -34,15 +33,14 @@ class PgBouncer:
 
     def __init__(self, database_url: str, *, role: str, **settings: str) -> None:
         server = conninfo_to_dict(database_url)
-        # It does not run as root, and PostgreSQL's socket is for PostgreSQL's user alone.
-        self._as_user = ["-u", Path(str(server["host"])).owner()] if os.geteuid() == 0 else []
+        self._as_user = ["-u", "nobody"] if os.geteuid() == 0 else []  # it does not run as root
         self.port = free_port()
         self.url = f"postgres://{role}@127.0.0.1:{self.port}/visual_generation"
         self._folder = temporary_folder()
         (block,) = re.findall(r"```ini\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(), re.DOTALL)
-        host = f"host={server['host']} port={server.get('port', 5432)} dbname={server['dbname']}"
+        host = " ".join(f"{name}={server[name]}" for name in ("host", "port", "dbname"))
         text = re.sub(r"host=postgres port=5432 dbname=\w+", lambda _: host, block)
-        # Only the port and the missing password differ from the page.
+        # Only the port and how clients sign in differ from the page.
         changes = {
             "listen_addr": "127.0.0.1",
             "listen_port": str(self.port),
@@ -53,7 +51,9 @@ class PgBouncer:
             text, times = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
             text += "" if times else f"{name} = {value}\n"
         users = self._folder / "userlist.txt"
-        users.write_text("".join(f'"{name}" ""\n' for name in ("admin", *(role_of(role, kind) for kind in SERVED))))
+        names = ("admin", *(role_of(role, kind) for kind in SERVED))
+        # For the server: here, clients need none.
+        users.write_text("".join(f'"{name}" "{server["password"]}"\n' for name in names))
         users.chmod(0o644)
         text = re.sub(r"^auth_file = .*$", f"auth_file = {users}", text, flags=re.MULTILINE) + "unix_socket_dir =\n"
         self.ini = self._folder / "pgbouncer.ini"

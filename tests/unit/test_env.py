@@ -180,7 +180,6 @@ def test_a_password_in_a_url_may_have_any_characters(password: str, monkeypatch:
         "redis://[::1]:6379/0",
         "postgres:///name?host=/run/a@b",
         "postgres://u@h1:5432,h2:5433/name",
-        "sqlite:////tmp/a@b.sqlite3",
     ],
 )
 def test_a_url_without_a_password_stays_as_it_is(url: str) -> None:
