@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import importlib.util
 import os
 import pwd
@@ -140,9 +141,12 @@ def _start(owner: _Owner | None, by: signal.Signals, command: list[Any], **optio
 # --- The data ---------------------------------------------------------------------------------------------------------
 
 
-def _reason(written: str) -> str:
-    found = _REASON.search(written)
-    return found[1] if found else (written.strip().splitlines() or ["it says nothing"])[-1]
+def _reason(written: str, directory: Path) -> str:
+    if found := _REASON.search(written):
+        return found[1]
+    if shutil.disk_usage(directory).free < 1_000_000:  # nor is there room for it to say so
+        return os.strerror(errno.ENOSPC)
+    return (written.strip().splitlines() or ["it wrote nothing"])[-1]
 
 
 def _initialize(directory: Path, owner: _Owner | None, *, sync: bool) -> None:
@@ -185,7 +189,7 @@ def _run_initdb(data: Path, owner: _Owner | None, password: str, *, sync: bool) 
         process.wait()
         raise
     if process.returncode:
-        reason = _reason(written.decode("utf-8", "replace"))
+        reason = _reason(written.decode("utf-8", "replace"), data)
         raise RuntimeError(f"the embedded PostgreSQL server cannot be set up in {data.parent}: {reason}")
 
 
@@ -268,7 +272,7 @@ def running_postgresql(directory: Path, log: Path, **settings: str) -> Iterator[
         deadline = time.monotonic() + _START_SECONDS
         while not _is_ready(data, server.pid):
             if server.poll() is not None or time.monotonic() > deadline:
-                reason = _reason(log.read_text(errors="replace"))
+                reason = _reason(log.read_text(errors="replace"), directory)
                 raise RuntimeError(f"the embedded PostgreSQL server does not start: {reason}; see {log}")
             time.sleep(0.01)
         password = (directory / "password").read_text().strip()

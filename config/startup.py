@@ -53,7 +53,7 @@ def require_settings(kind: Kind) -> None:
 
 def require_database(settings: Mapping[str, Any]) -> None:
     """Raise ``ImproperlyConfigured`` if no database is set and the embedded one is not running."""
-    if not settings["NAME"]:
+    if settings["NAME"] == "":  # Django has None while it makes a database
         raise ImproperlyConfigured(
             "the embedded PostgreSQL server is not running: start it with `make run`, or set DATABASE_URL"
         )

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.support.launcher import Launcher, bare_environment, fault, launched, processes_of
-from tests.support.stack import ROOT
+from tests.support.stack import ROOT, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,10 @@ class TestRun:
             assert httpx.get(f"{running.url}{at}").status_code == 200, at
 
     def test_secrets_are_for_their_owner_alone(self, running: Launcher) -> None:
-        for name in ("demo_password", "secret_key", "valkey/url"):
+        for name in (
+            *("demo_password", "secret_key", "valkey/url"),
+            *("postgresql", "postgresql/url", "postgresql/password", "postgresql/data", "logs/postgresql.log"),
+        ):
             assert (running.var / name).stat().st_mode & 0o077 == 0, name
 
     def test_each_process_has_its_log(self, running: Launcher) -> None:
@@ -78,7 +81,16 @@ _TWO_OF_THREE = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "REDIS
     [
         ({"DEBUG": "false", **_TWO_OF_THREE}, "SECRET_KEY must be set, since DEBUG is off"),
         ({"PORT": "http"}, "PORT must be a whole number, not 'http'"),
-        ({"DATABASE_URL": "mysql://host/name"}, "DATABASE_URL must start with postgres:// or sqlite://"),
+        (
+            {"DATABASE_URL": "mysql://host/name"},
+            "DATABASE_URL must start with postgres://: leave it empty for the embedded PostgreSQL server, "
+            "or set postgres://user:password@host:5432/name",
+        ),
+        (
+            {"DATABASE_URL": "sqlite:///db.sqlite3"},
+            "DATABASE_URL: SQLite is not supported: leave it empty for the embedded PostgreSQL server, "
+            "or set postgres://user:password@host:5432/name",
+        ),
     ],
 )
 def test_a_wrong_setting_gives_one_line(tmp_path: Path, wrong: dict[str, str], expected: str) -> None:
@@ -100,7 +112,7 @@ def test_ctrl_c_leaves_nothing_behind_and_the_next_run_goes_on(tmp_path: Path) -
         first.press(signal.SIGINT)
         assert first.wait() == 0
         assert not processes_of(first.var)
-        assert not (first.var / "valkey" / "url").exists()
+        assert not [name for name in ("valkey", "postgresql") if (first.var / name / "url").exists()]
     with launched("run", tmp_path / "var") as second:
         second.wait_ready()
         assert second.line("Demo user: ") == demo_user
@@ -127,9 +139,9 @@ def test_a_killed_launcher_takes_everything_with_it(tmp_path: Path) -> None:
         next_one.wait_ready()
 
 
-@pytest.mark.parametrize("name", ["web", "valkey"])
+@pytest.mark.parametrize("name", ["web", "valkey", "postgresql"])
 def test_a_process_that_dies_stops_the_rest_and_is_named(tmp_path: Path, name: str) -> None:
-    command = {"web": "config.wsgi", "valkey": "valkey-server"}[name]
+    command = {"web": "config.wsgi", "valkey": "valkey-server", "postgresql": "bin/postgres"}[name]
     with launched("run", tmp_path / "var") as launcher:
         launcher.wait_ready()
         os.kill(first_process(launcher.var, command), signal.SIGKILL)
@@ -146,7 +158,39 @@ def first_process(var: Path, command: str) -> int:
     return min(pid for pid in processes_of(var) if command.encode() in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_a_database_that_was_left_half_made_is_made_again(tmp_path: Path, by: signal.Signals) -> None:
+    var = tmp_path / "var"
+    with launched("run", var) as launcher:
+        wait_until(lambda: list(var.glob("postgresql/new.*/base")), what="a database that is being made")
+        if by == signal.SIGINT:
+            launcher.press(by)
+            assert launcher.wait() == 128 + by
+            assert not list((var / "postgresql").iterdir())
+        else:
+            launcher.process.kill()
+            launcher.wait()
+        launcher.wait_nothing_left()
+    with launched("run", var) as next_one:
+        next_one.wait_ready()
+        assert sorted(path.name for path in (var / "postgresql").iterdir()) == ["data", "password", "url"]
+
+
+def test_a_database_of_another_major_version_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "var" / "postgresql" / "data"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("15\n")
+    assert fault(tmp_path / "var") == (
+        f"error: {data} was made by PostgreSQL 15 and cannot be read by 18: dump it with the older version and restore "
+        "the dump, as docs/operations.md says, or set VAR_DIR to start with an empty database"
+    )
+    assert (data / "PG_VERSION").read_text() == "15\n"
+
+
 def test_demo_draws_the_example_and_cleans_up(tmp_path: Path) -> None:
+    old = tmp_path / "var" / "demo" / "db.sqlite3"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"SQLite format 3")
     elsewhere = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "REDIS_URL": "redis://127.0.0.1:1/0"}
     with launched("demo", tmp_path / "var", **elsewhere) as launcher:
         assert launcher.wait() == 0, launcher.lines
@@ -157,10 +201,16 @@ def test_demo_draws_the_example_and_cleans_up(tmp_path: Path) -> None:
         assert re.fullmatch(r"  Completed +\d+ ms after it was submitted", launcher.line("  Completed "))
         assert re.fullmatch(r"  Request +vga_\d+_[a-z0-9]{9,}", launcher.line("  Request "))
         assert "OpenMoji" in launcher.line("  Attribution ")
+        assert launcher.line("Note: ") == (
+            f"Note: {old} is the SQLite database of an earlier version. "
+            "It stays as it is and is not read: this version starts with an empty PostgreSQL database."
+        )
+        assert old.read_bytes() == b"SQLite format 3"
         assert not processes_of(launcher.var)
         picture.unlink()
     with launched("demo", tmp_path / "var") as again:
         assert again.wait() == 0, again.lines
+        assert not [line for line in again.lines if line.startswith("Note: ")]
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 

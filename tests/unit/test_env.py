@@ -34,6 +34,7 @@ PROGRAMS = {
     "realtime": [str(BIN / "uvicorn"), "config.asgi:application", "--port", "0"],
     "web": [sys.executable, "-c", "import config.wsgi"],
     "dispatcher": [sys.executable, "manage.py", "dispatch"],
+    "migrate": [sys.executable, "manage.py", "migrate"],
 }
 
 
@@ -69,6 +70,25 @@ def test_every_program_names_every_fault_in_a_line_of_its_own(program: str, tmp_
         "error: SECRET_KEY must be set, since DEBUG is off",
         "error: SUBMIT_RATE must look like 100/15m, not 'often'",
     ]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_sqlite_address_ends_every_program_with_one_line(program: str, tmp_path: Path) -> None:
+    done = run(program, tmp_path, {"DEBUG": "true", "DATABASE_URL": "sqlite:////var/db.sqlite3"})
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: DATABASE_URL: SQLite is not supported: leave it empty for the embedded PostgreSQL server, "
+        "or set postgres://user:password@host:5432/name\n",
+    )
+
+
+@pytest.mark.parametrize("program", [*(name for name in PROGRAMS if name != "manage"), "migrate"])
+def test_without_a_database_a_program_says_how_to_get_one(program: str, tmp_path: Path) -> None:
+    done = run(program, tmp_path, {"DEBUG": "true"})
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: the embedded PostgreSQL server is not running: start it with `make run`, or set DATABASE_URL\n",
+    )
 
 
 def test_misspelt_names_are_warned_about(tmp_path: Path) -> None:
