@@ -2,6 +2,8 @@
 
 Only the wheel's programs are used. Its Python code adds accounts to the machine, opens folders to other users and lets
 servers outlive their parent (docs/decisions/0008-postgresql-from-a-wheel.md).
+
+``python -m config.embedded_postgresql pg_dump …`` runs one of the programs on the server of a stack that is running.
 """
 
 from __future__ import annotations
@@ -24,9 +26,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import psutil
+from django.core.exceptions import ImproperlyConfigured
 
+from config import env
 from config.embedded import free_port
 from config.parent import end_with_parent
 
@@ -282,3 +287,25 @@ def running_postgresql(directory: Path, log: Path, **settings: str) -> Iterator[
     finally:
         note.unlink(missing_ok=True)
         _stop(server)
+
+
+def main() -> None:
+    """Run one of PostgreSQL's programs, ``psql`` by default, on the server of a stack that is running."""
+    root = Path(__file__).resolve().parent.parent
+    name, *arguments = sys.argv[1:] or ["psql"]
+    try:
+        env.read_file(root / ".env")
+        note = env.directory("VAR_DIR", root / "var") / "postgresql" / "url"
+        if not note.exists():
+            sys.exit(f"error: the embedded PostgreSQL server of {note.parent.parent} is not running")
+        url = urlsplit(note.read_text().strip())
+        server = {"PGHOST": url.hostname, "PGPORT": str(url.port), "PGUSER": url.username, "PGPASSWORD": url.password}
+        os.execve(program(name), [name, *arguments], os.environ | server | {"PGDATABASE": url.path[1:]})  # noqa: S606
+    except OSError as fault:
+        sys.exit(f"error: {fault.filename}: {fault.strerror}")
+    except (ImproperlyConfigured, RuntimeError) as fault:
+        sys.exit(f"error: {fault}")
+
+
+if __name__ == "__main__":
+    main()

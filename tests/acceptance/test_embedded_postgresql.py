@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ import pytest
 
 from config.embedded_postgresql import running_postgresql
 from tests.servers import temporary_folder
-from tests.support.stack import wait_until
+from tests.support.launcher import bare_environment
+from tests.support.stack import ROOT, wait_until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount, and become another user")
 
@@ -51,7 +53,10 @@ def url_of(folder: Path) -> str:
 
 def ask(folder: Path, query: str) -> object:
     with psycopg.connect(url_of(folder)) as connection:
-        row = connection.execute(query.encode()).fetchone()
+        cursor = connection.execute(query.encode())
+        while cursor.nextset():
+            pass
+        row = cursor.fetchone()
         return row and row[0]
 
 
@@ -120,6 +125,36 @@ def test_two_servers_run_beside_each_other(folder: Path, made: Path) -> None:
     with running(folder), running(made):
         assert ask(folder, "SHOW data_directory") == str(folder / "data")
         assert ask(made, "SHOW data_directory") == str(made / "data")
+
+
+# --- What docs/operations.md says -------------------------------------------------------------------------------------
+
+
+def test_a_dump_is_restored_as_the_page_says(folder: Path, made: Path, tmp_path: Path) -> None:
+    section = (ROOT / "docs" / "operations.md").read_text().partition("## The embedded servers")[2]
+    dump, restore = re.findall(r"^\$ \.venv/bin/python (-m config\.embedded_postgresql pg_.*)$", section, re.MULTILINE)
+    with running(folder):
+        ask(folder, "CREATE TABLE kept AS SELECT 'é' AS word; SELECT 1")
+        programs(folder, dump, tmp_path)
+    other = tmp_path / "other" / "postgresql"
+    other.parent.mkdir()
+    subprocess.run(["cp", "-a", made, other], check=True)
+    with running(other):
+        programs(other, restore, tmp_path)
+        assert ask(other, "SELECT word FROM kept") == "é"
+
+
+def test_without_a_server_its_programs_say_so(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        programs(folder, "-m config.embedded_postgresql", tmp_path)
+    assert refused.value.stderr == f"error: the embedded PostgreSQL server of {tmp_path} is not running\n"
+
+
+def programs(folder: Path, command: str, dumps: Path) -> None:
+    """Run the command of the page, with its dump in this folder."""
+    line = command.replace("database.dump", str(dumps / "database.dump")).split()
+    environment = bare_environment(VAR_DIR=str(folder.parent))
+    subprocess.run([sys.executable, *line], cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
 
 
 # --- Odd folders ------------------------------------------------------------------------------------------------------

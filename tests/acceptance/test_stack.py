@@ -19,11 +19,31 @@ from tests.support.stack import ROOT, wait_until
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``VAR_DIR`` of a stack that has run, to be copied: making its database takes seconds."""
+    folder = tmp_path_factory.mktemp("stopped") / "var"
+    with launched("run", folder) as launcher:
+        launcher.wait_ready()
+    return folder
+
+
+def copy_of(stopped: Path, folder: Path) -> Path:
+    subprocess.run(["cp", "-a", stopped, folder], check=True)  # with the owner of the database
+    return folder / stopped.name
+
+
+@pytest.fixture(scope="module")
+def running(stopped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     """A stack that is up, for tests that leave it so."""
-    with launched("run", tmp_path_factory.mktemp("running") / "var") as launcher:
+    with launched("run", copy_of(stopped, tmp_path_factory.mktemp("running"))) as launcher:
         launcher.wait_ready()
         yield launcher
+
+
+@pytest.fixture
+def var(stopped: Path, tmp_path: Path) -> Path:
+    """The ``VAR_DIR`` of a stack that has run before."""
+    return copy_of(stopped, tmp_path)
 
 
 class TestRun:
@@ -104,8 +124,8 @@ def test_a_directory_that_cannot_be_written_gives_one_line(tmp_path: Path) -> No
     assert line == f"error: VAR_DIR {var} cannot be written: Not a directory"
 
 
-def test_ctrl_c_leaves_nothing_behind_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    with launched("run", tmp_path / "var") as first:
+def test_ctrl_c_leaves_nothing_behind_and_the_next_run_goes_on(var: Path) -> None:
+    with launched("run", var) as first:
         first.wait_ready()
         demo_user = first.line("Demo user: ")
         assert len(processes_of(first.var)) > 4
@@ -113,7 +133,7 @@ def test_ctrl_c_leaves_nothing_behind_and_the_next_run_goes_on(tmp_path: Path) -
         assert first.wait() == 0
         assert not processes_of(first.var)
         assert not [name for name in ("valkey", "postgresql") if (first.var / name / "url").exists()]
-    with launched("run", tmp_path / "var") as second:
+    with launched("run", var) as second:
         second.wait_ready()
         assert second.line("Demo user: ") == demo_user
         second.process.terminate()
@@ -121,28 +141,28 @@ def test_ctrl_c_leaves_nothing_behind_and_the_next_run_goes_on(tmp_path: Path) -
         assert not processes_of(second.var)
 
 
-def test_a_closed_terminal_stops_everything(tmp_path: Path) -> None:
-    with launched("run", tmp_path / "var") as launcher:
+def test_a_closed_terminal_stops_everything(var: Path) -> None:
+    with launched("run", var) as launcher:
         launcher.wait_ready()
         launcher.press(signal.SIGHUP)
         assert launcher.wait() == 0
         assert not processes_of(launcher.var)
 
 
-def test_a_killed_launcher_takes_everything_with_it(tmp_path: Path) -> None:
-    with launched("run", tmp_path / "var") as launcher:
+def test_a_killed_launcher_takes_everything_with_it(var: Path) -> None:
+    with launched("run", var) as launcher:
         launcher.wait_ready()
         launcher.process.kill()
         launcher.wait()
         launcher.wait_nothing_left()
-    with launched("run", tmp_path / "var") as next_one:
+    with launched("run", var) as next_one:
         next_one.wait_ready()
 
 
 @pytest.mark.parametrize("name", ["web", "valkey", "postgresql"])
-def test_a_process_that_dies_stops_the_rest_and_is_named(tmp_path: Path, name: str) -> None:
+def test_a_process_that_dies_stops_the_rest_and_is_named(var: Path, name: str) -> None:
     command = {"web": "config.wsgi", "valkey": "valkey-server", "postgresql": "bin/postgres"}[name]
-    with launched("run", tmp_path / "var") as launcher:
+    with launched("run", var) as launcher:
         launcher.wait_ready()
         os.kill(first_process(launcher.var, command), signal.SIGKILL)
         assert launcher.wait() == 1
