@@ -209,7 +209,7 @@ def test_each_process_signs_in_as_the_role_of_its_kind(stack: Composed) -> None:
     signed_in = "SELECT DISTINCT usename, application_name FROM pg_stat_activity WHERE usename LIKE 'vga%'"
 
     def found() -> bool:
-        with psycopg.connect(stack.postgres.get_uri()) as connection:
+        with psycopg.connect(stack.postgres.url) as connection:
             rows = set(connection.execute(signed_in).fetchall())
         return {(f"vga_{kind}", f"vga-{kind}") for kind in ("web", "worker", "dispatcher")} <= rows
 

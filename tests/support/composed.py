@@ -190,7 +190,7 @@ class Composed:
         for name, service in self.file["services"].items():
             ours = name in compose.OURS
             found[name] = {
-                "environment": self.environment(name) if ours else self._database_tools(),
+                "environment": self.environment(name) if ours else tools(self.postgres.url),
                 "command": service.get("command", []),
                 "folders": {"/var/lib/visual-generation": str(self.folder / "var")} if ours else {},
                 "cwd": str(ROOT),
