@@ -216,7 +216,7 @@ def _stop_leftovers(data: Path) -> None:
 
     def works_on_it(process: psutil.Process) -> bool:
         with contextlib.suppress(psutil.Error):
-            return process.name() == "postgres" and process.cwd() == str(data)
+            return bool(process.name() == "postgres" and process.cwd() == str(data))
         return False
 
     left = [process for process in psutil.process_iter() if works_on_it(process)]
@@ -299,8 +299,8 @@ def main() -> None:
         if not note.exists():
             sys.exit(f"error: the embedded PostgreSQL server of {note.parent.parent} is not running")
         url = urlsplit(note.read_text().strip())
-        server = {"PGHOST": url.hostname, "PGPORT": str(url.port), "PGUSER": url.username, "PGPASSWORD": url.password}
-        os.execve(program(name), [name, *arguments], os.environ | server | {"PGDATABASE": url.path[1:]})  # noqa: S606
+        server = {"PGHOST": "127.0.0.1", "PGPORT": str(url.port), "PGUSER": "postgres", "PGPASSWORD": str(url.password)}
+        os.execve(program(name), [name, *arguments], os.environ | server | {"PGDATABASE": "postgres"})  # noqa: S606
     except OSError as fault:
         sys.exit(f"error: {fault.filename}: {fault.strerror}")
     except (ImproperlyConfigured, RuntimeError) as fault:

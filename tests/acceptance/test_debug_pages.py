@@ -41,9 +41,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         database.execute("ALTER TABLE django_session RENAME TO gone")
         database.execute("CREATE ROLE canary SUPERUSER LOGIN PASSWORD 'canary$db'")
         stack.env |= CREDENTIALS
-        url = urlsplit(stack.env["DATABASE_URL"])
-        credentials = f"canary:canary%24db@{url.netloc.rpartition('@')[2]}"
-        stack.env["DATABASE_URL"] = urlunsplit(url._replace(netloc=credentials))
+        address = urlsplit(stack.env["DATABASE_URL"])
+        credentials = f"canary:canary%24db@{address.netloc.rpartition('@')[2]}"
+        stack.env["DATABASE_URL"] = urlunsplit(address._replace(netloc=credentials))
         stack.start("web", "realtime", DEBUG="true")
         for url in (stack.base_url, realtime(stack)):
             wait_until(lambda url=url: answers(url), what=url)  # type: ignore[misc]

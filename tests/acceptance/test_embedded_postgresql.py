@@ -239,7 +239,7 @@ def test_as_root_it_runs_as_another_user_and_opens_no_folder(tmp_path: Path) -> 
         assert psutil.Process(server.pid).uids().effective == (folder / "data").stat().st_uid != 0
         for path in (closed, folder, folder / "data"):
             assert path.stat().st_mode & 0o077 == 0, path
-        look = ["ls", folder / "data"]
+        look = ["ls", str(folder / "data")]
         owner = (folder / "data").stat().st_uid
         for user in (owner, 1):
             done = subprocess.run(
