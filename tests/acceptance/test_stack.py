@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.composed import proportional_mb
 from tests.support.launcher import Launcher, bare_environment, fault, launched, processes_of
 from tests.support.stack import ROOT, wait_until
 
@@ -76,6 +77,11 @@ class TestRun:
             *("postgresql", "postgresql/url", "postgresql/password", "postgresql/data", "logs/postgresql.log"),
         ):
             assert (running.var / name).stat().st_mode & 0o077 == 0, name
+
+    def test_it_needs_less_than_half_a_gigabyte(self, running: Launcher) -> None:
+        everything = [running.process.pid, *processes_of(running.var)]
+        needed = {pid: proportional_mb(pid) for pid in everything}
+        assert 200 < sum(needed.values()) < 550, needed  # the tools of the tests bring modules of their own
 
     def test_each_process_has_its_log(self, running: Launcher) -> None:
         assert "ready" in (running.var / "logs" / "worker.log").read_text()

@@ -211,7 +211,7 @@ class Composed:
         """What each service takes, its children with it; memory that several share is counted once in all."""
         found = {name: process.pid for name, process in self._running.items()}
         found["postgres"] = self.postgres.process.pid
-        return {name: sum(map(_proportional_mb, _family(pid))) for name, pid in found.items()}
+        return {name: sum(map(proportional_mb, _family(pid))) for name, pid in found.items()}
 
     def stop_all(self) -> None:
         """End what still runs."""
@@ -271,7 +271,8 @@ def _family(pid: int) -> list[int]:
     return [pid, *(one for child in children for one in _family(int(child)))]
 
 
-def _proportional_mb(pid: int) -> float:
+def proportional_mb(pid: int) -> float:
+    """The memory of a process; what several processes share is divided among them."""
     with contextlib.suppress(OSError):
         found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
         return int(found[1]) / 1024 if found else 0.0
