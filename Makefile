@@ -21,9 +21,7 @@ demo: .venv/.runtime ## Start everything on free ports, draw one coloring page, 
 run: .venv/.runtime ## Run everything until Ctrl-C: http://127.0.0.1:8000
 	@exec $(IN_VENV) config.stack run </dev/null
 
-test: .venv/.dev ## Run the whole test suite on real servers, and what touches the database on SQLite as well
-	@DATABASE_URL=sqlite:///var/tests.sqlite3 $(IN_VENV) pytest -q $(AT_ONCE) --ignore-glob '*_provider.py' \
-	  tests/integration tests/api tests/admin tests/contracts/test_states.py </dev/null
+test: .venv/.dev ## Run the whole test suite on real servers
 	@exec $(IN_VENV) pytest $(AT_ONCE) $(ARGS) </dev/null
 
 faults: .venv/.dev ## Run the fault suite at full length, about an hour

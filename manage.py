@@ -13,11 +13,15 @@ def main() -> None:
 
     from config import env
     from config.observing import start_reporting
-    from config.startup import lines
+    from config.startup import begin, kind_of_command, lines, require_database
 
     try:
         env.read_file(Path(__file__).resolve().parent / ".env")
+        begin(kind_of_command("".join(sys.argv[1:2])))
         if sys.argv[1:2] == ["dispatch"]:
+            from config import settings
+
+            require_database(settings.DATABASES["default"])
             start_reporting("dispatcher")
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as fault:

@@ -8,9 +8,10 @@ from django.urls import re_path
 
 from config.observing import start_reporting
 from config.startup import require_settings, settle
+from generation.session_settings import Kind
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-require_settings()
+require_settings(Kind.REALTIME)
 
 http = get_asgi_application()  # loads the applications, which the routes below need
 

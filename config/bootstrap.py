@@ -15,7 +15,8 @@ from django.core.management.base import SystemCheckError
 from django.db import Error, connection
 
 from config import env
-from config.startup import lines
+from config.startup import begin, lines
+from generation.session_settings import Kind
 
 
 def demo_user(kept: Path) -> tuple[str, str] | None:
@@ -43,6 +44,7 @@ def demo_user(kept: Path) -> tuple[str, str] | None:
 def main() -> None:
     """Check, migrate, and print the demo user's name and password as JSON, or null."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    begin(Kind.MIGRATION)
     try:
         django.setup()
         from django.conf import settings

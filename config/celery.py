@@ -12,10 +12,11 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from config.observing import start_reporting
 from config.startup import require_settings, settle
+from generation.session_settings import Kind
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 if Path(sys.argv[0]).name == "celery":
-    require_settings()
+    require_settings(Kind.WORKER)
 
 #: In the order in which a worker looks at them: an earlier one is emptied before a later one is touched.
 QUEUES = ("urgent", "high", "normal", "low")

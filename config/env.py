@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from generation.session_settings import startup_options
+from generation.session_settings import PLACEHOLDER, Kind, application_name, role, startup_options
 
 T = TypeVar("T")
 
@@ -258,34 +258,45 @@ def redis_url(name: str, default: str) -> str:
     return url
 
 
-def database(name: str, default: str, *, pool_size: int, behind_pooler: bool = False) -> dict[str, object]:
-    """Django's settings for a ``postgres://`` or ``sqlite://`` URL. ``behind_pooler``, sessions have what only their
-    role sets. Raises ``ImproperlyConfigured``."""
+_WHICH_DATABASE: Final = (
+    "leave it empty for the embedded PostgreSQL server, or set postgres://user:password@host:5432/name"
+)
+
+
+def database(name: str, default: str, *, pool_size: int, kind: Kind, behind_pooler: bool = False) -> dict[str, object]:
+    """Return Django's settings for a ``postgres://`` URL in a process of this kind.
+
+    ``default`` may be empty: then there is no server, and connecting says so. ``KIND`` and ``USER_TEMPLATE``, the user
+    name as it stands in the URL, are our own. Sessions get time-outs from their role behind a pooler and where the user
+    name has ``{kind}``, otherwise from the startup options. Raises ``ImproperlyConfigured``.
+    """
     url = text(name) or default
-    if not url.startswith(("postgres://", "postgresql://", "sqlite://")):
-        url = refuse(f"{name} must start with postgres:// or sqlite://", default)
+    if url.startswith("sqlite:"):
+        refuse(f"{name}: SQLite is not supported: {_WHICH_DATABASE}", None)
+        url = default
+    elif url and not url.startswith(("postgres://", "postgresql://")):
+        refuse(f"{name} must start with postgres://: {_WHICH_DATABASE}", None)
+        url = default
+    if not url:
+        return {"ENGINE": "config.postgresql", "NAME": "", "OPTIONS": {}}
     try:
         settings: dict[str, object] = dict(environ.Env.db_url_config(server_url(url)))
     except Exception:  # the library raises what its parser happens to raise
-        return refuse(f"{name} is not a database URL (postgres://… or sqlite://…)", {})
+        return refuse(f"{name} is not a database URL (postgres://user:password@host:5432/name)", {})
     options = dict(settings.pop("OPTIONS", None) or {})  # type: ignore[call-overload]
-    if settings["ENGINE"] == "django.db.backends.postgresql":
-        # Without a server a client should hear so soon, and not when its own patience ends. What is not in use is soon
-        # given back, since another process may be waiting for it.
-        options |= {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 3, "max_idle": 10}, "connect_timeout": 3}
-        # A server whose machine is gone says nothing any more; by default a client waits for it for hours.
-        keepalive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-        options = {**keepalive, "tcp_user_timeout": 60_000} | options
-        if not behind_pooler:
-            options = {"options": startup_options()} | options
-        settings |= {"ENGINE": "config.postgresql", "CONN_MAX_AGE": 0}
-        # A cursor outlives its transaction, and the next statement of the session may go to another server.
-        settings["DISABLE_SERVER_SIDE_CURSORS"] = behind_pooler
-    else:
-        # Writers queue at BEGIN instead of failing half-way, which is what makes one file safe for several processes.
-        options |= {
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-        }
+    # Without a server a client should hear so soon, and not when its own patience ends. What is not in use is soon
+    # given back, since another process may be waiting for it.
+    options |= {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 3, "max_idle": 10}, "connect_timeout": 3}
+    # A server whose machine is gone says nothing any more; by default a client waits for it for hours.
+    keepalive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+    options = {**keepalive, "tcp_user_timeout": 60_000} | options
+    user = str(settings.get("USER") or "")
+    if not behind_pooler and PLACEHOLDER not in user:
+        options = {"options": startup_options(kind)} | options
+    options = {"application_name": application_name(kind)} | options
+    settings |= {"ENGINE": "config.postgresql", "CONN_MAX_AGE": 0}
+    settings |= {"USER": role(user, kind), "USER_TEMPLATE": user, "KIND": kind}
+    # A cursor keeps a transaction open while its rows are used, and behind a pooler the next statement may go to
+    # another server. What reads many rows reads pages by key.
+    settings["DISABLE_SERVER_SIDE_CURSORS"] = True
     return settings | {"OPTIONS": options}

@@ -14,15 +14,15 @@ _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
-def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent, which has this id, dies.
+def end_with_parent(parent: int, *, by: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when its parent, which has this id, dies.
 
     The kernel sends the signal once for each thread of the parent, in quick succession. Handlers of SIGTERM do not
-    survive that, granian's among them, which then neither serves nor ends; so it is SIGKILL. Of a parent that died
-    before it was asked the kernel says nothing.
+    survive that, granian's among them, which then neither serves nor ends; so it is SIGKILL by default. Of a parent
+    that died before it was asked the kernel says nothing.
     """
     if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(_PR_SET_PDEATHSIG, by)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
 

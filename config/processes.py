@@ -97,11 +97,15 @@ class ProcessGroup(Manager):  # type: ignore[misc]
         os.kill(os.getpid(), signal.SIGTERM)
 
     def end_with(self, name: str, server: subprocess.Popen[bytes]) -> None:
-        """Wait for a server that runs beside the processes, and stop them if it ends before them."""
-        code = server.wait()
-        if not self._asked_to_stop:
-            self.culprit = (name, code)
-            self.stop()
+        """Stop the processes if a server that runs beside them ends before them."""
+
+        def watch() -> None:
+            code = server.wait()
+            if not self._asked_to_stop:
+                self.culprit = (name, code)
+                self.stop()
+
+        threading.Thread(target=watch, name=name, daemon=True).start()
 
     def terminate(self) -> None:
         """Ask every process to stop. honcho calls this on a signal, and when a process has ended by itself."""

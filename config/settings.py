@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from csp.constants import NONE, SELF
 
-from config import env, observing
+from config import env, observing, startup
 from config.openapi import description
 from config.staff import UNFOLD as UNFOLD
 
@@ -44,10 +44,14 @@ def _laptop_secret() -> str:
         return env.refuse(f"VAR_DIR {VAR_DIR} cannot be written: {error.strerror}", "")
 
 
-def _laptop_redis() -> str:
-    """The Valkey server that the running stack started, as it noted it down, else Redis where it usually is."""
-    note = VAR_DIR / "valkey" / "url"
-    return note.read_text().strip() if note.exists() else "redis://127.0.0.1:6379/0"
+def _embedded(server: str) -> str:
+    """Return the address of a server that the running stack started, or nothing if none is running."""
+    try:
+        return (VAR_DIR / server / "url").read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        return env.refuse(f"VAR_DIR {VAR_DIR} cannot be read: {error.strerror}", "")
 
 
 SECRET_KEY = env.text("SECRET_KEY") or (_laptop_secret() if DEBUG else "")
@@ -170,9 +174,10 @@ DATABASE_POOLER = env.boolean("DATABASE_POOLER", default=False)
 DATABASES = {
     "default": env.database(
         "DATABASE_URL",
-        f"sqlite:///{VAR_DIR / 'db.sqlite3'}",
+        _embedded("postgresql"),
         # One for each thread of the web. Of a worker's slots, however many, few have one at a time.
         pool_size=14,
+        kind=startup.kind(),
         behind_pooler=DATABASE_POOLER,
     )
 }
@@ -185,7 +190,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # --- Redis ----------------------------------------------------------------------------------------------------------
-REDIS_URL = env.redis_url("REDIS_URL", "" if env.present("REDIS_URL") else _laptop_redis())
+REDIS_URL = env.redis_url("REDIS_URL", _embedded("valkey") or "redis://127.0.0.1:6379/0")
 REDIS_PASSWORD = unquote(urlsplit(REDIS_URL).password or "")
 CELERY_BROKER_URL = REDIS_URL
 if REDIS_URL.startswith("rediss://") and "ssl_cert_reqs" not in REDIS_URL:

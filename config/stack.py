@@ -30,12 +30,18 @@ from honcho.environ import parse_procfile
 
 from config import demo, env
 from config.embedded import free_port, running_valkey
+from config.embedded_postgresql import running_postgresql
 from config.parent import ending_with_this
 from config.processes import Console, ProcessGroup
 from config.startup import lines
 
 ROOT = Path(__file__).resolve().parent.parent
 _READY_SECONDS = 60.0
+#: The setting that replaces a server, the server's name, and how it is run. The database stops last.
+_EMBEDDED = (
+    ("DATABASE_URL", "postgresql", running_postgresql),
+    ("REDIS_URL", "valkey", running_valkey),
+)
 #: What would lead the demo to somebody's database, account or money.
 _NOT_FOR_THE_DEMO = (
     *("ALLOWED_HOSTS", "BIND_HOST", "CDN_BASE_URL", "DATABASE_URL", "DEMO_PASSWORD", "DEMO_USERNAME", "PROVIDERS"),
@@ -53,7 +59,7 @@ _NOT_FOR_THE_DEMO = (
 
 
 class DemoUser(NamedTuple):
-    """Who may sign in to the embedded database."""
+    """The first user of the embedded database."""
 
     username: str
     password: str
@@ -112,6 +118,30 @@ def check_port(host: str, name: str, port: int) -> None:
     except OSError as fault:
         reason = "is taken" if fault.errno == errno.EADDRINUSE else f"cannot be used on {host} ({fault.strerror})"
         _fail(f"port {port} {reason}: set {name} to another one")
+
+
+def start_servers(held: contextlib.ExitStack, var: Path) -> dict[str, subprocess.Popen[bytes]]:
+    """Start the embedded servers that the settings do not replace, until ``held`` is closed, and return them by name.
+
+    Ends the program with one line if one of them does not start.
+    """
+    servers = {}
+    for setting, name, running in _EMBEDDED:
+        if env.present(setting):
+            continue
+        if name == "postgresql" and (old := var / "db.sqlite3").exists() and not (var / name).exists():
+            print(
+                f"Note: {old} is the SQLite database of an earlier version. "
+                "It stays as it is and is not read: this version starts with an empty PostgreSQL database.",
+                flush=True,
+            )
+        try:
+            servers[name] = held.enter_context(running(var / name, var / "logs" / f"{name}.log"))
+        except RuntimeError as fault:
+            _fail(str(fault))
+        except OSError as fault:
+            _fail(f"{fault.filename or var / name}: {fault.strerror}")
+    return servers
 
 
 def bring_database_up_to_date() -> DemoUser | None:
@@ -179,12 +209,7 @@ def launch(settings: ModuleType, *, for_demo: bool) -> int:
         check_port(stack.bind, "REALTIME_PORT", stack.realtime_port)
         if for_demo:
             print("Starting the stack ...", flush=True)
-        valkey = None
-        if not env.present("REDIS_URL"):
-            try:
-                valkey = held.enter_context(running_valkey(settings.VAR_DIR / "valkey", stack.logs / "valkey.log"))
-            except RuntimeError as fault:
-                _fail(str(fault))
+        servers = start_servers(held, settings.VAR_DIR)
         user = bring_database_up_to_date()
         problem = ["the demo did not come to its end"] if for_demo else []
 
@@ -195,8 +220,8 @@ def launch(settings: ModuleType, *, for_demo: bool) -> int:
             if user:
                 group.say(f"Demo user: {user.username}  password: {user.password}")
             group.say(f"Ready: {stack.url}")
-            if valkey:
-                group.end_with("valkey", valkey)
+            for name, server in servers.items():
+                group.end_with(name, server)
 
         def demonstrate(group: ProcessGroup) -> None:
             try:

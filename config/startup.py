@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 
+from generation.session_settings import Kind
+
+#: Of `manage.py`: what is not named here is a command.
+_COMMANDS: Final = {"dispatch": Kind.DISPATCHER, "migrate": Kind.MIGRATION, "runserver": Kind.WEB}
+_kind = Kind.COMMAND
 #: Objects made and not yet freed until the collector looks for cycles among them, and how often it looks further.
 #: Python's own numbers have it look ten times as often.
 _COLLECT_AFTER: Final = (7_000, 20, 20)
@@ -18,12 +24,39 @@ def lines(fault: Exception) -> str:
     return "\n".join(f"error: {line}" for line in str(fault).splitlines())
 
 
-def require_settings() -> None:
-    """End the program with one line for each fault where the settings cannot be used."""
+def begin(kind: Kind) -> None:
+    """Say what this process does, before the settings are read."""
+    global _kind
+    _kind = kind
+
+
+def kind() -> Kind:
+    """Return what this process does: a command unless it said otherwise."""
+    return _kind
+
+
+def kind_of_command(name: str) -> Kind:
+    """Return what ``manage.py NAME`` does."""
+    return _COMMANDS.get(name, Kind.COMMAND)
+
+
+def require_settings(kind: Kind) -> None:
+    """End a program of this kind with one line for each fault of the settings, or if there is no database."""
+    begin(kind)
     try:
-        from config import settings  # noqa: F401  reading them is the check
+        from config import settings
+
+        require_database(settings.DATABASES["default"])
     except ImproperlyConfigured as fault:
         sys.exit(lines(fault))
+
+
+def require_database(settings: Mapping[str, Any]) -> None:
+    """Raise ``ImproperlyConfigured`` if no database is set and the embedded one is not running."""
+    if settings["NAME"] == "":  # Django has None while it makes a database
+        raise ImproperlyConfigured(
+            "the embedded PostgreSQL server is not running: start it with `make run`, or set DATABASE_URL"
+        )
 
 
 def settle() -> None:

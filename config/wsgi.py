@@ -1,30 +1,34 @@
 """The HTTP API, served by granian."""
 
 import os
+from multiprocessing import parent_process
+
+from config.parent import end_with_parent
+from config.stopping import ending_connections, stop_in_two_steps
+
+# First of all, since granian's worker loses a SIGTERM that comes before.
+if granian := parent_process():
+    if os.environ.get("END_WITH_PARENT"):  # on a laptop, granian's workers end with granian, and that with the launcher
+        assert granian.pid is not None  # noqa: S101  it has started us
+        end_with_parent(granian.pid)
+    else:
+        stop_in_two_steps()
 
 from django.core.wsgi import get_wsgi_application
 
 from config.observing import share_counters_between_processes, start_reporting
 from config.startup import require_settings, settle
+from generation.session_settings import Kind
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 share_counters_between_processes()
-require_settings()
+require_settings(Kind.WEB)
 
 _django = get_wsgi_application()
-
-if os.environ.get("END_WITH_PARENT"):  # on a laptop, granian's workers end with granian, and that with the launcher
-    from multiprocessing import parent_process
-
-    from config.parent import end_with_parent
-
-    if granian := parent_process():
-        assert granian.pid is not None  # noqa: S101  it has started us
-        end_with_parent(granian.pid)
 
 from generation.api.chunked import with_length  # noqa: E402  it needs the settings
 from generation.api.draining import with_drained_bodies  # noqa: E402
 
-application = with_drained_bodies(with_length(_django))
+application = ending_connections(with_drained_bodies(with_length(_django)))
 start_reporting("web")
 settle()

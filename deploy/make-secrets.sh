@@ -33,7 +33,8 @@ in_quotes() {
 }
 
 database=postgres:5432/visual_generation
-keep database_url "postgres://vga_app:$(in_url "$(cat "$folder/postgres_app_password")")@$database"
+# Each process puts its kind in place of {kind}: vga_web, vga_worker and so on.
+keep database_url "postgres://vga_{kind}:$(in_url "$(cat "$folder/postgres_app_password")")@$database"
 keep migration_database_url "postgres://vga_owner:$(in_url "$(cat "$folder/postgres_owner_password")")@$database"
 keep redis_url "redis://:$(in_url "$(cat "$folder/valkey_password")")@valkey:6379/0"
 keep valkey_auth "requirepass $(in_quotes "$(cat "$folder/valkey_password")")"

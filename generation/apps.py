@@ -1,10 +1,16 @@
 from django.apps import AppConfig
 from django.contrib.admin import apps
 
+from generation.db import names, queries
+
 
 class GenerationConfig(AppConfig):
     name = "generation"
     default = True
+
+    def ready(self) -> None:
+        """Compare the hot statements with the models. Raises ``ImproperlyConfigured``."""
+        names.check(queries.ALL, list(self.get_models()))
 
 
 class StaffConfig(apps.AdminConfig):

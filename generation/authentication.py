@@ -21,7 +21,7 @@ from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
-from generation import names, prepared
+from generation import names
 from generation.remembered import briefly
 from generation.throttling import note_sign_in
 
@@ -82,10 +82,7 @@ class _Users:
 
 @briefly(seconds=_TRUSTED_FOR, most=4096)
 def _lately(pk: int) -> User:
-    user = prepared.get(User, pk)
-    if user is None:
-        raise User.DoesNotExist
-    return user
+    return User.objects.get(pk=pk)
 
 
 class BearerAuthentication(JWTAuthentication):

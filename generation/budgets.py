@@ -17,10 +17,8 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, QuerySet, Sum
 
-from generation.clock import TODAY, database_now
-from generation.inserts import adding
+from generation.clock import database_now
 from generation.models import Budget, GenerationAttempt, GenerationRequest, Spending
-from generation.prepared import Statement
 from generation.pricing import OverBudgetError
 from generation.remembered import briefly
 from generation.states import ACTIVE, AttemptOutcome, Status
@@ -33,14 +31,6 @@ _LIFETIME: Final = 5
 def today() -> date:
     """Return the day that spending belongs to now."""
     return database_now().date()
-
-
-def booking(owner_id: int, cost: Decimal | None) -> list[Statement]:
-    """Return the statement that adds the cost of a call to its owner's day, chained to the change that ends the call.
-    Nothing for an unknown or empty cost."""
-    if not cost:
-        return []
-    return [adding(Spending, {"owner": owner_id, "day": TODAY}, {"cost": cost, "calls": 1})]
 
 
 def book(owner_id: int, cost: Decimal, *, calls: int = 1) -> None:

@@ -17,6 +17,7 @@ from django.db.models import QuerySet
 
 from generation import audit, dispatch, filters, services
 from generation.clock import Now
+from generation.locks import long_statements
 from generation.models import BulkAction, GenerationRequest
 from generation.services import Outcome
 from generation.states import Priority
@@ -103,7 +104,8 @@ def _step(bulk: BulkAction) -> bool:
     rows = _matching(bulk.conditions).filter(pk__lte=bulk.newest)
     if bulk.cursor:
         rows = rows.filter(pk__lt=bulk.cursor)
-    ids = list(rows.order_by("-pk").values_list("pk", flat=True)[:STEP])
+    with long_statements():
+        ids = list(rows.order_by("-pk").values_list("pk", flat=True)[:STEP])
     if not ids:
         return _end(bulk)
     user = bulk.requested_by

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from django.db.models import Q, QuerySet
 
@@ -24,11 +24,6 @@ class Claim:
     asked_at: float = field(default_factory=time.monotonic, compare=False)
 
     @property
-    def keys(self) -> dict[str, Any]:
-        """What identifies the attempt of this claim in a named condition."""
-        return {"request": self.request.pk, "claim": self.number}
-
-    @property
     def fence(self) -> Q:
         """The condition under which this claim still holds."""
         return Q(pk=self.request.pk, status=Status.IN_PROGRESS, claims=self.number)
@@ -36,6 +31,19 @@ class Claim:
     def attempt(self) -> QuerySet[GenerationAttempt]:
         """Return the attempt's row."""
         return GenerationAttempt.objects.filter(request_id=self.request.pk, claim=self.number)
+
+
+#: An attempt that ends without an error, a call or a cost.
+NOTHING_SAID: Final[dict[str, Any]] = {
+    "error_code": "",
+    "error_message": "",
+    "provider_request": None,
+    "model": None,
+    "usage": None,
+    "cost": None,
+    "booked": None,
+    "keep_deadline": False,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,13 +73,13 @@ class Failure:
         }
 
     def as_attempt(self) -> dict[str, Any]:
-        """What the row of the attempt keeps."""
+        """What the row of the attempt keeps, as parameters of the statement that ends it."""
         return {
             "outcome": AttemptOutcome.FAILED,
             "error_code": self.code,
             "error_message": self.message,
-            "provider_request_id": self.provider_request_id,
-            "booked_cost": self.cost,
+            "provider_request": self.provider_request_id,
+            "booked": self.cost,
         }
 
 

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Final
 
 from django.db import connection
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import functions
+from django.db.models.functions import Now
 
-
-class Now(functions.Now):
-    """Django's ``Now``, in SQLite with six digits after the point.
-
-    SQLite keeps times as text and compares them as text. Django writes its own with six digits and ``Now`` with three,
-    so that the same moment would be earlier than itself.
-    """
-
-    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        return self.as_sql(
-            compiler, connection, template="STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f000', 'NOW')", **context
-        )
-
-
-#: The current day in UTC by the database's clock.
-TODAY: Final = functions.TruncDate(Now(), tzinfo=UTC)
+__all__ = ["Now", "database_now"]
 
 
 def database_now() -> datetime:
     """Return the time of the database's clock, in UTC: that of this statement, not of the transaction's beginning."""
-    asked = "STATEMENT_TIMESTAMP()" if connection.vendor == "postgresql" else "CURRENT_TIMESTAMP"
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {asked}")
-        found: Any = cursor.fetchone()[0]
-    # SQLite gives a text without a zone.
-    return datetime.fromisoformat(found).replace(tzinfo=UTC) if isinstance(found, str) else found.astimezone(UTC)
+        cursor.execute("SELECT STATEMENT_TIMESTAMP()")
+        now: datetime = cursor.fetchone()[0]
+    return now.astimezone(UTC)

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
+import psycopg
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Exists, OuterRef, QuerySet
 from redis.exceptions import ResponseError
 
-from generation import breakers, catalogue, counters, dispatch, pauses, storage, waiting
+from generation import breakers, catalogue, counters, dispatch, pauses, sessions, storage, waiting
 from generation.advice import ADVICE
 from generation.clock import Now
 from generation.dispatch import BrokerAway
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, WorkerProcess
-from generation.session_settings import LIMITS
+from generation.outages import is_outage
+from generation.session_settings import SERVED, Kind
 from generation.states import WEIGHTS, ErrorCode, ProcessKind, Status
 
 #: What is due for so long and was not taken is stuck, not merely waiting.
@@ -41,11 +44,11 @@ class Finding:
     ids: tuple[str, ...] = ()
 
 
-def findings() -> list[Finding]:
+def findings(*, sign_in: bool = False) -> list[Finding]:
     """Everything that is wrong at the moment; empty where all is well. Where the tables cannot be read, everything
-    else."""
+    else. ``sign_in`` checks the roles of all kinds of processes by signing in as each, which pages have no time for."""
     blind = list(_no_database())
-    looks = _OUTSIDE if blind else _OUTSIDE + _IN_THE_TABLES
+    looks: _Looks = _OUTSIDE if blind else (*_OUTSIDE, partial(_sessions, sign_in=sign_in), *_IN_THE_TABLES)
     return blind + [finding for look in looks for finding in look()]
 
 
@@ -61,12 +64,19 @@ def _no_database() -> Iterator[Finding]:
     try:
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    except (DatabaseError, InterfaceError) as error:
-        yield Finding(
-            what="The database cannot be reached",
-            why=f"{_first_line(_cause(error))}; the API answers with 503",
-            remedy="start the database, or correct DATABASE_URL; everything else goes on by itself",
-        )
+    except Error as error:
+        if is_outage(error):
+            yield Finding(
+                what="The database cannot be reached",
+                why=f"{_first_line(_cause(error))}; the API answers with 503",
+                remedy="start the database, or correct DATABASE_URL; everything else goes on by itself",
+            )
+        else:
+            yield Finding(
+                what="The database refuses what it is asked",
+                why=f"{_first_line(error)}; the API answers with 500",
+                remedy="migrate with this version, and run deploy/roles.sh again, which grants what the roles need",
+            )
     else:
         if missing:
             yield Finding(
@@ -263,24 +273,42 @@ def _instead(ending: catalogue.Ending, *, is_usual: bool) -> str:
     return f"have clients name {ending.successor}"
 
 
-def _no_limits() -> Iterator[Finding]:
-    """Where a pooler does not pass on what a connection sets, and nothing else has set it."""
-    if connection.vendor != "postgresql":
+def _sessions(*, sign_in: bool) -> Iterator[Finding]:
+    """Find sessions without the settings of their kind: this process's own, or with ``sign_in`` those of every kind."""
+    if not sign_in or not sessions.has_role_for_each_kind():
+        yield from _wrong_settings(sessions.own_kind(), connection)
         return
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT name FROM pg_settings WHERE name = ANY(%s) AND setting = '0' ORDER BY name", [[*LIMITS]])
-        if missing := [name for (name,) in cursor.fetchall()]:
+    for kind in SERVED:
+        try:
+            with sessions.session_of(kind) as session:
+                yield from _wrong_settings(kind, session)
+        except psycopg.Error as error:
             yield Finding(
-                what=f"Sessions of the database have no {' and no '.join(missing)}",
-                why="behind a pooler only the role can set them; a process that is stuck keeps its locks for ever",
-                remedy="manage.py set_role_settings; then have the pooler connect again (RECONNECT in PgBouncer)",
+                what=f"The {kind} process cannot sign in to the database as {sessions.role_of(kind)}",
+                why=_first_line(error),
+                remedy="run deploy/roles.sh again, which makes the roles that are missing and sets their password",
             )
+
+
+def _wrong_settings(kind: Kind, session: Any) -> Iterator[Finding]:
+    if not (wrong := sessions.differences(kind, session)):
+        return
+    shown = ", ".join(f"{name} is {found}, not {wanted}" for name, (found, wanted) in wrong.items())
+    if sessions.has_role_for_each_kind():
+        why = f"the role {sessions.role_of(kind)} does not set them, or the session is older than the role's settings"
+        remedy = "manage.py set_role_settings; then restart the processes, or RECONNECT in PgBouncer"
+    else:
+        why = "a pooler drops what a connection asks for, so that only the role can set them"
+        remedy = (
+            "make a role for each kind of process with deploy/roles.sh, and put {kind} into the user name of"
+            " DATABASE_URL, as in docs/scaling.md"
+        )
+    yield Finding(what=f"Sessions of the {kind} process have the wrong settings: {shown}", why=why, remedy=remedy)
 
 
 _Looks = tuple[Callable[[], Iterator[Finding]], ...]
 _OUTSIDE: Final[_Looks] = (_no_broker, _no_storage)
 _IN_THE_TABLES: Final[_Looks] = (
-    _no_limits,
     _no_process,
     _expired_leases,
     _not_taken,

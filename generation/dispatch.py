@@ -17,12 +17,13 @@ from typing import Any, Final, TypeVar
 from celery import current_app
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet
 
 from generation import background, correlation, pauses
 from generation.clock import Now
+from generation.db import queries
+from generation.db.execution import fetch_all
 from generation.locks import locked_keys
-from generation.models import GenerationQueue
+from generation.models import GenerationQueue, GenerationRequest
 from generation.states import WEIGHTS, queue_for
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,9 @@ _DEPTH_LIFETIME: Final = 0.2
 _ANSWER_TIMEOUT: Final = 1.5
 #: Messages in one round trip. More of them would be made for longer than an answer is waited for, beside other work.
 _MOST_AT_ONCE: Final = 100
-#: A message that was sent again and again is worth less haste each time: it more likely waits than is lost.
+#: Past the highest weight.
+_ABOVE_ALL: Final = 32_767
+#: A message that was sent again and again counts as lost later each time, up to so many times as late.
 _MOST_PATIENCE: Final = 20
 
 
@@ -189,11 +192,24 @@ def reserve(weights: Sequence[int]) -> list[bool]:
     return allowed
 
 
-def sent_now(times: int = 1) -> dict[str, Any]:
-    """The ledger's columns of a message that leaves now, for the so many-th time. They are written before it leaves, so
-    that none is forgotten."""
-    patience: timedelta = settings.REDISPATCH_AFTER * min(2 ** (times - 1), _MOST_PATIENCE)
-    return {"dispatched_at": Now(), "redispatch_at": Now() + patience, "dispatch_count": times}
+def leaving(entries: Sequence[tuple[GenerationRequest, int]]) -> list[tuple[str, int]]:
+    """Return those of the requests, given with their weights, whose messages may leave now: nothing that they belong to
+    is paused, and their queue has room. Their rows have to say so."""
+    running = [(request.pk, weight) for request, weight in entries if not pauses.is_paused(request)]
+    allowed = reserve([weight for _, weight in running])
+    return [entry for entry, now in zip(running, allowed, strict=True) if now]
+
+
+def lost_after() -> timedelta:
+    """Return the time after which a message that is sent for the first time counts as lost."""
+    patience: timedelta = settings.REDISPATCH_AFTER
+    return patience
+
+
+def sent_now() -> dict[str, Any]:
+    """Return the ledger's columns of a message that leaves now for the first time. They are written before it leaves,
+    so that none is forgotten."""
+    return {"dispatched_at": Now(), "redispatch_at": Now() + lost_after(), "dispatch_count": 1}
 
 
 def send(messages: Sequence[tuple[str, int]]) -> int:
@@ -260,40 +276,22 @@ def send_due() -> int:
     """Send what is due, the most pressing queue first, as far as there is room. Returns how many messages left. Raises
     :class:`BrokerAway`."""
     sent = 0
-    upper = None
-    waiting = pauses.without_paused(GenerationQueue.objects.filter(held=False, available_at__lte=Now()))
-    for queue, weight in WEIGHTS.items():
-        rows = waiting.filter(priority_weight__gte=weight)
-        if upper is not None:
-            rows = rows.filter(priority_weight__lt=upper)
-        upper = weight
+    highest = _ABOVE_ALL
+    for queue, lowest in WEIGHTS.items():
         if room := window.room(queue):
-            sent += send(_take(rows, room))
+            sent += send(_take(lowest, highest, room))
+        highest = lowest
     return sent
 
 
-def _take(rows: QuerySet[GenerationQueue], limit: int) -> list[tuple[str, int]]:
-    """Mark up to so many of these rows as sent: those that were not, and those whose message counts as lost. Rows that
-    another process is taking at this moment are left to it.
-
-    Only the front of the queue is looked at. What was sent is there, at most a window of it, and what comes next is
-    right behind; so a look costs the same however long the queue is.
-    """
-    order = ("-priority_weight", "queued_at", "pk")
-    front = rows.order_by(*order).values("pk")[: 2 * settings.DISPATCH_WINDOW]
-    due = GenerationQueue.objects.filter(Q(redispatch_at__isnull=True) | Q(redispatch_at__lte=Now()), pk__in=front)
-    if not due.exists():  # as at most times in most queues, where there is no need of a transaction
-        return []
-    with transaction.atomic():
-        taken = list(
-            due.select_for_update(skip_locked=True)
-            .order_by(*order)
-            .values_list("pk", "priority_weight", "dispatch_count")[:limit]
-        )
-        for times in {count for _, _, count in taken}:
-            ids = [pk for pk, _, count in taken if count == times]
-            GenerationQueue.objects.filter(pk__in=ids).update(**sent_now(times + 1))
-    return [(pk, weight) for pk, weight, _ in taken]
+def _take(lowest: int, highest: int, room: int) -> list[tuple[str, int]]:
+    """Mark up to so many rows of the queue with these weights as sent, and return their requests and weights in the
+    order in which they are to be sent."""
+    bounds = {"lowest": lowest, "highest": highest, "room": room, "front": 2 * settings.DISPATCH_WINDOW}
+    patience = {"lost_after": lost_after(), "most_patience": _MOST_PATIENCE}
+    rows = fetch_all(queries.SEND_DUE, bounds | patience | {"providers": list(settings.PROVIDERS)})
+    ordered = sorted(rows, key=lambda row: (-row[1], row[2], row[0]))
+    return [(request_id, weight) for request_id, weight, _ in ordered]
 
 
 def forget_sent(*request_ids: str) -> int:
@@ -328,7 +326,13 @@ def send_due_after_commit() -> None:
 
 def wake(waited_for: str) -> int:
     """What some rows of the ledger wait for has come about: they are due now. Returns how many."""
-    with transaction.atomic():
-        # Rows that another transaction holds are being cancelled, or due already.
-        ids = locked_keys(GenerationQueue.objects.filter(waits_for=waited_for, available_at__gt=Now()))
-        return GenerationQueue.objects.filter(pk__in=ids).update(available_at=Now(), weight_since=Now(), waits_for="")
+    woken = 0
+    while True:
+        with transaction.atomic():
+            # Rows that another transaction holds are being cancelled, or due already.
+            waiting = GenerationQueue.objects.filter(waits_for=waited_for, available_at__gt=Now())
+            ids = locked_keys(waiting, limit=_STEP)
+            due: dict[str, Any] = {"available_at": Now(), "weight_since": Now(), "waits_for": ""}
+            woken += GenerationQueue.objects.filter(pk__in=ids).update(**due)
+        if len(ids) < _STEP:
+            return woken

@@ -11,7 +11,6 @@ from typing import Final
 from cachetools import TTLCache
 from django.contrib.auth.models import User
 from django.contrib.postgres.search import SearchQuery, SearchVector
-from django.db import connection
 from django.db.models import QuerySet, Subquery
 from django.db.models.fields.json import KT
 
@@ -150,8 +149,6 @@ def _provider(requests: Requests, value: str) -> Requests:
 
 def _error(requests: Requests, value: str) -> Requests:
     failed = requests.filter(status=Status.FAILED)
-    if connection.vendor != "postgresql":
-        return failed.filter(error__code=value)
     return failed.alias(_code=KT("error__code")).filter(_code=value)  # as the index has it
 
 
@@ -177,10 +174,6 @@ def _with_words(requests: Requests, words: list[str]) -> Requests:
     """Those with every word, from its beginning, in the prompt."""
     if not words:
         return requests.none()
-    if connection.vendor != "postgresql":
-        for word in words:
-            requests = requests.filter(prompt__icontains=word)
-        return requests
     found = _few_with(tuple(words))
     if found is not None:
         return requests.filter(pk__in=found)

@@ -6,6 +6,7 @@ no two steps can wait for each other. All times are the database's.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
@@ -17,23 +18,27 @@ from typing import Any, Final
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Case, Count, F, Q, Sum, When
+from django.db.models import Case, Count, F, Sum, When
 
-from generation import budgets, correlation, dispatch, guards, inserts, pauses, places, prepared, storage, tracing
-from generation.claims import Claim, Failure
+from generation import budgets, correlation, dispatch, places, storage, tracing, transitions
+from generation.claims import NOTHING_SAID, Claim, Failure
 from generation.clock import Now
+from generation.db import queries
+from generation.db.execution import Row, fetch_all, fetch_one
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
-from generation.prepared import Changed, Condition
+from generation.rows import read_request
 from generation.states import ACTIVE, GIVEN_UP, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
-from generation.transitions import begin, step, step_all
+from generation.transitions import step_all
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
 
-_NEW_ATTEMPT: Final = inserts.defaults(GenerationAttempt)
-_OF_CLAIM: Final = {"request": Changed("id"), "claim": Changed("claims"), "number": Changed("attempts")}
-_ONE_MORE_CLAIM: Final = F("claims") + 1
-_ONE_MORE_ATTEMPT: Final = F("attempts") + 1
+#: What a new row has of a request as it stands.
+_GIVEN: Final = ("id", "type", "prompt", "priority", "project_id", "page_id", "metadata", "max_attempts")
+_COMPLETED: Final = Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
+_FAILED: Final = Edge(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED)
+#: A worker was lost, and no attempt is left.
+_LOST: Final = Edge(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,13 +82,42 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
         for draft in drafts
     ]
     ordered = sorted(requests, key=lambda request: (-WEIGHTS[request.priority], request.pk))
-    entries = [GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority]) for request in ordered]
-    for entry in entries[places_free:]:
-        entry.held = True
-    leaving = _leave(entries[:places_free])
-    begin(requests, entries, actor=owner)
+    leaving = dispatch.leaving([(request, WEIGHTS[request.priority]) for request in ordered[:places_free]])
+    sent = {request_id for request_id, _ in leaving}
+    given = [
+        {column: getattr(request, column) for column in _GIVEN}
+        | {
+            "estimated_cost": None if request.estimated_cost is None else str(request.estimated_cost),
+            "priority_weight": WEIGHTS[request.priority],
+            "held": index >= places_free,
+            "sent": request.pk in sent,
+        }
+        for index, request in enumerate(ordered)
+    ]
+    of_all: dict[str, Any] = {
+        "owner": owner.pk,
+        "batch": batch and batch.pk,
+        "http_request": call,
+        "traceparent": trace,
+    }
+    parameters = of_all | {"lost_after": dispatch.lost_after(), "counted": queries.COUNTED}
+    found = fetch_all(queries.SUBMIT, parameters | {"requests": json.dumps(given)})
+    _note_submitted(ordered, found)
+    transitions.tell(requests, transitions.SUBMIT)
     dispatch.send_after_commit(leaving)
     return requests
+
+
+def _note_submitted(ordered: Sequence[GenerationRequest], found: Sequence[Row]) -> None:
+    """Set on the new requests, which are in the order of the queue, what the database gave them."""
+    counts: dict[Any, Any] = {weight: count for _, weight, count in found}
+    now: Any = found[0][0]
+    for index, request in enumerate(ordered):
+        weight = WEIGHTS[request.priority]
+        request.created_at = now
+        request._state.adding, request._state.db = False, "default"
+        entry = GenerationQueue(request=request, priority_weight=weight, queued_at=now)
+        entry.ahead = counts[weight] + index
 
 
 def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
@@ -99,9 +133,14 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
             return None
         edge = Edge(Status(source), Status.QUEUED, Reason.RETRIED)
         fresh: dict[str, Any] = {"attempts": 0, "waits": 0, "error": None, "started_at": None, "completed_at": None}
-        request = step(request_id, edge, actor=actor, **fresh)
-        assert request is not None  # noqa: S101  its row is locked
-        _enqueue(request, weight=WEIGHTS[request.priority])
+        [request] = step_all([request_id], edge, actor=actor, **fresh)
+        entry = GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority])
+        entry.held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
+        leaving = [] if entry.held else dispatch.leaving([(request, entry.priority_weight)])
+        for column, value in dispatch.sent_now().items() if leaving else ():
+            setattr(entry, column, value)
+        entry.save(force_insert=True)
+        dispatch.send_after_commit(leaving)
     return request
 
 
@@ -111,23 +150,23 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
 def claim(request_id: str, *, worker: str) -> Claim | None:
     """Make a queued request that may start now this worker's. ``None`` where it is not to be had: somebody was first,
     it was cancelled or paused, it is not due yet, its batch has no place free, or there is no such request."""
-    if taken := _take(request_id, worker=worker, guard=guards.DUE_WITHOUT_LIMIT):
+    if taken := _take(request_id, worker=worker, reserved=False):
         return taken
     with transaction.atomic():
-        return _take(request_id, worker=worker, guard=guards.DUE) if places.batch_has_place(request_id) else None
+        if not places.batch_has_place(request_id):
+            return None
+        return _take(request_id, worker=worker, reserved=True)
 
 
-def _take(request_id: str, *, worker: str, guard: Condition) -> Claim | None:
+def _take(request_id: str, *, worker: str, reserved: bool) -> Claim | None:
     asked_at = time.monotonic()
-    edge = Edge(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED)
-    taken: dict[str, Any] = {"claims": _ONE_MORE_CLAIM, "attempts": _ONE_MORE_ATTEMPT, "worker": worker}
-    lease: dict[str, Any] = {"started_at": Now(), "lease_expires_at": Now() + settings.LEASE}
-    then = [
-        inserts.inserting(GenerationAttempt, _NEW_ATTEMPT | _OF_CLAIM | {"worker": worker}),
-        prepared.deleting(GenerationQueue, guards.ENTRY_OF_CHANGED, pk=request_id),
-    ]
-    request = step(request_id, edge, guard=guard, then=then, **taken, **lease)
-    return Claim(request, request.claims, asked_at) if request else None
+    parameters = {"request": request_id, "worker": worker, "lease": settings.LEASE, "reserved": reserved}
+    row = fetch_one(queries.CLAIM, parameters)
+    if row is None:
+        return None
+    request = read_request(row)
+    transitions.tell([request], transitions.CLAIM)
+    return Claim(request, request.claims, asked_at)
 
 
 def complete(
@@ -141,12 +180,12 @@ def complete(
     estimate: str | None = None,
     paid_by: int | None = None,
     lost_cost: Decimal | None = None,
-    guard: Condition = guards.FENCE,
+    expired: bool = False,
 ) -> bool:
     """The image is stored. ``cost`` is in US dollars; where it is not known, the ``estimate`` is booked.
     ``paid_by`` is the earlier claim that made the call, of which some cost may be booked already; ``lost_cost`` is what
-    a call of this claim may have cost beside it. False if the claim is stale: then the image is not shown, but its cost
-    is booked all the same."""
+    a call of this claim may have cost beside it. ``expired`` ends a claim only if its lease ran out. False if the claim
+    is stale: then the image is not shown, but its cost is booked all the same."""
     noted: dict[str, Any] = {"model": model, "provider_request_id": provider_request_id, "usage": usage or {}}
     noted["cost"] = None if cost is None else Decimal(cost)
     known = estimate if cost is None else cost
@@ -154,13 +193,13 @@ def complete(
     payer = claim.number if paid_by is None else paid_by
     paid_earlier = payer != claim.number
     booked = lost_cost if paid_earlier else price
-    edge = Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
-    succeeded = {"outcome": AttemptOutcome.SUCCEEDED, "booked_cost": booked} | noted
+    succeeded: dict[str, Any] = {"outcome": AttemptOutcome.SUCCEEDED, "booked": booked, "model": model}
+    succeeded |= {"provider_request": provider_request_id, "usage": json.dumps(noted["usage"]), "cost": noted["cost"]}
     if paid_earlier:
         succeeded["cost"] = None if lost_cost else Decimal(0)
     # The end of a claim is one statement; with the cost of an earlier claim it is a transaction.
     with transaction.atomic() if paid_earlier else nullcontext():
-        done = _finish(claim, edge, succeeded, guard=guard, result=result, completed_at=Now())
+        done = _end(claim, _COMPLETED, succeeded, result=result, expired=expired)
         if paid_earlier or not done:
             budgets.book_late(claim.request, payer, {} if done else noted, price)
     return done
@@ -168,53 +207,43 @@ def complete(
 
 def fail(claim: Claim, failure: Failure) -> bool:
     """No picture, and no further try. ``False`` where the claim is void."""
-    return _finish(
-        claim,
-        Edge(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED),
-        failure.as_attempt(),
-        error_code=failure.code,
-        error=failure.as_error(),
-        completed_at=Now(),
-    )
+    return _end(claim, _FAILED, failure.as_attempt(), error=failure.as_error())
 
 
 def retry_later(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
-    """No picture this time: back into the queue, behind those that had no try, and not before ``delay`` is over.
+    """No image this time: back into the queue, behind those that had no try, and not before ``delay`` is over.
     ``False`` where the claim is void."""
-    edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY)
-    return _back(claim, edge, failure.as_attempt(), weight=RETRY_WEIGHT, delay=delay, error_code=failure.code)
+    return _release(claim, Reason.RETRY, failure.as_attempt(), weight=RETRY_WEIGHT, delay=delay)
 
 
 def postpone(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
     """Told to wait, which is not failing: as :func:`retry_later`, but the attempt is given back and a wait counted."""
-    edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.POSTPONED)
-    counted: dict[str, Any] = {"attempts": F("attempts") - 1, "waits": F("waits") + 1, "error_code": failure.code}
-    return _back(claim, edge, failure.as_attempt(), weight=RETRY_WEIGHT, delay=delay, **counted)
+    return _release(
+        claim, Reason.POSTPONED, failure.as_attempt(), weight=RETRY_WEIGHT, delay=delay, attempts_back=1, waits=1
+    )
 
 
 def move_on(claim: Claim, failure: Failure, *, counts: bool) -> Claim | None:
-    """No picture from this provider, but perhaps from another one, which is tried at once: the claim ends and the same
+    """No image from this provider, but perhaps from another one, which is tried at once: the claim ends and the same
     worker has the next one. Unless it ``counts``, the attempt is given back. ``None`` where the claim is void, or the
     request is paused and waits in the queue."""
-    edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY if counts else Reason.POSTPONED)
-    given_back: dict[str, Any] = {} if counts else {"attempts": F("attempts") - 1}
+    reason = Reason.RETRY if counts else Reason.POSTPONED
+    back = 0 if counts else 1
     with transaction.atomic():
-        if not _finish(claim, edge, failure.as_attempt(), started_at=None, error_code=failure.code, **given_back):
+        if not _release(claim, reason, failure.as_attempt(), weight=RETRY_WEIGHT, attempts_back=back, may_leave=False):
             return None
-        following = _take(claim.request.pk, worker=claim.request.worker, guard=guards.AT_AND_NOT_PAUSED)
-        if following is None:
-            _enqueue(claim.request, weight=RETRY_WEIGHT)
-        return following
+        # Others see only the end of this transaction, in which the request has the place that it had.
+        return _take(claim.request.pk, worker=claim.request.worker, reserved=True)
 
 
 def give_back(claim: Claim, *, delay: timedelta = timedelta(0), waits_for: str = "") -> bool:
-    """Nothing was sent, and this worker will not send it: somebody else may, at the old priority and with the attempt
-    given back; after the delay, or as soon as what it ``waits_for`` has come about. ``False`` where the claim is
-    void."""
-    edge = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.GIVEN_BACK)
-    attempt = {"outcome": AttemptOutcome.ABANDONED}
-    values: dict[str, Any] = {"weight": WEIGHTS[claim.request.priority], "attempts": F("attempts") - 1}
-    return _back(claim, edge, attempt, delay=delay, waits_for=waits_for, **values)
+    """Nothing was sent, and this worker will not send it: another may, at the old priority and with the attempt given
+    back; after the delay, or as soon as what it ``waits_for`` has come about. ``False`` where the claim is void."""
+    weight = WEIGHTS[claim.request.priority]
+    abandoned = {"outcome": AttemptOutcome.ABANDONED}
+    return _release(
+        claim, Reason.GIVEN_BACK, abandoned, weight=weight, delay=delay, waits_for=waits_for, attempts_back=1
+    )
 
 
 # --- From outside -----------------------------------------------------------------------------------------------------
@@ -268,44 +297,37 @@ def rescue(request_id: str, *, storage_error: OSError | None = None) -> Status |
     A call that costs money and was not answered may have been billed, so it is repeated once at the most.
     """
     with transaction.atomic():
-        claim = _expired_claim(request_id)
-        if claim is None:
+        row = fetch_one(queries.RESCUE, {"request": request_id})
+        if row is None:
             return None
-        attempt, failure, again = _lost_attempt(claim)
+        request = read_request(row)
+        claim = Claim(request, request.claims)
+        failure, again = _lost_attempt(request, *row[-4:])
+        # The call keeps its place at the provider until its deadline.
+        attempt = failure.as_attempt() | {"keep_deadline": True}
         if again:
-            back = Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.LEASE_EXPIRED)
-            ends: dict[str, Any] = {"weight": RETRY_WEIGHT, "error_code": failure.code}
-            return Status.QUEUED if _back(claim, back, attempt, guard=guards.EXPIRED, **ends) else None
+            # The dispatcher sends it. Redis is not asked while the row is locked.
+            ends: dict[str, Any] = {"weight": RETRY_WEIGHT, "expired": True, "may_leave": False}
+            return Status.QUEUED if _release(claim, Reason.LEASE_EXPIRED, attempt, **ends) else None
     # The storage may be slow, so it is asked without a lock on the row.
     if storage_error is not None:
         raise storage_error
     receipt = storage.find_receipt(request_id)
     if receipt is not None:
-        done = complete(claim, **receipt, lost_cost=failure.cost, guard=guards.EXPIRED)
+        done = complete(claim, **receipt, lost_cost=failure.cost, expired=True)
         return Status.COMPLETED if done else None
-    error, code = failure.as_error(), failure.code
-    given_up = Edge(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED)
-    ended: dict[str, Any] = {"guard": guards.EXPIRED, "error": error, "error_code": code, "completed_at": Now()}
-    return Status.FAILED if _finish(claim, given_up, attempt, **ended) else None
+    done = _end(claim, _LOST, attempt, error=failure.as_error(), expired=True)
+    return Status.FAILED if done else None
 
 
-def _expired_claim(request_id: str) -> Claim | None:
-    """Return the claim whose lease ran out, with its request locked unless another transaction has it."""
-    expired = Q(status=Status.IN_PROGRESS, lease_expires_at__lt=Now())
-    request = GenerationRequest.objects.select_for_update(skip_locked=True).filter(expired, pk=request_id).first()
-    return None if request is None else Claim(request, request.claims)
-
-
-def _lost_attempt(claim: Claim) -> tuple[dict[str, Any], Failure, bool]:
-    """Return the end of the attempt of a lost worker, the failure, and whether another attempt may follow."""
-    request, attempt = claim.request, claim.attempt().get()
-    unknown = attempt.billable and attempt.call_started_at is not None
-    code = ErrorCode.UNKNOWN_OUTCOME if unknown else ErrorCode.WORKER_LOST
-    again = request.attempts < request.max_attempts and not (unknown and unknown_outcomes(request))
-    cost = attempt.estimated_cost if unknown else None
-    failure = Failure(message=code.label, code=code, retryable=True, provider=attempt.provider, cost=cost)
-    # The call keeps its place at the provider until its deadline.
-    return failure.as_attempt() | {"call_deadline_at": attempt.call_deadline_at}, failure, again
+def _lost_attempt(
+    request: GenerationRequest, provider: Any, is_unknown: Any, estimate: Any, unknown_before: Any
+) -> tuple[Failure, bool]:
+    """Return why the attempt of a lost worker failed, and whether another attempt may follow."""
+    code = ErrorCode.UNKNOWN_OUTCOME if is_unknown else ErrorCode.WORKER_LOST
+    again = request.attempts < request.max_attempts and not (is_unknown and unknown_before)
+    cost = estimate if is_unknown else None
+    return Failure(message=code.label, code=code, retryable=True, provider=provider, cost=cost), again
 
 
 def unknown_outcomes(request: GenerationRequest) -> int:
@@ -317,58 +339,54 @@ def unknown_outcomes(request: GenerationRequest) -> int:
 # --- What they share --------------------------------------------------------------------------------------------------
 
 
-def _finish(
+def _end(
     claim: Claim,
     edge: Edge,
     attempt: dict[str, Any],
     *,
-    guard: Condition = guards.FENCE,
-    **values: Any,
+    result: dict[str, Any] | None = None,
+    error: dict[str, Any] | None = None,
+    expired: bool = False,
 ) -> bool:
-    """End a claim in one statement: the step, guarded by its fence, the attempt's row, and the cost that is booked."""
-    over = {"finished_at": Now(), "call_deadline_at": None} | attempt
-    ended = prepared.updating(GenerationAttempt, guards.ATTEMPT_OF_CHANGED, over, **claim.keys)
-    spent = budgets.booking(claim.request.owner_id, attempt.get("booked_cost"))
-    fence: dict[str, Any] = {"guard": guard, "bound": {"claims": claim.number}, "then": [ended, *spent]}
-    return step(claim.request.pk, edge, **fence, lease_expires_at=None, worker="", **values) is not None
+    """End a claim and its request. ``attempt`` are parameters of the statement. False where the claim is void."""
+    parameters = _ending(claim, edge, attempt, expired)
+    texts = {"result": result and json.dumps(result), "error": error and json.dumps(error)}
+    row = fetch_one(queries.END, parameters | {"target": edge.target} | texts)
+    if row is not None:
+        transitions.tell([read_request(row)], edge)
+    return row is not None
 
 
-def _back(
+def _release(
     claim: Claim,
-    edge: Edge,
+    reason: Reason,
     attempt: dict[str, Any],
     *,
     weight: int,
     delay: timedelta = timedelta(0),
     waits_for: str = "",
-    **values: Any,
+    attempts_back: int = 0,
+    waits: int = 0,
+    expired: bool = False,
+    may_leave: bool = True,
 ) -> bool:
-    """End a claim and queue its request again."""
-    with transaction.atomic():
-        back = _finish(claim, edge, attempt, started_at=None, **values)
-        if back:
-            _enqueue(claim.request, weight=weight, delay=delay, waits_for=waits_for)
-    return back
+    """End a claim and queue its request again. What may start now leaves at once; with a delay the dispatcher sends it
+    when it is due. False where the claim is void."""
+    edge = Edge(Status.IN_PROGRESS, Status.QUEUED, reason)
+    leaving = dispatch.leaving([(claim.request, weight)]) if may_leave and not delay else []
+    parameters = _ending(claim, edge, attempt, expired)
+    parameters |= {"attempts_back": attempts_back, "waits": waits, "weight": weight, "delay": delay}
+    parameters |= {"waits_for": waits_for, "sent": bool(leaving), "lost_after": dispatch.lost_after()}
+    row = fetch_one(queries.RELEASE, parameters)
+    if row is None:
+        return False
+    transitions.tell([read_request(row)], edge)
+    is_held = row[-1]
+    dispatch.send_after_commit([] if is_held else leaving)
+    return True
 
 
-def _enqueue(request: GenerationRequest, *, weight: int, delay: timedelta = timedelta(0), waits_for: str = "") -> None:
-    """Put a request that just became queued into the ledger. What may start now leaves at once; with a delay the
-    dispatcher sends it when it is due, and in a batch with a limit whoever fills its places does."""
-    entry = GenerationQueue(request=request, priority_weight=weight, waits_for=waits_for)
-    entry.held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
-    if delay:
-        entry.available_at = entry.weight_since = Now() + delay
-    leaving = [] if delay or entry.held else _leave([entry])
-    entry.save(force_insert=True)
-    dispatch.send_after_commit(leaving)
-
-
-def _leave(entries: Sequence[GenerationQueue]) -> list[tuple[str, int]]:
-    """Mark the entries that have room in the queues as sent. Returns what is to be sent once they are committed."""
-    entries = [entry for entry in entries if not pauses.is_paused(entry.request)]
-    allowed = dispatch.reserve([entry.priority_weight for entry in entries])
-    leaving = [entry for entry, now in zip(entries, allowed, strict=True) if now]
-    for entry in leaving:
-        for column, value in dispatch.sent_now().items():
-            setattr(entry, column, value)
-    return [(entry.request_id, entry.priority_weight) for entry in leaving]
+def _ending(claim: Claim, edge: Edge, attempt: dict[str, Any], expired: bool) -> dict[str, Any]:
+    transitions.check(edge)
+    ending: dict[str, Any] = {"request": claim.request.pk, "claim": claim.number, "expired": expired}
+    return ending | {"reason": edge.reason} | NOTHING_SAID | attempt

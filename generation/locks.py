@@ -1,10 +1,15 @@
-"""Row locks of statements that concern many rows."""
+"""Row locks and time limits of statements that concern many rows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from django.db import connection, transaction
 from django.db.models import QuerySet
+
+from generation.session_settings import LONG_STATEMENT
 
 
 def locked_keys(rows: QuerySet[Any], *, limit: int | None = None) -> list[Any]:
@@ -15,3 +20,18 @@ def locked_keys(rows: QuerySet[Any], *, limit: int | None = None) -> list[Any]:
     """
     found = rows.select_for_update(skip_locked=True, of=("self",)).order_by("pk").values_list("pk", flat=True)
     return list(found if limit is None else found[:limit])
+
+
+@contextmanager
+def long_statements() -> Iterator[None]:
+    """Give statements ``LONG_STATEMENT`` instead of the limit of the process's kind, in one transaction.
+
+    A page of rows under a rare condition may be read from far away. Only this transaction gets the time, also behind a
+    pooler, and in an outer one the limit from before returns.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('statement_timeout')")
+        (before,) = cursor.fetchone()
+        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [LONG_STATEMENT])
+        yield
+        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [before])

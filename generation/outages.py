@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from django.db import Error, InterfaceError, OperationalError
@@ -24,7 +25,7 @@ RETRY_AFTER: Final = 5
 
 
 class DatabaseUnavailableError(Exception):
-    """The database is unavailable for now. The cause is the database's own error."""
+    """The database is unavailable for now. The cause, if there is one, is the database's own error."""
 
 
 def is_outage(error: BaseException | None) -> bool:
@@ -33,6 +34,8 @@ def is_outage(error: BaseException | None) -> bool:
     The SQLSTATE decides. An error without one never reached the server or lost it, so Django's class decides: a
     time-out of the pool, a closed or a refused connection.
     """
+    if isinstance(error, DatabaseUnavailableError):
+        return True
     state = sqlstate(error)
     if state:
         return state[:2] in _CLASSES or state in _STATES
@@ -45,6 +48,17 @@ def sqlstate(error: BaseException | None) -> str:
     return str(getattr(cause, "sqlstate", None) or "")
 
 
+@contextmanager
+def raising_unavailable() -> Iterator[None]:
+    """Raise an outage as :class:`DatabaseUnavailableError`, for callers that tell errors apart by their class."""
+    try:
+        yield
+    except Error as error:
+        if is_outage(error):
+            raise DatabaseUnavailableError(str(error)) from error
+        raise
+
+
 def log_failure(logger: logging.Logger, what: str, error: Exception, *, extra: Mapping[str, Any] | None = None) -> None:
     """Log an outage as a line, and any other error, which is a fault of ours, with its traceback."""
     outage = is_outage(error)
@@ -52,7 +66,9 @@ def log_failure(logger: logging.Logger, what: str, error: Exception, *, extra: M
     logger.log(level, "%s: %s", what, error, exc_info=None if outage else error, extra=extra)
 
 
-def log_unless_outage(logger: logging.Logger, error: Exception) -> None:
-    """Log a database error that is a fault of ours, where the client is told about outages."""
-    if not is_outage(error):
-        logger.error("unexpected error of the database", exc_info=error)
+def code_and_message(logger: logging.Logger, error: Exception) -> tuple[str, str]:
+    """Return what a client of the live updates is told. An error that is no outage is a fault of ours and logged."""
+    if is_outage(error):
+        return CODE, MESSAGE
+    logger.error("unexpected error of the database", exc_info=error)
+    return "internal", "Internal server error"

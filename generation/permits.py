@@ -10,12 +10,13 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import transaction
 
-from generation import breakers, budgets, guards, pauses, places, prepared
+from generation import breakers, budgets, pauses, places
 from generation.claims import Claim, Permit, VoidClaimError
 from generation.clock import Now
+from generation.db import queries
+from generation.db.execution import execute, fetch_all
 from generation.models import GenerationAttempt, GenerationRequest, ProviderState
 from generation.pricing import OverBudgetError
-from generation.states import Status
 
 #: Before a request whose provider has no place free is tried again.
 _NO_PLACE_WAIT: Final = timedelta(seconds=1)
@@ -39,13 +40,11 @@ def begin_call(
     room; it is asked last and before any lock is taken, so that a slow Redis holds no row. Raises
     :class:`VoidClaimError`."""
     noted: dict[str, Any] = {"provider": provider, "model": model, "prompt": prompt, "billable": billable}
-    noted |= {"estimated_cost": estimate, "call_started_at": Now(), "call_deadline_at": Now() + deadline}
     under_budget = billable and bool(estimate) and budgets.limit(claim.request.owner_id) is not None
-    # Every end of a claim ends its attempt, so the attempt's row can tell whether the claim holds.
-    if not under_budget and prepared.update(
-        GenerationAttempt, guards.RUNNING_WITHOUT_STATE, noted, **claim.keys, name=provider
-    ):
-        return Permit(granted=True)
+    if not under_budget:
+        it: dict[str, Any] = {"request": claim.request.pk, "claim": claim.number}
+        if execute(queries.BEGIN_CALL, it | noted | {"estimate": estimate, "deadline": deadline}):
+            return Permit(granted=True)
     if pace is not None:
         if refused := _in_the_way(provider, breakers.state(provider)):
             return refused
@@ -65,7 +64,8 @@ def begin_call(
                 return Permit(granted=False, over_budget=True, refusal=str(error))
         if state is not None:
             probe = breakers.begin_probe(state, deadline=deadline)
-        claim.attempt().update(**noted)
+        times: dict[str, Any] = {"call_started_at": Now(), "call_deadline_at": Now() + deadline}
+        claim.attempt().update(**noted, estimated_cost=estimate, **times)
     return Permit(granted=True, probe=probe, troubled=state is not None and state.failures > 0)
 
 
@@ -94,11 +94,6 @@ def call_ended(claim: Claim) -> None:
 
 def extend_leases(claims: Collection[tuple[str, int]], *, worker: str) -> set[tuple[str, int]]:
     """Renew the leases of what this worker still works on, by ids and claim numbers. Returns those it still holds."""
-    mine = GenerationRequest.objects.filter(
-        pk__in=[request_id for request_id, _ in claims], worker=worker, status=Status.IN_PROGRESS
-    )
-    with transaction.atomic():
-        held = set(claims) & set(mine.select_for_update().order_by("pk").values_list("pk", "claims"))
-        locked = GenerationRequest.objects.filter(pk__in=[request_id for request_id, _ in held])
-        locked.update(lease_expires_at=Now() + settings.LEASE)
-    return held
+    parameters: dict[str, Any] = {"requests": [pk for pk, _ in claims], "claims": [number for _, number in claims]}
+    held = fetch_all(queries.EXTEND_LEASES, parameters | {"worker": worker, "lease": settings.LEASE})
+    return {(request_id, number) for request_id, number in held}

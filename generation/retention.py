@@ -12,8 +12,10 @@ from itertools import islice
 from typing import Any, Final
 
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, QuerySet
+from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from generation import storage
 from generation.clock import Now, database_now
@@ -75,6 +77,13 @@ def delete_old_keys(*, step: int = STEP) -> Iterator[int]:
 def delete_unshared(*, step: int = STEP) -> Iterator[int]:
     """Delete what requests had to share whose request is gone. Yields how many each step deleted."""
     yield from _in_steps(SharedPicture.objects.filter(holder__isnull=True), step)
+
+
+def delete_expired_sign_ins(*, leeway: timedelta, step: int = STEP) -> Iterator[int]:
+    """Delete sessions that have expired, and tokens that expired more than ``leeway`` ago. Until then a process whose
+    clock is behind may accept a token, and has to find that it was used. Yields how many each step deleted."""
+    yield from _in_steps(Session.objects.filter(expire_date__lt=Now()), step)
+    yield from _in_steps(OutstandingToken.objects.filter(expires_at__lte=Now() - leeway), step)
 
 
 def _in_steps(rows: QuerySet[Any], step: int) -> Iterator[int]:

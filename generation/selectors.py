@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from django.contrib.auth.models import User
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
-from generation import names, prepared
+from generation import names
+from generation.db import queries
+from generation.db.execution import fetch_all, fetch_one
 from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
 from generation.models import GenerationBatch, GenerationRequest
-from generation.prepared import Condition, Param
+from generation.rows import read_request
 
 #: An id has the time of the web process and ``created_at`` the database's; their clocks agree to these seconds.
 _CLOCKS_DIFFER_BY: Final = 600.0
-
-_OF_OWNER: Final = Condition(Q(pk=Param("pk"), owner=Param("owner")))
 
 
 def visible_to(user: User) -> QuerySet[GenerationRequest]:
@@ -37,21 +37,26 @@ def matching(requests: QuerySet[GenerationRequest], conditions: Mapping[str, Any
 
 def find_request(request_id: str, *, user: User) -> GenerationRequest | None:
     """The request of this id, if the user may see it."""
-    request_id = names.identifier(request_id)
-    if user.is_staff:
-        return any_request(request_id)
-    # What cannot be an id is not looked up.
-    return prepared.find(GenerationRequest, _OF_OWNER, pk=request_id, owner=user.pk) if _is_id(request_id) else None
+    return _find(request_id, owner_id=None if user.is_staff else user.pk)
 
 
 def any_request(request_id: str) -> GenerationRequest | None:
     """The request of this id, for whom something else allows to see it."""
+    return _find(request_id, owner_id=None)
+
+
+def _find(request_id: str, *, owner_id: int | None) -> GenerationRequest | None:
     request_id = names.identifier(request_id)
-    return prepared.get(GenerationRequest, request_id) if _is_id(request_id) else None
+    if REQUEST_ID.fullmatch(request_id) is None:
+        return None
+    row = fetch_one(queries.FIND, {"request": request_id, "owner": owner_id})
+    return None if row is None else read_request(row)
 
 
-def _is_id(text: str) -> bool:
-    return REQUEST_ID.fullmatch(text) is not None
+def requests_by_id(request_ids: Collection[str]) -> dict[str, GenerationRequest]:
+    """Return the requests of these ids that there are, for a caller that has checked who may see them."""
+    rows = fetch_all(queries.FIND_ALL, {"requests": list(request_ids)})
+    return {request.pk: request for request in map(read_request, rows)}
 
 
 def batches_of(user: User) -> QuerySet[GenerationBatch]:

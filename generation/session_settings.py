@@ -1,31 +1,85 @@
-"""Settings of every session in PostgreSQL: made by each connection, or behind a pooler by its role."""
+"""Settings of every PostgreSQL session, by the kind of process: on the kind's role, or in the startup options."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
-#: - A process that is paused or cut off in the middle of a transaction must not keep its locks: others wait for them,
-#:   and its own requests could not be rescued.
-#: - No statement of ours runs for a minute, or waits for a lock as long as a lease lasts, where all is well. One that
-#:   does is given up, and its work is tried again.
-#: - Compiling a query takes longer than it saves, and one that reads many rows is made in the background for figures:
-#:   it must not take several processors from requests that are waited for.
-SETTINGS: Final = {
-    "idle_in_transaction_session_timeout": "10s",
-    "statement_timeout": "60s",
-    "lock_timeout": "20s",
-    "jit": "off",
-    "max_parallel_workers_per_gather": "0",
-}
-#: Those without which an outage does harm.
-LIMITS: Final = tuple(name for name in SETTINGS if name.endswith("_timeout"))
+
+class Kind(StrEnum):
+    """What a process does. It names its sessions, its role and its time-outs."""
+
+    WEB = "web"
+    REALTIME = "realtime"
+    WORKER = "worker"
+    DISPATCHER = "dispatcher"
+    COMMAND = "command"
+    MIGRATION = "migration"
 
 
-def startup_options() -> str:
-    """Return them as a connection says them to the server when it begins. A pooler refuses that or passes it over."""
-    return " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+#: In the user name of DATABASE_URL it stands for the kind of the process: ``vga_{kind}``.
+PLACEHOLDER: Final = "{kind}"
+#: The kinds that sign in with DATABASE_URL. Migrations sign in as the owner of the tables.
+SERVED: Final = tuple(kind for kind in Kind if kind is not Kind.MIGRATION)
+#: For one statement that reads many rows in a process whose other statements are short, such as a page of an export.
+#: See :func:`generation.locks.long_statements`.
+LONG_STATEMENT: Final = "1min"
 
 
-def role_statements() -> list[str]:
-    """Return the statements that give them to the role that runs them, from its next session on."""
-    return [f"ALTER ROLE CURRENT_USER SET {name} = '{value}'" for name, value in SETTINGS.items()]
+def _limits(*, statement: str, lock: str, idle: str = "10s") -> Mapping[str, str]:
+    """Return all settings, in the units in which PostgreSQL shows them.
+
+    ``idle`` limits a transaction in which nothing happens: a process that is paused or cut off in the middle must
+    release its locks well within the lease of 30 s, or its requests could not be rescued. Compiling a query takes
+    longer than it saves. A query that reads many rows is for figures and must not take several processors.
+    """
+    return MappingProxyType(
+        {
+            "idle_in_transaction_session_timeout": idle,
+            "statement_timeout": statement,
+            "lock_timeout": lock,
+            "jit": "off",
+            "max_parallel_workers_per_gather": "0",
+        }
+    )
+
+
+#: A statement that exceeds its limit fails as an outage, and its work is tried again.
+SETTINGS: Final[Mapping[Kind, Mapping[str, str]]] = MappingProxyType(
+    {
+        # A client waits. The proxy gives up after 60 s, and a request has several statements.
+        Kind.WEB: _limits(statement="10s", lock="5s"),
+        Kind.REALTIME: _limits(statement="10s", lock="5s"),
+        # After a heartbeat that timed out another one fits into the 27 s for which a worker trusts its lease.
+        Kind.WORKER: _limits(statement="15s", lock="5s"),
+        # A step reads up to 500 rows. It skips locked rows, so that waiting for a lock is a fault.
+        Kind.DISPATCHER: _limits(statement="30s", lock="5s"),
+        # An operator waits and can interrupt it. It may lock rows of requests, so it must not sit on them.
+        Kind.COMMAND: _limits(statement="10min", lock="10s"),
+        # Changing a large table takes as long as it takes. Waiting for its lock blocks all later statements on the
+        # table, so that wait ends before theirs, and `migrate` tries again.
+        Kind.MIGRATION: _limits(statement="0", lock="3s", idle="1min"),
+    }
+)
+
+
+def application_name(kind: Kind) -> str:
+    """Return the name of the sessions in ``pg_stat_activity`` and in PostgreSQL's log."""
+    return f"vga-{kind}"
+
+
+def role(user: str, kind: Kind) -> str:
+    """Return the role that a process signs in as, given the user name of DATABASE_URL."""
+    return user.replace(PLACEHOLDER, kind)
+
+
+def startup_options(kind: Kind) -> str:
+    """Return the settings as a connection sends them when it begins. A pooler refuses or drops them."""
+    return " ".join(f"-c {name}={value}" for name, value in SETTINGS[kind].items())
+
+
+def role_statements(kind: Kind) -> list[str]:
+    """Return the statements that set them for the role that runs them, from its next session on."""
+    return [f"ALTER ROLE CURRENT_USER SET {name} = '{value}'" for name, value in SETTINGS[kind].items()]

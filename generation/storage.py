@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -23,7 +23,8 @@ from django.core.signing import Signer
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
 
-from generation.buckets import Signing
+if TYPE_CHECKING:  # the SDK of S3 takes 8 MB of each process, and few have a bucket
+    from generation.buckets import Signing
 
 logger = logging.getLogger(__name__)
 

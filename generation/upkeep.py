@@ -13,6 +13,8 @@ from django.db.models import Exists, OuterRef
 
 from generation import dispatch, lifecycle, places, storage
 from generation.clock import Now
+from generation.db import queries
+from generation.db.execution import fetch_all
 from generation.locks import locked_keys
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from generation.outages import is_outage
@@ -28,14 +30,10 @@ _FORGET_PROCESS_AFTER: Final = timedelta(hours=1)
 
 def rescue_expired() -> int:
     """Take requests from workers whose lease ran out. Returns how many."""
-    expired = list(
-        GenerationRequest.objects.filter(status=Status.IN_PROGRESS, lease_expires_at__lt=Now())
-        .order_by("lease_expires_at")
-        .values_list("pk", flat=True)[:_STEP]
-    )
+    expired = fetch_all(queries.EXPIRED, {"most": _STEP})
     storage_error: OSError | None = None
     rescued = []
-    for request_id in expired:
+    for (request_id,) in expired:
         try:
             became = lifecycle.rescue(request_id, storage_error=storage_error)
         except OSError as error:

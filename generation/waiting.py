@@ -10,28 +10,19 @@ from typing import Final, NamedTuple
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, DateTimeField, Max, Min, Q, QuerySet, Sum
+from django.db.models import Count, Max, Min, QuerySet, Sum
 
-from generation import counters, pauses, prepared
+from generation import counters, pauses
 from generation.clock import Now
+from generation.db import queries
+from generation.db.execution import fetch_one
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
-from generation.prepared import Condition, Param
 from generation.remembered import briefly
 from generation.states import ProcessKind
 
 #: Seconds that one request is taken to last, as long as nothing was measured.
 SECONDS_PER_REQUEST: Final = 30
-#: Queue rows ahead are counted up to here. Past it, their number is estimated from the lengths by weight and hour: an
-#: exact position in the thousands is of no use, and counting it takes longer the longer the queue is.
-COUNTED: Final = 500
 _HOUR: Final = timedelta(hours=1)
-_QUEUED_AT: Final = Param("queued_at", DateTimeField())
-#: The rows before a queue row: those of a higher weight, and of its own weight those that were queued earlier.
-_MORE_PRESSING: Final = Condition(Q(priority_weight__gt=Param("weight")))
-_EARLIER: Final = Condition(
-    Q(priority_weight=Param("weight"), queued_at__lte=_QUEUED_AT)
-    & (Q(queued_at__lt=_QUEUED_AT) | Q(pk__lt=Param("pk")))
-)
 #: A worker that missed this many heartbeats is not up.
 _MISSED_HEARTBEATS: Final = 3
 #: Attempts of a type from which its duration is known well enough; older hours are then left out.
@@ -131,28 +122,21 @@ def forget() -> None:
 
 
 def queue_place(request: GenerationRequest) -> QueuePlace | None:
-    """Return the place in the queue, or None if the request is not queued (any more)."""
-    if GenerationRequest.queue_entry.is_cached(request):  # a submit has just made it
-        entry: GenerationQueue | None = request.queue_entry
-        queued_at = None
-    else:
-        entry = prepared.get(GenerationQueue, request.pk)
-        queued_at = entry.queued_at if entry else None
-    if entry is None:
-        return None
-    return place(request, _counted(entry), weight=entry.priority_weight, queued_at=queued_at)
+    """Return the place in the queue, or None if the request is not queued (any more).
 
-
-def place(
-    request: GenerationRequest, ahead: int | None, *, weight: int, queued_at: datetime | None = None
-) -> QueuePlace:
-    """Return the place of a request with so many queue rows ahead of it; None stands for ``COUNTED`` or more.
-
-    Without ``queued_at``, the request has just been queued, so all rows of its weight are ahead. This then needs no
-    query: all figures are those of this process, at most 2 s old.
+    A request that was just submitted needs no query: the submit has counted the queue rows ahead, and all figures are
+    those of this process, at most 2 s old.
     """
-    if ahead is None:
-        ahead = max(COUNTED, _estimated_ahead(weight, queued_at))
+    queued_at = None
+    if GenerationRequest.queue_entry.is_cached(request) and request.queue_entry.ahead is not None:
+        ahead, weight = request.queue_entry.ahead, request.queue_entry.priority_weight
+    else:
+        row = fetch_one(queries.COUNT_AHEAD, {"request": request.pk, "counted": queries.COUNTED})
+        if row is None:
+            return None
+        ahead, weight, queued_at = row
+    if ahead >= queries.COUNTED:
+        ahead = max(ahead, _estimated_ahead(weight, queued_at))
     wait = None if pauses.is_paused(request) else estimate(ahead, request.type)
     return QueuePlace(position=ahead + 1, estimated_wait=wait)
 
@@ -163,14 +147,6 @@ def estimate(ahead: int, type_: str) -> int:
     usual = durations.get("", float(SECONDS_PER_REQUEST))
     slots = max(1, capacity().slots)
     return max(1, round(ahead * usual / slots + durations.get(type_, usual)))
-
-
-def _counted(entry: GenerationQueue) -> int | None:
-    """Count the queue rows ahead; None where there are more than are counted."""
-    values = {"pk": entry.pk, "weight": entry.priority_weight, "queued_at": entry.queued_at}
-    order = ("-priority_weight", "queued_at")
-    found = prepared.count(GenerationQueue, _MORE_PRESSING, _EARLIER, order=order, up_to=COUNTED, **values)
-    return found if found < COUNTED else None
 
 
 def _estimated_ahead(weight: int, queued_at: datetime | None) -> int:

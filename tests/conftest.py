@@ -51,15 +51,13 @@ def django_db_keepdb(django_db_keepdb: bool) -> bool:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A file for SQLite, as in real life: several threads cannot share a database in memory. Room for many threads."""
+def django_db_modify_db_settings() -> None:
+    """Room for many threads."""
     from django.db import connections
 
     settings = connections["default"].settings_dict
     if pool := settings["OPTIONS"].get("pool"):
         pool["max_size"] = 60  # some tests have that many threads at once
-    if "sqlite" in settings["ENGINE"]:
-        settings["TEST"]["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "test.sqlite3")
 
 
 @pytest.fixture(scope="session")

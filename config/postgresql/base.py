@@ -15,6 +15,8 @@ from psycopg.errors import FeatureNotSupported
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg_pool import ConnectionPool
 
+from config.startup import require_database
+
 #: Seconds after which a failed attempt to connect is given up. Whoever comes next then makes a new one; the pool's own
 #: attempts wait twice as long each time, and meanwhile it makes no other.
 _RECONNECT_SECONDS = 1
@@ -52,6 +54,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     _prepare_cursor: Callable[[Any], CursorWrapper]
 
     def get_connection_params(self) -> dict[str, Any]:
+        require_database(self.settings_dict)
         threshold = _NEVER_UNASKED if settings.DATABASE_PREPARED_STATEMENTS else None
         return {**super().get_connection_params(), "prepare_threshold": threshold}
 

@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 from generation import audit, filters
 from generation.addresses import client_address
 from generation.admin import attempts, readers
+from generation.locks import long_statements
 from generation.models import GenerationRequest
 from generation.representations import timestamp
 
@@ -171,8 +172,12 @@ def _pages(conditions: dict[str, str]) -> Generator[str]:
     rows = rows.defer("metadata", "result").order_by("-pk")
     last = ""
     # By key rather than by a cursor of the database, which would hold a transaction open as long as the client reads.
-    while found := list((rows.filter(pk__lt=last) if last else rows)[:_CHUNK]):
-        costs, providers = attempts.costs_and_providers([row.pk for row in found])
+    while True:
+        with long_statements():
+            found = list((rows.filter(pk__lt=last) if last else rows)[:_CHUNK])
+            costs, providers = attempts.costs_and_providers([row.pk for row in found])
+        if not found:
+            return
         yield "".join(writer.writerow([cell(value) for value in _values(row, costs, providers)]) for row in found)
         last = found[-1].pk
 

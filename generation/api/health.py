@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from django.db import OperationalError, connection
+from django.db import connection
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation import dispatch, waiting
+from generation.outages import DatabaseUnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -18,12 +19,9 @@ logger = logging.getLogger(__name__)
 def _database() -> bool:
     """Whether it takes writes: after a failover the address may still lead to a standby."""
     with connection.cursor() as cursor:
-        if connection.vendor != "postgresql":
-            cursor.execute("SELECT 1")
-            return True
         cursor.execute("SHOW transaction_read_only")
         if cursor.fetchone() != ("off",):
-            raise OperationalError("the database is read-only")
+            raise DatabaseUnavailableError("the database is read-only")
     return True
 
 

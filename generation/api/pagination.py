@@ -9,7 +9,7 @@ from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import prepared
+from generation import selectors
 from generation.api.errors import InvalidValue
 from generation.identifiers import REQUEST_ID
 from generation.representations import absolute
@@ -41,7 +41,7 @@ class NewestFirst(CursorPagination):
         found: list[Any] = super().paginate_queryset(queryset.values("id"), request, view) or []
         keys = [row["id"] for row in found]
         self.base_url = absolute(request.get_full_path())
-        rows = prepared.in_bulk(queryset.model, keys)
+        rows = selectors.requests_by_id(keys)
         return [rows[key] for key in keys if key in rows]  # somebody may have removed one meanwhile
 
     def get_paginated_response(self, data: Any) -> Response:

@@ -7,7 +7,7 @@ from django.db import migrations
 
 from generation import roles
 
-#: The words of the prompts. Only PostgreSQL has such an index; SQLite looks at every row.
+#: The words of the prompts.
 WORDS = """
 CREATE INDEX request_prompt_words ON generation_requests
 USING gin (to_tsvector('simple'::regconfig, COALESCE(prompt, '')))
@@ -25,16 +25,6 @@ def make_groups(apps: Any, schema_editor: Any) -> None:
     roles.make_groups(apps.get_model("auth", "Group"), apps.get_model("auth", "Permission"))
 
 
-def index_words(apps: Any, schema_editor: Any) -> None:
-    if schema_editor.connection.vendor == "postgresql":
-        schema_editor.execute(WORDS)
-
-
-def forget_words(apps: Any, schema_editor: Any) -> None:
-    if schema_editor.connection.vendor == "postgresql":
-        schema_editor.execute("DROP INDEX request_prompt_words")
-
-
 class Migration(migrations.Migration):
     dependencies = [
         ("generation", "0007_staff"),
@@ -45,7 +35,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunPython(make_groups, migrations.RunPython.noop),
-        migrations.RunPython(index_words, forget_words),
+        migrations.RunSQL(WORDS, "DROP INDEX request_prompt_words"),
         migrations.RunSQL(
             "CREATE INDEX admin_log_of_object ON django_admin_log (content_type_id, object_id)",
             "DROP INDEX admin_log_of_object",

@@ -13,10 +13,13 @@ from generation import names
 
 def normalize(apps: Any, schema_editor: Any) -> None:
     users = apps.get_model("auth", "User").objects.using(schema_editor.connection.alias)
-    for pk, stored in users.order_by("pk").values_list("pk", "username").iterator(chunk_size=2000):
-        name = names.user_name(stored)
-        if name != stored and not users.filter(username=name).exists():
-            users.filter(pk=pk).update(username=name)
+    last = 0
+    while page := list(users.filter(pk__gt=last).order_by("pk").values_list("pk", "username")[:2000]):
+        for pk, stored in page:
+            name = names.user_name(stored)
+            if name != stored and not users.filter(username=name).exists():
+                users.filter(pk=pk).update(username=name)
+        last = page[-1][0]
 
 
 class Migration(migrations.Migration):

@@ -1,7 +1,5 @@
 """Finding what a request holds takes no longer the more is shared, and the audit can only be added to."""
 
-from typing import Any
-
 from django.db import migrations, models
 
 from generation.migrations._operations import AddIndexMeanwhile
@@ -26,11 +24,6 @@ $$
 """
 
 
-def let_the_audit_grow(apps: Any, schema_editor: Any) -> None:
-    if schema_editor.connection.vendor == "postgresql":
-        schema_editor.execute(_REVOKE, params=None)
-
-
 class Migration(migrations.Migration):
     atomic = False
 
@@ -44,5 +37,5 @@ class Migration(migrations.Migration):
             model_name="sharedpicture",
             index=models.Index(fields=["holder"], name="shared_picture_holder"),
         ),
-        migrations.RunPython(let_the_audit_grow, migrations.RunPython.noop),
+        migrations.RunSQL([(_REVOKE, None)], migrations.RunSQL.noop),
     ]

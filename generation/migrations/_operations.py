@@ -7,28 +7,23 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.postgres.operations import AddIndexConcurrently
-from django.db.migrations import AddIndex
 
 
 class AddIndexMeanwhile(AddIndexConcurrently):
-    """Make an index while others write to the table. The migration has to say ``atomic = False``, and what was left of a
-    try that was broken off is removed first. SQLite, where nobody can write meanwhile, makes it as always."""
+    """Make an index while others write to the table, and drop the invalid index that an interrupted try has left.
+
+    The migration has to say ``atomic = False``.
+    """
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        if schema_editor.connection.vendor == "postgresql":
-            name = schema_editor.quote_name(self.index.name)
-            with _without_limits(schema_editor):
-                schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-                super().database_forwards(app_label, schema_editor, from_state, to_state)
-        else:
-            AddIndex.database_forwards(self, app_label, schema_editor, from_state, to_state)
+        name = schema_editor.quote_name(self.index.name)
+        with _without_limits(schema_editor):
+            schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        if schema_editor.connection.vendor == "postgresql":
-            with _without_limits(schema_editor):
-                super().database_backwards(app_label, schema_editor, from_state, to_state)
-        else:
-            AddIndex.database_backwards(self, app_label, schema_editor, from_state, to_state)
+        with _without_limits(schema_editor):
+            super().database_backwards(app_label, schema_editor, from_state, to_state)
 
 
 @contextmanager

@@ -36,6 +36,9 @@ class GenerationQueue(models.Model):
     weight_since = models.DateTimeField(db_default=Now())
     waits_for = models.CharField(max_length=64, blank=True, default="")
 
+    #: How many came before it when it was written, as far as that was counted.
+    ahead: int | None = None
+
     class Meta:
         db_table = "generation_queue"
         verbose_name_plural = "generation queue"

@@ -202,8 +202,7 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
         try:
             yield
         except DatabaseError as error:
-            outages.log_unless_outage(logger, error)
-            self._error(outages.CODE, outages.MESSAGE)
+            self._error(*outages.code_and_message(logger, error))
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _PAUSE: Final = 1
 #: Requests of which it is remembered how far they were told.
 _REMEMBERED: Final = 50_000
+#: Changes that are looked through at once: a usual round is one page.
+_PAGE: Final = 2_000
 #: Lost updates that are read at once.
 _CHUNK: Final = 500
 
@@ -159,12 +161,13 @@ class Hub:
 
     async def _send_lost(self) -> None:
         since, newest = self._marks[0] if self._marks else None, await _newest_change()
-        if since is not None and self._watching:
-            changed: list[_Place] = await _changed_after(since)
-            lost = [one.request_id for one in changed if self._is_news(one)]
-            for start in range(0, len(lost), _CHUNK):
-                for update in await _updates_of(lost[start : start + _CHUNK]):
-                    self.deliver(update)
+        if self._watching:
+            while since is not None:
+                since, changed = await _changed_after(since)
+                lost = [one.request_id for one in changed if self._is_news(one)]
+                for start in range(0, len(lost), _CHUNK):
+                    for update in await _updates_of(lost[start : start + _CHUNK]):
+                        self.deliver(update)
         # Only now: what this round did not see, the next one does.
         self._marks.append(newest)
 
@@ -212,10 +215,14 @@ def _newest_change() -> int:
 
 
 @in_database
-def _changed_after(number: int) -> list[_Place]:
-    """One query for all who watch: what changes within two rounds is less than what could be watched."""
-    rows = GenerationRequest.objects.filter(status_changes__pk__gt=number).order_by().distinct()
-    return [_Place(*row) for row in rows.values_list("pk", "batch_id", "owner_id", "project_id", "sequence")]
+def _changed_after(number: int) -> tuple[int | None, list[_Place]]:
+    """Return the requests of the next page of changes, each once, and the number after which the following page begins,
+    ``None`` at the end. The pages are for all who watch: what changes within two rounds is less than what could be
+    watched."""
+    fields = (f"request__{name}" for name in ("id", "batch_id", "owner_id", "project_id", "sequence"))
+    page = list(StatusChange.objects.filter(pk__gt=number).order_by("pk").values_list("pk", *fields)[:_PAGE])
+    following = page[-1][0] if len(page) == _PAGE else None
+    return following, [_Place(*row) for row in dict.fromkeys(row[1:] for row in page)]
 
 
 @in_database

@@ -74,9 +74,7 @@ async def event_stream(scope: Any, receive: Any, send: Any) -> None:
             await _answer(send, refused, cors)
             return
         except DatabaseError as fault:
-            outages.log_unless_outage(logger, fault)
-            unavailable = _Refused(503, outages.CODE, outages.MESSAGE, Retry_After=str(outages.RETRY_AFTER))
-            await _answer(send, unavailable, cors)
+            await _answer(send, _refusal(fault), cors)
             return
         telling = _tell(listener, targets, headers.get("last-event-id", ""))
         await _until_one_ends(telling, _write(send, listener, cors), _gone(receive))
@@ -118,6 +116,13 @@ def _too_many(whose: str) -> _Refused:
     return _Refused(429, "too_many_connections", error, Retry_After=str(RETRY_AFTER))
 
 
+def _refusal(fault: DatabaseError) -> _Refused:
+    code, message = outages.code_and_message(logger, fault)
+    if code != outages.CODE:
+        return _Refused(500, code, message)
+    return _Refused(503, code, message, Retry_After=str(outages.RETRY_AFTER))
+
+
 async def _tell(listener: Listener, targets: list[Target], last: str) -> None:
     """What was missed, the state now, and from then on every change. Goes on for ever.
 
@@ -142,7 +147,8 @@ async def _tell(listener: Listener, targets: list[Target], last: str) -> None:
                 await listener.outbox.room()
                 listener.deliver(update)
     except DatabaseError as fault:
-        outages.log_unless_outage(logger, fault)
+        if not outages.is_outage(fault):
+            raise
         listener.outbox.close(TRY_AGAIN_LATER)
     await asyncio.Event().wait()
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import http.client
 import json
 import re
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -16,11 +20,12 @@ import pytest
 from websockets.sync.client import connect
 
 from generation import session_settings
+from generation.session_settings import SETTINGS, Kind
 from tests.fakes.control import FakeProvider
 from tests.support import promtool
 from tests.support.collector import Collector
 from tests.support.composed import Composed, composed
-from tests.support.stack import wait_until
+from tests.support.stack import PASSWORD, wait_until
 
 #: What is told when something is wrong, and the alerts that then fire.
 BROKEN: list[tuple[dict[str, str], set[str]]] = [
@@ -146,7 +151,7 @@ def test_nginx_sends_pictures_itself_and_says_of_them_what_the_web_process_says(
 
 
 @pytest.mark.parametrize(
-    "path", ["/pictures/", "/pictures/results/", "/pictures/../media/db.sqlite3", "/pictures/receipts/x"]
+    "path", ["/pictures/", "/pictures/results/", "/pictures/../media/secret_key", "/pictures/receipts/x"]
 )
 def test_nobody_gets_at_the_files_without_the_web_process(stack: Composed, path: str) -> None:
     assert httpx.get(f"{stack.url}{path}").status_code == 404
@@ -174,30 +179,42 @@ def test_a_header_that_says_who_it_is_does_not_get_past_the_rate_limit(stack: Co
 
 
 def test_the_role_of_the_processes_cannot_change_tables(stack: Composed) -> None:
-    address = (stack.secrets / "database_url").read_text().strip()
+    address = stack.database_url()
     with psycopg.connect(address) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("DROP TABLE generation_requests")
     with psycopg.connect(address) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("CREATE TABLE mine (id int)")
     with psycopg.connect(address) as connection:
-        assert connection.execute("SELECT current_user").fetchone() == ("vga_app",)
+        assert connection.execute("SELECT current_user").fetchone() == ("vga_command",)
 
 
 @pytest.mark.parametrize("change", ["DELETE FROM {}", "UPDATE {} SET change_message = ''", "TRUNCATE {}"])
 def test_the_role_of_the_processes_cannot_change_the_audit(stack: Composed, change: str) -> None:
-    address = (stack.secrets / "database_url").read_text().strip()
+    address = stack.database_url()
     with psycopg.connect(address) as connection:
         assert connection.execute("SELECT has_table_privilege('django_admin_log', 'INSERT')").fetchone() == (True,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(change.format("django_admin_log").encode())
 
 
-def test_the_role_of_the_processes_has_its_settings_without_being_told(stack: Composed) -> None:
-    address = (stack.secrets / "database_url").read_text().strip()
-    with psycopg.connect(address) as connection:
-        found = {name: connection.execute(f"SHOW {name}".encode()).fetchone() for name in session_settings.SETTINGS}
-    wanted = {name: (value.replace("60s", "1min"),) for name, value in session_settings.SETTINGS.items()}
-    assert found == wanted
+@pytest.mark.parametrize("kind", session_settings.SERVED)
+def test_the_role_of_each_kind_has_its_settings_without_being_told(stack: Composed, kind: Kind) -> None:
+    with psycopg.connect(stack.database_url(kind)) as connection:
+        found = {name: connection.execute(f"SHOW {name}".encode()).fetchone() for name in SETTINGS[kind]}
+        assert connection.execute("SELECT has_table_privilege('generation_requests', 'UPDATE')").fetchone() == (True,)
+    assert found == {name: (value,) for name, value in SETTINGS[kind].items()}
+
+
+def test_each_process_signs_in_as_the_role_of_its_kind(stack: Composed) -> None:
+    signed_in = "SELECT DISTINCT usename, application_name FROM pg_stat_activity WHERE usename LIKE 'vga%'"
+
+    def found() -> bool:
+        with psycopg.connect(stack.postgres.url) as connection:
+            rows = set(connection.execute(signed_in).fetchall())
+        return {(f"vga_{kind}", f"vga-{kind}") for kind in ("web", "worker", "dispatcher")} <= rows
+
+    wait_until(found, what="sessions of each kind")
+    assert "wrong settings" not in stack.run("web", "python", "manage.py", "doctor").stdout
 
 
 # --- Log lines, traces and reports ---
@@ -326,7 +343,7 @@ def test_what_is_asked_for_is_measured(stack: Composed, alice: httpx.Client) -> 
 
 
 def test_counters_are_kept_and_folded(stack: Composed) -> None:
-    with psycopg.connect((stack.secrets / "database_url").read_text().strip(), autocommit=True) as connection:
+    with psycopg.connect(stack.database_url(), autocommit=True) as connection:
 
         def completed() -> Any:
             days = "SELECT sum(count) FROM generation_counters WHERE grain = 'day' AND event = 'completed'"
@@ -359,6 +376,52 @@ def test_the_rules_and_the_board_ask_for_what_is_told(stack: Composed, tmp_path:
 
 
 # --- Rolling restart, last, since it replaces the processes ---
+
+
+def test_a_stopping_web_server_answers_every_connection(stack: Composed, alice: httpx.Client) -> None:
+    """SIGTERM comes before the server has read all calls, and before half of them were sent."""
+    draw = {"type": "illustration", "prompt": PROMPT}
+    request_id = submit(alice).json()["requestId"]
+    token = alice.headers["Authorization"]
+    bodies: dict[str, Any] = {
+        "/api/visual-generation/submit": draw,
+        "/api/visual-generation/batch": {"requests": [draw]},
+        f"/api/visual-generation/retry/{request_id}": {},
+        "/api/token": {"username": "alice", "password": PASSWORD},
+        "/api/token/verify": {"token": token.partition(" ")[2]},
+    }
+    calls = [
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {token}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(json.dumps(body))}\r\n\r\n{json.dumps(body)}".encode()
+        for path, body in bodies.items()
+    ]
+    address = ("127.0.0.1", stack.port_of("web", "PORT"))
+
+    def is_refused() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(address) == errno.ECONNREFUSED
+
+    stopped = threading.Thread(target=stack.stop, args=["web"])
+    with contextlib.ExitStack() as opened:
+        early, late = (
+            [opened.enter_context(socket.create_connection(address, timeout=20)) for _ in calls * 4] for _ in range(2)
+        )
+        for connection, call in zip(early, calls * 4, strict=True):
+            connection.sendall(call)
+        stopped.start()
+        wait_until(is_refused, what="a refusal")
+        for connection, call in zip(late, calls * 4, strict=True):
+            connection.sendall(call)
+        answers = [http.client.HTTPResponse(connection) for connection in early + late]
+        for answer in answers:
+            answer.begin()
+            answer.read()
+    assert Counter(answer.status for answer in answers) == {200: 32, 409: 8}  # it had not failed, so no retry
+    assert {answer.headers["Connection"] for answer in answers[len(early) :]} == {"close"}
+    stopped.join(20)
+    assert not stopped.is_alive()
+    stack.start("web")
+    stack.wait_healthy("web")
 
 
 def test_a_rolling_restart_under_load_loses_nothing(stack: Composed, provider: FakeProvider) -> None:

@@ -88,13 +88,13 @@ def test_the_first_start(stack: Composed, terminal: Terminal, tmp_path: Path) ->
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy" / "make-secrets.sh").symlink_to(ROOT / "deploy" / "make-secrets.sh")
     terminal.type(secrets)
-    assert (tmp_path / "deploy" / "secrets" / "database_url").read_text().startswith("postgres://vga_app:")
+    assert (tmp_path / "deploy" / "secrets" / "database_url").read_text().startswith("postgres://vga_{kind}:")
     terminal.type(env)
     assert (tmp_path / ".env").read_text() == "PUBLIC_BASE_URL=http://pictures.example.org\n"
     for command in (build, up):
         terminal.type(command)
     terminal.type(f"{account} --no-input --username chief --email chief@example.org")
-    with psycopg.connect((stack.secrets / "database_url").read_text().strip()) as connection:
+    with psycopg.connect(stack.database_url()) as connection:
         found = connection.execute("SELECT is_superuser FROM auth_user WHERE username = 'chief'").fetchone()
     assert found == (True,)
 
@@ -186,6 +186,6 @@ def test_a_backup_brings_everything_back(stack: Composed, terminal: Terminal, tm
         assert alice.get(f"/image/{kept}").content == before
         again = alice.post("/submit", json=body)
         assert again.status_code == 200  # the role of the processes may still read and write
-    address = (stack.secrets / "database_url").read_text().strip()
+    address = stack.database_url()
     with psycopg.connect(address) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("CREATE TABLE mine (id int)")

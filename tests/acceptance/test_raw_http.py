@@ -6,17 +6,15 @@ import contextlib
 import json
 import os
 import socket
-import sqlite3
 from collections.abc import Iterator, Sequence
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
-import psycopg
 import pytest
 
+from tests.support.databases import Database
 from tests.support.stack import Stack, prepared_stack, wait_until
 
 BODY = json.dumps({"type": "cover", "prompt": "A friendly dragon in a garden"}).encode()
@@ -78,17 +76,9 @@ class Server:
 
     def stored(self) -> list[int]:
         """How many requests, ledger rows and status changes there are."""
-        url = urlsplit(self._stack.env["DATABASE_URL"])
-        connection: Any = (
-            psycopg.connect(urlunsplit(url._replace(scheme="postgresql")))
-            if url.scheme.startswith("postgres")
-            else sqlite3.connect(url.path.replace("//", "/"))
-        )
-        try:
-            tables = ("generation_requests", "generation_queue", "generation_status_changes")
-            return [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]  # noqa: S608
-        finally:
-            connection.close()
+        database = Database(self._stack.env["DATABASE_URL"])
+        tables = ("generation_requests", "generation_queue", "generation_status_changes")
+        return [database.rows(f"SELECT count(*) FROM {table}")[0]["count"] for table in tables]  # noqa: S608
 
     def memory(self) -> int:
         """Resident bytes of all processes of the server."""
@@ -364,7 +354,7 @@ def test_without_redis_a_submit_is_accepted_and_readiness_names_the_broker(tmp_p
 
 
 def test_without_its_database_it_says_so(tmp_path: Path) -> None:
-    nowhere = f"sqlite:///{tmp_path}/no/such/folder/db.sqlite3"
+    nowhere = f"postgres://somebody:a-password@{CLOSED}/none"
     settings = {"DATABASE_URL": nowhere, "REDIS_URL": f"redis://{CLOSED}/0", "SECRET_KEY": "x" * 50}
     stack = Stack(tmp_path, WEB_WORKERS="1", **settings)
     stack.start("web")

@@ -14,16 +14,37 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.composed import proportional_mb
 from tests.support.launcher import Launcher, bare_environment, fault, launched, processes_of
-from tests.support.stack import ROOT
+from tests.support.stack import ROOT, wait_until
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``VAR_DIR`` of a stack that has run, to be copied: making its database takes seconds."""
+    folder = tmp_path_factory.mktemp("stopped") / "var"
+    with launched("run", folder) as launcher:
+        launcher.wait_ready()
+    return folder
+
+
+def copy_of(stopped: Path, folder: Path) -> Path:
+    subprocess.run(["cp", "-a", stopped, folder], check=True)  # with the owner of the database
+    return folder / stopped.name
+
+
+@pytest.fixture(scope="module")
+def running(stopped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     """A stack that is up, for tests that leave it so."""
-    with launched("run", tmp_path_factory.mktemp("running") / "var") as launcher:
+    with launched("run", copy_of(stopped, tmp_path_factory.mktemp("running"))) as launcher:
         launcher.wait_ready()
         yield launcher
+
+
+@pytest.fixture
+def var(stopped: Path, tmp_path: Path) -> Path:
+    """The ``VAR_DIR`` of a stack that has run before."""
+    return copy_of(stopped, tmp_path)
 
 
 class TestRun:
@@ -51,8 +72,16 @@ class TestRun:
             assert httpx.get(f"{running.url}{at}").status_code == 200, at
 
     def test_secrets_are_for_their_owner_alone(self, running: Launcher) -> None:
-        for name in ("demo_password", "secret_key", "valkey/url"):
+        for name in (
+            *("demo_password", "secret_key", "valkey/url"),
+            *("postgresql", "postgresql/url", "postgresql/password", "postgresql/data", "logs/postgresql.log"),
+        ):
             assert (running.var / name).stat().st_mode & 0o077 == 0, name
+
+    def test_it_needs_less_than_half_a_gigabyte(self, running: Launcher) -> None:
+        everything = [running.process.pid, *processes_of(running.var)]
+        needed = {pid: proportional_mb(pid) for pid in everything}
+        assert 200 < sum(needed.values()) < 550, needed  # the tools of the tests bring modules of their own
 
     def test_each_process_has_its_log(self, running: Launcher) -> None:
         assert "ready" in (running.var / "logs" / "worker.log").read_text()
@@ -78,7 +107,16 @@ _TWO_OF_THREE = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "REDIS
     [
         ({"DEBUG": "false", **_TWO_OF_THREE}, "SECRET_KEY must be set, since DEBUG is off"),
         ({"PORT": "http"}, "PORT must be a whole number, not 'http'"),
-        ({"DATABASE_URL": "mysql://host/name"}, "DATABASE_URL must start with postgres:// or sqlite://"),
+        (
+            {"DATABASE_URL": "mysql://host/name"},
+            "DATABASE_URL must start with postgres://: leave it empty for the embedded PostgreSQL server, "
+            "or set postgres://user:password@host:5432/name",
+        ),
+        (
+            {"DATABASE_URL": "sqlite:///db.sqlite3"},
+            "DATABASE_URL: SQLite is not supported: leave it empty for the embedded PostgreSQL server, "
+            "or set postgres://user:password@host:5432/name",
+        ),
     ],
 )
 def test_a_wrong_setting_gives_one_line(tmp_path: Path, wrong: dict[str, str], expected: str) -> None:
@@ -92,16 +130,16 @@ def test_a_directory_that_cannot_be_written_gives_one_line(tmp_path: Path) -> No
     assert line == f"error: VAR_DIR {var} cannot be written: Not a directory"
 
 
-def test_ctrl_c_leaves_nothing_behind_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    with launched("run", tmp_path / "var") as first:
+def test_ctrl_c_leaves_nothing_behind_and_the_next_run_goes_on(var: Path) -> None:
+    with launched("run", var) as first:
         first.wait_ready()
         demo_user = first.line("Demo user: ")
         assert len(processes_of(first.var)) > 4
         first.press(signal.SIGINT)
         assert first.wait() == 0
         assert not processes_of(first.var)
-        assert not (first.var / "valkey" / "url").exists()
-    with launched("run", tmp_path / "var") as second:
+        assert not [name for name in ("valkey", "postgresql") if (first.var / name / "url").exists()]
+    with launched("run", var) as second:
         second.wait_ready()
         assert second.line("Demo user: ") == demo_user
         second.process.terminate()
@@ -109,28 +147,28 @@ def test_ctrl_c_leaves_nothing_behind_and_the_next_run_goes_on(tmp_path: Path) -
         assert not processes_of(second.var)
 
 
-def test_a_closed_terminal_stops_everything(tmp_path: Path) -> None:
-    with launched("run", tmp_path / "var") as launcher:
+def test_a_closed_terminal_stops_everything(var: Path) -> None:
+    with launched("run", var) as launcher:
         launcher.wait_ready()
         launcher.press(signal.SIGHUP)
         assert launcher.wait() == 0
         assert not processes_of(launcher.var)
 
 
-def test_a_killed_launcher_takes_everything_with_it(tmp_path: Path) -> None:
-    with launched("run", tmp_path / "var") as launcher:
+def test_a_killed_launcher_takes_everything_with_it(var: Path) -> None:
+    with launched("run", var) as launcher:
         launcher.wait_ready()
         launcher.process.kill()
         launcher.wait()
         launcher.wait_nothing_left()
-    with launched("run", tmp_path / "var") as next_one:
+    with launched("run", var) as next_one:
         next_one.wait_ready()
 
 
-@pytest.mark.parametrize("name", ["web", "valkey"])
-def test_a_process_that_dies_stops_the_rest_and_is_named(tmp_path: Path, name: str) -> None:
-    command = {"web": "config.wsgi", "valkey": "valkey-server"}[name]
-    with launched("run", tmp_path / "var") as launcher:
+@pytest.mark.parametrize("name", ["web", "valkey", "postgresql"])
+def test_a_process_that_dies_stops_the_rest_and_is_named(var: Path, name: str) -> None:
+    command = {"web": "config.wsgi", "valkey": "valkey-server", "postgresql": "bin/postgres"}[name]
+    with launched("run", var) as launcher:
         launcher.wait_ready()
         os.kill(first_process(launcher.var, command), signal.SIGKILL)
         assert launcher.wait() == 1
@@ -146,7 +184,39 @@ def first_process(var: Path, command: str) -> int:
     return min(pid for pid in processes_of(var) if command.encode() in Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_a_database_that_was_left_half_made_is_made_again(tmp_path: Path, by: signal.Signals) -> None:
+    var = tmp_path / "var"
+    with launched("run", var) as launcher:
+        wait_until(lambda: list(var.glob("postgresql/new.*/base")), what="a database that is being made")
+        if by == signal.SIGINT:
+            launcher.press(by)
+            assert launcher.wait() == 128 + by
+            assert not list((var / "postgresql").iterdir())
+        else:
+            launcher.process.kill()
+            launcher.wait()
+        launcher.wait_nothing_left()
+    with launched("run", var) as next_one:
+        next_one.wait_ready()
+        assert sorted(path.name for path in (var / "postgresql").iterdir()) == ["data", "password", "url"]
+
+
+def test_a_database_of_another_major_version_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "var" / "postgresql" / "data"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("15\n")
+    assert fault(tmp_path / "var") == (
+        f"error: {data} was made by PostgreSQL 15 and cannot be read by 18: dump it with the older version and restore "
+        "the dump, as docs/operations.md says, or set VAR_DIR to start with an empty database"
+    )
+    assert (data / "PG_VERSION").read_text() == "15\n"
+
+
 def test_demo_draws_the_example_and_cleans_up(tmp_path: Path) -> None:
+    old = tmp_path / "var" / "demo" / "db.sqlite3"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"SQLite format 3")
     elsewhere = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "REDIS_URL": "redis://127.0.0.1:1/0"}
     with launched("demo", tmp_path / "var", **elsewhere) as launcher:
         assert launcher.wait() == 0, launcher.lines
@@ -157,10 +227,16 @@ def test_demo_draws_the_example_and_cleans_up(tmp_path: Path) -> None:
         assert re.fullmatch(r"  Completed +\d+ ms after it was submitted", launcher.line("  Completed "))
         assert re.fullmatch(r"  Request +vga_\d+_[a-z0-9]{9,}", launcher.line("  Request "))
         assert "OpenMoji" in launcher.line("  Attribution ")
+        assert launcher.line("Note: ") == (
+            f"Note: {old} is the SQLite database of an earlier version. "
+            "It stays as it is and is not read: this version starts with an empty PostgreSQL database."
+        )
+        assert old.read_bytes() == b"SQLite format 3"
         assert not processes_of(launcher.var)
         picture.unlink()
     with launched("demo", tmp_path / "var") as again:
         assert again.wait() == 0, again.lines
+        assert not [line for line in again.lines if line.startswith("Note: ")]
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 

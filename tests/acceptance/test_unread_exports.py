@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.stack import PASSWORD, Stack, is_postgresql, prepared_stack, wait_until
+from tests.support.stack import PASSWORD, Stack, prepared_stack, wait_until
 
 EXPORT = "/admin/generation/generationrequest/export/"
 ROWS = 8_000
@@ -32,8 +32,6 @@ GenerationRequest.objects.bulk_create(
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("exports")
     with prepared_stack(folder, WEB_WORKERS="1", WEB_THREADS="4", READER_TIMEOUT_MS="1000") as stack:
-        if not is_postgresql(stack.env["DATABASE_URL"]):
-            pytest.skip("rows of this number take SQLite too long")
         stack.manage("shell", "-v0", "-c", _FILL)
         stack.start("web")
         wait_until(stack.answers, seconds=60, what="the pages")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
-from django.db import connection
 from django.test import Client
 from rest_framework.test import APIClient
 
@@ -278,8 +277,6 @@ def test_a_stop_holds_whenever_it_comes(operator: Client, alice: User, monkeypat
 def test_a_stop_waits_for_the_step_that_is_under_way(
     operator: Client, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if connection.vendor != "postgresql":
-        pytest.skip("SQLite has no row locks")
     monkeypatch.setattr(bulk, "STEP", 2)
     requests = [queued(alice) for _ in range(4)]
     act(operator, "cancel", everything="1")
@@ -310,8 +307,6 @@ def test_a_stop_waits_for_the_step_that_is_under_way(
 
 
 def test_of_two_workers_one_does_a_step(operator: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    if connection.vendor != "postgresql":
-        pytest.skip("SQLite has no row locks")
     monkeypatch.setattr(bulk, "STEP", 2)
     requests = [in_status(alice, Status.FAILED) for _ in range(8)]
     act(operator, "retry", everything="1", filter="status=failed")

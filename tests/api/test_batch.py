@@ -327,7 +327,7 @@ def test_the_id_of_a_request_is_none_of_a_batch(api: APIClient, alice: User) -> 
 @pytest.mark.usefixtures("empty_queues")
 @pytest.mark.parametrize("limit", [None, 1])
 def test_thirty_requests_cost_as_many_queries_as_two(alice: User, limit: int | None) -> None:
-    """With what follows a commit. Thirty, since of forty SQLite takes the values in two statements."""
+    """With what follows a commit."""
     api = client_for(alice)
 
     def costs(count: int) -> list[int]:

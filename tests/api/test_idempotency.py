@@ -10,9 +10,9 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from generation import lifecycle, transitions
+from generation import lifecycle
 from generation.clock import Now
-from generation.inserts import Plain
+from generation.db import queries
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey
 from tests.api.helpers import (
     BATCH,
@@ -202,14 +202,8 @@ def test_a_call_that_is_refused_uses_up_no_key(api: APIClient, at: str, bad: Any
 def test_a_fault_of_ours_leaves_nothing_and_uses_up_no_key(
     api: APIClient, monkeypatch: pytest.MonkeyPatch, at: str, data: Any, made: int
 ) -> None:
-    histories = transitions._histories
-
-    def refused(*given: Any) -> Plain:
-        model, rows = histories(*given)
-        return Plain(model, [{**row, "sequence": -1} for row in rows])
-
     with monkeypatch.context() as broken:
-        broken.setattr(transitions, "_histories", refused)
+        broken.setattr(queries, "SUBMIT", queries.SUBMIT.replace("SELECT id, 1, ''", "SELECT id, -1, ''"))
         assert_error(_send(api, data, at=at), 500, "internal")
     assert stored_rows() == NOTHING
     assert not GenerationBatch.objects.exists()

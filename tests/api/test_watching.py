@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from tests.api.helpers import assert_error
 from tests.support.collector import Collector
-from tests.support.stack import ROOT, wait_until
+from tests.support.stack import ROOT, closed_port, wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -91,7 +91,10 @@ def test_only_origins_that_were_named_may_read_answers(tmp_path: Path) -> None:
 
 def test_a_fault_is_reported_without_what_the_client_sent(tmp_path: Path) -> None:
     with Collector() as collector:
-        settings = {"SENTRY_DSN": collector.dsn, "DATABASE_URL": f"sqlite:///{tmp_path}/none/canary.sqlite3"}
+        settings = {
+            "SENTRY_DSN": collector.dsn,
+            "DATABASE_URL": f"postgres://canary:canary@127.0.0.1:{closed_port()}/canary",
+        }
         sent = {
             "HTTP_COOKIE": f"sessionid=canary{26 * 'x'}",
             "HTTP_X_REQUEST_ID": "call-1",

@@ -18,7 +18,7 @@ from compose_spec import PyCompose
 from honcho.environ import parse_procfile
 
 from config import env
-from generation.session_settings import SETTINGS
+from generation.session_settings import SETTINGS, Kind
 from tests.support import compose
 
 ROOT = compose.ROOT
@@ -55,7 +55,12 @@ def test_a_fault_in_the_compose_file_would_be_found(file: dict[str, Any], right:
 
 def test_the_script_for_the_roles_sets_what_connections_ask_for() -> None:
     text = (ROOT / "deploy" / "roles.sh").read_text()
-    assert dict(re.findall(r"^ALTER ROLE vga_app SET (\w+) = '(\w+)';$", text, re.MULTILINE)) == SETTINGS
+    found = {
+        name: limits for name, *limits in re.findall(r"^    role vga_(\w+) \w+ (\w+) (\w+) (\w+)$", text, re.MULTILINE)
+    }
+    limits = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    owner = {Kind.MIGRATION: "owner"}
+    assert found == {owner.get(kind, kind): [SETTINGS[kind][name] for name in limits] for kind in Kind}
 
 
 def test_it_says_what_must_be_set() -> None:
@@ -181,9 +186,10 @@ def test_what_the_image_copies_is_let_through_to_the_build() -> None:
 
 
 def test_the_image_is_small() -> None:
-    names = re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    names = set(re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    (removed,) = re.findall(r"pip uninstall --yes (.*)", (ROOT / "Dockerfile").read_text())
     size = 0
-    for name in names:
+    for name in names - set(removed.split()):
         try:
             files = distribution(name).files or []
         except PackageNotFoundError:  # for another system or Python

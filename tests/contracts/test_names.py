@@ -11,6 +11,7 @@ from celery import current_app
 
 from config.celery import QUEUES
 from generation import dispatch
+from generation.db import queries
 from generation.states import WEIGHTS, Priority
 from workers import tasks
 
@@ -93,3 +94,15 @@ def test_one_module_writes_statuses_and_no_other() -> None:
     ]
     assert found
     assert all(place.startswith("generation/transitions.py:") for place in found)
+
+
+def test_only_the_lifecycle_runs_sql_that_writes_a_status() -> None:
+    writes = re.compile(r"INSERT INTO generation_requests|UPDATE generation_requests AS request\s+SET status")
+    names = {name for name, sql in vars(queries).items() if isinstance(sql, str) and writes.search(sql)}
+    assert names == {"SUBMIT", "CLAIM", "END", "RELEASE"}
+    code = {
+        path: path.read_text() for room in ("config", "generation", "workers") for path in (ROOT / room).rglob("*.py")
+    }
+    sql = sorted(path.name for path, text in code.items() if writes.search(text))
+    runs = [path.name for path, text in code.items() if re.search(rf"queries\.({'|'.join(names)})\b", text)]
+    assert (sql, runs) == (["attempts.py", "queue.py"], ["lifecycle.py"])

@@ -18,7 +18,7 @@ from generation.states import WEIGHTS
 from tests.fakes.control import FakeProvider
 from tests.fakes.journal import Call
 from tests.faults import invariants
-from tests.support.databases import database
+from tests.support.databases import Database
 from tests.support.length import lasting
 from tests.support.stack import Stack, prepared_database, wait_until
 from tests.support.valkey import Valkey
@@ -38,7 +38,7 @@ class House:
         #: Every id that was answered to a submit.
         self.accepted: set[str] = set()
         self.database_url = database_url
-        self._database = database(database_url)
+        self._database = Database(database_url)
         self._client: httpx.Client | None = None
 
     @property

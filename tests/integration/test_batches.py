@@ -268,7 +268,6 @@ def test_a_batch_can_be_given_up_while_it_is_worked_on(alice: User) -> None:
         assert not GenerationQueue.objects.exists()
 
 
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one lock, for which all wait")
 def test_a_refill_does_not_wait_for_what_is_being_cancelled(alice: User) -> None:
     batch, ids = batch_of(alice, 4, limit=2)
     _as_after_a_crash(*ids)

@@ -158,6 +158,14 @@ def test_a_bucket_must_be_named() -> None:
     assert done.stderr.strip() == "error: AWS_STORAGE_BUCKET_NAME must be set, since RESULT_STORAGE is s3"
 
 
+def test_without_a_bucket_no_process_loads_its_sdk() -> None:
+    modules = "import config.wsgi, config.asgi, workers.dispatcher, workers.tasks, sys; print(sorted(sys.modules))"
+    environment = os.environ | {"RESULT_STORAGE": "file"}
+    done = subprocess.run([sys.executable, "-c", modules], cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert b"'generation.storage'" in done.stdout
+    assert b"botocore" not in done.stdout
+
+
 # --- What a role may do -----------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from generation import breakers, catalogue
 from generation.models import GenerationRequest, ProviderModel
-from tests.support.stack import ROOT, closed_port, prepared_database
+from tests.support.stack import ROOT, closed_port, empty_database, prepared_database
 from tests.support.vendors import Vendors
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -168,7 +168,8 @@ def test_the_exit_codes_are_those_of_the_process() -> None:
     assert codes == {"clipart": 0, "openai": 1, "stability": 2}
 
 
-def test_without_tables_it_names_who_knows_more(tmp_path: Path) -> None:
-    code, said = process("openai", f"sqlite:///{tmp_path / 'new.sqlite3'}")
+def test_without_tables_it_names_who_knows_more() -> None:
+    with empty_database() as url:
+        code, said = process("openai", url)
     assert code == 1
     assert "manage.py doctor" in said

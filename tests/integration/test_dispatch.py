@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from celery import current_app
 from django.contrib.auth.models import User
-from django.db import connections, transaction
+from django.db import transaction
 
 from generation import dispatch, exposition, lifecycle
 from generation.clock import Now
@@ -193,7 +193,6 @@ def test_a_redis_that_is_emptied_during_the_resend_is_noticed_again(
     assert dispatcher.run_once()["lost"] == 1
 
 
-@pytest.mark.skipif(connections["default"].vendor != "postgresql", reason="SQLite locks no rows")
 def test_marking_messages_as_lost_waits_for_no_other_transaction(alice: User) -> None:
     ids = [queued(alice).pk for _ in range(3)]
     GenerationQueue.objects.update(redispatch_at=Now() + timedelta(hours=1))

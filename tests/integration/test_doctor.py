@@ -25,7 +25,7 @@ from generation.states import ProcessKind, Status
 from tests.support.batches import batch_of
 from tests.support.broker import lose_all_messages, messages
 from tests.support.requests import claimed, in_status, queued
-from tests.support.stack import ROOT, closed_port
+from tests.support.stack import ROOT, closed_port, empty_database
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 
@@ -193,16 +193,18 @@ def test_a_storage_that_cannot_be_written_is_told_with_its_reason(settings: Any,
     assert "Not a directory" in page
 
 
-@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has no sessions")
-def test_sessions_without_limits_are_told_and_the_command_sets_them() -> None:
+def test_sessions_without_their_time_outs_are_found() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")  # as where a pooler passes nothing on
         try:
             page = the_finding()
         finally:
             cursor.execute("RESET ALL")
-    assert "Sessions of the database have no lock_timeout and no statement_timeout" in page
-    assert "manage.py set_role_settings" in page
+    assert "Sessions of the command process have the wrong settings: statement_timeout is 0, not 10min, " in page
+    assert "lock_timeout is 0, not 10s\n" in page
+    assert "make a role for each kind of process with deploy/roles.sh" in page
+    with pytest.raises(CommandError, match="as the same role"):
+        call_command("set_role_settings")
     assert doctor()[0] == 0
 
 
@@ -352,11 +354,11 @@ def test_without_a_database_it_says_so_and_why(tmp_path: Path) -> None:
     assert "No worker" not in page
 
 
-def test_missing_migrations_are_told_and_the_command_brings_them(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'new.sqlite3'}"
-    code, page = manage("doctor", url=url)
-    assert code == 1
-    assert re.search(r"Migrations that the database has not had: \d+", page)
-    assert "mend:  manage.py migrate\n" in page
-    assert manage("migrate", "-v0", url=url)[0] == 0
-    assert "Migrations" not in manage("doctor", url=url)[1]
+def test_missing_migrations_are_told_and_the_command_brings_them() -> None:
+    with empty_database() as url:
+        code, page = manage("doctor", url=url)
+        assert code == 1
+        assert re.search(r"Migrations that the database has not had: \d+", page)
+        assert "mend:  manage.py migrate\n" in page
+        assert manage("migrate", "-v0", url=url)[0] == 0
+        assert "Migrations" not in manage("doctor", url=url)[1]

@@ -20,13 +20,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def indexes() -> dict[str, str]:
     """The indexes of our tables by name, each with what it is and whether it is valid."""
-    on_postgresql = """
+    query = """
         SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) || indisvalid
         FROM pg_index WHERE indrelid::regclass::text LIKE 'generation_%'
     """
-    on_sqlite = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name LIKE 'generation_%'"
     with connection.cursor() as cursor:
-        cursor.execute(on_postgresql if connection.vendor == "postgresql" else on_sqlite)
+        cursor.execute(query)
         return dict(cursor.fetchall())
 
 
@@ -53,7 +52,6 @@ def test_an_index_of_a_large_table_is_taken_back_and_made_again() -> None:
         assert indexes() == before
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite makes an index in a transaction")
 def test_what_a_try_that_was_broken_off_has_left_is_made_anew() -> None:
     before = indexes()
     for index, without, having in made_meanwhile():

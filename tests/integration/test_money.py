@@ -282,7 +282,6 @@ def test_spending_goes_by_the_day_of_the_database(
     assert isinstance(budgets.today(), date)
 
 
-@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite's clock has whole seconds")
 def test_a_long_transaction_books_on_the_day_of_its_statement() -> None:
     with transaction.atomic():
         first = database_now()

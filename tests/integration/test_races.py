@@ -22,8 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 #: Where two may win, the moment has to be met; where one outcome is sure, a few will do.
 FEW_ROUNDS = 40
-#: SQLite has one lock, for which all wait, so there is less to meet.
-ROUNDS = FEW_ROUNDS if connection.vendor == "sqlite" else int(lasting(200, full=500))
+ROUNDS = int(lasting(200, full=500))
 
 
 def assert_whole(request_id: str) -> GenerationRequest:

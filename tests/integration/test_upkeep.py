@@ -33,7 +33,6 @@ def call(claim: Claim, *, billable: bool = True) -> None:
     permits.begin_call(claim, provider="openai", model="m", prompt="p", deadline=deadline, billable=billable)
 
 
-@pytest.mark.skipif("connection.vendor != 'postgresql'", reason="SQLite has neither")
 @pytest.mark.parametrize(
     "fault",
     ["SET LOCAL idle_in_transaction_session_timeout = '20ms'", "SET LOCAL transaction_read_only = on"],

@@ -22,7 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 from config.embedded import free_port
 from generation import events
 from generation.authentication import LEEWAY
-from tests.support.databases import Database, database
+from tests.support.databases import Database
 from tests.support.stack import Stack, prepared_stack, wait_until
 
 BODY = {"type": "illustration", "prompt": "Three cats under an apple tree"}
@@ -95,7 +95,7 @@ class Live:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.database: Database = database(stack.env["DATABASE_URL"])
+        self.database = Database(stack.env["DATABASE_URL"])
         self.address = f"127.0.0.1:{stack.realtime_port}"
         self.events_url = f"http://{self.address}/api/visual-generation/events"
         self._clients: dict[str, httpx.Client] = {}

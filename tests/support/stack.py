@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import functools
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -191,11 +190,6 @@ def _prepare(environment: Mapping[str, str]) -> None:
     _manage(environment, "shell", "-v0", "-c", script)
 
 
-def is_postgresql(url: str) -> bool:
-    """Whether it is PostgreSQL's."""
-    return urlsplit(url).scheme.startswith("postgres")
-
-
 def _on_server(server: str, statement: str) -> None:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(statement.encode())
@@ -205,19 +199,9 @@ def _database_url(server: str, name: str) -> str:
     return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
 
 
-def _new_file() -> Path:
-    folder = Path(os.environ["VAR_DIR"])
-    folder.mkdir(exist_ok=True)
-    return folder / f"{uuid4().hex}.sqlite3"
-
-
 @functools.cache
 def _template(server: str) -> str:
     """A database with tables and people, made once: copying it takes a tenth of a second, making it several."""
-    if not is_postgresql(server):
-        path = _new_file()
-        _prepare(os.environ | {"DATABASE_URL": f"sqlite:///{path}"})
-        return str(path)
     name = f"stack_{uuid4().hex[:12]}"
     _on_server(server, f"CREATE DATABASE {name}")
     atexit.register(_drop, server, name)
@@ -231,13 +215,19 @@ def _drop(server: str, name: str) -> None:
 
 
 @contextmanager
+def empty_database() -> Iterator[str]:
+    """A new database without tables on the server of the tests."""
+    server, name = os.environ["DATABASE_URL"], f"empty_{uuid4().hex[:12]}"
+    _on_server(server, f"CREATE DATABASE {name}")
+    yield _database_url(server, name)
+    _on_server(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
 def prepared_database(server: str = "") -> Iterator[str]:
-    """A new database with tables and people on this server, else on that of the tests; for ``sqlite://``, a file."""
+    """A new database with tables and people on this server, else on that of the tests."""
     server = server or os.environ["DATABASE_URL"]
     template = _template(server)
-    if not is_postgresql(server):
-        yield f"sqlite:///{shutil.copy(template, _new_file())}"
-        return
     name = f"stack_{uuid4().hex[:12]}"
     _on_server(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield _database_url(server, name)

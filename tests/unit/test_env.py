@@ -15,6 +15,7 @@ import redis
 from django.core.exceptions import ImproperlyConfigured
 
 from config import env
+from generation.session_settings import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -33,6 +34,7 @@ PROGRAMS = {
     "realtime": [str(BIN / "uvicorn"), "config.asgi:application", "--port", "0"],
     "web": [sys.executable, "-c", "import config.wsgi"],
     "dispatcher": [sys.executable, "manage.py", "dispatch"],
+    "migrate": [sys.executable, "manage.py", "migrate"],
 }
 
 
@@ -68,6 +70,25 @@ def test_every_program_names_every_fault_in_a_line_of_its_own(program: str, tmp_
         "error: SECRET_KEY must be set, since DEBUG is off",
         "error: SUBMIT_RATE must look like 100/15m, not 'often'",
     ]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_sqlite_address_ends_every_program_with_one_line(program: str, tmp_path: Path) -> None:
+    done = run(program, tmp_path, {"DEBUG": "true", "DATABASE_URL": "sqlite:////var/db.sqlite3"})
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: DATABASE_URL: SQLite is not supported: leave it empty for the embedded PostgreSQL server, "
+        "or set postgres://user:password@host:5432/name\n",
+    )
+
+
+@pytest.mark.parametrize("program", [*(name for name in PROGRAMS if name != "manage"), "migrate"])
+def test_without_a_database_a_program_says_how_to_get_one(program: str, tmp_path: Path) -> None:
+    done = run(program, tmp_path, {"DEBUG": "true"})
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: the embedded PostgreSQL server is not running: start it with `make run`, or set DATABASE_URL\n",
+    )
 
 
 def test_misspelt_names_are_warned_about(tmp_path: Path) -> None:
@@ -164,7 +185,7 @@ def test_a_password_in_a_url_may_have_any_characters(password: str, monkeypatch:
     written = {quote(password, safe="")} if "%41" in password else {quote(password, safe=""), password}
     for one in written:
         monkeypatch.setenv("DATABASE_URL", f"postgres://user:{one}@db.example.org:5432/name?sslmode=require")
-        found = env.database("DATABASE_URL", "", pool_size=1)
+        found = env.database("DATABASE_URL", "", pool_size=1, kind=Kind.WEB)
         assert (found["PASSWORD"], found["HOST"], found["NAME"]) == (password, "db.example.org", "name")
         monkeypatch.setenv("REDIS_URL", f"rediss://:{one}@redis.example.org:6380/2")
         client = redis.Redis.from_url(env.redis_url("REDIS_URL", ""))
@@ -179,7 +200,6 @@ def test_a_password_in_a_url_may_have_any_characters(password: str, monkeypatch:
         "redis://[::1]:6379/0",
         "postgres:///name?host=/run/a@b",
         "postgres://u@h1:5432,h2:5433/name",
-        "sqlite:////tmp/a@b.sqlite3",
     ],
 )
 def test_a_url_without_a_password_stays_as_it_is(url: str) -> None:
@@ -251,12 +271,24 @@ def test_behind_a_pooler_connections_ask_for_nothing_of_the_session(
     pooled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgres://vga_app:x@db:6432/vga?keepalives_idle=5")
-    found: dict[str, Any] = env.database("DATABASE_URL", "", pool_size=3, behind_pooler=pooled)
-    assert found["DISABLE_SERVER_SIDE_CURSORS"] is pooled
+    found: dict[str, Any] = env.database("DATABASE_URL", "", pool_size=3, kind=Kind.WEB, behind_pooler=pooled)
+    assert found["DISABLE_SERVER_SIDE_CURSORS"] is True
+    assert found["USER"] == "vga_app"
     assert ("options" in found["OPTIONS"]) is not pooled
     assert found["OPTIONS"]["keepalives_idle"] == 5
+    assert found["OPTIONS"]["application_name"] == "vga-web"
     if not pooled:
-        assert "-c statement_timeout=60s -c lock_timeout=20s" in found["OPTIONS"]["options"]
+        assert "-c statement_timeout=10s -c lock_timeout=5s" in found["OPTIONS"]["options"]
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_each_kind_of_process_signs_in_as_its_role(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://vga_{kind}:p%40{kind}@db/vga?application_name=mine")
+    found: dict[str, Any] = env.database("DATABASE_URL", "", pool_size=3, kind=kind)
+    assert (found["USER"], found["USER_TEMPLATE"], found["KIND"]) == (f"vga_{kind}", "vga_{kind}", kind)
+    assert found["PASSWORD"] == "p@{kind}"
+    assert found["OPTIONS"]["application_name"] == "mine"
+    assert "options" not in found["OPTIONS"]  # the role has the settings, and they can be changed there
 
 
 @pytest.mark.parametrize(("given", "kept"), [({}, "False"), ({"DATABASE_PREPARED_STATEMENTS": "true"}, "True")])

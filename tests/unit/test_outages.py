@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import django.db
 import psycopg
 import pytest
 from django.db.utils import DatabaseErrorWrapper
 from psycopg import errors
 
-from generation.outages import is_outage, sqlstate
+from generation.outages import DatabaseUnavailableError, is_outage, raising_unavailable, sqlstate
 
 OUTAGES = {
     "08000": "connection exception",
@@ -31,6 +34,13 @@ OUTAGES = {
     "57P03": "the server is starting",
     "57P04": "the database was dropped",
     "58030": "the disk failed",
+}
+ROOT = Path(__file__).parents[2]
+#: The predicate, the connection that was found cut, and a gauge that is 0 after any error.
+ALLOWED = {
+    "config/postgresql/base.py",
+    "generation/exposition.py",
+    "generation/outages.py",
 }
 FAULTS = ("22001", "23505", "25P02", "42601", "42703", "42501", "42P01", "0A000", "26000", "54000", "XX000")
 
@@ -71,3 +81,24 @@ def test_without_a_state_the_class_decides() -> None:
     assert not is_outage(ValueError("not of the database"))
     assert not is_outage(None)
     assert sqlstate(django.db.OperationalError("no cause")) == ""
+
+
+def test_an_outage_is_raised_as_a_class_of_its_own_and_a_fault_is_not() -> None:
+    with pytest.raises(DatabaseUnavailableError) as caught, raising_unavailable():
+        raise raised(of_state("57014"))
+    assert is_outage(caught.value)
+    assert isinstance(caught.value.__cause__, django.db.OperationalError)
+    with pytest.raises(django.db.ProgrammingError), raising_unavailable():
+        raise raised(of_state("42601"))
+
+
+def test_nothing_else_decides_by_the_class_of_an_error() -> None:
+    """Django's classes are caught where any error of the database is meant, and none is taken for an outage."""
+    pattern = re.compile(r"\b(?:OperationalError|InterfaceError)\b")
+    found = {
+        str(path.relative_to(ROOT))
+        for folder in ("config", "generation", "workers")
+        for path in (ROOT / folder).rglob("*.py")
+        if pattern.search(path.read_text())
+    }
+    assert found == ALLOWED

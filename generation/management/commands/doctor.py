@@ -7,7 +7,7 @@ import sys
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand
-from django.db import DatabaseError, InterfaceError
+from django.db import Error
 
 from generation import diagnosis, statistics
 from generation.states import WEIGHTS
@@ -32,11 +32,11 @@ class Command(BaseCommand):
     def _look(self) -> list[diagnosis.Finding]:
         try:
             queue = statistics.queue_status()
-        except (DatabaseError, InterfaceError):
+        except Error:
             self.stdout.write("The queue cannot be looked at.\n\n")
         else:
             self._describe(queue)
-        found = diagnosis.findings()
+        found = diagnosis.findings(sign_in=True)
         for finding in found:
             self._show(finding)
         return found

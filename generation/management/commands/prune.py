@@ -5,21 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection, transaction
-from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from generation import retention
 from generation.authentication import LEEWAY
-from generation.clock import Now
-
-
-def _take_its_time() -> None:
-    """Lift the limit of a statement for this transaction: these two commands delete all at once."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL statement_timeout = 0")
 
 
 class Command(BaseCommand):
@@ -37,11 +26,7 @@ class Command(BaseCommand):
             self.stdout.write(f"requests and batches deleted: {sum(retention.delete_ended())}")
             self.stdout.write(f"idempotency keys deleted: {sum(retention.delete_old_keys())}")
             unshared = sum(retention.delete_unshared())
-            with transaction.atomic():
-                _take_its_time()
-                call_command("clearsessions", verbosity=0)
-                # As simplejwt's flushexpiredtokens, but not before a token that was used up cannot hold any more.
-                OutstandingToken.objects.filter(expires_at__lte=Now() - LEEWAY).delete()
+            self.stdout.write(f"sessions and tokens deleted: {sum(retention.delete_expired_sign_ins(leeway=LEEWAY))}")
         swept = 0
         try:
             for key in retention.sweep_orphans(dry=dry):

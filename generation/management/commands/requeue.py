@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from typing import Any
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, Final
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
@@ -12,6 +14,21 @@ from generation import dispatch, lifecycle, names, upkeep
 from generation.dispatch import BrokerAway
 from generation.models import GenerationRequest
 from generation.states import ErrorCode, Status
+
+#: How many ids are read at once.
+_PAGE: Final = 1000
+
+
+def _failed_with(code: str | None) -> Iterator[str]:
+    """Yield the ids of all that failed with this code, the oldest first."""
+    last = ""
+    while code:
+        failed = GenerationRequest.objects.filter(status=Status.FAILED, error__code=code, pk__gt=last).order_by("pk")
+        page = list(failed.values_list("pk", flat=True)[:_PAGE])
+        yield from page
+        if len(page) < _PAGE:
+            return
+        last = page[-1]
 
 
 class Command(BaseCommand):
@@ -29,11 +46,7 @@ class Command(BaseCommand):
         if options["lost"]:
             self._send_lost()
         actor = self._actor(options["by"])
-        ids = list(options["ids"])
-        if options["failed"]:
-            failed = GenerationRequest.objects.filter(status=Status.FAILED, error__code=options["failed"])
-            ids += failed.values_list("pk", flat=True)
-        for request_id in map(names.identifier, ids):
+        for request_id in chain(map(names.identifier, options["ids"]), _failed_with(options["failed"])):
             self.stdout.write(f"{request_id}: {self._requeue(request_id, actor)}")
 
     def _send_lost(self) -> None:

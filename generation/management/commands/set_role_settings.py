@@ -1,30 +1,35 @@
-"""``manage.py set_role_settings``: what a pooler does not pass on, set for the role in the database."""
+"""``manage.py set_role_settings``: set the time-outs of each kind of process on its role in the database."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, connection
 
-from generation.session_settings import SETTINGS, role_statements
+from generation import sessions
+from generation.session_settings import SERVED, SETTINGS, role_statements
 
 
 class Command(BaseCommand):
     requires_system_checks = ()
     help = (
-        "Sets the time-outs of statements, locks and idle transactions for the role of DATABASE_URL. Behind a pooler,"
-        " such as PgBouncer with DATABASE_POOLER=true, sessions have them from nowhere else. New sessions have them."
+        "Sets the time-outs of statements, locks and idle transactions on the role of each kind of process, signed in"
+        " as that role. deploy/roles.sh does the same where it makes the roles. New sessions have them."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if connection.vendor != "postgresql":
-            raise CommandError("Only PostgreSQL has roles.")
-        try:
-            with connection.cursor() as cursor:
-                for statement in role_statements():
-                    cursor.execute(statement)
-        except DatabaseError as error:
-            raise CommandError(f"the database: {error}") from None
-        for name, value in SETTINGS.items():
-            self.stdout.write(f"{name} = {value}")
+        if not sessions.has_role_for_each_kind():
+            raise CommandError(
+                "DATABASE_URL signs every process in as the same role. Its user name needs {kind} in it, as in"
+                " postgres://vga_{kind}:password@host:5432/name; deploy/roles.sh makes these roles."
+            )
+        for kind in SERVED:
+            name = sessions.role_of(kind)
+            try:
+                with sessions.session_of(kind) as session:
+                    for statement in role_statements(kind):
+                        session.execute(statement)
+            except psycopg.Error as error:
+                raise CommandError(f"{name}: {str(error).strip()}") from None
+            self.stdout.write(f"{name}: {', '.join(f'{key} = {value}' for key, value in SETTINGS[kind].items())}")

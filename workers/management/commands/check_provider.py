@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, InterfaceError
+from django.db import Error
 
 from generation import breakers, catalogue, pricing
 from generation.advice import ADVICE
@@ -52,7 +52,7 @@ class Command(BaseCommand):
             asked = prompts.build(request, choice)
         except catalogue.Impossible as reason:
             raise CommandError(reason.message, returncode=_NOT_CONFIGURED) from None
-        except (DatabaseError, InterfaceError):
+        except Error:
             raise CommandError("The models cannot be read from the database; manage.py doctor says why.") from None
         self.stdout.write(f"Asking {choice.provider} for one picture by {choice.model}. {_price(choice)}")
         self.stdout.flush()

@@ -1,0 +1,1 @@
+"""The hot statements as plain SQL, and how they are run."""

@@ -1,0 +1,67 @@
+"""Running the statements of :mod:`generation.db.queries`. PostgreSQL keeps their plans, where the address allows it.
+
+Each function raises what Django raises for a database error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+from django.db import DEFAULT_DB_ALIAS, connection, models
+from django.db.backends.utils import CursorWrapper
+
+M = TypeVar("M", bound=models.Model)
+#: SQL knows no types of Python. Each caller knows those of its statement.
+Row = Sequence[Any]
+Parameters = Mapping[str, Any]
+
+
+class _Connection(Protocol):
+    def prepared_cursor(self) -> CursorWrapper: ...
+
+
+def open_cursor() -> CursorWrapper:
+    """Return a cursor whose statements are prepared by the server."""
+    return cast(_Connection, connection).prepared_cursor()
+
+
+def fetch_one(sql: str, parameters: Parameters) -> Row | None:
+    """Run a statement that returns one row at the most."""
+    with open_cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cast("Row | None", cursor.fetchone())
+
+
+def fetch_all(sql: str, parameters: Parameters) -> list[Row]:
+    """Run a statement and return its rows."""
+    with open_cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cast("list[Row]", cursor.fetchall())
+
+
+def execute(sql: str, parameters: Parameters) -> int:
+    """Run a statement and return how many rows it changed."""
+    with open_cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return int(cursor.rowcount)
+
+
+def instances(model: type[M], columns: str) -> Callable[[Row], M]:
+    """Return a function that makes an instance of a row, which begins with these columns: all of the model's, in the
+    order of its fields."""
+    fields = model._meta.concrete_fields
+    if columns.split(", ") != [field.column for field in fields]:
+        raise ValueError(f"these are not the columns of {model.__name__}: {columns}")
+    names = [field.attname for field in fields]
+    texts = [index for index, field in enumerate(fields) if isinstance(field, models.JSONField)]
+
+    def read(row: Row) -> M:
+        values = list(row[: len(names)])
+        for index in texts:
+            if values[index] is not None:
+                values[index] = json.loads(values[index])
+        return model.from_db(DEFAULT_DB_ALIAS, names, values)
+
+    return read

@@ -1,0 +1,52 @@
+"""The statements that run for every request, as plain SQL.
+
+- Words in lower case are names of tables, columns and aliases; :func:`generation.db.names.mistakes` compares them with
+  the models when a process starts. Words in upper case are SQL. ``%(name)s`` is a parameter.
+- A comment at the beginning names the statement in ``pg_stat_activity``, ``pg_stat_statements`` and the server's log.
+- All times are the database's: ``STATEMENT_TIMESTAMP()``. Durations are intervals.
+- Every statement locks in the same order, so that no two can wait for each other: the provider's row, the batch's row,
+  requests in the order of their ids, their attempts, the owner's day of spending, their rows in the queue. Statements
+  on rows of the queue alone skip rows that are locked.
+- ``tests/integration/test_query_plans.py`` looks at the plans with 300,000 rows.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from generation.db.queries.attempts import BEGIN_CALL, CLAIM, END, EXPIRED, EXTEND_LEASES, RELEASE, RESCUE
+from generation.db.queries.queue import COUNT_AHEAD, COUNTED, SEND_DUE, SUBMIT
+from generation.db.queries.reading import FIND, FIND_ALL, REQUEST
+
+ALL: Final = {
+    "submit": SUBMIT,
+    "count ahead": COUNT_AHEAD,
+    "claim": CLAIM,
+    "begin call": BEGIN_CALL,
+    "end": END,
+    "release": RELEASE,
+    "extend leases": EXTEND_LEASES,
+    "expired leases": EXPIRED,
+    "rescue": RESCUE,
+    "send due": SEND_DUE,
+    "find": FIND,
+    "find all": FIND_ALL,
+}
+
+__all__ = [
+    "ALL",
+    "BEGIN_CALL",
+    "CLAIM",
+    "COUNTED",
+    "COUNT_AHEAD",
+    "END",
+    "EXPIRED",
+    "EXTEND_LEASES",
+    "FIND",
+    "FIND_ALL",
+    "RELEASE",
+    "REQUEST",
+    "RESCUE",
+    "SEND_DUE",
+    "SUBMIT",
+]

@@ -1,0 +1,150 @@
+"""Into the queue, the place in it, and the messages that are sent from it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: The most requests ahead of another that are counted one by one.
+COUNTED: Final = 500
+
+#: New requests with their rows in the queue and in the history. ``requests`` is a JSON array. Returns the time and, for
+#: each weight among them, how many queued requests come before, at most ``counted``.
+#:
+#: Locks: no row that another transaction can see.
+#: Indexes: queue_order, for the count. The statement does not see its own rows, so what it counts was there before.
+SUBMIT: Final = """/* submit */
+WITH given AS (
+    SELECT *
+    FROM JSON_TO_RECORDSET(%(requests)s::JSON) AS request(
+        id TEXT, type TEXT, prompt TEXT, priority TEXT, project_id TEXT, page_id TEXT, metadata JSONB,
+        max_attempts INTEGER, estimated_cost NUMERIC, priority_weight INTEGER, held BOOLEAN, sent BOOLEAN
+    )
+), weights AS (
+    SELECT DISTINCT priority_weight FROM given
+), ahead AS (
+    SELECT weights.priority_weight, (
+        SELECT COUNT(*)
+        FROM (
+            SELECT
+            FROM generation_queue AS entry
+            WHERE entry.priority_weight >= weights.priority_weight
+            ORDER BY entry.priority_weight DESC, entry.queued_at
+            LIMIT %(counted)s::INTEGER
+        ) AS earlier
+    ) AS count
+    FROM weights
+), requests AS (
+    INSERT INTO generation_requests (
+        id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, status, sequence, claims,
+        attempts, max_attempts, waits, worker, estimated_cost, http_request_id, traceparent
+    )
+    SELECT
+        id, %(owner)s::INTEGER, %(batch)s::TEXT, type, prompt, priority, project_id, page_id, metadata, 'queued', 1, 0,
+        0, max_attempts, 0, '', estimated_cost, %(http_request)s::TEXT, %(traceparent)s::TEXT
+    FROM given
+), entries AS (
+    INSERT INTO generation_queue (
+        request_id, priority_weight, held, dispatch_count, dispatched_at, redispatch_at, waits_for
+    )
+    SELECT
+        id, priority_weight, held, CASE WHEN sent THEN 1 ELSE 0 END,
+        CASE WHEN sent THEN STATEMENT_TIMESTAMP() END,
+        CASE WHEN sent THEN STATEMENT_TIMESTAMP() + %(lost_after)s::INTERVAL END,
+        ''
+    FROM given
+), changes AS (
+    INSERT INTO generation_status_changes (
+        request_id, sequence, from_status, to_status, reason, error_code, claim, actor_id
+    )
+    SELECT id, 1, '', 'queued', 'submitted', '', 0, %(owner)s::INTEGER
+    FROM given
+)
+SELECT STATEMENT_TIMESTAMP(), ahead.priority_weight, ahead.count
+FROM ahead
+"""
+
+#: How many queued requests come before one that is queued, at most ``counted`` of a higher weight and as many of its
+#: own. No row where it is not queued. The order is that of the index: without it, PostgreSQL, which plans once for all
+#: parameters, would read the whole table where few rows come before.
+#:
+#: Locks: none.
+#: Indexes: the primary key of generation_queue, queue_order.
+COUNT_AHEAD: Final = """/* count ahead */
+SELECT (
+    SELECT COUNT(*)
+    FROM (
+        SELECT
+        FROM generation_queue AS higher
+        WHERE higher.priority_weight > entry.priority_weight
+        ORDER BY higher.priority_weight DESC, higher.queued_at
+        LIMIT %(counted)s::INTEGER
+    ) AS more_pressing
+) + (
+    SELECT COUNT(*)
+    FROM (
+        SELECT
+        FROM generation_queue AS equal
+        WHERE equal.priority_weight = entry.priority_weight
+            AND equal.queued_at <= entry.queued_at
+            AND (equal.queued_at < entry.queued_at OR equal.request_id < entry.request_id)
+        ORDER BY equal.queued_at
+        LIMIT %(counted)s::INTEGER
+    ) AS earlier
+), entry.priority_weight, entry.queued_at
+FROM generation_queue AS entry
+WHERE entry.request_id = %(request)s::TEXT
+"""
+
+#: Mark rows of one queue as sent: those that were not, and those whose message counts as lost. ``lowest`` and
+#: ``highest`` bound the weights of the queue; what is past ``highest`` has another. ``providers`` are all that there
+#: are: while each of them is paused, nothing can start. Returns the request, its weight and since when it is queued.
+#:
+#: Only the front of the queue is looked at. What was sent is there, and what comes next is right behind; so this costs
+#: the same however long the queue is. A message that was sent again and again more likely waits than is lost, so each
+#: time it counts as lost later.
+#:
+#: Locks: rows of the queue; those that another transaction holds are being cancelled, or sent, and are skipped.
+#: Indexes: queue_order; while a type or a priority is paused, the primary key of generation_requests.
+SEND_DUE: Final = """/* send due */
+WITH paused AS (
+    SELECT pause.scope, pause.value FROM generation_pauses AS pause
+), front AS (
+    SELECT entry.request_id
+    FROM generation_queue AS entry
+    WHERE entry.priority_weight >= %(lowest)s::INTEGER
+        AND entry.priority_weight < %(highest)s::INTEGER
+        AND NOT entry.held
+        AND entry.available_at <= STATEMENT_TIMESTAMP()
+        AND NOT EXISTS (SELECT FROM paused WHERE scope = 'everything')
+        AND (SELECT COUNT(*) FROM paused WHERE scope = 'provider' AND value = ANY(%(providers)s::TEXT[]))
+            < CARDINALITY(%(providers)s::TEXT[])
+        AND (
+            NOT EXISTS (SELECT FROM paused WHERE scope IN ('type', 'priority'))
+            OR NOT EXISTS (
+                SELECT
+                FROM generation_requests AS request
+                JOIN paused ON (paused.scope = 'type' AND paused.value = request.type)
+                    OR (paused.scope = 'priority' AND paused.value = request.priority)
+                WHERE request.id = entry.request_id
+            )
+        )
+    ORDER BY entry.priority_weight DESC, entry.queued_at, entry.request_id
+    LIMIT %(front)s::INTEGER
+), due AS (
+    SELECT entry.request_id
+    FROM generation_queue AS entry
+    WHERE entry.request_id IN (SELECT front.request_id FROM front)
+        AND (entry.redispatch_at IS NULL OR entry.redispatch_at <= STATEMENT_TIMESTAMP())
+    ORDER BY entry.priority_weight DESC, entry.queued_at, entry.request_id
+    LIMIT %(room)s::INTEGER
+    FOR UPDATE OF entry SKIP LOCKED
+)
+UPDATE generation_queue AS entry
+SET dispatched_at = STATEMENT_TIMESTAMP(),
+    redispatch_at = STATEMENT_TIMESTAMP()
+        + %(lost_after)s::INTERVAL * LEAST(POWER(2, LEAST(entry.dispatch_count, 30)), %(most_patience)s::INTEGER),
+    dispatch_count = entry.dispatch_count + 1
+FROM due
+WHERE entry.request_id = due.request_id
+RETURNING entry.request_id, entry.priority_weight, entry.queued_at
+"""

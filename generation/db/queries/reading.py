@@ -1,0 +1,32 @@
+"""Requests by their ids."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: The columns of a request, in the order of the model's fields.
+REQUEST: Final = (
+    "id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, status, sequence, claims, attempts,"
+    " max_attempts, waits, lease_expires_at, worker, estimated_cost, http_request_id, traceparent, result, error,"
+    " created_at, started_at, completed_at"
+)
+
+#: A request by its id, of the ``owner`` where one is given.
+#:
+#: Locks: none.
+#: Indexes: the primary key of generation_requests.
+FIND: Final = f"""/* find */
+SELECT {REQUEST}
+FROM generation_requests
+WHERE id = %(request)s::TEXT AND (%(owner)s::INTEGER IS NULL OR owner_id = %(owner)s::INTEGER)
+"""
+
+#: Requests by their ids, in no order: one statement for any number.
+#:
+#: Locks: none.
+#: Indexes: the primary key of generation_requests.
+FIND_ALL: Final = f"""/* find all */
+SELECT {REQUEST}
+FROM generation_requests
+WHERE id = ANY(%(requests)s::TEXT[])
+"""

@@ -1,0 +1,37 @@
+"""``manage.py migrate``: Django's, which tries again where a table is in use."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from django.core.management.commands import migrate
+from django.db import Error
+
+from generation.outages import sqlstate
+
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+#: Seconds for which a lock is tried for in all, and between two tries, in which the statements that queued behind run.
+_PATIENCE: Final = 120.0
+_PAUSE: Final = 2.0
+
+
+class Command(migrate.Command):
+    """Django's command. A migration whose table is locked by another transaction is rolled back and tried again.
+
+    A statement that waits for the lock of a table makes all later statements on the table wait as well. So each wait is
+    as short as ``lock_timeout``.
+    """
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        give_up_at = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                super().handle(*args, **options)
+            except Error as error:
+                if sqlstate(error) != _LOCK_NOT_AVAILABLE or time.monotonic() > give_up_at:
+                    raise
+                self.stderr.write("A table is in use. Trying again.")
+                time.sleep(_PAUSE)
+            else:
+                return

@@ -1,0 +1,12 @@
+"""Instances of the rows that the hot statements return."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from generation.db import queries
+from generation.db.execution import instances
+from generation.models import GenerationRequest
+
+#: Make a request of a row that begins with the columns ``queries.REQUEST``.
+read_request: Final = instances(GenerationRequest, queries.REQUEST)

@@ -1,0 +1,225 @@
+"""The plans of the hot statements with 300,000 requests."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from pytest_django import DjangoDbBlocker
+
+from generation.clock import Now
+from generation.db import queries
+from generation.models import GenerationQueue, GenerationRequest
+
+REQUESTS: Final = 300_000
+#: Half of them are queued. Of the others all but these have ended.
+RUNNING: Final = 200
+#: Tables with a few rows, in which reading all is the quickest.
+SMALL: Final = {"generation_pauses", "generation_providers", "generation_batches"}
+#: With its triggers and constraints switched off for the time being.
+FILL: Final = f"""
+SET session_replication_role = replica;
+INSERT INTO generation_requests (
+    id, owner_id, type, prompt, priority, project_id, page_id, metadata, status, sequence, claims, attempts,
+    max_attempts, waits, worker, result, created_at, started_at, completed_at, lease_expires_at
+)
+SELECT
+    'vga_' || LPAD(n::TEXT, 16, '0') || '_aaaaaaaaaaaa', <owner>, 'coloring-page', 'A friendly dragon in a garden',
+    'normal', '', '', '{{}}', status, 2,
+    CASE WHEN status = 'queued' THEN 0 ELSE 1 END,
+    CASE WHEN status = 'queued' THEN 0 ELSE 1 END,
+    3, 0,
+    CASE WHEN status = 'in-progress' THEN 'worker-1' ELSE '' END,
+    CASE WHEN status = 'completed' THEN '{{}}'::JSONB END,
+    NOW() - n * INTERVAL '1 second',
+    CASE WHEN status <> 'queued' THEN NOW() END,
+    CASE WHEN status = 'completed' THEN NOW() END,
+    CASE WHEN status = 'in-progress' THEN NOW() + INTERVAL '1 hour' * (n % 4 - 2) END
+FROM (
+    SELECT n, CASE
+        WHEN n % 2 = 0 THEN 'queued'
+        WHEN n <= {2 * RUNNING} THEN 'in-progress'
+        ELSE 'completed'
+    END AS status
+    FROM GENERATE_SERIES(1, {REQUESTS}) AS n
+) AS numbers;
+INSERT INTO generation_queue (request_id, priority_weight, dispatch_count, held, waits_for, queued_at)
+SELECT id, (ARRAY[1000, 100, 10, 1])[1 + row_number % 4], 0, FALSE, '', created_at
+FROM (
+    SELECT id, created_at, ROW_NUMBER() OVER () AS row_number
+    FROM generation_requests
+    WHERE status = 'queued'
+) AS queued;
+INSERT INTO generation_attempts (
+    request_id, claim, number, worker, provider, model, prompt, provider_request_id, billable, usage, outcome,
+    error_code, error_message, started_at, finished_at
+)
+SELECT id, 1, 1, 'worker-1', 'clipart', 'openmoji', '', '', TRUE, '{{}}',
+    CASE WHEN status = 'completed' THEN 'succeeded' ELSE 'running' END, '', '', started_at, completed_at
+FROM generation_requests
+WHERE status <> 'queued';
+RESET session_replication_role;
+"""  # noqa: S608  constants
+TABLES: Final = "generation_requests, generation_queue, generation_attempts, generation_status_changes"
+
+
+@pytest.fixture(scope="module")
+def owner(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[User]:
+    """The owner of all requests in the tables."""
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        owner = User.objects.create(username="the owner of many")
+        cursor.execute(FILL.replace("<owner>", str(owner.pk)))
+        cursor.execute(f"ANALYZE {TABLES}")
+        yield owner
+        cursor.execute(f"TRUNCATE {TABLES} CASCADE")
+        owner.delete()
+
+
+def _parameters(owner: User) -> dict[str, dict[str, Any]]:
+    """What each statement is given: requests in the middle of the tables."""
+    waiting = GenerationQueue.objects.filter(priority_weight=10).order_by("queued_at")[20_000]
+    front = GenerationQueue.objects.order_by("-priority_weight", "queued_at")[100]
+    running = GenerationRequest.objects.filter(status="in-progress").order_by("pk")
+    lost = running.filter(lease_expires_at__lt=Now())[0]
+    soon = timedelta(seconds=30)
+    draft = {
+        "id": "vga_9000000000000000_aaaaaaaaaaaa",
+        "type": "cover",
+        "prompt": "A friendly dragon in a garden",
+        "priority": "low",
+        "project_id": "",
+        "page_id": "",
+        "metadata": {},
+        "max_attempts": 3,
+        "priority_weight": 1,
+        "held": False,
+        "sent": True,
+    }
+    ending = {
+        "claim": 1,
+        "expired": False,
+        "outcome": "failed",
+        "keep_deadline": False,
+        "error_code": "unavailable",
+        "error_message": "",
+        "provider_request": "",
+        "model": None,
+        "usage": None,
+        "cost": None,
+        "booked": "0.04",
+        "reason": "failed",
+    }
+    return {
+        "submit": {
+            "requests": json.dumps([draft]),
+            "counted": queries.COUNTED,
+            "owner": owner.pk,
+            "batch": None,
+            "http_request": "",
+            "traceparent": "",
+            "lost_after": soon,
+        },
+        "count ahead": {"request": waiting.pk, "counted": queries.COUNTED},
+        "claim": {"request": front.pk, "worker": "worker-2", "lease": soon, "reserved": False},
+        "begin call": {
+            "request": running[0].pk,
+            "claim": 1,
+            "provider": "openai",
+            "model": "m",
+            "prompt": "p",
+            "billable": True,
+            "estimate": "0.04",
+            "deadline": soon,
+        },
+        "end": ending | {"request": running[0].pk, "target": "failed", "result": None, "error": "{}"},
+        "release": ending
+        | {"request": running[0].pk, "reason": "retry", "attempts_back": 0, "waits": 0, "weight": 1, "delay": soon}
+        | {"waits_for": "", "sent": False, "lost_after": soon},
+        "extend leases": {
+            "requests": [request.pk for request in running[:100]],
+            "claims": [1] * 100,
+            "worker": "worker-1",
+            "lease": soon,
+        },
+        "expired leases": {"most": 500},
+        "rescue": {"request": lost.pk},
+        "send due": {
+            "lowest": 10,
+            "highest": 100,
+            "front": 200,
+            "room": 50,
+            "providers": ["clipart", "openai"],
+            "lost_after": soon,
+            "most_patience": 20,
+        },
+        "find": {"request": waiting.pk, "owner": owner.pk},
+        "find all": {"requests": [request.pk for request in running[:100]]},
+    }
+
+
+#: For each statement the indexes that it relies on, and how many rows it may look at.
+EXPECTED: Final[dict[str, tuple[set[str], int]]] = {
+    "submit": ({"queue_order"}, 2 * queries.COUNTED),
+    "count ahead": ({"queue_order", "generation_queue_pkey"}, 4 * queries.COUNTED),
+    "claim": ({"generation_requests_pkey", "generation_queue_pkey"}, 20),
+    "begin call": ({"attempt_one_per_claim"}, 5),
+    "end": ({"request_in_progress_newest", "attempt_one_per_claim"}, 20),
+    "release": ({"request_in_progress_newest", "attempt_one_per_claim"}, 20),
+    "extend leases": ({"generation_requests_pkey"}, 1000),
+    "expired leases": ({"request_lease"}, 500),
+    "rescue": ({"request_lease", "attempt_one_per_claim"}, RUNNING),
+    "send due": ({"queue_order", "generation_queue_pkey"}, 2000),
+    "find": ({"generation_requests_pkey"}, 2),
+    "find all": ({"generation_requests_pkey"}, 200),
+}
+
+
+def _explain(sql: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Run the statement with the plan that PostgreSQL keeps for any parameters, and return that plan."""
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", sql)))
+    numbered = re.sub(r"%\((\w+)\)s", lambda found: f"${names.index(found[1]) + 1}", sql)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        cursor.execute(f"PREPARE of_test AS {numbered}")
+        places = ", ".join(["%s"] * len(names))
+        try:
+            cursor.execute(
+                f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE of_test ({places})", [given[name] for name in names]
+            )
+            found: Any = cursor.fetchone()[0]
+        finally:
+            cursor.execute("DEALLOCATE of_test")
+    plan: dict[str, Any] = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+    return plan
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from _nodes(part)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", queries.ALL)
+def test_a_hot_statement_reads_by_its_indexes(owner: User, name: str) -> None:
+    plan = _explain(queries.ALL[name], _parameters(owner)[name])
+    nodes = list(_nodes(plan))
+    indexes, most = EXPECTED[name]
+    scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+    shown = json.dumps(plan, indent=1)
+    assert scanned <= SMALL, shown
+    # Django gives a text key a second index, for LIKE. PostgreSQL takes either of them for an equality.
+    used = {re.sub(r"(_request)?_id_[0-9a-f]{8}_like$", "_pkey", node.get("Index Name", "")) for node in nodes}
+    assert indexes <= used, shown
+    read = sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        for node in nodes
+        if "Relation Name" in node or "Index Name" in node
+    )
+    assert read <= most, shown
