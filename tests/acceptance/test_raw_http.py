@@ -363,7 +363,7 @@ def test_without_its_database_it_says_so(tmp_path: Path) -> None:
         refused = httpx.post(f"{stack.base_url}/api/token", json={"username": "alice", "password": "x"})
         assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
         assert int(refused.headers["Retry-After"]) > 0
-        ready = httpx.get(f"{stack.base_url}/readyz")
+        ready = httpx.get(f"{stack.base_url}/readyz", timeout=20)  # each check waits for a connection
         assert ready.status_code == 503
         assert set(ready.json()["checks"].values()) == {"unreachable"}
     finally:

@@ -216,8 +216,9 @@ def test_fewer_connections_than_threads_make_everybody_wait_and_lose_nothing(
 ) -> None:
     with built(tmp_path, server=postgres.url, LEASE_MS=LONG_LEASE, WEB_WORKERS="1") as house:
         house.execute("DROP ROLE IF EXISTS narrow")
-        house.execute("CREATE ROLE narrow LOGIN CONNECTION LIMIT 4 IN ROLE pg_read_all_data, pg_write_all_data")
         url = urlsplit(house.database_url)
+        rights = f"PASSWORD '{url.password}' CONNECTION LIMIT 4 IN ROLE pg_read_all_data, pg_write_all_data"
+        house.execute(f"CREATE ROLE narrow LOGIN {rights}")
         narrow = urlunsplit(url._replace(netloc=url.netloc.replace("postgres:", "narrow:", 1)))
         house.provider.script(default="delay=0.1")
         # Each process gets one, and then there is one to fight for.
