@@ -171,21 +171,18 @@ class Count:
 #: Counters by a range of the unique index for each event, and the changes that are not folded. Starts that a clock
 #: which was ahead has written are left out until their time comes.
 _READ: Final = """
-    SELECT start, event, type, error_code, count, microseconds, cost, {kept_histogram},
-        date_trunc('{unit}', statement_timestamp(), 'UTC')
+    SELECT start, event, type, error_code, count, microseconds, cost, {kept_histogram}, ({newest})
     FROM generation_counters
     WHERE grain = '{grain}' AND event = ANY(%(events)s)
-        AND start >= date_trunc('{unit}', statement_timestamp(), 'UTC') - %(hours)s * interval '1 hour'
-        AND start <= statement_timestamp()
+        AND start >= ({newest}) - %(hours)s * interval '1 hour' AND start <= ({newest})
     UNION ALL
     SELECT key.start, change.event, key.type, key.error_code, sum(change.count)::bigint,
-        coalesce(sum(change.microseconds), 0)::bigint, sum(change.cost), {histogram},
-        date_trunc('{unit}', statement_timestamp(), 'UTC')
+        coalesce(sum(change.microseconds), 0)::bigint, sum(change.cost), {histogram}, ({newest})
     FROM generation_counter_changes AS change
         CROSS JOIN LATERAL (SELECT {key}) AS key (start, type, provider, error_code)
     WHERE change.event = ANY(%(events)s) AND change.grain IN ('', '{grain}')
-        AND key.start >= date_trunc('{unit}', statement_timestamp(), 'UTC') - %(hours)s * interval '1 hour'
-        AND key.start <= statement_timestamp()
+        AND change.at >= ({newest}) - %(hours)s * interval '1 hour'
+        AND change.at < ({newest}) + {unit_hours} * interval '1 hour'
     GROUP BY 1, 2, 3, 4
 """
 _UNITS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
@@ -194,7 +191,10 @@ _UNITS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 @cache
 def _reading(grain: str, *, histograms: bool) -> str:
     kept, pending = ("histogram", _HISTOGRAM) if histograms else ("NULL", "NULL")
-    parts = {"grain": grain, "unit": _GRAINS[grain][0], "key": _key(grain)}
+    unit = _GRAINS[grain][0]
+    # As a subquery it is evaluated once and not for each row.
+    newest = f"SELECT date_trunc('{unit}', statement_timestamp(), 'UTC')"
+    parts = {"grain": grain, "key": _key(grain), "newest": newest, "unit_hours": _UNITS[unit] // timedelta(hours=1)}
     return _READ.format(kept_histogram=kept, histogram=pending, **parts)
 
 
