@@ -23,7 +23,7 @@ from django.core.signing import Signer
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
 
-if TYPE_CHECKING:  # the SDK of S3 takes 8 MB of each process, and few have a bucket
+if TYPE_CHECKING:  # the SDK of S3 takes 8 MB and a tenth of a second of each process, and few have a bucket
     from generation.buckets import Signing
 
 logger = logging.getLogger(__name__)

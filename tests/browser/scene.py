@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 
 from tests.faults.house import House
 from tests.support.stack import wait_until
@@ -56,7 +57,8 @@ def set_up(house: House) -> str:
     house.execute("TRUNCATE generation_requests, generation_batches CASCADE")
     house.execute(_DAY.replace("%%", "%"))
     house.execute(_ATTEMPTS)
-    house.stack.stop("web")  # it remembers some numbers for up to a minute
+    # It caches some numbers for up to a minute. At once, since a browser keeps its connections open.
+    house.stack.stop("web", by=signal.SIGKILL)
     house.stack.start("web")
     wait_until(house.stack.answers, seconds=30, what="the pages")
     house.provider.reset()

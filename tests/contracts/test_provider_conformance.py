@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import SimpleNamespace
@@ -142,6 +142,8 @@ class Checking(Caller):
 @pytest.fixture(scope="module")
 def lasting(adapter: Adapter, vendors: FakeProvider) -> Iterator[Caller]:
     caller = Checking(adapter.make(vendors, KEY), model=adapter.model)
+    vendors.reset()
+    caller.generate()  # loads what logs on first use
     yield caller
     caller.close()
 
@@ -157,12 +159,47 @@ def job() -> Job:
     return Job(claim)
 
 
-def script_for(adapter: Adapter, script: str, usual: str) -> str:
-    """The code to expect; skips what cannot happen on this wire."""
-    code = adapter.expected(script, usual)
-    if not code:
-        pytest.skip(f"{script} cannot happen here")
-    return code
+def _pairs(scripts: Mapping[str, str]) -> list[tuple[Adapter, str, str]]:
+    """Each adapter with each script that can happen on its wire, and the code that the script leads to."""
+    found = [
+        (adapter, script, adapter.expected(script, usual)) for adapter in ADAPTERS for script, usual in scripts.items()
+    ]
+    return [pair for pair in found if pair[2]]
+
+
+def _ids(pairs: list[tuple[Adapter, str, str]]) -> list[str]:
+    return [f"{adapter.name}-{script}" for adapter, script, _ in pairs]
+
+
+def on_each_wire(scripts: Iterable[str]) -> pytest.MarkDecorator:
+    """Run the test for each adapter and each script that can happen on its wire."""
+    pairs = _pairs(dict.fromkeys(scripts, "any"))
+    values = [(adapter, script) for adapter, script, _ in pairs]
+    return pytest.mark.parametrize(("adapter", "script"), values, ids=_ids(pairs), indirect=["adapter"])
+
+
+def with_codes(scripts: Mapping[str, str]) -> pytest.MarkDecorator:
+    """Run the test as ``on_each_wire`` does, with the code that each script leads to; the usual ones are given."""
+    pairs = _pairs(scripts)
+    return pytest.mark.parametrize(("adapter", "script", "code"), pairs, ids=_ids(pairs), indirect=["adapter"])
+
+
+def told(error: ProviderError) -> str:
+    """All that can be seen of an error."""
+    return "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
+
+
+def assert_tells_no_secret(error: ProviderError) -> None:
+    """Neither the key nor the prompt nor the vendor's own words are in the error."""
+    seen = told(error)
+    assert not [words for words in (*VENDORS_WORDS, KEY, PROMPT) if words in seen]
+
+
+def assert_logged_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """Something was logged, and neither the key nor the prompt was."""
+    assert caplog.records
+    assert KEY not in caplog.text
+    assert PROMPT not in caplog.text
 
 
 # --- What works -------------------------------------------------------------------------------------------------------
@@ -225,13 +262,8 @@ def test_the_type_is_that_of_the_content_whatever_the_vendor_calls_it(caller: Ca
     assert images.check(caller.generate().data).content_type == "image/jpeg"
 
 
-@pytest.mark.parametrize("script", SPELLINGS)
-def test_an_image_is_found_however_it_is_written(
-    adapter: Adapter, caller: Caller, fake: FakeProvider, script: str
-) -> None:
-    if script.startswith("bom") and adapter.name == "stability":
-        pytest.skip("the bytes of an image have no mark")
-    script_for(adapter, script, "any")
+@on_each_wire(SPELLINGS)
+def test_an_image_is_found_however_it_is_written(caller: Caller, fake: FakeProvider, script: str) -> None:
     fake.script(script)
     assert images.check(caller.generate().data).content_type == "image/png"
     assert fake.stats().count == 1
@@ -240,14 +272,16 @@ def test_an_image_is_found_however_it_is_written(
 # --- What the vendor answers instead ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("script", FAULTS)
+@with_codes(FAULTS)
 def test_each_fault_has_its_code_and_is_not_repeated(
-    adapter: Adapter, caller: Caller, fake: FakeProvider, script: str
+    adapter: Adapter, caller: Caller, fake: FakeProvider, caplog: pytest.LogCaptureFixture, script: str, code: str
 ) -> None:
-    code = script_for(adapter, script, FAULTS[script])
+    everything_logged(caplog)
     fake.script(script)
     error = caller.fail()
     assert error.code == code
+    assert_tells_no_secret(error)
+    assert_logged_no_secret(caplog)
     assert fake.stats().count == (0 if script == "reset=unread" else 1)
     if adapter.errors_have_ids and script.startswith("status") and "html" not in script:
         assert "_fake_1" in error.provider_request_id
@@ -272,23 +306,20 @@ def test_a_refusal_names_its_stage_and_what_it_is_about(caller: Caller, fake: Fa
     ],
     ids=["seconds", "half", "absurd", "date"],
 )
-@pytest.mark.parametrize("status", [429, 503])
+@on_each_wire(["status=429;retry-after", "status=503;retry-after"])
 def test_how_long_to_wait_is_kept(
-    adapter: Adapter, caller: Caller, fake: FakeProvider, status: int, said: str, at_least: float, at_most: float
+    caller: Caller, fake: FakeProvider, script: str, said: str, at_least: float, at_most: float
 ) -> None:
-    script_for(adapter, f"retry-after on {status}", "any")
-    fake.script(f"status={status};retry-after={said}")
+    fake.script(f"{script}={said}")
     wait = caller.fail().retry_after
     assert wait is not None
     assert at_least <= wait <= at_most
 
 
 @pytest.mark.parametrize("said", ["", "0", "-7", "abc", "nan", "inf", "6m0s", "Fri, 20 Nov 2020 12:00:00 GMT"])
-def test_a_time_to_wait_that_makes_no_sense_is_none(
-    adapter: Adapter, caller: Caller, fake: FakeProvider, said: str
-) -> None:
-    script_for(adapter, "retry-after on 429", "any")
-    fake.script(f"status=429;retry-after={said}")
+@on_each_wire(["status=429;retry-after"])
+def test_a_time_to_wait_that_makes_no_sense_is_none(caller: Caller, fake: FakeProvider, script: str, said: str) -> None:
+    fake.script(f"{script}={said}")
     error = caller.fail()
     assert (error.code, error.retry_after) == (ErrorCode.RATE_LIMITED, None)
 
@@ -348,21 +379,19 @@ def test_a_cancel_closes_the_connection_at_once_and_leaves_other_calls_alone(
     assert [call.disconnected for call in fake.journal()] == [True, False]
 
 
-@pytest.mark.parametrize("script", FLOODS)
+@with_codes(dict.fromkeys(FLOODS, "invalid_image"))
 def test_an_answer_without_end_is_given_up_before_it_fills_the_memory(
-    adapter: Adapter, caller: Caller, fake: FakeProvider, script: str
+    caller: Caller, fake: FakeProvider, script: str, code: str
 ) -> None:
-    code = script_for(adapter, script, "invalid_image")
     assert _fail_within(caller, fake, script, megabytes=FLOODS[script]).code == code
     if "huge" in script:
         wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
 
 
-@pytest.mark.parametrize("script", ERROR_FLOODS)
+@with_codes(dict.fromkeys(ERROR_FLOODS, "unavailable"))
 def test_an_error_without_end_is_judged_by_its_status(
-    adapter: Adapter, caller: Caller, fake: FakeProvider, script: str
+    caller: Caller, fake: FakeProvider, script: str, code: str
 ) -> None:
-    code = script_for(adapter, script, "unavailable")
     assert _fail_within(caller, fake, script, megabytes=20).code == code
 
 
@@ -383,13 +412,13 @@ def _fail_within(caller: Caller, fake: FakeProvider, script: str, *, megabytes: 
 # --- What was sent ----------------------------------------------------------------------------------------------------
 
 
-def sent_by(caller: Caller, **more: Any) -> tuple[bool, ProviderError | None]:
+def sent_by(caller: Caller, *, seconds: float = 1.0, **more: Any) -> tuple[bool, ProviderError | None]:
     """Whether a call, ended after a while, says that its request was sent; and its error."""
 
     async def call() -> tuple[bool, ProviderError | None]:
         progress = track_progress()
         try:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(seconds):
                 await caller.provider.generate(caller.asked(**more))
         except ProviderError as error:
             return progress.sent, error
@@ -426,7 +455,7 @@ def test_a_server_that_never_completes_the_connection_was_sent_nothing(
         unreachable.base_url = f"https://127.0.0.1:{silent.getsockname()[1]}"
         unreachable._grpc_port = silent.getsockname()[1]
         caller = Checking(adapter.make(unreachable, KEY), model=adapter.model)
-        sent, error = sent_by(caller)
+        sent, error = sent_by(caller, seconds=20)  # it gives up by itself
         caller.close()
     assert not sent
     assert error is not None
@@ -436,27 +465,18 @@ def test_a_server_that_never_completes_the_connection_was_sent_nothing(
 # --- Secrets ----------------------------------------------------------------------------------------------------------
 
 
-def told(error: ProviderError) -> str:
-    """All that can be seen of an error."""
-    return "".join(traceback.format_exception(error)) + repr(error) + repr(vars(error))
-
-
-@pytest.mark.parametrize("script", ["", *(one for one in FAULTS if "encoding" not in one), "huge=100;declared"])
+@on_each_wire(["", "huge=100;declared"])
 def test_neither_key_nor_prompt_is_in_any_log_or_error(
-    adapter: Adapter, caller: Caller, fake: FakeProvider, caplog: pytest.LogCaptureFixture, script: str
+    caller: Caller, fake: FakeProvider, caplog: pytest.LogCaptureFixture, script: str
 ) -> None:
-    caller.generate()  # loads what logs
+    """The same holds after each fault, see ``test_each_fault_has_its_code_and_is_not_repeated``."""
     everything_logged(caplog)
+    fake.script(script)
     if script:
-        script_for(adapter, script, "any")
-        fake.script(script)
-        seen = told(caller.fail())
-        assert not [words for words in (*VENDORS_WORDS, KEY, PROMPT) if words in seen]
+        assert_tells_no_secret(caller.fail())
     else:
         assert KEY not in repr(caller.generate())
-    assert caplog.records
-    assert KEY not in caplog.text
-    assert PROMPT not in caplog.text
+    assert_logged_no_secret(caplog)
 
 
 def test_a_worker_logs_nothing_of_a_call_that_goes_well(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:

@@ -106,8 +106,8 @@ _GOOGLE_SENDS: Final[dict[tuple[str, Any], tuple[str, Any]]] = {
 #: The service has a status for credit that is used up and none for calls that come too fast, and no time to wait.
 _GRPC_EXPECTS: Final = {
     "status=429": "quota_exhausted",
-    "retry-after on 429": "",
-    "retry-after on 503": "",
+    "status=429;retry-after": "",
+    "status=503;retry-after": "",
     "status=408": "",
     "status=422": "",
     "status=504": "",
@@ -150,7 +150,7 @@ ADAPTERS: Final = (
         expects={
             "status=403": "refused_input",
             "status=404": "model_retired",
-            "bom": "",  # the bytes of an image have none
+            **dict.fromkeys(("bom", "bom;content-type=none"), ""),  # the bytes of an image have none
         },
     ),
     Adapter(
