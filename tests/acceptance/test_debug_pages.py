@@ -36,7 +36,7 @@ CREDENTIALS = {
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Without Redis, and without the table of sessions, so that pages fail."""
-    with prepared_stack(tmp_path_factory.mktemp("debug"), WEB_WORKERS="1") as stack:
+    with prepared_stack(tmp_path_factory.mktemp("debug")) as stack:
         database = Database(stack.env["DATABASE_URL"])
         database.execute("ALTER TABLE django_session RENAME TO gone")
         database.execute("CREATE ROLE canary SUPERUSER LOGIN PASSWORD 'canary$db'")

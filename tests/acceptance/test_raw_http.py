@@ -95,7 +95,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    settings = {"WEB_WORKERS": "1", "TRUSTED_PROXIES": "1", "TOKEN_RATE": "3/d"}
+    settings = {"TRUSTED_PROXIES": "1", "TOKEN_RATE": "3/d"}
     with prepared_stack(tmp_path_factory.mktemp("raw"), **settings) as stack:
         stack.start("web")
         wait_until(stack.answers, what="the web process")
@@ -339,7 +339,7 @@ def test_stalled_clients_do_not_block_other_calls(server: Server) -> None:
 
 
 def test_without_redis_a_submit_is_accepted_and_readiness_names_the_broker(tmp_path: Path) -> None:
-    with prepared_stack(tmp_path, WEB_WORKERS="1") as stack:
+    with prepared_stack(tmp_path) as stack:
         stack.env["REDIS_URL"] = f"redis://{CLOSED}/0"
         stack.start("web")
         wait_until(stack.answers, what="the web process")
@@ -356,7 +356,7 @@ def test_without_redis_a_submit_is_accepted_and_readiness_names_the_broker(tmp_p
 def test_without_its_database_it_says_so(tmp_path: Path) -> None:
     nowhere = f"postgres://somebody:a-password@{CLOSED}/none"
     settings = {"DATABASE_URL": nowhere, "REDIS_URL": f"redis://{CLOSED}/0", "SECRET_KEY": "x" * 50}
-    stack = Stack(tmp_path, WEB_WORKERS="1", **settings)
+    stack = Stack(tmp_path, **settings)
     stack.start("web")
     try:
         wait_until(stack.answers, what="the web process")

@@ -31,7 +31,7 @@ GenerationRequest.objects.bulk_create(
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("exports")
-    with prepared_stack(folder, WEB_WORKERS="1", WEB_THREADS="4", READER_TIMEOUT_MS="1000") as stack:
+    with prepared_stack(folder, WEB_THREADS="4", READER_TIMEOUT_MS="1000") as stack:
         stack.manage("shell", "-v0", "-c", _FILL)
         stack.start("web")
         wait_until(stack.answers, seconds=60, what="the pages")

@@ -25,9 +25,7 @@ def chromium() -> str:
 @pytest.fixture(scope="package")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Draws with the built-in provider, and with one that a test can hold where it asks for ``openai``."""
-    with built(
-        tmp_path_factory.mktemp("browser"), PROVIDERS="clipart,openai", WEB_WORKERS="1", LEASE_MS="20000"
-    ) as house:
+    with built(tmp_path_factory.mktemp("browser"), PROVIDERS="clipart,openai", LEASE_MS="20000") as house:
         stack = house.stack
         stack.env["REALTIME_BASE_URL"] = f"ws://127.0.0.1:{stack.realtime_port}"
         stack.manage("collectstatic", "--noinput", "-v0")

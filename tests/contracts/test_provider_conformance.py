@@ -302,7 +302,7 @@ def test_a_refusal_names_its_stage_and_what_it_is_about(caller: Caller, fake: Fa
         ("7", 7, 7),
         ("0.5", 0.5, 0.5),
         ("1e9", 1e9, 1e9),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=1800), usegmt=True), 1, 1800),
+        (format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True), 1, 86_400),
     ],
     ids=["seconds", "half", "absurd", "date"],
 )

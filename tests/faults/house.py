@@ -232,8 +232,6 @@ def built(folder: Path, *, server: str = "", **settings: str) -> Iterator[House]
             "GOOGLE_BASE_URL": provider.base_url,
             "LEASE_MS": str(int(LEASE_SECONDS * 1000)),
             "SUBMIT_RATE": "1000000/m",
-            # Each process takes a second of the processor to start.
-            "WEB_WORKERS": "1",
         }
         stack = Stack(folder, DATABASE_URL=database_url, REDIS_URL=valkey.url, **usual | settings)
         house = House(stack, provider, valkey, database_url)

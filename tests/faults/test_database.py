@@ -180,7 +180,7 @@ def test_connections_that_are_cut_again_and_again_lose_nothing_and_double_nothin
 
 
 def test_connections_that_were_cut_while_they_were_idle_cost_no_client_an_error(tmp_path: Path) -> None:
-    with running(tmp_path, WEB_WORKERS="1") as house, ThreadPoolExecutor(12) as clients:
+    with running(tmp_path) as house, ThreadPoolExecutor(12) as clients:
         # Requests that wait for a lock at the same time make the pool grow.
         with house.holding("LOCK TABLE generation_requests"):
             waiting = [clients.submit(house.try_submit, number) for number in range(10)]
@@ -214,7 +214,7 @@ def test_an_end_that_cannot_be_written_twice_is_written_the_third_time(tmp_path:
 def test_fewer_connections_than_threads_make_everybody_wait_and_lose_nothing(
     tmp_path: Path, postgres: Postgres
 ) -> None:
-    with built(tmp_path, server=postgres.url, LEASE_MS=LONG_LEASE, WEB_WORKERS="1") as house:
+    with built(tmp_path, server=postgres.url, LEASE_MS=LONG_LEASE) as house:
         house.execute("DROP ROLE IF EXISTS narrow")
         url = urlsplit(house.database_url)
         rights = f"PASSWORD '{url.password}' CONNECTION LIMIT 4 IN ROLE pg_read_all_data, pg_write_all_data"

@@ -246,7 +246,7 @@ def running(
     folder: Path, *, redis_url: str = "", realtime: Mapping[str, str] | None = None, **settings: str
 ) -> Iterator[Live]:
     """A stack with people and an empty database; on this Redis, if not on the tests' own."""
-    with prepared_stack(folder, SUBMIT_RATE="1000000/m", WEB_WORKERS="1", **settings) as stack:
+    with prepared_stack(folder, SUBMIT_RATE="1000000/m", **settings) as stack:
         if redis_url:
             stack.env["REDIS_URL"] = redis_url
         live = Live(stack)

@@ -43,13 +43,14 @@ class Launcher:
         self.var = var
         self.port, self.realtime_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        ports = {"PORT": str(self.port), "REALTIME_PORT": str(self.realtime_port)}
+        usual = {"PORT": str(self.port), "REALTIME_PORT": str(self.realtime_port)}
+        usual["WEB_WORKERS"] = "1"  # each takes most of a second of the processor to start
         self._output = var.with_name(f"{var.name}-{self.port}.out")
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "config.stack", command],
                 cwd=ROOT,
-                env=bare_environment(**{"VAR_DIR": str(var)} | ports | settings),
+                env=bare_environment(**{"VAR_DIR": str(var)} | usual | settings),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

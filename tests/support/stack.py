@@ -72,6 +72,7 @@ class Stack:
             "QUEUE_PROCESSING_INTERVAL": "200",
             "RETRY_DELAY_MS": "200",
             "TOKEN_RATE": "1000000/m",
+            "WEB_WORKERS": "1",  # each takes most of a second of the processor to start
             **settings,
         }
 
