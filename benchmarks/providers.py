@@ -76,6 +76,7 @@ def _stack(folder: Path, name: str, number: int, vendor: FakeProvider, **setting
             PROVIDERS="openai",
             OPENAI_API_KEY="sk-test",
             OPENAI_BASE_URL=vendor.openai_url,
+            WEB_WORKERS="2",
             **settings,
         )
         try:

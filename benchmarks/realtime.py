@@ -86,7 +86,9 @@ def run(plan: Plan, floors: Floors) -> Iterator[Figure]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * idle)), hard))
     (plan.folder / "realtime").mkdir()
     caps = {"REALTIME_MAX_PER_USER": "1000000", "REALTIME_MAX_PER_ADDRESS": "1000000"}
-    with prepared_stack(plan.folder / "realtime", SUBMIT_RATE="100000000/h", PROVIDERS="clipart", **caps) as stack:
+    with prepared_stack(
+        plan.folder / "realtime", SUBMIT_RATE="100000000/h", PROVIDERS="clipart", WEB_WORKERS="2", **caps
+    ) as stack:
         stack.start("web", "realtime")
         wait_until(stack.answers, seconds=30, what="the API")
         with stack.client() as client:
