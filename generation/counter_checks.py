@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
-from django.db import OperationalError, connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from generation.counters import BUCKET, KEPT, KEYS, LENGTHS, MICROSECONDS, PRUNED
 from generation.outages import sqlstate
@@ -192,7 +192,7 @@ class LengthCheck:
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute(f"{_ONE_AT_A_TIME} NOWAIT")
                 found = _length_differences(cursor, fix=True)
-        except OperationalError as error:
+        except DatabaseError as error:
             if sqlstate(error) != _LOCK_NOT_AVAILABLE:
                 raise
             return 0  # another process corrects, or it is being vacuumed

@@ -361,7 +361,7 @@ def test_a_web_process_killed_before_its_commit_leaves_nothing_behind(tmp_path: 
         assert len(house.rows(left)) == 2
 
 
-_BLOCKED_WRITES = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO%'"
+_BLOCKED_WRITES = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ '^/. (submit|end) '"
 
 
 def _submit_in_vain(house: House, key: dict[str, str]) -> None:
