@@ -102,13 +102,14 @@ _BOUNDS = (
 _BEGIN_WITH = (
     f"""
     INSERT INTO generation_counter_changes (at, event, type, provider, error_code, bucket, count, microseconds)
-    SELECT date_trunc('hour', at, 'UTC'), event, type, provider, error_code,
-        width_bucket(microseconds, {_BOUNDS}), sum(count), sum(microseconds)
+    SELECT date_trunc('hour', at, 'UTC'), event, type, provider, error_code, bucket, sum(count), sum(microseconds)
     FROM (
-        SELECT at, event, type, provider, error_code, count, microseconds
+        SELECT at, event, type, provider, error_code, width_bucket(microseconds, {_BOUNDS}) AS bucket, count,
+            microseconds
         FROM ({_EVENTS.format(history="generation_status_changes")}) AS history
         UNION ALL
-        SELECT at, event, type, provider, error_code, -count, -microseconds
+        SELECT at, event, type, provider, error_code, coalesce(bucket, width_bucket(microseconds, {_BOUNDS})),
+            -count, -microseconds
         FROM generation_counter_changes WHERE event NOT IN ('', 'spent')
     ) AS everything
     WHERE at >= date_trunc('day', now() - interval '2160 hours', 'UTC')

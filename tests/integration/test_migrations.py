@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.models import User
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
+from generation import counter_checks, lifecycle
+from generation.clock import Now
 from generation.migrations._operations import AddIndexMeanwhile
-from generation.models import ProviderModel
+from generation.models import CounterChange, GenerationAttempt, ProviderModel
+from tests.support.requests import RESULT, claimed, queued
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -62,6 +67,24 @@ def test_what_a_try_that_was_broken_off_has_left_is_made_anew() -> None:
         with connection.schema_editor(atomic=False) as editor:
             index.database_forwards("generation", editor, without, having)
         assert indexes() == before
+
+
+def test_counters_begin_without_what_triggers_have_counted(alice: User) -> None:
+    """Requests are run while the migration makes the triggers, and it may be repeated."""
+    claim = claimed(alice)
+    GenerationAttempt.objects.filter(request=claim.request).update(started_at=Now() - timedelta(seconds=30))
+    assert lifecycle.complete(claim, result=RESULT, model="m", cost="0.25")
+    queued(alice)
+    begin = import_module("generation.migrations.0018_count_by_triggers").begin
+    for _ in range(2):
+        with connection.schema_editor(atomic=False) as editor:
+            begin(apps, editor)
+        assert counter_checks.differences() == []
+    CounterChange.objects.all().delete()
+    with connection.schema_editor(atomic=False) as editor:
+        begin(apps, editor)
+        begin(apps, editor)
+    assert counter_checks.differences() == []
 
 
 def test_what_staff_set_of_a_model_outlives_an_update_of_the_catalogue() -> None:
