@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from threading import Thread
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from generation import lifecycle
+from generation import lifecycle, permits
 from generation.claims import Claim
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import Status
@@ -130,6 +131,30 @@ def test_either_the_rescue_or_the_late_worker_wins(alice: User, finish: Callable
         finished, rescued = at_once(lambda: finish(claim), lambda: lifecycle.rescue(claim.request.pk) is not None)
         assert finished != rescued
         assert assert_whole(claim.request.pk).sequence == 3
+
+
+def test_a_rescue_does_not_overlook_a_call_that_is_being_noted(alice: User) -> None:
+    """It would take the call for one that was never sent, and book nothing."""
+    claim = claimed(alice)
+    expire(claim)
+    became: list[Status | None] = []
+
+    def rescue() -> None:
+        became.append(lifecycle.rescue(claim.request.pk))
+        connection.close()
+
+    with transaction.atomic():
+        noted = permits.begin_call(
+            claim, provider="openai", model="m", prompt="p", deadline=timedelta(minutes=1), estimate=Decimal("0.04")
+        )
+        assert noted.granted
+        other = Thread(target=rescue)
+        other.start()
+        other.join(10)
+        assert became == [None]
+    assert lifecycle.rescue(claim.request.pk) == Status.QUEUED
+    lost = claim.attempt().get()
+    assert (lost.error_code, lost.booked_cost) == ("unknown_outcome", Decimal("0.04"))
 
 
 def test_a_cancel_and_a_rescue_leave_it_cancelled(alice: User) -> None:

@@ -220,9 +220,10 @@ LIMIT %(most)s::INTEGER
 """
 
 #: A request whose lease ran out, with what its attempt came to, and how many of its calls may have been billed without
-#: an answer that is understood. No row where there is nothing to rescue, or another transaction is at it.
+#: an answer that is understood. No row where there is nothing to rescue, or another transaction is at it. A call that
+#: is being noted locks its attempt alone: it is seen, or it finds that the claim does not hold any more.
 #:
-#: Locks: the request.
+#: Locks: the request and its attempt.
 #: Indexes: request_lease or the primary key of generation_requests, attempt_one_per_claim.
 RESCUE: Final = """/* rescue */
 SELECT {request}, attempt.provider, attempt.billable AND attempt.call_started_at IS NOT NULL, attempt.estimated_cost, (
@@ -238,5 +239,5 @@ JOIN generation_attempts AS attempt ON attempt.request_id = request.id AND attem
 WHERE request.id = %(request)s::TEXT
     AND request.status = 'in-progress'
     AND request.lease_expires_at < STATEMENT_TIMESTAMP()
-FOR UPDATE OF request SKIP LOCKED
+FOR UPDATE OF request, attempt SKIP LOCKED
 """.replace("{request}", ", ".join(f"request.{column}" for column in REQUEST.split(", ")))
