@@ -260,13 +260,14 @@ def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
             .order_by("pk")
             .values_list("pk", "status")
         )
+        # Before the history, which is counted with the provider that each attempt has by then.
+        _abandon_attempts([pk for pk, status in found if status == Status.IN_PROGRESS])
         for source in ACTIVE:
             ids = [pk for pk, status in found if status == source]
             edge = Edge(source, Status.CANCELLED, Reason.CANCELLED)
             values: dict[str, Any] = {"completed_at": Now(), "lease_expires_at": None, "worker": ""}
             cancelled += [request.pk for request in step_all(ids, edge, actor=actor, **values)]
         GenerationQueue.objects.filter(pk__in=cancelled).delete()
-        _abandon_attempts(cancelled)
     return cancelled
 
 

@@ -11,13 +11,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from generation import lifecycle, permits
+from generation import counter_checks, lifecycle, permits
 from generation.claims import Claim
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import Status
 from tests.support.length import lasting
 from tests.support.races import at_once
 from tests.support.requests import FAILURE, RESULT, back_in_queue, claimed, expire, queued
+from tests.support.stack import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -107,6 +108,29 @@ def test_a_late_worker_and_the_present_one_cannot_both_complete(alice: User) -> 
         )
         assert results == [False, True]
         assert assert_whole(late.request.pk).result["seed"] == 2
+
+
+def test_a_cancel_is_counted_with_the_provider_that_is_being_called(alice: User) -> None:
+    claim = claimed(alice)
+
+    def cancel() -> None:
+        lifecycle.cancel([claim.request.pk], actor=alice)
+        connection.close()
+
+    other = Thread(target=cancel)
+    with transaction.atomic():
+        noted = permits.begin_call(claim, provider="openai", model="m", prompt="p", deadline=timedelta(minutes=1))
+        assert noted.granted
+        other.start()
+        wait_until(_waits_for_a_lock)
+    other.join(20)
+    assert counter_checks.differences() == []
+
+
+def _waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
 
 
 def test_two_cancels_are_one(alice: User) -> None:
