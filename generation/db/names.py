@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from django.core.exceptions import ImproperlyConfigured
@@ -20,6 +20,10 @@ _DECLARED: Final = (
 )
 _TABLE: Final = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE) (generation_[a-z_]+)")
 _INSERT: Final = re.compile(r"INSERT INTO ([a-z_]+)(?: AS [a-z_]+)? \(([^)]*)\)")
+_UPDATE: Final = re.compile(r"UPDATE ([a-z_]+)(?: AS [a-z_]+)?\s+SET (.*?)(?:\b(?:WHERE|FROM|RETURNING)\b|\Z)", re.DOTALL)
+_SET: Final = re.compile(r"(?:\A|,)\s*([a-z_]+) =")
+_ALIAS: Final = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE) ([a-z_]+) AS ([a-z_]+)")
+_QUALIFIED: Final = re.compile(r"\b([a-z_]+)\.([a-z_]+)\b")
 #: The row that could not be inserted.
 _BUILT_IN: Final = frozenset({"excluded"})
 
@@ -39,16 +43,28 @@ def mistakes(sql: str, tables: Mapping[str, type[models.Model]]) -> list[str]:
     used = set(_TABLE.findall(text))
     found = [f"no table {table}" for table in sorted(used - tables.keys())]
     used &= tables.keys()
-    known = {*_BUILT_IN, *_TABLE.findall(text)}
-    for table in used:
-        known.update(str(field.column) for field in tables[table]._meta.concrete_fields)
+    columns = {table: {str(field.column) for field in tables[table]._meta.concrete_fields} for table in used}
+    known = {*_BUILT_IN, *_TABLE.findall(text)}.union(*columns.values())
     for pattern in _DECLARED:
         known.update(pattern.findall(text))
     found += [f"no column {name}" for name in sorted(set(_NAME.findall(text)) - known) if name not in found]
-    for table, columns in _INSERT.findall(text):
-        given = set(_NAME.findall(columns))
+    # Another table of the statement may have a column of that name.
+    named = [(table, name) for table, name in _columns_of_tables(text) if table in used and name in known]
+    found += [f"no column {name} in {table}" for table, name in sorted(set(named)) if name not in columns[table]]
+    for table, listed in _INSERT.findall(text):
+        given = set(_NAME.findall(listed))
         found += [f"{table} needs {name}" for name in sorted(_needed(tables[table]) - given)] if table in tables else []
     return found
+
+
+def _columns_of_tables(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the tables and columns where the statement says of which table a column is."""
+    for table, listed in _INSERT.findall(text):
+        yield from ((table, name) for name in _NAME.findall(listed))
+    for table, assignments in _UPDATE.findall(text):
+        yield from ((table, name) for name in _SET.findall(assignments))
+    tables = {alias: table for table, alias in _ALIAS.findall(text)}
+    yield from ((tables[alias], name) for alias, name in _QUALIFIED.findall(text) if alias in tables)
 
 
 def _needed(model: type[models.Model]) -> set[str]:

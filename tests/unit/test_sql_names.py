@@ -31,6 +31,18 @@ def test_every_hot_statement_is_checked_and_named() -> None:
         ("SELECT request.id, request.lease FROM generation_requests AS request", ["no column lease"]),
         ("UPDATE generation_queue SET weight = 1", ["no column weight"]),
         ("SELECT 'any words' FROM generation_queue WHERE held = %(nothing)s", []),
+        (
+            "SELECT request.held FROM generation_requests AS request CROSS JOIN generation_queue",
+            ["no column held in generation_requests"],
+        ),
+        (
+            "UPDATE generation_requests SET status = '', held = TRUE FROM generation_queue",
+            ["no column held in generation_requests"],
+        ),
+        (
+            "INSERT INTO generation_pauses (scope, value, reason, held) SELECT '', '', '', held FROM generation_queue",
+            ["no column held in generation_pauses"],
+        ),
         ("/* any words */ DELETE FROM generation_queue", []),
         ("WITH front AS (SELECT request_id FROM generation_queue) SELECT request_id FROM front", []),
         ("INSERT INTO generation_pauses (scope, reason) SELECT 'type', ''", ["generation_pauses needs value"]),
