@@ -15,8 +15,12 @@ role() { # NAME PASSWORD_VARIABLE statement_timeout lock_timeout idle_in_transac
     done
 }
 
+# psql reads the passwords itself: the list of processes shows its arguments.
+export SECRETS_DIR
 {
     cat <<'SQL'
+\set owner_password `cat "$SECRETS_DIR/postgres_owner_password"`
+\set app_password `cat "$SECRETS_DIR/postgres_app_password"`
 SELECT 'CREATE ROLE vga_app NOLOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'vga_app') \gexec
 SQL
     # As `manage.py set_role_settings` has them.
@@ -40,6 +44,4 @@ ALTER DEFAULT PRIVILEGES FOR ROLE vga_owner IN SCHEMA public
     GRANT USAGE, SELECT ON SEQUENCES TO vga_app;
 SQL
 } | psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
-    --set owner_password="$(cat "$SECRETS_DIR/postgres_owner_password")" \
-    --set app_password="$(cat "$SECRETS_DIR/postgres_app_password")" \
     --set database="$POSTGRES_DB"

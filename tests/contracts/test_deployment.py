@@ -63,6 +63,12 @@ def test_the_script_for_the_roles_sets_what_connections_ask_for() -> None:
     assert found == {owner.get(kind, kind): [SETTINGS[kind][name] for name in limits] for kind in Kind}
 
 
+def test_no_password_is_an_argument_of_a_program() -> None:
+    """Everyone on the machine can read the arguments of processes."""
+    for script in (ROOT / "deploy").glob("*.sh"):
+        assert not re.findall(r"--?\w[\w =-]*password=\S+", script.read_text()), script.name
+
+
 def test_it_says_what_must_be_set() -> None:
     with pytest.raises(KeyError, match=r"PUBLIC_BASE_URL: set it in \.env"):
         compose.read({})
