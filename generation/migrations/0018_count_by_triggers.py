@@ -1,4 +1,4 @@
-"""Triggers that keep the counters, which begin with what the tables have; the snapshots of earlier versions go.
+"""Triggers that keep the counters, which begin with what the tables have. Snapshots are no longer taken.
 
 Requests are submitted and run as always meanwhile. A try that was broken off can be repeated.
 """
@@ -182,5 +182,6 @@ class Migration(migrations.Migration):
     operations = [
         migrations.RunPython(make_triggers, drop_triggers),
         migrations.RunPython(begin, migrations.RunPython.noop),
-        migrations.DeleteModel(name="MetricsSnapshot"),
+        # Dispatchers of the earlier version write to its table until they are replaced. A later version drops it.
+        migrations.SeparateDatabaseAndState(state_operations=[migrations.DeleteModel(name="MetricsSnapshot")]),
     ]

@@ -12,6 +12,7 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.migrations import AlterModelTable, DeleteModel, RemoveField, RenameField, RenameModel
 from django.db.migrations.loader import MigrationLoader
 
 from generation import counter_checks, lifecycle
@@ -67,6 +68,14 @@ def test_what_a_try_that_was_broken_off_has_left_is_made_anew() -> None:
         with connection.schema_editor(atomic=False) as editor:
             index.database_forwards("generation", editor, without, having)
         assert indexes() == before
+
+
+def test_a_migration_takes_nothing_that_running_processes_use() -> None:
+    """Processes of the earlier version go on while it runs. Releases before 0017 are past."""
+    taking = (DeleteModel, RemoveField, RenameField, RenameModel, AlterModelTable)
+    for (app, name), migration in MigrationLoader(connection).disk_migrations.items():
+        if app == "generation" and name > "0017":
+            assert not any(isinstance(operation, taking) for operation in migration.operations), name
 
 
 def test_counters_begin_without_what_triggers_have_counted(alice: User) -> None:
