@@ -193,14 +193,18 @@ class LengthCheck:
                 cursor.execute(f"{_ONE_AT_A_TIME} NOWAIT")
                 found = _length_differences(cursor, fix=True)
         except DatabaseError as error:
-            if sqlstate(error) != _LOCK_NOT_AVAILABLE:
-                raise
-            return 0  # another process corrects, or it is being vacuumed
-        now = time.monotonic()
-        self._due = now + max(settings.METRICS_COLLECTION_INTERVAL.total_seconds(), _REST * (now - began))
+            if sqlstate(error) == _LOCK_NOT_AVAILABLE:
+                return 0  # another process corrects, or it is being vacuumed
+            self._rest(began)  # what took too long must not hold up every pass
+            raise
+        self._rest(began)
         for difference in found:
             logger.warning("corrected a counter: %s", difference, extra={"action": "correct-counter"})
         return len(found)
+
+    def _rest(self, began: float) -> None:
+        now = time.monotonic()
+        self._due = now + max(settings.METRICS_COLLECTION_INTERVAL.total_seconds(), _REST * (now - began))
 
 
 correct_lengths: Final = LengthCheck()

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from generation import budgets, counter_checks, counters, lifecycle, retention, statistics, upkeep, waiting
@@ -537,6 +537,19 @@ def test_a_check_that_another_one_keeps_waiting_is_left_to_it(alice: User) -> No
     with _holding("LOCK TABLE generation_queue_lengths IN SHARE UPDATE EXCLUSIVE MODE"):
         assert check() == 0
     assert check() == 1
+
+
+def test_a_check_that_takes_too_long_rests_as_well(alice: User) -> None:
+    """In a queue of that length it would otherwise hold up every pass of the dispatcher."""
+    check = counter_checks.LengthCheck()
+    with _holding("LOCK TABLE generation_queue") as _, connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '100ms'")
+        try:
+            with pytest.raises(OperationalError, match="statement timeout"):
+                check()
+            assert check() == 0
+        finally:
+            cursor.execute("RESET statement_timeout")
 
 
 def test_pruning_leaves_the_counters_as_they_are(alice: User, settings: Any) -> None:
