@@ -89,9 +89,13 @@ _TRIGGERS = (
     "CREATE TRIGGER count_spending AFTER INSERT OR DELETE OR UPDATE OF calls, cost, day ON generation_spending"
     " FOR EACH ROW EXECUTE FUNCTION generation_count_spending()",
 )
-_DROP = """
-DROP FUNCTION IF EXISTS generation_count_history, generation_count_queue_row, generation_count_spending CASCADE
-"""
+_DROP = (
+    "DROP TRIGGER IF EXISTS count_history ON generation_status_changes",
+    "DROP TRIGGER IF EXISTS count_queue_row ON generation_queue",
+    "DROP TRIGGER IF EXISTS move_queue_row ON generation_queue",
+    "DROP TRIGGER IF EXISTS count_spending ON generation_spending",
+    "DROP FUNCTION IF EXISTS generation_count_history, generation_count_queue_row, generation_count_spending",
+)
 #: The bounds of the histogram's elements in microseconds, as in ``generation.counters``.
 _BOUNDS = (
     "'{100000,250000,500000,1000000,2500000,5000000,10000000,20000000,40000000,80000000,160000000,320000000,640000000,"
@@ -151,9 +155,9 @@ _BEGIN_WITH = (
 
 
 def make_triggers(apps: Any, schema_editor: Any) -> None:
-    """Each trigger in a transaction of its own: two locks at once could wait for a request's, which has both."""
+    """Each statement is a transaction of its own: two locks at once could wait for a request's, which has both."""
+    drop_triggers(apps, schema_editor)  # of a try that was broken off
     with schema_editor.connection.cursor() as cursor:
-        cursor.execute(_DROP)  # of a try that was broken off
         cursor.execute(_FUNCTIONS)
         for trigger in _TRIGGERS:
             cursor.execute(trigger)
@@ -171,7 +175,8 @@ def begin(apps: Any, schema_editor: Any) -> None:
 
 def drop_triggers(apps: Any, schema_editor: Any) -> None:
     with schema_editor.connection.cursor() as cursor:
-        cursor.execute(_DROP)
+        for statement in _DROP:
+            cursor.execute(statement)
 
 
 class Migration(migrations.Migration):

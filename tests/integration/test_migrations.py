@@ -6,12 +6,14 @@ import datetime
 from collections.abc import Iterator
 from datetime import timedelta
 from importlib import import_module
+from itertools import permutations
+from threading import Thread
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, transaction
 from django.db.migrations import AlterModelTable, DeleteModel, RemoveField, RenameField, RenameModel
 from django.db.migrations.loader import MigrationLoader
 
@@ -19,7 +21,9 @@ from generation import counter_checks, lifecycle
 from generation.clock import Now
 from generation.migrations._operations import AddIndexMeanwhile
 from generation.models import CounterChange, GenerationAttempt, ProviderModel
+from tests.support.races import waits_for_a_lock
 from tests.support.requests import RESULT, claimed, queued
+from tests.support.stack import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -76,6 +80,32 @@ def test_a_migration_takes_nothing_that_running_processes_use() -> None:
     for (app, name), migration in MigrationLoader(connection).disk_migrations.items():
         if app == "generation" and name > "0017":
             assert not any(isinstance(operation, taking) for operation in migration.operations), name
+
+
+TABLES = ("generation_status_changes", "generation_queue", "generation_spending")
+
+
+@pytest.mark.parametrize(("held", "wanted"), list(permutations(TABLES, 2)))
+def test_triggers_are_dropped_without_a_deadlock(held: str, wanted: str) -> None:
+    """A step of a request writes several tables. It must not wait for a table that the migration has locked."""
+    migration = import_module("generation.migrations.0018_count_by_triggers")
+
+    def drop() -> None:
+        with connection.schema_editor(atomic=False) as editor:
+            migration.drop_triggers(apps, editor)
+        connection.close()
+
+    other = Thread(target=drop)
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {held} IN ROW EXCLUSIVE MODE")
+            other.start()
+            wait_until(waits_for_a_lock)
+            cursor.execute(f"LOCK TABLE {wanted} IN ROW EXCLUSIVE MODE NOWAIT")
+    finally:
+        other.join(20)
+        with connection.schema_editor(atomic=False) as editor:
+            migration.make_triggers(apps, editor)
 
 
 def test_counters_begin_without_what_triggers_have_counted(alice: User) -> None:

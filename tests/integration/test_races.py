@@ -16,7 +16,7 @@ from generation.claims import Claim
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import Status
 from tests.support.length import lasting
-from tests.support.races import at_once
+from tests.support.races import at_once, waits_for_a_lock
 from tests.support.requests import FAILURE, RESULT, back_in_queue, claimed, expire, queued
 from tests.support.stack import wait_until
 
@@ -122,15 +122,9 @@ def test_a_cancel_is_counted_with_the_provider_that_is_being_called(alice: User)
         noted = permits.begin_call(claim, provider="openai", model="m", prompt="p", deadline=timedelta(minutes=1))
         assert noted.granted
         other.start()
-        wait_until(_waits_for_a_lock)
+        wait_until(waits_for_a_lock)
     other.join(20)
     assert counter_checks.differences() == []
-
-
-def _waits_for_a_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return bool(cursor.fetchone()[0])
 
 
 def test_two_cancels_are_one(alice: User) -> None:

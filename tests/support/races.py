@@ -32,3 +32,10 @@ def at_once(*steps: Callable[[], bool]) -> list[bool]:
         if isinstance(value, BaseException):
             raise value
     return [value is True for value in returned]
+
+
+def waits_for_a_lock() -> bool:
+    """Return whether a session waits for a lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
