@@ -20,7 +20,9 @@ _DECLARED: Final = (
 )
 _TABLE: Final = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE) (generation_[a-z_]+)")
 _INSERT: Final = re.compile(r"INSERT INTO ([a-z_]+)(?: AS [a-z_]+)? \(([^)]*)\)")
-_UPDATE: Final = re.compile(r"UPDATE ([a-z_]+)(?: AS [a-z_]+)?\s+SET (.*?)(?:\b(?:WHERE|FROM|RETURNING)\b|\Z)", re.DOTALL)
+_UPDATE: Final = re.compile(
+    r"UPDATE ([a-z_]+)(?: AS [a-z_]+)?\s+SET (.*?)(?:\b(?:WHERE|FROM|RETURNING)\b|\Z)", re.DOTALL
+)
 _SET: Final = re.compile(r"(?:\A|,)\s*([a-z_]+) =")
 _ALIAS: Final = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE) ([a-z_]+) AS ([a-z_]+)")
 _QUALIFIED: Final = re.compile(r"\b([a-z_]+)\.([a-z_]+)\b")
