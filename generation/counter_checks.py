@@ -148,12 +148,17 @@ def differences(*, fix: bool = False) -> list[Difference]:
         cursor.execute("SET LOCAL work_mem = '64MB'")
         if fix:
             cursor.execute(_ONE_AT_A_TIME)
-        found = _length_differences(cursor, fix=fix)
-        values = {"kept": KEPT // timedelta(hours=1), "bounds": MICROSECONDS}
-        for *key, bucket, count, microseconds, cost in _run(cursor, _COUNT_DIFFERENCES, _CORRECT_COUNTS, fix, values):
-            name = _name(*key) if bucket < 0 else f"{_name(*key)}, element {bucket} of the histogram"
-            units = {"": count, ", microseconds": microseconds, ", millionths of a US dollar": int(cost * 1_000_000)}
-            found += [Difference(name + unit, missing) for unit, missing in units.items() if missing]
+        return compare(cursor, fix=fix)
+
+
+def compare(cursor: Any, *, fix: bool = False) -> list[Difference]:
+    """Do the same with a cursor of psycopg, in the caller's transaction."""
+    found = _length_differences(cursor, fix=fix)
+    values = {"kept": KEPT // timedelta(hours=1), "bounds": MICROSECONDS}
+    for *key, bucket, count, microseconds, cost in _run(cursor, _COUNT_DIFFERENCES, _CORRECT_COUNTS, fix, values):
+        name = _name(*key) if bucket < 0 else f"{_name(*key)}, element {bucket} of the histogram"
+        units = {"": count, ", microseconds": microseconds, ", millionths of a US dollar": int(cost * 1_000_000)}
+        found += [Difference(name + unit, missing) for unit, missing in units.items() if missing]
     return found
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 from celery import current_app
 from kombu import Connection
 
-from generation import dispatch
+from generation import counter_checks, dispatch
 from generation.states import WEIGHTS
 from tests.fakes.control import FakeProvider
 from tests.fakes.journal import Call
@@ -216,6 +217,14 @@ class House:
         rows = self._database.snapshot(invariants.TABLES)
         assert self.accepted <= {row["id"] for row in rows["requests"]}
         invariants.assert_whole(calls=calls, media=media or self.media, **rows)
+        self.assert_counted()
+
+    def assert_counted(self) -> None:
+        """The counters equal the tables, and no dispatcher had to correct them."""
+        with psycopg.connect(self.database_url) as connection, connection.cursor() as cursor:
+            assert counter_checks.compare(cursor) == []
+        for log in self.stack.logs.glob("dispatcher*.log"):
+            assert "corrected a counter" not in log.read_text()
 
 
 @contextmanager
