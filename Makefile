@@ -5,9 +5,10 @@ SHELL := /bin/sh
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 IN_VENV := .venv/bin/python -m
-# Each of these processes has a database server and a broker of its own. A file stays together, and so do its stacks;
-# the order stays as well, in which the slow ones come first and the quick ones fill the gaps at the end.
-AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
+# Each of these processes has a database server and a broker of its own. Three for two processors, since tests wait for a
+# third of their time. A file stays together, and so do its stacks; the order stays as well, in which the slow ones come
+# first and the quick ones fill the gaps at the end.
+AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 # A lock file names every package, so pip has nothing to resolve.
 INSTALL = $(IN_VENV) pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
