@@ -284,8 +284,8 @@ def database(name: str, default: str, *, pool_size: int, kind: Kind, behind_pool
     except Exception:  # the library raises what its parser happens to raise
         return refuse(f"{name} is not a database URL (postgres://user:password@host:5432/name)", {})
     options = dict(settings.pop("OPTIONS", None) or {})  # type: ignore[call-overload]
-    # Without a server a client should hear so soon, and not when its own patience ends. What is not in use is soon
-    # given back, since another process may be waiting for it.
+    # If no server answers, a call fails after 3 s, before clients give up. Idle connections close after 10 s, since
+    # other processes may need them.
     options |= {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 3, "max_idle": 10}, "connect_timeout": 3}
     # A server whose machine is gone says nothing any more; by default a client waits for it for hours.
     keepalive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}

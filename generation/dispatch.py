@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from celery import current_app
@@ -200,16 +199,10 @@ def leaving(entries: Sequence[tuple[GenerationRequest, int]]) -> list[tuple[str,
     return [entry for entry, now in zip(running, allowed, strict=True) if now]
 
 
-def lost_after() -> timedelta:
-    """Return the time after which a message that is sent for the first time counts as lost."""
-    patience: timedelta = settings.REDISPATCH_AFTER
-    return patience
-
-
 def sent_now() -> dict[str, Any]:
     """Return the ledger's columns of a message that leaves now for the first time. They are written before it leaves,
     so that none is forgotten."""
-    return {"dispatched_at": Now(), "redispatch_at": Now() + lost_after(), "dispatch_count": 1}
+    return {"dispatched_at": Now(), "redispatch_at": Now() + settings.REDISPATCH_AFTER, "dispatch_count": 1}
 
 
 def send(messages: Sequence[tuple[str, int]]) -> int:
@@ -288,7 +281,7 @@ def _take(lowest: int, highest: int, room: int) -> list[tuple[str, int]]:
     """Mark up to so many rows of the queue with these weights as sent, and return their requests and weights in the
     order in which they are to be sent."""
     bounds = {"lowest": lowest, "highest": highest, "room": room, "front": 2 * settings.DISPATCH_WINDOW}
-    patience = {"lost_after": lost_after(), "most_patience": _MOST_PATIENCE}
+    patience = {"lost_after": settings.REDISPATCH_AFTER, "most_patience": _MOST_PATIENCE}
     rows = fetch_all(queries.SEND_DUE, bounds | patience | {"providers": list(settings.PROVIDERS)})
     ordered = sorted(rows, key=lambda row: (-row[1], row[2], row[0]))
     return [(request_id, weight) for request_id, weight, _ in ordered]

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Case, Count, F, Sum, When
 
 from generation import budgets, correlation, dispatch, places, storage, tracing, transitions
@@ -29,7 +29,6 @@ from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.rows import read_request
 from generation.states import ACTIVE, GIVEN_UP, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
-from generation.transitions import step_all
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
 
@@ -100,7 +99,7 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
         "http_request": call,
         "traceparent": trace,
     }
-    parameters = of_all | {"lost_after": dispatch.lost_after(), "counted": queries.COUNTED}
+    parameters = of_all | {"lost_after": settings.REDISPATCH_AFTER, "counted": queries.COUNTED}
     found = fetch_all(queries.SUBMIT, parameters | {"requests": json.dumps(given)})
     _note_submitted(ordered, found)
     transitions.tell(requests, transitions.SUBMIT)
@@ -115,7 +114,7 @@ def _note_submitted(ordered: Sequence[GenerationRequest], found: Sequence[Row]) 
     for index, request in enumerate(ordered):
         weight = WEIGHTS[request.priority]
         request.created_at = now
-        request._state.adding, request._state.db = False, "default"
+        request._state.adding, request._state.db = False, DEFAULT_DB_ALIAS
         entry = GenerationQueue(request=request, priority_weight=weight, queued_at=now)
         entry.ahead = counts[weight] + index
 
@@ -133,13 +132,12 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
             return None
         edge = Edge(Status(source), Status.QUEUED, Reason.RETRIED)
         fresh: dict[str, Any] = {"attempts": 0, "waits": 0, "error": None, "started_at": None, "completed_at": None}
-        [request] = step_all([request_id], edge, actor=actor, **fresh)
-        entry = GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority])
-        entry.held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
-        leaving = [] if entry.held else dispatch.leaving([(request, entry.priority_weight)])
-        for column, value in dispatch.sent_now().items() if leaving else ():
-            setattr(entry, column, value)
-        entry.save(force_insert=True)
+        [request] = transitions.step_all([request_id], edge, actor=actor, **fresh)
+        weight = WEIGHTS[request.priority]
+        held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
+        leaving = [] if held else dispatch.leaving([(request, weight)])
+        sent = dispatch.sent_now() if leaving else {}
+        GenerationQueue.objects.create(request=request, priority_weight=weight, held=held, **sent)
         dispatch.send_after_commit(leaving)
     return request
 
@@ -266,7 +264,7 @@ def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
             ids = [pk for pk, status in found if status == source]
             edge = Edge(source, Status.CANCELLED, Reason.CANCELLED)
             values: dict[str, Any] = {"completed_at": Now(), "lease_expires_at": None, "worker": ""}
-            cancelled += [request.pk for request in step_all(ids, edge, actor=actor, **values)]
+            cancelled += [request.pk for request in transitions.step_all(ids, edge, actor=actor, **values)]
         GenerationQueue.objects.filter(pk__in=cancelled).delete()
     return cancelled
 
@@ -377,7 +375,7 @@ def _release(
     leaving = dispatch.leaving([(claim.request, weight)]) if may_leave and not delay else []
     parameters = _ending(claim, edge, attempt, expired)
     parameters |= {"attempts_back": attempts_back, "waits": waits, "weight": weight, "delay": delay}
-    parameters |= {"waits_for": waits_for, "sent": bool(leaving), "lost_after": dispatch.lost_after()}
+    parameters |= {"waits_for": waits_for, "sent": bool(leaving), "lost_after": settings.REDISPATCH_AFTER}
     row = fetch_one(queries.RELEASE, parameters)
     if row is None:
         return False
