@@ -21,7 +21,7 @@ from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
-from generation import names
+from generation import identifiers
 from generation.remembered import briefly
 from generation.throttling import note_sign_in
 
@@ -44,7 +44,7 @@ class BoundedPasswordForm(AuthenticationForm):
     """Name and password. A password beyond the bound is wrong and not hashed."""
 
     def clean_username(self) -> str:
-        return names.user_name(str(self.cleaned_data["username"]))  # Django leaves a long one as it is
+        return identifiers.user_name(str(self.cleaned_data["username"]))  # Django leaves a long one as it is
 
     def clean_password(self) -> str:
         password = str(self.cleaned_data["password"])

@@ -16,13 +16,12 @@ from django.db.models import Exists, OuterRef, QuerySet
 from redis.exceptions import ResponseError
 
 from generation import breakers, catalogue, counters, dispatch, pauses, sessions, storage, waiting
-from generation.advice import ADVICE
 from generation.clock import Now
 from generation.dispatch import BrokerAway
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, WorkerProcess
 from generation.outages import is_outage
 from generation.session_settings import SERVED, Kind
-from generation.states import WEIGHTS, ErrorCode, ProcessKind, Status
+from generation.states import ADVICE, WEIGHTS, ErrorCode, ProcessKind, Status
 
 #: What is due for so long and was not taken is stuck, not merely waiting.
 _STUCK_AFTER: Final = timedelta(minutes=1)

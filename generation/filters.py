@@ -14,7 +14,7 @@ from django.contrib.postgres.search import SearchQuery, SearchVector
 from django.db.models import QuerySet, Subquery
 from django.db.models.fields.json import KT
 
-from generation import names
+from generation import identifiers
 from generation.identifiers import BATCH_ID, oldest_request_id
 from generation.models import GenerationAttempt, GenerationRequest
 from generation.states import ACTIVE, GenerationType, Priority, Status
@@ -104,7 +104,7 @@ def _moment(value: str) -> datetime | None:
 
 def _equal(column: str, choices: Collection[str] = ()) -> Callable[[Requests, str], Requests]:
     def narrow(requests: Requests, value: str) -> Requests:
-        value = names.identifier(value)
+        value = identifiers.identifier(value)
         return requests.none() if choices and value not in choices else requests.filter(**{column: value})
 
     return narrow
@@ -134,7 +134,7 @@ def _before(requests: Requests, value: str) -> Requests:
 
 
 def _owner(requests: Requests, value: str) -> Requests:
-    owner = User.objects.filter(username=names.user_name(value)).values_list("pk", flat=True).first()
+    owner = User.objects.filter(username=identifiers.user_name(value)).values_list("pk", flat=True).first()
     return requests.none() if owner is None else requests.filter(owner_id=owner)
 
 
@@ -154,7 +154,7 @@ def _error(requests: Requests, value: str) -> Requests:
 
 def _search(requests: Requests, value: str) -> Requests:
     """By id or the beginning of one, by batch, by project, or by words of the prompt."""
-    text = names.identifier(value)
+    text = identifiers.identifier(value)
     if BATCH_ID.fullmatch(text):
         return requests.filter(batch_id=text)
     if beginning := _BEGINNING_OF_ID.fullmatch(text):

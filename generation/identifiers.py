@@ -1,4 +1,7 @@
-"""Names for requests and batches: unguessable, and in the order of time when sorted."""
+"""Ids of requests and batches (unguessable, sorted by time), and one normalization for each kind of name.
+
+Every entry uses the normalization: the API, live updates, sign-in, the admin's filters.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ import re
 import secrets
 import threading
 import time
+import unicodedata
 from datetime import timedelta
 from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _RANDOM_LENGTH: Final = 18  # 93 bits
 _LAST_MICROSECOND: Final = 10**16 - 1  # in the year 2286; up to then all have 16 digits
+
+#: NFKC makes one character into up to 18. Longer input cannot be a user's name, so it is not normalized.
+_LONGEST_USER_NAME: Final = 1_000
 
 REQUEST_ID: Final = re.compile(r"vga_[0-9]{10,20}_[a-z0-9]{9,32}")
 BATCH_ID: Final = re.compile(r"vgb_[0-9]{10,20}_[a-z0-9]{9,32}")
@@ -61,3 +68,23 @@ def oldest_id_within(age: timedelta) -> str:
 def new_batch_id() -> str:
     """As :func:`new_request_id`, with ``vgb_``."""
     return _new("vgb")
+
+
+# --- Normalization ---
+
+
+def user_name(text: str) -> str:
+    """Return the name of a user as Django stores it: in NFKC, without white space around it."""
+    text = text.strip()
+    return unicodedata.normalize("NFKC", text).strip() if len(text) <= _LONGEST_USER_NAME else text
+
+
+def user_key(text: str) -> str:
+    """Return the key under which sign-ins are counted: the same for all spellings of a user's name."""
+    return user_name(text).casefold()
+
+
+def identifier(text: str) -> str:
+    """Return an id without white space around it: of a request, a batch, a project or a page, or an idempotency key.
+    The rest is compared character by character."""
+    return text.strip()

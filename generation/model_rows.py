@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
-
-from generation import pricing
 
 #: The values of a request's ``quality`` and ``outputFormat``.
 QUALITIES: Final = ("low", "medium", "high")
@@ -142,12 +141,28 @@ def _is_number(value: object) -> bool:
 
 # --- Prices ---
 
+_MOST_PRICE: Final = Decimal(1_000_000)
+
+
+def amount(found: object) -> Decimal | None:
+    """Return an amount of money as staff write it, in a string or as a number, or ``None`` for anything else.
+
+    An amount beyond any price counts as not known.
+    """
+    if not isinstance(found, str | int | float | Decimal) or isinstance(found, bool):
+        return None
+    try:
+        price = Decimal(str(found))
+    except (InvalidOperation, ValueError):
+        return None
+    return price if price.is_finite() and 0 <= price <= _MOST_PRICE else None
+
 
 def _faults_of_prices(value: object) -> Iterator[str]:
     if not isinstance(value, dict):
         yield 'It must be a rule, such as {"per_image": "0.03"}, or {} where the price is not known.'
         return
-    if "per_image" in value and pricing.amount(value["per_image"]) is None:
+    if "per_image" in value and amount(value["per_image"]) is None:
         yield f"per_image must be an amount in US dollars, not {_shown(value['per_image'])}."
     for name in ("per_million", "estimate"):
         prices = value.get(name, {})
@@ -155,7 +170,7 @@ def _faults_of_prices(value: object) -> Iterator[str]:
             yield f"{name} must map names to amounts, not {_shown(prices)}."
             continue
         for of, price in prices.items():
-            if pricing.amount(price) is None:
+            if amount(price) is None:
                 yield f"{name} of {_shown(of)} must be an amount in US dollars, not {_shown(price)}."
 
 
@@ -177,6 +192,6 @@ def _odd_prices(value: Any) -> Iterator[str]:
 
 
 def _beyond(price: object, what: str, most: int) -> Iterator[str]:
-    amount = pricing.amount(price)
-    if amount is not None and amount > most:
+    known = amount(price)
+    if known is not None and known > most:
         yield f"{what} is more than {most:,} US dollars."

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
+
+from generation.model_rows import amount
 
 _MILLION: Final = Decimal(1_000_000)
 #: What is kept: a ten-thousandth of a cent.
 _EXACT: Final = Decimal("0.000001")
 #: The most that one call may cost. The columns have 12 digits, 6 of them decimals, and 14 for the sum of a day.
 MOST_COST: Final = Decimal(10_000)
-_MOST_PRICE: Final = Decimal(1_000_000)
 _MOST_COUNTED: Final = 10**12
 
 
@@ -69,20 +70,6 @@ def estimate(rule: Mapping[str, Any], *, quality: object = "") -> Decimal | None
         price = amount(estimates.get(quality)) if isinstance(quality, str) else None
         price = amount(estimates.get("medium")) if price is None else price
     return None if price is None else _bounded(price)
-
-
-def amount(found: object) -> Decimal | None:
-    """Return an amount of money as staff write it, in a string or as a number, or ``None`` for anything else.
-
-    An amount beyond any price counts as not known.
-    """
-    if not isinstance(found, str | int | float | Decimal) or isinstance(found, bool):
-        return None
-    try:
-        price = Decimal(str(found))
-    except (InvalidOperation, ValueError):
-        return None
-    return price if price.is_finite() and 0 <= price <= _MOST_PRICE else None
 
 
 def _mapping(found: object) -> Mapping[str, Any]:

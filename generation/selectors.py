@@ -8,7 +8,7 @@ from typing import Any, Final
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 
-from generation import names
+from generation import identifiers
 from generation.db import queries
 from generation.db.execution import fetch_all, fetch_one
 from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
@@ -46,7 +46,7 @@ def any_request(request_id: str) -> GenerationRequest | None:
 
 
 def _find(request_id: str, *, owner_id: int | None) -> GenerationRequest | None:
-    request_id = names.identifier(request_id)
+    request_id = identifiers.identifier(request_id)
     if REQUEST_ID.fullmatch(request_id) is None:
         return None
     row = fetch_one(queries.FIND, {"request": request_id, "owner": owner_id})
@@ -67,7 +67,7 @@ def batches_of(user: User) -> QuerySet[GenerationBatch]:
 
 def find_batch(batch_id: str, *, user: User) -> GenerationBatch | None:
     """The batch of this id, if the user may see it."""
-    batch_id = names.identifier(batch_id)
+    batch_id = identifiers.identifier(batch_id)
     return batches_of(user).filter(pk=batch_id).first() if BATCH_ID.fullmatch(batch_id) else None
 
 

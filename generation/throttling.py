@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from rest_framework import status
 from rest_framework.exceptions import APIException
 
-from generation import names
+from generation import identifiers
 from generation.addresses import client_address
 
 logger = logging.getLogger(__name__)
@@ -170,14 +170,14 @@ def count_sign_in(request: HttpRequest, username: str) -> None:
     """
     spend(request, "token", settings.TOKEN_RATE, address=client_address(request))
     if not _cache().knows(_familiar(request, username)):
-        spend(request, "token", _rate_of_names(), username=names.user_key(username))
+        spend(request, "token", _rate_of_names(), username=identifiers.user_key(username))
 
 
 def note_sign_in(request: HttpRequest, username: str) -> None:
     """Take back what :func:`count_sign_in` counted for the name, and remember the address: the password was right."""
     familiar = _familiar(request, username)
     if not _cache().knows(familiar):
-        _, counter = _counter(request, "token", _rate_of_names(), "username", names.user_key(username))
+        _, counter = _counter(request, "token", _rate_of_names(), "username", identifiers.user_key(username))
         _cache().give_back([counter], 1)
     _cache().remember(familiar)
 
@@ -188,6 +188,6 @@ def _rate_of_names() -> str:
 
 
 def _familiar(request: HttpRequest, username: str) -> Counter:
-    who = f"{names.user_key(username)}\n{client_address(request)}"
+    who = f"{identifiers.user_key(username)}\n{client_address(request)}"
     key = _cache().make_key(f"signed-in:{hashlib.sha256(who.encode('utf-8', 'replace')).hexdigest()}")
     return Counter(key, _FAMILIAR_FOR)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from generation.advice import ADVICE
 from generation.models import GenerationAttempt, GenerationRequest, StatusChange
-from generation.states import ErrorCode, Reason
+from generation.states import ADVICE, ErrorCode, Reason
 
 _TITLES: Final = {
     Reason.SUBMITTED: "Submitted",

@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from generation import budgets, names
+from generation import budgets, identifiers
 from generation.admin import leaving
 from generation.admin.lists import StrictAdmin
 from generation.figures import NONE, dollars
@@ -63,7 +63,7 @@ class UserAdmin(DjangosUserAdmin, StrictAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        return super().get_search_results(request, queryset, names.user_name(search_term))
+        return super().get_search_results(request, queryset, identifiers.user_name(search_term))
 
     @display(description="role")
     def role(self, row: User) -> str:

@@ -8,9 +8,8 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from generation import counters, diagnosis, statistics, trends
-from generation.advice import ADVICE
 from generation.figures import NONE, dollars, duration
-from generation.states import ErrorCode, Priority
+from generation.states import ADVICE, ErrorCode, Priority
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import names, representations, services
+from generation import identifiers, representations, services
 from generation.addresses import client_address
 from generation.api.errors import InvalidValue
 from generation.throttling import spend
@@ -75,7 +75,7 @@ def answer_once(request: Request, act: Callable[[], dict[str, Any]], *, location
     if key is None:
         answer, replayed = act(), False
     else:
-        key = names.identifier(key)
+        key = identifiers.identifier(key)
         if not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
             raise InvalidValue(_KEY_HEADER, f"1 to {_LONGEST_KEY} printable ASCII characters.", "invalid")
         try:

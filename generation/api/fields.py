@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 
 from rest_framework import serializers
 
-from generation import names
+from generation import identifiers
 from generation.visible import visible_length
 
 _LOST_PLUS: Final = re.compile(r"(\d{4}-?\d\d-?\d\d[T ]\d\d[\d:.,]*) +(\d\d(?::?\d\d)?)", re.ASCII)
@@ -26,7 +26,7 @@ class NameField(StringField):
     """A client's name or an id of ours."""
 
     def to_internal_value(self, data: Any) -> str:
-        return names.identifier(super().to_internal_value(data))
+        return identifiers.identifier(super().to_internal_value(data))
 
 
 class TextField(StringField):
@@ -48,7 +48,7 @@ class UserNameField(StringField):
     """The name of a user, in any of its spellings."""
 
     def to_internal_value(self, data: Any) -> str:
-        return names.user_name(super().to_internal_value(data))
+        return identifiers.user_name(super().to_internal_value(data))
 
 
 class MomentField(serializers.DateTimeField):

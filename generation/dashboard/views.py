@@ -16,11 +16,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from generation import breakers, diagnosis, representations, selectors, statistics, timeline, trends, waiting
-from generation.advice import ADVICE
 from generation.dashboard import charts, options
 from generation.dashboard.forms import SignInForm
 from generation.remembered import briefly
-from generation.states import TERMINAL, ErrorCode, Status
+from generation.states import ADVICE, TERMINAL, ErrorCode, Status
 
 
 class SignIn(LoginView):

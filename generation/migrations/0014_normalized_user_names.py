@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import migrations
 
-from generation import names
+from generation import identifiers
 
 
 def normalize(apps: Any, schema_editor: Any) -> None:
@@ -16,7 +16,7 @@ def normalize(apps: Any, schema_editor: Any) -> None:
     last = 0
     while page := list(users.filter(pk__gt=last).order_by("pk").values_list("pk", "username")[:2000]):
         for pk, stored in page:
-            name = names.user_name(stored)
+            name = identifiers.user_name(stored)
             if name != stored and not users.filter(username=name).exists():
                 users.filter(pk=pk).update(username=name)
         last = page[-1][0]

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.urls import reverse
 
-from generation import names, representations, selectors
+from generation import identifiers, representations, selectors
 from generation.identifiers import BATCH_ID, REQUEST_ID
 from generation.models import GenerationRequest
 from generation.realtime.authentication import in_database
@@ -33,7 +33,7 @@ class Target(NamedTuple):
     @classmethod
     def of(cls, name: str, given: str) -> Target:
         """Make one of what a client gave."""
-        return cls(name, names.identifier(given))
+        return cls(name, identifiers.identifier(given))
 
     @property
     def not_found(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 
-from generation import dispatch, lifecycle, names, upkeep
+from generation import dispatch, identifiers, lifecycle, upkeep
 from generation.dispatch import BrokerAway
 from generation.models import GenerationRequest
 from generation.states import ErrorCode, Status
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         if options["lost"]:
             self._send_lost()
         actor = self._actor(options["by"])
-        for request_id in chain(map(names.identifier, options["ids"]), _failed_with(options["failed"])):
+        for request_id in chain(map(identifiers.identifier, options["ids"]), _failed_with(options["failed"])):
             self.stdout.write(f"{request_id}: {self._requeue(request_id, actor)}")
 
     def _send_lost(self) -> None:
@@ -63,7 +63,7 @@ class Command(BaseCommand):
         if name is None:
             return None
         try:
-            return User.objects.get(username=names.user_name(name), is_staff=True)
+            return User.objects.get(username=identifiers.user_name(name), is_staff=True)
         except User.DoesNotExist:
             raise CommandError(f"There is no staff member {name}.") from None
 

@@ -14,11 +14,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from generation import breakers, catalogue, pricing
-from generation.advice import ADVICE
 from generation.catalogue import Choice
 from generation.identifiers import new_request_id
 from generation.models import GenerationRequest
-from generation.states import ErrorCode, GenerationType
+from generation.states import ADVICE, ErrorCode, GenerationType
 from workers import images, prompts
 from workers.images import CheckedImage
 from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
