@@ -8,7 +8,7 @@ from django.urls import re_path
 
 from config.observing import start_reporting
 from config.startup import require_settings, settle
-from generation.session_settings import Kind
+from generation.db.session_settings import Kind
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 require_settings(Kind.REALTIME)

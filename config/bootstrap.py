@@ -16,7 +16,7 @@ from django.db import Error, connection
 
 from config import env
 from config.startup import begin, lines
-from generation.session_settings import Kind
+from generation.db.session_settings import Kind
 
 
 def demo_user(kept: Path) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from config.observing import start_reporting
 from config.startup import require_settings, settle
-from generation.session_settings import Kind
+from generation.db.session_settings import Kind
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 if Path(sys.argv[0]).name == "celery":

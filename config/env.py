@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from generation.session_settings import PLACEHOLDER, Kind, application_name, role, startup_options
+from generation.db.session_settings import PLACEHOLDER, Kind, application_name, role, startup_options
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 
-from generation.session_settings import Kind
+from generation.db.session_settings import Kind
 
 #: Of `manage.py`: what is not named here is a command.
 _COMMANDS: Final = {"dispatch": Kind.DISPATCHER, "migrate": Kind.MIGRATION, "runserver": Kind.WEB}

@@ -18,7 +18,7 @@ from django.core.wsgi import get_wsgi_application
 
 from config.observing import share_counters_between_processes, start_reporting
 from config.startup import require_settings, settle
-from generation.session_settings import Kind
+from generation.db.session_settings import Kind
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 share_counters_between_processes()

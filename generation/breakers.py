@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
 from generation import dispatch, pauses
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.error_policy import POLICIES, ErrorScope, Health
 from generation.models import ModelState, ProviderState
 from generation.remembered import briefly

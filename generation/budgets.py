@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, QuerySet, Sum
 
-from generation.clock import database_now
+from generation.db.functions import database_now
 from generation.models import Budget, GenerationAttempt, GenerationRequest, Spending
 from generation.pricing import OverBudgetError
 from generation.remembered import briefly

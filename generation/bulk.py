@@ -16,8 +16,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from generation import audit, dispatch, filters, services
-from generation.clock import Now
-from generation.locks import long_statements
+from generation.db.functions import Now
+from generation.db.locks import long_statements
 from generation.models import BulkAction, GenerationRequest
 from generation.services import Outcome
 from generation.states import Priority

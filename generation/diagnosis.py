@@ -15,12 +15,13 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Exists, OuterRef, QuerySet
 from redis.exceptions import ResponseError
 
-from generation import breakers, catalogue, counters, dispatch, pauses, sessions, storage, waiting
-from generation.clock import Now
+from generation import breakers, catalogue, dispatch, pauses, storage, waiting
+from generation.db import counters, sessions
+from generation.db.functions import Now
+from generation.db.outages import is_outage
+from generation.db.session_settings import SERVED, Kind
 from generation.dispatch import BrokerAway
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, WorkerProcess
-from generation.outages import is_outage
-from generation.session_settings import SERVED, Kind
 from generation.states import ADVICE, WEIGHTS, ErrorCode, ProcessKind, Status
 
 #: What is due for so long and was not taken is stuck, not merely waiting.

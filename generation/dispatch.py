@@ -18,10 +18,10 @@ from django.conf import settings
 from django.db import transaction
 
 from generation import background, correlation, pauses
-from generation.clock import Now
 from generation.db import queries
 from generation.db.execution import fetch_all
-from generation.locks import locked_keys
+from generation.db.functions import Now
+from generation.db.locks import locked_keys
 from generation.models import GenerationQueue, GenerationRequest
 from generation.states import WEIGHTS, queue_for
 

@@ -16,7 +16,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from generation import breakers, counters, dispatch, statistics, waiting
+from generation import breakers, dispatch, statistics, waiting
+from generation.db import counters
 from generation.models import ProviderState
 from generation.states import ProcessKind
 

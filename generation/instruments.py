@@ -8,7 +8,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 from generation import states
-from generation.counters import BOUNDS
+from generation.db.counters import BOUNDS
 from generation.models import GenerationRequest
 from generation.states import Edge, GenerationType, Status
 

@@ -22,9 +22,9 @@ from django.db.models import Case, Count, F, Sum, When
 
 from generation import budgets, correlation, dispatch, places, storage, tracing, transitions
 from generation.claims import NOTHING_SAID, Claim, Failure
-from generation.clock import Now
 from generation.db import queries
 from generation.db.execution import Row, fetch_all, fetch_one
+from generation.db.functions import Now
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.rows import read_request

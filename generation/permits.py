@@ -12,9 +12,9 @@ from django.db import transaction
 
 from generation import breakers, budgets, pauses, places
 from generation.claims import Claim, Permit, VoidClaimError
-from generation.clock import Now
 from generation.db import queries
 from generation.db.execution import execute, fetch_all
+from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationRequest, ProviderState
 from generation.pricing import OverBudgetError
 

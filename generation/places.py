@@ -7,7 +7,7 @@ from django.db.models import Count, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
 from generation import dispatch, pauses
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, ProviderState
 from generation.states import Status
 

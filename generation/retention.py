@@ -18,10 +18,10 @@ from django.db.models import Exists, Max, OuterRef, QuerySet
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from generation import storage
-from generation.clock import Now, database_now
-from generation.counters import PRUNED
+from generation.db.counters import PRUNED
+from generation.db.functions import Now, database_now
+from generation.db.locks import locked_keys
 from generation.identifiers import REQUEST_ID
-from generation.locks import locked_keys
 from generation.models import (
     CounterChange,
     GenerationBatch,

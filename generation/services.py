@@ -17,7 +17,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from generation import audit, budgets, lifecycle, pauses, roles, selectors, steering
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.identifiers import new_batch_id
 from generation.lifecycle import Draft
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, Pause

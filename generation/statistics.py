@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from django.db.models import DurationField, ExpressionWrapper, F
 
-from generation import counters, pauses, waiting
-from generation.counters import COMPLETED, FAILED, SPENT, STARTED, SUBMITTED, Count
+from generation import pauses, waiting
+from generation.db import counters
+from generation.db.counters import COMPLETED, FAILED, SPENT, STARTED, SUBMITTED, Count
 from generation.identifiers import oldest_id_within
 from generation.models import GenerationRequest
 from generation.representations import timestamp

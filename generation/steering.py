@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Case, Value, When
 
 from generation import dispatch, pauses
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, Pause
 from generation.states import WEIGHTS, PauseScope, Status
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from generation import counters, waiting
-from generation.counters import COMPLETED, FAILED, STARTED, Count
+from generation import waiting
+from generation.db import counters
+from generation.db.counters import COMPLETED, FAILED, STARTED, Count
 from generation.models import GenerationAttempt, GenerationRequest, WorkerProcess
 from generation.states import AttemptOutcome, ProcessKind, Status
 

@@ -12,12 +12,12 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from generation import dispatch, lifecycle, places, storage
-from generation.clock import Now
 from generation.db import queries
 from generation.db.execution import fetch_all
-from generation.locks import locked_keys
+from generation.db.functions import Now
+from generation.db.locks import locked_keys
+from generation.db.outages import is_outage
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
-from generation.outages import is_outage
 from generation.states import WEIGHTS, Status, next_weight
 
 logger = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Count, Max, Min, QuerySet, Sum
 
-from generation import counters, pauses
-from generation.clock import Now
-from generation.db import queries
+from generation import pauses
+from generation.db import counters, queries
 from generation.db.execution import fetch_one
+from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from generation.remembered import briefly
 from generation.states import ProcessKind

@@ -16,11 +16,12 @@ from typing import Final
 from django.conf import settings
 from django.db import close_old_connections
 
-from generation import bulk, counter_checks, counters, dispatch, instruments, upkeep
-from generation.clock import Now
+from generation import bulk, dispatch, instruments, upkeep
+from generation.db import counter_checks, counters
+from generation.db.functions import Now
+from generation.db.outages import log_failure
 from generation.dispatch import BrokerAway
 from generation.models import WorkerProcess
-from generation.outages import log_failure
 from generation.states import ProcessKind
 from workers.processes import process_name
 

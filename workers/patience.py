@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from django.db import connection
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from generation.outages import is_outage
+from generation.db.outages import is_outage
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -17,10 +17,10 @@ from django.db import Error, close_old_connections, connection
 
 from generation import background, dispatch, events, permits
 from generation.claims import Claim
-from generation.clock import Now
+from generation.db.functions import Now
+from generation.db.outages import log_failure
 from generation.dispatch import BrokerAway
 from generation.models import WorkerProcess
-from generation.outages import log_failure
 from generation.states import ErrorCode
 from workers.processes import process_name
 from workers.providers.base import CallProgress, ProviderError, track_progress

@@ -11,7 +11,7 @@ from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 
 from generation import bulk, correlation
-from generation.outages import DatabaseUnavailableError, raising_unavailable
+from generation.db.outages import DatabaseUnavailableError, raising_unavailable
 from workers import exposition
 from workers.executor import Executor
 from workers.policies.rates import RateLimiter
@@ -38,7 +38,7 @@ def executor() -> Executor:
     )
 
 
-#: Celery tells errors apart by their class; see :func:`generation.outages.raising_unavailable`.
+#: Celery tells errors apart by their class; see :func:`generation.db.outages.raising_unavailable`.
 _RETRY_OUTAGES: Final[dict[str, Any]] = {
     "autoretry_for": (DatabaseUnavailableError,),
     "retry_backoff": 1,

@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from generation import audit, filters
 from generation.addresses import client_address
 from generation.admin import attempts, readers
-from generation.locks import long_statements
+from generation.db.locks import long_statements
 from generation.models import GenerationRequest
 from generation.representations import timestamp
 

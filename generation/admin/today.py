@@ -7,7 +7,8 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from generation import counters, diagnosis, statistics, trends
+from generation import diagnosis, statistics, trends
+from generation.db import counters
 from generation.figures import NONE, dollars, duration
 from generation.states import ADVICE, ErrorCode, Priority
 

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenRefused
 from rest_framework_simplejwt.exceptions import TokenError
 
-from generation import outages
+from generation.db import outages
 from generation.pricing import OverBudgetError
 
 logger = logging.getLogger(__name__)

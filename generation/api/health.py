@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation import dispatch, waiting
-from generation.outages import DatabaseUnavailableError
+from generation.db.outages import DatabaseUnavailableError
 
 logger = logging.getLogger(__name__)
 

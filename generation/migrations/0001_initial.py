@@ -4,7 +4,7 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-import generation.clock
+import generation.db.functions
 
 
 class Migration(migrations.Migration):
@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
                 ('worker', models.CharField(blank=True, default='', editable=False, max_length=255)),
                 ('result', models.JSONField(editable=False, null=True)),
                 ('error', models.JSONField(editable=False, null=True)),
-                ('created_at', models.DateTimeField(db_default=generation.clock.Now(), editable=False)),
+                ('created_at', models.DateTimeField(db_default=generation.db.functions.Now(), editable=False)),
                 ('started_at', models.DateTimeField(editable=False, null=True)),
                 ('completed_at', models.DateTimeField(editable=False, null=True)),
             ],
@@ -49,8 +49,8 @@ class Migration(migrations.Migration):
             fields=[
                 ('name', models.CharField(max_length=255, primary_key=True, serialize=False)),
                 ('slots', models.PositiveSmallIntegerField()),
-                ('started_at', models.DateTimeField(db_default=generation.clock.Now())),
-                ('seen_at', models.DateTimeField(db_default=generation.clock.Now())),
+                ('started_at', models.DateTimeField(db_default=generation.db.functions.Now())),
+                ('seen_at', models.DateTimeField(db_default=generation.db.functions.Now())),
             ],
             options={
                 'verbose_name_plural': 'worker processes',
@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
                 ('id', models.CharField(editable=False, max_length=64, primary_key=True, serialize=False)),
                 ('priority', models.CharField(choices=[('urgent', 'Urgent'), ('high', 'High'), ('normal', 'Normal'), ('low', 'Low')], default='normal', max_length=10)),
                 ('max_concurrent', models.PositiveSmallIntegerField(blank=True, null=True)),
-                ('created_at', models.DateTimeField(db_default=generation.clock.Now(), editable=False)),
+                ('created_at', models.DateTimeField(db_default=generation.db.functions.Now(), editable=False)),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='generation_batches', to=settings.AUTH_USER_MODEL)),
             ],
             options={
@@ -77,8 +77,8 @@ class Migration(migrations.Migration):
             fields=[
                 ('request', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='queue_entry', serialize=False, to='generation.generationrequest')),
                 ('priority_weight', models.PositiveSmallIntegerField()),
-                ('queued_at', models.DateTimeField(db_default=generation.clock.Now())),
-                ('available_at', models.DateTimeField(db_default=generation.clock.Now())),
+                ('queued_at', models.DateTimeField(db_default=generation.db.functions.Now())),
+                ('available_at', models.DateTimeField(db_default=generation.db.functions.Now())),
                 ('dispatched_at', models.DateTimeField(null=True)),
                 ('redispatch_at', models.DateTimeField(null=True)),
                 ('dispatch_count', models.PositiveIntegerField(default=0)),
@@ -112,7 +112,7 @@ class Migration(migrations.Migration):
                 ('outcome', models.CharField(choices=[('running', 'Running'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('abandoned', 'Abandoned')], default='running', max_length=16)),
                 ('error_code', models.CharField(blank=True, choices=[('refused_input', "The provider's safety system refused the prompt"), ('refused_output', "The provider's safety system refused the picture"), ('invalid_request', 'The provider does not accept the request'), ('auth', 'The provider does not accept the key'), ('quota_exhausted', "The provider's quota or credit is used up"), ('rate_limited', 'The provider asks to wait'), ('unavailable', 'The provider is not reachable or has a fault'), ('timeout', 'The provider did not answer in time'), ('unknown_outcome', 'Sent, but no answer came; it may have been billed'), ('empty_result', 'The provider answered without a picture'), ('invalid_image', 'What the provider sent is not a sound picture'), ('model_retired', 'The model does not exist any more'), ('storage', 'The picture could not be stored'), ('worker_lost', 'The worker stopped in the middle of the work'), ('internal', 'A fault of ours')], default='', max_length=32)),
                 ('error_message', models.TextField(blank=True, default='')),
-                ('started_at', models.DateTimeField(db_default=generation.clock.Now())),
+                ('started_at', models.DateTimeField(db_default=generation.db.functions.Now())),
                 ('finished_at', models.DateTimeField(null=True)),
                 ('request', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='attempt_log', to='generation.generationrequest')),
             ],
@@ -163,7 +163,7 @@ class Migration(migrations.Migration):
                 ('reason', models.CharField(choices=[('submitted', 'submitted'), ('claimed', 'claimed by a worker'), ('completed', 'picture stored'), ('failed', 'failed'), ('retry', 'retry after an error'), ('cancelled', 'cancelled')], max_length=32)),
                 ('error_code', models.CharField(blank=True, choices=[('refused_input', "The provider's safety system refused the prompt"), ('refused_output', "The provider's safety system refused the picture"), ('invalid_request', 'The provider does not accept the request'), ('auth', 'The provider does not accept the key'), ('quota_exhausted', "The provider's quota or credit is used up"), ('rate_limited', 'The provider asks to wait'), ('unavailable', 'The provider is not reachable or has a fault'), ('timeout', 'The provider did not answer in time'), ('unknown_outcome', 'Sent, but no answer came; it may have been billed'), ('empty_result', 'The provider answered without a picture'), ('invalid_image', 'What the provider sent is not a sound picture'), ('model_retired', 'The model does not exist any more'), ('storage', 'The picture could not be stored'), ('worker_lost', 'The worker stopped in the middle of the work'), ('internal', 'A fault of ours')], default='', max_length=32)),
                 ('claim', models.PositiveIntegerField(default=0)),
-                ('at', models.DateTimeField(db_default=generation.clock.Now())),
+                ('at', models.DateTimeField(db_default=generation.db.functions.Now())),
                 ('actor', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('request', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='status_changes', to='generation.generationrequest')),
             ],

@@ -4,7 +4,7 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-import generation.clock
+import generation.db.functions
 
 
 class Migration(migrations.Migration):
@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
                 ('key', models.CharField(max_length=255)),
                 ('fingerprint', models.CharField(max_length=64)),
                 ('answer', models.TextField(blank=True, default='')),
-                ('created_at', models.DateTimeField(db_default=generation.clock.Now())),
+                ('created_at', models.DateTimeField(db_default=generation.db.functions.Now())),
             ],
             options={
                 'db_table': 'generation_idempotency_keys',

@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.db import migrations, models
 
-import generation.clock
+import generation.db.functions
 
 
 class Migration(migrations.Migration):
@@ -46,7 +46,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='generationqueue',
             name='weight_since',
-            field=models.DateTimeField(db_default=generation.clock.Now()),
+            field=models.DateTimeField(db_default=generation.db.functions.Now()),
         ),
         migrations.AddField(
             model_name='generationrequest',

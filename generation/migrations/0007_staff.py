@@ -5,7 +5,7 @@ import django.db.models.fields.json
 from django.conf import settings
 from django.db import migrations, models
 
-import generation.clock
+import generation.db.functions
 
 
 class Migration(migrations.Migration):
@@ -31,8 +31,8 @@ class Migration(migrations.Migration):
                 ('refusals', models.JSONField(default=dict)),
                 ('refused_ids', models.JSONField(default=dict)),
                 ('error', models.CharField(blank=True, default='', max_length=200)),
-                ('created_at', models.DateTimeField(db_default=generation.clock.Now())),
-                ('advanced_at', models.DateTimeField(db_default=generation.clock.Now())),
+                ('created_at', models.DateTimeField(db_default=generation.db.functions.Now())),
+                ('advanced_at', models.DateTimeField(db_default=generation.db.functions.Now())),
                 ('finished_at', models.DateTimeField(null=True)),
             ],
             options={
@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
                 ('scope', models.CharField(choices=[('everything', 'Everything'), ('priority', 'Priority'), ('type', 'Type'), ('provider', 'Provider')], max_length=16)),
                 ('value', models.CharField(blank=True, default='', max_length=32)),
                 ('reason', models.CharField(blank=True, default='', max_length=200)),
-                ('since', models.DateTimeField(db_default=generation.clock.Now())),
+                ('since', models.DateTimeField(db_default=generation.db.functions.Now())),
             ],
             options={
                 'db_table': 'generation_pauses',

@@ -3,7 +3,7 @@
 from django.contrib.postgres.fields import ArrayField
 from django.db import migrations, models
 
-from generation.clock import Now
+from generation.db.functions import Now
 
 #: The changes come and go by the thousand, so what is dead has to be cleared away by its number, not by its share.
 _STORAGE = """

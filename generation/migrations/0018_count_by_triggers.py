@@ -96,7 +96,7 @@ _DROP = (
     "DROP TRIGGER IF EXISTS count_spending ON generation_spending",
     "DROP FUNCTION IF EXISTS generation_count_history, generation_count_queue_row, generation_count_spending",
 )
-#: The bounds of the histogram's elements in microseconds, as in ``generation.counters``.
+#: The bounds of the histogram's elements in microseconds, as in ``generation.db.counters``.
 _BOUNDS = (
     "'{100000,250000,500000,1000000,2500000,5000000,10000000,20000000,40000000,80000000,160000000,320000000,640000000,"
     "1800000000,3600000000}'::bigint[]"

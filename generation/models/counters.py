@@ -7,7 +7,7 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
-from generation.clock import Now
+from generation.db.functions import Now
 
 
 class CounterChange(models.Model):
@@ -49,7 +49,7 @@ class Counter(models.Model):
 
     A ``grain`` is a set of dimensions, of which the others are empty: ``hour`` has the type, the provider and the error
     code; ``hour-type`` and ``hour-error`` have one of them; ``day`` has none. So a reader of a day or a week reads a
-    few hundred rows. ``histogram`` counts by ``microseconds``, between the bounds in ``generation.counters``.
+    few hundred rows. ``histogram`` counts by ``microseconds``, between the bounds in ``generation.db.counters``.
     """
 
     grain = models.CharField(max_length=16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.states import ProcessKind
 
 

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.fields.json import KT
 
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models.constraints import is_one_of
 from generation.states import TERMINAL, GenerationType, Priority, Status
 

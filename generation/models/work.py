@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models.constraints import is_one_of
 from generation.models.requests import GenerationRequest
 from generation.states import RETRY_WEIGHT, TRANSITIONS, WEIGHTS, AttemptOutcome, ErrorCode, Reason, Status

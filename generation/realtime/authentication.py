@@ -21,7 +21,7 @@ from django.utils.http import is_same_domain
 from rest_framework_simplejwt.exceptions import AuthenticationFailed, InvalidToken, TokenError
 
 from generation.authentication import LEEWAY, BearerAuthentication
-from generation.clock import Now
+from generation.db.functions import Now
 
 P = ParamSpec("P")
 T = TypeVar("T")

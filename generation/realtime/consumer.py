@@ -13,7 +13,7 @@ from typing import Any, Final
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import Error as DatabaseError
 
-from generation import outages
+from generation.db import outages
 from generation.realtime import authentication
 from generation.realtime.authentication import ForeignOriginError, Identity
 from generation.realtime.caps import Slots

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from generation import outages
+from generation.db import outages
 from generation.events import Update
 from generation.realtime import authentication
 from generation.realtime.authentication import ForeignOriginError, Identity

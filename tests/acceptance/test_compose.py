@@ -19,8 +19,8 @@ import psycopg
 import pytest
 from websockets.sync.client import connect
 
-from generation import session_settings
-from generation.session_settings import SETTINGS, Kind
+from generation.db import session_settings
+from generation.db.session_settings import SETTINGS, Kind
 from tests.fakes.control import FakeProvider
 from tests.support import promtool
 from tests.support.collector import Collector

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from generation.session_settings import Kind
+from generation.db.session_settings import Kind
 from tests.fakes.control import FakeProvider
 from tests.support import promtool
 from tests.support.composed import Composed, composed

@@ -16,7 +16,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from generation import bulk, lifecycle, roles, services
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import Budget, BulkAction, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import Status
 from tests.admin.pages import ACT, BULK, REQUESTS, act, page_of, run_bulk, text, told

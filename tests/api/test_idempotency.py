@@ -11,8 +11,8 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from generation import lifecycle
-from generation.clock import Now
 from generation.db import queries
+from generation.db.functions import Now
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey
 from tests.api.helpers import (
     BATCH,

@@ -10,8 +10,9 @@ from django.contrib.auth.models import User
 from django.db.models import DurationField, ExpressionWrapper, F, Value
 from rest_framework.test import APIClient
 
-from generation import counter_checks, lifecycle, statistics
-from generation.clock import Now
+from generation import lifecycle, statistics
+from generation.db import counter_checks
+from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, Spending, StatusChange
 from generation.representations import timestamp
 from generation.states import Status

@@ -10,8 +10,9 @@ from django.contrib.auth.models import User
 from django.db.models import F
 from rest_framework.test import APIClient
 
-from generation import authentication, counter_checks, lifecycle, statistics
-from generation.clock import Now
+from generation import authentication, lifecycle, statistics
+from generation.db import counter_checks
+from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest
 from generation.representations import timestamp
 from generation.states import Status

@@ -18,7 +18,7 @@ from compose_spec import PyCompose
 from honcho.environ import parse_procfile
 
 from config import env
-from generation.session_settings import SETTINGS, Kind
+from generation.db.session_settings import SETTINGS, Kind
 from tests.support import compose
 
 ROOT = compose.ROOT

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
-from generation.session_settings import SERVED, SETTINGS, role
+from generation.db.session_settings import SERVED, SETTINGS, role
 from tests.faults.house import House, built
 from tests.support import pgbouncer
 from tests.support.pgbouncer import PgBouncer

@@ -14,7 +14,7 @@ import httpx
 import psycopg
 import pytest
 
-from generation.session_settings import SERVED, SETTINGS, Kind, application_name
+from generation.db.session_settings import SERVED, SETTINGS, Kind, application_name
 from tests.faults.house import House, built
 from tests.servers import temporary_folder
 from tests.support.postgres import Postgres, tools

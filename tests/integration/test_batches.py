@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from generation import lifecycle, permits, places, services
 from generation.claims import Claim
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
 from generation.states import TERMINAL, Status
 from tests.support.batches import batch_of, bring_to, running, start

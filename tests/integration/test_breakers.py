@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from generation import breakers, lifecycle, permits
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationQueue, ProviderState
 from generation.states import ErrorCode, Status
 from tests.support.races import at_once

@@ -21,9 +21,10 @@ from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from generation import budgets, counter_checks, counters, lifecycle, retention, statistics, upkeep, waiting
+from generation import budgets, lifecycle, retention, statistics, upkeep, waiting
 from generation.claims import Claim
-from generation.clock import Now
+from generation.db import counter_checks, counters
+from generation.db.functions import Now
 from generation.models import (
     Counter,
     CounterChange,

@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from generation import dispatch, exposition, lifecycle
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationQueue
 from generation.states import WEIGHTS
 from tests.support.broker import lose_all_messages, messages

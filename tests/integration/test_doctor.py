@@ -19,7 +19,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from generation import breakers, catalogue, dispatch, lifecycle, permits, statistics
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, ProviderModel, WorkerProcess
 from generation.states import ProcessKind, Status
 from tests.support.batches import batch_of

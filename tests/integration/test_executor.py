@@ -15,7 +15,7 @@ from django.db import OperationalError, connection
 from PIL import Image
 
 from generation import lifecycle, permits, representations, storage
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, PromptStyle, ProviderState
 from generation.states import Status
 from tests.support.executors import executor

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
 from generation import budgets, catalogue, lifecycle, permits, storage, upkeep
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, ProviderModel, Spending
 from generation.states import Status
 from tests.integration.test_executor import Killed, execute, png, stored_and_killed

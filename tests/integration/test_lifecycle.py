@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 
 from generation import lifecycle, permits
 from generation.claims import Claim, VoidClaimError
-from generation.clock import Now
 from generation.db import queries
+from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, Pause, StatusChange
 from generation.states import ACTIVE, Edge, PauseScope, Reason, Status
 from generation.transitions import step_all

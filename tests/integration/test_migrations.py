@@ -17,8 +17,9 @@ from django.db import connection, transaction
 from django.db.migrations import AlterModelTable, DeleteModel, RemoveField, RenameField, RenameModel
 from django.db.migrations.loader import MigrationLoader
 
-from generation import counter_checks, lifecycle
-from generation.clock import Now
+from generation import lifecycle
+from generation.db import counter_checks
+from generation.db.functions import Now
 from generation.migrations._operations import AddIndexMeanwhile
 from generation.models import CounterChange, GenerationAttempt, ProviderModel
 from tests.support.races import waits_for_a_lock

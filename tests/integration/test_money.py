@@ -17,7 +17,7 @@ from django.db import connection, transaction
 
 from generation import breakers, budgets, catalogue, lifecycle, permits, services, storage
 from generation.claims import VoidClaimError
-from generation.clock import Now, database_now
+from generation.db.functions import Now, database_now
 from generation.lifecycle import Draft
 from generation.models import (
     Budget,

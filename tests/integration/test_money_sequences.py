@@ -22,7 +22,7 @@ from django.db import connection
 from django.db.models import Count
 
 from generation import breakers, budgets, catalogue, lifecycle, services, upkeep
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.lifecycle import Draft
 from generation.models import (
     Budget,

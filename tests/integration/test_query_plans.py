@@ -13,8 +13,8 @@ from django.contrib.auth.models import User
 from django.db import connection
 from pytest_django import DjangoDbBlocker
 
-from generation.clock import Now
 from generation.db import queries
+from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest
 
 REQUESTS: Final = 300_000

@@ -11,8 +11,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from generation import counter_checks, lifecycle, permits
+from generation import lifecycle, permits
 from generation.claims import Claim
+from generation.db import counter_checks
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import Status
 from tests.support.length import lasting

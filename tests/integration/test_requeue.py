@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 
 from generation import lifecycle
 from generation.claims import Failure
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
 from generation.states import Status
 from tests.support.broker import lose_all_messages, messages

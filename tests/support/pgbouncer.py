@@ -13,8 +13,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from config.embedded import free_port
-from generation.session_settings import SERVED, Kind
-from generation.session_settings import role as role_of
+from generation.db.session_settings import SERVED, Kind
+from generation.db.session_settings import role as role_of
 from tests.servers import temporary_folder
 from tests.support.stack import ROOT, wait_until
 

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 
 from generation import lifecycle, storage
 from generation.claims import Claim, Failure
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.lifecycle import Draft
 from generation.models import GenerationRequest
 from generation.states import Status

@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib.auth.models import User
 
 from generation import background, catalogue
-from generation.clock import Now
+from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, ProviderState
 from tests.fakes.control import FakeProvider
 from tests.support.requests import queued

@@ -15,7 +15,7 @@ import redis
 from django.core.exceptions import ImproperlyConfigured
 
 from config import env
-from generation.session_settings import Kind
+from generation.db.session_settings import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

@@ -11,7 +11,7 @@ import pytest
 from django.db.utils import DatabaseErrorWrapper
 from psycopg import errors
 
-from generation.outages import DatabaseUnavailableError, is_outage, raising_unavailable, sqlstate
+from generation.db.outages import DatabaseUnavailableError, is_outage, raising_unavailable, sqlstate
 
 OUTAGES = {
     "08000": "connection exception",
@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 #: The predicate, the connection that was found cut, and a gauge that is 0 after any error.
 ALLOWED = {
     "config/postgresql/base.py",
-    "generation/outages.py",
+    "generation/db/outages.py",
 }
 FAULTS = ("22001", "23505", "25P02", "42601", "42703", "42501", "42P01", "0A000", "26000", "54000", "XX000")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import HEARTBEAT_INTERVAL, LEASE
-from generation.session_settings import LONG_STATEMENT, SERVED, SETTINGS, Kind
+from generation.db.session_settings import LONG_STATEMENT, SERVED, SETTINGS, Kind
 from workers import dispatcher, runtime
 
 _UNITS = {"s": 1, "min": 60, "": 1}

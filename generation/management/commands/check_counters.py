@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from generation import counter_checks, counters
+from generation.db import counter_checks, counters
 
 
 class Command(BaseCommand):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from django.core.management.commands import migrate
 from django.db import Error
 
-from generation.outages import sqlstate
+from generation.db.outages import sqlstate
 
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 #: Seconds for which a lock is tried for in all, and between two tries, in which the statements that queued behind run.

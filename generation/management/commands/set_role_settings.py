@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 from django.core.management.base import BaseCommand, CommandError
 
-from generation import sessions
-from generation.session_settings import SERVED, SETTINGS, role_statements
+from generation.db import sessions
+from generation.db.session_settings import SERVED, SETTINGS, role_statements
 
 
 class Command(BaseCommand):

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from django.db import connection
 
-from generation.session_settings import PLACEHOLDER, SETTINGS, Kind, application_name, role
+from generation.db.session_settings import PLACEHOLDER, SETTINGS, Kind, application_name, role
 
 
 def own_kind() -> Kind:

@@ -24,7 +24,7 @@ PLACEHOLDER: Final = "{kind}"
 #: The kinds that sign in with DATABASE_URL. Migrations sign in as the owner of the tables.
 SERVED: Final = tuple(kind for kind in Kind if kind is not Kind.MIGRATION)
 #: For one statement that reads many rows in a process whose other statements are short, such as a page of an export.
-#: See :func:`generation.locks.long_statements`.
+#: See :func:`generation.db.locks.long_statements`.
 LONG_STATEMENT: Final = "1min"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from generation.session_settings import LONG_STATEMENT
+from generation.db.session_settings import LONG_STATEMENT
 
 
 def locked_keys(rows: QuerySet[Any], *, limit: int | None = None) -> list[Any]:

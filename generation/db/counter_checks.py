@@ -15,8 +15,8 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
-from generation.counters import BUCKET, KEPT, KEYS, LENGTHS, MICROSECONDS, PRUNED
-from generation.outages import sqlstate
+from generation.db.counters import BUCKET, KEPT, KEYS, LENGTHS, MICROSECONDS, PRUNED
+from generation.db.outages import sqlstate
 
 logger = logging.getLogger(__name__)
 
