@@ -17,10 +17,10 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, QuerySet, Sum
 
+from generation.caching import briefly
 from generation.db.functions import database_now
 from generation.models import Budget, GenerationAttempt, GenerationRequest, Spending
 from generation.pricing import OverBudgetError
-from generation.remembered import briefly
 from generation.states import ACTIVE, AttemptOutcome, Status
 
 _NOTHING: Final = Decimal(0)

@@ -16,8 +16,8 @@ from typing import Any, Final
 from django.conf import settings
 
 from generation import model_rows, pricing
+from generation.caching import briefly
 from generation.models import ProviderModel
-from generation.remembered import briefly
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from celery import current_app
 from django.conf import settings
 from django.db import transaction
 
-from generation import background, correlation, pauses
+from generation import correlation, event_loop, pauses
 from generation.db import queries
 from generation.db.execution import fetch_all
 from generation.db.functions import Now
@@ -113,7 +113,7 @@ def _ask(question: Callable[[Any], T]) -> T:
             with _reconnecting(channel), channel.conn_or_acquire() as client:
                 return question(client)
 
-    return background.within(_ANSWER_TIMEOUT, ask)
+    return event_loop.within(_ANSWER_TIMEOUT, ask)
 
 
 @contextmanager
@@ -241,7 +241,7 @@ def publish(task: str, calls: Sequence[Sequence[Any]], *, queue: str, headers: d
                     task, args=arguments, queue=queue, headers=headers, retry=False, declare=[], producer=producer
                 )
 
-    background.within(_ANSWER_TIMEOUT, send_tasks)
+    event_loop.within(_ANSWER_TIMEOUT, send_tasks)
 
 
 def _publish_ids(queue: str, ids: Sequence[str]) -> bool:

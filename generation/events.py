@@ -18,7 +18,7 @@ from channels.layers import get_channel_layer
 from cryptography.fernet import InvalidToken
 from django.db import transaction
 
-from generation import background, representations
+from generation import event_loop, representations
 from generation.models import GenerationRequest
 from generation.states import Status
 
@@ -119,7 +119,7 @@ class _Sender:
             logger.warning("%d updates dropped: %d are waiting", len(updates) - len(admitted), _MOST_PENDING)
         if begin:
             try:
-                background.loop.submit(self._send())
+                event_loop.loop.submit(self._send())
             except BaseException:
                 self._is_sending = False
                 raise

@@ -12,8 +12,8 @@ from typing import Final
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from generation.caching import briefly
 from generation.models import GenerationQueue, GenerationRequest, Pause
-from generation.remembered import briefly
 from generation.states import GenerationType, PauseScope, Priority
 
 _LIFETIME: Final = 1

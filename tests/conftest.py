@@ -16,17 +16,7 @@ from django.db.models.signals import post_migrate
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import (
-    authentication,
-    background,
-    breakers,
-    budgets,
-    catalogue,
-    dispatch,
-    pauses,
-    roles,
-    statistics,
-)
+from generation import authentication, breakers, budgets, catalogue, dispatch, event_loop, pauses, roles, statistics
 from generation.models import PromptStyle, ProviderModel
 from tests import servers
 from workers import prompts
@@ -77,7 +67,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _loop_ends_before_its_servers() -> Iterator[None]:
     yield
-    background.loop.stop()
+    event_loop.loop.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from generation.caching import briefly
 from generation.catalogue import Choice
 from generation.models import GenerationRequest, PromptStyle
-from generation.remembered import briefly
 from generation.states import GenerationType, StyleScope
 from workers.providers.base import ImageRequest
 

@@ -15,7 +15,7 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from generation import background, dispatch, events, permits
+from generation import dispatch, event_loop, events, permits
 from generation.claims import Claim
 from generation.db.functions import Now
 from generation.db.outages import log_failure
@@ -103,7 +103,7 @@ class Job:
             if self._abandoned:
                 work.close()
                 raise Abandoned(self._abandoned)
-            call = self._call = background.loop.submit(bounded())
+            call = self._call = event_loop.loop.submit(bounded())
         try:
             result: T = call.result()
             if self._progress is not None:
@@ -134,7 +134,7 @@ class Runtime:
         """Report that this worker is up, and listen for what was cancelled."""
         for thread in self._threads:
             thread.start()
-        self._coroutines = [background.loop.submit(forever()) for forever in (self._listen, self._watch)]
+        self._coroutines = [event_loop.loop.submit(forever()) for forever in (self._listen, self._watch)]
 
     def stop(self) -> None:
         """Say at once that this worker is gone, instead of letting its heartbeat run out."""

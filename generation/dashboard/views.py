@@ -16,9 +16,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from generation import breakers, diagnosis, representations, selectors, statistics, timeline, trends, waiting
+from generation.caching import briefly
 from generation.dashboard import charts, options
 from generation.dashboard.forms import SignInForm
-from generation.remembered import briefly
 from generation.states import ADVICE, TERMINAL, ErrorCode, Status
 
 

@@ -13,7 +13,7 @@ import pytest
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 
-from generation import background, events, lifecycle, permits
+from generation import event_loop, events, lifecycle, permits
 from generation.claims import Claim
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
@@ -92,7 +92,7 @@ def test_a_late_signal_does_not_end_the_call_of_a_newer_claim(alice: User, runti
         def signal(claim: Claim) -> None:
             message = {"type": "request.cancelled", "claims": {claim.request.pk: claim.number}}
             sending = get_channel_layer().group_send(events.CANCELLATIONS, message)  # type: ignore[union-attr]
-            background.loop.submit(sending).result(5)
+            event_loop.loop.submit(sending).result(5)
 
         def other_ended() -> bool:
             signal(first)

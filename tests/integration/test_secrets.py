@@ -11,7 +11,7 @@ import pytest
 import redis
 from django.contrib.auth.models import User
 
-from generation import background, catalogue
+from generation import catalogue, event_loop
 from generation.models import GenerationAttempt, GenerationRequest, ProviderModel, ProviderState
 from generation.states import Status
 from tests.conftest import client_of
@@ -67,7 +67,7 @@ def made(adapter: Adapter) -> Iterator[Callable[..., Provider]]:
 
     yield make
     for provider in providers:
-        background.loop.submit(provider.aclose()).result(timeout=20)
+        event_loop.loop.submit(provider.aclose()).result(timeout=20)
 
 
 def attempt(owner: User, provider: Provider) -> GenerationRequest:

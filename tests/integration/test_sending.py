@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from channels.layers import get_channel_layer
 
-from generation import background, events
+from generation import event_loop, events
 from generation.events import Update
 
 Received = list[list[str]]
@@ -33,7 +33,7 @@ def _received(group: str, put: Callable[[], Any], *, count: int) -> list[dict[st
         listening.set_result(None)
         return [await asyncio.wait_for(layer.receive(channel), 5) for _ in range(count)]
 
-    receiving = background.loop.submit(receive())
+    receiving = event_loop.loop.submit(receive())
     listening.result(5)
     put()
     return receiving.result(10)
@@ -46,7 +46,7 @@ def _while_the_loop_is_busy(put: Callable[[], None]) -> None:
         begun.set_result(None)
         time.sleep(0.3)  # noqa: ASYNC251  so that nothing else gets its turn
 
-    background.loop.submit(busy())
+    event_loop.loop.submit(busy())
     begun.result(5)
     put()
 

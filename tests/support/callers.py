@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from generation import background
+from generation import event_loop
 from tests.fakes.control import FakeProvider
 from tests.support.stack import wait_until
 from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
@@ -27,7 +27,7 @@ class Caller:
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run it to its end on the loop."""
-        return background.loop.submit(work).result(timeout=60)
+        return event_loop.loop.submit(work).result(timeout=60)
 
     def asked(self, prompt: str = PROMPT, **more: Any) -> ImageRequest:
         """A request."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from generation import background, catalogue
+from generation import catalogue, event_loop
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, ProviderState
 from tests.fakes.control import FakeProvider
@@ -73,7 +73,7 @@ class Vendors:
         """Close the connections."""
         for name in ("openai", "stability", "google"):
             provider: Any = self._registry.choose(name)
-            background.loop.submit(provider.aclose()).result(10)
+            event_loop.loop.submit(provider.aclose()).result(10)
 
 
 @contextmanager

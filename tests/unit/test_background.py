@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from generation.background import BackgroundLoop
+from generation.event_loop import BackgroundLoop
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def test_cancelling_the_future_cancels_the_work(loop: BackgroundLoop) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_gets_a_loop_of_its_own() -> None:
-    from generation import background
+    from generation import event_loop
 
-    background.loop.submit(_loop_id()).result(5)
+    event_loop.loop.submit(_loop_id()).result(5)
     pid = os.fork()
     if pid == 0:
         try:
-            background.loop.submit(_loop_id()).result(5)
+            event_loop.loop.submit(_loop_id()).result(5)
         except BaseException:
             os._exit(1)
         os._exit(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from generation.remembered import briefly
+from generation.caching import briefly
 
 
 def test_of_those_who_ask_for_what_is_brief_nobody_waits_for_another() -> None:
