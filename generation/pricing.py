@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from generation.model_rows import amount
+from generation.models.model_rows import amount
 
 _MILLION: Final = Decimal(1_000_000)
 #: What is kept: a ten-thousandth of a cent.

@@ -15,7 +15,7 @@ from typing import Final
 
 from PIL import Image, ImageChops, ImageCms
 
-from generation.model_rows import MAX_PIXELS
+from generation.models.model_rows import MAX_PIXELS
 from generation.states import ErrorCode
 from workers import image_files
 from workers.image_files import BrokenFileError, ImageFile

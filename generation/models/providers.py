@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
 
-from generation import model_rows
+from generation.models import model_rows
 from generation.models.constraints import is_one_of
 from generation.states import ErrorCode, StyleScope
 

@@ -11,8 +11,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from generation import catalogue, diagnosis, model_rows
-from generation.models import Budget, PromptStyle, ProviderModel, ProviderState
+from generation import catalogue, diagnosis
+from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, model_rows
 from tests.admin.pages import text
 from tests.api.helpers import SUBMIT, body
 from tests.conftest import client_of
