@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from generation.redaction import Redactor
+from generation.telemetry.redaction import Redactor
 
 
 def secrets_of(options: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -119,7 +119,7 @@ def start_reporting(kind: str) -> None:
     if settings.SENTRY_DSN:
         _start_sentry(settings.SENTRY_DSN, kind)
     if settings.OTEL_EXPORTER_OTLP_ENDPOINT:
-        from generation import tracing
+        from generation.telemetry import tracing
 
         atexit.register(tracing.start(kind))
 

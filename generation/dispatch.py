@@ -17,13 +17,14 @@ from celery import current_app
 from django.conf import settings
 from django.db import transaction
 
-from generation import correlation, event_loop, pauses
+from generation import event_loop, pauses
 from generation.db import queries
 from generation.db.execution import fetch_all
 from generation.db.functions import Now
 from generation.db.locks import locked_keys
 from generation.models import GenerationQueue, GenerationRequest
 from generation.states import WEIGHTS, queue_for
+from generation.telemetry import correlation
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -10,9 +10,10 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F
 
-from generation import events, instruments, places, sharing
+from generation import events, places, sharing
 from generation.models import GenerationRequest, StatusChange
 from generation.states import TRANSITIONS, Edge, Reason, Status
+from generation.telemetry import metrics
 
 SUBMIT: Final = Edge(None, Status.QUEUED, Reason.SUBMITTED)
 CLAIM: Final = Edge(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED)
@@ -66,4 +67,4 @@ def tell(requests: Sequence[GenerationRequest], edge: Edge) -> None:
 
 def _count(requests: Sequence[GenerationRequest], edge: Edge) -> None:
     for request in requests:
-        instruments.count_transition(request, edge)
+        metrics.count_transition(request, edge)

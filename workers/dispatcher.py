@@ -16,13 +16,14 @@ from typing import Final
 from django.conf import settings
 from django.db import close_old_connections
 
-from generation import bulk, dispatch, instruments, upkeep
+from generation import bulk, dispatch, upkeep
 from generation.db import counter_checks, counters
 from generation.db.functions import Now
 from generation.db.outages import log_failure
 from generation.dispatch import BrokerAway
 from generation.models import WorkerProcess
 from generation.states import ProcessKind
+from generation.telemetry import metrics
 from workers.processes import process_name
 
 logger = logging.getLogger(__name__)
@@ -72,9 +73,9 @@ def run_once() -> Counter[str]:
         except Exception as error:  # a fault of one step must not stop the sending
             _log_failure(name, error)
             close_old_connections()
-    instruments.PASSES.observe(time.perf_counter() - begun)
+    metrics.PASSES.observe(time.perf_counter() - begun)
     for name, count in done.items():
-        instruments.FOUND.labels(name).inc(count)
+        metrics.FOUND.labels(name).inc(count)
     if done["sent"]:
         logger.info("sent %d", done["sent"], extra={"action": "dispatch", "sent": done["sent"]})
     return done

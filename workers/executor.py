@@ -17,21 +17,19 @@ from generation import (
     breakers,
     budgets,
     catalogue,
-    correlation,
     dispatch,
     error_policy,
-    instruments,
     lifecycle,
     permits,
     pricing,
     sharing,
     storage,
-    tracing,
 )
 from generation.catalogue import Choice
 from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.error_policy import Action, Situation
 from generation.states import ErrorCode
+from generation.telemetry import correlation, metrics, tracing
 from workers import images, prompts
 from workers.keeping import Keeper
 from workers.patience import patiently
@@ -280,7 +278,7 @@ class Executor:
             claim = job.claim
             patiently(lambda: budgets.book_late(claim.request, claim.number, {}, cost))
             raise
-        instruments.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
+        metrics.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt
 
     # --- Outcomes ---

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from generation import instruments, tracing
 from generation.claims import Claim
+from generation.telemetry import metrics, tracing
 from workers.providers.base import ProviderError
 from workers.runtime import Abandoned
 
@@ -56,4 +56,4 @@ def measured(provider: str, model: str) -> Iterator[None]:
         finally:
             if span is not None:
                 span.set_attribute("vga.outcome", outcome)
-            instruments.CALLS.labels(provider, outcome).observe(time.perf_counter() - begun)
+            metrics.CALLS.labels(provider, outcome).observe(time.perf_counter() - begun)

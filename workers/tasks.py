@@ -10,8 +10,9 @@ from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 
-from generation import bulk, correlation
+from generation import bulk
 from generation.db.outages import DatabaseUnavailableError, raising_unavailable
+from generation.telemetry import correlation
 from workers import exposition
 from workers.executor import Executor
 from workers.policies.rates import RateLimiter

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
 from generation.api import errors
-from generation.redaction import SECRET_NAME, SHORTEST_ON_PAGES, Redactor
+from generation.telemetry.redaction import SECRET_NAME, SHORTEST_ON_PAGES, Redactor
 
 logger = logging.getLogger(__name__)
 

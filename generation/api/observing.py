@@ -9,7 +9,7 @@ from typing import Final
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from generation import correlation, instruments, tracing
+from generation.telemetry import correlation, metrics, tracing
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -36,7 +36,7 @@ def observe(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[Ht
         if settings.ENABLE_METRICS:
             # By the route's name and not its address, of which there is one for each request.
             seconds = time.perf_counter() - begun
-            instruments.HTTP.labels(method, route, response.status_code).observe(seconds)
+            metrics.HTTP.labels(method, route, response.status_code).observe(seconds)
         return response
 
     return middleware

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from generation import instruments
+from generation.telemetry import metrics
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -14,7 +14,7 @@ def counting_connections(application: Any) -> Application:
     """The application, whose connections are counted while they last."""
 
     async def counted(scope: Any, receive: Any, send: Any) -> None:
-        with instruments.CONNECTIONS.track_inprogress():
+        with metrics.CONNECTIONS.track_inprogress():
             await application(scope, receive, send)
 
     return counted

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import httpx
 import pytest
 
-from generation.redaction import Redactor
+from generation.telemetry.redaction import Redactor
 from tests.support.databases import Database
 from tests.support.stack import Stack, closed_port, prepared_stack, wait_until
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.commands import diffsettings
 
-from generation.redaction import HIDDEN, SECRET_NAME, SHORTEST_ON_PAGES, Redactor
+from generation.telemetry.redaction import HIDDEN, SECRET_NAME, SHORTEST_ON_PAGES, Redactor
 
 
 class Command(diffsettings.Command):
