@@ -210,7 +210,7 @@ CHANNEL_LAYERS = {
 
 CACHES = {
     "default": {
-        "BACKEND": "generation.throttling.CountingCache",
+        "BACKEND": "generation.access.rate_limits.CountingCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "vga",
         # Shorter than anybody would wait: without Redis, rates are counted in the process.
@@ -323,8 +323,8 @@ TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, minimum=0, maximum=10)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "generation.authentication.BearerAuthentication",  # first, so that it says how to sign in
-        "generation.authentication.PageAuthentication",
+        "generation.access.authentication.BearerAuthentication",  # first, so that it says how to sign in
+        "generation.access.authentication.PageAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["generation.api.parsers.StrictJSONParser"],

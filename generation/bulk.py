@@ -15,7 +15,8 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 
-from generation import audit, dispatch, filters, services
+from generation import dispatch, filters, services
+from generation.access import audit
 from generation.db.functions import Now
 from generation.db.locks import long_statements
 from generation.models import BulkAction, GenerationRequest

@@ -16,7 +16,8 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from generation import audit, budgets, lifecycle, pauses, roles, selectors, steering
+from generation import budgets, lifecycle, pauses, selectors, steering
+from generation.access import audit, roles
 from generation.db.functions import Now
 from generation.identifiers import new_batch_id
 from generation.lifecycle import Draft

@@ -16,8 +16,9 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from generation import audit, bulk, filters, roles, services
-from generation.addresses import client_address
+from generation import bulk, filters, services
+from generation.access import audit, roles
+from generation.access.client_address import client_address
 from generation.admin.lists import OddAddressError, refuse, refuse_unknown
 from generation.figures import requests
 from generation.models import GenerationRequest

@@ -13,8 +13,9 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from generation import bulk, filters, roles
-from generation.addresses import client_address
+from generation import bulk, filters
+from generation.access import roles
+from generation.access.client_address import client_address
 from generation.admin.reading import KeysetPageAdmin, badge, history
 from generation.figures import NONE
 from generation.models import BulkAction

@@ -21,8 +21,9 @@ from django.core.cache import DEFAULT_CACHE_ALIAS, caches
 from django.http import HttpRequest, StreamingHttpResponse
 from redis.exceptions import RedisError
 
-from generation import audit, filters
-from generation.addresses import client_address
+from generation import filters
+from generation.access import audit
+from generation.access.client_address import client_address
 from generation.admin import attempts, readers
 from generation.db.locks import long_statements
 from generation.models import GenerationRequest

@@ -14,8 +14,9 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
-from generation import audit, bulk, filters, roles
-from generation.addresses import client_address
+from generation import bulk, filters
+from generation.access import audit, roles
+from generation.access.client_address import client_address
 from generation.figures import requests
 from generation.models import GenerationRequest
 from generation.states import ACTIVE, BulkActionName

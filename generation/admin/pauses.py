@@ -11,8 +11,9 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
-from generation import audit, pauses, roles, services
-from generation.addresses import client_address
+from generation import pauses, services
+from generation.access import audit, roles
+from generation.access.client_address import client_address
 from generation.admin.lists import StrictAdmin
 from generation.admin.reading import ReadOnly
 from generation.models import Pause

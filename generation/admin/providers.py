@@ -14,8 +14,9 @@ from django.http import HttpRequest
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminExpandableTextareaWidget
 
-from generation import audit, breakers, pauses, waiting
-from generation.addresses import client_address
+from generation import breakers, pauses, waiting
+from generation.access import audit
+from generation.access.client_address import client_address
 from generation.admin.lists import StrictAdmin
 from generation.admin.reading import ReadOnly
 from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, Spending, WorkerProcess

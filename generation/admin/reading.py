@@ -23,7 +23,7 @@ from unfold.templatetags.unfold_list import result_headers
 from unfold.views import ChangeList
 from unfold.widgets import CHECKBOX_CLASSES
 
-from generation import audit
+from generation.access import audit
 from generation.admin.lists import StrictAdmin, StrictChangeList
 from generation.figures import NONE
 

@@ -9,7 +9,8 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from generation import pauses, roles, timeline, waiting
+from generation import pauses, timeline, waiting
+from generation.access import roles
 from generation.admin import pictures
 from generation.admin.reading import between, history
 from generation.figures import NONE, charges, dollars, duration

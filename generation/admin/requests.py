@@ -17,8 +17,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from generation import audit, filters, roles, selectors
-from generation.addresses import client_address
+from generation import filters, selectors
+from generation.access import audit, roles
+from generation.access.client_address import client_address
 from generation.admin import acting, attempts, export, pictures, request_page
 from generation.admin.choices import OF_REQUESTS
 from generation.admin.dates import Calendar

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation import representations, selectors, services, waiting
-from generation.addresses import client_address
+from generation.access.client_address import client_address
 from generation.api.calls import answer_once, caller, limit_submits
 from generation.api.errors import NotFound
 from generation.api.serializers import BatchSerializer, batch_arguments, checked

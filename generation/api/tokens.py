@@ -16,9 +16,9 @@ from rest_framework_simplejwt.serializers import (
 from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView, TokenVerifyView
 
+from generation.access.authentication import LONGEST_PASSWORD, BearerAuthentication, odd_claims_refused
+from generation.access.rate_limits import count_sign_in, note_sign_in
 from generation.api.fields import StringField, UserNameField
-from generation.authentication import LONGEST_PASSWORD, BearerAuthentication, odd_claims_refused
-from generation.throttling import count_sign_in, note_sign_in
 
 
 class ObtainSerializer(TokenObtainPairSerializer):

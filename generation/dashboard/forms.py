@@ -7,8 +7,8 @@ from typing import Any, cast
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
-from generation.authentication import BoundedPasswordForm
-from generation.throttling import RateExceeded, count_sign_in
+from generation.access.authentication import BoundedPasswordForm
+from generation.access.rate_limits import RateExceeded, count_sign_in
 
 
 class SignInForm(BoundedPasswordForm):

@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib.auth.management import create_permissions
 from django.db import migrations
 
-from generation import roles
+from generation.access import roles
 
 #: The words of the prompts.
 WORDS = """

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import migrations
 from django.db.migrations.recorder import MigrationRecorder
 
-from generation import roles
+from generation.access import roles
 
 
 def make_operators(apps: Any, schema_editor: Any) -> None:

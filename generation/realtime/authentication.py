@@ -20,7 +20,7 @@ from django.http.request import validate_host
 from django.utils.http import is_same_domain
 from rest_framework_simplejwt.exceptions import AuthenticationFailed, InvalidToken, TokenError
 
-from generation.authentication import LEEWAY, BearerAuthentication
+from generation.access.authentication import LEEWAY, BearerAuthentication
 from generation.db.functions import Now
 
 P = ParamSpec("P")

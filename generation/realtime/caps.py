@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation.addresses import address_of
+from generation.access.client_address import address_of
 
 #: Seconds after which a client that was refused may try again.
 RETRY_AFTER: Final = 30

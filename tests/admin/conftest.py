@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
-from generation import roles
+from generation.access import roles
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from rest_framework.test import APIClient
 
-from generation import bulk, lifecycle, roles, services
+from generation import bulk, lifecycle, services
+from generation.access import roles
 from generation.db.functions import Now
 from generation.models import Budget, BulkAction, GenerationQueue, GenerationRequest, StatusChange
 from generation.states import Status

@@ -11,8 +11,9 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
-from generation import budgets, bulk, lifecycle, roles
-from generation.authentication import LONGEST_PASSWORD
+from generation import budgets, bulk, lifecycle
+from generation.access import roles
+from generation.access.authentication import LONGEST_PASSWORD
 from generation.models import Budget, BulkAction, GenerationRequest, Spending
 from generation.states import Status
 from tests.admin.pages import act, run_bulk, text, told

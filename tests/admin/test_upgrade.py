@@ -11,7 +11,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 
-from generation import roles
+from generation.access import roles
 from tests.admin.pages import REQUESTS
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("groups")]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import RequestFactory
 
-from generation.addresses import UNKNOWN, client_address
+from generation.access.client_address import UNKNOWN, client_address
 
 ADDRESSES: dict[str, tuple[int, str, str | None, str]] = {
     # proxies that are believed, who is connected, what X-Forwarded-For says: whom it counts for

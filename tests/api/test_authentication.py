@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
-from generation.authentication import LEEWAY, BearerAuthentication
+from generation.access.authentication import LEEWAY, BearerAuthentication
 from tests.api.helpers import (
     NOTHING,
     OF_ONE_REQUEST,

@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from generation import authentication
+from generation.access import authentication
 from generation.models import GenerationRequest
 from generation.states import GenerationType, Priority, Status
 from tests.api.helpers import REQUESTS, UNKNOWN_BATCH_ID, address, answer, assert_error, completed

@@ -10,7 +10,8 @@ from django.contrib.auth.models import User
 from django.db.models import F
 from rest_framework.test import APIClient
 
-from generation import authentication, lifecycle, statistics
+from generation import lifecycle, statistics
+from generation.access import authentication
 from generation.db import counter_checks
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest

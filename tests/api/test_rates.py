@@ -14,10 +14,10 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from config import settings as configured
-from generation.authentication import LONGEST_PASSWORD
+from generation.access.authentication import LONGEST_PASSWORD
+from generation.access.rate_limits import NAME_FACTOR
 from generation.models import GenerationRequest, IdempotencyKey
 from generation.states import Status
-from generation.throttling import NAME_FACTOR
 from tests.api.helpers import (
     BATCH,
     NOTHING,

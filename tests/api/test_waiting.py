@@ -10,7 +10,8 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from generation import authentication, waiting
+from generation import waiting
+from generation.access import authentication
 from generation.db import queries
 from generation.models import GenerationQueue, GenerationRequest
 from generation.states import Status

@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from config.embedded import free_port
 from generation import events
-from generation.authentication import LEEWAY
+from generation.access.authentication import LEEWAY
 from tests.support.databases import Database
 from tests.support.stack import Stack, prepared_stack, wait_until
 

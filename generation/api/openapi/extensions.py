@@ -120,7 +120,7 @@ class BatchExtension(OpenApiSerializerExtension):
 class BearerScheme(OpenApiAuthenticationExtension):
     """The access token."""
 
-    target_class = "generation.authentication.BearerAuthentication"
+    target_class = "generation.access.authentication.BearerAuthentication"
     name = "bearer"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> _Schema:
@@ -135,7 +135,7 @@ class BearerScheme(OpenApiAuthenticationExtension):
 class SessionScheme(OpenApiAuthenticationExtension):
     """The session of the pages."""
 
-    target_class = "generation.authentication.PageAuthentication"
+    target_class = "generation.access.authentication.PageAuthentication"
     name = "session"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> _Schema:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema_serializer
 
+from generation.access.rate_limits import RateExceeded
 from generation.api import health
 from generation.api.batches import BatchNotFound, BatchViewSet
 from generation.api.calls import KeyReused
@@ -47,7 +48,6 @@ from generation.api.tokens import (
 )
 from generation.identifiers import REQUEST_ID
 from generation.storage import CONTENT_TYPES
-from generation.throttling import RateExceeded
 
 _NOBODY: Final[list[dict[str, list[str]]]] = []
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from generation import retention
-from generation.authentication import LEEWAY
+from generation.access.authentication import LEEWAY
 
 
 class Command(BaseCommand):

@@ -22,8 +22,8 @@ from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
 from generation import identifiers
+from generation.access.rate_limits import note_sign_in
 from generation.caching import briefly
-from generation.throttling import note_sign_in
 
 #: What looking up a user or a token raises for claims that are missing or of the wrong type, or a user who is gone;
 #: ``OSError`` is what the C library says of a year beyond its calendar.

@@ -25,7 +25,7 @@ from rest_framework import status
 from rest_framework.exceptions import APIException
 
 from generation import identifiers
-from generation.addresses import client_address
+from generation.access.client_address import client_address
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
