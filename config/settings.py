@@ -152,7 +152,7 @@ if RESULT_STORAGE == "s3" and not _bucket["bucket_name"]:
 PICTURE_ORIGINS = [CDN_BASE_URL] if CDN_BASE_URL else []
 if RESULT_STORAGE == "s3" and _bucket["bucket_name"] and not CDN_BASE_URL:
     # Loaded here, since the SDK takes a while and few have a bucket.
-    from generation.buckets import bucket_address
+    from generation.storage.s3 import bucket_address
 
     try:
         _where = bucket_address(_bucket["bucket_name"], _bucket["region_name"], _bucket["endpoint_url"])
@@ -160,9 +160,9 @@ if RESULT_STORAGE == "s3" and _bucket["bucket_name"] and not CDN_BASE_URL:
     except ValueError as _error:
         env.refuse(f"AWS_STORAGE_BUCKET_NAME and AWS_S3_REGION_NAME name no bucket: {_error}", None)
 STORAGES = {
-    "default": {"BACKEND": "generation.buckets.BucketStorage", "OPTIONS": _bucket}
+    "default": {"BACKEND": "generation.storage.s3.BucketStorage", "OPTIONS": _bucket}
     if RESULT_STORAGE == "s3"
-    else {"BACKEND": "generation.storage.AtomicFileSystemStorage"},
+    else {"BACKEND": "generation.storage.images.AtomicFileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024

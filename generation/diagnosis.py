@@ -15,7 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Exists, OuterRef, QuerySet
 from redis.exceptions import ResponseError
 
-from generation import breakers, catalogue, dispatch, pauses, storage, waiting
+from generation import breakers, catalogue, dispatch, pauses, waiting
 from generation.db import counters, sessions
 from generation.db.functions import Now
 from generation.db.outages import is_outage
@@ -23,6 +23,7 @@ from generation.db.session_settings import SERVED, Kind
 from generation.dispatch import BrokerAway
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, WorkerProcess
 from generation.states import ADVICE, WEIGHTS, ErrorCode, ProcessKind, Status
+from generation.storage import images
 
 #: What is due for so long and was not taken is stuck, not merely waiting.
 _STUCK_AFTER: Final = timedelta(minutes=1)
@@ -201,7 +202,7 @@ def _batches() -> Iterator[Finding]:
 
 def _no_storage() -> Iterator[Finding]:
     try:
-        storage.check_writable()
+        images.check_writable()
     except OSError as error:
         yield Finding(
             what="Pictures cannot be stored",

@@ -20,7 +20,7 @@ from django.contrib.auth.models import User
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Case, Count, F, Sum, When
 
-from generation import budgets, dispatch, places, storage, transitions
+from generation import budgets, dispatch, places, transitions
 from generation.claims import NOTHING_SAID, Claim, Failure
 from generation.db import queries
 from generation.db.execution import Row, fetch_all, fetch_one
@@ -29,6 +29,7 @@ from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.rows import read_request
 from generation.states import ACTIVE, GIVEN_UP, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
+from generation.storage import images
 from generation.telemetry import correlation, tracing
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
@@ -312,7 +313,7 @@ def rescue(request_id: str, *, storage_error: OSError | None = None) -> Status |
     # The storage may be slow, so it is asked without a lock on the row.
     if storage_error is not None:
         raise storage_error
-    receipt = storage.find_receipt(request_id)
+    receipt = images.find_receipt(request_id)
     if receipt is not None:
         done = complete(claim, **receipt, lost_cost=failure.cost, expired=True)
         return Status.COMPLETED if done else None

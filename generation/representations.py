@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation import storage
 from generation.models import GenerationBatch, GenerationRequest
 from generation.states import ACTIVE, PROGRESS, Status
+from generation.storage import images
 
 _ERROR_FIELDS: Final = ("message", "code", "retryable", "provider", "stage", "category")
 
@@ -43,13 +43,13 @@ def generation_time(request: GenerationRequest) -> int | None:
 def _result(request: GenerationRequest, *, image_data: bool) -> dict[str, Any]:
     stored = request.result
     shown: dict[str, Any] = {}
-    extension = storage.EXTENSIONS[stored["content_type"]]
+    extension = images.EXTENSIONS[stored["content_type"]]
     if image_data:
-        encoded = base64.b64encode(storage.read(stored["image_key"])).decode()
+        encoded = base64.b64encode(images.read(stored["image_key"])).decode()
         shown["imageData"] = f"data:{stored['content_type']};base64,{encoded}"
     return shown | {
-        "imageUrl": storage.address("image", request.pk, stored["image_key"], extension),
-        "thumbnailUrl": storage.address("thumbnail", request.pk, stored["thumbnail_key"]),
+        "imageUrl": images.address("image", request.pk, stored["image_key"], extension),
+        "thumbnailUrl": images.address("thumbnail", request.pk, stored["thumbnail_key"]),
         "contentType": stored["content_type"],
         "width": stored["width"],
         "height": stored["height"],
@@ -103,7 +103,7 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
 def etag(request: GenerationRequest, *parts: object) -> str:
     """Changes whenever the status shape does; ``parts`` is what else the answer depends on."""
     # The addresses in a result are renewed in whole hours.
-    seen = (request.pk, request.sequence, storage.expiry() if request.status == Status.COMPLETED else "", *parts)
+    seen = (request.pk, request.sequence, images.expiry() if request.status == Status.COMPLETED else "", *parts)
     return f'"{hashlib.sha256(repr(seen).encode()).hexdigest()[:32]}"'
 
 

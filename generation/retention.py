@@ -17,7 +17,6 @@ from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, QuerySet
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
-from generation import storage
 from generation.db.counters import PRUNED
 from generation.db.functions import Now, database_now
 from generation.db.locks import locked_keys
@@ -32,6 +31,7 @@ from generation.models import (
 )
 from generation.services import IDEMPOTENCY_LIFETIME
 from generation.states import TERMINAL, Status
+from generation.storage import images
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def _in_steps(rows: QuerySet[Any], step: int) -> Iterator[int]:
         yield len(found)
 
 
-def sweep_orphans(*, grace: timedelta = storage.GRACE, dry: bool = False) -> Iterator[str]:
+def sweep_orphans(*, grace: timedelta = images.GRACE, dry: bool = False) -> Iterator[str]:
     """Remove files that no request refers to and that are older than ``grace`` by the storage's own clock, and receipts
     of requests that have ended. Files that are not ours stay. Yields the key of each. Raises ``OSError``.
 
@@ -114,7 +114,7 @@ def sweep_orphans(*, grace: timedelta = storage.GRACE, dry: bool = False) -> Ite
 def _clock() -> datetime:
     """The storage's clock, or where nothing can be written, as on a full disk, the database's."""
     try:
-        return storage.clock()
+        return images.clock()
     except OSError as error:
         logger.warning("going by the database's clock, since the storage takes no file: %s", error)
     return database_now()
@@ -122,13 +122,13 @@ def _clock() -> datetime:
 
 def _remove(folder: str, before: datetime, orphans: Callable[[list[str]], list[str]], *, dry: bool) -> Iterator[str]:
     """Remove the orphans among the old files of a folder, in steps."""
-    old = (key for key, written in storage.files(folder) if written < before and _is_ours(key))
+    old = (key for key, written in images.files(folder) if written < before and _is_ours(key))
     while keys := list(islice(old, _FILES)):
         for key in orphans(keys):
             # The same bytes may have been stored again since the folder was listed, and be about to be referred to.
-            if storage.is_older(key, before):
+            if images.is_older(key, before):
                 if not dry:
-                    storage.remove(key)
+                    images.remove(key)
                 yield key
 
 
@@ -178,9 +178,9 @@ def _newest_change() -> int:
 
 def _noted_in_receipts(name: str) -> set[int]:
     noted: set[int] = set()
-    for key, _ in storage.files("receipts"):
+    for key, _ in images.files("receipts"):
         with suppress(FileNotFoundError, ValueError, LookupError, TypeError):  # dropped meanwhile, or not a receipt
-            noted.add(_mark(json.loads(storage.read(key))["result"][name]))
+            noted.add(_mark(json.loads(images.read(key))["result"][name]))
     return noted
 
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from generation import dispatch, lifecycle, places, storage
+from generation import dispatch, lifecycle, places
 from generation.db import queries
 from generation.db.execution import fetch_all
 from generation.db.functions import Now
@@ -19,6 +19,7 @@ from generation.db.locks import locked_keys
 from generation.db.outages import is_outage
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from generation.states import WEIGHTS, Status, next_weight
+from generation.storage import images
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def rescue_expired() -> int:
             continue
         if became == Status.COMPLETED:
             with suppress(OSError):  # one that stays does no harm
-                storage.drop_receipt(request_id)
+                images.drop_receipt(request_id)
         if became is not None:
             rescued.append(request_id)
     if rescued:

@@ -13,24 +13,15 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation import (
-    breakers,
-    budgets,
-    catalogue,
-    dispatch,
-    error_policy,
-    lifecycle,
-    permits,
-    pricing,
-    sharing,
-    storage,
-)
+from generation import breakers, budgets, catalogue, dispatch, error_policy, lifecycle, permits, pricing, sharing
 from generation.catalogue import Choice
 from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.error_policy import Action, Situation
 from generation.states import ErrorCode
+from generation.storage import images
 from generation.telemetry import correlation, metrics, tracing
-from workers import images, prompts
+from workers import images as image_check
+from workers import prompts
 from workers.keeping import Keeper
 from workers.patience import patiently
 from workers.policies.rates import RateLimiter
@@ -177,7 +168,7 @@ class Executor:
         claim = job.claim
         if claim.number == 1 or not patiently(lambda: permits.called_before(claim)):
             return None
-        find = partial(storage.find_receipt, job.claim.request.pk)
+        find = partial(images.find_receipt, job.claim.request.pk)
         try:
             with self._turns.left():
                 return patiently(find, OSError, patience=_RECEIPT_PATIENCE, pause=job.pause)
@@ -267,7 +258,7 @@ class Executor:
             answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
         cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else Decimal(0)
         try:
-            picture = images.check(answer.data, requested=call.asked.output_format)
+            picture = image_check.check(answer.data, requested=call.asked.output_format)
             with self._turns.left():
                 receipt = self._keeper.keep(job, picture, answer, call.choice, cost=cost, estimate=call.estimate)
         except ProviderError as error:
@@ -287,7 +278,7 @@ class Executor:
         done = patiently(lambda: lifecycle.complete(claim, **receipt))
         if done:  # else it may be the receipt of the claim that holds
             with self._turns.left(), suppress(OSError):  # one that stays does no harm
-                storage.drop_receipt(claim.request.pk)
+                images.drop_receipt(claim.request.pk)
         log("completed" if done else "claim-void", claim)
 
     def _give_back(self, claim: Claim, wait: timedelta, why: str, *, waits_for: str = "") -> None:

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation import storage
 from generation.catalogue import Choice
 from generation.claims import Claim
 from generation.states import ErrorCode
+from generation.storage import images
 from workers.images import CheckedImage
 from workers.patience import patiently
 from workers.providers.base import ImageAnswer, ProviderError
@@ -37,7 +37,7 @@ class Keeper:
             return
         try:
             with aside():
-                storage.check_writable()
+                images.check_writable()
         except OSError as error:
             message = "Images cannot be stored at the moment"
             raise ProviderError(message, code=ErrorCode.STORAGE, sent=False) from error
@@ -79,8 +79,8 @@ def _save(
     estimate: Decimal | None,
 ) -> dict[str, Any]:
     """Write the picture, its thumbnail and then the receipt, which is returned. Raises ``OSError``."""
-    image_key = storage.save("results", picture.sha256, picture.content_type, picture.data)
-    thumbnail_key = storage.save("thumbnails", picture.thumbnail_sha256, "image/webp", picture.thumbnail)
+    image_key = images.save("results", picture.sha256, picture.content_type, picture.data)
+    thumbnail_key = images.save("thumbnails", picture.thumbnail_sha256, "image/webp", picture.thumbnail)
     receipt = {
         "result": {
             "image_key": image_key,
@@ -107,5 +107,5 @@ def _save(
         "estimate": None if estimate is None else str(estimate),
         "paid_by": claim.number,
     }
-    storage.save_receipt(claim.request.pk, receipt)
+    images.save_receipt(claim.request.pk, receipt)
     return receipt

@@ -6,9 +6,9 @@ from django.conf import settings
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from generation import storage
 from generation.models import GenerationRequest
 from generation.states import Status
+from generation.storage import images
 
 
 def _here(address: str) -> str:
@@ -17,7 +17,7 @@ def _here(address: str) -> str:
 
 def address(request: GenerationRequest, kind: str = "image") -> str:
     """Where the picture or thumbnail of a completed request is."""
-    return _here(storage.signed_url(kind, request.pk))
+    return _here(images.signed_url(kind, request.pk))
 
 
 def small(request: GenerationRequest) -> SafeString:

@@ -12,11 +12,12 @@ from django.http.response import HttpResponseBase
 from rest_framework import exceptions, permissions, status, viewsets
 from rest_framework.request import Request
 
-from generation import selectors, storage
+from generation import selectors
 from generation.api.calls import caller, is_known
 from generation.api.errors import NotFound
 from generation.models import GenerationRequest
 from generation.states import Status
+from generation.storage import images
 
 _ONE_RANGE: Final = re.compile(r"bytes=(?:([0-9]{1,12})-([0-9]{0,12})|-([0-9]{1,12}))")
 
@@ -54,7 +55,7 @@ class SignedUrlOrAuthenticated(permissions.IsAuthenticated):
     """Lets in whoever has the signed address, and else whoever is signed in."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        view.signed = storage.signature_is_valid(
+        view.signed = images.signature_is_valid(
             view.kind,
             view.kwargs["request_id"],
             request.query_params.get("expires", ""),
@@ -92,11 +93,11 @@ class PictureViewSet(viewsets.ViewSet):
         }
         if is_known(request, headers["ETag"]):
             return HttpResponseNotModified(headers=headers)
-        content_type = storage.CONTENT_TYPES[stored_extension]
+        content_type = images.CONTENT_TYPES[stored_extension]
         # Parts are ours, since the proxy does not know the picture by our ETag.
-        if "Range" not in request.headers and (path := storage.for_the_proxy(key)):
+        if "Range" not in request.headers and (path := images.for_the_proxy(key)):
             return HttpResponse(content_type=content_type, headers=headers | {"X-Accel-Redirect": path})
-        return _part(request, storage.read(key), content_type, headers)
+        return _part(request, images.read(key), content_type, headers)
 
     def requested_extension(self, found: GenerationRequest) -> str:
         """Return an extension that works beside that of the stored format."""
@@ -111,7 +112,7 @@ class ImageViewSet(PictureViewSet):
     def requested_extension(self, found: GenerationRequest) -> str:
         """Return that of the format that was asked for. A client that asked for PNG has built its address before the
         answer, and the content type says what came."""
-        requested = storage.EXTENSIONS.get(found.result.get("requested_type", ""))
+        requested = images.EXTENSIONS.get(found.result.get("requested_type", ""))
         return f".{requested}" if requested else ""
 
 

@@ -19,8 +19,9 @@ from PIL import Image
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
-from generation import lifecycle, storage
+from generation import lifecycle
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
+from generation.storage import images
 from tests.conftest import client_of
 from tests.support.requests import PROMPT, RESULT, claimed
 
@@ -151,8 +152,8 @@ def completed(owner: User, *, content_type: str = "image/png", **more: Any) -> G
     sha256 = hashlib.sha256(data).hexdigest()
     claim = claimed(owner, **more)
     result = RESULT | {
-        "image_key": storage.save("results", sha256, content_type, data),
-        "thumbnail_key": storage.save("thumbnails", hashlib.sha256(thumbnail).hexdigest(), "image/webp", thumbnail),
+        "image_key": images.save("results", sha256, content_type, data),
+        "thumbnail_key": images.save("thumbnails", hashlib.sha256(thumbnail).hexdigest(), "image/webp", thumbnail),
         "content_type": content_type,
         "width": 16,
         "height": 12,

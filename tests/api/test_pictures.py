@@ -14,9 +14,9 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 from rest_framework.test import APIClient
 
-from generation import storage
 from generation.models import GenerationRequest
 from generation.states import Status
+from generation.storage import images
 from tests.api.helpers import address, assert_error, completed, picture
 from tests.support.requests import in_status
 
@@ -27,8 +27,8 @@ CONTENT_TYPES = {"image": "image/png", "thumbnail": "image/webp"}
 
 def _signed(request: GenerationRequest, kind: str = "image") -> tuple[str, dict[str, str]]:
     """Path and query of the address that a status shows."""
-    extension = storage.EXTENSIONS[request.result["content_type"]] if kind == "image" else ""
-    parts = urlsplit(storage.signed_url(kind, request.pk, extension))
+    extension = images.EXTENSIONS[request.result["content_type"]] if kind == "image" else ""
+    parts = urlsplit(images.signed_url(kind, request.pk, extension))
     return parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()}
 
 
@@ -162,13 +162,13 @@ def test_the_signature_does_not_open_the_status(anonymous: APIClient, alice: Use
 # --- Extensions and headers -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("content_type", "extension"), storage.EXTENSIONS.items())
+@pytest.mark.parametrize(("content_type", "extension"), images.EXTENSIONS.items())
 def test_an_image_is_shown_as_what_it_is(api: APIClient, alice: User, content_type: str, extension: str) -> None:
     at = address("image", completed(alice, content_type=content_type).pk)
     for address_of_it in (at, f"{at}.{extension}", f"{at}.{extension}/"):
         response = api.get(address_of_it)
         assert (response.status_code, response["Content-Type"]) == (200, content_type)
-    for wrong in {*storage.CONTENT_TYPES, "gif", "jpg", "PNG", ""} - {extension}:
+    for wrong in {*images.CONTENT_TYPES, "gif", "jpg", "PNG", ""} - {extension}:
         assert_error(api.get(f"{at}.{wrong}"), 404, "not_found")
 
 
@@ -240,8 +240,8 @@ def test_what_is_gone_is_gone_for_the_proxy_too(api: APIClient, alice: User) -> 
 @pytest.mark.parametrize(("location", "mode"), [("", 0o600), ("/pictures/", 0o644)])
 def test_files_are_open_to_the_proxy_alone_and_receipts_to_nobody(settings: Any, location: str, mode: int) -> None:
     settings.ACCEL_LOCATION = location
-    key = storage.save("results", "ab" * 32, "image/png", BYTES["image"])
-    storage.save_receipt("vga_1", {})
+    key = images.save("results", "ab" * 32, "image/png", BYTES["image"])
+    images.save_receipt("vga_1", {})
 
     def mode_of(name: str) -> int:
         return stat.S_IMODE(Path(default_storage.path(name)).stat().st_mode)

@@ -21,9 +21,10 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
 from config.embedded import free_port
-from generation import buckets, diagnosis, representations, retention, storage
+from generation import diagnosis, representations, retention
 from generation.models import GenerationRequest
 from generation.states import Status
+from generation.storage import images, s3
 from tests.support.executors import executor
 from tests.support.guarded_bucket import GuardedBucket
 from tests.support.requests import completed, queued
@@ -65,10 +66,10 @@ def use(settings: Any, address: str, *, with_keys: bool = True) -> None:
     options = {"bucket_name": BUCKET, "region_name": "us-east-1", "endpoint_url": address}
     if with_keys:
         options |= {"access_key": KEYS["aws_access_key_id"], "secret_key": KEYS["aws_secret_access_key"]}
-    default = {"BACKEND": "generation.buckets.BucketStorage", "OPTIONS": options}
+    default = {"BACKEND": "generation.storage.s3.BucketStorage", "OPTIONS": options}
     settings.STORAGES = settings.STORAGES | {"default": default}
     settings.RESULT_STORAGE = "s3"
-    storage._bucket_address.cache_clear()
+    images._bucket_address.cache_clear()
 
 
 @pytest.mark.usefixtures("empty_queues")
@@ -79,17 +80,17 @@ def test_a_worker_keeps_its_picture_there_and_its_address_is_signed(alice: User,
     assert request.status == Status.COMPLETED
     shown = representations.status(request, image_data=True)["result"]
     assert shown["imageUrl"].startswith(f"{server}/{BUCKET}/results/")
-    assert httpx.get(shown["imageUrl"]).content == storage.read(request.result["image_key"])
+    assert httpx.get(shown["imageUrl"]).content == images.read(request.result["image_key"])
     assert httpx.get(shown["thumbnailUrl"]).status_code == 200
     assert "X-Amz-Expires=90000" in shown["imageUrl"]
     assert shown["imageData"].startswith("data:image/png;base64,")
-    assert storage.find_receipt(request.pk) is None  # it was written there, and dropped
+    assert images.find_receipt(request.pk) is None  # it was written there, and dropped
 
 
 def test_the_same_address_is_made_again_within_the_hour(alice: User) -> None:
     request = completed(alice)
     first = representations.status(request)["result"]["imageUrl"]
-    storage._bucket_address.cache_clear()
+    images._bucket_address.cache_clear()
     assert representations.status(request)["result"]["imageUrl"] == first
 
 
@@ -99,7 +100,7 @@ def test_the_signature_is_that_of_s3(alice: User, server: str) -> None:
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials
 
-    from generation.buckets import _SignedAt
+    from generation.storage.s3 import _SignedAt
 
     address = f"{server}/{BUCKET}/results/aa/bb/aabb.png"
     credentials = Credentials("id", "secret")
@@ -123,27 +124,27 @@ def test_with_a_network_in_front_addresses_are_its(alice: User, settings: Any) -
 
 def test_what_is_gone_is_as_on_a_disk() -> None:
     with pytest.raises(FileNotFoundError):
-        storage.read("results/no/ne/none.png")
-    storage.remove("results/no/ne/none.png")
-    storage.check_writable()
+        images.read("results/no/ne/none.png")
+    images.remove("results/no/ne/none.png")
+    images.check_writable()
 
 
 def test_a_bucket_that_is_away_is_as_a_disk_that_is(settings: Any) -> None:
     use(settings, f"http://127.0.0.1:{closed_port()}")
     with pytest.raises(OSError, match="the bucket is not reachable"):
-        storage.check_writable()
+        images.check_writable()
     with pytest.raises(OSError, match="the bucket is not reachable"):
-        storage.read("results/aa/bb/aabb.png")
+        images.read("results/aa/bb/aabb.png")
 
 
 def test_orphans_are_swept_there_as_well(alice: User) -> None:
     kept = completed(alice)
-    orphan = storage.save("results", "ab" * 32, "image/png", b"of no request")
+    orphan = images.save("results", "ab" * 32, "image/png", b"of no request")
     assert list(retention.sweep_orphans()) == []  # they are young
     assert orphan in list(retention.sweep_orphans(grace=timedelta(seconds=-5)))
     with pytest.raises(FileNotFoundError):
-        storage.read(orphan)
-    assert storage.read(kept.result["image_key"])
+        images.read(orphan)
+    assert images.read(kept.result["image_key"])
 
 
 def test_a_bucket_must_be_named() -> None:
@@ -162,7 +163,7 @@ def test_without_a_bucket_no_process_loads_its_sdk() -> None:
     modules = "import config.wsgi, config.asgi, workers.dispatcher, workers.tasks, sys; print(sorted(sys.modules))"
     environment = os.environ | {"RESULT_STORAGE": "file"}
     done = subprocess.run([sys.executable, "-c", modules], cwd=ROOT, env=environment, capture_output=True, check=True)
-    assert b"'generation.storage'" in done.stdout
+    assert b"'generation.storage.images'" in done.stdout
     assert b"botocore" not in done.stdout
 
 
@@ -187,27 +188,27 @@ def execute(request: GenerationRequest) -> GenerationRequest:
 def test_a_role_that_may_not_list_stores_images(alice: User, narrow: GuardedBucket) -> None:
     done = execute(queued(alice))
     assert done.status == Status.COMPLETED
-    assert storage.read(done.result["image_key"])
+    assert images.read(done.result["image_key"])
     # It is not looked for what is written.
     assert not [path for method, path in narrow.asked if method == "HEAD"]
 
 
 def test_a_missing_key_is_missing_to_a_role_that_may_not_list(narrow: GuardedBucket) -> None:
     with pytest.raises(FileNotFoundError):
-        storage.read("receipts/none.json")
+        images.read("receipts/none.json")
     assert default_storage.exists("results/no/ne/none.png") is False
-    key = storage.save("results", "ab" * 32, "image/png", b"bytes")
+    key = images.save("results", "ab" * 32, "image/png", b"bytes")
     assert default_storage.exists(key) is True
     # The result of a look at the permissions is kept for a while.
     asked = len(narrow.asked)
-    assert storage.find_receipt("none") is None
+    assert images.find_receipt("none") is None
     assert len(narrow.asked) == asked + 1
 
 
 def test_a_role_that_may_not_read_cannot_tell_that_a_key_is_missing(narrow: GuardedBucket) -> None:
     narrow.permits = lambda method, path: method == "PUT"
     with pytest.raises(OSError, match="AccessDenied") as refused:
-        storage.read("receipts/none.json")
+        images.read("receipts/none.json")
     assert not isinstance(refused.value, FileNotFoundError)
     with pytest.raises(OSError, match="403"):
         default_storage.exists("results/no/ne/none.png")
@@ -220,7 +221,7 @@ def test_a_folder_that_may_not_be_written_is_met_before_the_call(
 ) -> None:
     narrow.permits = lambda method, path: method != "PUT" or f"/{folder}/" not in path
     with pytest.raises(OSError, match="AccessDenied"):
-        storage.check_writable()
+        images.check_writable()
     (finding,) = diagnosis._no_storage()
     assert finding.why == "the bucket answered AccessDenied"
     request = execute(queued(alice))
@@ -249,20 +250,20 @@ def test_addresses_are_the_sdks(
     options = {"bucket_name": bucket, "region_name": region, "endpoint_url": endpoint}
     options |= {"access_key": KEYS["aws_access_key_id"], "secret_key": KEYS["aws_secret_access_key"]}
     settings.STORAGES = settings.STORAGES | {
-        "default": {"BACKEND": "generation.buckets.BucketStorage", "OPTIONS": options}
+        "default": {"BACKEND": "generation.storage.s3.BucketStorage", "OPTIONS": options}
     }
-    address = storage.address("image", "vga_1", "results/aa/bb.png")
+    address = images.address("image", "vga_1", "results/aa/bb.png")
     assert address.startswith(f"{expected}results/aa/bb.png?")
     assert f"%2F{region}%2Fs3%2Faws4_request" in address
-    assert storage.address("image", "vga_1", "results/aa/bb.png") == address
+    assert images.address("image", "vga_1", "results/aa/bb.png") == address
 
 
 def test_dual_stack_and_fips_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
     monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
-    buckets.bucket_address.cache_clear()
-    found = buckets.bucket_address("pictures", "us-gov-west-1", None)
-    buckets.bucket_address.cache_clear()
+    s3.bucket_address.cache_clear()
+    found = s3.bucket_address("pictures", "us-gov-west-1", None)
+    s3.bucket_address.cache_clear()
     assert found.origin == "https://pictures.s3-fips.dualstack.us-gov-west-1.amazonaws.com"
 
 
@@ -318,9 +319,9 @@ def test_an_address_ends_no_later_than_the_roles_credentials(alice: User, role: 
     request = completed(alice)
     address = representations.status(request)["result"]["imageUrl"]
     assert timedelta(minutes=58) < ends_at(address) - datetime.now(UTC) <= timedelta(hours=1)
-    assert datetime.fromtimestamp(storage.expiry(), UTC) == ends_at(address)
+    assert datetime.fromtimestamp(images.expiry(), UTC) == ends_at(address)
     assert httpx.get(address).status_code == 200
-    storage._bucket_address.cache_clear()
+    images._bucket_address.cache_clear()
     assert representations.status(request)["result"]["imageUrl"] == address
 
 
@@ -339,11 +340,11 @@ def test_a_token_whose_end_is_not_known_signs_for_two_hours_at_the_most(
 ) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
     use(settings, server)
-    address = storage.address("image", "vga_1", "results/aa/bb.png")
+    address = images.address("image", "vga_1", "results/aa/bb.png")
     assert timedelta(hours=1) < ends_at(address) - datetime.now(UTC) <= timedelta(hours=2)
     end = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=20)
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", end.isoformat())
-    assert ends_at(storage.address("image", "vga_1", "results/aa/bb.png")) == end
+    assert ends_at(images.address("image", "vga_1", "results/aa/bb.png")) == end
 
 
 def test_without_credentials_addresses_lead_to_us(

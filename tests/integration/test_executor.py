@@ -14,10 +14,11 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from PIL import Image
 
-from generation import lifecycle, permits, representations, storage
+from generation import lifecycle, permits, representations
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, PromptStyle, ProviderState
 from generation.states import Status
+from generation.storage import images
 from tests.support.executors import executor
 from tests.support.requests import RESULT, claimed, queued
 from workers import prompts
@@ -64,9 +65,9 @@ def test_a_picture_ends_in_storage_and_the_request_completed(alice: User) -> Non
     request = queued(alice, metadata={"seed": 7})
     execute(request, lambda _: png())
     assert request.status == Status.COMPLETED
-    assert storage.read(request.result["image_key"]) == png()
+    assert images.read(request.result["image_key"]) == png()
     assert request.result["image_key"].endswith(f"{request.result['sha256']}.png")
-    with Image.open(io.BytesIO(storage.read(request.result["thumbnail_key"]))) as small:
+    with Image.open(io.BytesIO(images.read(request.result["thumbnail_key"]))) as small:
         assert (small.format, small.size) == ("WEBP", (64, 48))
     shown = representations.status(request)["result"]
     assert (shown["width"], shown["height"], shown["bytes"]) == (64, 48, len(png()))
@@ -290,7 +291,7 @@ def stored_and_killed(request: GenerationRequest, monkeypatch: pytest.MonkeyPatc
         patch.setattr(lifecycle, "complete", die)
         with pytest.raises(Killed):
             execute(request, lambda _: png())
-    assert storage.find_receipt(request.pk)
+    assert images.find_receipt(request.pk)
     GenerationRequest.objects.filter(pk=request.pk).update(lease_expires_at=Now() - timedelta(seconds=1))
 
 
@@ -303,28 +304,28 @@ def test_what_was_stored_before_a_kill_is_completed_without_a_second_call(
     second = execute(request, lambda _: png("red"))
     assert second.asked == []
     assert request.status == Status.COMPLETED
-    assert storage.read(request.result["image_key"]) == png()
-    assert storage.find_receipt(request.pk) is None
+    assert images.read(request.result["image_key"]) == png()
+    assert images.find_receipt(request.pk) is None
 
 
 def test_a_receipt_whose_picture_is_gone_does_not_count(alice: User) -> None:
     request = queued(alice)
-    storage.save_receipt(request.pk, {"result": {"image_key": "results/no/ne/none.png"}})
-    assert storage.find_receipt(request.pk) is None
+    images.save_receipt(request.pk, {"result": {"image_key": "results/no/ne/none.png"}})
+    assert images.find_receipt(request.pk) is None
 
 
 def test_a_storage_that_fails_for_a_moment_after_the_call_costs_no_second_call(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = queued(alice)
-    save, failures = storage.save, iter([OSError("disk full"), OSError("disk full")])
+    save, failures = images.save, iter([OSError("disk full"), OSError("disk full")])
 
     def sometimes(*arguments: Any) -> str:
         if failure := next(failures, None):
             raise failure
         return save(*arguments)
 
-    monkeypatch.setattr(storage, "save", sometimes)
+    monkeypatch.setattr(images, "save", sometimes)
     assert len(execute(request, lambda _: png()).asked) == 1
     assert request.status == Status.COMPLETED
 
@@ -338,7 +339,7 @@ def storage_that_fails(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Any] 
         then()
         raise OSError("disk full")
 
-    monkeypatch.setattr(storage, "save", fail)
+    monkeypatch.setattr(images, "save", fail)
     return tries
 
 

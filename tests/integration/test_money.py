@@ -15,7 +15,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from generation import breakers, budgets, catalogue, lifecycle, permits, services, storage
+from generation import breakers, budgets, catalogue, lifecycle, permits, services
 from generation.claims import VoidClaimError
 from generation.db.functions import Now, database_now
 from generation.lifecycle import Draft
@@ -30,6 +30,7 @@ from generation.models import (
 )
 from generation.pricing import OverBudgetError
 from generation.states import Status
+from generation.storage import images
 from tests.integration.test_executor import execute
 from tests.support.requests import PROMPT, RESULT, claimed, expire, queued
 from tests.support.stack import wait_until
@@ -129,7 +130,7 @@ def test_the_known_cost_of_a_lost_image_is_booked(
         def full(*_: Any) -> str:
             raise OSError("disk full")
 
-        monkeypatch.setattr(storage, "save", full)
+        monkeypatch.setattr(images, "save", full)
     else:
         vendors.fake.script("picture=truncated")
     request = vendors.ask(alice)
@@ -152,7 +153,7 @@ def test_a_cancel_while_the_image_is_stored_books_the_known_cost(
             job.abandon("cancelled")
         raise OSError("disk full")
 
-    monkeypatch.setattr(storage, "save", cancelled)
+    monkeypatch.setattr(images, "save", cancelled)
     stability.run(request, runtime=runtime)
     assert (request.status, spent(alice), Spending.objects.get(owner=alice).calls) == (Status.CANCELLED, PRICE, 1)
 

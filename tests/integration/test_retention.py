@@ -18,9 +18,10 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from generation import lifecycle, retention, storage
+from generation import lifecycle, retention
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, SharedPicture, StatusChange
 from generation.states import Status
+from generation.storage import images
 from tests.support.requests import RESULT, claimed, completed, expire, queued
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -53,10 +54,10 @@ def test_what_ended_long_ago_is_deleted_with_its_pictures(alice: User, settings:
     prune()
     assert set(GenerationRequest.objects.values_list("pk", flat=True)) == {new.pk, waits.pk}
     assert not StatusChange.objects.filter(request_id=old.pk).exists()
-    kept = {key for folder in ("results", "thumbnails") for key, _ in storage.files(folder)}
+    kept = {key for folder in ("results", "thumbnails") for key, _ in images.files(folder)}
     assert kept == {new.result["image_key"], new.result["thumbnail_key"]}
     assert not kept & set(gone)
-    assert storage.read(new.result["image_key"])
+    assert images.read(new.result["image_key"])
 
 
 def test_by_default_nothing_is_too_old(alice: User, settings: Any) -> None:
@@ -64,7 +65,7 @@ def test_by_default_nothing_is_too_old(alice: User, settings: Any) -> None:
     age(old, days=5000)
     make_old(Path(settings.MEDIA_ROOT))
     prune()
-    assert storage.read(old.result["image_key"])
+    assert images.read(old.result["image_key"])
     assert GenerationRequest.objects.count() == 1
 
 
@@ -91,34 +92,34 @@ def test_a_batch_goes_when_its_last_request_has(alice: User, settings: Any) -> N
 
 def test_files_that_nobody_refers_to_go_and_young_ones_stay(alice: User, settings: Any) -> None:
     kept = completed(alice)
-    old = storage.save("results", "ab" * 32, "image/png", b"of a claim that was void")
-    storage.save_receipt(kept.pk, {"result": {}})
+    old = images.save("results", "ab" * 32, "image/png", b"of a claim that was void")
+    images.save_receipt(kept.pk, {"result": {}})
     make_old(Path(settings.MEDIA_ROOT))
-    young = storage.save("results", "cd" * 32, "image/png", b"its request is told in a moment")
+    young = images.save("results", "cd" * 32, "image/png", b"its request is told in a moment")
     assert old in prune("--dry-run")
-    assert storage.read(old)
+    assert images.read(old)
     prune()
     with pytest.raises(FileNotFoundError):
-        storage.read(old)
-    assert storage.find_receipt(kept.pk) is None
-    assert storage.read(young)
-    assert storage.read(kept.result["image_key"])
+        images.read(old)
+    assert images.find_receipt(kept.pk) is None
+    assert images.read(young)
+    assert images.read(kept.result["image_key"])
 
 
 def test_a_receipt_of_a_request_that_goes_on_stays(alice: User, settings: Any) -> None:
     waits = queued(alice)
-    storage.save_receipt(waits.pk, {"result": {}})
+    images.save_receipt(waits.pk, {"result": {}})
     make_old(Path(settings.MEDIA_ROOT))
     prune()
-    assert [key for key, _ in storage.files("receipts")] == [f"receipts/{waits.pk}.json"]
+    assert [key for key, _ in images.files("receipts")] == [f"receipts/{waits.pk}.json"]
 
 
 def test_bytes_that_are_needed_again_become_young(settings: Any) -> None:
-    key = storage.save("results", "ef" * 32, "image/png", b"the same again")
+    key = images.save("results", "ef" * 32, "image/png", b"the same again")
     make_old(Path(settings.MEDIA_ROOT))
-    assert storage.save("results", "ef" * 32, "image/png", b"the same again") == key
+    assert images.save("results", "ef" * 32, "image/png", b"the same again") == key
     prune()
-    assert storage.read(key) == b"the same again"
+    assert images.read(key) == b"the same again"
 
 
 def test_keys_that_no_longer_count_go(alice: User) -> None:
@@ -152,8 +153,8 @@ def stored_and_killed(owner: User) -> GenerationRequest:
     keys = {}
     for folder, kind, name in (("results", "image/png", "image_key"), ("thumbnails", "image/webp", "thumbnail_key")):
         data = f"{folder} paid for {claim.request.pk}".encode()
-        keys[name] = storage.save(folder, hashlib.sha256(data).hexdigest(), kind, data)
-    storage.save_receipt(claim.request.pk, {"result": keys, "model": "m"})
+        keys[name] = images.save(folder, hashlib.sha256(data).hexdigest(), kind, data)
+    images.save_receipt(claim.request.pk, {"result": keys, "model": "m"})
     expire(claim)
     assert lifecycle.rescue(claim.request.pk) == Status.QUEUED
     return claim.request
@@ -163,7 +164,7 @@ def test_a_paid_image_whose_request_is_queued_stays(alice: User, settings: Any) 
     waits = stored_and_killed(alice)
     make_old(Path(settings.MEDIA_ROOT))
     prune()
-    assert storage.find_receipt(waits.pk)
+    assert images.find_receipt(waits.pk)
     lifecycle.cancel([waits.pk], actor=alice)
     assert "files removed: 3" in prune()
 
@@ -180,12 +181,12 @@ def test_foreign_files_stay_and_stop_nothing(folder: str, name: str, settings: A
     stray = Path(settings.MEDIA_ROOT) / folder / name
     stray.parent.mkdir(parents=True)
     stray.write_text("not ours")
-    orphan = storage.save("thumbnails", "a" * 64, "image/webp", b"of no request")
+    orphan = images.save("thumbnails", "a" * 64, "image/webp", b"of no request")
     make_old(Path(settings.MEDIA_ROOT))
     assert "files removed: 1" in prune()
     assert stray.exists()
     with pytest.raises(FileNotFoundError):
-        storage.read(orphan)
+        images.read(orphan)
 
 
 def test_drafts_of_killed_workers_go(settings: Any) -> None:
@@ -198,27 +199,27 @@ def test_drafts_of_killed_workers_go(settings: Any) -> None:
 
 
 def test_bytes_stored_again_while_prune_lists_stay(alice: User, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, listed = b"the same bytes", storage.files
-    orphan = storage.save("results", hashlib.sha256(data).hexdigest(), "image/png", data)
+    data, listed = b"the same bytes", images.files
+    orphan = images.save("results", hashlib.sha256(data).hexdigest(), "image/png", data)
     make_old(Path(settings.MEDIA_ROOT))
 
     def stored_after_the_listing(folder: str) -> Any:
         page = list(listed(folder))
         if folder == "results":
-            storage.save("results", hashlib.sha256(data).hexdigest(), "image/png", data)
+            images.save("results", hashlib.sha256(data).hexdigest(), "image/png", data)
         yield from page
 
-    monkeypatch.setattr(storage, "files", stored_after_the_listing)
+    monkeypatch.setattr(images, "files", stored_after_the_listing)
     assert "files removed: 0" in prune()
-    assert storage.read(orphan) == data
+    assert images.read(orphan) == data
 
 
 def test_an_old_image_that_a_request_is_completed_with_meanwhile_stays(
     alice: User, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with ``useCache``, where nothing is stored again."""
-    data, listed = b"an old image", storage.files
-    orphan = storage.save("results", hashlib.sha256(data).hexdigest(), "image/png", data)
+    data, listed = b"an old image", images.files
+    orphan = images.save("results", hashlib.sha256(data).hexdigest(), "image/png", data)
     claim = claimed(alice)
     make_old(Path(settings.MEDIA_ROOT))
 
@@ -228,9 +229,9 @@ def test_an_old_image_that_a_request_is_completed_with_meanwhile_stays(
             assert lifecycle.complete(claim, result=RESULT | {"image_key": orphan}, model="m")
         yield from page
 
-    monkeypatch.setattr(storage, "files", completed_after_the_listing)
+    monkeypatch.setattr(images, "files", completed_after_the_listing)
     prune()
-    assert storage.read(orphan) == data
+    assert images.read(orphan) == data
 
 
 @pytest.mark.parametrize("days", [-31, 31])
@@ -239,7 +240,7 @@ def test_prune_goes_by_no_clock_of_its_process(
 ) -> None:
     settings.RESULT_RETENTION_DAYS = 30
     one = completed(alice)
-    young = storage.save("results", "cd" * 32, "image/png", b"its request is completed in a moment")
+    young = images.save("results", "cd" * 32, "image/png", b"its request is completed in a moment")
     IdempotencyKey.objects.create(owner=alice, key="new", fingerprint="x")
     real, moved = time.time, timedelta(days=days).total_seconds()
     monkeypatch.setattr("time.time", lambda: real() + moved)
@@ -250,11 +251,11 @@ def test_prune_goes_by_no_clock_of_its_process(
     assert list(retention.sweep_orphans()) == []
     assert GenerationRequest.objects.get().pk == one.pk
     assert IdempotencyKey.objects.exists()
-    assert storage.read(young)
+    assert images.read(young)
 
 
 def test_a_full_disk_is_pruned(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    orphan = storage.save("results", "ab" * 32, "image/png", b"of no request")
+    orphan = images.save("results", "ab" * 32, "image/png", b"of no request")
     make_old(Path(settings.MEDIA_ROOT))
 
     def full(*_: Any) -> str:
@@ -263,7 +264,7 @@ def test_a_full_disk_is_pruned(settings: Any, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(default_storage, "save", full)
     assert "files removed: 1" in prune()
     with pytest.raises(FileNotFoundError):
-        storage.read(orphan)
+        images.read(orphan)
 
 
 def test_what_was_shared_goes_with_its_request(alice: User, settings: Any) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from generation import lifecycle, storage
+from generation import lifecycle
 from generation.claims import Claim, Failure
 from generation.db.functions import Now
 from generation.lifecycle import Draft
 from generation.models import GenerationRequest
 from generation.states import Status
+from generation.storage import images
 
 PROMPT = "A friendly dragon playing in a garden"
 FAILURE = Failure(message="The provider is away", code="unavailable", retryable=True, provider="clipart")
@@ -60,7 +61,7 @@ def completed(owner: User, **more: Any) -> GenerationRequest:
     keys = {}
     for folder, kind, name in (("results", "image/png", "image_key"), ("thumbnails", "image/webp", "thumbnail_key")):
         data = f"{folder} of {claim.request.pk}".encode()
-        keys[name] = storage.save(folder, hashlib.sha256(data).hexdigest(), kind, data)
+        keys[name] = images.save(folder, hashlib.sha256(data).hexdigest(), kind, data)
     assert lifecycle.complete(claim, result=RESULT | keys, model="openmoji-17")
     claim.request.refresh_from_db()
     return claim.request

@@ -47,7 +47,7 @@ from generation.api.tokens import (
     VerifyView,
 )
 from generation.identifiers import REQUEST_ID
-from generation.storage import CONTENT_TYPES
+from generation.storage.images import CONTENT_TYPES
 
 _NOBODY: Final[list[dict[str, list[str]]]] = []
 

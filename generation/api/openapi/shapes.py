@@ -11,7 +11,7 @@ from rest_framework import serializers
 from generation.api.serializers import MetadataSerializer
 from generation.identifiers import BATCH_ID, REQUEST_ID
 from generation.states import ErrorCode, GenerationType, PauseScope, Priority, Status
-from generation.storage import EXTENSIONS
+from generation.storage.images import EXTENSIONS
 
 Shape = serializers.Serializer[dict[str, Any]]
 

@@ -24,7 +24,7 @@ from django.urls import reverse
 from django.utils.crypto import constant_time_compare
 
 if TYPE_CHECKING:  # the SDK of S3 takes 8 MB and a tenth of a second of each process, and few have a bucket
-    from generation.buckets import Signing
+    from generation.storage.s3 import Signing
 
 logger = logging.getLogger(__name__)
 
