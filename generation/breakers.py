@@ -15,11 +15,11 @@ from typing import Any, Final
 from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
-from generation import dispatch, pauses
 from generation.caching import briefly
 from generation.db.functions import Now
 from generation.error_policy import POLICIES, ErrorScope, Health
 from generation.models import ModelState, ProviderState
+from generation.queue import dispatch, pauses
 from generation.states import ErrorCode
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from generation import breakers, dispatch, statistics, waiting
+from generation import breakers, statistics
 from generation.db import counters
 from generation.models import ProviderState
+from generation.queue import dispatch, estimates
 from generation.states import ProcessKind
 
 logger = logging.getLogger(__name__)
@@ -115,12 +116,12 @@ def _from_database() -> list[Metric]:
         oldest.add_metric([priority], max(0.0, (now - there.oldest).total_seconds()) if there.oldest else 0.0)
     processes = GaugeMetricFamily("vga_processes", "Processes that report themselves", labels=["kind"])
     for kind in ProcessKind.values:
-        processes.add_metric([kind], waiting.live_processes(kind).count())
+        processes.add_metric([kind], estimates.live_processes(kind).count())
     return [
         depth,
         oldest,
         processes,
-        _gauge("vga_worker_slots", "Requests that can be in progress at once", waiting.live_capacity().slots),
+        _gauge("vga_worker_slots", "Requests that can be in progress at once", estimates.live_capacity().slots),
         _gauge("vga_requests_in_progress", "Requests in progress", lengths.in_progress),
         _gauge("vga_spent_today_usd", "What the calls of this day (UTC) cost", statistics.spent_today()),
         _breakers(),

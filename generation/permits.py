@@ -10,13 +10,14 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import transaction
 
-from generation import breakers, budgets, pauses, places
+from generation import breakers, budgets
 from generation.claims import Claim, Permit, VoidClaimError
 from generation.db import queries
 from generation.db.execution import execute, fetch_all
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationRequest, ProviderState
 from generation.pricing import OverBudgetError
+from generation.queue import batch_limits, pauses
 
 #: Before a request whose provider has no place free is tried again.
 _NO_PLACE_WAIT: Final = timedelta(seconds=1)
@@ -76,7 +77,7 @@ def _in_the_way(provider: str, state: ProviderState | None) -> Permit | None:
     if state is not None:
         if wait := breakers.remaining(state):
             return Permit(granted=False, suspended=True, wait=wait)
-        if not places.provider_has_place(state):
+        if not batch_limits.provider_has_place(state):
             return Permit(granted=False, wait=_NO_PLACE_WAIT)
     return None
 

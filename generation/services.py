@@ -16,13 +16,14 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from generation import budgets, lifecycle, pauses, selectors, steering
+from generation import budgets, lifecycle, selectors
 from generation.access import audit, roles
 from generation.db.functions import Now
 from generation.identifiers import new_batch_id
 from generation.lifecycle import Draft
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, Pause
 from generation.pricing import OverBudgetError
+from generation.queue import control, pauses
 from generation.states import BulkActionName, Priority, Status
 
 #: How long the answer to an ``Idempotency-Key`` is kept.
@@ -148,10 +149,10 @@ def act(
             done, refused = _retry_each(user, ids)
             what = "Retried"
         case BulkActionName.REQUEUE:
-            done = steering.requeue(ids)
+            done = control.requeue(ids)
             what = "Requeued"
         case _:
-            done = steering.change_priority(ids, argument)
+            done = control.change_priority(ids, argument)
             what = f"Priority changed to {argument}"
     _note(user, done, f"{what} {why}".rstrip(), address)
     explained = {*done, *(pk for some in refused.values() for pk in some)}
@@ -189,7 +190,7 @@ def pause(*, user: User, scope: str, value: str, reason: str = "", address: str 
     if value not in pauses.choices(scope):
         raise ValueError(f"there is no {scope} {value}")
     _check_permission(user, roles.PAUSE, f"pause {scope} {value}".rstrip(), address)
-    made = steering.pause(scope, value, reason=reason, by=user)
+    made = control.pause(scope, value, reason=reason, by=user)
     if made is not None:
         audit.record(user, made, f"Paused {made}", address=address, flag=audit.ADDITION)
     return made
@@ -198,7 +199,7 @@ def pause(*, user: User, scope: str, value: str, reason: str = "", address: str 
 def resume(*, user: User, paused: Pause, address: str = "") -> bool:
     """Let what is paused start. ``False`` where somebody else has. Raises ``PermissionDenied``."""
     _check_permission(user, roles.RESUME, f"resume {paused}", address)
-    resumed = steering.resume(paused)
+    resumed = control.resume(paused)
     if resumed:
         audit.record(user, paused, f"Resumed {paused}", address=address, flag=audit.DELETION)
     return resumed

@@ -16,9 +16,9 @@ from typing import Any, Final
 from django.core.files.storage import default_storage
 from django.db import transaction
 
-from generation import dispatch
 from generation.catalogue import Choice
 from generation.models import GenerationRequest, SharedPicture
+from generation.queue import dispatch
 from generation.states import Status
 
 #: How long somebody waits for another one's picture before looking again, in case nobody tells.

@@ -16,9 +16,9 @@ from django.urls import reverse
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
-from generation import pauses
 from generation.access.authentication import BoundedPasswordForm
 from generation.access.rate_limits import RateExceeded, count_sign_in
+from generation.queue import pauses
 
 _CDN: Final[str] = getattr(settings, "CDN_BASE_URL", "")
 #: unfold's pages are driven by Alpine, which makes functions of the expressions in them, and colours are set in a

@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple
 
 from django.db.models import DurationField, ExpressionWrapper, F
 
-from generation import pauses, waiting
 from generation.db import counters
 from generation.db.counters import COMPLETED, FAILED, SPENT, STARTED, SUBMITTED, Count
 from generation.identifiers import oldest_id_within
 from generation.models import GenerationRequest
+from generation.queue import estimates, pauses
 from generation.representations import timestamp
 from generation.states import WEIGHTS, Status, queue_for
 
@@ -55,7 +55,7 @@ def queue_status() -> dict[str, Any]:
     lengths = counters.lengths()
     waits = backlog(lengths)
     oldest = min(filter(None, (there.oldest for there in waits.values())), default=None)
-    up = waiting.live_capacity()
+    up = estimates.live_capacity()
     day = counters.recent("hour-error", [SUBMITTED, STARTED, COMPLETED, FAILED], before=_DAY_HOURS)
     return {
         "queueLength": lengths.total,
@@ -99,13 +99,13 @@ def slowest() -> list[tuple[str, str, timedelta]]:
 
 def forget() -> None:
     """Read everything again at the next question."""
-    waiting.forget()
+    estimates.forget()
 
 
 def backlog(lengths: counters.Lengths) -> dict[str, Waiting]:
     """What waits, by priority, all four of them; retries wait among the low ones."""
     found = {priority: Waiting(0, None) for priority in WEIGHTS}
-    first = waiting.oldest()
+    first = estimates.oldest()
     for weight in {*lengths.rows, *first}:
         so_far = found[queue_for(weight)]
         oldest = min(filter(None, (so_far.oldest, first.get(weight))), default=None)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from generation import waiting
 from generation.db import counters
 from generation.db.counters import COMPLETED, FAILED, STARTED, Count
 from generation.models import GenerationAttempt, GenerationRequest, WorkerProcess
+from generation.queue import estimates
 from generation.states import AttemptOutcome, ProcessKind, Status
 
 #: The hours before this one.
@@ -92,8 +92,8 @@ def processes() -> list[Process]:
     """The workers and dispatchers whose heartbeat is fresh."""
     busy = Counter(GenerationRequest.objects.filter(status=Status.IN_PROGRESS).values_list("worker", flat=True))
     up: list[WorkerProcess] = [
-        *waiting.live_processes(ProcessKind.WORKER).order_by("started_at"),
-        *waiting.live_processes(ProcessKind.DISPATCHER).order_by("started_at"),
+        *estimates.live_processes(ProcessKind.WORKER).order_by("started_at"),
+        *estimates.live_processes(ProcessKind.DISPATCHER).order_by("started_at"),
     ]
     return [
         Process(

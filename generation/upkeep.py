@@ -11,13 +11,14 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from generation import dispatch, lifecycle, places
+from generation import lifecycle
 from generation.db import queries
 from generation.db.execution import fetch_all
 from generation.db.functions import Now
 from generation.db.locks import locked_keys
 from generation.db.outages import is_outage
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
+from generation.queue import batch_limits, dispatch
 from generation.states import WEIGHTS, Status, next_weight
 from generation.storage import images
 
@@ -81,7 +82,7 @@ def promote_long_waiters() -> int:
 
 def fill_batches() -> int:
     """Send what is held although its batch has a place. Returns how many."""
-    return sum(places.fill_batch(batch_id) for batch_id in places.batches_to_fill(limit=_STEP))
+    return sum(batch_limits.fill_batch(batch_id) for batch_id in batch_limits.batches_to_fill(limit=_STEP))
 
 
 def restore_ledger() -> int:

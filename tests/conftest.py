@@ -16,9 +16,10 @@ from django.db.models.signals import post_migrate
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import breakers, budgets, catalogue, dispatch, event_loop, pauses, statistics
+from generation import breakers, budgets, catalogue, event_loop, statistics
 from generation.access import authentication, roles
 from generation.models import PromptStyle, ProviderModel
+from generation.queue import dispatch, pauses
 from tests import servers
 from workers import prompts
 

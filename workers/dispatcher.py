@@ -16,12 +16,13 @@ from typing import Final
 from django.conf import settings
 from django.db import close_old_connections
 
-from generation import bulk, dispatch, upkeep
+from generation import bulk, upkeep
 from generation.db import counter_checks, counters
 from generation.db.functions import Now
 from generation.db.outages import log_failure
-from generation.dispatch import BrokerAway
 from generation.models import WorkerProcess
+from generation.queue import dispatch
+from generation.queue.dispatch import BrokerAway
 from generation.states import ProcessKind
 from generation.telemetry import metrics
 from workers.processes import process_name

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation import breakers, budgets, catalogue, dispatch, error_policy, lifecycle, permits, pricing, sharing
+from generation import breakers, budgets, catalogue, error_policy, lifecycle, permits, pricing, sharing
 from generation.catalogue import Choice
 from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.error_policy import Action, Situation
+from generation.queue import dispatch
 from generation.states import ErrorCode
 from generation.storage import images
 from generation.telemetry import correlation, metrics, tracing

@@ -11,7 +11,8 @@ from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 from unfold.contrib.filters.forms import SearchForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from generation import filters, pauses
+from generation import filters
+from generation.queue import pauses
 from generation.states import ErrorCode, GenerationType, PauseScope, Priority, Status
 
 

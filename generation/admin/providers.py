@@ -14,12 +14,13 @@ from django.http import HttpRequest
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminExpandableTextareaWidget
 
-from generation import breakers, pauses, waiting
+from generation import breakers
 from generation.access import audit
 from generation.access.client_address import client_address
 from generation.admin.lists import StrictAdmin
 from generation.admin.reading import ReadOnly
 from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, Spending, WorkerProcess
+from generation.queue import estimates, pauses
 
 _ABOUT_MODELS: Final = {
     "preference": "Of several models that can do what is wished, the one with the lowest number is tried first.",
@@ -123,4 +124,4 @@ class WorkerProcessAdmin(ReadOnly, StrictAdmin):
 
     @display(description="state", label={"up": "success", "silent": "danger"})
     def state(self, row: WorkerProcess) -> str:
-        return "up" if waiting.live_processes(row.kind).filter(pk=row.pk).exists() else "silent"
+        return "up" if estimates.live_processes(row.kind).filter(pk=row.pk).exists() else "silent"

@@ -9,12 +9,13 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from generation import pauses, timeline, waiting
+from generation import timeline
 from generation.access import roles
 from generation.admin import pictures
 from generation.admin.reading import between, history
 from generation.figures import NONE, charges, dollars, duration
 from generation.models import GenerationRequest
+from generation.queue import estimates, pauses
 from generation.states import ACTIVE, GIVEN_UP, BulkActionName, Status
 
 #: With which statuses an action can do something.
@@ -45,7 +46,7 @@ def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
         ],
         "image": pictures.address(one) if one.status == Status.COMPLETED else "",
         "facts": _facts(one, cost),
-        "place": waiting.queue_place(one) if one.status == Status.QUEUED else None,
+        "place": estimates.queue_place(one) if one.status == Status.QUEUED else None,
         "is_paused": one.status == Status.QUEUED and pauses.is_paused(one),
         "steps": steps,
         "sent_prompt": prompts[-1] if prompts else "",

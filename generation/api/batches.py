@@ -8,12 +8,13 @@ from rest_framework import viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import representations, selectors, services, waiting
+from generation import representations, selectors, services
 from generation.access.client_address import client_address
 from generation.api.calls import answer_once, caller, limit_submits
 from generation.api.errors import NotFound
 from generation.api.serializers import BatchSerializer, batch_arguments, checked
 from generation.models import GenerationBatch
+from generation.queue import estimates
 from generation.states import WEIGHTS
 
 
@@ -32,7 +33,7 @@ class BatchViewSet(viewsets.ViewSet):
         def act() -> dict[str, Any]:
             limit_submits(request, cost=len(wishes["drafts"]))
             batch, requests = services.submit_batch(owner=caller(request), **wishes)
-            place = waiting.queue_place(min(reversed(requests), key=lambda created: WEIGHTS[created.priority]))
+            place = estimates.queue_place(min(reversed(requests), key=lambda created: WEIGHTS[created.priority]))
             return {
                 "success": True,
                 "batchId": batch.pk,

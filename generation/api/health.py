@@ -11,8 +11,8 @@ from rest_framework.decorators import api_view, authentication_classes, permissi
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import dispatch, waiting
 from generation.db.outages import DatabaseUnavailableError
+from generation.queue import dispatch, estimates
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def _broker() -> bool:
 
 
 def _worker() -> bool:
-    return waiting.live_workers().exists()
+    return estimates.live_workers().exists()
 
 
 #: In this order. Workers report themselves in the database.

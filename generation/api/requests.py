@@ -11,7 +11,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import representations, selectors, services, waiting
+from generation import representations, selectors, services
 from generation.access.client_address import client_address
 from generation.api.calls import answer_once, caller, flag, is_known, limit_submits
 from generation.api.errors import NotFound
@@ -19,6 +19,7 @@ from generation.api.pagination import NewestFirst
 from generation.api.pictures import reading_pictures
 from generation.api.serializers import ListSerializer, SubmitSerializer, checked, draft, filters
 from generation.models import GenerationRequest
+from generation.queue import estimates
 from generation.states import Status
 
 
@@ -45,7 +46,7 @@ class GenerationViewSet(viewsets.ViewSet):
         def act() -> dict[str, Any]:
             limit_submits(request)
             created = services.submit(owner=caller(request), draft=wish)
-            place = waiting.queue_place(created)
+            place = estimates.queue_place(created)
             return {
                 "success": True,
                 "requestId": created.pk,
@@ -59,7 +60,7 @@ class GenerationViewSet(viewsets.ViewSet):
     def retrieve(self, request: Request, request_id: str) -> HttpResponseBase:
         found = self._find(request, request_id)
         image_data = flag(request, "imageData", default=True)
-        place = waiting.queue_place(found) if found.status == Status.QUEUED else None
+        place = estimates.queue_place(found) if found.status == Status.QUEUED else None
         etag = representations.etag(found, image_data, place)
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if is_known(request, etag):
@@ -90,7 +91,7 @@ class GenerationViewSet(viewsets.ViewSet):
             again = services.retry(user=caller(request), request=found, address=client_address(request._request))
         except services.NotRetryableError:
             raise RequestNotRetryable from None
-        place = waiting.queue_place(again)
+        place = estimates.queue_place(again)
         return Response(
             {
                 "success": True,

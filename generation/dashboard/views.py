@@ -15,10 +15,11 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from generation import breakers, diagnosis, representations, selectors, statistics, timeline, trends, waiting
+from generation import breakers, diagnosis, representations, selectors, statistics, timeline, trends
 from generation.caching import briefly
 from generation.dashboard import charts, options
 from generation.dashboard.forms import SignInForm
+from generation.queue import estimates
 from generation.states import ADVICE, TERMINAL, ErrorCode, Status
 
 
@@ -67,7 +68,7 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
             "is_over": found.status in TERMINAL,
             "shape": representations.status(found),
             "generation_time": representations.generation_time(found),
-            "place": waiting.queue_place(found) if found.status == Status.QUEUED else None,
+            "place": estimates.queue_place(found) if found.status == Status.QUEUED else None,
             "problem": timeline.problem_of(found),
             "steps": timeline.steps(found),
             "owner": found.owner if found.owner_id != _user(request).pk else None,

@@ -12,9 +12,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from rest_framework.test import APIClient
 
-from generation import breakers, dispatch, lifecycle, pauses, permits, places, statistics
+from generation import breakers, lifecycle, permits, statistics
 from generation.claims import Claim, Failure, Permit
 from generation.models import GenerationBatch, GenerationQueue, Pause
+from generation.queue import batch_limits, dispatch, pauses
 from generation.states import WEIGHTS, Status
 from tests.admin.pages import PAUSES, REQUESTS, text, told
 from tests.api.helpers import PREFIX, body, post_json
@@ -94,10 +95,10 @@ def test_held_requests_of_a_batch_wait_for_the_resume(operator: Client, alice: U
     lifecycle.submit([draft] * 2, owner=alice, batch=batch)
     pause(operator, "type", "cover")
     lifecycle.cancel([GenerationQueue.objects.get(held=False).pk], actor=alice)
-    assert places.batches_to_fill(10) == []
+    assert batch_limits.batches_to_fill(10) == []
     assert GenerationQueue.objects.get().held
     resume(operator, "type", "cover")
-    assert places.batches_to_fill(10) == [batch.pk]
+    assert batch_limits.batches_to_fill(10) == [batch.pk]
 
 
 def test_a_provider_that_is_paused_is_not_called_and_wakes_those_who_wait(operator: Client, alice: User) -> None:

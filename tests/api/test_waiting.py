@@ -10,10 +10,10 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from generation import waiting
 from generation.access import authentication
 from generation.db import queries
 from generation.models import GenerationQueue, GenerationRequest
+from generation.queue import estimates
 from generation.states import Status
 from tests.api.helpers import address, answer, body, post_json
 from tests.support.batches import batch_of
@@ -95,7 +95,7 @@ def test_what_was_measured_counts_by_type_and_for_those_ahead_on_the_whole(api: 
 def test_only_attempts_that_gave_an_image_count_and_the_newest_hours_of_them(
     api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "_ENOUGH", 2)
+    monkeypatch.setattr(estimates, "_ENOUGH", 2)
     for hours, seconds in ((4, 1_000), (3, 10), (2, 20)):
         ended(alice, lasted=seconds, ago=timedelta(hours=hours))
     ended(alice, lasted=2_000, failed=True)
@@ -162,7 +162,7 @@ def test_a_place_costs_the_same_in_a_long_queue(api: APIClient, alice: User) -> 
 
     def cost(request: GenerationRequest) -> int:
         authentication.forget()
-        waiting.forget()
+        estimates.forget()
         return len(queries_of(lambda: _place(api, request)))
 
     alone = cost(first)

@@ -10,8 +10,8 @@ import pytest
 from celery import current_app
 
 from config.celery import QUEUES
-from generation import dispatch
 from generation.db import queries
+from generation.queue import dispatch
 from generation.states import WEIGHTS, Priority
 from workers import tasks
 

@@ -14,8 +14,8 @@ import psycopg
 from celery import current_app
 from kombu import Connection
 
-from generation import dispatch
 from generation.db import counter_checks
+from generation.queue import dispatch
 from generation.states import WEIGHTS
 from tests.fakes.control import FakeProvider
 from tests.fakes.journal import Call

@@ -13,10 +13,11 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import Q
 
-from generation import lifecycle, permits, places, services
+from generation import lifecycle, permits, services
 from generation.claims import Claim
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
+from generation.queue import batch_limits
 from generation.states import TERMINAL, Status
 from tests.support.batches import batch_of, bring_to, running, start
 from tests.support.broker import lose_all_messages, messages
@@ -231,7 +232,7 @@ def test_full_batches_do_not_keep_the_dispatcher_from_one_with_a_place(alice: Us
     for _ in range(6):
         batch_of(alice, 2, limit=1)
     _as_after_a_crash(*ids)
-    assert places.batches_to_fill(limit=2) == [lonely.pk]
+    assert batch_limits.batches_to_fill(limit=2) == [lonely.pk]
     assert dispatcher.run_once()["filled"] == 1
     assert ids[0] in _sent()
 
@@ -240,7 +241,7 @@ def test_several_who_fill_a_batch_at_once_send_one_message_for_each_place(alice:
     for _ in range(5):
         batch, ids = batch_of(alice, 6, limit=2)
         _as_after_a_crash(*ids)
-        at_once(*[lambda: bool(places.fill_batch(batch.pk))] * 4)
+        at_once(*[lambda: bool(batch_limits.fill_batch(batch.pk))] * 4)
         assert messages() == {"normal": ids[:2]}
 
 
@@ -258,7 +259,7 @@ def test_a_batch_can_be_given_up_while_it_is_worked_on(alice: User) -> None:
             lambda: bool(permits.extend_leases(worked_on, worker="worker-1")),
             lambda: _complete(claims[0]),
             lambda: lifecycle.retry_later(claims[1], FAILURE, delay=timedelta(0)),
-            lambda: bool(places.fill_batch(batch.pk)),
+            lambda: bool(batch_limits.fill_batch(batch.pk)),
             *_claims(ids[4:7]),
         )
         services.cancel_batch(user=alice, batch=batch)
@@ -284,7 +285,7 @@ def test_a_refill_does_not_wait_for_what_is_being_cancelled(alice: User) -> None
         try:
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '1s'")
-                return places.fill_batch(batch.pk) == 2
+                return batch_limits.fill_batch(batch.pk) == 2
         finally:
             filled.set()
 

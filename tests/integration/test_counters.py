@@ -21,7 +21,7 @@ from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from generation import budgets, lifecycle, retention, statistics, upkeep, waiting
+from generation import budgets, lifecycle, retention, statistics, upkeep
 from generation.claims import Claim
 from generation.db import counter_checks, counters
 from generation.db.functions import Now
@@ -35,6 +35,7 @@ from generation.models import (
     Spending,
     StatusChange,
 )
+from generation.queue import estimates
 from generation.states import Status
 from tests.support.batches import batch_of
 from tests.support.queries import queries_of
@@ -241,7 +242,7 @@ def _some(alice: User) -> None:
 
 def _seen() -> tuple[Any, ...]:
     status = statistics.queue_status()
-    return statistics.metrics(), status, statistics.spent_today(), counters.lengths(), waiting.oldest()
+    return statistics.metrics(), status, statistics.spent_today(), counters.lengths(), estimates.oldest()
 
 
 def test_figures_are_the_same_before_and_after_folding(alice: User) -> None:
@@ -627,8 +628,8 @@ def test_a_reader_reads_a_few_hundred_rows_of_a_busy_week(alice: User) -> None:
     assert counters.fold() == 0
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE generation_counters")
-    for act in (statistics.queue_status, statistics.metrics, statistics.spent_today, waiting.recent_durations):
-        waiting.forget()
+    for act in (statistics.queue_status, statistics.metrics, statistics.spent_today, estimates.recent_durations):
+        estimates.forget()
         for statement in queries_of(act):
             assert _rows_read(statement) < 800, statement
 

@@ -18,9 +18,10 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from generation import breakers, catalogue, dispatch, lifecycle, permits, statistics
+from generation import breakers, catalogue, lifecycle, permits, statistics
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, ProviderModel, WorkerProcess
+from generation.queue import dispatch
 from generation.states import ProcessKind, Status
 from tests.support.batches import batch_of
 from tests.support.broker import lose_all_messages, messages

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import current_app
 
-from generation import dispatch
+from generation.queue import dispatch
 from generation.states import WEIGHTS
 
 

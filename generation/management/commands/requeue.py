@@ -10,9 +10,10 @@ from typing import Any, Final
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 
-from generation import dispatch, identifiers, lifecycle, upkeep
-from generation.dispatch import BrokerAway
+from generation import identifiers, lifecycle, upkeep
 from generation.models import GenerationRequest
+from generation.queue import dispatch
+from generation.queue.dispatch import BrokerAway
 from generation.states import ErrorCode, Status
 
 #: How many ids are read at once.

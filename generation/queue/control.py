@@ -12,9 +12,9 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import Case, Value, When
 
-from generation import dispatch, pauses
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, Pause
+from generation.queue import dispatch, pauses
 from generation.states import WEIGHTS, PauseScope, Status
 
 

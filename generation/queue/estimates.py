@@ -12,12 +12,12 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Count, Max, Min, QuerySet, Sum
 
-from generation import pauses
 from generation.caching import briefly
 from generation.db import counters, queries
 from generation.db.execution import fetch_one
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
+from generation.queue import pauses
 from generation.states import ProcessKind
 
 #: Seconds that one request is taken to last, as long as nothing was measured.

@@ -17,12 +17,13 @@ from celery import current_app
 from django.conf import settings
 from django.db import transaction
 
-from generation import event_loop, pauses
+from generation import event_loop
 from generation.db import queries
 from generation.db.execution import fetch_all
 from generation.db.functions import Now
 from generation.db.locks import locked_keys
 from generation.models import GenerationQueue, GenerationRequest
+from generation.queue import pauses
 from generation.states import WEIGHTS, queue_for
 from generation.telemetry import correlation
 

@@ -6,9 +6,9 @@ from django.db import transaction
 from django.db.models import Count, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
-from generation import dispatch, pauses
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, ProviderState
+from generation.queue import dispatch, pauses
 from generation.states import Status
 
 
