@@ -15,12 +15,12 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Exists, OuterRef, QuerySet
 from redis.exceptions import ResponseError
 
-from generation import breakers, catalogue
 from generation.db import counters, sessions
 from generation.db.functions import Now
 from generation.db.outages import is_outage
 from generation.db.session_settings import SERVED, Kind
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, WorkerProcess
+from generation.providers import catalogue, circuit_breaker
 from generation.queue import dispatch, estimates, pauses
 from generation.queue.dispatch import BrokerAway
 from generation.states import ADVICE, WEIGHTS, ErrorCode, ProcessKind, Status
@@ -213,7 +213,7 @@ def _no_storage() -> Iterator[Finding]:
 
 
 def _suspended() -> Iterator[Finding]:
-    for one in breakers.suspended():
+    for one in circuit_breaker.suspended():
         if not one.is_open and one.until < datetime.now(UTC) + _STUCK_AFTER:
             continue  # it asked to wait for a moment, which is everyday life
         waiting_for = GenerationQueue.objects.filter(waits_for=one.provider).values_list("pk", flat=True)
@@ -226,7 +226,7 @@ def _suspended() -> Iterator[Finding]:
 
 
 def _models_set_aside() -> Iterator[Finding]:
-    for row in breakers.models_set_aside():
+    for row in circuit_breaker.models_set_aside():
         yield Finding(
             what=f"{row.provider} does not serve {row.model}; it is set aside until {row.set_aside_until:%H:%M:%S} UTC",
             why=f"{ErrorCode(row.reason).label}. {ADVICE[row.reason]}",

@@ -16,9 +16,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from generation import breakers, statistics
+from generation import statistics
 from generation.db import counters
 from generation.models import ProviderState
+from generation.providers import circuit_breaker
 from generation.queue import dispatch, estimates
 from generation.states import ProcessKind
 
@@ -129,7 +130,7 @@ def _from_database() -> list[Metric]:
 
 
 def _breakers() -> Metric:
-    opened = {one.provider: one for one in breakers.suspended()}
+    opened = {one.provider: one for one in circuit_breaker.suspended()}
     family = GaugeMetricFamily(
         "vga_provider_suspended", "1 while a provider is left alone", labels=["provider", "reason"]
     )

@@ -20,13 +20,14 @@ from django.contrib.auth.models import User
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Case, Count, F, Sum, When
 
-from generation import budgets, transitions
+from generation import transitions
 from generation.claims import NOTHING_SAID, Claim, Failure
 from generation.db import queries
 from generation.db.execution import Row, fetch_all, fetch_one
 from generation.db.functions import Now
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
+from generation.providers import budgets
 from generation.queue import batch_limits, dispatch
 from generation.rows import read_request
 from generation.states import ACTIVE, GIVEN_UP, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status

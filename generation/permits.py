@@ -10,13 +10,13 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import transaction
 
-from generation import breakers, budgets
 from generation.claims import Claim, Permit, VoidClaimError
 from generation.db import queries
 from generation.db.execution import execute, fetch_all
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationRequest, ProviderState
-from generation.pricing import OverBudgetError
+from generation.providers import budgets, circuit_breaker
+from generation.providers.pricing import OverBudgetError
 from generation.queue import batch_limits, pauses
 
 #: Before a request whose provider has no place free is tried again.
@@ -47,13 +47,13 @@ def begin_call(
         if execute(queries.BEGIN_CALL, it | noted | {"estimate": estimate, "deadline": deadline}):
             return Permit(granted=True)
     if pace is not None:
-        if refused := _in_the_way(provider, breakers.state(provider)):
+        if refused := _in_the_way(provider, circuit_breaker.state(provider)):
             return refused
         if wait := pace():
             return Permit(granted=False, wait=wait)
     probe = False
     with transaction.atomic():
-        state = breakers.locked_state(provider)
+        state = circuit_breaker.locked_state(provider)
         if not GenerationRequest.objects.select_for_update().filter(claim.fence).exists():
             raise VoidClaimError
         if refused := _in_the_way(provider, state):
@@ -64,7 +64,7 @@ def begin_call(
             except OverBudgetError as error:
                 return Permit(granted=False, over_budget=True, refusal=str(error))
         if state is not None:
-            probe = breakers.begin_probe(state, deadline=deadline)
+            probe = circuit_breaker.begin_probe(state, deadline=deadline)
         times: dict[str, Any] = {"call_started_at": Now(), "call_deadline_at": Now() + deadline}
         claim.attempt().update(**noted, estimated_cost=estimate, **times)
     return Permit(granted=True, probe=probe, troubled=state is not None and state.failures > 0)
@@ -75,7 +75,7 @@ def _in_the_way(provider: str, state: ProviderState | None) -> Permit | None:
     if pauses.provider_is_paused(provider):
         return Permit(granted=False, suspended=True, wait=_PAUSED_WAIT)
     if state is not None:
-        if wait := breakers.remaining(state):
+        if wait := circuit_breaker.remaining(state):
             return Permit(granted=False, suspended=True, wait=wait)
         if not batch_limits.provider_has_place(state):
             return Permit(granted=False, wait=_NO_PLACE_WAIT)

@@ -16,13 +16,14 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from generation import budgets, lifecycle, selectors
+from generation import lifecycle, selectors
 from generation.access import audit, roles
 from generation.db.functions import Now
 from generation.identifiers import new_batch_id
 from generation.lifecycle import Draft
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, Pause
-from generation.pricing import OverBudgetError
+from generation.providers import budgets
+from generation.providers.pricing import OverBudgetError
 from generation.queue import control, pauses
 from generation.states import BulkActionName, Priority, Status
 
@@ -39,7 +40,7 @@ class NotRetryableError(Exception):
 
 
 def submit(*, owner: User, draft: Draft) -> GenerationRequest:
-    """Accept one request. Raises :class:`generation.pricing.OverBudgetError`."""
+    """Accept one request. Raises :class:`generation.providers.pricing.OverBudgetError`."""
     with budgets.reserving(owner.pk, [draft.estimated_cost]):
         return lifecycle.submit([draft], owner=owner)[0]
 
@@ -48,7 +49,7 @@ def submit_batch(
     *, owner: User, drafts: Sequence[Draft], priority: str, max_concurrent: int | None
 ) -> tuple[GenerationBatch, list[GenerationRequest]]:
     """Accept all of them or none. At most ``max_concurrent`` of them will be in progress at once. Raises
-    :class:`generation.pricing.OverBudgetError`."""
+    :class:`generation.providers.pricing.OverBudgetError`."""
     with transaction.atomic(), budgets.reserving(owner.pk, [draft.estimated_cost for draft in drafts]):
         batch = GenerationBatch.objects.create(
             id=new_batch_id(), owner=owner, priority=priority, max_concurrent=max_concurrent
@@ -100,7 +101,7 @@ def cancel_batch(*, user: User, batch: GenerationBatch, address: str = "") -> in
 
 def retry(*, user: User, request: GenerationRequest, address: str = "") -> GenerationRequest:
     """Queue a failed or cancelled request again. Raises :class:`NotRetryableError` for any other,
-    :class:`generation.pricing.OverBudgetError`, and ``PermissionDenied``."""
+    :class:`generation.providers.pricing.OverBudgetError`, and ``PermissionDenied``."""
     _check(user, BulkActionName.RETRY, {request.owner_id}, address)
     again = _retry(user, request)
     _note(user, [again.pk] if again.owner_id != user.pk else [], "Retried", address)

@@ -10,8 +10,9 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F
 
-from generation import events, sharing
+from generation import events
 from generation.models import GenerationRequest, StatusChange
+from generation.providers import result_cache
 from generation.queue import batch_limits
 from generation.states import TRANSITIONS, Edge, Reason, Status
 from generation.telemetry import metrics
@@ -63,7 +64,7 @@ def tell(requests: Sequence[GenerationRequest], edge: Edge) -> None:
     for batch_id in {request.batch_id for request in requests if request.batch_id}:
         batch_limits.fill_batch_after_commit(batch_id)
     for request in requests:
-        sharing.wake_after_commit(request)
+        result_cache.wake_after_commit(request)
 
 
 def _count(requests: Sequence[GenerationRequest], edge: Edge) -> None:

@@ -16,9 +16,10 @@ from django.db.models.signals import post_migrate
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import breakers, budgets, catalogue, event_loop, statistics
+from generation import event_loop, statistics
 from generation.access import authentication, roles
 from generation.models import PromptStyle, ProviderModel
+from generation.providers import budgets, catalogue, circuit_breaker
 from generation.queue import dispatch, pauses
 from tests import servers
 from workers import prompts
@@ -85,7 +86,7 @@ def _no_rate_in_the_way(settings: Any) -> None:
 
 def forget_everything() -> None:
     """Let everything that was read some seconds ago be read again."""
-    for module in (authentication, breakers, budgets, catalogue, pauses, prompts, statistics):
+    for module in (authentication, circuit_breaker, budgets, catalogue, pauses, prompts, statistics):
         module.forget()
 
 

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation import breakers, budgets, catalogue, error_policy, lifecycle, permits, pricing, sharing
-from generation.catalogue import Choice
+from generation import lifecycle, permits
 from generation.claims import Claim, Failure, Permit, VoidClaimError
-from generation.error_policy import Action, Situation
+from generation.providers import budgets, catalogue, circuit_breaker, error_policy, pricing, result_cache
+from generation.providers.catalogue import Choice
+from generation.providers.error_policy import Action, Situation
 from generation.queue import dispatch
 from generation.states import ErrorCode
 from generation.storage import images
@@ -129,7 +130,7 @@ class Executor:
                 self._complete(claim, receipt)
                 return None
             self._keeper.check(self._turns.left)
-            if sharing.wanted(claim.request.metadata) and self._shared(claim, route.left[0]):
+            if result_cache.wanted(claim.request.metadata) and self._shared(claim, route.left[0]):
                 return None
             call = self._permitted(claim, route)
             if call is None:
@@ -147,7 +148,7 @@ class Executor:
         except Abandoned:
             if call and call.probe:
                 provider = call.choice.provider
-                patiently(lambda: breakers.release(provider))
+                patiently(lambda: circuit_breaker.release(provider))
             raise
         except Exception as error:
             # The text of an unknown error may hold anything, so the client gets none of it.
@@ -158,9 +159,9 @@ class Executor:
             return self._after(_internal(error, sent=job.sent), claim, route, call)
         choice = call.choice
         self._complete(claim, receipt)
-        patiently(lambda: breakers.model_succeeded(choice.provider, choice.model))
+        patiently(lambda: circuit_breaker.model_succeeded(choice.provider, choice.model))
         if call.troubled:
-            patiently(lambda: breakers.succeeded(choice.provider))
+            patiently(lambda: circuit_breaker.succeeded(choice.provider))
         return None
 
     def _earlier_receipt(self, job: Job) -> dict[str, Any] | None:
@@ -179,15 +180,15 @@ class Executor:
     def _shared(self, claim: Claim, choice: Choice) -> bool:
         """Whether an earlier picture was taken, or another request's is waited for."""
         try:
-            share = patiently(lambda: sharing.join(claim.request, choice))
+            share = patiently(lambda: result_cache.join(claim.request, choice))
         except OSError as error:
             raise StorageUnavailable from error
         if share.result is not None:
             result = share.result | {"cached": True, "cost": 0.0}
             self._complete(claim, {"result": result, "model": share.result["model"], "cost": "0"})
         elif share.holder:
-            goes_on = partial(sharing.is_at_it, share.holder)
-            self._wait_for(share.holder, goes_on, claim, sharing.LOOK_AGAIN_AFTER, "shared")
+            goes_on = partial(result_cache.is_at_it, share.holder)
+            self._wait_for(share.holder, goes_on, claim, result_cache.LOOK_AGAIN_AFTER, "shared")
         return share.result is not None or bool(share.holder)
 
     # --- The call ---
@@ -227,11 +228,11 @@ class Executor:
                 return self._permitted(claim, route)
             raise ProviderError(refusal, code=ErrorCode.QUOTA_EXHAUSTED, sent=False)
         wait, name = min(suspended)
-        self._wait_for(name, partial(breakers.is_suspended, name), claim, wait, "suspended")
+        self._wait_for(name, partial(circuit_breaker.is_suspended, name), claim, wait, "suspended")
         return None
 
     def _begin(self, claim: Claim, asked: ImageRequest, provider: Provider, estimate: Decimal | None) -> Permit:
-        rate = patiently(breakers.rates).get(provider.name)
+        rate = patiently(circuit_breaker.rates).get(provider.name)
 
         def pace(calls: int, per_seconds: int) -> timedelta:
             return timedelta(seconds=self._rates.take(provider.name, calls=calls, per_seconds=per_seconds))
@@ -303,8 +304,8 @@ class Executor:
             patiently(lambda: dispatch.wake(what))
 
     def _after(self, error: ProviderError, claim: Claim, route: Route, call: Call | None) -> Claim | None:
-        """Do what :func:`generation.error_policy.decide` says. Returns the claim under which the next provider is to be
-        asked."""
+        """Do what :func:`generation.providers.error_policy.decide` says. Returns the claim under which the next
+        provider is to be asked."""
         request, provider = claim.request, call.choice.provider if call else ""
         if call is None:
             route.problems.append(error)
@@ -350,7 +351,7 @@ class Executor:
         choice = call.choice
         wait = RetryPolicy(base=settings.RETRY_DELAY).delay(1, retry_after=error.retry_after)
         patiently(
-            lambda: breakers.failed(
+            lambda: circuit_breaker.failed(
                 choice.provider, error.code, wait=wait, probe=call.probe, scope=error.scope, model=choice.model
             )
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from generation.caching import briefly
-from generation.catalogue import Choice
 from generation.models import GenerationRequest, PromptStyle
+from generation.providers.catalogue import Choice
 from generation.states import GenerationType, StyleScope
 from workers.providers.base import ImageRequest
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from generation import breakers, catalogue
-from generation.catalogue import Choice
-from generation.error_policy import says_model_is_unserved
+from generation.providers import catalogue, circuit_breaker
+from generation.providers.catalogue import Choice
+from generation.providers.error_policy import says_model_is_unserved
 from workers.patience import patiently
 from workers.providers.base import ProviderError
 
@@ -16,9 +16,9 @@ class Route:
     """The providers to ask next: the configured order without those that have failed."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
-        """Raises :class:`generation.catalogue.Impossible` if no configured model can do it."""
+        """Raises :class:`generation.providers.catalogue.Impossible` if no configured model can do it."""
         self._metadata = metadata
-        self._unserved = patiently(breakers.set_aside)
+        self._unserved = patiently(circuit_breaker.set_aside)
         #: The failures of this run, the newest last.
         self.problems: list[ProviderError] = []
         #: Those that have not been asked, the next one first.

@@ -19,11 +19,12 @@ from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from generation import budgets, identifiers
+from generation import identifiers
 from generation.admin import leaving
 from generation.admin.lists import StrictAdmin
 from generation.figures import NONE, dollars
 from generation.models import GenerationRequest, Spending
+from generation.providers import budgets
 from generation.states import ACTIVE
 
 #: What only a superuser gives, since whoever has it has everything.

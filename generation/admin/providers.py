@@ -14,12 +14,12 @@ from django.http import HttpRequest
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminExpandableTextareaWidget
 
-from generation import breakers
 from generation.access import audit
 from generation.access.client_address import client_address
 from generation.admin.lists import StrictAdmin
 from generation.admin.reading import ReadOnly
 from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, Spending, WorkerProcess
+from generation.providers import circuit_breaker
 from generation.queue import estimates, pauses
 
 _ABOUT_MODELS: Final = {
@@ -92,11 +92,11 @@ class ProviderStateAdmin(StrictAdmin):
     def state(self, row: ProviderState) -> str:
         if ("provider", row.provider) in pauses.recent():
             return "paused"
-        return "left alone" if row.provider in {one.provider for one in breakers.suspended()} else "called"
+        return "left alone" if row.provider in {one.provider for one in circuit_breaker.suspended()} else "called"
 
     @admin.action(permissions=["change"], description="Call again what is left alone")
     def call_again(self, request: HttpRequest, rows: QuerySet[ProviderState]) -> None:
-        closed = [row for row in rows if breakers.close(row.provider)]
+        closed = [row for row in rows if circuit_breaker.close(row.provider)]
         user: Any = request.user
         for row in closed:
             audit.record(user, row, "Called again", address=client_address(request))

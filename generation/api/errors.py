@@ -17,7 +17,7 @@ from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenRef
 from rest_framework_simplejwt.exceptions import TokenError
 
 from generation.db import outages
-from generation.pricing import OverBudgetError
+from generation.providers.pricing import OverBudgetError
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from typing import Any, Final
 from django.conf import settings
 from rest_framework import serializers
 
-from generation import catalogue
 from generation.api.errors import InvalidValue, printable
 from generation.api.fields import (
     BodySerializer,
@@ -25,6 +24,7 @@ from generation.api.fields import (
 from generation.api.parsers import MAX_METADATA_DEPTH, check_value
 from generation.lifecycle import DEFAULT_MAX_ATTEMPTS, Draft
 from generation.models import model_rows
+from generation.providers import catalogue
 from generation.representations import RESERVED_METADATA
 from generation.states import GenerationType, Priority, Status
 

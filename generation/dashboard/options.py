@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from generation import catalogue
 from generation.models import PromptStyle
+from generation.providers import catalogue
 from generation.states import GenerationType, Priority, Status, StyleScope
 
 

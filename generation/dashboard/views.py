@@ -15,10 +15,11 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from generation import breakers, diagnosis, representations, selectors, statistics, timeline, trends
+from generation import diagnosis, representations, selectors, statistics, timeline, trends
 from generation.caching import briefly
 from generation.dashboard import charts, options
 from generation.dashboard.forms import SignInForm
+from generation.providers import circuit_breaker
 from generation.queue import estimates
 from generation.states import ADVICE, TERMINAL, ErrorCode, Status
 
@@ -121,7 +122,7 @@ def _findings() -> list[diagnosis.Finding]:
 
 def _providers() -> list[dict[str, Any]]:
     """Each configured one, and whether it is left alone and why."""
-    suspended = {one.provider: one for one in breakers.suspended()}
+    suspended = {one.provider: one for one in circuit_breaker.suspended()}
     return [
         {"name": name, "suspension": found, "problem": timeline.problem(found.reason, "") if found else None}
         for name in settings.PROVIDERS

@@ -11,8 +11,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from generation import catalogue, diagnosis
+from generation import diagnosis
 from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, model_rows
+from generation.providers import catalogue
 from tests.admin.pages import text
 from tests.api.helpers import SUBMIT, body
 from tests.conftest import client_of

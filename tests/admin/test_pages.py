@@ -11,9 +11,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from generation import breakers, filters, lifecycle, permits, services
+from generation import filters, lifecycle, permits, services
 from generation.claims import Claim, Failure
 from generation.models import GenerationRequest
+from generation.providers import circuit_breaker
 from generation.states import Status
 from tests.admin.pages import BATCHES, EXPORT, LISTS, REQUESTS, list_of, listed, page_of, text
 from tests.api.helpers import completed
@@ -232,7 +233,7 @@ def test_the_export_has_what_the_filter_has_and_no_formula(viewer: Client, alice
 
 def test_the_first_page_tells_what_needs_a_person(viewer: Client, alice: User) -> None:
     in_status(alice, Status.FAILED)
-    breakers.failed("openai", "auth", wait=timedelta(0))
+    circuit_breaker.failed("openai", "auth", wait=timedelta(0))
     page = text(viewer.get("/admin/"))
     for expected in ("No worker is up", "openai is left alone", "unavailable", "Queue by priority", "Spent today"):
         assert expected in page, expected

@@ -12,9 +12,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from rest_framework.test import APIClient
 
-from generation import breakers, lifecycle, permits, statistics
+from generation import lifecycle, permits, statistics
 from generation.claims import Claim, Failure, Permit
 from generation.models import GenerationBatch, GenerationQueue, Pause
+from generation.providers import circuit_breaker
 from generation.queue import batch_limits, dispatch, pauses
 from generation.states import WEIGHTS, Status
 from tests.admin.pages import PAUSES, REQUESTS, text, told
@@ -107,11 +108,11 @@ def test_a_provider_that_is_paused_is_not_called_and_wakes_those_who_wait(operat
     permit = _begin(claim)
     assert not permit.granted
     assert permit.suspended
-    assert breakers.is_suspended("clipart")
+    assert circuit_breaker.is_suspended("clipart")
     assert lifecycle.give_back(claim, delay=permit.wait, waits_for="clipart")
     assert lifecycle.claim(claim.request.pk, worker="worker-1") is None
     resume(operator, "provider", "clipart")
-    assert not breakers.is_suspended("clipart")
+    assert not circuit_breaker.is_suspended("clipart")
     again = lifecycle.claim(claim.request.pk, worker="worker-1")
     assert again is not None
     assert _begin(again).granted

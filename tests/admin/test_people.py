@@ -11,10 +11,11 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
-from generation import budgets, bulk, lifecycle
+from generation import bulk, lifecycle
 from generation.access import roles
 from generation.access.authentication import LONGEST_PASSWORD
 from generation.models import Budget, BulkAction, GenerationRequest, Spending
+from generation.providers import budgets
 from generation.states import Status
 from tests.admin.pages import act, run_bulk, text, told
 from tests.support.queries import queries_of

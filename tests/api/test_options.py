@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from generation import catalogue
 from generation.models import GenerationBatch, GenerationRequest, ProviderModel
+from generation.providers import catalogue
 from tests.api.helpers import (
     BATCH,
     NOTHING,

@@ -10,8 +10,8 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from generation import breakers, budgets
 from generation.models import Budget, ProviderState, Spending
+from generation.providers import budgets, circuit_breaker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,20 +33,20 @@ def call_again(client: Client, name: str) -> int:
 
 
 def test_a_provider_that_is_left_alone_is_shown_with_the_reason_and_called_again(chief: Client) -> None:
-    breakers.failed("openai", "auth", wait=timedelta(0))
+    circuit_breaker.failed("openai", "auth", wait=timedelta(0))
     page = chief.get(reverse(STATES)).content.decode()
     assert "The provider does not accept the key" in page
     assert call_again(chief, "openai") == 302
-    assert not breakers.is_suspended("openai")
+    assert not circuit_breaker.is_suspended("openai")
 
 
 def test_who_may_only_look_does_not_call_again(bob: User, client: Client) -> None:
     bob.user_permissions.add(Permission.objects.get(codename="view_providerstate"))
     client.force_login(bob)
-    breakers.failed("openai", "auth", wait=timedelta(0))
+    circuit_breaker.failed("openai", "auth", wait=timedelta(0))
     assert client.get(reverse(STATES)).status_code == 200
     call_again(client, "openai")
-    assert breakers.is_suspended("openai")
+    assert circuit_breaker.is_suspended("openai")
 
 
 def test_limits_are_set_and_the_breaker_is_not(chief: Client) -> None:

@@ -11,9 +11,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
-from generation import breakers, lifecycle, permits
+from generation import lifecycle, permits
 from generation.db.functions import Now
 from generation.models import GenerationQueue, ProviderState
+from generation.providers import circuit_breaker
 from generation.states import ErrorCode, Status
 from tests.support.races import at_once
 from tests.support.requests import claimed, queued
@@ -29,7 +30,7 @@ WAIT = timedelta(seconds=10)
 
 def fail(code: str = "unavailable", *, times: int = 1, wait: timedelta = WAIT, probe: bool = False) -> None:
     for _ in range(times):
-        breakers.failed("openai", code, wait=wait, probe=probe)
+        circuit_breaker.failed("openai", code, wait=wait, probe=probe)
 
 
 def permit(owner: User) -> Any:
@@ -51,7 +52,7 @@ def test_five_failures_one_after_the_other_and_it_is_left_alone_for_30_seconds(a
     assert not refused.granted
     assert refused.suspended
     assert 25 < refused.wait.total_seconds() <= 30
-    assert [(one.provider, one.reason, one.is_open) for one in breakers.suspended()] == [("openai", code, True)]
+    assert [(one.provider, one.reason, one.is_open) for one in circuit_breaker.suspended()] == [("openai", code, True)]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_whatever_answer_comes_in_between_it_is_there(alice: User, code: str) ->
 
 def test_a_picture_in_between_begins_the_count_again(alice: User) -> None:
     fail(times=4)
-    breakers.succeeded("openai")
+    circuit_breaker.succeeded("openai")
     fail(times=4)
     assert permit(alice).granted
 
@@ -91,8 +92,8 @@ def test_what_fails_at_once_opens_it_once_and_for_the_shortest_time(alice: User)
 
 def test_another_provider_is_not_concerned(alice: User) -> None:
     fail(times=5)
-    breakers.failed("stability", "unavailable", wait=WAIT)
-    assert [one.provider for one in breakers.suspended()] == ["openai"]
+    circuit_breaker.failed("stability", "unavailable", wait=WAIT)
+    assert [one.provider for one in circuit_breaker.suspended()] == ["openai"]
 
 
 # --- The probe --------------------------------------------------------------------------------------------------------
@@ -118,7 +119,7 @@ def test_a_probe_that_gets_an_answer_lets_everybody_in(alice: User) -> None:
     fail(times=5)
     end_pauses()
     assert permit(alice).probe
-    breakers.succeeded("openai")
+    circuit_breaker.succeeded("openai")
     for _ in range(3):
         found = permit(alice)
         assert (found.granted, found.probe) == (True, False)
@@ -151,11 +152,13 @@ def test_calls_that_were_under_way_when_it_opened_lengthen_nothing(alice: User) 
 
 def test_an_answer_to_a_call_that_was_under_way_brings_it_back(alice: User) -> None:
     fail(times=5)
-    breakers.succeeded("openai")
+    circuit_breaker.succeeded("openai")
     assert permit(alice).granted
 
 
-@pytest.mark.parametrize("came_to_nothing", [lambda: fail("internal", probe=True), lambda: breakers.release("openai")])
+@pytest.mark.parametrize(
+    "came_to_nothing", [lambda: fail("internal", probe=True), lambda: circuit_breaker.release("openai")]
+)
 def test_a_probe_that_came_to_nothing_is_followed_by_another_at_once(alice: User, came_to_nothing: Any) -> None:
     fail(times=5)
     end_pauses()
@@ -181,7 +184,7 @@ def test_who_asks_to_wait_is_left_alone_for_so_long_and_then_called_by_everybody
     refused = permit(alice)
     assert (refused.granted, refused.suspended) == (False, True)
     assert 40 < refused.wait.total_seconds() <= 45
-    assert [one.is_open for one in breakers.suspended()] == [False]
+    assert [one.is_open for one in circuit_breaker.suspended()] == [False]
     end_pauses()
     for _ in range(2):
         found = permit(alice)
@@ -229,17 +232,17 @@ def test_what_needs_somebody_opens_it_at_once_and_is_an_error_in_the_log_once(
 @pytest.mark.parametrize("code", ["auth", "rate_limited"])
 def test_somebody_may_have_it_called_again(alice: User, code: str) -> None:
     fail(code)
-    assert breakers.close("openai")
+    assert circuit_breaker.close("openai")
     found = permit(alice)
     assert (found.granted, found.probe) == (True, False)
-    assert breakers.suspended() == []
-    assert not breakers.close("openai")
+    assert circuit_breaker.suspended() == []
+    assert not circuit_breaker.close("openai")
 
 
 def test_what_is_not_left_alone_is_not_closed(alice: User) -> None:
-    assert not breakers.close("openai")
+    assert not circuit_breaker.close("openai")
     fail(times=4)
-    assert not breakers.close("openai")
+    assert not circuit_breaker.close("openai")
     fail()
     assert not permit(alice).granted
 
@@ -250,7 +253,7 @@ def test_who_waits_for_it_is_woken(alice: User) -> None:
     for claim, provider in ((theirs, "openai"), (others, "stability"), (cancelled, "openai")):
         assert lifecycle.give_back(claim, delay=timedelta(minutes=10), waits_for=provider)
     lifecycle.cancel([cancelled.request.pk], actor=alice)
-    assert breakers.close("openai")
+    assert circuit_breaker.close("openai")
     due = GenerationQueue.objects.filter(available_at__lte=Now())
     assert list(due.values_list("pk", "waits_for")) == [(theirs.request.pk, "")]
 
@@ -301,11 +304,11 @@ def test_a_probe_that_is_cancelled_leaves_the_way_open_for_the_next(alice: User,
     worker = threading.Thread(target=run)
     worker.start()
     wait_until(lambda: vendors.fake.stats().active, what="the probe")
-    assert breakers.is_suspended("openai")
+    assert circuit_breaker.is_suspended("openai")
     for job in list(runtime._jobs.values()):
         job.abandon("cancelled")
     worker.join(20)
-    assert not breakers.is_suspended("openai")
+    assert not circuit_breaker.is_suspended("openai")
     assert vendors.ask(alice).status == Status.COMPLETED
     assert ProviderState.objects.get(pk="openai").failures == 0
 
@@ -326,7 +329,7 @@ def test_an_earlier_picture_says_nothing_of_a_provider_that_is_in_trouble(alice:
     assert vendors.ask(alice, **wish).status == Status.COMPLETED
     fail(times=5)
     assert vendors.ask(alice, **wish).result["cached"]
-    assert breakers.is_suspended("openai")
+    assert circuit_breaker.is_suspended("openai")
 
 
 # --- Rates ------------------------------------------------------------------------------------------------------------
@@ -337,7 +340,7 @@ def test_a_provider_with_a_rate_begins_so_many_calls_and_only_what_is_sent_is_co
 ) -> None:
     vendors.use("openai")
     ProviderState.objects.create(provider="openai", calls=2, per_seconds=3600, max_concurrent=1)
-    breakers.forget()
+    circuit_breaker.forget()
     busy = claimed(alice)
     assert permits.begin_call(
         busy, provider="openai", model="m", prompt="p", deadline=timedelta(minutes=1)

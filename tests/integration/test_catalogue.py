@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from generation import catalogue
-from generation.catalogue import Impossible
 from generation.models import ProviderModel
+from generation.providers import catalogue
+from generation.providers.catalogue import Impossible
 
 pytestmark = pytest.mark.django_db
 

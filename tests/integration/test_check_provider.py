@@ -15,8 +15,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from PIL import Image
 
-from generation import breakers, catalogue
 from generation.models import GenerationRequest, ProviderModel
+from generation.providers import catalogue, circuit_breaker
 from tests.support.stack import ROOT, closed_port, empty_database, prepared_database
 from tests.support.vendors import Vendors
 
@@ -120,7 +120,7 @@ def test_a_provider_that_never_answers_is_not_waited_for_for_ever(vendors: Vendo
 
 
 def test_it_is_called_although_it_is_left_alone_and_that_is_told(vendors: Vendors) -> None:
-    breakers.failed("openai", "auth", wait=timedelta(0))
+    circuit_breaker.failed("openai", "auth", wait=timedelta(0))
     code, page = check("openai")
     assert code == 0
     assert page.splitlines()[-1] == "It is left alone at the moment; manage.py resume_provider openai ends that."

@@ -21,7 +21,7 @@ from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from generation import budgets, lifecycle, retention, statistics, upkeep
+from generation import lifecycle, retention, statistics, upkeep
 from generation.claims import Claim
 from generation.db import counter_checks, counters
 from generation.db.functions import Now
@@ -35,6 +35,7 @@ from generation.models import (
     Spending,
     StatusChange,
 )
+from generation.providers import budgets
 from generation.queue import estimates
 from generation.states import Status
 from tests.support.batches import batch_of

@@ -18,9 +18,10 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from generation import breakers, catalogue, lifecycle, permits, statistics
+from generation import lifecycle, permits, statistics
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, ProviderModel, WorkerProcess
+from generation.providers import catalogue, circuit_breaker
 from generation.queue import dispatch
 from generation.states import ProcessKind, Status
 from tests.support.batches import batch_of
@@ -223,8 +224,8 @@ def test_sessions_without_their_time_outs_are_found() -> None:
 def test_a_provider_that_is_left_alone_is_told_with_what_to_do_and_who_waits(
     alice: User, code: str, why: str, advice: str
 ) -> None:
-    for _ in range(breakers.FAILURES_TO_OPEN):
-        breakers.failed("openai", code, wait=timedelta(0))
+    for _ in range(circuit_breaker.FAILURES_TO_OPEN):
+        circuit_breaker.failed("openai", code, wait=timedelta(0))
     waiting = claimed(alice)
     assert lifecycle.give_back(waiting, delay=timedelta(minutes=9), waits_for="openai")
     page = the_finding()
@@ -233,25 +234,25 @@ def test_a_provider_that_is_left_alone_is_told_with_what_to_do_and_who_waits(
     assert advice in page
     assert waiting.request.pk in page
     mend(page)
-    assert not breakers.is_suspended("openai")
+    assert not circuit_breaker.is_suspended("openai")
     assert GenerationQueue.objects.filter(available_at__lte=Now(), waits_for="").exists()
 
 
 def test_a_provider_that_asks_to_wait_for_a_moment_is_everyday_life_and_one_that_does_for_long_is_not() -> None:
-    breakers.failed("openai", "rate_limited", wait=timedelta(seconds=30))
+    circuit_breaker.failed("openai", "rate_limited", wait=timedelta(seconds=30))
     assert doctor()[0] == 0
-    breakers.failed("openai", "rate_limited", wait=timedelta(minutes=5))
+    circuit_breaker.failed("openai", "rate_limited", wait=timedelta(minutes=5))
     mend(the_finding())
 
 
 def test_a_model_that_is_set_aside_is_named_with_the_reason() -> None:
-    for _ in range(breakers.ANSWERS_TO_SET_ASIDE):
-        breakers.failed("openai", "model_retired", model="gpt-image-2")
+    for _ in range(circuit_breaker.ANSWERS_TO_SET_ASIDE):
+        circuit_breaker.failed("openai", "model_retired", model="gpt-image-2")
     page = the_finding()
     assert "openai does not serve gpt-image-2; it is set aside until" in page
     mend(page)
     assert doctor()[0] == 0
-    assert not breakers.set_aside()
+    assert not circuit_breaker.set_aside()
 
 
 def resume(name: str) -> str:

@@ -10,9 +10,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
-from generation import budgets, catalogue, lifecycle, permits, upkeep
+from generation import lifecycle, permits, upkeep
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, ProviderModel, Spending
+from generation.providers import budgets, catalogue
 from generation.states import Status
 from generation.storage import images
 from tests.integration.test_executor import Killed, execute, png, stored_and_killed

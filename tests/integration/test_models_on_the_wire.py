@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from generation import catalogue
 from generation.models import GenerationRequest, ProviderModel
+from generation.providers import catalogue
 from tests.fakes.control import FakeProvider
 from tests.support.adapters import ADAPTERS, Adapter
 from tests.support.callers import Caller

@@ -15,7 +15,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from generation import breakers, budgets, catalogue, lifecycle, permits, services
+from generation import lifecycle, permits, services
 from generation.claims import VoidClaimError
 from generation.db.functions import Now, database_now
 from generation.lifecycle import Draft
@@ -28,7 +28,8 @@ from generation.models import (
     ProviderState,
     Spending,
 )
-from generation.pricing import OverBudgetError
+from generation.providers import budgets, catalogue, circuit_breaker
+from generation.providers.pricing import OverBudgetError
 from generation.states import Status
 from generation.storage import images
 from tests.integration.test_executor import execute
@@ -346,13 +347,13 @@ def test_a_model_that_is_set_aside_is_asked_where_the_others_are_too_dear(
     settings.DAILY_BUDGET = Decimal("0.10")
     for model in ProviderModel.objects.filter(provider="stability").values_list("name", flat=True):
         for _ in range(2):
-            breakers.failed("stability", "model_retired", model=model)
+            circuit_breaker.failed("stability", "model_retired", model=model)
     request = vendors.run(submit(alice, Decimal("0.01")))
     assert (request.status, vendors.called) == (Status.COMPLETED, ["stability"])
     assert request.result["model"] == "core"
     vendors.fake.script("quota")
     for _ in range(2):
-        breakers.failed("stability", "model_retired", model="core")
+        circuit_breaker.failed("stability", "model_retired", model="core")
     request = vendors.run(submit(alice, Decimal("0.01")))
     assert (request.status, request.error["code"]) == (Status.FAILED, "quota_exhausted")
     assert vendors.called == ["stability", "stability"]

@@ -21,7 +21,7 @@ from django.core.files.storage import default_storage
 from django.db import connection
 from django.db.models import Count
 
-from generation import breakers, budgets, catalogue, lifecycle, services, upkeep
+from generation import lifecycle, services, upkeep
 from generation.db.functions import Now
 from generation.lifecycle import Draft
 from generation.models import (
@@ -34,7 +34,8 @@ from generation.models import (
     ProviderState,
     Spending,
 )
-from generation.pricing import OverBudgetError
+from generation.providers import budgets, catalogue, circuit_breaker
+from generation.providers.pricing import OverBudgetError
 from generation.states import ACTIVE, GIVEN_UP, Status
 from tests.integration.test_executor import png
 from tests.support.length import lasting
@@ -192,7 +193,7 @@ def run(world: World, executor: Executor) -> None:
     if world.rng.random() < 0.7:  # else a provider in trouble stays suspended
         ProviderState.objects.update(open_until=None, failures=0)
         ModelState.objects.all().delete()
-        breakers.forget()
+        circuit_breaker.forget()
     world.log.append(f"run {request.pk[-4:]}")
     try:
         executor.run(request.pk)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from generation import breakers, catalogue, lifecycle, representations
+from generation import lifecycle, representations
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, ModelState, ProviderModel, StatusChange
+from generation.providers import catalogue, circuit_breaker
 from generation.states import Status
 from tests.support.requests import queued
 from tests.support.vendors import Vendors, attempts, end_pauses
@@ -247,7 +248,7 @@ def test_two_answers_set_a_model_aside_for_minutes(alice: User, vendors: Vendors
     assert vendors.ask(alice).result["model"] == "gpt-image-2.5-sunburst"
     assert ProviderModel.objects.get(name="gpt-image-2").enabled
     ModelState.objects.update(set_aside_until=Now())
-    breakers.forget()
+    circuit_breaker.forget()
     assert vendors.ask(alice).result["model"] == "gpt-image-2"
 
 
@@ -256,14 +257,14 @@ def test_answers_far_apart_set_no_model_aside(alice: User, vendors: Vendors) -> 
         vendors.fake.script("status=404")
         vendors.ask(alice)
         ModelState.objects.update(failed_at=Now() - timedelta(minutes=11))
-    assert not breakers.set_aside()
+    assert not circuit_breaker.set_aside()
 
 
 def test_a_model_that_alone_could_do_it_is_asked_although_set_aside(alice: User, vendors: Vendors) -> None:
     vendors.use("openai")
     for model in ProviderModel.objects.filter(provider="openai"):
         for _ in range(2):
-            breakers.failed("openai", "model_retired", model=model.name)
+            circuit_breaker.failed("openai", "model_retired", model=model.name)
     assert vendors.ask(alice).status == Status.COMPLETED
 
 

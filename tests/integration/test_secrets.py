@@ -11,8 +11,9 @@ import pytest
 import redis
 from django.contrib.auth.models import User
 
-from generation import catalogue, event_loop
+from generation import event_loop
 from generation.models import GenerationAttempt, GenerationRequest, ProviderModel, ProviderState
+from generation.providers import catalogue
 from generation.states import Status
 from tests.conftest import client_of
 from tests.fakes.control import FakeProvider

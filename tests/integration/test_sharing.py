@@ -12,9 +12,10 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 from django.db import connection
 
-from generation import catalogue, lifecycle, representations, sharing
+from generation import lifecycle, representations
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, SharedPicture, Spending
+from generation.providers import catalogue, result_cache
 from generation.states import Status
 from tests.support.requests import queued
 from tests.support.stack import wait_until
@@ -184,7 +185,7 @@ def test_where_the_one_that_makes_it_is_not_at_it_any_more_the_next_makes_it(
     first = queued(alice, **CACHED)
     held = lifecycle.claim(first.pk, worker="somebody else")
     assert held
-    assert sharing.join(held.request, catalogue.choices(first.metadata)[0]) == sharing.Share()
+    assert result_cache.join(held.request, catalogue.choices(first.metadata)[0]) == result_cache.Share()
     waiting = [vendors.ask(alice, **CACHED) for _ in range(2)]
     assert vendors.called == []
     assert lifecycle.give_back(held)

@@ -7,8 +7,9 @@ from base64 import b64encode
 import pytest
 from django.contrib.auth.models import User
 
-from generation import breakers, representations
+from generation import representations
 from generation.models import ProviderModel, ProviderState
+from generation.providers import circuit_breaker
 from generation.states import Status
 from tests.fakes.pictures import png
 from tests.support.vendors import Vendors, attempts
@@ -33,7 +34,7 @@ def order(first: str) -> list[str]:
 
 
 def is_left_alone(provider: str) -> bool:
-    return breakers.is_suspended(provider)
+    return circuit_breaker.is_suspended(provider)
 
 
 @pytest.mark.parametrize(("first", "script"), REFUSALS)

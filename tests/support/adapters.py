@@ -9,7 +9,7 @@ from unittest.mock import ANY
 
 from google.oauth2.credentials import Credentials
 
-from generation import catalogue
+from generation.providers import catalogue
 from tests.fakes.control import FakeProvider
 from workers.providers.base import Provider
 from workers.providers.google import GoogleProvider

@@ -8,9 +8,10 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from generation import catalogue, event_loop
+from generation import event_loop
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, ProviderState
+from generation.providers import catalogue
 from tests.fakes.control import FakeProvider
 from tests.support.requests import queued
 from workers.executor import Executor

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from generation.error_policy import (
+from generation.providers.error_policy import (
     MAX_WAITS,
     POLICIES,
     Action,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from generation import pricing
 from generation.models import model_rows
+from generation.providers import pricing
 
 ODD_VALUES: list[Any] = [
     *(None, True, 0, -1, 10**400, 1e308, float("nan"), float("inf"), "", "x", "1e30", "NaN", "1e999999999", "9" * 5000),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from generation import pricing
+from generation.providers import pricing
 
 TOKENS = {
     "per_million": {"input_text": "5", "input_image": "8", "output_image": "30"},

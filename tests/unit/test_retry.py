@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from generation.error_policy import has_retryable_phrase, is_retryable
+from generation.providers.error_policy import has_retryable_phrase, is_retryable
 from workers.policies.retry import LONGEST_DELAY, RetryPolicy
 
 POLICY = RetryPolicy(base=timedelta(seconds=10))

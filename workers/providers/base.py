@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checka
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from generation.error_policy import ErrorScope
+    from generation.providers.error_policy import ErrorScope
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,14 +98,14 @@ class ProviderError(Exception):
     def retryable(self) -> bool:
         """Whether another attempt may help."""
         # Here, since an adapter need not load Django to be used.
-        from generation.error_policy import is_retryable
+        from generation.providers.error_policy import is_retryable
 
         return is_retryable(self.code) if self._retryable is None else self._retryable
 
     @property
     def scope(self) -> ErrorScope:
         """How much the error says something about."""
-        from generation.error_policy import POLICIES
+        from generation.providers.error_policy import POLICIES
 
         return self._scope or POLICIES[self.code].scope
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 import httpx2
 
-from generation.error_policy import ErrorScope
+from generation.providers.error_policy import ErrorScope
 from generation.states import ErrorCode
 from workers.providers.base import ProviderError
 from workers.providers.vendors import MAX_ANSWER_BYTES, too_long

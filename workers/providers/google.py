@@ -16,7 +16,7 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.genai import types
 
-from generation.error_policy import ErrorScope
+from generation.providers.error_policy import ErrorScope
 from generation.states import ErrorCode
 from workers.providers import bodies, http, refusals
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from generation.error_policy import ErrorScope
+from generation.providers.error_policy import ErrorScope
 from generation.states import ErrorCode
 from workers.providers import bodies, http, refusals, statuses
 from workers.providers.base import ProviderError

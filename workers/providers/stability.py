@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 import httpx2
 
-from generation.error_policy import ErrorScope
+from generation.providers.error_policy import ErrorScope
 from generation.states import ErrorCode
 from workers.providers import bodies, http, refusals, statuses
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError

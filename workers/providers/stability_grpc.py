@@ -17,7 +17,7 @@ import grpc.aio
 from stability_sdk.interfaces.gooseai.generation import generation_pb2 as messages
 from stability_sdk.interfaces.gooseai.generation.generation_pb2_grpc import GenerationServiceStub
 
-from generation.error_policy import ErrorScope
+from generation.providers.error_policy import ErrorScope
 from generation.states import ErrorCode
 from workers.providers import bodies, refusals, statuses, vendors
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError, mark_sent

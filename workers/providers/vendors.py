@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from generation.error_policy import ErrorScope
+from generation.providers.error_policy import ErrorScope
 from generation.states import ErrorCode
 from workers.providers.base import ProviderError
 

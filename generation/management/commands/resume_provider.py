@@ -9,8 +9,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from generation import breakers
 from generation.models import ModelState, ProviderState
+from generation.providers import circuit_breaker
 
 
 class Command(BaseCommand):
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         known = {*settings.PROVIDERS, *chain.from_iterable(states)}
         if name not in known:
             raise CommandError(f"There is no provider {name}; there is {', '.join(sorted(known))}.")
-        if breakers.close(name):
+        if circuit_breaker.close(name):
             self.stdout.write(f"{name} is called again, and what waited for it may start.")
         else:
             self.stdout.write(f"{name} was not left alone.")

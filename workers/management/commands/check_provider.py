@@ -13,10 +13,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
-from generation import breakers, catalogue, pricing
-from generation.catalogue import Choice
 from generation.identifiers import new_request_id
 from generation.models import GenerationRequest
+from generation.providers import catalogue, circuit_breaker, pricing
+from generation.providers.catalogue import Choice
 from generation.states import ADVICE, ErrorCode, GenerationType
 from workers import images, prompts
 from workers.images import CheckedImage
@@ -66,7 +66,7 @@ class Command(BaseCommand):
         if save:
             save.write_bytes(picture.data)
         self._table(_described(choice, answer, picture, took) | ({"saved": str(save)} if save else {}))
-        if breakers.is_suspended(choice.provider):
+        if circuit_breaker.is_suspended(choice.provider):
             self.stdout.write(f"It is left alone at the moment; manage.py resume_provider {choice.provider} ends that.")
 
     def _tell_failure(self, error: ProviderError, choice: Choice, took: float) -> None:

@@ -20,7 +20,7 @@ from django.db.models import F, QuerySet, Sum
 from generation.caching import briefly
 from generation.db.functions import database_now
 from generation.models import Budget, GenerationAttempt, GenerationRequest, Spending
-from generation.pricing import OverBudgetError
+from generation.providers.pricing import OverBudgetError
 from generation.states import ACTIVE, AttemptOutcome, Status
 
 _NOTHING: Final = Decimal(0)

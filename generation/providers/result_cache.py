@@ -16,8 +16,8 @@ from typing import Any, Final
 from django.core.files.storage import default_storage
 from django.db import transaction
 
-from generation.catalogue import Choice
 from generation.models import GenerationRequest, SharedPicture
+from generation.providers.catalogue import Choice
 from generation.queue import dispatch
 from generation.states import Status
 

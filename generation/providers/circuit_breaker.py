@@ -17,8 +17,8 @@ from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
 from generation.caching import briefly
 from generation.db.functions import Now
-from generation.error_policy import POLICIES, ErrorScope, Health
 from generation.models import ModelState, ProviderState
+from generation.providers.error_policy import POLICIES, ErrorScope, Health
 from generation.queue import dispatch, pauses
 from generation.states import ErrorCode
 

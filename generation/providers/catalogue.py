@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation import pricing
 from generation.caching import briefly
 from generation.models import ProviderModel, model_rows
+from generation.providers import pricing
 
 logger = logging.getLogger(__name__)
 
