@@ -9,7 +9,7 @@ from typing import Final
 
 from django import template
 
-from generation import representations
+from generation.requests import representations
 
 register = template.Library()
 

@@ -18,7 +18,7 @@ from generation.db.counters import COMPLETED, FAILED, SPENT, STARTED, SUBMITTED,
 from generation.identifiers import oldest_id_within
 from generation.models import GenerationRequest
 from generation.queue import estimates, pauses
-from generation.representations import timestamp
+from generation.requests.representations import timestamp
 from generation.states import WEIGHTS, Status, queue_for
 
 _DAY: Final = timedelta(days=1)

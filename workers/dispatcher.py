@@ -16,13 +16,13 @@ from typing import Final
 from django.conf import settings
 from django.db import close_old_connections
 
-from generation import bulk, upkeep
 from generation.db import counter_checks, counters
 from generation.db.functions import Now
 from generation.db.outages import log_failure
 from generation.models import WorkerProcess
 from generation.queue import dispatch
 from generation.queue.dispatch import BrokerAway
+from generation.requests import bulk_actions, maintenance
 from generation.states import ProcessKind
 from generation.telemetry import metrics
 from workers.processes import process_name
@@ -34,12 +34,12 @@ _STUCK_AFTER: Final = 120.0
 
 #: In the order in which a pass does them: first what becomes due by it, last the sending.
 STEPS: Final[dict[str, Callable[[], int]]] = {
-    "rescued": upkeep.rescue_expired,
-    "promoted": upkeep.promote_long_waiters,
-    "lost": upkeep.notice_emptied_broker,
-    "filled": upkeep.fill_batches,
-    "bulk": bulk.advance_left_alone,
-    "forgotten": upkeep.forget_dead_processes,
+    "rescued": maintenance.rescue_expired,
+    "promoted": maintenance.promote_long_waiters,
+    "lost": maintenance.notice_emptied_broker,
+    "filled": maintenance.fill_batches,
+    "bulk": bulk_actions.advance_left_alone,
+    "forgotten": maintenance.forget_dead_processes,
     "sent": dispatch.send_due,
     "corrected": counter_checks.correct_lengths,
     "counted": counters.fold,

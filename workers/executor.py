@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation import lifecycle, permits
-from generation.claims import Claim, Failure, Permit, VoidClaimError
 from generation.providers import budgets, catalogue, circuit_breaker, error_policy, pricing, result_cache
 from generation.providers.catalogue import Choice
 from generation.providers.error_policy import Action, Situation
 from generation.queue import dispatch
+from generation.requests import lifecycle, permits
+from generation.requests.claims import Claim, Failure, Permit, VoidClaimError
 from generation.states import ErrorCode
 from generation.storage import images
 from generation.telemetry import correlation, metrics, tracing

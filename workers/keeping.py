@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation.claims import Claim
 from generation.providers.catalogue import Choice
+from generation.requests.claims import Claim
 from generation.states import ErrorCode
 from generation.storage import images
 from workers.images import CheckedImage

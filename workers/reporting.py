@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from generation.claims import Claim
+from generation.requests.claims import Claim
 from generation.telemetry import metrics, tracing
 from workers.providers.base import ProviderError
 from workers.runtime import Abandoned

@@ -15,13 +15,14 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from generation import event_loop, events, permits
-from generation.claims import Claim
+from generation import event_loop
 from generation.db.functions import Now
 from generation.db.outages import log_failure
 from generation.models import WorkerProcess
 from generation.queue import dispatch
 from generation.queue.dispatch import BrokerAway
+from generation.requests import events, permits
+from generation.requests.claims import Claim
 from generation.states import ErrorCode
 from workers.processes import process_name
 from workers.providers.base import CallProgress, ProviderError, track_progress

@@ -10,8 +10,8 @@ from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 
-from generation import bulk
 from generation.db.outages import DatabaseUnavailableError, raising_unavailable
+from generation.requests import bulk_actions
 from generation.telemetry import correlation
 from workers import exposition
 from workers.executor import Executor
@@ -63,11 +63,11 @@ def advance_bulk_action(bulk_id: int) -> None:
     """Take some steps of a bulk action, and have the next ones taken. A step that failed changed nothing."""
     began = time.monotonic()
     with raising_unavailable():
-        while bulk.advance(bulk_id):
+        while bulk_actions.advance(bulk_id):
             if runtime().stopping.is_set():
                 return  # the dispatcher goes on with it
             if time.monotonic() - began > _BULK_TURN:
-                bulk.send(bulk_id)
+                bulk_actions.send(bulk_id)
                 return
 
 

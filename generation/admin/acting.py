@@ -16,13 +16,13 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from generation import bulk, filters, services
 from generation.access import audit, roles
 from generation.access.client_address import client_address
 from generation.admin.lists import OddAddressError, refuse, refuse_unknown
 from generation.figures import requests
 from generation.models import GenerationRequest
-from generation.services import Outcome
+from generation.requests import bulk_actions, filters, services
+from generation.requests.services import Outcome
 from generation.states import BulkActionName, Priority
 
 #: More than a page of the list has.
@@ -101,7 +101,7 @@ def act(page: Any, request: HttpRequest) -> HttpResponse:
 
 
 def _begin(request: HttpRequest, conditions: dict[str, str], asked: dict[str, Any]) -> HttpResponse:
-    begun = bulk.start(conditions=conditions, **asked)
+    begun = bulk_actions.start(conditions=conditions, **asked)
     if begun is None:
         messages.warning(request, "Nothing matches any more.")
         return redirect(_list(conditions))

@@ -13,12 +13,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from generation import selectors
 from generation.admin import pictures
 from generation.admin.reading import KeysetPageAdmin, history, key_in
 from generation.figures import NONE
 from generation.identifiers import BATCH_ID
 from generation.models import GenerationBatch, GenerationRequest
+from generation.requests import selectors
 from generation.states import TERMINAL, Status
 
 

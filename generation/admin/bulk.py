@@ -13,12 +13,12 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from generation import bulk, filters
 from generation.access import roles
 from generation.access.client_address import client_address
 from generation.admin.reading import KeysetPageAdmin, badge, history
 from generation.figures import NONE
 from generation.models import BulkAction
+from generation.requests import bulk_actions, filters
 
 _STATE_LOOKS: Final = {"running": "running", "done": "completed", "ended early": "failed"}
 #: Digits of the largest key.
@@ -60,7 +60,7 @@ class BulkActionAdmin(KeysetPageAdmin):
             "subtitle": str(row),
             "row": row,
             "state": _state(row),
-            "percent": bulk.progress(row),
+            "percent": bulk_actions.progress(row),
             "matching": filters.in_words(row.conditions),
             "list": reverse("admin:generation_generationrequest_changelist") + "?" + urlencode(row.conditions),
             "refusals": [(reason, count, row.refused_ids.get(reason, [])) for reason, count in row.refusals.items()],
@@ -73,7 +73,7 @@ class BulkActionAdmin(KeysetPageAdmin):
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         row = get_object_or_404(BulkAction, pk=bulk_id)
-        if bulk.stop(user=request.user, bulk=row, address=client_address(request)):  # type: ignore[arg-type]
+        if bulk_actions.stop(user=request.user, bulk=row, address=client_address(request)):  # type: ignore[arg-type]
             messages.success(request, "Stopped. What was done stays done.")
         else:
             messages.warning(request, "It had ended already.")

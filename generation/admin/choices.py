@@ -1,4 +1,4 @@
-"""The filters of the list of requests. What they mean is in :mod:`generation.filters`."""
+"""The filters of the list of requests. What they mean is in :mod:`generation.requests.filters`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 from unfold.contrib.filters.forms import SearchForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from generation import filters
 from generation.queue import pauses
+from generation.requests import filters
 from generation.states import ErrorCode, GenerationType, PauseScope, Priority, Status
 
 

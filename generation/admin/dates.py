@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from generation import filters
 from generation.models import GenerationRequest
+from generation.requests import filters
 
 
 @dataclass(kw_only=True, slots=True)

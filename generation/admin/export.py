@@ -21,13 +21,13 @@ from django.core.cache import DEFAULT_CACHE_ALIAS, caches
 from django.http import HttpRequest, StreamingHttpResponse
 from redis.exceptions import RedisError
 
-from generation import filters
 from generation.access import audit
 from generation.access.client_address import client_address
 from generation.admin import attempts, readers
 from generation.db.locks import long_statements
 from generation.models import GenerationRequest
-from generation.representations import timestamp
+from generation.requests import filters
+from generation.requests.representations import timestamp
 
 _CHUNK: Final = 1000
 _COLUMNS: Final = (

@@ -14,11 +14,11 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
-from generation import bulk, filters
 from generation.access import audit, roles
 from generation.access.client_address import client_address
 from generation.figures import requests
 from generation.models import GenerationRequest
+from generation.requests import bulk_actions, filters
 from generation.states import ACTIVE, BulkActionName
 
 #: Users that are deactivated at once.
@@ -96,7 +96,7 @@ def _do(admin: Any, request: HttpRequest, users: list[User]) -> HttpResponse:
         started
         for user in users
         if (
-            started := bulk.start(
+            started := bulk_actions.start(
                 user=by,
                 action=BulkActionName.CANCEL,
                 conditions={"owner": user.get_username(), "status": filters.ACTIVE_STATUS},

@@ -11,13 +11,13 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
-from generation import services
 from generation.access import audit, roles
 from generation.access.client_address import client_address
 from generation.admin.lists import StrictAdmin
 from generation.admin.reading import ReadOnly
 from generation.models import Pause
 from generation.queue import pauses
+from generation.requests import services
 from generation.states import GenerationType, PauseScope, Priority
 
 _LONGEST_REASON = 200

@@ -17,7 +17,6 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from generation import filters, selectors
 from generation.access import audit, roles
 from generation.access.client_address import client_address
 from generation.admin import acting, attempts, export, pictures, request_page
@@ -28,6 +27,7 @@ from generation.admin.reading import KeysetChangeList, KeysetPageAdmin, badge, b
 from generation.figures import NONE, dollars, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationRequest
+from generation.requests import filters, selectors
 from generation.states import BulkActionName, Status
 
 _EXCERPT: Final = 90

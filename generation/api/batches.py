@@ -8,13 +8,13 @@ from rest_framework import viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import representations, selectors, services
 from generation.access.client_address import client_address
 from generation.api.calls import answer_once, caller, limit_submits
 from generation.api.errors import NotFound
 from generation.api.serializers import BatchSerializer, batch_arguments, checked
 from generation.models import GenerationBatch
 from generation.queue import estimates
+from generation.requests import representations, selectors, services
 from generation.states import WEIGHTS
 
 

@@ -16,10 +16,11 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import identifiers, representations, services
+from generation import identifiers
 from generation.access.client_address import client_address
 from generation.access.rate_limits import spend
 from generation.api.errors import InvalidValue
+from generation.requests import representations, services
 
 _KEY_HEADER = "Idempotency-Key"
 _LONGEST_KEY = 255

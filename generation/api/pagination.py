@@ -9,10 +9,10 @@ from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import selectors
 from generation.api.errors import InvalidValue
 from generation.identifiers import REQUEST_ID
-from generation.representations import absolute
+from generation.requests import selectors
+from generation.requests.representations import absolute
 
 
 class NewestFirst(CursorPagination):

@@ -11,7 +11,6 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import representations, selectors, services
 from generation.access.client_address import client_address
 from generation.api.calls import answer_once, caller, flag, is_known, limit_submits
 from generation.api.errors import NotFound
@@ -20,6 +19,7 @@ from generation.api.pictures import reading_pictures
 from generation.api.serializers import ListSerializer, SubmitSerializer, checked, draft, filters
 from generation.models import GenerationRequest
 from generation.queue import estimates
+from generation.requests import representations, selectors, services
 from generation.states import Status
 
 

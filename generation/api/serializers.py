@@ -22,10 +22,10 @@ from generation.api.fields import (
     TextField,
 )
 from generation.api.parsers import MAX_METADATA_DEPTH, check_value
-from generation.lifecycle import DEFAULT_MAX_ATTEMPTS, Draft
 from generation.models import model_rows
 from generation.providers import catalogue
-from generation.representations import RESERVED_METADATA
+from generation.requests.lifecycle import DEFAULT_MAX_ATTEMPTS, Draft
+from generation.requests.representations import RESERVED_METADATA
 from generation.states import GenerationType, Priority, Status
 
 MAX_BATCH: Final = 100
@@ -188,7 +188,7 @@ class BatchSerializer(BodySerializer):
 
 
 def batch_arguments(data: dict[str, Any]) -> dict[str, Any]:
-    """Of what a :class:`BatchSerializer` found valid, what :func:`generation.services.submit_batch` takes."""
+    """Of what a :class:`BatchSerializer` found valid, what :func:`generation.requests.services.submit_batch` takes."""
     options = data.get("batchOptions", {})
     priority = options.get("priority", Priority.NORMAL)
     return {

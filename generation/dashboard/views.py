@@ -15,12 +15,13 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from generation import diagnosis, representations, selectors, statistics, timeline, trends
+from generation import diagnosis, statistics, timeline, trends
 from generation.caching import briefly
 from generation.dashboard import charts, options
 from generation.dashboard.forms import SignInForm
 from generation.providers import circuit_breaker
 from generation.queue import estimates
+from generation.requests import representations, selectors
 from generation.states import ADVICE, TERMINAL, ErrorCode, Status
 
 

@@ -19,13 +19,13 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db.models import Max
 
-from generation import events
-from generation.events import Update
 from generation.models import GenerationRequest, StatusChange
 from generation.realtime.authentication import in_database, no_longer_hold
 from generation.realtime.listener import CloseCode, Listener
 from generation.realtime.replay import OVERTAKEN
 from generation.realtime.targets import Key, Snapshot, Target, key_for, keys_of, snapshot
+from generation.requests import events
+from generation.requests.events import Update
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import time
 from enum import IntEnum
 from typing import Final
 
-from generation.events import Update
 from generation.realtime.authentication import Identity
 from generation.realtime.outbox import Outbox
 from generation.realtime.targets import Key
+from generation.requests.events import Update
 
 #: What one client may watch.
 MAX_SUBSCRIPTIONS: Final = 200

@@ -11,12 +11,12 @@ from typing import Final
 from django.contrib.auth.models import User
 from django.db.models import F, Q, QuerySet
 
-from generation import events
-from generation.events import Update
 from generation.identifiers import REQUEST_ID
 from generation.models import StatusChange
 from generation.realtime.authentication import in_database
 from generation.realtime.targets import Target
+from generation.requests import events
+from generation.requests.events import Update
 from generation.states import PROGRESS
 
 #: Who missed more than this is told the state now and not how it came about.

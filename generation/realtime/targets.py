@@ -13,10 +13,11 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.urls import reverse
 
-from generation import identifiers, representations, selectors
+from generation import identifiers
 from generation.identifiers import BATCH_ID, REQUEST_ID
 from generation.models import GenerationRequest
 from generation.realtime.authentication import in_database
+from generation.requests import representations, selectors
 
 #: The requests that the snapshot of a project has; the rest are pages of the list.
 _PAGE: Final = 20

@@ -38,7 +38,7 @@ _CHUNK: Final = 16 * 1024 * 1024
 _PICTURES: Final = ("results/", "thumbnails/")
 #: Folders that a worker writes to.
 _WRITTEN: Final = ("results", "thumbnails", "receipts")
-#: The keys of a receipt, which are arguments of :func:`generation.lifecycle.complete`, and the required ones.
+#: The keys of a receipt, which are arguments of :func:`generation.requests.lifecycle.complete`, and the required ones.
 _RECEIPT: Final = ("result", "model", "provider_request_id", "usage", "cost", "estimate", "paid_by")
 _RECEIPT_NEEDS: Final = ("result", "model")
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -9,8 +9,8 @@ from typing import Any
 from django.test import Client
 from django.urls import reverse
 
-from generation import bulk
 from generation.models import BulkAction
+from generation.requests import bulk_actions
 
 REQUESTS = "/admin/generation/generationrequest/"
 ACT = f"{REQUESTS}act/"
@@ -62,7 +62,7 @@ def act(client: Client, action: str, *ids: str, **more: str) -> Any:
 def run_bulk(answer: Any) -> BulkAction:
     """Do all steps of the action that this answer leads to."""
     made = BulkAction.objects.get(pk=answer["Location"].rstrip("/").split("/")[-2])
-    while bulk.advance(made.pk):
+    while bulk_actions.advance(made.pk):
         pass
     made.refresh_from_db()
     return made

@@ -15,10 +15,10 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from rest_framework.test import APIClient
 
-from generation import bulk, lifecycle, services
 from generation.access import roles
 from generation.db.functions import Now
 from generation.models import Budget, BulkAction, GenerationQueue, GenerationRequest, StatusChange
+from generation.requests import bulk_actions, lifecycle, services
 from generation.states import Status
 from tests.admin.pages import ACT, BULK, REQUESTS, act, page_of, run_bulk, text, told
 from tests.api.helpers import PREFIX
@@ -203,7 +203,7 @@ def test_the_api_asks_for_the_same_permissions(
 def test_all_that_match_are_done_in_steps_with_progress(
     operator: Client, alice: User, charlie: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "STEP", 3)
+    monkeypatch.setattr(bulk_actions, "STEP", 3)
     mine = [queued(alice) for _ in range(7)]
     ended = in_status(alice, Status.FAILED)
     other = queued(charlie)
@@ -211,7 +211,7 @@ def test_all_that_match_are_done_in_steps_with_progress(
     assert "Yes, cancel 8 requests" in text(operator.post(f"{REQUESTS}?owner=alice", body))
     answer = act(operator, "cancel", everything="1", filter="owner=alice")
     made = BulkAction.objects.get()
-    assert bulk.advance(made.pk)
+    assert bulk_actions.advance(made.pk)
     later = queued(alice)  # it was not there when the action was confirmed
     page = text(operator.get(f"{BULK}{made.pk}/change/"))
     assert "running" in page
@@ -230,7 +230,7 @@ def test_all_that_match_are_done_in_steps_with_progress(
 
 
 def test_the_task_does_it_and_the_dispatcher_does_what_nobody_took(operator: Client, alice: User) -> None:
-    assert tasks.advance_bulk_action.name == bulk.TASK
+    assert tasks.advance_bulk_action.name == bulk_actions.TASK
     requests = [queued(alice) for _ in range(3)]
     act(operator, "cancel", everything="1", filter="status=queued")
     tasks.advance_bulk_action(BulkAction.objects.get().pk)
@@ -244,31 +244,31 @@ def test_the_task_does_it_and_the_dispatcher_does_what_nobody_took(operator: Cli
 
 
 def test_an_action_is_stopped(operator: Client, viewer: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "STEP", 1)
+    monkeypatch.setattr(bulk_actions, "STEP", 1)
     for _ in range(3):
         queued(alice)
     act(operator, "cancel", everything="1")
     made = BulkAction.objects.get()
-    bulk.advance(made.pk)
+    bulk_actions.advance(made.pk)
     assert viewer.post(f"{BULK}{made.pk}/stop/").status_code == 403
     assert "What was done stays done" in told(operator, operator.post(f"{BULK}{made.pk}/stop/"))
-    assert not bulk.advance(made.pk)
+    assert not bulk_actions.advance(made.pk)
     assert GenerationRequest.objects.filter(status=Status.CANCELLED).count() == 1
     assert "stopped by operator" in text(operator.get(f"{BULK}{made.pk}/change/"))
 
 
 def test_a_stop_holds_whenever_it_comes(operator: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "STEP", 1)
+    monkeypatch.setattr(bulk_actions, "STEP", 1)
     user = User.objects.get(username="operator")
     for steps in range(3):
         requests = [queued(alice) for _ in range(3)]
         act(operator, "cancel", everything="1", filter="status=queued")
         row = BulkAction.objects.latest("pk")  # as a page has read it, before the steps that follow
         for _ in range(steps):
-            assert bulk.advance(row.pk)
-        assert bulk.stop(user=user, bulk=row)
-        assert not bulk.stop(user=user, bulk=row)
-        assert not bulk.advance(row.pk)
+            assert bulk_actions.advance(row.pk)
+        assert bulk_actions.stop(user=user, bulk=row)
+        assert not bulk_actions.stop(user=user, bulk=row)
+        assert not bulk_actions.advance(row.pk)
         row.refresh_from_db()
         assert (row.seen, row.done, row.error) == (steps, steps, "stopped by operator")
         assert sum(status_of(one) == Status.CANCELLED for one in requests) == steps
@@ -278,7 +278,7 @@ def test_a_stop_holds_whenever_it_comes(operator: Client, alice: User, monkeypat
 def test_a_stop_waits_for_the_step_that_is_under_way(
     operator: Client, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "STEP", 2)
+    monkeypatch.setattr(bulk_actions, "STEP", 2)
     requests = [queued(alice) for _ in range(4)]
     act(operator, "cancel", everything="1")
     row = BulkAction.objects.get()
@@ -295,26 +295,26 @@ def test_a_stop_waits_for_the_step_that_is_under_way(
     def stop() -> bool:
         assert begun.wait(20)
         stopping.set()
-        return bulk.stop(user=user, bulk=row)
+        return bulk_actions.stop(user=user, bulk=row)
 
     monkeypatch.setattr(services, "act", slowly)
-    at_once(lambda: bulk.advance(row.pk), stop)
+    at_once(lambda: bulk_actions.advance(row.pk), stop)
     row.refresh_from_db()
     cancelled = sum(status_of(one) == Status.CANCELLED for one in requests)
     assert (row.done, row.error) == (cancelled, "stopped by operator")
     assert cancelled in {0, 2}
-    assert not bulk.advance(row.pk)
+    assert not bulk_actions.advance(row.pk)
     assert sum(status_of(one) == Status.CANCELLED for one in requests) == cancelled
 
 
 def test_of_two_workers_one_does_a_step(operator: Client, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "STEP", 2)
+    monkeypatch.setattr(bulk_actions, "STEP", 2)
     requests = [in_status(alice, Status.FAILED) for _ in range(8)]
     act(operator, "retry", everything="1", filter="status=failed")
     row = BulkAction.objects.get()
     for _ in range(8):
-        at_once(lambda: bulk.advance(row.pk), lambda: bulk.advance(row.pk))
-    while bulk.advance(row.pk):
+        at_once(lambda: bulk_actions.advance(row.pk), lambda: bulk_actions.advance(row.pk))
+    while bulk_actions.advance(row.pk):
         pass
     row.refresh_from_db()
     assert (row.seen, row.done, row.refusals) == (8, 8, {})
@@ -332,9 +332,9 @@ def test_a_step_that_broke_off_is_done_again_and_counted_once(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(bulk, "_moved", break_off)
+        patched.setattr(bulk_actions, "_moved", break_off)
         with pytest.raises(RuntimeError, match="killed"):
-            bulk.advance(row.pk)
+            bulk_actions.advance(row.pk)
     assert {status_of(one) for one in requests} == {Status.QUEUED}
     BulkAction.objects.update(advanced_at=Now() - timedelta(minutes=1))
     assert dispatcher.run_once()["bulk"] == 1
@@ -347,7 +347,7 @@ def test_who_lost_the_permission_goes_no_further(operator: Client, alice: User) 
     request = queued(alice)
     act(operator, "cancel", everything="1")
     User.objects.get(username="operator").groups.clear()
-    assert not bulk.advance(BulkAction.objects.get().pk)
+    assert not bulk_actions.advance(BulkAction.objects.get().pk)
     assert status_of(request) == Status.QUEUED
     assert "may not do that any more" in BulkAction.objects.get().error
 

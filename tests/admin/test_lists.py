@@ -15,9 +15,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from generation import filters, lifecycle, permits, services
-from generation.claims import Failure
 from generation.models import BulkAction, GenerationRequest, ProviderState
+from generation.requests import filters, lifecycle, permits, services
+from generation.requests.claims import Failure
 from generation.states import Status
 from tests.admin.pages import ACT, BULK, EXPORT, LISTS, REQUESTS, act, list_of, listed, text, told
 from tests.support.requests import in_status, queued

@@ -11,10 +11,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from generation import filters, lifecycle, permits, services
-from generation.claims import Claim, Failure
 from generation.models import GenerationRequest
 from generation.providers import circuit_breaker
+from generation.requests import filters, lifecycle, permits, services
+from generation.requests.claims import Claim, Failure
 from generation.states import Status
 from tests.admin.pages import BATCHES, EXPORT, LISTS, REQUESTS, list_of, listed, page_of, text
 from tests.api.helpers import completed

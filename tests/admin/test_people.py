@@ -11,11 +11,11 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
-from generation import bulk, lifecycle
 from generation.access import roles
 from generation.access.authentication import LONGEST_PASSWORD
 from generation.models import Budget, BulkAction, GenerationRequest, Spending
 from generation.providers import budgets
+from generation.requests import bulk_actions, lifecycle
 from generation.states import Status
 from tests.admin.pages import act, run_bulk, text, told
 from tests.support.queries import queries_of
@@ -232,7 +232,7 @@ def test_selected_users_are_deactivated_with_or_without_their_queues(
     assert LogEntry.objects.filter(change_message__startswith="Deactivated").count() == 2
     administrator.post(DEACTIVATE, {"ids": [alice.pk, charlie.pk], "cancel": "1"})
     for row in BulkAction.objects.all():
-        bulk.advance(row.pk)
+        bulk_actions.advance(row.pk)
     assert set(GenerationRequest.objects.values_list("status", flat=True)) == {Status.CANCELLED}
     assert len(requests) == 2
 

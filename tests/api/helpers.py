@@ -19,8 +19,8 @@ from PIL import Image
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
-from generation import lifecycle
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
+from generation.requests import lifecycle
 from generation.storage import images
 from tests.conftest import client_of
 from tests.support.requests import PROMPT, RESULT, claimed

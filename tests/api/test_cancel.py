@@ -6,8 +6,8 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from generation import lifecycle
 from generation.models import GenerationAttempt, GenerationQueue, StatusChange
+from generation.requests import lifecycle
 from generation.states import ACTIVE, TERMINAL, Status
 from tests.api.helpers import UNKNOWN_ID, address, assert_error, completed
 from tests.support.requests import RESULT, back_in_queue, claimed, in_status, queued

@@ -10,10 +10,10 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from generation import lifecycle
 from generation.db import queries
 from generation.db.functions import Now
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey
+from generation.requests import lifecycle
 from tests.api.helpers import (
     BATCH,
     NOTHING,

@@ -10,11 +10,12 @@ from django.contrib.auth.models import User
 from django.db.models import DurationField, ExpressionWrapper, F, Value
 from rest_framework.test import APIClient
 
-from generation import lifecycle, statistics
+from generation import statistics
 from generation.db import counter_checks
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, Spending, StatusChange
-from generation.representations import timestamp
+from generation.requests import lifecycle
+from generation.requests.representations import timestamp
 from generation.states import Status
 from tests.api.helpers import PREFIX, answer
 from tests.support.batches import batch_of

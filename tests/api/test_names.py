@@ -16,8 +16,8 @@ from django.db import connection
 from django.test import Client
 from rest_framework.test import APIClient
 
-from generation import filters
 from generation.models import GenerationRequest
+from generation.requests import filters
 from generation.states import Status
 from tests.api.helpers import BATCH, REQUESTS, SUBMIT, answer, batch_body, body, post_json
 from tests.support.requests import in_status

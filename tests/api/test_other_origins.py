@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError
 from rest_framework.test import APIClient
 
-from generation import selectors
+from generation.requests import selectors
 from tests.api.helpers import PREFIX, SUBMIT, UNKNOWN_ID, address, body, client_for, completed, post_json
 
 STUDIO = "https://studio.example.org"

@@ -10,8 +10,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from generation import lifecycle, trends
-from generation.claims import Claim, Failure
+from generation import trends
+from generation.requests import lifecycle
+from generation.requests.claims import Claim, Failure
 from generation.states import ErrorCode, Status
 from tests.api.helpers import UNKNOWN_ID, completed
 from tests.conftest import forget_everything

@@ -10,12 +10,13 @@ from django.contrib.auth.models import User
 from django.db.models import F
 from rest_framework.test import APIClient
 
-from generation import lifecycle, statistics
+from generation import statistics
 from generation.access import authentication
 from generation.db import counter_checks
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest
-from generation.representations import timestamp
+from generation.requests import lifecycle
+from generation.requests.representations import timestamp
 from generation.states import Status
 from tests.api.helpers import PREFIX, answer, assert_error
 from tests.support.batches import batch_of

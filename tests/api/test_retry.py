@@ -8,8 +8,8 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from generation import lifecycle
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
+from generation.requests import lifecycle
 from generation.states import Status
 from tests.api.helpers import UNKNOWN_ID, address, answer, assert_error, client_for, completed, shown
 from tests.support.broker import lose_all_messages, messages

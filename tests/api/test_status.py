@@ -12,9 +12,9 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 from rest_framework.test import APIClient
 
-from generation import lifecycle
-from generation.claims import Failure
 from generation.models import GenerationRequest
+from generation.requests import lifecycle
+from generation.requests.claims import Failure
 from generation.states import PROGRESS, Status
 from tests.api.helpers import address, assert_error, client_for, completed, picture
 from tests.support.requests import FAILURE, PROMPT, back_in_queue, claimed, in_status, queued

@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 
 from generation.identifiers import new_request_id
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
-from generation.representations import RESERVED_METADATA
+from generation.requests.representations import RESERVED_METADATA
 from generation.states import GenerationType, Priority
 from tests.api.helpers import (
     BATCH,

@@ -18,8 +18,9 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from generation import representations, services, statistics
-from generation.lifecycle import Draft
+from generation import statistics
+from generation.requests import representations, services
+from generation.requests.lifecycle import Draft
 from generation.states import Status
 from tests.api.helpers import completed
 from tests.support.requests import PROMPT, in_status

@@ -93,7 +93,7 @@ def test_one_module_writes_statuses_and_no_other() -> None:
         if writes_a_status(node)
     ]
     assert found
-    assert all(place.startswith("generation/transitions.py:") for place in found)
+    assert all(place.startswith("generation/requests/transitions.py:") for place in found)
 
 
 def test_only_the_lifecycle_runs_sql_that_writes_a_status() -> None:

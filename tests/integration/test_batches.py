@@ -13,11 +13,11 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import Q
 
-from generation import lifecycle, permits, services
-from generation.claims import Claim
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
 from generation.queue import batch_limits
+from generation.requests import lifecycle, permits, services
+from generation.requests.claims import Claim
 from generation.states import TERMINAL, Status
 from tests.support.batches import batch_of, bring_to, running, start
 from tests.support.broker import lose_all_messages, messages

@@ -11,10 +11,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
-from generation import lifecycle, permits
 from generation.db.functions import Now
 from generation.models import GenerationQueue, ProviderState
 from generation.providers import circuit_breaker
+from generation.requests import lifecycle, permits
 from generation.states import ErrorCode, Status
 from tests.support.races import at_once
 from tests.support.requests import claimed, queued

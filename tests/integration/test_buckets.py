@@ -21,8 +21,9 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
 from config.embedded import free_port
-from generation import diagnosis, representations, retention
+from generation import diagnosis
 from generation.models import GenerationRequest
+from generation.requests import representations, retention
 from generation.states import Status
 from generation.storage import images, s3
 from tests.support.executors import executor

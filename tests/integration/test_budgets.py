@@ -11,11 +11,11 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from rest_framework.test import APIClient
 
-from generation import lifecycle, services
-from generation.lifecycle import Draft
 from generation.models import Budget, GenerationBatch, GenerationRequest, ProviderModel, Spending
 from generation.providers import budgets
 from generation.providers.pricing import OverBudgetError
+from generation.requests import lifecycle, services
+from generation.requests.lifecycle import Draft
 from generation.states import Status
 from tests.api.helpers import BATCH, SUBMIT, address, batch_body, body, post_json
 from tests.conftest import client_of

@@ -21,8 +21,7 @@ from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from generation import lifecycle, retention, statistics, upkeep
-from generation.claims import Claim
+from generation import statistics
 from generation.db import counter_checks, counters
 from generation.db.functions import Now
 from generation.models import (
@@ -37,6 +36,8 @@ from generation.models import (
 )
 from generation.providers import budgets
 from generation.queue import estimates
+from generation.requests import lifecycle, maintenance, retention
+from generation.requests.claims import Claim
 from generation.states import Status
 from tests.support.batches import batch_of
 from tests.support.queries import queries_of
@@ -93,7 +94,7 @@ def _retry(alice: User) -> None:
 
 def _rescue(alice: User) -> None:
     expire(claimed(alice), claimed(alice, max_attempts=1))
-    assert upkeep.rescue_expired() == 2
+    assert maintenance.rescue_expired() == 2
 
 
 def _cancel(alice: User) -> None:
@@ -104,7 +105,7 @@ def _cancel(alice: User) -> None:
 def _promote(alice: User) -> None:
     queued(alice, priority="low")
     GenerationQueue.objects.update(weight_since=Now() - timedelta(hours=1))
-    assert upkeep.promote_long_waiters()
+    assert maintenance.promote_long_waiters()
 
 
 def _weights(alice: User) -> None:
@@ -116,7 +117,7 @@ def _weights(alice: User) -> None:
 def _restore(alice: User) -> None:
     queued(alice)
     GenerationQueue.objects.all().delete()
-    assert upkeep.restore_ledger()
+    assert maintenance.restore_ledger()
 
 
 def _spend(alice: User) -> None:

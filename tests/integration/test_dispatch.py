@@ -13,10 +13,11 @@ from celery import current_app
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from generation import exposition, lifecycle
+from generation import exposition
 from generation.db.functions import Now
 from generation.models import GenerationQueue
 from generation.queue import dispatch
+from generation.requests import lifecycle
 from generation.states import WEIGHTS
 from tests.support.broker import lose_all_messages, messages
 from tests.support.races import at_once

@@ -10,10 +10,10 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.utils import NotSupportedError
 
-from generation import selectors
 from generation.db import execution, queries
 from generation.models import GenerationRequest
-from generation.rows import read_request
+from generation.requests import selectors
+from generation.requests.rows import read_request
 from tests.support.requests import completed, queued
 
 pytestmark = pytest.mark.django_db(transaction=True)

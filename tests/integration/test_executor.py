@@ -14,9 +14,9 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from PIL import Image
 
-from generation import lifecycle, permits, representations
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, PromptStyle, ProviderState
+from generation.requests import lifecycle, permits, representations
 from generation.states import Status
 from generation.storage import images
 from tests.support.executors import executor

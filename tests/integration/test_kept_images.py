@@ -10,10 +10,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
-from generation import lifecycle, permits, upkeep
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, ProviderModel, Spending
 from generation.providers import budgets, catalogue
+from generation.requests import lifecycle, maintenance, permits
 from generation.states import Status
 from generation.storage import images
 from tests.integration.test_executor import Killed, execute, png, stored_and_killed
@@ -67,7 +67,7 @@ def test_a_storage_that_is_away_releases_the_claim(alice: User, monkeypatch: pyt
 def test_a_stored_image_of_the_last_attempt_is_kept(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     request = queued(alice, max_attempts=1)
     stored_and_killed(request, monkeypatch)
-    assert upkeep.rescue_expired() == 1
+    assert maintenance.rescue_expired() == 1
     request.refresh_from_db()
     assert (request.status, request.error) == (Status.COMPLETED, None)
     assert images.read(request.result["image_key"]) == png()
@@ -80,10 +80,10 @@ def test_the_last_attempt_waits_for_a_storage_that_stumbles(alice: User, monkeyp
     expire(other)
     stored_and_killed(request, monkeypatch)
     storage_that_stumbles(monkeypatch, "open", f"receipts/{request.pk}", times=1)
-    assert upkeep.rescue_expired() == 1
+    assert maintenance.rescue_expired() == 1
     other.request.refresh_from_db()
     assert other.request.status == Status.FAILED
-    assert upkeep.rescue_expired() == 1
+    assert maintenance.rescue_expired() == 1
     request.refresh_from_db()
     assert request.status == Status.COMPLETED
 
@@ -169,7 +169,7 @@ def test_a_strange_receipt_keeps_no_other_request_from_its_rescue(
     images.save_receipt(claims[0].request.pk, {"result": result} | said)
     for claim in claims:
         expire(claim)
-    assert upkeep.rescue_expired() == 2
+    assert maintenance.rescue_expired() == 2
     for claim in claims:
         claim.request.refresh_from_db()
     assert claims[0].request.status == (Status.COMPLETED if kept else Status.FAILED)
@@ -181,7 +181,7 @@ def test_a_request_that_cannot_be_rescued_stops_no_other(alice: User) -> None:
     for claim in claims:
         expire(claim)
     claims[0].attempt().delete()  # only a hand in the database can have taken it
-    assert upkeep.rescue_expired() == 1
+    assert maintenance.rescue_expired() == 1
     claims[1].request.refresh_from_db()
     assert claims[1].request.status == Status.FAILED
 
@@ -197,7 +197,7 @@ def test_a_storage_that_is_away_is_asked_once_in_a_pass(alice: User, monkeypatch
         raise OSError(errno.ETIMEDOUT, "no answer")
 
     monkeypatch.setattr(images, "find_receipt", away)
-    assert upkeep.rescue_expired() == 1
+    assert maintenance.rescue_expired() == 1
     assert asked == [claims[0].request.pk]
 
 

@@ -12,13 +12,13 @@ from django.db import connection
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
-from generation import lifecycle, permits
-from generation.claims import Claim, VoidClaimError
 from generation.db import queries
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, Pause, StatusChange
+from generation.requests import lifecycle, permits
+from generation.requests.claims import Claim, VoidClaimError
+from generation.requests.transitions import step_all
 from generation.states import ACTIVE, Edge, PauseScope, Reason, Status
-from generation.transitions import step_all
 from tests.support.queries import queries_of
 from tests.support.requests import FAILURE, RESULT, back_in_queue, claimed, in_status, queued
 

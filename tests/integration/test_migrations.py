@@ -17,11 +17,11 @@ from django.db import connection, transaction
 from django.db.migrations import AlterModelTable, DeleteModel, RemoveField, RenameField, RenameModel
 from django.db.migrations.loader import MigrationLoader
 
-from generation import lifecycle
 from generation.db import counter_checks
 from generation.db.functions import Now
 from generation.migrations._operations import AddIndexMeanwhile
 from generation.models import CounterChange, GenerationAttempt, ProviderModel
+from generation.requests import lifecycle
 from tests.support.races import waits_for_a_lock
 from tests.support.requests import RESULT, claimed, queued
 from tests.support.stack import wait_until

@@ -15,10 +15,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from generation import lifecycle, permits, services
-from generation.claims import VoidClaimError
 from generation.db.functions import Now, database_now
-from generation.lifecycle import Draft
 from generation.models import (
     Budget,
     GenerationAttempt,
@@ -30,6 +27,9 @@ from generation.models import (
 )
 from generation.providers import budgets, catalogue, circuit_breaker
 from generation.providers.pricing import OverBudgetError
+from generation.requests import lifecycle, permits, services
+from generation.requests.claims import VoidClaimError
+from generation.requests.lifecycle import Draft
 from generation.states import Status
 from generation.storage import images
 from tests.integration.test_executor import execute

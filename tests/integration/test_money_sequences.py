@@ -21,9 +21,7 @@ from django.core.files.storage import default_storage
 from django.db import connection
 from django.db.models import Count
 
-from generation import lifecycle, services, upkeep
 from generation.db.functions import Now
-from generation.lifecycle import Draft
 from generation.models import (
     Budget,
     GenerationAttempt,
@@ -36,6 +34,8 @@ from generation.models import (
 )
 from generation.providers import budgets, catalogue, circuit_breaker
 from generation.providers.pricing import OverBudgetError
+from generation.requests import lifecycle, maintenance, services
+from generation.requests.lifecycle import Draft
 from generation.states import ACTIVE, GIVEN_UP, Status
 from tests.integration.test_executor import png
 from tests.support.length import lasting
@@ -205,7 +205,7 @@ def rescue(world: World) -> None:
     past = Now() - timedelta(seconds=1)
     rows = GenerationRequest.objects.filter(owner=world.owner, status=Status.IN_PROGRESS)
     if rows.update(lease_expires_at=past):
-        world.log.append(f"rescue {upkeep.rescue_expired()}")
+        world.log.append(f"rescue {maintenance.rescue_expired()}")
 
 
 def cancel_one(world: World) -> None:

@@ -15,8 +15,6 @@ from django.db import connection, transaction
 from django.utils import timezone
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
-from generation import lifecycle, retention
-from generation.claims import Failure
 from generation.db.functions import Now
 from generation.db.locks import long_statements
 from generation.db.session_settings import LONG_STATEMENT
@@ -24,6 +22,8 @@ from generation.management.commands import requeue
 from generation.models import GenerationQueue, StatusChange
 from generation.queue import dispatch
 from generation.realtime import hub
+from generation.requests import lifecycle, retention
+from generation.requests.claims import Failure
 from tests.support.queries import queries_of
 from tests.support.requests import claimed, queued
 

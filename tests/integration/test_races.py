@@ -11,10 +11,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from generation import lifecycle, permits
-from generation.claims import Claim
 from generation.db import counter_checks
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
+from generation.requests import lifecycle, permits
+from generation.requests.claims import Claim
 from generation.states import Status
 from tests.support.length import lasting
 from tests.support.races import at_once, waits_for_a_lock

@@ -9,10 +9,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from generation import lifecycle
-from generation.claims import Failure
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
+from generation.requests import lifecycle
+from generation.requests.claims import Failure
 from generation.states import Status
 from tests.support.broker import lose_all_messages, messages
 from tests.support.requests import claimed, in_status, queued

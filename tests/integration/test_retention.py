@@ -18,8 +18,8 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from generation import lifecycle, retention
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, SharedPicture, StatusChange
+from generation.requests import lifecycle, retention
 from generation.states import Status
 from generation.storage import images
 from tests.support.requests import RESULT, claimed, completed, expire, queued

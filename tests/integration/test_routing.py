@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from generation import lifecycle, representations
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, ModelState, ProviderModel, StatusChange
 from generation.providers import catalogue, circuit_breaker
+from generation.requests import lifecycle, representations
 from generation.states import Status
 from tests.support.requests import queued
 from tests.support.vendors import Vendors, attempts, end_pauses

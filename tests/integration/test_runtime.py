@@ -13,10 +13,11 @@ import pytest
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import User
 
-from generation import event_loop, events, lifecycle, permits
-from generation.claims import Claim
+from generation import event_loop
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
+from generation.requests import events, lifecycle, permits
+from generation.requests.claims import Claim
 from tests.support.requests import claimed, queued
 from tests.support.stack import wait_until
 from workers.providers.base import ProviderError
@@ -108,7 +109,7 @@ def test_a_late_signal_does_not_end_the_call_of_a_newer_claim(alice: User, runti
 def test_a_cancel_whose_signal_got_lost_is_noticed_by_the_heartbeat(
     alice: User, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("generation.events._publish", lambda *_: None)
+    monkeypatch.setattr("generation.requests.events._publish", lambda *_: None)
     claim = claimed(alice, worker=runtime.name)
     with runtime.working_on(claim) as job:
         caller = Caller(job)

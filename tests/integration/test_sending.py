@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from channels.layers import get_channel_layer
 
-from generation import event_loop, events
-from generation.events import Update
+from generation import event_loop
+from generation.requests import events
+from generation.requests.events import Update
 
 Received = list[list[str]]
 

@@ -12,10 +12,10 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 from django.db import connection
 
-from generation import lifecycle, representations
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, SharedPicture, Spending
 from generation.providers import catalogue, result_cache
+from generation.requests import lifecycle, representations
 from generation.states import Status
 from tests.support.requests import queued
 from tests.support.stack import wait_until

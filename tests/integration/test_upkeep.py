@@ -12,10 +12,10 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 
-from generation import lifecycle, permits, upkeep
-from generation.claims import Claim
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange, WorkerProcess
+from generation.requests import lifecycle, maintenance, permits
+from generation.requests.claims import Claim
 from generation.states import ProcessKind, Status
 from tests.support.batches import batch_of
 from tests.support.races import at_once
@@ -57,7 +57,7 @@ def test_an_end_that_the_database_refuses_for_now_is_written_again(alice: User, 
 
 def test_a_lease_that_holds_is_left_alone(alice: User) -> None:
     claim = claimed(alice)
-    assert upkeep.rescue_expired() == 0
+    assert maintenance.rescue_expired() == 0
     claim.request.refresh_from_db()
     assert claim.request.status == Status.IN_PROGRESS
 
@@ -65,7 +65,7 @@ def test_a_lease_that_holds_is_left_alone(alice: User) -> None:
 def test_what_a_lost_worker_had_is_queued_again_and_the_attempt_counts(alice: User) -> None:
     lost, held = claimed(alice), claimed(alice)
     expire(lost)
-    assert upkeep.rescue_expired() == 1
+    assert maintenance.rescue_expired() == 1
     lost.request.refresh_from_db()
     assert (lost.request.status, lost.request.attempts) == (Status.QUEUED, 1)
     assert GenerationQueue.objects.get(pk=lost.request.pk).priority_weight == 1
@@ -80,7 +80,7 @@ def test_what_a_lost_worker_had_is_queued_again_and_the_attempt_counts(alice: Us
 def test_the_last_attempt_of_a_lost_worker_fails_the_request(alice: User) -> None:
     claim = claimed(alice, max_attempts=1)
     expire(claim)
-    assert upkeep.rescue_expired() == 1
+    assert maintenance.rescue_expired() == 1
     claim.request.refresh_from_db()
     assert (claim.request.status, claim.request.error["code"]) == (Status.FAILED, "worker_lost")
 
@@ -89,12 +89,12 @@ def test_a_paid_call_whose_answer_nobody_saw_is_repeated_once_at_the_most(alice:
     first = claimed(alice, max_attempts=10)
     call(first)
     expire(first)
-    upkeep.rescue_expired()
+    maintenance.rescue_expired()
     second = lifecycle.claim(first.request.pk, worker="worker-2")
     assert second is not None
     call(second)
     expire(second)
-    upkeep.rescue_expired()
+    maintenance.rescue_expired()
     second.request.refresh_from_db()
     assert (second.request.status, second.request.error["code"]) == (Status.FAILED, "unknown_outcome")
 
@@ -106,7 +106,7 @@ def test_a_free_call_is_repeated_as_often_as_attempts_allow(alice: User) -> None
         assert claim.request.attempts == attempt
         call(claim, billable=False)
         expire(claim)
-        upkeep.rescue_expired()
+        maintenance.rescue_expired()
         request_id = claim.request.pk
         claim = lifecycle.claim(request_id, worker="worker-1")
     assert GenerationRequest.objects.get(pk=request_id).error["code"] == "worker_lost"
@@ -116,14 +116,14 @@ def test_a_call_of_a_lost_worker_keeps_its_place_until_its_deadline(alice: User)
     claim = claimed(alice)
     call(claim)
     expire(claim)
-    upkeep.rescue_expired()
+    maintenance.rescue_expired()
     assert GenerationAttempt.objects.filter(request=claim.request, call_deadline_at__gt=Now()).exists()
 
 
 def test_two_dispatchers_rescue_a_request_once(alice: User) -> None:
     claims = [claimed(alice) for _ in range(20)]
     expire(*claims)
-    at_once(lambda: bool(upkeep.rescue_expired()), lambda: bool(upkeep.rescue_expired()))
+    at_once(lambda: bool(maintenance.rescue_expired()), lambda: bool(maintenance.rescue_expired()))
     for claim in claims:
         claim.request.refresh_from_db()
         assert (claim.request.status, claim.request.sequence) == (Status.QUEUED, 3)
@@ -144,7 +144,7 @@ def test_who_waited_ten_minutes_moves_up_one_step_and_is_sent_there(alice: User,
 def test_the_most_pressing_has_nowhere_to_move_up_to(alice: User) -> None:
     request = queued(alice, priority="urgent")
     GenerationQueue.objects.update(weight_since=Now() - timedelta(hours=1))
-    assert upkeep.promote_long_waiters() == 0
+    assert maintenance.promote_long_waiters() == 0
     assert GenerationQueue.objects.get(pk=request.pk).priority_weight == 1000
 
 
@@ -158,16 +158,16 @@ def test_a_retry_waits_for_its_time_before_its_waiting_counts(alice: User) -> No
 def test_a_queued_request_without_a_ledger_row_gets_one(alice: User) -> None:
     lost, whole = queued(alice, priority="high"), queued(alice)
     GenerationQueue.objects.filter(pk=lost.pk).delete()
-    assert upkeep.restore_ledger() == 1
+    assert maintenance.restore_ledger() == 1
     assert GenerationQueue.objects.get(pk=lost.pk).priority_weight == 100
     assert GenerationQueue.objects.filter(pk=whole.pk).count() == 1
-    assert upkeep.restore_ledger() == 0
+    assert maintenance.restore_ledger() == 0
 
 
 def test_processes_that_are_long_gone_are_forgotten(db: None) -> None:
     WorkerProcess.objects.create(name="gone", slots=5, seen_at=Now() - timedelta(hours=2))
     WorkerProcess.objects.create(name="here", slots=5)
-    assert upkeep.forget_dead_processes() == 1
+    assert maintenance.forget_dead_processes() == 1
     assert WorkerProcess.objects.get().name == "here"
 
 

@@ -7,9 +7,9 @@ from base64 import b64encode
 import pytest
 from django.contrib.auth.models import User
 
-from generation import representations
 from generation.models import ProviderModel, ProviderState
 from generation.providers import circuit_breaker
+from generation.requests import representations
 from generation.states import Status
 from tests.fakes.pictures import png
 from tests.support.vendors import Vendors, attempts

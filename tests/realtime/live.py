@@ -20,8 +20,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from config.embedded import free_port
-from generation import events
 from generation.access.authentication import LEEWAY
+from generation.requests import events
 from tests.support.databases import Database
 from tests.support.stack import Stack, prepared_stack, wait_until
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
-from generation.events import Update
 from generation.realtime.limits import BURST, RATE
+from generation.requests.events import Update
 from tests.realtime.live import Live, Socket
 from tests.support.stack import wait_until
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from generation.events import Update
+from generation.requests.events import Update
 from tests.realtime.live import Live, running
 from tests.support.proxy import Proxy
 from tests.support.stack import wait_until

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from django.contrib.auth.models import User
 
-from generation import lifecycle, services
-from generation.claims import Claim
-from generation.lifecycle import Draft
 from generation.models import GenerationBatch, GenerationRequest
+from generation.requests import lifecycle, services
+from generation.requests.claims import Claim
+from generation.requests.lifecycle import Draft
 from generation.states import Status
 from tests.support.requests import FAILURE, PROMPT, RESULT
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 from django.contrib.auth.models import User
 
-from generation import lifecycle
 from generation.db import counter_checks
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationRequest, StatusChange, WorkerProcess
+from generation.requests import lifecycle
 from tests.support.requests import FAILURE, RESULT, claimed
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from generation import lifecycle
-from generation.claims import Claim, Failure
 from generation.db.functions import Now
-from generation.lifecycle import Draft
 from generation.models import GenerationRequest
+from generation.requests import lifecycle
+from generation.requests.claims import Claim, Failure
+from generation.requests.lifecycle import Draft
 from generation.states import Status
 from generation.storage import images
 

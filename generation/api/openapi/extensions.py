@@ -14,7 +14,7 @@ from drf_spectacular.openapi import AutoSchema
 
 from generation.api.parsers import NUMBER_LIMIT
 from generation.api.serializers import MAX_BATCH
-from generation.representations import RESERVED_METADATA
+from generation.requests.representations import RESERVED_METADATA
 
 _Schema = dict[str, Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from generation import retention
 from generation.access.authentication import LEEWAY
+from generation.requests import retention
 
 
 class Command(BaseCommand):

@@ -10,10 +10,11 @@ from typing import Any, Final
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 
-from generation import identifiers, lifecycle, upkeep
+from generation import identifiers
 from generation.models import GenerationRequest
 from generation.queue import dispatch
 from generation.queue.dispatch import BrokerAway
+from generation.requests import lifecycle, maintenance
 from generation.states import ErrorCode, Status
 
 #: How many ids are read at once.
@@ -51,7 +52,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{request_id}: {self._requeue(request_id, actor)}")
 
     def _send_lost(self) -> None:
-        while restored := upkeep.restore_ledger():
+        while restored := maintenance.restore_ledger():
             self.stdout.write(f"{restored} back in the ledger")
         self.stdout.write(f"{dispatch.forget_sent()} to be sent again")
         try:

@@ -11,7 +11,6 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from generation import lifecycle
 from generation.db import queries
 from generation.db.execution import fetch_all
 from generation.db.functions import Now
@@ -19,6 +18,7 @@ from generation.db.locks import locked_keys
 from generation.db.outages import is_outage
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from generation.queue import batch_limits, dispatch
+from generation.requests import lifecycle
 from generation.states import WEIGHTS, Status, next_weight
 from generation.storage import images
 

@@ -10,7 +10,6 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import transaction
 
-from generation.claims import Claim, Permit, VoidClaimError
 from generation.db import queries
 from generation.db.execution import execute, fetch_all
 from generation.db.functions import Now
@@ -18,6 +17,7 @@ from generation.models import GenerationAttempt, GenerationRequest, ProviderStat
 from generation.providers import budgets, circuit_breaker
 from generation.providers.pricing import OverBudgetError
 from generation.queue import batch_limits, pauses
+from generation.requests.claims import Claim, Permit, VoidClaimError
 
 #: Before a request whose provider has no place free is tried again.
 _NO_PLACE_WAIT: Final = timedelta(seconds=1)

@@ -13,7 +13,7 @@ from generation.db import queries
 from generation.db.execution import fetch_all, fetch_one
 from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
 from generation.models import GenerationBatch, GenerationRequest
-from generation.rows import read_request
+from generation.requests.rows import read_request
 
 #: An id has the time of the web process and ``created_at`` the database's; their clocks agree to these seconds.
 _CLOCKS_DIFFER_BY: Final = 600.0

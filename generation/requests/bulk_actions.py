@@ -15,13 +15,13 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 
-from generation import filters, services
 from generation.access import audit
 from generation.db.functions import Now
 from generation.db.locks import long_statements
 from generation.models import BulkAction, GenerationRequest
 from generation.queue import dispatch
-from generation.services import Outcome
+from generation.requests import filters, services
+from generation.requests.services import Outcome
 from generation.states import Priority
 
 logger = logging.getLogger(__name__)

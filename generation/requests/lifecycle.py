@@ -20,8 +20,6 @@ from django.contrib.auth.models import User
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Case, Count, F, Sum, When
 
-from generation import transitions
-from generation.claims import NOTHING_SAID, Claim, Failure
 from generation.db import queries
 from generation.db.execution import Row, fetch_all, fetch_one
 from generation.db.functions import Now
@@ -29,7 +27,9 @@ from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.providers import budgets
 from generation.queue import batch_limits, dispatch
-from generation.rows import read_request
+from generation.requests import transitions
+from generation.requests.claims import NOTHING_SAID, Claim, Failure
+from generation.requests.rows import read_request
 from generation.states import ACTIVE, GIVEN_UP, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
 from generation.storage import images
 from generation.telemetry import correlation, tracing

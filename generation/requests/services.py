@@ -16,15 +16,15 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from generation import lifecycle, selectors
 from generation.access import audit, roles
 from generation.db.functions import Now
 from generation.identifiers import new_batch_id
-from generation.lifecycle import Draft
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, Pause
 from generation.providers import budgets
 from generation.providers.pricing import OverBudgetError
 from generation.queue import control, pauses
+from generation.requests import lifecycle, selectors
+from generation.requests.lifecycle import Draft
 from generation.states import BulkActionName, Priority, Status
 
 #: How long the answer to an ``Idempotency-Key`` is kept.

@@ -18,8 +18,9 @@ from channels.layers import get_channel_layer
 from cryptography.fernet import InvalidToken
 from django.db import transaction
 
-from generation import event_loop, representations
+from generation import event_loop
 from generation.models import GenerationRequest
+from generation.requests import representations
 from generation.states import Status
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F
 
-from generation import events
 from generation.models import GenerationRequest, StatusChange
 from generation.providers import result_cache
 from generation.queue import batch_limits
+from generation.requests import events
 from generation.states import TRANSITIONS, Edge, Reason, Status
 from generation.telemetry import metrics
 
