@@ -16,11 +16,12 @@ from django.db.models.signals import post_migrate
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import event_loop, statistics
+from generation import event_loop
 from generation.access import authentication, roles
 from generation.models import PromptStyle, ProviderModel
 from generation.providers import budgets, catalogue, circuit_breaker
 from generation.queue import dispatch, pauses
+from generation.reports import statistics
 from tests import servers
 from workers import prompts
 

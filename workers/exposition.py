@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 from django.conf import settings
 from prometheus_client.exposition import ThreadingWSGIServer
 
-from generation.exposition import application
+from generation.reports.prometheus import application
 
 logger = logging.getLogger(__name__)
 

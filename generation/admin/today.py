@@ -7,9 +7,9 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from generation import diagnosis, statistics, trends
 from generation.db import counters
 from generation.figures import NONE, dollars, duration
+from generation.reports import doctor, statistics, trends
 from generation.states import ADVICE, ErrorCode, Priority
 
 
@@ -59,7 +59,7 @@ def found(user: User) -> dict[str, Any]:
             for code, count in failures
         ],
         "slowest": [(pk, owner, duration(took)) for pk, owner, took in slowest],
-        "findings": diagnosis.findings(),
+        "findings": doctor.findings(),
     }
 
 

@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.request import Request
 
-from generation import exposition
+from generation.reports import prometheus
 
 _CODES: Final = {401: "not_authenticated", 403: "permission_denied", 404: "not_found"}
 
@@ -20,7 +20,7 @@ _CODES: Final = {401: "not_authenticated", 403: "permission_denied", 404: "not_f
 @permission_classes([])
 def metrics(request: Request) -> HttpResponse:
     """GET /metrics: what the processes of this server counted, and what holds for the whole."""
-    found = exposition.answer(request.headers.get("Authorization", ""), tables=True)
+    found = prometheus.answer(request.headers.get("Authorization", ""), tables=True)
     if found.status != 200:
         error = {"error": found.body.decode().strip(), "code": _CODES[found.status]}
         answer = JsonResponse(error, status=found.status)

@@ -6,7 +6,7 @@ from rest_framework import viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generation import statistics
+from generation.reports import statistics
 
 
 class QueueViewSet(viewsets.ViewSet):

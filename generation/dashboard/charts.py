@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from generation.trends import Hour
+from generation.reports.trends import Hour
 
 WIDTH: Final = 720
 HEIGHT: Final = 200

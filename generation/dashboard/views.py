@@ -15,12 +15,12 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from generation import diagnosis, statistics, timeline, trends
 from generation.caching import briefly
 from generation.dashboard import charts, options
 from generation.dashboard.forms import SignInForm
 from generation.providers import circuit_breaker
 from generation.queue import estimates
+from generation.reports import doctor, statistics, timeline, trends
 from generation.requests import representations, selectors
 from generation.states import ADVICE, TERMINAL, ErrorCode, Status
 
@@ -116,9 +116,9 @@ def queue(request: HttpRequest) -> HttpResponse:
 
 
 @briefly(seconds=10)
-def _findings() -> list[diagnosis.Finding]:
+def _findings() -> list[doctor.Finding]:
     """What needs a person, as of at most 10 s ago: it asks every part, and many may look at the page."""
-    return diagnosis.findings()
+    return doctor.findings()
 
 
 def _providers() -> list[dict[str, Any]]:

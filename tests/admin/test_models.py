@@ -11,9 +11,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from generation import diagnosis
 from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, model_rows
 from generation.providers import catalogue
+from generation.reports import doctor
 from tests.admin.pages import text
 from tests.api.helpers import SUBMIT, body
 from tests.conftest import client_of
@@ -184,7 +184,7 @@ def test_a_row_that_is_broken_all_the_same_is_skipped_and_told(
                 assert page.get("/").status_code == 200
                 assert administrator.get(MODELS).status_code == 200
                 assert administrator.get(f"{MODELS}{broken.pk}/change/").status_code == 200
-                found = [finding.what for finding in diagnosis.findings()]
+                found = [finding.what for finding in doctor.findings()]
                 assert any("clipart/broken is not used" in what for what in found), found
             broken.delete()
     ProviderModel.objects.create(provider="clipart", name="once", sizes=[])

@@ -12,10 +12,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from rest_framework.test import APIClient
 
-from generation import statistics
 from generation.models import GenerationBatch, GenerationQueue, Pause
 from generation.providers import circuit_breaker
 from generation.queue import batch_limits, dispatch, pauses
+from generation.reports import statistics
 from generation.requests import lifecycle, permits
 from generation.requests.claims import Claim, Failure, Permit
 from generation.states import WEIGHTS, Status

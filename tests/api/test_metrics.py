@@ -10,10 +10,10 @@ from django.contrib.auth.models import User
 from django.db.models import DurationField, ExpressionWrapper, F, Value
 from rest_framework.test import APIClient
 
-from generation import statistics
 from generation.db import counter_checks
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, Spending, StatusChange
+from generation.reports import statistics
 from generation.requests import lifecycle
 from generation.requests.representations import timestamp
 from generation.states import Status

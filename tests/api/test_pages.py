@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from generation import trends
+from generation.reports import trends
 from generation.requests import lifecycle
 from generation.requests.claims import Claim, Failure
 from generation.states import ErrorCode, Status

@@ -10,11 +10,11 @@ from django.contrib.auth.models import User
 from django.db.models import F
 from rest_framework.test import APIClient
 
-from generation import statistics
 from generation.access import authentication
 from generation.db import counter_checks
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest
+from generation.reports import statistics
 from generation.requests import lifecycle
 from generation.requests.representations import timestamp
 from generation.states import Status

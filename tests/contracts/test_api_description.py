@@ -18,7 +18,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from generation import statistics
+from generation.reports import statistics
 from generation.requests import representations, services
 from generation.requests.lifecycle import Draft
 from generation.states import Status

@@ -21,8 +21,8 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
 from config.embedded import free_port
-from generation import diagnosis
 from generation.models import GenerationRequest
+from generation.reports import doctor
 from generation.requests import representations, retention
 from generation.states import Status
 from generation.storage import images, s3
@@ -223,7 +223,7 @@ def test_a_folder_that_may_not_be_written_is_met_before_the_call(
     narrow.permits = lambda method, path: method != "PUT" or f"/{folder}/" not in path
     with pytest.raises(OSError, match="AccessDenied"):
         images.check_writable()
-    (finding,) = diagnosis._no_storage()
+    (finding,) = doctor._no_storage()
     assert finding.why == "the bucket answered AccessDenied"
     request = execute(queued(alice))
     assert (request.status, request.attempts) == (Status.QUEUED, 0)

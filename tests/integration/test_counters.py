@@ -21,7 +21,6 @@ from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from generation import statistics
 from generation.db import counter_checks, counters
 from generation.db.functions import Now
 from generation.models import (
@@ -36,6 +35,7 @@ from generation.models import (
 )
 from generation.providers import budgets
 from generation.queue import estimates
+from generation.reports import statistics
 from generation.requests import lifecycle, maintenance, retention
 from generation.requests.claims import Claim
 from generation.states import Status

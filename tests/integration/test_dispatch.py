@@ -13,10 +13,10 @@ from celery import current_app
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from generation import exposition
 from generation.db.functions import Now
 from generation.models import GenerationQueue
 from generation.queue import dispatch
+from generation.reports import prometheus
 from generation.requests import lifecycle
 from generation.states import WEIGHTS
 from tests.support.broker import lose_all_messages, messages
@@ -245,7 +245,7 @@ def health(liveness: dispatcher.Liveness) -> str:
     answered: list[Any] = []
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/healthz"}
     start_response: Any = lambda *answer: answered.extend(answer)  # noqa: E731  its type is long
-    exposition.application(environ, start_response, is_alive=liveness)
+    prometheus.application(environ, start_response, is_alive=liveness)
     return str(answered[0])
 
 

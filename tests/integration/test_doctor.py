@@ -18,11 +18,11 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from generation import statistics
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, ProviderModel, WorkerProcess
 from generation.providers import catalogue, circuit_breaker
 from generation.queue import dispatch
+from generation.reports import statistics
 from generation.requests import lifecycle, permits
 from generation.states import ProcessKind, Status
 from tests.support.batches import batch_of

@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand
 from django.db import Error
 
-from generation import diagnosis, statistics
+from generation.reports import doctor, statistics
 from generation.states import WEIGHTS
 
 #: Ids that are shown of one finding.
@@ -29,14 +29,14 @@ class Command(BaseCommand):
             sys.exit(1)
         self.stdout.write(self.style.SUCCESS("Nothing is stuck."))
 
-    def _look(self) -> list[diagnosis.Finding]:
+    def _look(self) -> list[doctor.Finding]:
         try:
             queue = statistics.queue_status()
         except Error:
             self.stdout.write("The queue cannot be looked at.\n\n")
         else:
             self._describe(queue)
-        found = diagnosis.findings(sign_in=True)
+        found = doctor.findings(sign_in=True)
         for finding in found:
             self._show(finding)
         return found
@@ -48,7 +48,7 @@ class Command(BaseCommand):
         self.stdout.write(f"In progress  {queue['activeRequests']} of {queue['capacity']} slots, {workers}")
         self.stdout.write(f"Oldest       {queue['oldestQueuedAt'] or 'nothing waits'}\n\n")
 
-    def _show(self, finding: diagnosis.Finding) -> None:
+    def _show(self, finding: doctor.Finding) -> None:
         self.stdout.write(self.style.ERROR(finding.what))
         self.stdout.write(f"  why:   {finding.why}")
         self.stdout.write(f"  mend:  {finding.remedy}")

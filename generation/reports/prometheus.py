@@ -16,11 +16,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from generation import statistics
 from generation.db import counters
 from generation.models import ProviderState
 from generation.providers import circuit_breaker
 from generation.queue import dispatch, estimates
+from generation.reports import statistics
 from generation.states import ProcessKind
 
 logger = logging.getLogger(__name__)
