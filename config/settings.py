@@ -119,7 +119,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "libraries": {"figures": "generation.figures"},
+            "libraries": {"figures": "generation.templatetags.formats"},
         },
     }
 ]

@@ -16,5 +16,5 @@ class GenerationConfig(AppConfig):
 class StaffConfig(apps.AdminConfig):
     """Django's admin with our site."""
 
-    default_site = "generation.staffsite.StaffSite"
+    default_site = "generation.admin_site.StaffSite"
     default = False

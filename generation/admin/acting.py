@@ -19,11 +19,11 @@ from django.urls import reverse
 from generation.access import audit, roles
 from generation.access.client_address import client_address
 from generation.admin.lists import OddAddressError, refuse, refuse_unknown
-from generation.figures import requests
 from generation.models import GenerationRequest
 from generation.requests import bulk_actions, filters, services
 from generation.requests.services import Outcome
 from generation.states import BulkActionName, Priority
+from generation.templatetags.formats import requests
 
 #: More than a page of the list has.
 _MOST: Final = 500

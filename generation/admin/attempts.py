@@ -16,9 +16,9 @@ from unfold.decorators import display
 
 from generation.admin.choices import OneOfTheProviders
 from generation.admin.reading import KeysetAdmin, badge, between
-from generation.figures import NONE, charges, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationAttempt
+from generation.templatetags.formats import NONE, charges, duration
 
 
 def costs_and_providers(request_ids: Collection[str]) -> tuple[dict[str, Decimal], dict[str, str]]:

@@ -15,11 +15,11 @@ from unfold.decorators import display
 
 from generation.admin import pictures
 from generation.admin.reading import KeysetPageAdmin, history, key_in
-from generation.figures import NONE
 from generation.identifiers import BATCH_ID
 from generation.models import GenerationBatch, GenerationRequest
 from generation.requests import selectors
 from generation.states import TERMINAL, Status
+from generation.templatetags.formats import NONE
 
 
 @admin.register(GenerationBatch)

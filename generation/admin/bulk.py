@@ -16,9 +16,9 @@ from unfold.decorators import display
 from generation.access import roles
 from generation.access.client_address import client_address
 from generation.admin.reading import KeysetPageAdmin, badge, history
-from generation.figures import NONE
 from generation.models import BulkAction
 from generation.requests import bulk_actions, filters
+from generation.templatetags.formats import NONE
 
 _STATE_LOOKS: Final = {"running": "running", "done": "completed", "ended early": "failed"}
 #: Digits of the largest key.

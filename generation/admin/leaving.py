@@ -16,10 +16,10 @@ from django.utils.html import format_html
 
 from generation.access import audit, roles
 from generation.access.client_address import client_address
-from generation.figures import requests
 from generation.models import GenerationRequest
 from generation.requests import bulk_actions, filters
 from generation.states import ACTIVE, BulkActionName
+from generation.templatetags.formats import requests
 
 #: Users that are deactivated at once.
 MOST: Final = 200

@@ -22,10 +22,10 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from generation import identifiers
 from generation.admin import leaving
 from generation.admin.lists import StrictAdmin
-from generation.figures import NONE, dollars
 from generation.models import GenerationRequest, Spending
 from generation.providers import budgets
 from generation.states import ACTIVE
+from generation.templatetags.formats import NONE, dollars
 
 #: What only a superuser gives, since whoever has it has everything.
 _BEYOND = ("is_superuser", "user_permissions")

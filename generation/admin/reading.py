@@ -25,7 +25,7 @@ from unfold.widgets import CHECKBOX_CLASSES
 
 from generation.access import audit
 from generation.admin.lists import StrictAdmin, StrictChangeList
-from generation.figures import NONE
+from generation.templatetags.formats import NONE
 
 #: Of a page's address: where it begins, by the key of the row before it (``older.KEY``) or after it (``newer.KEY``).
 _PAGE: Final = "p"

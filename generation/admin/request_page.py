@@ -12,11 +12,11 @@ from django.http import HttpRequest
 from generation.access import roles
 from generation.admin import pictures
 from generation.admin.reading import between, history
-from generation.figures import NONE, charges, dollars, duration
 from generation.models import GenerationRequest
 from generation.queue import estimates, pauses
 from generation.reports import timeline
 from generation.states import ACTIVE, GIVEN_UP, BulkActionName, Status
+from generation.templatetags.formats import NONE, charges, dollars, duration
 
 #: With which statuses an action can do something.
 _POSSIBLE = {

@@ -24,11 +24,11 @@ from generation.admin.choices import OF_REQUESTS
 from generation.admin.dates import Calendar
 from generation.admin.lists import OddAddressError, refuse, refuse_unknown
 from generation.admin.reading import KeysetChangeList, KeysetPageAdmin, badge, between, key_in
-from generation.figures import NONE, dollars, duration
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationRequest
 from generation.requests import filters, selectors
 from generation.states import BulkActionName, Status
+from generation.templatetags.formats import NONE, dollars, duration
 
 _EXCERPT: Final = 90
 #: What a row of the list is made of. The prompt is as long as it is, and the documents are longer.

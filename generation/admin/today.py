@@ -8,9 +8,9 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from generation.db import counters
-from generation.figures import NONE, dollars, duration
 from generation.reports import doctor, statistics, trends
 from generation.states import ADVICE, ErrorCode, Priority
+from generation.templatetags.formats import NONE, dollars, duration
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:

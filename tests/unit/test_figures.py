@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from generation import figures
+from generation.templatetags import formats
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,9 @@ from generation import figures
     ],
 )
 def test_durations_have_two_units_at_the_most(seconds: float | None, expected: str) -> None:
-    assert figures.duration(seconds) == expected
+    assert formats.duration(seconds) == expected
     if seconds is not None:
-        assert figures.duration(timedelta(seconds=seconds)) == expected
+        assert formats.duration(timedelta(seconds=seconds)) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,11 @@ def test_durations_have_two_units_at_the_most(seconds: float | None, expected: s
     ],
 )
 def test_amounts_are_exact_where_they_are_small(amount: Decimal | float | str | None, expected: str) -> None:
-    assert figures.dollars(amount) == expected
+    assert formats.dollars(amount) == expected
 
 
 def test_the_cost_of_a_picture_is_in_words_where_there_is_no_amount() -> None:
-    assert [figures.cost(value) for value in (None, "0", 0, "0.04")] == ["not known", "free", "free", "$0.04"]
+    assert [formats.cost(value) for value in (None, "0", 0, "0.04")] == ["not known", "free", "free", "$0.04"]
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_the_cost_of_a_picture_is_in_words_where_there_is_no_amount() -> None:
 )
 def test_charges_tell_what_is_only_booked(calls: list[tuple[str | None, str | None]], expected: str) -> None:
     pairs = [tuple(None if one is None else Decimal(one) for one in call) for call in calls]
-    assert figures.charges(pairs) == expected  # type: ignore[arg-type]
+    assert formats.charges(pairs) == expected  # type: ignore[arg-type]
