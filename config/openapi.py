@@ -52,7 +52,7 @@ def description(base_url: str) -> dict[str, Any]:
             "Priority": "generation.states.Priority",
             "GenerationType": "generation.states.GenerationType",
             "ErrorCode": "generation.states.ErrorCode",
-            "SystemStatus": "generation.api.openapi.shapes.HEALTH",
-            "Check": "generation.api.openapi.shapes.CHECK",
+            "SystemStatus": "generation.api.openapi.schemas.HEALTH",
+            "Check": "generation.api.openapi.schemas.CHECK",
         },
     }

@@ -93,7 +93,7 @@ INSTALLED_APPS = [
     "workers",
 ]
 MIDDLEWARE = [
-    "generation.api.observing.observe",
+    "generation.api.middleware.observe",
     "django.middleware.security.SecurityMiddleware",
     "generation.api.policies.ContentSecurityPolicy",
     "generation.api.debug_pages.JsonErrors",

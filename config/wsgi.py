@@ -27,7 +27,7 @@ require_settings(Kind.WEB)
 _django = get_wsgi_application()
 
 from generation.api.chunked import with_length  # noqa: E402  it needs the settings
-from generation.api.draining import with_drained_bodies  # noqa: E402
+from generation.api.unread_bodies import with_drained_bodies  # noqa: E402
 
 application = ending_connections(with_drained_bodies(with_length(_django)))
 start_reporting("web")

@@ -9,8 +9,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation.access.client_address import client_address
-from generation.api.calls import answer_once, caller, limit_submits
 from generation.api.errors import NotFound
+from generation.api.idempotency import answer_once, caller, limit_submits
 from generation.api.serializers import BatchSerializer, batch_arguments, checked
 from generation.models import GenerationBatch
 from generation.queue import estimates

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from rest_framework import serializers
 
 from generation import identifiers
-from generation.visible import visible_length
+from generation.api.visible_length import visible_length
 
 _LOST_PLUS: Final = re.compile(r"(\d{4}-?\d\d-?\d\d[T ]\d\d[\d:.,]*) +(\d\d(?::?\d\d)?)", re.ASCII)
 

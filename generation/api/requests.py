@@ -12,10 +12,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation.access.client_address import client_address
-from generation.api.calls import answer_once, caller, flag, is_known, limit_submits
 from generation.api.errors import NotFound
+from generation.api.idempotency import answer_once, caller, flag, is_known, limit_submits
+from generation.api.images import reading_pictures
 from generation.api.pagination import NewestFirst
-from generation.api.pictures import reading_pictures
 from generation.api.serializers import ListSerializer, SubmitSerializer, checked, draft, filters
 from generation.models import GenerationRequest
 from generation.queue import estimates

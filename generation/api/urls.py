@@ -8,8 +8,8 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, re_path
 
 from generation.api.batches import BatchViewSet
+from generation.api.images import ImageViewSet, ThumbnailViewSet
 from generation.api.openapi.views import SchemaView, docs
-from generation.api.pictures import ImageViewSet, ThumbnailViewSet
 from generation.api.queue import QueueViewSet
 from generation.api.requests import GenerationViewSet
 from generation.api.tokens import ObtainView, RefreshView, VerifyView

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
+from generation.api.visible_length import visible_length
 from generation.models import GenerationRequest
-from generation.visible import visible_length
 from tests.api.helpers import (
     NOTHING,
     OF_ONE_REQUEST,

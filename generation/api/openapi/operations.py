@@ -10,10 +10,11 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema_serializer
 from generation.access.rate_limits import RateExceeded
 from generation.api import health
 from generation.api.batches import BatchNotFound, BatchViewSet
-from generation.api.calls import KeyReused
 from generation.api.errors import NotFound
-from generation.api.openapi import examples, shapes
-from generation.api.openapi.parts import (
+from generation.api.idempotency import KeyReused
+from generation.api.images import ImageViewSet, PictureGone, RangeNotSatisfiable, ThumbnailViewSet
+from generation.api.openapi import examples, schemas
+from generation.api.openapi.helpers import (
     BAD_BODY,
     ETAG,
     FOR_OTHERS,
@@ -34,7 +35,6 @@ from generation.api.openapi.parts import (
     refusal,
     request_header,
 )
-from generation.api.pictures import ImageViewSet, PictureGone, RangeNotSatisfiable, ThumbnailViewSet
 from generation.api.queue import QueueViewSet
 from generation.api.requests import GenerationViewSet, RequestNotCancellable, RequestNotRetryable
 from generation.api.serializers import BatchSerializer, ListSerializer, SubmitSerializer
@@ -72,7 +72,7 @@ describe(
         answers=BAD_BODY
         | refusal(RateExceeded)
         | {
-            200: answer(shapes.Token, "Signed in.", tokens=examples.TOKEN),
+            200: answer(schemas.Token, "Signed in.", tokens=examples.TOKEN),
             401: error(
                 "The name or the password is wrong.",
                 "No active account found with the given credentials",
@@ -91,7 +91,7 @@ describe(
         security=_NOBODY,
         request=RefreshSerializer,
         example=examples.REFRESH,
-        answers=BAD_BODY | _TOKEN_REFUSED | {200: answer(shapes.Token, "A new pair.", tokens=examples.TOKEN)},
+        answers=BAD_BODY | _TOKEN_REFUSED | {200: answer(schemas.Token, "A new pair.", tokens=examples.TOKEN)},
     ),
 )
 describe(
@@ -130,7 +130,7 @@ describe(
         | refusal(KeyReused)
         | OVER_BUDGET
         | refusal(RateExceeded)
-        | {200: answer(shapes.Accepted, "It is queued.", queued=examples.ACCEPTED)},
+        | {200: answer(schemas.Accepted, "It is queued.", queued=examples.ACCEPTED)},
     ),
     retrieve=call(
         "getRequest",
@@ -148,7 +148,7 @@ describe(
         | refusal(PictureGone)
         | {
             200: answer(
-                shapes.RequestShape,
+                schemas.RequestShape,
                 "How it stands.",
                 completed=examples.COMPLETED,
                 queued=examples.QUEUED,
@@ -164,7 +164,7 @@ describe(
         " beside this one, and the last page costs what the first does.",
         tag="Requests",
         parameters=[ListSerializer],  # type: ignore[list-item]  # each of its fields is one
-        answers=INVALID | {200: answer(shapes.RequestPage, "One page.", page=examples.PAGE)},
+        answers=INVALID | {200: answer(schemas.RequestPage, "One page.", page=examples.PAGE)},
     ),
     cancel=call(
         "cancelRequest",
@@ -174,7 +174,7 @@ describe(
         parameters=[OF_REQUEST],
         answers=refusal(RequestNotCancellable)
         | FOR_OTHERS
-        | {200: answer(shapes.Cancelled, "It is cancelled.", cancelled=examples.CANCELLED)},
+        | {200: answer(schemas.Cancelled, "It is cancelled.", cancelled=examples.CANCELLED)},
     ),
     retry=call(
         "retryRequest",
@@ -188,7 +188,7 @@ describe(
         | refusal(RequestNotRetryable)
         | OVER_BUDGET
         | refusal(RateExceeded)
-        | {200: answer(shapes.Accepted, "It is queued.", queued=examples.ACCEPTED)},
+        | {200: answer(schemas.Accepted, "It is queued.", queued=examples.ACCEPTED)},
     ),
 )
 
@@ -263,7 +263,7 @@ describe(
         | refusal(KeyReused)
         | OVER_BUDGET
         | refusal(RateExceeded)
-        | {200: answer(shapes.BatchAccepted, "All are queued.", queued=examples.BATCH_ACCEPTED)},
+        | {200: answer(schemas.BatchAccepted, "All are queued.", queued=examples.BATCH_ACCEPTED)},
     ),
     retrieve=call(
         "getBatch",
@@ -271,7 +271,7 @@ describe(
         "With all of its requests, in the order in which they were submitted.",
         tag="Batches",
         parameters=[OF_BATCH],
-        answers=refusal(BatchNotFound) | {200: answer(shapes.Batch, "How it stands.", in_progress=examples.BATCH)},
+        answers=refusal(BatchNotFound) | {200: answer(schemas.Batch, "How it stands.", in_progress=examples.BATCH)},
     ),
     destroy=call(
         "cancelBatch",
@@ -281,7 +281,7 @@ describe(
         parameters=[OF_BATCH],
         answers=refusal(BatchNotFound)
         | FOR_OTHERS
-        | {200: answer(shapes.BatchCancelled, "What was left is cancelled.", cancelled=examples.BATCH_CANCELLED)},
+        | {200: answer(schemas.BatchCancelled, "What was left is cancelled.", cancelled=examples.BATCH_CANCELLED)},
     ),
 )
 
@@ -294,14 +294,14 @@ describe(
         "Ask how the queue stands",
         "The same for everybody.",
         tag="Queue",
-        answers={200: answer(shapes.QueueStatus, "The queue.", queue=examples.QUEUE_STATUS)},
+        answers={200: answer(schemas.QueueStatus, "The queue.", queue=examples.QUEUE_STATUS)},
     ),
     metrics=call(
         "getMetrics",
         "Get the numbers of the last days",
         "The same for everybody.",
         tag="Queue",
-        answers={200: answer(shapes.Metrics, "The numbers.", metrics=examples.METRICS)},
+        answers={200: answer(schemas.Metrics, "The numbers.", metrics=examples.METRICS)},
     ),
 )
 
@@ -311,7 +311,7 @@ call(
     "Looks at nothing else.",
     tag="Health",
     security=_NOBODY,
-    answers={200: answer(shapes.Health, "It is.", up={"status": "ok"})},
+    answers={200: answer(schemas.Health, "It is.", up={"status": "ok"})},
 )(health.healthz)
 call(
     "getReadiness",
@@ -320,7 +320,7 @@ call(
     tag="Health",
     security=_NOBODY,
     answers={
-        200: answer(shapes.Readiness, "Everything is.", ready=examples.READY),
-        503: answer(shapes.Readiness, "Something is missing.", broker_away=examples.NOT_READY),
+        200: answer(schemas.Readiness, "Everything is.", ready=examples.READY),
+        503: answer(schemas.Readiness, "Something is missing.", broker_away=examples.NOT_READY),
     },
 )(health.readyz)

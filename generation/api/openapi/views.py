@@ -18,7 +18,7 @@ from generation.api.errors import method_not_allowed
 from generation.api.negotiation import ChosenFormat
 from generation.api.openapi import extensions as _extensions  # noqa: F401
 from generation.api.openapi import operations as _operations  # noqa: F401
-from generation.api.openapi.parts import INVALID, answer, call, describe, query
+from generation.api.openapi.helpers import INVALID, answer, call, describe, query
 
 _RENDERERS: Final[tuple[type[Any], ...]] = (
     renderers.OpenApiJsonRenderer2,

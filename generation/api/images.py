@@ -12,8 +12,8 @@ from django.http.response import HttpResponseBase
 from rest_framework import exceptions, permissions, status, viewsets
 from rest_framework.request import Request
 
-from generation.api.calls import caller, is_known
 from generation.api.errors import NotFound
+from generation.api.idempotency import caller, is_known
 from generation.models import GenerationRequest
 from generation.requests import selectors
 from generation.states import Status

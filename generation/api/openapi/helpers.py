@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 
 from generation.api.errors import BodyTooLarge
 from generation.api.openapi import examples
-from generation.api.openapi.shapes import Error, ValidationError
+from generation.api.openapi.schemas import Error, ValidationError
 from generation.identifiers import BATCH_ID, REQUEST_ID
 
 #: What a call answers, by status, or by status and media types.
