@@ -16,7 +16,7 @@ require_settings(Kind.REALTIME)
 http = get_asgi_application()  # loads the applications, which the routes below need
 
 from generation.realtime.counting import counting_connections  # noqa: E402
-from generation.realtime.front import not_found, only_as_configured, without_bodies  # noqa: E402
+from generation.realtime.handshake import not_found, only_as_configured, without_bodies  # noqa: E402
 from generation.realtime.routing import http_urlpatterns, websocket_urlpatterns  # noqa: E402
 
 #: Django answers these and no others here: its views want bodies, of which Django would keep any size in a file.

@@ -16,12 +16,12 @@ from django.db import Error as DatabaseError
 from generation.db import outages
 from generation.realtime import authentication
 from generation.realtime.authentication import ForeignOriginError, Identity
-from generation.realtime.caps import Slots
+from generation.realtime.client import MAX_SUBSCRIPTIONS, CloseCode, Listener
+from generation.realtime.connection_limits import Slots
 from generation.realtime.hub import hub
-from generation.realtime.limits import BURST, MOST_REFUSED, RATE, MessageRate
-from generation.realtime.listener import MAX_SUBSCRIPTIONS, CloseCode, Listener
-from generation.realtime.outbox import PATIENCE, Closed
-from generation.realtime.targets import NAMES, Snapshot, Target
+from generation.realtime.rate_limit import BURST, MOST_REFUSED, RATE, MessageRate
+from generation.realtime.send_queue import PATIENCE, Closed
+from generation.realtime.topics import NAMES, Snapshot, Target
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from django.db.models import Max
 
 from generation.models import GenerationRequest, StatusChange
 from generation.realtime.authentication import in_database, no_longer_hold
-from generation.realtime.listener import CloseCode, Listener
+from generation.realtime.client import CloseCode, Listener
 from generation.realtime.replay import OVERTAKEN
-from generation.realtime.targets import Key, Snapshot, Target, key_for, keys_of, snapshot
+from generation.realtime.topics import Key, Snapshot, Target, key_for, keys_of, snapshot
 from generation.requests import events
 from generation.requests.events import Update
 

@@ -14,7 +14,7 @@ from django.db.models import F, Q, QuerySet
 from generation.identifiers import REQUEST_ID
 from generation.models import StatusChange
 from generation.realtime.authentication import in_database
-from generation.realtime.targets import Target
+from generation.realtime.topics import Target
 from generation.requests import events
 from generation.requests.events import Update
 from generation.states import PROGRESS

@@ -7,8 +7,8 @@ from typing import Any, cast
 from django.urls import re_path
 
 from generation.realtime.consumer import UpdatesConsumer
-from generation.realtime.front import only_as_configured
-from generation.realtime.stream import event_stream
+from generation.realtime.handshake import only_as_configured
+from generation.realtime.sse import event_stream
 
 
 async def refuse(scope: Any, receive: Any, send: Any) -> None:

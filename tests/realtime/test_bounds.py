@@ -10,7 +10,7 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
-from generation.realtime.limits import BURST, RATE
+from generation.realtime.rate_limit import BURST, RATE
 from generation.requests.events import Update
 from tests.realtime.live import Live, Socket
 from tests.support.stack import wait_until

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from generation.realtime.limits import BURST, RATE
+from generation.realtime.rate_limit import BURST, RATE
 from tests.realtime.live import NOBODY_HAS_IT, Live
 
 

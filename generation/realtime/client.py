@@ -8,8 +8,8 @@ from enum import IntEnum
 from typing import Final
 
 from generation.realtime.authentication import Identity
-from generation.realtime.outbox import Outbox
-from generation.realtime.targets import Key
+from generation.realtime.send_queue import Outbox
+from generation.realtime.topics import Key
 from generation.requests.events import Update
 
 #: What one client may watch.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from generation.realtime.listener import MAX_SUBSCRIPTIONS
+from generation.realtime.client import MAX_SUBSCRIPTIONS
 
 #: Messages in a second, of a client that goes on sending.
 RATE: Final = 60

@@ -16,12 +16,12 @@ from django.db import Error as DatabaseError
 from generation.db import outages
 from generation.realtime import authentication
 from generation.realtime.authentication import ForeignOriginError, Identity
-from generation.realtime.caps import RETRY_AFTER, Slots
+from generation.realtime.client import MAX_SUBSCRIPTIONS, Listener
+from generation.realtime.connection_limits import RETRY_AFTER, Slots
 from generation.realtime.hub import hub
-from generation.realtime.listener import MAX_SUBSCRIPTIONS, Listener
-from generation.realtime.outbox import PATIENCE, TRY_AGAIN_LATER, Closed
 from generation.realtime.replay import Missed, changes, event_id, late_changes, missed, pages, states
-from generation.realtime.targets import NAMES, Snapshot, Target, first_hidden
+from generation.realtime.send_queue import PATIENCE, TRY_AGAIN_LATER, Closed
+from generation.realtime.topics import NAMES, Snapshot, Target, first_hidden
 from generation.requests.events import Update
 
 logger = logging.getLogger(__name__)
