@@ -29,7 +29,7 @@ UNFOLD: Final[dict[str, Any]] = {
     "SITE_SUBHEADER": "Staff",
     "SITE_SYMBOL": "palette",
     "SITE_URL": "/",
-    "DASHBOARD_CALLBACK": "generation.admin.today.dashboard",
+    "DASHBOARD_CALLBACK": "generation.admin.index.dashboard",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "6px",

@@ -14,8 +14,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from generation.admin.choices import OneOfTheProviders
-from generation.admin.reading import KeysetAdmin, badge, between
+from generation.admin.base import KeysetAdmin, badge, between
+from generation.admin.list_filters import OneOfTheProviders
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationAttempt
 from generation.templatetags.formats import NONE, charges, duration

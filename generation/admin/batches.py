@@ -13,8 +13,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from generation.admin import pictures
-from generation.admin.reading import KeysetPageAdmin, history, key_in
+from generation.admin import images
+from generation.admin.base import KeysetPageAdmin, history, key_in
 from generation.identifiers import BATCH_ID
 from generation.models import GenerationBatch, GenerationRequest
 from generation.requests import selectors
@@ -73,7 +73,7 @@ class GenerationBatchAdmin(KeysetPageAdmin):
             "batch": row,
             "bar": bar(_ended(counts), len(requests)),
             "standing": _standing(counts),
-            "requests": [(one, pictures.small(one)) for one in requests],
+            "requests": [(one, images.small(one)) for one in requests],
             "list": reverse("admin:generation_generationrequest_changelist") + f"?batch={row.pk}",
             "log": history(row, request.user),
         }

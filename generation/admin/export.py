@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from generation.access import audit
 from generation.access.client_address import client_address
-from generation.admin import attempts, readers
+from generation.admin import attempts, slow_clients
 from generation.db.locks import long_statements
 from generation.models import GenerationRequest
 from generation.requests import filters
@@ -155,7 +155,7 @@ def answer(request: HttpRequest) -> StreamingHttpResponse:
         told = f"Exported requests with {filters.in_words(conditions)}"
         audit.record(user, user, told, address=client_address(request))
         after = round(settings.READER_TIMEOUT.total_seconds() * 1000)
-        readers.drop_stalled(request.META, after_ms=after)
+        slow_clients.drop_stalled(request.META, after_ms=after)
         pages = StreamingHttpResponse(_Pages(conditions, place), content_type="text/csv; charset=utf-8")
     except BaseException:
         place.free()

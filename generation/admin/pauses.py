@@ -13,8 +13,8 @@ from django.urls import URLPattern, path
 
 from generation.access import audit, roles
 from generation.access.client_address import client_address
-from generation.admin.lists import StrictAdmin
-from generation.admin.reading import ReadOnly
+from generation.admin.base import ReadOnly
+from generation.admin.changelists import StrictAdmin
 from generation.models import Pause
 from generation.queue import pauses
 from generation.requests import services

@@ -16,8 +16,8 @@ from unfold.widgets import UnfoldAdminExpandableTextareaWidget
 
 from generation.access import audit
 from generation.access.client_address import client_address
-from generation.admin.lists import StrictAdmin
-from generation.admin.reading import ReadOnly
+from generation.admin.base import ReadOnly
+from generation.admin.changelists import StrictAdmin
 from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, Spending, WorkerProcess
 from generation.providers import circuit_breaker
 from generation.queue import estimates, pauses

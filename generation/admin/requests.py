@@ -19,11 +19,11 @@ from unfold.decorators import display
 
 from generation.access import audit, roles
 from generation.access.client_address import client_address
-from generation.admin import acting, attempts, export, pictures, request_page
-from generation.admin.choices import OF_REQUESTS
-from generation.admin.dates import Calendar
-from generation.admin.lists import OddAddressError, refuse, refuse_unknown
-from generation.admin.reading import KeysetChangeList, KeysetPageAdmin, badge, between, key_in
+from generation.admin import actions, attempts, export, images, request_detail
+from generation.admin.base import KeysetChangeList, KeysetPageAdmin, badge, between, key_in
+from generation.admin.changelists import OddAddressError, refuse, refuse_unknown
+from generation.admin.date_hierarchy import Calendar
+from generation.admin.list_filters import OF_REQUESTS
 from generation.identifiers import REQUEST_ID
 from generation.models import GenerationRequest
 from generation.requests import filters, selectors
@@ -82,7 +82,7 @@ class GenerationRequestAdmin(KeysetPageAdmin):
 
     @display(description="")
     def picture(self, row: GenerationRequest) -> SafeString:
-        return pictures.small(row)
+        return images.small(row)
 
     @display(description="request")
     def what(self, row: Any) -> SafeString:
@@ -135,7 +135,7 @@ class GenerationRequestAdmin(KeysetPageAdmin):
         return selectors.any_request(key_in(object_id, REQUEST_ID))
 
     def page(self, request: HttpRequest, row: GenerationRequest) -> dict[str, Any]:
-        return request_page.context(request, row)
+        return request_detail.context(request, row)
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         # Not the right to change it, which nobody has.
@@ -151,7 +151,7 @@ class GenerationRequestAdmin(KeysetPageAdmin):
         return [*views, *super().get_urls()]
 
     def act(self, request: HttpRequest) -> HttpResponse:
-        return acting.act(self, request)
+        return actions.act(self, request)
 
     def export(self, request: HttpRequest) -> HttpResponseBase:
         if not self.has_view_permission(request):
@@ -180,7 +180,7 @@ class GenerationRequestAdmin(KeysetPageAdmin):
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         return {
-            f"act_{name}": (acting.from_list(name), f"act_{name}", BulkActionName(name).label)
+            f"act_{name}": (actions.from_list(name), f"act_{name}", BulkActionName(name).label)
             for name, permission in roles.PERMISSIONS.items()
             if request.user.has_perm(permission)
         }

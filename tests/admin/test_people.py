@@ -193,7 +193,7 @@ def test_a_request_that_comes_meanwhile_stops_the_deletion(
     superuser: Client, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queued(alice)
-    monkeypatch.setattr("generation.admin.deleting.look", lambda *_: ([], {}, set(), []))
+    monkeypatch.setattr("generation.admin.deletion.look", lambda *_: ([], {}, set(), []))
     selected = {"action": "delete_selected", "_selected_action": [alice.pk], "index": "0", "post": "yes"}
     for address, body in ((f"{USERS}{alice.pk}/delete/", {"post": "yes"}), (USERS, selected)):
         assert "came meanwhile" in told(superuser, superuser.post(address, body))

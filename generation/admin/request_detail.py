@@ -10,8 +10,8 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from generation.access import roles
-from generation.admin import pictures
-from generation.admin.reading import between, history
+from generation.admin import images
+from generation.admin.base import between, history
 from generation.models import GenerationRequest
 from generation.queue import estimates, pauses
 from generation.reports import timeline
@@ -44,7 +44,7 @@ def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
             for name, statuses in _POSSIBLE.items()
             if one.status in statuses and user.has_perm(roles.PERMISSIONS[name])
         ],
-        "image": pictures.address(one) if one.status == Status.COMPLETED else "",
+        "image": images.address(one) if one.status == Status.COMPLETED else "",
         "facts": _facts(one, cost),
         "place": estimates.queue_place(one) if one.status == Status.QUEUED else None,
         "is_paused": one.status == Status.QUEUED and pauses.is_paused(one),

@@ -26,7 +26,7 @@ from django.utils.http import urlencode
 from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
 
-from generation.admin import deleting
+from generation.admin import deletion
 
 logger = logging.getLogger(__name__)
 
@@ -172,8 +172,8 @@ class StrictAdmin(ModelAdmin):
 
     # --- Deleting ---
 
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> deleting.Found:
-        return deleting.look(objs, request, self)
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> deletion.Found:
+        return deletion.look(objs, request, self)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

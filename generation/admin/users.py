@@ -20,8 +20,8 @@ from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from generation import identifiers
-from generation.admin import leaving
-from generation.admin.lists import StrictAdmin
+from generation.admin import deactivation
+from generation.admin.changelists import StrictAdmin
 from generation.models import GenerationRequest, Spending
 from generation.providers import budgets
 from generation.states import ACTIVE
@@ -118,7 +118,7 @@ class UserAdmin(DjangosUserAdmin, StrictAdmin):
 
     def deactivate_many(self, request: HttpRequest) -> HttpResponse:
         """The page that deactivates users and cancels their queues."""
-        return leaving.deactivate(self, request)
+        return deactivation.deactivate(self, request)
 
     @action(description="Deactivate, cancel the queue", url_path="deactivate", permissions=["change"])
     def deactivate(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -128,13 +128,13 @@ class UserAdmin(DjangosUserAdmin, StrictAdmin):
     @admin.action(permissions=["change"], description="Deactivate, cancel the queue")
     def deactivate_selected(self, request: HttpRequest, rows: QuerySet[User]) -> HttpResponse:
         """Lead to that page for the selected users."""
-        ids = list(rows.order_by("pk").values_list("pk", flat=True)[: leaving.MOST + 1])
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[: deactivation.MOST + 1])
         return redirect(f"{reverse('admin:auth_user_deactivate_many')}?{urlencode({'ids': ids}, doseq=True)}")
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: Any) -> None:
         super().save_model(request, obj, form, change)
         if change and not obj.is_active and "is_active" in form.changed_data:
-            leaving.warn_of_queue(request, obj)
+            deactivation.warn_of_queue(request, obj)
 
 
 @admin.register(Group)

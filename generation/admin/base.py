@@ -24,7 +24,7 @@ from unfold.views import ChangeList
 from unfold.widgets import CHECKBOX_CLASSES
 
 from generation.access import audit
-from generation.admin.lists import StrictAdmin, StrictChangeList
+from generation.admin.changelists import StrictAdmin, StrictChangeList
 from generation.templatetags.formats import NONE
 
 #: Of a page's address: where it begins, by the key of the row before it (``older.KEY``) or after it (``newer.KEY``).

@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from generation.admin.reading import KeysetAdmin
+from generation.admin.base import KeysetAdmin
 
 
 @admin.register(LogEntry)

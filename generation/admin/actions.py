@@ -18,7 +18,7 @@ from django.urls import reverse
 
 from generation.access import audit, roles
 from generation.access.client_address import client_address
-from generation.admin.lists import OddAddressError, refuse, refuse_unknown
+from generation.admin.changelists import OddAddressError, refuse, refuse_unknown
 from generation.models import GenerationRequest
 from generation.requests import bulk_actions, filters, services
 from generation.requests.services import Outcome

@@ -15,7 +15,7 @@ from unfold.decorators import display
 
 from generation.access import roles
 from generation.access.client_address import client_address
-from generation.admin.reading import KeysetPageAdmin, badge, history
+from generation.admin.base import KeysetPageAdmin, badge, history
 from generation.models import BulkAction
 from generation.requests import bulk_actions, filters
 from generation.templatetags.formats import NONE
