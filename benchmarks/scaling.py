@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from workers.turns import AT_ONCE
+from workers.attempt_slots import AT_ONCE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,18 +22,17 @@ from generation.requests.claims import Claim, Failure, Permit, VoidClaimError
 from generation.states import ErrorCode
 from generation.storage import images
 from generation.telemetry import correlation, metrics, tracing
-from workers import images as image_check
-from workers import prompts
-from workers.keeping import Keeper
-from workers.patience import patiently
-from workers.policies.rates import RateLimiter
+from workers import image_check, prompts
+from workers.attempt_slots import Turns
+from workers.policies.rate_limit import RateLimiter
 from workers.policies.retry import RetryPolicy
 from workers.providers.base import ImageRequest, Provider, ProviderError
 from workers.providers.registry import Registry
 from workers.reporting import fields, log, measured
+from workers.resilience import patiently
+from workers.result_writer import Keeper
 from workers.routing import Route
 from workers.runtime import Abandoned, Job, Runtime
-from workers.turns import Turns
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 from generation.providers import catalogue, circuit_breaker
 from generation.providers.catalogue import Choice
 from generation.providers.error_policy import says_model_is_unserved
-from workers.patience import patiently
 from workers.providers.base import ProviderError
+from workers.resilience import patiently
 
 
 class Route:

@@ -13,9 +13,9 @@ from django.conf import settings
 from generation.db.outages import DatabaseUnavailableError, raising_unavailable
 from generation.requests import bulk_actions
 from generation.telemetry import correlation
-from workers import exposition
+from workers import metrics_server
 from workers.executor import Executor
-from workers.policies.rates import RateLimiter
+from workers.policies.rate_limit import RateLimiter
 from workers.providers.registry import Registry
 from workers.runtime import Runtime
 
@@ -79,7 +79,7 @@ def _start(**_: object) -> None:
         # Celery swallows what a signal's receiver raises, and a worker that cannot work must not look like one.
         raise SystemExit(f"error: PROVIDERS: {error}") from None
     runtime().start()
-    exposition.serve()
+    metrics_server.serve()
 
 
 @worker_shutting_down.connect

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from workers import images
+from workers import image_check
 from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
 from workers.providers.clipart import ClipartProvider
 
@@ -34,7 +34,7 @@ def draw(**more: Any) -> ImageAnswer:
 
 def test_a_sound_picture_comes_with_what_is_known_of_it_and_costs_nothing() -> None:
     answer = draw()
-    checked = images.check(answer.data)
+    checked = image_check.check(answer.data)
     assert isinstance(ClipartProvider(), Provider)
     assert not ClipartProvider.billable
     assert (answer.content_type, checked.content_type) == ("image/png", "image/png")
@@ -45,7 +45,7 @@ def test_a_sound_picture_comes_with_what_is_known_of_it_and_costs_nothing() -> N
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp"])
 def test_the_format_is_the_one_that_was_asked_for(name: str) -> None:
     answer = draw(output_format=name)
-    assert answer.content_type == images.check(answer.data).content_type == f"image/{name}"
+    assert answer.content_type == image_check.check(answer.data).content_type == f"image/{name}"
 
 
 @pytest.mark.parametrize("seed", [0, 7])

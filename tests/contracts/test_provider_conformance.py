@@ -24,8 +24,8 @@ from tests.support.adapters import ADAPTERS, Adapter
 from tests.support.callers import PROMPT, Caller, gone
 from tests.support.stack import closed_port, wait_until
 from tests.support.traces import everything_logged
-from workers import images
-from workers.providers import vendors as vendors_module
+from workers import image_check
+from workers.providers import support as vendors_module
 from workers.providers.base import ImageAnswer, Provider, ProviderError, track_progress
 from workers.runtime import Abandoned, Job
 
@@ -135,7 +135,7 @@ class Checking(Caller):
 
     def generate(self, prompt: str = PROMPT, **more: Any) -> ImageAnswer:
         answer = super().generate(prompt, **more)
-        images.check(answer.data)
+        image_check.check(answer.data)
         return answer
 
 
@@ -209,7 +209,7 @@ def test_a_sound_picture_comes_with_what_the_vendor_said_of_it(adapter: Adapter,
     answer = caller.generate()
     assert isinstance(caller.provider, Provider)
     assert caller.provider.billable
-    assert (answer.content_type, images.check(answer.data).content_type) == ("image/png", "image/png")
+    assert (answer.content_type, image_check.check(answer.data).content_type) == ("image/png", "image/png")
     assert answer.model == adapter.model
     assert "_fake_1" in answer.provider_request_id
     assert answer.usage == adapter.usage
@@ -259,13 +259,13 @@ def test_calls_at_once_do_not_wait_for_each_other(caller: Caller, fake: FakeProv
 
 def test_the_type_is_that_of_the_content_whatever_the_vendor_calls_it(caller: Caller, fake: FakeProvider) -> None:
     fake.script("picture=jpeg")
-    assert images.check(caller.generate().data).content_type == "image/jpeg"
+    assert image_check.check(caller.generate().data).content_type == "image/jpeg"
 
 
 @on_each_wire(SPELLINGS)
 def test_an_image_is_found_however_it_is_written(caller: Caller, fake: FakeProvider, script: str) -> None:
     fake.script(script)
-    assert images.check(caller.generate().data).content_type == "image/png"
+    assert image_check.check(caller.generate().data).content_type == "image/png"
     assert fake.stats().count == 1
 
 

@@ -20,7 +20,7 @@ from tests.support.races import at_once
 from tests.support.requests import claimed, queued
 from tests.support.stack import wait_until
 from tests.support.vendors import Vendors, attempts, end_pauses
-from workers.policies.rates import RateLimiter
+from workers.policies.rate_limit import RateLimiter
 from workers.runtime import Runtime
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -22,9 +22,9 @@ from generation.storage import images
 from tests.support.executors import executor
 from tests.support.requests import RESULT, claimed, queued
 from workers import prompts
+from workers.attempt_slots import Turns
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.runtime import Runtime
-from workers.turns import Turns
 
 # The executor gives its connection back during the call, so it needs a real one.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]

@@ -15,8 +15,8 @@ from google.auth.credentials import AnonymousCredentials
 from google.oauth2.credentials import Credentials
 
 from tests.fakes.control import FakeProvider
-from workers import images
-from workers.providers import vendors
+from workers import image_check
+from workers.providers import support
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.google import GoogleProvider
 
@@ -184,7 +184,7 @@ def test_a_sign_in_that_cannot_be_reached_is_unavailable(fake: FakeProvider, ser
 def test_the_connection_outlasts_the_runtimes_deadline_by_a_little(
     fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vendors, "SPARE_SECONDS", 10.0)
+    monkeypatch.setattr(support, "SPARE_SECONDS", 10.0)
     fake.script("delay=1")
     assert draw(provider(fake, api_key=KEY, timeout=0.3)).data
 
@@ -192,7 +192,7 @@ def test_the_connection_outlasts_the_runtimes_deadline_by_a_little(
 def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
     fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vendors, "SPARE_SECONDS", 0.2)
+    monkeypatch.setattr(support, "SPARE_SECONDS", 0.2)
     fake.script("hang")
     assert fail(provider(fake, api_key=KEY, timeout=0.3)).code == "unknown_outcome"
 
@@ -203,7 +203,7 @@ def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
 def test_vertex_draws_a_jpeg_where_that_is_wanted(fake: FakeProvider) -> None:
     token = Credentials(token="ya29")  # type: ignore[no-untyped-call]
     answer = draw(provider(fake, project="studio", credentials=token), output_format="jpeg")
-    assert answer.content_type == images.check(answer.data).content_type == "image/jpeg"
+    assert answer.content_type == image_check.check(answer.data).content_type == "image/jpeg"
 
 
 def test_an_aspect_ratio_that_google_does_not_know_is_its_error_and_named(fake: FakeProvider) -> None:

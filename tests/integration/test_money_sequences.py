@@ -40,7 +40,7 @@ from generation.states import ACTIVE, GIVEN_UP, Status
 from tests.integration.test_executor import png
 from tests.support.length import lasting
 from workers.executor import Executor
-from workers.policies.rates import RateLimiter
+from workers.policies.rate_limit import RateLimiter
 from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError, mark_sent
 from workers.runtime import Runtime
 

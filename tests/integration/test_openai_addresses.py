@@ -13,7 +13,7 @@ import pytest
 from tests.fakes.control import FakeProvider
 from tests.fakes.pictures import png
 from tests.support.stack import wait_until
-from workers import images
+from workers import image_check
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.openai import OpenAIProvider
 from workers.providers.openai_images import ImageAddresses
@@ -63,7 +63,7 @@ def fail(fake: FakeProvider, *hosts: str) -> ProviderError:
 def test_a_picture_of_the_same_origin_is_fetched_without_the_key(fake: FakeProvider, address: str) -> None:
     fake.script(f"url={address.format(origin=fake.base_url, host=fake.base_url.partition('//')[2])}")
     answer = draw(fake)
-    assert images.check(answer.data).content_type == "image/png"
+    assert image_check.check(answer.data).content_type == "image/png"
     assert answer.provider_request_id == "req_fake_1"
     asked, fetched = fake.journal()
     assert (asked.options["authorized"], fetched.options["authorized"]) == (True, False)
@@ -116,7 +116,7 @@ def host_of(fake: FakeProvider) -> str:
 def test_an_image_on_a_named_host_is_fetched_without_the_key(fake: FakeProvider, elsewhere: FakeProvider) -> None:
     elsewhere.reset()
     fake.script(f"url={elsewhere.base_url}/files/7.png")
-    assert images.check(draw(fake, "cdn.example.org", host_of(elsewhere)).data).content_type == "image/png"
+    assert image_check.check(draw(fake, "cdn.example.org", host_of(elsewhere)).data).content_type == "image/png"
     [fetched] = elsewhere.journal()
     assert fetched.options["authorized"] is False
 
@@ -162,7 +162,7 @@ def test_an_image_that_is_not_at_its_address_is_final(fake: FakeProvider, script
 def test_a_page_at_the_address_of_an_image_passes_no_check(fake: FakeProvider) -> None:
     fake.script("url=own", "body=PGh0bWw-Tm88L2h0bWw-;content-type=text/html")
     with pytest.raises(ProviderError) as caught:
-        images.check(draw(fake).data)
+        image_check.check(draw(fake).data)
     assert caught.value.code == "invalid_image"
 
 

@@ -18,8 +18,8 @@ from PIL import Image
 from tests.fakes.control import FakeProvider
 from tests.support.callers import PROMPT, Caller, asked, calling, gone, with_nobody_there
 from tests.support.stack import wait_until
-from workers.images import check
-from workers.providers import vendors
+from workers.image_check import check
+from workers.providers import support
 from workers.providers.base import Provider, ProviderError
 from workers.providers.openai import OpenAIProvider
 
@@ -208,7 +208,7 @@ def test_a_reset_leaves_the_outcome_unknown(caller: Caller, fake: FakeProvider, 
 def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
     caller: Caller, fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vendors, "SPARE_SECONDS", 0.0)
+    monkeypatch.setattr(support, "SPARE_SECONDS", 0.0)
     with calling(provider(fake.openai_url, timeout=0.3), model="gpt-image-2") as impatient:
         assert impatient.fail(f"{PROMPT} [[hang]]").code == "unknown_outcome"
     wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")

@@ -13,13 +13,13 @@ import redis
 from django.conf import settings
 
 from tests.support.stack import ROOT, wait_until
-from workers.policies.rates import RateLimiter
+from workers.policies.rate_limit import RateLimiter
 
 
 def _taken_by_a_clock_that_is_wrong(seconds: int, provider: str) -> float:
     """What ``take`` returns in a process whose clock is so wrong."""
     script = (
-        "import sys, time; from workers.policies.rates import RateLimiter\n"
+        "import sys, time; from workers.policies.rate_limit import RateLimiter\n"
         f"print(RateLimiter({settings.REDIS_URL!r}).take({provider!r}, calls=2, per_seconds=60))"
     )
     environment = os.environ | {"CLOCK_SHIFT": str(seconds), "PYTHONPATH": f"{ROOT / 'tests/support/clock'}:{ROOT}"}

@@ -16,8 +16,8 @@ pytest.importorskip("stability_sdk", reason="there is none for Python 3.13")
 from tests.fakes.control import FakeProvider
 from tests.support.callers import PROMPT, Caller, calling, gone, with_nobody_there
 from tests.support.stack import wait_until
-from workers.images import check
-from workers.providers import vendors
+from workers.image_check import check
+from workers.providers import support
 from workers.providers.base import Provider, ProviderError
 from workers.providers.stability_grpc import StabilityGrpcProvider
 
@@ -272,7 +272,7 @@ def test_a_reset_leaves_the_outcome_unknown(caller: Caller, fake: FakeProvider, 
 def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
     fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vendors, "SPARE_SECONDS", 0.0)
+    monkeypatch.setattr(support, "SPARE_SECONDS", 0.0)
     with calling(provider(fake.grpc_host, timeout=0.3), model=ENGINE) as impatient:
         assert impatient.fail(f"{PROMPT} [[hang]]").code == "unknown_outcome"
     wait_until(lambda: gone(fake), seconds=1, what="the end of the call")

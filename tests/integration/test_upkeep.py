@@ -22,7 +22,7 @@ from tests.support.races import at_once
 from tests.support.requests import FAILURE, back_in_queue, claimed, expire, in_status, queued
 from tests.support.stack import wait_until
 from workers import dispatcher
-from workers.patience import patiently
+from workers.resilience import patiently
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 
 from workers.executor import Executor
-from workers.policies.rates import RateLimiter
+from workers.policies.rate_limit import RateLimiter
 from workers.providers.base import Provider
 from workers.runtime import Runtime
 

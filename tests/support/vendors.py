@@ -15,7 +15,7 @@ from generation.providers import catalogue
 from tests.fakes.control import FakeProvider
 from tests.support.requests import queued
 from workers.executor import Executor
-from workers.policies.rates import RateLimiter
+from workers.policies.rate_limit import RateLimiter
 from workers.providers.registry import Registry
 from workers.runtime import Runtime
 

@@ -11,7 +11,7 @@ from tests.fakes.google import GoogleWire
 from tests.fakes.pictures import png, spoilt
 from tests.fakes.script import Behaviour, Script, parse
 from tests.fakes.wire import Request
-from workers.images import check
+from workers.image_check import check
 from workers.providers.base import ProviderError
 
 

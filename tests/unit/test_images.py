@@ -10,7 +10,7 @@ from tests.corpus.broken import BROKEN, SCRIPT, TO_CUT, bomb, other
 from tests.corpus.jpeg import exif_segment, with_segments
 from tests.corpus.shapes import SIZE, Colors, encoded, quadrants
 from tests.corpus.sound import SOUND
-from workers import images
+from workers import image_check
 from workers.providers.base import ProviderError
 
 
@@ -25,13 +25,13 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (640, 480), mode: str = "
     ("kind", "content_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")]
 )
 def test_the_type_is_told_from_the_content(kind: str, content_type: str) -> None:
-    checked = images.check(picture(kind))
+    checked = image_check.check(picture(kind))
     assert (checked.content_type, checked.width, checked.height) == (content_type, 640, 480)
 
 
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (2000, 100), (10, 10)])
 def test_the_thumbnail_is_a_webp_that_fits_320_pixels(size: tuple[int, int]) -> None:
-    with Image.open(io.BytesIO(images.check(picture(size=size)).thumbnail)) as small:
+    with Image.open(io.BytesIO(image_check.check(picture(size=size)).thumbnail)) as small:
         assert small.format == "WEBP"
         assert max(small.size) == min(320, max(size))
 
@@ -39,7 +39,7 @@ def test_the_thumbnail_is_a_webp_that_fits_320_pixels(size: tuple[int, int]) -> 
 def test_what_shines_through_becomes_white_in_the_thumbnail() -> None:
     out = io.BytesIO()
     Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(out, "PNG")
-    with Image.open(io.BytesIO(images.check(out.getvalue()).thumbnail)) as small:
+    with Image.open(io.BytesIO(image_check.check(out.getvalue()).thumbnail)) as small:
         assert small.convert("RGB").getpixel((32, 32)) == (255, 255, 255)
 
 
@@ -49,7 +49,7 @@ def test_a_picture_that_was_cut_off_is_refused(kind: str, missing: str) -> None:
     whole = picture(kind)
     cut = {"half": whole[: len(whole) // 2], "tail": whole[:-2], "all but the head": whole[:40]}[missing]
     with pytest.raises(ProviderError) as caught:
-        images.check(cut)
+        image_check.check(cut)
     assert caught.value.code == "invalid_image"
 
 
@@ -66,19 +66,19 @@ def test_a_picture_that_was_cut_off_is_refused(kind: str, missing: str) -> None:
 )
 def test_what_is_no_picture_of_ours_is_refused(data: bytes) -> None:
     with pytest.raises(ProviderError) as caught:
-        images.check(data)
+        image_check.check(data)
     assert caught.value.code == "invalid_image"
 
 
 def test_no_bytes_are_an_empty_result() -> None:
     with pytest.raises(ProviderError) as caught:
-        images.check(b"")
+        image_check.check(b"")
     assert caught.value.code == "empty_result"
 
 
 def test_more_bytes_than_we_take_are_refused_before_decoding() -> None:
     with pytest.raises(ProviderError, match="MB"):
-        images.check(picture() + b"\0" * images.MAX_BYTES)
+        image_check.check(picture() + b"\0" * image_check.MAX_BYTES)
 
 
 # --- The corpus -------------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def distance(colors: Colors, others: Colors) -> int:
 @pytest.mark.parametrize("name", SOUND)
 def test_an_odd_image_is_kept_as_it_looks(name: str) -> None:
     odd = SOUND[name]()
-    checked = images.check(odd.data)
+    checked = image_check.check(odd.data)
     assert checked.data == odd.data
     assert checked.content_type == f"image/{name.partition(':')[0].lower()}"
     assert (checked.width, checked.height) == SIZE
@@ -116,24 +116,24 @@ def test_an_odd_image_is_kept_as_it_looks(name: str) -> None:
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_image_is_refused(name: str) -> None:
     with pytest.raises(ProviderError) as caught:
-        images.check(BROKEN[name]())
+        image_check.check(BROKEN[name]())
     assert caught.value.code == "invalid_image"
 
 
 @pytest.mark.parametrize("name", TO_CUT)
 def test_no_part_of_an_image_passes_for_the_whole(name: str) -> None:
     whole = TO_CUT[name]()
-    assert images.check(whole).data == whole
+    assert image_check.check(whole).data == whole
     for length in range(1, len(whole)):
         with pytest.raises(ProviderError, match="no sound image"):
-            images.check(whole[:length])
+            image_check.check(whole[:length])
 
 
 def test_every_flipped_bit_of_a_png_is_noticed() -> None:
     whole = TO_CUT["PNG"]()
     for bit in range(8 * len(whole)):
         with pytest.raises(ProviderError, match="no sound image"):
-            images.check(flipped(whole, bit))
+            image_check.check(flipped(whole, bit))
 
 
 @pytest.mark.parametrize("name", ["JPEG", "JPEG with a thumbnail", "WebP", "WebP without loss"])
@@ -141,7 +141,7 @@ def test_a_flipped_bit_ends_as_an_image_or_a_refusal(name: str) -> None:
     whole = TO_CUT[name]()
     for bit in range(0, 8 * len(whole), 23):
         with suppress(ProviderError):
-            images.check(flipped(whole, bit))
+            image_check.check(flipped(whole, bit))
 
 
 def flipped(data: bytes, bit: int) -> bytes:
@@ -152,7 +152,7 @@ def test_the_thumbnail_of_a_large_image_looks_like_it() -> None:
     """Above 320 pixels it is scaled, which must neither turn nor recolor it."""
     large = quadrants(orientation=6).resize((1024, 1536))
     data = with_segments(exif_segment(6), image=encoded("JPEG", large, icc_profile=profiles.swapped()))
-    checked = images.check(data)
+    checked = image_check.check(data)
     assert (checked.width, checked.height) == (1536, 1024)
     with Image.open(io.BytesIO(checked.thumbnail)) as small:
         assert small.size == (320, 213)
@@ -171,6 +171,6 @@ def test_the_thumbnail_of_a_large_image_looks_like_it() -> None:
     ],
 )
 def test_another_format_than_requested_is_kept_with_a_notice(kind: str, requested: str, notice: str) -> None:
-    checked = images.check(picture(kind), requested=requested)
+    checked = image_check.check(picture(kind), requested=requested)
     assert (checked.notice, checked.content_type) == (notice, f"image/{kind.lower()}")
     assert checked.requested_type == f"image/{requested or kind.lower()}"

@@ -9,7 +9,7 @@ pytest.importorskip("grpc", reason="stability-sdk brings it, and there is none f
 import grpc
 
 from workers.providers.stability_grpc import rpc_error
-from workers.providers.vendors import is_loopback
+from workers.providers.support import is_loopback
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from tests.support.stack import wait_until
-from workers.turns import Turns
+from workers.attempt_slots import Turns
 
 
 def test_no_more_than_so_many_have_a_turn() -> None:

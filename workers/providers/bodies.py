@@ -16,7 +16,7 @@ import httpx2
 from generation.providers.error_policy import ErrorScope
 from generation.states import ErrorCode
 from workers.providers.base import ProviderError
-from workers.providers.vendors import MAX_ANSWER_BYTES, too_long
+from workers.providers.support import MAX_ANSWER_BYTES, too_long
 
 #: An error is judged by its status and the beginning of its body, so a longer body is cut here.
 MAX_ERROR_BYTES: Final = 1024 * 1024

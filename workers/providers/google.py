@@ -21,7 +21,7 @@ from generation.states import ErrorCode
 from workers.providers import bodies, http, refusals
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.google_errors import VENDOR, error_in, status_error
-from workers.providers.vendors import PerLoop, name, refuse, unsendable_key, unsupported
+from workers.providers.support import PerLoop, name, refuse, unsendable_key, unsupported
 
 #: What has pictures on either side, whatever the SDK's version takes for its default.
 _DEVELOPER_API, _VERTEX_API = "v1beta", "v1beta1"

@@ -10,7 +10,7 @@ from generation.providers.error_policy import ErrorScope
 from generation.states import ErrorCode
 from workers.providers import bodies, http, refusals, statuses
 from workers.providers.base import ProviderError
-from workers.providers.vendors import name
+from workers.providers.support import name
 
 VENDOR: Final = "Google"
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import httpx2
 
-from workers.providers import vendors
+from workers.providers import support
 from workers.providers.base import ProviderError, mark_sent
 from workers.providers.bodies import bound_answer
 
@@ -51,13 +51,13 @@ def new_client(
     It follows no redirect: a vendor's word is no reason to call whoever it names. ``on_response`` may raise
     :class:`ProviderError`.
     """
-    limit = httpx2.Timeout(timeout + vendors.SPARE_SECONDS, connect=vendors.CONNECT_SECONDS)
+    limit = httpx2.Timeout(timeout + support.SPARE_SECONDS, connect=support.CONNECT_SECONDS)
 
     async def prepare(request: httpx2.Request) -> None:
         request.extensions["timeout"] = limit.as_dict()  # an SDK puts its own there
         request.extensions["trace"] = _trace
         if any(_UNSENDABLE.search(value) for _, value in request.headers.raw):
-            raise vendors.unsendable_key()  # here, since what comes next would log it
+            raise support.unsendable_key()  # here, since what comes next would log it
 
     return httpx2.AsyncClient(
         timeout=limit,
@@ -77,12 +77,12 @@ async def _trace(event: str, info: Mapping[str, Any]) -> None:
 
 def connection_error(vendor: str, cause: BaseException | None) -> ProviderError:
     """What it means that no whole answer came."""
-    return vendors.unreachable(vendor) if isinstance(cause, _NOT_SENT) else vendors.broke_off(vendor)
+    return support.unreachable(vendor) if isinstance(cause, _NOT_SENT) else support.broke_off(vendor)
 
 
 def request_id(headers: Mapping[str, str]) -> str:
     """What the vendor calls the call."""
-    return vendors.name(headers.get("x-request-id"))
+    return support.name(headers.get("x-request-id"))
 
 
 def mapping(value: object) -> Mapping[str, object]:

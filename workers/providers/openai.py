@@ -18,7 +18,7 @@ from workers.providers import bodies, http, refusals
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.openai_errors import VENDOR, error_in, refusal_in, status_error
 from workers.providers.openai_images import ImageAddresses, entry_of, image_of
-from workers.providers.vendors import PerLoop, refuse, unsendable_key
+from workers.providers.support import PerLoop, refuse, unsendable_key
 
 #: What every model can do.
 _SIZES: Final = ((1024, 1024), (1536, 1024), (1024, 1536))

@@ -13,7 +13,7 @@ from workers.providers import http
 from workers.providers.base import ProviderError
 from workers.providers.bodies import decode_base64, image_type, read_image
 from workers.providers.openai_errors import VENDOR
-from workers.providers.vendors import is_loopback, name
+from workers.providers.support import is_loopback, name
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from generation.states import ErrorCode
 from workers.providers.base import ProviderError
-from workers.providers.vendors import name
+from workers.providers.support import name
 
 #: Bounds of the search: an error is small, and a flood of text says no more.
 _MOST_NODES: Final = 500

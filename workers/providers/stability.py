@@ -17,7 +17,7 @@ from generation.states import ErrorCode
 from workers.providers import bodies, http, refusals, statuses
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.http import connection_error, new_client, request_id, retry_after
-from workers.providers.vendors import PerLoop, name, refuse, unsendable_key
+from workers.providers.support import PerLoop, name, refuse, unsendable_key
 
 VENDOR: Final = "Stability"
 

@@ -19,10 +19,10 @@ from stability_sdk.interfaces.gooseai.generation.generation_pb2_grpc import Gene
 
 from generation.providers.error_policy import ErrorScope
 from generation.states import ErrorCode
-from workers.providers import bodies, refusals, statuses, vendors
+from workers.providers import bodies, refusals, statuses, support
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError, mark_sent
 from workers.providers.stability import VENDOR, bearer, no_model
-from workers.providers.vendors import MAX_ANSWER_BYTES, PerLoop, name, refuse, too_long
+from workers.providers.support import MAX_ANSWER_BYTES, PerLoop, name, refuse, too_long
 
 #: The most bytes of one message, by the vendor's own client.
 _MAX_MESSAGE_BYTES: Final = 10 * 1024 * 1024
@@ -100,7 +100,7 @@ class StabilityGrpcProvider:
         channel = await self._connected()
         mark_sent()
         call = GenerationServiceStub(channel).Generate(
-            asked, metadata=metadata, timeout=self._timeout + vendors.SPARE_SECONDS
+            asked, metadata=metadata, timeout=self._timeout + support.SPARE_SECONDS
         )
         # The errors are raised `from None`: the library's carry whatever the other side said.
         try:
@@ -116,7 +116,7 @@ class StabilityGrpcProvider:
             task = asyncio.current_task()
             if task and task.cancelling():
                 raise
-            raise vendors.broke_off(VENDOR) from None  # not we were cancelled, but the channel was closed
+            raise support.broke_off(VENDOR) from None  # not we were cancelled, but the channel was closed
         finally:
             call.cancel()  # what has ended is not cancelled any more
         return _picture(answers, model=request.model)
@@ -129,7 +129,7 @@ class StabilityGrpcProvider:
         """The channel, once it is known that there is somebody: what fails later may have been sent."""
         channel = self._channels.get()
         try:
-            async with asyncio.timeout(vendors.CONNECT_SECONDS):
+            async with asyncio.timeout(support.CONNECT_SECONDS):
                 while (state := channel.get_state(try_to_connect=True)) is not _READY:
                     if state in _FAILED:
                         break
@@ -140,7 +140,7 @@ class StabilityGrpcProvider:
             pass
         if self._channels.get() is channel:
             await self._channels.close()  # it would wait longer with each failure until it tries again
-        raise vendors.unreachable(VENDOR)
+        raise support.unreachable(VENDOR)
 
 
 def rpc_error(status: str, details: str, *, still_connected: bool, model: str) -> ProviderError:
@@ -154,7 +154,7 @@ def rpc_error(status: str, details: str, *, still_connected: bool, model: str) -
     if page := _PAGE.search(details):
         return statuses.page_error(VENDOR, int(page[1]))
     if status in {"DEADLINE_EXCEEDED", "CANCELLED"}:
-        return vendors.broke_off(VENDOR)
+        return support.broke_off(VENDOR)
     # A credit that is used up comes as its own status, as a rate limit does over HTTP.
     if refusal := refusals.find({"details": details}, status=_LIKE_HTTP.get(status, 400)):
         return refusals.error(VENDOR, refusal, **detail)
@@ -172,7 +172,7 @@ def rpc_error(status: str, details: str, *, still_connected: bool, model: str) -
     if status in _FAULTS and still_connected:
         message = f"Stability is not available at the moment ({status})"
         return ProviderError(message, code=ErrorCode.UNAVAILABLE, detail=detail)
-    return vendors.broke_off(VENDOR)
+    return support.broke_off(VENDOR)
 
 
 def _said(error: grpc.aio.AioRpcError) -> str:
@@ -196,7 +196,7 @@ def _channel(host: str) -> Any:
     # The usual strategy (epoll1) misses one reset in a hundred, and the call then lasts until its time-out. It is read
     # when the first channel is made.
     os.environ.setdefault("GRPC_POLL_STRATEGY", "poll")
-    if vendors.is_loopback(host.rpartition(":")[0]):
+    if support.is_loopback(host.rpartition(":")[0]):
         return grpc.aio.insecure_channel(host, options=(*_OPTIONS, ("grpc.enable_http_proxy", 0)))
     return grpc.aio.secure_channel(host, grpc.ssl_channel_credentials(), options=_OPTIONS)
 

@@ -18,8 +18,8 @@ from generation.models import GenerationRequest
 from generation.providers import catalogue, circuit_breaker, pricing
 from generation.providers.catalogue import Choice
 from generation.states import ADVICE, ErrorCode, GenerationType
-from workers import images, prompts
-from workers.images import CheckedImage
+from workers import image_check, prompts
+from workers.image_check import CheckedImage
 from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
 from workers.providers.registry import PROVIDER_CLASSES, Registry
 
@@ -59,7 +59,7 @@ class Command(BaseCommand):
         try:
             answer = asyncio.run(_ask(provider, asked))
             took = time.monotonic() - began
-            picture = images.check(answer.data, requested=asked.output_format)
+            picture = image_check.check(answer.data, requested=asked.output_format)
         except ProviderError as error:
             self._tell_failure(error, choice, time.monotonic() - began)
             sys.exit(1)

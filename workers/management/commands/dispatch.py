@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from workers import dispatcher, exposition
+from workers import dispatcher, metrics_server
 
 
 class Command(BaseCommand):
@@ -26,7 +26,7 @@ class Command(BaseCommand):
             self.stdout.write(", ".join(f"{name} {count}" for name, count in done.items()))
             return
         liveness = dispatcher.Liveness()
-        exposition.serve(liveness)
+        metrics_server.serve(liveness)
         stopping = threading.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: stopping.set())

@@ -17,8 +17,8 @@ from PIL import Image, ImageChops, ImageCms
 
 from generation.models.model_rows import MAX_PIXELS
 from generation.states import ErrorCode
-from workers import image_files
-from workers.image_files import BrokenFileError, ImageFile
+from workers import image_headers
+from workers.image_headers import BrokenFileError, ImageFile
 from workers.providers.base import ProviderError
 
 #: The longest side; JPEG has no longer one.
@@ -67,7 +67,7 @@ def check(data: bytes, *, requested: str = "") -> CheckedImage:
     if len(data) > MAX_BYTES:
         raise _invalid(f"it has more than {MAX_BYTES // 1024 // 1024} MB")
     try:
-        file = image_files.read(data)
+        file = image_headers.read(data)
         thumbnail = _thumbnail(file)
     except BrokenFileError as reason:
         raise _invalid(str(reason)) from None

@@ -14,9 +14,9 @@ from generation.providers.catalogue import Choice
 from generation.requests.claims import Claim
 from generation.states import ErrorCode
 from generation.storage import images
-from workers.images import CheckedImage
-from workers.patience import patiently
+from workers.image_check import CheckedImage
 from workers.providers.base import ImageAnswer, ProviderError
+from workers.resilience import patiently
 from workers.runtime import Job
 
 #: How long a look at whether the storage can be written holds, in seconds.

@@ -19,7 +19,7 @@ CONNECT_SECONDS: Final = 5.0
 #: The runtime ends a call in time; this much later the connection gives up by itself.
 SPARE_SECONDS: float = 30.0
 
-#: The most bytes that are read of an answer: what :mod:`workers.images` takes, in base64 and with some room.
+#: The most bytes that are read of an answer: what :mod:`workers.image_check` takes, in base64 and with some room.
 MAX_ANSWER_BYTES: Final = 60 * 1024 * 1024
 
 #: What may be repeated of the words of a vendor: a name, never a sentence.
