@@ -17,10 +17,10 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.runtime ## Start everything on free ports, draw one coloring page, save it, stop
-	@exec $(IN_VENV) config.stack demo </dev/null
+	@exec $(IN_VENV) config.local.stack demo </dev/null
 
 run: .venv/.runtime ## Run everything until Ctrl-C: http://127.0.0.1:8000
-	@exec $(IN_VENV) config.stack run </dev/null
+	@exec $(IN_VENV) config.local.stack run </dev/null
 
 test: .venv/.dev ## Run the whole test suite on real servers
 	@exec $(IN_VENV) pytest $(AT_ONCE) $(ARGS) </dev/null

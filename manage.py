@@ -12,7 +12,7 @@ def main() -> None:
     from django.core.management import execute_from_command_line
 
     from config import env
-    from config.observing import start_reporting
+    from config.observability import start_reporting
     from config.startup import begin, kind_of_command, lines, require_database
 
     try:

@@ -17,7 +17,7 @@ from benchmarks.plan import Plan
 from benchmarks.report import Figure
 from benchmarks.stacks import FloorStack, bare_worker, numbered_redis
 from benchmarks.turns import in_turns
-from config.embedded import free_port
+from config.local.valkey import free_port
 from tests.support.stack import Stack, prepared_database
 
 _PAUSE: Final = 0.005

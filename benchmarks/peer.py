@@ -20,7 +20,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 import tests.servers  # noqa: F401  starts PostgreSQL and Valkey
-from config.embedded import free_port
+from config.local.valkey import free_port
 from tests.support.stack import ROOT, wait_until
 
 SUBMIT: Final = "/api/visual-generation/submit"

@@ -6,7 +6,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
 from django.urls import re_path
 
-from config.observing import start_reporting
+from config.observability import start_reporting
 from config.startup import require_settings, settle
 from generation.db.session_settings import Kind
 

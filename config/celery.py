@@ -10,7 +10,7 @@ from celery import Celery, signals
 from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
-from config.observing import start_reporting
+from config.observability import start_reporting
 from config.startup import require_settings, settle
 from generation.db.session_settings import Kind
 
@@ -22,7 +22,7 @@ if Path(sys.argv[0]).name == "celery":
 QUEUES = ("urgent", "high", "normal", "low")
 
 # By their schemes, since kombu looks at these to know whether a connection is encrypted.
-TRANSPORT_ALIASES.update(redis="config.delivery:Transport", rediss="config.delivery:Transport")
+TRANSPORT_ALIASES.update(redis="config.celery_transport:Transport", rediss="config.celery_transport:Transport")
 
 app = Celery("visual-generation")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -35,8 +35,8 @@ app.conf.update(
     # crash loses, the database brings back.
     task_acks_late=False,
     task_reject_on_worker_lost=False,
-    worker_pool="config.delivery:WakingPool",
-    worker_consumer="config.delivery:PatientConsumer",
+    worker_pool="config.celery_transport:WakingPool",
+    worker_consumer="config.celery_transport:PatientConsumer",
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
     # The database keeps the results.

@@ -11,9 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 from csp.constants import NONE, SELF
 
-from config import env, observing, startup
+from config import env, observability, startup
 from config.openapi import description
-from config.staff import UNFOLD as UNFOLD
+from config.unfold import UNFOLD as UNFOLD
 
 env.begin()
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -419,11 +419,11 @@ SECRET_VALUES = [
     DEMO_PASSWORD,
     REDIS_PASSWORD,
     SENTRY_DSN,
-    *observing.secrets_of(_vendors.values()),
+    *observability.secrets_of(_vendors.values()),
     str(DATABASES["default"].get("PASSWORD") or ""),
     *(str(_database_options.get(name) or "") for name in ("password", "sslpassword")),
 ]
-LOGGING = observing.logging_settings(LOG_FORMAT, secrets=SECRET_VALUES)
+LOGGING = observability.logging_settings(LOG_FORMAT, secrets=SECRET_VALUES)
 DEFAULT_EXCEPTION_REPORTER = "generation.api.debug_pages.RedactingReporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "generation.api.debug_pages.RedactingFilter"
 

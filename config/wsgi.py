@@ -3,8 +3,8 @@
 import os
 from multiprocessing import parent_process
 
-from config.parent import end_with_parent
-from config.stopping import ending_connections, stop_in_two_steps
+from config.graceful_stop import ending_connections, stop_in_two_steps
+from config.local.parent_death import end_with_parent
 
 # First of all, since granian's worker loses a SIGTERM that comes before.
 if granian := parent_process():
@@ -16,7 +16,7 @@ if granian := parent_process():
 
 from django.core.wsgi import get_wsgi_application
 
-from config.observing import share_counters_between_processes, start_reporting
+from config.observability import share_counters_between_processes, start_reporting
 from config.startup import require_settings, settle
 from generation.db.session_settings import Kind
 

@@ -28,7 +28,7 @@ _DOCS = Path(__file__).resolve().parent
 _ROOT = _DOCS.parent
 sys.path.insert(0, str(_ROOT))
 
-from config.embedded import free_port  # noqa: E402 - the project is not installed, so its path comes first
+from config.local.valkey import free_port  # noqa: E402 - the project is not installed, so its path comes first
 
 _PAGE = _DOCS / "api.md"
 _BASE = "http://127.0.0.1:8000"
@@ -281,7 +281,7 @@ def _stack() -> Iterator[int]:
             "REDIS_URL": "",
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "config.stack", "run"],
+            [sys.executable, "-m", "config.local.stack", "run"],
             cwd=_ROOT,
             env=os.environ | settings,
             stdin=subprocess.DEVNULL,

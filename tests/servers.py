@@ -17,8 +17,8 @@ from typing import NoReturn
 
 import pytest
 
-from config.embedded import free_port, running_valkey
-from config.embedded_postgresql import running_postgresql
+from config.local.postgresql import running_postgresql
+from config.local.valkey import free_port, running_valkey
 
 #: Names the addresses that are of servers which we started.
 _STARTED = "TESTS_STARTED"

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from config.embedded import running_valkey
+from config.local.valkey import running_valkey
 
 
 def url_of(folder: Path) -> str:

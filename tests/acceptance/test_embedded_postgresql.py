@@ -17,7 +17,7 @@ import psutil
 import psycopg
 import pytest
 
-from config.embedded_postgresql import running_postgresql
+from config.local.postgresql import running_postgresql
 from tests.servers import temporary_folder
 from tests.support.launcher import bare_environment
 from tests.support.stack import ROOT, wait_until
@@ -146,7 +146,7 @@ def test_a_dump_is_restored_as_the_page_says(folder: Path, made: Path, tmp_path:
 
 def test_without_a_server_its_programs_say_so(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        programs(folder, "-m config.embedded_postgresql", tmp_path)
+        programs(folder, "-m config.local.postgresql", tmp_path)
     assert refused.value.stderr == f"error: the embedded PostgreSQL server of {tmp_path} is not running\n"
 
 

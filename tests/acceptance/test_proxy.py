@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from config.embedded import free_port
+from config.local.valkey import free_port
 from tests.realtime.live import Live, running
 from tests.support import compose
 from tests.support.composed import nginx_command

@@ -22,7 +22,7 @@ _ASK = """
 import django
 from django.test import Client
 django.setup()
-from config.observing import start_reporting
+from config.observability import start_reporting
 start_reporting("web")
 import json, os
 answer = Client(raise_request_exception=False, **json.loads(os.environ["CLIENT"])).generic(

@@ -18,7 +18,7 @@ SCRIPT = "<script>window.smuggled = 1</script><img src=x onerror='window.smuggle
 _SET_UP = f"""
 from django.contrib.auth.models import User
 from django.db import transaction
-from generation.claims import Failure
+from generation.requests.claims import Failure
 from generation import lifecycle
 from tests.support.requests import claimed
 alice = User.objects.get(username="alice")

@@ -20,7 +20,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
-from config.embedded import free_port
+from config.local.valkey import free_port
 from generation.models import GenerationRequest
 from generation.reports import doctor
 from generation.requests import representations, retention

@@ -19,7 +19,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from config.embedded import free_port
+from config.local.valkey import free_port
 from generation.access.authentication import LEEWAY
 from generation.requests import events
 from tests.support.databases import Database

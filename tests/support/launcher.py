@@ -1,4 +1,4 @@
-"""``python -m config.stack``, run as by a person at a terminal, and a look at what it leaves behind."""
+"""``python -m config.local.stack``, run as by a person at a terminal, and a look at what it leaves behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from config.embedded import free_port
+from config.local.valkey import free_port
 from tests.support.stack import ROOT, wait_until
 
 _START_SECONDS = 60.0
@@ -48,7 +48,7 @@ class Launcher:
         self._output = var.with_name(f"{var.name}-{self.port}.out")
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "config.stack", command],
+                [sys.executable, "-m", "config.local.stack", command],
                 cwd=ROOT,
                 env=bare_environment(**{"VAR_DIR": str(var)} | usual | settings),
                 stdin=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from config.embedded import free_port
+from config.local.valkey import free_port
 from generation.db.session_settings import SERVED, Kind
 from generation.db.session_settings import role as role_of
 from tests.servers import temporary_folder

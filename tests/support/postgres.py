@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
-from config.embedded_postgresql import program
+from config.local.postgresql import program
 from tests.servers import PostgresServer
 
 

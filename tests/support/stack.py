@@ -23,7 +23,7 @@ import httpx
 import psycopg
 from honcho.environ import parse_procfile
 
-from config.embedded import free_port
+from config.local.valkey import free_port
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a-password-for-tests"

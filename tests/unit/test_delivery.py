@@ -10,7 +10,7 @@ from celery.concurrency.base import BasePool
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 
 from config import celery_app
-from config.delivery import Transport, WakingPool
+from config.celery_transport import Transport, WakingPool
 from tests.support.stack import wait_until
 
 

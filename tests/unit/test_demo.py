@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from config import demo
+from config.local import demo
 from tests.support.stack import closed_port
 
 

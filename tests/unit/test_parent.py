@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can"
 #: Waits until its parent, whose id it is given, is dead, and only then asks to end with it.
 _CHILD = """
 import os, pathlib, sys, time
-from config.parent import end_with_parent
+from config.local.parent_death import end_with_parent
 parent, noted = int(sys.argv[1]), pathlib.Path(sys.argv[2])
 noted.with_suffix(".began").touch()
 while os.getppid() == parent:

@@ -19,7 +19,7 @@ from honcho.manager import Manager
 from honcho.printer import Message, Printer
 from honcho.process import Popen
 
-from config.parent import ending_with_this
+from config.local.parent_death import ending_with_this
 
 _LOG_BYTES = 10_000_000
 

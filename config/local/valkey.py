@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Final, cast
 
-from config.parent import ending_with_this
+from config.local.parent_death import ending_with_this
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0

@@ -3,7 +3,7 @@
 Only the wheel's programs are used. Its Python code adds accounts to the machine, opens folders to other users and lets
 servers outlive their parent (docs/decisions/0008-postgresql-from-a-wheel.md).
 
-``python -m config.embedded_postgresql pg_dump …`` runs one of the programs on the server of a stack that is running.
+``python -m config.local.postgresql pg_dump …`` runs one of the programs on the server of a stack that is running.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ import psutil
 from django.core.exceptions import ImproperlyConfigured
 
 from config import env
-from config.embedded import free_port
-from config.parent import end_with_parent
+from config.local.parent_death import end_with_parent
+from config.local.valkey import free_port
 
 #: The wheel has two; a data folder can be read by the version that made it and by no other.
 MAJOR: Final = 18
@@ -291,7 +291,7 @@ def running_postgresql(directory: Path, log: Path, **settings: str) -> Iterator[
 
 def main() -> None:
     """Run one of PostgreSQL's programs, ``psql`` by default, on the server of a stack that is running."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     name, *arguments = sys.argv[1:] or ["psql"]
     try:
         env.read_file(root / ".env")

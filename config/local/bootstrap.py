@@ -1,4 +1,4 @@
-"""``python -m config.bootstrap``: check, bring the database up to date and, on a laptop, let somebody in."""
+"""``python -m config.local.bootstrap``: check, bring the database up to date and, on a laptop, let somebody in."""
 
 from __future__ import annotations
 

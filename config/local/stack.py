@@ -1,4 +1,4 @@
-"""``python -m config.stack run`` (or ``demo``): the whole product on one machine, from one command.
+"""``python -m config.local.stack run`` (or ``demo``): the whole product on one machine, from one command.
 
 Starts the embedded servers that the settings do not replace, brings the database up to date, and runs the processes of
 the Procfile, which are the ones of production, until Ctrl-C.
@@ -28,14 +28,15 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ImproperlyConfigured
 from honcho.environ import parse_procfile
 
-from config import demo, env
-from config.embedded import free_port, running_valkey
-from config.embedded_postgresql import running_postgresql
-from config.parent import ending_with_this
-from config.processes import Console, ProcessGroup
+from config import env
+from config.local import demo
+from config.local.parent_death import ending_with_this
+from config.local.postgresql import running_postgresql
+from config.local.processes import Console, ProcessGroup
+from config.local.valkey import free_port, running_valkey
 from config.startup import lines
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _READY_SECONDS = 60.0
 #: The setting that replaces a server, the server's name, and how it is run. The database stops last.
 _EMBEDDED = (
@@ -146,7 +147,7 @@ def start_servers(held: contextlib.ExitStack, var: Path) -> dict[str, subprocess
 
 def bring_database_up_to_date() -> DemoUser | None:
     """Migrate, in a process of its own since the launcher stays small, and return the demo user if there is one."""
-    command = [sys.executable, "-m", "config.bootstrap"]
+    command = [sys.executable, "-m", "config.local.bootstrap"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=ending_with_this())
     if done.returncode:
         sys.exit(done.stderr.strip() or f"error: the migrations ended with exit code {done.returncode}")
@@ -254,7 +255,9 @@ def launch(settings: ModuleType, *, for_demo: bool) -> int:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m config.stack", description=(__doc__ or "").partition("\n\n")[2])
+    parser = argparse.ArgumentParser(
+        prog="python -m config.local.stack", description=(__doc__ or "").partition("\n\n")[2]
+    )
     parser.add_argument("command", choices=["run", "demo"])
     for_demo = parser.parse_args().command == "demo"
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
