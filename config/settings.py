@@ -424,8 +424,8 @@ SECRET_VALUES = [
     *(str(_database_options.get(name) or "") for name in ("password", "sslpassword")),
 ]
 LOGGING = observability.logging_settings(LOG_FORMAT, secrets=SECRET_VALUES)
-DEFAULT_EXCEPTION_REPORTER = "generation.api.debug_pages.RedactingReporter"
-DEFAULT_EXCEPTION_REPORTER_FILTER = "generation.api.debug_pages.RedactingFilter"
+DEFAULT_EXCEPTION_REPORTER = "generation.telemetry.debug_report.RedactingReporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "generation.telemetry.debug_report.RedactingFilter"
 
 MISSPELT_NAMES = env.misspelt()
 env.finish()

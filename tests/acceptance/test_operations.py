@@ -148,7 +148,7 @@ def test_every_alert_is_explained(stack: Composed) -> None:
 
 
 def test_metrics_and_settings_that_are_named_are_there() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "generation").glob("*.py"))
+    sources = "".join(path.read_text() for path in (ROOT / "generation").rglob("*.py"))
     roles = {"vga_owner", "vga_app", *(f"vga_{kind}" for kind in Kind)}
     for name in set(re.findall(r"`(vga_[a-z_]+)", PAGE)) - roles - {"vga_"}:
         assert re.sub(r"_(total|count|bucket)$", "", name) in sources, name

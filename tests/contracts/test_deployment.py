@@ -219,7 +219,7 @@ def test_the_example_for_kubernetes_has_the_command_and_metrics_that_there_are()
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["sh", "-c", PROCFILE["worker"]]
     assert deployment["metadata"]["name"] == scaled["spec"]["scaleTargetRef"]["name"]
-    told = (ROOT / "generation" / "exposition.py").read_text()
+    told = (ROOT / "generation" / "reports" / "prometheus.py").read_text()
     for trigger in scaled["spec"]["triggers"]:
         asked = re.findall(r"vga_[a-z_]+", trigger["metadata"]["query"])
         assert asked
