@@ -162,7 +162,7 @@ if RESULT_STORAGE == "s3" and _bucket["bucket_name"] and not CDN_BASE_URL:
 STORAGES = {
     "default": {"BACKEND": "generation.storage.s3.BucketStorage", "OPTIONS": _bucket}
     if RESULT_STORAGE == "s3"
-    else {"BACKEND": "generation.storage.images.AtomicFileSystemStorage"},
+    else {"BACKEND": "generation.storage.filesystem.AtomicFileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024

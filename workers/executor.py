@@ -20,7 +20,7 @@ from generation.queue import dispatch
 from generation.requests import lifecycle, permits
 from generation.requests.claims import Claim, Failure, Permit, VoidClaimError
 from generation.states import ErrorCode
-from generation.storage import images
+from generation.storage import receipts
 from generation.telemetry import correlation, metrics, tracing
 from workers import image_check, prompts
 from workers.attempt_slots import Turns
@@ -169,7 +169,7 @@ class Executor:
         claim = job.claim
         if claim.number == 1 or not patiently(lambda: permits.called_before(claim)):
             return None
-        find = partial(images.find_receipt, job.claim.request.pk)
+        find = partial(receipts.find, job.claim.request.pk)
         try:
             with self._turns.left():
                 return patiently(find, OSError, patience=_RECEIPT_PATIENCE, pause=job.pause)
@@ -279,7 +279,7 @@ class Executor:
         done = patiently(lambda: lifecycle.complete(claim, **receipt))
         if done:  # else it may be the receipt of the claim that holds
             with self._turns.left(), suppress(OSError):  # one that stays does no harm
-                images.drop_receipt(claim.request.pk)
+                receipts.drop(claim.request.pk)
         log("completed" if done else "claim-void", claim)
 
     def _give_back(self, claim: Claim, wait: timedelta, why: str, *, waits_for: str = "") -> None:

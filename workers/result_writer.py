@@ -13,7 +13,7 @@ from django.conf import settings
 from generation.providers.catalogue import Choice
 from generation.requests.claims import Claim
 from generation.states import ErrorCode
-from generation.storage import images
+from generation.storage import images, receipts
 from workers.image_check import CheckedImage
 from workers.providers.base import ImageAnswer, ProviderError
 from workers.resilience import patiently
@@ -107,5 +107,5 @@ def _save(
         "estimate": None if estimate is None else str(estimate),
         "paid_by": claim.number,
     }
-    images.save_receipt(claim.request.pk, receipt)
+    receipts.save(claim.request.pk, receipt)
     return receipt

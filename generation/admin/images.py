@@ -8,7 +8,7 @@ from django.utils.safestring import SafeString
 
 from generation.models import GenerationRequest
 from generation.states import Status
-from generation.storage import images
+from generation.storage import signed_urls
 
 
 def _here(address: str) -> str:
@@ -17,7 +17,7 @@ def _here(address: str) -> str:
 
 def address(request: GenerationRequest, kind: str = "image") -> str:
     """Where the picture or thumbnail of a completed request is."""
-    return _here(images.signed_url(kind, request.pk))
+    return _here(signed_urls.signed_url(kind, request.pk))
 
 
 def small(request: GenerationRequest) -> SafeString:

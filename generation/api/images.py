@@ -17,7 +17,7 @@ from generation.api.idempotency import caller, is_known
 from generation.models import GenerationRequest
 from generation.requests import selectors
 from generation.states import Status
-from generation.storage import images
+from generation.storage import images, signed_urls
 
 _ONE_RANGE: Final = re.compile(r"bytes=(?:([0-9]{1,12})-([0-9]{0,12})|-([0-9]{1,12}))")
 
@@ -55,7 +55,7 @@ class SignedUrlOrAuthenticated(permissions.IsAuthenticated):
     """Lets in whoever has the signed address, and else whoever is signed in."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        view.signed = images.signature_is_valid(
+        view.signed = signed_urls.signature_is_valid(
             view.kind,
             view.kwargs["request_id"],
             request.query_params.get("expires", ""),
@@ -95,7 +95,7 @@ class PictureViewSet(viewsets.ViewSet):
             return HttpResponseNotModified(headers=headers)
         content_type = images.CONTENT_TYPES[stored_extension]
         # Parts are ours, since the proxy does not know the picture by our ETag.
-        if "Range" not in request.headers and (path := images.for_the_proxy(key)):
+        if "Range" not in request.headers and (path := images.path_for_proxy(key)):
             return HttpResponse(content_type=content_type, headers=headers | {"X-Accel-Redirect": path})
         return _part(request, images.read(key), content_type, headers)
 

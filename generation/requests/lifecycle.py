@@ -31,7 +31,7 @@ from generation.requests import transitions
 from generation.requests.claims import NOTHING_SAID, Claim, Failure
 from generation.requests.rows import read_request
 from generation.states import ACTIVE, GIVEN_UP, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
-from generation.storage import images
+from generation.storage import receipts
 from generation.telemetry import correlation, tracing
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
@@ -315,7 +315,7 @@ def rescue(request_id: str, *, storage_error: OSError | None = None) -> Status |
     # The storage may be slow, so it is asked without a lock on the row.
     if storage_error is not None:
         raise storage_error
-    receipt = images.find_receipt(request_id)
+    receipt = receipts.find(request_id)
     if receipt is not None:
         done = complete(claim, **receipt, lost_cost=failure.cost, expired=True)
         return Status.COMPLETED if done else None

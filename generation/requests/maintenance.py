@@ -20,7 +20,7 @@ from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from generation.queue import batch_limits, dispatch
 from generation.requests import lifecycle
 from generation.states import WEIGHTS, Status, next_weight
-from generation.storage import images
+from generation.storage import receipts
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def rescue_expired() -> int:
             continue
         if became == Status.COMPLETED:
             with suppress(OSError):  # one that stays does no harm
-                images.drop_receipt(request_id)
+                receipts.drop(request_id)
         if became is not None:
             rescued.append(request_id)
     if rescued:

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from generation.models import GenerationBatch, GenerationRequest
 from generation.states import ACTIVE, PROGRESS, Status
-from generation.storage import images
+from generation.storage import images, signed_urls
 
 _ERROR_FIELDS: Final = ("message", "code", "retryable", "provider", "stage", "category")
 
@@ -48,8 +48,8 @@ def _result(request: GenerationRequest, *, image_data: bool) -> dict[str, Any]:
         encoded = base64.b64encode(images.read(stored["image_key"])).decode()
         shown["imageData"] = f"data:{stored['content_type']};base64,{encoded}"
     return shown | {
-        "imageUrl": images.address("image", request.pk, stored["image_key"], extension),
-        "thumbnailUrl": images.address("thumbnail", request.pk, stored["thumbnail_key"]),
+        "imageUrl": signed_urls.address("image", request.pk, stored["image_key"], extension),
+        "thumbnailUrl": signed_urls.address("thumbnail", request.pk, stored["thumbnail_key"]),
         "contentType": stored["content_type"],
         "width": stored["width"],
         "height": stored["height"],
@@ -103,7 +103,7 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
 def etag(request: GenerationRequest, *parts: object) -> str:
     """Changes whenever the status shape does; ``parts`` is what else the answer depends on."""
     # The addresses in a result are renewed in whole hours.
-    seen = (request.pk, request.sequence, images.expiry() if request.status == Status.COMPLETED else "", *parts)
+    seen = (request.pk, request.sequence, signed_urls.expiry() if request.status == Status.COMPLETED else "", *parts)
     return f'"{hashlib.sha256(repr(seen).encode()).hexdigest()[:32]}"'
 
 

@@ -157,6 +157,10 @@ class BucketStorage(S3Storage):
             for one in self.bucket.objects.filter(Prefix=f"{folder}/"):
                 yield one.key, one.last_modified
 
+    def path_for_proxy(self, key: str) -> str:
+        """Return an empty path: a proxy reads no bucket."""
+        return ""
+
     def signing(self) -> Signing:
         """Return the credentials of this moment, renewed where they are about to end. Raises ``OSError``; then the next
         look is a while later, since each may take seconds and a page of a list has forty addresses."""

@@ -16,7 +16,7 @@ from rest_framework.test import APIClient
 
 from generation.models import GenerationRequest
 from generation.states import Status
-from generation.storage import images
+from generation.storage import images, receipts, signed_urls
 from tests.api.helpers import address, assert_error, completed, picture
 from tests.support.requests import in_status
 
@@ -28,7 +28,7 @@ CONTENT_TYPES = {"image": "image/png", "thumbnail": "image/webp"}
 def _signed(request: GenerationRequest, kind: str = "image") -> tuple[str, dict[str, str]]:
     """Path and query of the address that a status shows."""
     extension = images.EXTENSIONS[request.result["content_type"]] if kind == "image" else ""
-    parts = urlsplit(images.signed_url(kind, request.pk, extension))
+    parts = urlsplit(signed_urls.signed_url(kind, request.pk, extension))
     return parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()}
 
 
@@ -241,7 +241,7 @@ def test_what_is_gone_is_gone_for_the_proxy_too(api: APIClient, alice: User) -> 
 def test_files_are_open_to_the_proxy_alone_and_receipts_to_nobody(settings: Any, location: str, mode: int) -> None:
     settings.ACCEL_LOCATION = location
     key = images.save("results", "ab" * 32, "image/png", BYTES["image"])
-    images.save_receipt("vga_1", {})
+    receipts.save("vga_1", {})
 
     def mode_of(name: str) -> int:
         return stat.S_IMODE(Path(default_storage.path(name)).stat().st_mode)

@@ -25,7 +25,7 @@ from generation.models import GenerationRequest
 from generation.reports import doctor
 from generation.requests import representations, retention
 from generation.states import Status
-from generation.storage import images, s3
+from generation.storage import images, receipts, s3, signed_urls
 from tests.support.executors import executor
 from tests.support.guarded_bucket import GuardedBucket
 from tests.support.requests import completed, queued
@@ -70,7 +70,7 @@ def use(settings: Any, address: str, *, with_keys: bool = True) -> None:
     default = {"BACKEND": "generation.storage.s3.BucketStorage", "OPTIONS": options}
     settings.STORAGES = settings.STORAGES | {"default": default}
     settings.RESULT_STORAGE = "s3"
-    images._bucket_address.cache_clear()
+    signed_urls._bucket_address.cache_clear()
 
 
 @pytest.mark.usefixtures("empty_queues")
@@ -85,13 +85,13 @@ def test_a_worker_keeps_its_picture_there_and_its_address_is_signed(alice: User,
     assert httpx.get(shown["thumbnailUrl"]).status_code == 200
     assert "X-Amz-Expires=90000" in shown["imageUrl"]
     assert shown["imageData"].startswith("data:image/png;base64,")
-    assert images.find_receipt(request.pk) is None  # it was written there, and dropped
+    assert receipts.find(request.pk) is None  # it was written there, and dropped
 
 
 def test_the_same_address_is_made_again_within_the_hour(alice: User) -> None:
     request = completed(alice)
     first = representations.status(request)["result"]["imageUrl"]
-    images._bucket_address.cache_clear()
+    signed_urls._bucket_address.cache_clear()
     assert representations.status(request)["result"]["imageUrl"] == first
 
 
@@ -202,7 +202,7 @@ def test_a_missing_key_is_missing_to_a_role_that_may_not_list(narrow: GuardedBuc
     assert default_storage.exists(key) is True
     # The result of a look at the permissions is kept for a while.
     asked = len(narrow.asked)
-    assert images.find_receipt("none") is None
+    assert receipts.find("none") is None
     assert len(narrow.asked) == asked + 1
 
 
@@ -253,10 +253,10 @@ def test_addresses_are_the_sdks(
     settings.STORAGES = settings.STORAGES | {
         "default": {"BACKEND": "generation.storage.s3.BucketStorage", "OPTIONS": options}
     }
-    address = images.address("image", "vga_1", "results/aa/bb.png")
+    address = signed_urls.address("image", "vga_1", "results/aa/bb.png")
     assert address.startswith(f"{expected}results/aa/bb.png?")
     assert f"%2F{region}%2Fs3%2Faws4_request" in address
-    assert images.address("image", "vga_1", "results/aa/bb.png") == address
+    assert signed_urls.address("image", "vga_1", "results/aa/bb.png") == address
 
 
 def test_dual_stack_and_fips_are_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,9 +320,9 @@ def test_an_address_ends_no_later_than_the_roles_credentials(alice: User, role: 
     request = completed(alice)
     address = representations.status(request)["result"]["imageUrl"]
     assert timedelta(minutes=58) < ends_at(address) - datetime.now(UTC) <= timedelta(hours=1)
-    assert datetime.fromtimestamp(images.expiry(), UTC) == ends_at(address)
+    assert datetime.fromtimestamp(signed_urls.expiry(), UTC) == ends_at(address)
     assert httpx.get(address).status_code == 200
-    images._bucket_address.cache_clear()
+    signed_urls._bucket_address.cache_clear()
     assert representations.status(request)["result"]["imageUrl"] == address
 
 
@@ -341,11 +341,11 @@ def test_a_token_whose_end_is_not_known_signs_for_two_hours_at_the_most(
 ) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
     use(settings, server)
-    address = images.address("image", "vga_1", "results/aa/bb.png")
+    address = signed_urls.address("image", "vga_1", "results/aa/bb.png")
     assert timedelta(hours=1) < ends_at(address) - datetime.now(UTC) <= timedelta(hours=2)
     end = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=20)
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", end.isoformat())
-    assert ends_at(images.address("image", "vga_1", "results/aa/bb.png")) == end
+    assert ends_at(signed_urls.address("image", "vga_1", "results/aa/bb.png")) == end
 
 
 def test_without_credentials_addresses_lead_to_us(

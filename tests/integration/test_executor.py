@@ -18,7 +18,7 @@ from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, PromptStyle, ProviderState
 from generation.requests import lifecycle, permits, representations
 from generation.states import Status
-from generation.storage import images
+from generation.storage import images, receipts
 from tests.support.executors import executor
 from tests.support.requests import RESULT, claimed, queued
 from workers import prompts
@@ -291,7 +291,7 @@ def stored_and_killed(request: GenerationRequest, monkeypatch: pytest.MonkeyPatc
         patch.setattr(lifecycle, "complete", die)
         with pytest.raises(Killed):
             execute(request, lambda _: png())
-    assert images.find_receipt(request.pk)
+    assert receipts.find(request.pk)
     GenerationRequest.objects.filter(pk=request.pk).update(lease_expires_at=Now() - timedelta(seconds=1))
 
 
@@ -305,13 +305,13 @@ def test_what_was_stored_before_a_kill_is_completed_without_a_second_call(
     assert second.asked == []
     assert request.status == Status.COMPLETED
     assert images.read(request.result["image_key"]) == png()
-    assert images.find_receipt(request.pk) is None
+    assert receipts.find(request.pk) is None
 
 
 def test_a_receipt_whose_picture_is_gone_does_not_count(alice: User) -> None:
     request = queued(alice)
-    images.save_receipt(request.pk, {"result": {"image_key": "results/no/ne/none.png"}})
-    assert images.find_receipt(request.pk) is None
+    receipts.save(request.pk, {"result": {"image_key": "results/no/ne/none.png"}})
+    assert receipts.find(request.pk) is None
 
 
 def test_a_storage_that_fails_for_a_moment_after_the_call_costs_no_second_call(

@@ -15,7 +15,7 @@ from generation.models import GenerationAttempt, GenerationQueue, ProviderModel,
 from generation.providers import budgets, catalogue
 from generation.requests import lifecycle, maintenance, permits
 from generation.states import Status
-from generation.storage import images
+from generation.storage import images, receipts
 from tests.integration.test_executor import Killed, execute, png, stored_and_killed
 from tests.integration.test_money import PRICE, begun, spent
 from tests.support.requests import RESULT, claimed, expire, queued
@@ -71,7 +71,7 @@ def test_a_stored_image_of_the_last_attempt_is_kept(alice: User, monkeypatch: py
     request.refresh_from_db()
     assert (request.status, request.error) == (Status.COMPLETED, None)
     assert images.read(request.result["image_key"]) == png()
-    assert images.find_receipt(request.pk) is None
+    assert receipts.find(request.pk) is None
     assert GenerationAttempt.objects.get(request=request).outcome == "succeeded"
 
 
@@ -107,7 +107,7 @@ def test_a_stale_claim_leaves_the_receipt_of_the_newer_one(alice: User, monkeypa
     request = queued(alice)
 
     def overtaken(*_: Any, **__: Any) -> bool:
-        images.save_receipt(request.pk, {"result": RESULT, "model": "m", "paid_by": 2})
+        receipts.save(request.pk, {"result": RESULT, "model": "m", "paid_by": 2})
         return False
 
     monkeypatch.setattr(lifecycle, "complete", overtaken)
@@ -138,15 +138,15 @@ def test_a_call_of_the_last_attempt_is_booked_beside_an_adopted_image(
     catalogue.forget()
     request = queued(alice, max_attempts=2)
     stored_and_killed(request, monkeypatch)
-    receipt = images.find_receipt(request.pk)
+    receipt = receipts.find(request.pk)
     assert receipt
-    images.drop_receipt(request.pk)
+    receipts.drop(request.pk)
     lifecycle.rescue(request.pk)
     GenerationQueue.objects.update(available_at=Now())
     claim = lifecycle.claim(request.pk, worker="worker-2")
     assert claim
     begun(claim)
-    images.save_receipt(request.pk, receipt)  # the first worker was slow, not dead
+    receipts.save(request.pk, receipt)  # the first worker was slow, not dead
     expire(claim)
     assert lifecycle.rescue(request.pk) == Status.COMPLETED
     assert (spent(alice), Spending.objects.get(owner=alice).calls) == (2 * PRICE, 2)
@@ -166,7 +166,7 @@ def test_a_strange_receipt_keeps_no_other_request_from_its_rescue(
 ) -> None:
     claims = [claimed(alice, max_attempts=1) for _ in range(2)]
     result = RESULT | {"image_key": images.save("results", "ab" * 32, "image/png", b"image")}
-    images.save_receipt(claims[0].request.pk, {"result": result} | said)
+    receipts.save(claims[0].request.pk, {"result": result} | said)
     for claim in claims:
         expire(claim)
     assert maintenance.rescue_expired() == 2
@@ -196,7 +196,7 @@ def test_a_storage_that_is_away_is_asked_once_in_a_pass(alice: User, monkeypatch
         asked.append(request_id)
         raise OSError(errno.ETIMEDOUT, "no answer")
 
-    monkeypatch.setattr(images, "find_receipt", away)
+    monkeypatch.setattr(receipts, "find", away)
     assert maintenance.rescue_expired() == 1
     assert asked == [claims[0].request.pk]
 
@@ -210,7 +210,7 @@ def test_a_lease_that_is_renewed_during_a_rescue_books_once(alice: User, monkeyp
         assert permits.extend_leases([(claim.request.pk, claim.number)], worker=claim.request.worker)
         return answer
 
-    monkeypatch.setattr(images, "find_receipt", renew)
+    monkeypatch.setattr(receipts, "find", renew)
     assert lifecycle.rescue(claim.request.pk) is None
     assert lifecycle.complete(claim, **answer)
     assert (spent(alice), Spending.objects.get(owner=alice).calls) == (PRICE, 1)

@@ -21,7 +21,7 @@ from django.utils import timezone
 from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, SharedPicture, StatusChange
 from generation.requests import lifecycle, retention
 from generation.states import Status
-from generation.storage import images
+from generation.storage import images, receipts
 from tests.support.requests import RESULT, claimed, completed, expire, queued
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -93,7 +93,7 @@ def test_a_batch_goes_when_its_last_request_has(alice: User, settings: Any) -> N
 def test_files_that_nobody_refers_to_go_and_young_ones_stay(alice: User, settings: Any) -> None:
     kept = completed(alice)
     old = images.save("results", "ab" * 32, "image/png", b"of a claim that was void")
-    images.save_receipt(kept.pk, {"result": {}})
+    receipts.save(kept.pk, {"result": {}})
     make_old(Path(settings.MEDIA_ROOT))
     young = images.save("results", "cd" * 32, "image/png", b"its request is told in a moment")
     assert old in prune("--dry-run")
@@ -101,14 +101,14 @@ def test_files_that_nobody_refers_to_go_and_young_ones_stay(alice: User, setting
     prune()
     with pytest.raises(FileNotFoundError):
         images.read(old)
-    assert images.find_receipt(kept.pk) is None
+    assert receipts.find(kept.pk) is None
     assert images.read(young)
     assert images.read(kept.result["image_key"])
 
 
 def test_a_receipt_of_a_request_that_goes_on_stays(alice: User, settings: Any) -> None:
     waits = queued(alice)
-    images.save_receipt(waits.pk, {"result": {}})
+    receipts.save(waits.pk, {"result": {}})
     make_old(Path(settings.MEDIA_ROOT))
     prune()
     assert [key for key, _ in images.files("receipts")] == [f"receipts/{waits.pk}.json"]
@@ -154,7 +154,7 @@ def stored_and_killed(owner: User) -> GenerationRequest:
     for folder, kind, name in (("results", "image/png", "image_key"), ("thumbnails", "image/webp", "thumbnail_key")):
         data = f"{folder} paid for {claim.request.pk}".encode()
         keys[name] = images.save(folder, hashlib.sha256(data).hexdigest(), kind, data)
-    images.save_receipt(claim.request.pk, {"result": keys, "model": "m"})
+    receipts.save(claim.request.pk, {"result": keys, "model": "m"})
     expire(claim)
     assert lifecycle.rescue(claim.request.pk) == Status.QUEUED
     return claim.request
@@ -164,7 +164,7 @@ def test_a_paid_image_whose_request_is_queued_stays(alice: User, settings: Any) 
     waits = stored_and_killed(alice)
     make_old(Path(settings.MEDIA_ROOT))
     prune()
-    assert images.find_receipt(waits.pk)
+    assert receipts.find(waits.pk)
     lifecycle.cancel([waits.pk], actor=alice)
     assert "files removed: 3" in prune()
 
