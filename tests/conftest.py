@@ -16,14 +16,11 @@ from django.db.models.signals import post_migrate
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
-from generation import event_loop
-from generation.access import authentication, roles
+from generation import caching, event_loop
+from generation.access import roles
 from generation.models import PromptStyle, ProviderModel
-from generation.providers import budgets, catalogue, circuit_breaker
-from generation.queue import dispatch, pauses
-from generation.reports import statistics
+from generation.queue import broker
 from tests import servers
-from workers import prompts
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
@@ -85,15 +82,9 @@ def _no_rate_in_the_way(settings: Any) -> None:
     settings.SUBMIT_RATE = settings.TOKEN_RATE = "1000000/s"
 
 
-def forget_everything() -> None:
-    """Let everything that was read some seconds ago be read again."""
-    for module in (authentication, circuit_breaker, budgets, catalogue, pauses, prompts, statistics):
-        module.forget()
-
-
 @pytest.fixture(autouse=True)
-def _nothing_remembered() -> None:
-    forget_everything()
+def _empty_caches() -> None:
+    caching.clear_all()
 
 
 @pytest.fixture
@@ -105,8 +96,8 @@ def empty_queues() -> Iterator[None]:
         with current_app.connection_for_write() as connection:
             channel: Any = connection.default_channel
             channel.client.delete(*WEIGHTS)
-            channel.client.set(dispatch._EPOCH_KEY, dispatch._WHOLE)  # so that only a test empties it
-        dispatch.window.forget()
+            channel.client.set(broker._EPOCH_KEY, broker._WHOLE)  # so that only a test empties it
+        caching.clear_all()
 
     empty()
     yield
@@ -131,7 +122,7 @@ def no_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         forget_connections()
         yield
     forget_connections()
-    dispatch.window.forget()
+    caching.clear_all()
 
 
 def _user(name: str, **more: Any) -> User:

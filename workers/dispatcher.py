@@ -21,7 +21,7 @@ from generation.db.functions import Now
 from generation.db.outages import log_failure
 from generation.models import WorkerProcess
 from generation.queue import dispatch
-from generation.queue.dispatch import BrokerAway
+from generation.queue.broker import BrokerUnavailable
 from generation.requests import bulk_actions, maintenance
 from generation.states import ProcessKind
 from generation.telemetry import metrics
@@ -69,7 +69,7 @@ def run_once() -> Counter[str]:
     for name, act in STEPS.items():
         try:
             done[name] = act()
-        except BrokerAway:
+        except BrokerUnavailable:
             logger.info("%s has to wait for the broker", name)
         except Exception as error:  # a fault of one step must not stop the sending
             _log_failure(name, error)

@@ -300,7 +300,7 @@ class Executor:
         """Give the request back until somebody wakes those who wait for this, or the longest time is over."""
         self._give_back(claim, longest, why, waits_for=what)
         if not patiently(goes_on):  # it came about before anybody could see that we wait
-            patiently(lambda: dispatch.wake(what))
+            patiently(lambda: dispatch.make_due(what))
 
     def _after(self, error: ProviderError, claim: Claim, route: Route, call: Call | None) -> Claim | None:
         """Do what :func:`generation.providers.error_policy.decide` says. Returns the claim under which the next

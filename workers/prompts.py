@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from generation.caching import briefly
+from generation.caching import ttl_cache
 from generation.models import GenerationRequest, PromptStyle
 from generation.providers.catalogue import Choice
 from generation.states import GenerationType, StyleScope
@@ -14,14 +14,9 @@ from workers.providers.base import ImageRequest
 _LIFETIME: Final = 5
 
 
-@briefly(seconds=_LIFETIME)
+@ttl_cache(seconds=_LIFETIME)
 def _phrases() -> dict[tuple[str, str], str]:
     return {(style.scope, style.name): style.phrase for style in PromptStyle.objects.all()}
-
-
-def forget() -> None:
-    """Read the phrases again at the next question."""
-    _phrases.cache_clear()
 
 
 def build(request: GenerationRequest, choice: Choice) -> ImageRequest:

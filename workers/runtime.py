@@ -20,7 +20,7 @@ from generation.db.functions import Now
 from generation.db.outages import log_failure
 from generation.models import WorkerProcess
 from generation.queue import dispatch
-from generation.queue.dispatch import BrokerAway
+from generation.queue.broker import BrokerUnavailable
 from generation.requests import events, permits
 from generation.requests.claims import Claim
 from generation.states import ErrorCode
@@ -204,7 +204,7 @@ class Runtime:
                 self._finished.clear()
                 try:
                     dispatch.send_due()
-                except BrokerAway:
+                except BrokerUnavailable:
                     logger.debug("nothing is sent while the broker is away")
                 self._stopped.wait(_REFILL_PAUSE)
 

@@ -23,7 +23,7 @@ from rest_framework_simplejwt.tokens import Token
 
 from generation import identifiers
 from generation.access.rate_limits import note_sign_in
-from generation.caching import briefly
+from generation.caching import ttl_cache
 
 #: What looking up a user or a token raises for claims that are missing or of the wrong type, or a user who is gone;
 #: ``OSError`` is what the C library says of a year beyond its calendar.
@@ -77,11 +77,11 @@ class _Users:
 
     def get(self, *, id: Any) -> User:
         """Raises ``User.DoesNotExist``, and whatever ``int`` raises."""
-        return copy.copy(_lately(int(id)))
+        return copy.copy(_cached_user(int(id)))
 
 
-@briefly(seconds=_TRUSTED_FOR, most=4096)
-def _lately(pk: int) -> User:
+@ttl_cache(seconds=_TRUSTED_FOR, maxsize=4096)
+def _cached_user(pk: int) -> User:
     return User.objects.get(pk=pk)
 
 
@@ -112,13 +112,7 @@ class BearerAuthentication(JWTAuthentication):
         return user
 
 
-_validated: Final = briefly(seconds=_TRUSTED_FOR, most=4096)(JWTAuthentication().get_validated_token)
-
-
-def forget() -> None:
-    """Look at every token again, and everybody up."""
-    _validated.cache_clear()
-    _lately.cache_clear()
+_validated: Final = ttl_cache(seconds=_TRUSTED_FOR, maxsize=4096)(JWTAuthentication().get_validated_token)
 
 
 class PageAuthentication(SessionAuthentication):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -26,6 +25,7 @@ from rest_framework.exceptions import APIException
 
 from generation import identifiers
 from generation.access.client_address import client_address
+from generation.caching import Cooldown
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -34,9 +34,6 @@ T = TypeVar("T")
 NAME_FACTOR: Final = 20
 #: Seconds for which a sign-in makes an address familiar for its name.
 _FAMILIAR_FOR: Final = 90 * 24 * 3600
-
-#: Seconds in which a cache that failed is not asked again.
-_PAUSE_AFTER_FAILURE: Final = 10.0
 
 
 class RateExceeded(APIException):
@@ -71,7 +68,7 @@ class CountingCache(RedisCache):
     def __init__(self, server: Any, params: dict[str, Any]) -> None:
         super().__init__(server, params)
         self._here = LocMemCache("rate-limits", params)
-        self._away_until = 0.0
+        self._cooldown = Cooldown()
         self._lifetime = 0
         #: What django-ratelimit would have raised. Each thread has a cache of its own.
         self.named = Counter("", 0)
@@ -128,11 +125,11 @@ class CountingCache(RedisCache):
         return self._try(lambda: bool(self._redis.exists(mark.key)), lambda: mark.key in self._here)
 
     def _try(self, there: Callable[[], T], here: Callable[[], T]) -> T:
-        if time.monotonic() >= self._away_until:
+        if not self._cooldown.is_active():
             try:
                 return there()
             except RedisError as error:
-                self._away_until = time.monotonic() + _PAUSE_AFTER_FAILURE
+                self._cooldown.start()
                 # A server that became a replica keeps its connections; a new one looks the name up again.
                 self._redis.connection_pool.disconnect()
                 logger.warning("the cache is away, rates are counted in this process: %s", error)

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation.db.outages import DatabaseUnavailableError
-from generation.queue import dispatch, estimates
+from generation.queue import broker, estimates
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def _database() -> bool:
 
 
 def _broker() -> bool:
-    dispatch.check_broker()
+    broker.check_broker()
     return True
 
 

@@ -15,7 +15,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from generation.caching import briefly
+from generation.caching import ttl_cache
 from generation.dashboard import charts, options
 from generation.dashboard.forms import SignInForm
 from generation.providers import circuit_breaker
@@ -115,7 +115,7 @@ def queue(request: HttpRequest) -> HttpResponse:
     )
 
 
-@briefly(seconds=10)
+@ttl_cache(seconds=10)
 def _findings() -> list[doctor.Finding]:
     """What needs a person, as of at most 10 s ago: it asks every part, and many may look at the page."""
     return doctor.findings()

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, QuerySet, Sum
 
-from generation.caching import briefly
+from generation.caching import ttl_cache
 from generation.db.functions import database_now
 from generation.models import Budget, GenerationAttempt, GenerationRequest, Spending
 from generation.providers.pricing import OverBudgetError
@@ -113,11 +113,6 @@ def _check(per_day: Decimal, spent: Decimal, reserved: Decimal, wanted: Decimal)
         raise OverBudgetError(per_day=per_day, spent=spent, reserved=reserved, wanted=wanted)
 
 
-def forget() -> None:
-    """Read the budgets again at the next question."""
-    _budgets.cache_clear()
-
-
-@briefly(seconds=_LIFETIME)
+@ttl_cache(seconds=_LIFETIME)
 def _budgets() -> dict[int, Decimal]:
     return dict(Budget.objects.values_list("owner_id", "per_day"))

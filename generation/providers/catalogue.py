@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation.caching import briefly
+from generation.caching import ttl_cache
 from generation.models import ProviderModel, model_rows
 from generation.providers import pricing
 
@@ -160,11 +160,6 @@ def broken() -> list[tuple[str, str]]:
     return [(str(model), ": ".join(faults[0])) for model in ProviderModel.objects.all() if (faults := _faults(model))]
 
 
-def forget() -> None:
-    """Read the rows again at the next question."""
-    _models.cache_clear()
-
-
 # --- How a model is found ---------------------------------------------------------------------------------------------
 
 
@@ -176,7 +171,7 @@ class _Described:
     broken: set[str] = field(default_factory=set)
 
 
-@briefly(seconds=_LIFETIME)
+@ttl_cache(seconds=_LIFETIME)
 def _models() -> dict[str, _Described]:
     found: dict[str, _Described] = {}
     for model in ProviderModel.objects.select_related("successor").order_by("provider", "preference", "name"):

@@ -15,7 +15,7 @@ from typing import Any, Final
 from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
-from generation.caching import briefly
+from generation.caching import ttl_cache
 from generation.db.functions import Now
 from generation.models import ModelState, ProviderState
 from generation.providers.error_policy import POLICIES, ErrorScope, Health
@@ -96,15 +96,14 @@ def begin_probe(state: ProviderState, *, deadline: timedelta) -> bool:
     return True
 
 
-@briefly(seconds=_LIFETIME)
+@ttl_cache(seconds=_LIFETIME)
 def rates() -> dict[str, tuple[int, int]]:
     """The providers that may begin only so many calls in so many seconds."""
     rows = ProviderState.objects.values_list("provider", "calls", "per_seconds")
     return {provider: (calls, per_seconds) for provider, calls, per_seconds in rows if calls and per_seconds}
 
 
-def forget() -> None:
-    """Read the rates and the models in trouble again at the next question."""
+def _clear_caches() -> None:
     rates.cache_clear()
     _models_in_trouble.cache_clear()
 
@@ -160,7 +159,7 @@ def model_succeeded(provider: str, model: str) -> None:
     """Note that the model gave an image, so earlier answers that it is not served were stray ones."""
     if (provider, model) in _models_in_trouble():
         ModelState.objects.filter(provider=provider, model=model).delete()
-        forget()
+        _clear_caches()
 
 
 def models_set_aside() -> list[ModelState]:
@@ -174,7 +173,7 @@ def set_aside() -> set[tuple[str, str]]:
     return {model for model, until in _models_in_trouble().items() if until and until > now}
 
 
-@briefly(seconds=_LIFETIME)
+@ttl_cache(seconds=_LIFETIME)
 def _models_in_trouble() -> dict[tuple[str, str], datetime | None]:
     """The models with such answers, and until when each is set aside, by this process's clock."""
     left = ExpressionWrapper(F("set_aside_until") - Now(), DurationField())
@@ -191,7 +190,7 @@ def _count_model(provider: str, model: str, code: str) -> None:
         failures = (recent.first() or 0) + 1
         until = Now() + _MODEL_PAUSE if failures >= ANSWERS_TO_SET_ASIDE else None
         rows.update(failures=failures, reason=code, failed_at=Now(), set_aside_until=until)
-    forget()
+    _clear_caches()
     if failures >= ANSWERS_TO_SET_ASIDE:
         logger.error(
             "%s does not serve %s; it is set aside for %d minutes",
@@ -205,7 +204,7 @@ def _count_model(provider: str, model: str, code: str) -> None:
 def release(provider: str) -> None:
     """A probe came to nothing, and the next call may be one."""
     if _row(provider).filter(failures__gte=FAILURES_TO_OPEN).update(open_until=Now()):
-        dispatch.wake(provider)
+        dispatch.make_due(provider)
 
 
 def close(provider: str) -> bool:
@@ -214,7 +213,7 @@ def close(provider: str) -> bool:
     closed = _close(provider)
     models = ModelState.objects.filter(provider=provider).delete()[0]
     if models:
-        forget()
+        _clear_caches()
     return closed or bool(models)
 
 
@@ -222,7 +221,7 @@ def _close(provider: str) -> bool:
     left_alone = _row(provider).filter(failures__gte=FAILURES_TO_OPEN) | _row(provider).filter(open_until__gt=Now())
     closed = left_alone.update(failures=0, reason="", open_until=None)
     if closed:
-        dispatch.wake(provider)
+        dispatch.make_due(provider)
     return bool(closed)
 
 

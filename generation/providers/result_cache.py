@@ -75,7 +75,7 @@ def wake_after_commit(request: GenerationRequest) -> None:
 
     def wake() -> None:
         if not is_at_it(request.pk):
-            dispatch.wake(request.pk)
+            dispatch.make_due(request.pk)
 
     if wanted(request.metadata):
         transaction.on_commit(wake, robust=True)

@@ -48,7 +48,7 @@ def fill_batch(batch_id: str) -> int:
         # then waits for whoever cancels it, who waits for this row.
         now = [pk for pk, _ in leaving]
         later = [pk for pk, _ in rows if pk not in now]
-        GenerationQueue.objects.filter(pk__in=now).update(held=False, **dispatch.sent_now())
+        GenerationQueue.objects.filter(pk__in=now).update(held=False, **dispatch.dispatch_columns())
         GenerationQueue.objects.filter(pk__in=later).update(held=False)
         dispatch.send_after_commit(leaving)
     return len(rows)

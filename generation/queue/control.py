@@ -51,7 +51,7 @@ def pause(scope: str, value: str, *, reason: str, by: User) -> Pause | None:
             made = Pause.objects.create(scope=scope, value=value, reason=reason, paused_by=by)
     except IntegrityError:
         return None
-    pauses.forget()
+    pauses.cached.cache_clear()
     return made
 
 
@@ -61,7 +61,7 @@ def resume(pause: Pause) -> bool:
         deleted, _ = Pause.objects.filter(pk=pause.pk).delete()
         if deleted:
             _send_what_was_stopped(pause)
-    pauses.forget()
+    pauses.cached.cache_clear()
     return bool(deleted)
 
 
@@ -71,7 +71,7 @@ def _send_what_was_stopped(pause: Pause) -> None:
     ids = list(stopped.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True))
     _forget_messages(ids)
     if pause.scope == PauseScope.PROVIDER:
-        dispatch.wake(pause.value)
+        dispatch.make_due(pause.value)
     dispatch.send_due_after_commit()
 
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Count, Max, Min, QuerySet, Sum
 
-from generation.caching import briefly
+from generation.caching import ttl_cache
 from generation.db import counters, queries
 from generation.db.execution import fetch_one
 from generation.db.functions import Now
@@ -63,9 +63,9 @@ def live_capacity() -> Capacity:
 
 
 #: What is up, as of at most 2 s ago.
-capacity: Final = briefly(seconds=2)(live_capacity)
+capacity: Final = ttl_cache(seconds=2)(live_capacity)
 #: What waits and runs, as of at most 1 s ago; for estimates.
-_lengths: Final = briefly(seconds=1)(counters.lengths)
+_lengths: Final = ttl_cache(seconds=1)(counters.lengths)
 
 #: One probe of the index on the queue's order for each weight, and one past the last: a loose index scan.
 _OLDEST: Final = """
@@ -90,7 +90,7 @@ def oldest() -> dict[int, datetime]:
         return {weight: queued_at.astimezone(UTC) for weight, queued_at in cursor.fetchall()}
 
 
-@briefly(seconds=2)
+@ttl_cache(seconds=2)
 def recent_durations() -> dict[str, float]:
     """Return the mean seconds of attempts that gave an image, by type, and of all types under ``""``.
 
@@ -112,13 +112,6 @@ def _enough(hours: Iterable[counters.Count]) -> Iterator[counters.Count]:
         number += hour.count
         if number >= _ENOUGH:
             return
-
-
-def forget() -> None:
-    """Read everything again at the next question."""
-    pauses.forget()
-    for figures in (capacity, _lengths, recent_durations):
-        figures.cache_clear()
 
 
 def queue_place(request: GenerationRequest) -> QueuePlace | None:

@@ -12,7 +12,7 @@ from typing import Final
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from generation.caching import briefly
+from generation.caching import ttl_cache
 from generation.models import GenerationQueue, GenerationRequest, Pause
 from generation.states import GenerationType, PauseScope, Priority
 
@@ -34,20 +34,15 @@ def active() -> list[Pause]:
     return list(Pause.objects.select_related("paused_by"))
 
 
-@briefly(seconds=_LIFETIME)
-def lately() -> tuple[Pause, ...]:
-    """What is paused, as of at most a second ago."""
+@ttl_cache(seconds=_LIFETIME)
+def cached() -> tuple[Pause, ...]:
+    """Return the pauses, as of at most a second ago."""
     return tuple(Pause.objects.all())
 
 
 def recent() -> tuple[tuple[str, str], ...]:
     """The scope and value of each pause, as of at most a second ago."""
-    return tuple((pause.scope, pause.value) for pause in lately())
-
-
-def forget() -> None:
-    """Look at the table at the next question."""
-    lately.cache_clear()
+    return tuple((pause.scope, pause.value) for pause in cached())
 
 
 def is_paused(request: GenerationRequest) -> bool:

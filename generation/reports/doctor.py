@@ -21,8 +21,8 @@ from generation.db.outages import is_outage
 from generation.db.session_settings import SERVED, Kind
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, WorkerProcess
 from generation.providers import catalogue, circuit_breaker
-from generation.queue import dispatch, estimates, pauses
-from generation.queue.dispatch import BrokerAway
+from generation.queue import broker, estimates, pauses
+from generation.queue.broker import BrokerUnavailable
 from generation.states import ADVICE, WEIGHTS, ErrorCode, ProcessKind, Status
 from generation.storage import images
 
@@ -100,7 +100,7 @@ def _cause(error: Exception) -> Exception:
 
 def _no_broker() -> Iterator[Finding]:
     try:
-        dispatch.check_broker()
+        broker.check_broker()
     except Exception as error:  # whatever its client raises, it cannot be used
         refuses = isinstance(error, ResponseError)
         mend = "point REDIS_URL to the primary, or give Redis room" if refuses else "start Redis, or correct REDIS_URL"
@@ -137,8 +137,8 @@ def _expired_leases() -> Iterator[Finding]:
 
 def _not_taken() -> Iterator[Finding]:
     try:
-        with_room = [weight for queue, weight in WEIGHTS.items() if dispatch.window.room(queue)]
-    except BrokerAway:
+        with_room = [weight for queue, weight in WEIGHTS.items() if broker.window.free_capacity(queue)]
+    except BrokerUnavailable:
         return  # which is told already, and the remedy of it all
     lengths = counters.lengths()
     due = pauses.without_paused(_first_rows(lengths.rows).filter(available_at__lt=Now() - _STUCK_AFTER))

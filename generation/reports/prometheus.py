@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from generation.db import counters
 from generation.models import ProviderState
 from generation.providers import circuit_breaker
-from generation.queue import dispatch, estimates
+from generation.queue import broker, estimates
 from generation.reports import statistics
 from generation.states import ProcessKind
 
@@ -103,8 +103,8 @@ def _tables() -> list[Metric]:
 
 
 def _from_broker() -> list[Metric]:
-    dispatch.check_broker()
-    return [_gauge("vga_broker_messages", "Messages that wait in Redis", dispatch.waiting_messages())]
+    broker.check_broker()
+    return [_gauge("vga_broker_messages", "Messages that wait in Redis", broker.waiting_messages())]
 
 
 def _from_database() -> list[Metric]:

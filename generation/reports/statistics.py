@@ -68,7 +68,7 @@ def queue_status() -> dict[str, Any]:
         "capacity": up.slots,
         "paused": [
             {"scope": pause.scope, "value": pause.value or None, "since": timestamp(pause.since)}
-            for pause in pauses.lately()
+            for pause in pauses.cached()
         ],
     }
 
@@ -95,11 +95,6 @@ def slowest() -> list[tuple[str, str, timedelta]]:
     rows = GenerationRequest.objects.filter(pk__in=newest.values("pk")[:_SLOWEST_OF])
     took = ExpressionWrapper(F("completed_at") - F("started_at"), DurationField())
     return list(rows.annotate(took=took).order_by("-took").values_list("pk", "owner__username", "took")[:5])
-
-
-def forget() -> None:
-    """Read everything again at the next question."""
-    estimates.forget()
 
 
 def backlog(lengths: counters.Lengths) -> dict[str, Waiting]:

@@ -19,7 +19,7 @@ from generation.access import audit
 from generation.db.functions import Now
 from generation.db.locks import long_statements
 from generation.models import BulkAction, GenerationRequest
-from generation.queue import dispatch
+from generation.queue import broker
 from generation.requests import filters, services
 from generation.requests.services import Outcome
 from generation.states import Priority
@@ -73,7 +73,7 @@ def start(
 def send(bulk_id: int) -> None:
     """Have a worker take the next steps."""
     try:
-        dispatch.publish(TASK, [(bulk_id,)], queue=_QUEUE)
+        broker.publish(TASK, [(bulk_id,)], queue=_QUEUE)
     except Exception as error:  # kombu, redis-py and the socket each raise their own
         logger.warning("the broker is away, the dispatcher does bulk action %d: %r", bulk_id, error)
 

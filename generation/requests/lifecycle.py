@@ -140,7 +140,7 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
         weight = WEIGHTS[request.priority]
         held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
         leaving = [] if held else dispatch.leaving([(request, weight)])
-        sent = dispatch.sent_now() if leaving else {}
+        sent = dispatch.dispatch_columns() if leaving else {}
         GenerationQueue.objects.create(request=request, priority_weight=weight, held=held, **sent)
         dispatch.send_after_commit(leaving)
     return request

@@ -95,7 +95,7 @@ def restore_ledger() -> int:
 
 
 def notice_emptied_broker() -> int:
-    """Where Redis has lost what it held, send it again. Returns how many rows. Raises :class:`BrokerAway`."""
+    """Where Redis has lost what it held, send it again. Returns how many rows. Raises :class:`BrokerUnavailable`."""
     lost = dispatch.resend_lost()
     if lost:
         logger.warning("redis was emptied, %d messages are sent again", lost, extra={"action": "resend", "lost": lost})

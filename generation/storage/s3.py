@@ -22,6 +22,8 @@ from django.core.files.base import ContentFile, File
 from django.utils.dateparse import parse_datetime
 from storages.backends.s3 import S3Storage
 
+from generation.caching import Cooldown
+
 #: A worker waits no longer for one answer of the bucket, in seconds.
 _PATIENCE: Final = {"connect_timeout": 3, "read_timeout": 20}
 _CONFIG: Final = Config(signature_version="s3v4", retries={"total_max_attempts": 2, "mode": "standard"}, **_PATIENCE)
@@ -32,8 +34,6 @@ _DENIED: Final = frozenset({"403", "AccessDenied"})
 _LEARNED_LASTS: Final = 300.0
 #: Seconds that temporary credentials last at the least where nothing says when they end.
 _UNKNOWN_END: Final = 3600
-#: Seconds before credentials that could not be had are asked for again.
-_PAUSE_WITHOUT_CREDENTIALS: Final = 10.0
 #: Stands for a key while the address of the bucket is made.
 _ANY_KEY: Final = "key"
 
@@ -127,7 +127,7 @@ class BucketStorage(S3Storage):
         super().__init__(client_config=_CONFIG, file_overwrite=True, default_acl=None, **options)
         #: Until when (of the monotonic clock) a 403 is taken for a missing key, by folder.
         self._readable_until: dict[str, float] = {}
-        self._unsigned_until = float("-inf")
+        self._cooldown = Cooldown()
 
     def _open(self, name: str, mode: str = "rb") -> File[bytes]:
         return ContentFile(self._tell_missing(name, self._read), name=name)
@@ -164,7 +164,7 @@ class BucketStorage(S3Storage):
     def signing(self) -> Signing:
         """Return the credentials of this moment, renewed where they are about to end. Raises ``OSError``; then the next
         look is a while later, since each may take seconds and a page of a list has forty addresses."""
-        if time.monotonic() < self._unsigned_until:
+        if self._cooldown.is_active():
             raise OSError("there were no credentials for the bucket a moment ago")
         try:
             with _as_os_errors():
@@ -173,7 +173,7 @@ class BucketStorage(S3Storage):
                     raise OSError("there are no credentials for the bucket")
                 frozen = found.get_frozen_credentials()
         except OSError:
-            self._unsigned_until = time.monotonic() + _PAUSE_WITHOUT_CREDENTIALS
+            self._cooldown.start()
             raise
         ends = getattr(found, "_expiry_time", None)
         if ends is None and frozen.token:

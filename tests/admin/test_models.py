@@ -11,6 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from generation import caching
 from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, model_rows
 from generation.providers import catalogue
 from generation.reports import doctor
@@ -89,9 +90,9 @@ TYPED = [
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    catalogue.forget()
+    caching.clear_all()
     yield
-    catalogue.forget()
+    caching.clear_all()
 
 
 def _form(model: ProviderModel, **changed: str) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def test_a_row_that_is_broken_all_the_same_is_skipped_and_told(
             for name in ("sizes", "capabilities", "price_rule"):
                 setattr(broken, name, value if name == field else getattr(good, name))
             broken.save()
-            catalogue.forget()
+            caching.clear_all()
             assert catalogue.choices({})[0].model == good.name, (field, value)
             named = client.post(SUBMIT, body(metadata={"model": "broken"}), format="json")
             assert named.status_code == 400, (field, value)
@@ -190,7 +191,7 @@ def test_a_row_that_is_broken_all_the_same_is_skipped_and_told(
     ProviderModel.objects.create(provider="clipart", name="once", sizes=[])
     caplog.clear()
     for _ in range(3):
-        catalogue.forget()
+        caching.clear_all()
         catalogue.choices({})
     assert sum("clipart/once is not used" in record.getMessage() for record in caplog.records) == 1
 
@@ -198,7 +199,7 @@ def test_a_row_that_is_broken_all_the_same_is_skipped_and_told(
 def test_without_any_model_a_submit_is_refused_and_no_error(alice: User, settings: Any) -> None:
     ProviderModel.objects.filter(provider="clipart").update(sizes=5)
     settings.PROVIDER_MODELS = {"clipart": "openmoji-17"}
-    catalogue.forget()
+    caching.clear_all()
     answer = client_of(alice).post(SUBMIT, body(), format="json")
     assert answer.status_code == 400, answer.content
     assert catalogue.offered()["clipart"] == []

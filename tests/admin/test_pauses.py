@@ -12,10 +12,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from rest_framework.test import APIClient
 
+from generation import caching
 from generation.models import GenerationBatch, GenerationQueue, Pause
 from generation.providers import circuit_breaker
-from generation.queue import batch_limits, dispatch, pauses
-from generation.reports import statistics
+from generation.queue import batch_limits, broker, dispatch, pauses
 from generation.requests import lifecycle, permits
 from generation.requests.claims import Claim, Failure, Permit
 from generation.states import WEIGHTS, Status
@@ -35,7 +35,7 @@ def resume(client: Client, scope: str, value: str = "") -> str:
 
 
 def messages() -> int:
-    return dispatch.waiting_messages()
+    return broker.waiting_messages()
 
 
 def take_messages() -> None:
@@ -43,7 +43,7 @@ def take_messages() -> None:
     with current_app.connection_for_write() as broker:
         channel: Any = broker.default_channel
         channel.client.delete(*WEIGHTS)
-    dispatch.window.forget()
+    caching.clear_all()
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ def test_everybody_is_told(operator: Client, viewer: Client, api: APIClient, ali
     shown = api.get(f"{PREFIX}/status/{answer['requestId']}").json()
     assert shown["estimatedWaitTime"] is None
     assert shown["queuePosition"] == 2
-    statistics.forget()
+    caching.clear_all()
     paused = api.get(f"{PREFIX}/queue/status").json()["paused"]
     assert [(one["scope"], one["value"]) for one in paused] == [("everything", None)]
     for address in ("/admin/", REQUESTS, PAUSES, "/admin/auth/user/"):
         assert "everything since" in text(viewer.get(address)), address
     resume(operator, "everything")
-    statistics.forget()
+    caching.clear_all()
     assert api.get(f"{PREFIX}/queue/status").json()["paused"] == []
     assert api.get(f"{PREFIX}/status/{answer['requestId']}").json()["estimatedWaitTime"] > 0
     page = text(viewer.get(PAUSES))

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
+from generation import caching
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.states import Status
 from tests.api.helpers import (
@@ -26,7 +27,6 @@ from tests.api.helpers import (
     shown,
     stored_rows,
 )
-from tests.conftest import forget_everything
 from tests.support.batches import batch_in, batch_of, start
 from tests.support.broker import messages
 from tests.support.queries import queries_of
@@ -331,7 +331,7 @@ def test_thirty_requests_cost_as_many_queries_as_two(alice: User, limit: int | N
     api = client_for(alice)
 
     def costs(count: int) -> list[int]:
-        forget_everything()
+        caching.clear_all()
         submit = len(queries_of(lambda: _submit(api, batch_body(count, maxConcurrent=limit))))
         batch = GenerationBatch.objects.latest("pk")
         start(batch.requests.order_by("pk")[0].pk)

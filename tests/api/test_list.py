@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from generation.access import authentication
+from generation import caching
 from generation.models import GenerationRequest
 from generation.states import GenerationType, Priority, Status
 from tests.api.helpers import REQUESTS, UNKNOWN_BATCH_ID, address, answer, assert_error, completed
@@ -134,7 +134,7 @@ def test_a_list_costs_three_queries_however_long_it_is(api: APIClient, alice: Us
     """The user, the keys of the page, and its rows."""
 
     def cost() -> int:
-        authentication.forget()
+        caching.clear_all()
         return len(queries_of(lambda: _page(api, limit=100)))
 
     queued(alice)

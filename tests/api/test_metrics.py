@@ -10,10 +10,10 @@ from django.contrib.auth.models import User
 from django.db.models import DurationField, ExpressionWrapper, F, Value
 from rest_framework.test import APIClient
 
+from generation import caching
 from generation.db import counter_checks
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, Spending, StatusChange
-from generation.reports import statistics
 from generation.requests import lifecycle
 from generation.requests.representations import timestamp
 from generation.states import Status
@@ -39,7 +39,7 @@ NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 
 
 def _metrics(client: APIClient) -> dict[str, Any]:
-    statistics.forget()
+    caching.clear_all()
     return answer(client.get(f"{PREFIX}/metrics"))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
+from generation import caching
 from generation.models import GenerationBatch, GenerationRequest, ProviderModel
-from generation.providers import catalogue
 from tests.api.helpers import (
     BATCH,
     NOTHING,
@@ -26,7 +26,7 @@ UNSUPPORTED = "unsupported"
 
 def configured(settings: Any, *providers: str) -> None:
     settings.PROVIDERS = list(providers)
-    catalogue.forget()
+    caching.clear_all()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_prompt_and_an_option_that_are_both_refused_are_named_at_once(api: API
 @pytest.mark.parametrize("data", [body(), body(metadata={}), body(metadata={"mine": 1})])
 def test_a_submit_is_refused_where_no_model_is_left_and_not_a_fault_of_ours(api: APIClient, data: Any) -> None:
     ProviderModel.objects.update(enabled=False)
-    catalogue.forget()
+    caching.clear_all()
     assert_refused_field(post_json(api, data), "metadata.provider", UNSUPPORTED)
 
 

@@ -10,12 +10,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from generation import caching
 from generation.reports import trends
 from generation.requests import lifecycle
 from generation.requests.claims import Claim, Failure
 from generation.states import ErrorCode, Status
 from tests.api.helpers import UNKNOWN_ID, completed
-from tests.conftest import forget_everything
 from tests.support.requests import claimed, in_status
 
 HTML = "<img src=x onerror=alert(1)></script><b>\"bold'"
@@ -129,7 +129,7 @@ def test_what_people_and_providers_write_is_text(page: Client, alice: User, bob:
     claim = claimed(alice, prompt=f"{HTML} prompt", project_id=f"{HTML} project", page_id=f"{HTML} page")
     pages = [_browser(bob).get("/queue")]
     _fail(claim, ErrorCode.INTERNAL, f"{HTML} message")
-    forget_everything()
+    caching.clear_all()
     pages += [page.get(f"/requests/{claim.request.pk}"), _browser(bob).get("/queue")]
     for answer in pages:
         sent = answer.content.decode()

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db.models import F
 from rest_framework.test import APIClient
 
-from generation.access import authentication
+from generation import caching
 from generation.db import counter_checks
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest
@@ -39,7 +39,7 @@ EMPTY = {
 
 
 def _status(client: APIClient) -> dict[str, Any]:
-    statistics.forget()
+    caching.clear_all()
     return answer(client.get(QUEUE_STATUS))
 
 
@@ -171,8 +171,8 @@ def test_who_is_not_signed_in_is_refused(anonymous: APIClient, at: str) -> None:
 @pytest.mark.parametrize("at", [QUEUE_STATUS, f"{PREFIX}/metrics"])
 def test_it_costs_the_same_however_much_there_is(api: APIClient, alice: User, at: str) -> None:
     def cost() -> int:
-        authentication.forget()
-        statistics.forget()
+        caching.clear_all()
+        caching.clear_all()
         return len(queries_of(lambda: answer(api.get(at))))
 
     empty = cost()

@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from generation.access import authentication
+from generation import caching
 from generation.db import queries
 from generation.models import GenerationQueue, GenerationRequest
 from generation.queue import estimates
@@ -161,8 +161,8 @@ def test_a_place_costs_the_same_in_a_long_queue(api: APIClient, alice: User) -> 
     first = queued(alice)
 
     def cost(request: GenerationRequest) -> int:
-        authentication.forget()
-        estimates.forget()
+        caching.clear_all()
+        caching.clear_all()
         return len(queries_of(lambda: _place(api, request)))
 
     alone = cost(first)

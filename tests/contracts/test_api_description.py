@@ -18,6 +18,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from generation import caching
 from generation.reports import statistics
 from generation.requests import representations, services
 from generation.requests.lifecycle import Draft
@@ -190,9 +191,9 @@ def test_a_batch_has_exactly_the_keys_that_are_described(alice: User) -> None:
 
 def test_the_numbers_have_exactly_the_keys_that_are_described(alice: User) -> None:
     in_status(alice, Status.QUEUED)
-    statistics.forget()
+    caching.clear_all()
     queue, metrics = statistics.queue_status(), statistics.metrics()
-    statistics.forget()
+    caching.clear_all()
     assert_exact(queue, "QueueStatus")
     assert_exact(queue["queuedByPriority"], "PriorityCounts")
     assert_exact(metrics, "Metrics")

@@ -11,6 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
+from generation import caching
 from generation.db.functions import Now
 from generation.models import GenerationQueue, ProviderState
 from generation.providers import circuit_breaker
@@ -340,7 +341,7 @@ def test_a_provider_with_a_rate_begins_so_many_calls_and_only_what_is_sent_is_co
 ) -> None:
     vendors.use("openai")
     ProviderState.objects.create(provider="openai", calls=2, per_seconds=3600, max_concurrent=1)
-    circuit_breaker.forget()
+    caching.clear_all()
     busy = claimed(alice)
     assert permits.begin_call(
         busy, provider="openai", model="m", prompt="p", deadline=timedelta(minutes=1)

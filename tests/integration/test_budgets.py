@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from rest_framework.test import APIClient
 
+from generation import caching
 from generation.models import Budget, GenerationBatch, GenerationRequest, ProviderModel, Spending
 from generation.providers import budgets
 from generation.providers.pricing import OverBudgetError
@@ -191,7 +192,7 @@ def test_a_changed_budget_holds_within_seconds(alice: User, settings: Any) -> No
     settings.DAILY_BUDGET = Decimal("0.01")
     assert not has_room(alice)
     Budget.objects.create(owner=alice, per_day=1)
-    budgets.forget()  # which every process does by itself after 5 s
+    caching.clear_all()  # which every process does by itself after 5 s
     assert has_room(alice)
 
 

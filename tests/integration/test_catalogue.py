@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from generation import caching
 from generation.models import ProviderModel
 from generation.providers import catalogue
 from generation.providers.catalogue import Impossible
@@ -25,9 +26,9 @@ def _configured(settings: Any) -> Iterator[None]:
         "stability": "core",
         "google": "gemini-3.1-flash-image",
     }
-    catalogue.forget()
+    caching.clear_all()
     yield
-    catalogue.forget()
+    caching.clear_all()
 
 
 def names(**metadata: Any) -> list[str]:
@@ -125,7 +126,7 @@ def test_where_providers_have_different_reasons_all_are_told() -> None:
 def test_a_retired_model_is_stood_in_for_by_its_successor_and_says_so(change: dict[str, Any]) -> None:
     successor = ProviderModel.objects.get(name="ultra")
     ProviderModel.objects.filter(name="core").update(successor=successor, **change)
-    catalogue.forget()
+    caching.clear_all()
     choice = catalogue.choices({"model": "core"})[0]
     assert choice.model == "ultra"
     assert choice.notice == "The model core is retired; ultra was used."
@@ -138,7 +139,7 @@ def test_a_model_whose_end_has_come_by_the_seeded_dates_is_stood_in_for() -> Non
 
 def test_a_retired_model_without_a_successor_is_refused_by_name_and_replaced_where_nobody_named_it() -> None:
     ProviderModel.objects.filter(name="core").update(enabled=False)
-    catalogue.forget()
+    caching.clear_all()
     assert refused(model="core").message == "The model core is retired."
     assert names(seed=1) == ["stability/ultra"]
 
@@ -147,7 +148,7 @@ def test_successors_in_a_ring_are_no_way_out() -> None:
     core, ultra = (ProviderModel.objects.get(name=name) for name in ("core", "ultra"))
     ProviderModel.objects.filter(pk=core.pk).update(enabled=False, successor=ultra)
     ProviderModel.objects.filter(pk=ultra.pk).update(enabled=False, successor=core)
-    catalogue.forget()
+    caching.clear_all()
     assert "retired" in refused(model="core").message
 
 

@@ -15,8 +15,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from PIL import Image
 
+from generation import caching
 from generation.models import GenerationRequest, ProviderModel
-from generation.providers import catalogue, circuit_breaker
+from generation.providers import circuit_breaker
 from tests.support.stack import ROOT, closed_port, empty_database, prepared_database
 from tests.support.vendors import Vendors
 
@@ -129,7 +130,7 @@ def test_it_is_called_although_it_is_left_alone_and_that_is_told(vendors: Vendor
 def test_a_retired_model_is_stood_in_for_and_that_is_told(vendors: Vendors) -> None:
     successor = ProviderModel.objects.get(name="ultra")
     ProviderModel.objects.filter(name="core").update(enabled=False, successor=successor)
-    catalogue.forget()
+    caching.clear_all()
     assert "The model core is retired; ultra was used." in check("stability")[1]
 
 
@@ -144,7 +145,7 @@ def test_what_is_not_configured_is_told_and_nothing_is_called(vendors: Vendors, 
 
 def test_a_model_that_is_gone_without_a_successor_is_not_configured_either(vendors: Vendors) -> None:
     ProviderModel.objects.filter(name="core").update(enabled=False)
-    catalogue.forget()
+    caching.clear_all()
     assert not_configured("stability", "--model", "core") == "The model core is retired."
 
 

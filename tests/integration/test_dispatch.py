@@ -13,9 +13,10 @@ from celery import current_app
 from django.contrib.auth.models import User
 from django.db import transaction
 
+from generation import caching
 from generation.db.functions import Now
 from generation.models import GenerationQueue
-from generation.queue import dispatch
+from generation.queue import broker, dispatch
 from generation.reports import prometheus
 from generation.requests import lifecycle
 from generation.states import WEIGHTS
@@ -134,10 +135,10 @@ def test_a_submit_without_a_broker_is_quick_and_stays_due(alice: User, no_broker
 
 
 def test_the_dispatcher_catches_up_when_the_broker_is_back(alice: User) -> None:
-    dispatch.window.close(OSError("away"))
+    broker.window.failed(OSError("away"))
     request = queued(alice)
     assert messages() == {}
-    dispatch.window.forget()
+    caching.clear_all()
     assert dispatcher.run_once()["sent"] == 1
     assert messages() == {"normal": [request.pk]}
 
@@ -156,7 +157,7 @@ def empty_redis() -> None:
     with current_app.connection_for_write() as connection:
         client: Any = connection.default_channel.client  # type: ignore[attr-defined]
         client.flushdb()
-    dispatch.window.forget()
+    caching.clear_all()
 
 
 def test_a_dispatcher_that_ends_before_the_resend_leaves_it_to_the_next(
@@ -165,7 +166,7 @@ def test_a_dispatcher_that_ends_before_the_resend_leaves_it_to_the_next(
     ids = [queued(alice).pk for _ in range(3)]
     empty_redis()
     with monkeypatch.context() as patch:
-        patch.setattr(dispatch, "forget_sent", ended)
+        patch.setattr(dispatch, "mark_undelivered", ended)
         with pytest.raises(KeyboardInterrupt):
             dispatcher.run_once()
     assert dispatcher.run_once()["lost"] == 3
@@ -181,7 +182,7 @@ def test_a_redis_that_is_emptied_during_the_resend_is_noticed_again(
 ) -> None:
     queued(alice)
     empty_redis()
-    forget_sent = dispatch.forget_sent
+    forget_sent = dispatch.mark_undelivered
 
     def emptied_again() -> int:
         lost = forget_sent()
@@ -189,7 +190,7 @@ def test_a_redis_that_is_emptied_during_the_resend_is_noticed_again(
         return lost
 
     with monkeypatch.context() as patch:
-        patch.setattr(dispatch, "forget_sent", emptied_again)
+        patch.setattr(dispatch, "mark_undelivered", emptied_again)
         assert dispatcher.run_once()["lost"] == 1
     empty_redis()
     assert dispatcher.run_once()["lost"] == 1
@@ -200,7 +201,7 @@ def test_marking_messages_as_lost_waits_for_no_other_transaction(alice: User) ->
     GenerationQueue.objects.update(redispatch_at=Now() + timedelta(hours=1))
     with transaction.atomic():
         GenerationQueue.objects.select_for_update().get(pk=ids[1])  # it is being cancelled
-        assert at_once(lambda: dispatch.forget_sent() == 2) == [True]
+        assert at_once(lambda: dispatch.mark_undelivered() == 2) == [True]
     assert set(GenerationQueue.objects.filter(redispatch_at__lte=Now()).values_list("pk", flat=True)) == {
         ids[0],
         ids[2],
@@ -211,7 +212,7 @@ def test_messages_are_marked_as_lost_in_steps(alice: User, monkeypatch: pytest.M
     monkeypatch.setattr(dispatch, "_STEP", 2)
     for _ in range(5):
         queued(alice)
-    assert dispatch.forget_sent() == 5
+    assert dispatch.mark_undelivered() == 5
 
 
 def test_a_step_that_fails_in_whatever_way_leaves_the_others_their_turn(

@@ -18,10 +18,10 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from generation import caching
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, ProviderModel, WorkerProcess
-from generation.providers import catalogue, circuit_breaker
-from generation.queue import dispatch
+from generation.providers import circuit_breaker
 from generation.reports import statistics
 from generation.requests import lifecycle, permits
 from generation.states import ProcessKind, Status
@@ -44,7 +44,7 @@ def _processes(db: None) -> None:
 
 def doctor() -> tuple[int, str]:
     """Its exit code and its page."""
-    statistics.forget()
+    caching.clear_all()
     out = io.StringIO()
     try:
         call_command("doctor", stdout=out, no_color=True)
@@ -184,7 +184,7 @@ def test_without_redis_that_is_the_finding_and_not_what_follows_from_it(alice: U
     page = the_finding()
     assert "Redis cannot be reached" in page
     assert "Connection refused" in page
-    dispatch.window.forget()
+    caching.clear_all()
 
 
 def test_a_storage_that_cannot_be_written_is_told_with_its_reason(settings: Any, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def openai_with(settings: Any) -> Callable[..., None]:
 
     def change(name: str = "gpt-image-2", **values: Any) -> None:
         ProviderModel.objects.filter(name=name).update(**values)
-        catalogue.forget()
+        caching.clear_all()
 
     return change
 

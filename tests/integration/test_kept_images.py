@@ -10,9 +10,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
+from generation import caching
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, ProviderModel, Spending
-from generation.providers import budgets, catalogue
+from generation.providers import budgets
 from generation.requests import lifecycle, maintenance, permits
 from generation.states import Status
 from generation.storage import images, receipts
@@ -90,7 +91,7 @@ def test_the_last_attempt_waits_for_a_storage_that_stumbles(alice: User, monkeyp
 
 def test_an_adopted_image_is_booked_once(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     ProviderModel.objects.filter(provider="clipart").update(price_rule={"per_image": "0.03"})
-    catalogue.forget()
+    caching.clear_all()
     request = queued(alice)
     stored_and_killed(request, monkeypatch)
     lifecycle.rescue(request.pk)
@@ -135,7 +136,7 @@ def test_a_call_of_the_last_attempt_is_booked_beside_an_adopted_image(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ProviderModel.objects.filter(provider="clipart").update(price_rule={"per_image": "0.03"})
-    catalogue.forget()
+    caching.clear_all()
     request = queued(alice, max_attempts=2)
     stored_and_killed(request, monkeypatch)
     receipt = receipts.find(request.pk)

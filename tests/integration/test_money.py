@@ -15,6 +15,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
+from generation import caching
 from generation.db.functions import Now, database_now
 from generation.models import (
     Budget,
@@ -110,7 +111,7 @@ def test_an_unknown_cost_is_booked_at_the_estimate(alice: User, vendors: Vendors
     vendors.use("openai")
     rule = {"per_million": {"output_audio": "30"}, "estimate": {"medium": "0.05"}}
     ProviderModel.objects.filter(name="gpt-image-2").update(price_rule=rule)
-    catalogue.forget()
+    caching.clear_all()
     request = vendors.ask(alice)
     attempt = GenerationAttempt.objects.get(request=request)
     assert (request.status, attempt.cost, attempt.booked_cost) == (Status.COMPLETED, None, Decimal("0.05"))
@@ -125,7 +126,7 @@ def test_the_known_cost_of_a_lost_image_is_booked(
     settings.STORAGE_PATIENCE = timedelta(milliseconds=10)
     rule = {"per_million": {"output_image": "30"}}
     ProviderModel.objects.filter(name="gpt-image-2").update(price_rule=rule)
-    catalogue.forget()
+    caching.clear_all()
     if lost == "storage":
 
         def full(*_: Any) -> str:
@@ -264,7 +265,7 @@ def test_a_free_call_is_never_booked(alice: User) -> None:
 def test_a_price_of_a_free_provider_is_not_booked(alice: User, vendors: Vendors) -> None:
     vendors.use("clipart")
     ProviderModel.objects.filter(provider="clipart").update(price_rule={"per_image": "0.03"})
-    catalogue.forget()
+    caching.clear_all()
     assert vendors.ask(alice).status == Status.COMPLETED
     assert not Spending.objects.exists()
 
@@ -278,7 +279,7 @@ def test_spending_goes_by_the_day_of_the_database(
             return datetime.now(tz) + timedelta(days=1)
 
     for module in ("budgets", "clock"):
-        monkeypatch.setattr(f"generation.{module}.datetime", Tomorrow, raising=False)
+        monkeypatch.setattr(f"generation.providers.{module}.datetime", Tomorrow, raising=False)
     stability.ask(alice)
     assert Spending.objects.get(owner=alice).day == datetime.now(UTC).date() == budgets.today()
     assert isinstance(budgets.today(), date)
@@ -298,7 +299,7 @@ def dear_and_cheap(vendors: Vendors) -> None:
     vendors.use("stability", "openai")
     ProviderModel.objects.filter(provider="openai", name="gpt-image-2").update(price_rule={"per_image": "0.20"})
     ProviderModel.objects.filter(provider="stability", name="core").update(price_rule={"per_image": "0.01"})
-    catalogue.forget()
+    caching.clear_all()
 
 
 def test_the_dearest_provider_of_the_route_is_reserved(vendors: Vendors) -> None:
@@ -306,7 +307,7 @@ def test_the_dearest_provider_of_the_route_is_reserved(vendors: Vendors) -> None
     assert catalogue.estimate({}) == Decimal("0.20")
     assert catalogue.estimate({"provider": "stability"}) == Decimal("0.01")
     ProviderModel.objects.filter(provider="openai").update(price_rule={})
-    catalogue.forget()
+    caching.clear_all()
     assert catalogue.estimate({}) == Decimal("0.01")
 
 
@@ -371,7 +372,7 @@ def test_a_failed_call_leaves_less_for_the_next_one(alice: User, stability: Vend
 
 def test_calls_under_way_count_against_the_budget(alice: User) -> None:
     Budget.objects.create(owner=alice, per_day=2 * PRICE)
-    budgets.forget()
+    caching.clear_all()
     first, second, third = (claimed(alice) for _ in range(3))
     begun(first)
     begun(second)
@@ -458,6 +459,6 @@ def test_a_broken_row_of_a_model_fails_no_request(alice: User, stability: Vendor
     sizes = ProviderModel.objects.get(provider="stability", name="core").sizes
     for wrong, status in (("1024", Status.QUEUED), (sizes, Status.COMPLETED)):
         ProviderModel.objects.filter(provider="stability").update(sizes=wrong)
-        catalogue.forget()
+        caching.clear_all()
         assert stability.run_again(request).status == status
     assert (request.attempts, len(stability.called)) == (1, 1)

@@ -21,6 +21,7 @@ from django.core.files.storage import default_storage
 from django.db import connection
 from django.db.models import Count
 
+from generation import caching
 from generation.db.functions import Now
 from generation.models import (
     Budget,
@@ -32,7 +33,7 @@ from generation.models import (
     ProviderState,
     Spending,
 )
-from generation.providers import budgets, catalogue, circuit_breaker
+from generation.providers import catalogue
 from generation.providers.pricing import OverBudgetError
 from generation.requests import lifecycle, maintenance, services
 from generation.requests.lifecycle import Draft
@@ -193,7 +194,7 @@ def run(world: World, executor: Executor) -> None:
     if world.rng.random() < 0.7:  # else a provider in trouble stays suspended
         ProviderState.objects.update(open_until=None, failures=0)
         ModelState.objects.all().delete()
-        circuit_breaker.forget()
+        caching.clear_all()
     world.log.append(f"run {request.pk[-4:]}")
     try:
         executor.run(request.pk)
@@ -234,7 +235,7 @@ def play(seed: int, owner: User, executor: Executor, vendors: Vendors) -> World:
     vendors.live_in(world)
     if world.rng.random() < 0.6:
         Budget.objects.create(owner=owner, per_day=world.rng.choice(["0.03", "0.05", "0.08", "0.10", "0.20"]))
-    budgets.forget()
+    caching.clear_all()
     steps: list[tuple[Callable[[], None], int]] = [
         (lambda: submit(world), 3),
         (lambda: run(world, executor), 8),
@@ -274,7 +275,7 @@ def vendors(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Vendors:
     settings.PROVIDER_TIMEOUT = settings.STORAGE_PATIENCE = timedelta(milliseconds=20)
     for provider, price in PRICES.items():
         ProviderModel.objects.filter(provider=provider).update(price_rule={"per_image": str(price)})
-    catalogue.forget()
+    caching.clear_all()
     vendors = Vendors()
     complete, save = lifecycle.complete, default_storage.save
 

@@ -53,7 +53,7 @@ def test_rows_that_waited_are_woken_in_steps(alice: User, monkeypatch: pytest.Mo
     for _ in range(5):
         queued(alice)
     GenerationQueue.objects.update(waits_for="openai", available_at=Now() + timedelta(hours=1))
-    assert pages_of(lambda: dispatch.wake("openai")) == 3
+    assert pages_of(lambda: dispatch.make_due("openai")) == 3
     assert not GenerationQueue.objects.exclude(waits_for="").exists()
 
 

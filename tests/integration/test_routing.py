@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
+from generation import caching
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, ModelState, ProviderModel, StatusChange
-from generation.providers import catalogue, circuit_breaker
+from generation.providers import circuit_breaker
 from generation.requests import lifecycle, representations
 from generation.states import Status
 from tests.support.requests import queued
@@ -223,7 +224,7 @@ def test_a_model_that_the_vendor_has_no_more_is_followed_by_its_successor_which_
 ) -> None:
     successor = ProviderModel.objects.get(name="gpt-image-2.5-flare")
     ProviderModel.objects.filter(name="gpt-image-2").update(successor=successor)
-    catalogue.forget()
+    caching.clear_all()
     vendors.fake.script("status=404")
     request = vendors.ask(alice, metadata={"model": "gpt-image-2"}, max_attempts=1)
     assert attempts(request) == [("openai", "model_retired"), ("openai", "succeeded")]
@@ -248,7 +249,7 @@ def test_two_answers_set_a_model_aside_for_minutes(alice: User, vendors: Vendors
     assert vendors.ask(alice).result["model"] == "gpt-image-2.5-sunburst"
     assert ProviderModel.objects.get(name="gpt-image-2").enabled
     ModelState.objects.update(set_aside_until=Now())
-    circuit_breaker.forget()
+    caching.clear_all()
     assert vendors.ask(alice).result["model"] == "gpt-image-2"
 
 

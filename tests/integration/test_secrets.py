@@ -11,9 +11,8 @@ import pytest
 import redis
 from django.contrib.auth.models import User
 
-from generation import event_loop
+from generation import caching, event_loop
 from generation.models import GenerationAttempt, GenerationRequest, ProviderModel, ProviderState
-from generation.providers import catalogue
 from generation.states import Status
 from tests.conftest import client_of
 from tests.fakes.control import FakeProvider
@@ -75,7 +74,7 @@ def attempt(owner: User, provider: Provider) -> GenerationRequest:
     """One attempt by a worker that thinks well of everybody."""
     ProviderModel.objects.update(enabled=True)
     ProviderState.objects.update(failures=0, open_until=None)
-    catalogue.forget()
+    caching.clear_all()
     request = queued(owner, max_attempts=1)
     executor(provider).run(request.pk)
     request.refresh_from_db()

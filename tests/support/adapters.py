@@ -9,7 +9,7 @@ from unittest.mock import ANY
 
 from google.oauth2.credentials import Credentials
 
-from generation.providers import catalogue
+from generation import caching
 from tests.fakes.control import FakeProvider
 from workers.providers.base import Provider
 from workers.providers.google import GoogleProvider
@@ -50,7 +50,7 @@ class Adapter:
         provider = self.provider or self.name
         settings.PROVIDERS, settings.PROVIDER_MODELS = [provider], {provider: self.model}
         settings.PROVIDER_ROWS = {provider: self.rows or provider}
-        catalogue.forget()
+        caching.clear_all()
 
     def expected(self, script: str, usual: str) -> str:
         """The code that this script is to lead to, ``""`` for what cannot happen."""

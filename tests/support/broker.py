@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import current_app
 
-from generation.queue import dispatch
+from generation import caching
 from generation.states import WEIGHTS
 
 
@@ -29,4 +29,4 @@ def lose_all_messages() -> None:
     with current_app.connection_for_write() as connection:
         client: Any = connection.default_channel.client  # type: ignore[attr-defined]
         client.delete(*WEIGHTS)
-    dispatch.window.forget()
+    caching.clear_all()

@@ -8,10 +8,9 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from generation import event_loop
+from generation import caching, event_loop
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, ProviderState
-from generation.providers import catalogue
 from tests.fakes.control import FakeProvider
 from tests.support.requests import queued
 from workers.executor import Executor
@@ -43,7 +42,7 @@ class Vendors:
     def use(self, *names: str) -> None:
         """These are configured, in this order."""
         self._settings.PROVIDERS = list(names)
-        catalogue.forget()
+        caching.clear_all()
 
     def run(self, request: GenerationRequest, *, runtime: Runtime | None = None) -> GenerationRequest:
         """What a worker does on a message for this request; the request after it."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any, Final
 from uuid import uuid4
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+from generation.caching import Cooldown
+
 logger = logging.getLogger(__name__)
 
 #: Redis answers sooner, or the rate is not kept: the provider itself still keeps it, and says so.
 _PATIENCE: Final = 0.5
-#: After a failure, for how many seconds Redis is not asked.
-_PAUSE_AFTER_FAILURE: Final = 10.0
 #: Before another try where the window does not say when it has room.
 _SHORTEST_WAIT: Final = 0.05
 #: A sorted set holds one member for each call, by its time. That time is the server's, so that a worker whose clock is
@@ -43,18 +42,18 @@ class RateLimiter:
     def __init__(self, redis_url: str) -> None:
         redis = Redis.from_url(redis_url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
         self._take: Any = redis.register_script(_TAKE)
-        self._away_until = float("-inf")
+        self._cooldown = Cooldown()
 
     def take(self, provider: str, *, calls: int, per_seconds: int) -> float:
         """Take one of so many calls in so many seconds. Returns 0, or after how many seconds there is one again, at
         most those of the window. Without Redis nothing is counted."""
-        if time.monotonic() < self._away_until:
+        if self._cooldown.is_active():
             return 0.0
         try:
             arguments = [calls, per_seconds * 1_000_000, uuid4().hex]
             wait = int(self._take(keys=[f"vga:rate:{provider}"], args=arguments)) / 1_000_000
         except RedisError as error:
-            self._away_until = time.monotonic() + _PAUSE_AFTER_FAILURE
+            self._cooldown.start()
             logger.warning("the rate of %s is not counted at the moment: %s", provider, error)
             return 0.0
         return min(max(wait, _SHORTEST_WAIT), per_seconds) if wait else 0.0

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from generation import identifiers
 from generation.models import GenerationRequest
 from generation.queue import dispatch
-from generation.queue.dispatch import BrokerAway
+from generation.queue.broker import BrokerUnavailable
 from generation.requests import lifecycle, maintenance
 from generation.states import ErrorCode, Status
 
@@ -54,10 +54,10 @@ class Command(BaseCommand):
     def _send_lost(self) -> None:
         while restored := maintenance.restore_ledger():
             self.stdout.write(f"{restored} back in the ledger")
-        self.stdout.write(f"{dispatch.forget_sent()} to be sent again")
+        self.stdout.write(f"{dispatch.mark_undelivered()} to be sent again")
         try:
             self.stdout.write(f"{dispatch.send_due()} sent")
-        except BrokerAway:
+        except BrokerUnavailable:
             self.stdout.write("None sent: Redis cannot be reached. The dispatcher sends them when it is back.")
 
     @staticmethod
@@ -73,7 +73,7 @@ class Command(BaseCommand):
     def _requeue(request_id: str, actor: User | None) -> str:
         if lifecycle.retry(request_id, actor=actor):
             return "queued again"
-        if dispatch.forget_sent(request_id):
+        if dispatch.mark_undelivered(request_id):
             return "is queued; will be sent again"
         found = GenerationRequest.objects.filter(pk=request_id).first()
         return f"left alone, since it is {found.status}" if found else "there is no such request"

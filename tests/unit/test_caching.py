@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from generation.caching import briefly
+from generation.caching import ttl_cache
 
 
 def test_of_those_who_ask_for_what_is_brief_nobody_waits_for_another() -> None:
     both = threading.Barrier(2)
 
-    @briefly(seconds=60)
+    @ttl_cache(seconds=60)
     def name() -> str:
         both.wait(5)  # one alone would not come beyond it
         return "dragon"
@@ -28,7 +28,7 @@ def test_what_is_brief_is_read_again_when_it_is_over_or_forgotten() -> None:
         read.append(of)
         return len(read)
 
-    lasting, over = briefly(seconds=60, most=2)(name), briefly(seconds=0)(name)
+    lasting, over = ttl_cache(seconds=60, maxsize=2)(name), ttl_cache(seconds=0)(name)
     assert [lasting("a"), lasting("a"), lasting("b")] == [1, 1, 2]
     assert [over("a"), over("a")] == [3, 4]
     lasting.cache_clear()
