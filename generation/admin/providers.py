@@ -20,7 +20,7 @@ from generation.admin.base import ReadOnly
 from generation.admin.changelists import StrictAdmin
 from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, Spending, WorkerProcess
 from generation.providers import circuit_breaker
-from generation.queue import estimates, pauses
+from generation.queue import pauses, processes
 
 _ABOUT_MODELS: Final = {
     "preference": "Of several models that can do what is wished, the one with the lowest number is tried first.",
@@ -124,4 +124,4 @@ class WorkerProcessAdmin(ReadOnly, StrictAdmin):
 
     @display(description="state", label={"up": "success", "silent": "danger"})
     def state(self, row: WorkerProcess) -> str:
-        return "up" if estimates.live_processes(row.kind).filter(pk=row.pk).exists() else "silent"
+        return "up" if processes.live_processes(row.kind).filter(pk=row.pk).exists() else "silent"

@@ -46,7 +46,7 @@ def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
         ],
         "image": images.address(one) if one.status == Status.COMPLETED else "",
         "facts": _facts(one, cost),
-        "place": estimates.queue_place(one) if one.status == Status.QUEUED else None,
+        "place": estimates.queue_position(one) if one.status == Status.QUEUED else None,
         "is_paused": one.status == Status.QUEUED and pauses.is_paused(one),
         "steps": steps,
         "sent_prompt": prompts[-1] if prompts else "",

@@ -33,7 +33,7 @@ class BatchViewSet(viewsets.ViewSet):
         def act() -> dict[str, Any]:
             limit_submits(request, cost=len(wishes["drafts"]))
             batch, requests = services.submit_batch(owner=caller(request), **wishes)
-            place = estimates.queue_place(min(reversed(requests), key=lambda created: WEIGHTS[created.priority]))
+            place = estimates.queue_position(min(reversed(requests), key=lambda created: WEIGHTS[created.priority]))
             return {
                 "success": True,
                 "batchId": batch.pk,

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation.db.outages import DatabaseUnavailableError
-from generation.queue import broker, estimates
+from generation.queue import broker, processes
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def _broker() -> bool:
 
 
 def _worker() -> bool:
-    return estimates.live_workers().exists()
+    return processes.live_workers().exists()
 
 
 #: In this order. Workers report themselves in the database.

@@ -20,7 +20,7 @@ from generation import identifiers
 from generation.access.client_address import client_address
 from generation.access.rate_limits import spend
 from generation.api.errors import InvalidValue
-from generation.requests import representations, services
+from generation.requests import idempotency, representations
 
 _KEY_HEADER = "Idempotency-Key"
 _LONGEST_KEY = 255
@@ -80,8 +80,10 @@ def answer_once(request: Request, act: Callable[[], dict[str, Any]], *, location
         if not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
             raise InvalidValue(_KEY_HEADER, f"1 to {_LONGEST_KEY} printable ASCII characters.", "invalid")
         try:
-            answer, replayed = services.once(owner=caller(request), key=key, fingerprint=_fingerprint(request), act=act)
-        except services.KeyReusedError:
+            answer, replayed = idempotency.run_idempotently(
+                owner=caller(request), key=key, fingerprint=_fingerprint(request), act=act
+            )
+        except idempotency.KeyReusedError:
             raise KeyReused from None
     name, id_key = location
     headers = {"Location": representations.absolute(reverse(name, args=[answer[id_key]]))}

@@ -46,7 +46,7 @@ class GenerationViewSet(viewsets.ViewSet):
         def act() -> dict[str, Any]:
             limit_submits(request)
             created = services.submit(owner=caller(request), draft=wish)
-            place = estimates.queue_place(created)
+            place = estimates.queue_position(created)
             return {
                 "success": True,
                 "requestId": created.pk,
@@ -60,7 +60,7 @@ class GenerationViewSet(viewsets.ViewSet):
     def retrieve(self, request: Request, request_id: str) -> HttpResponseBase:
         found = self._find(request, request_id)
         image_data = flag(request, "imageData", default=True)
-        place = estimates.queue_place(found) if found.status == Status.QUEUED else None
+        place = estimates.queue_position(found) if found.status == Status.QUEUED else None
         etag = representations.etag(found, image_data, place)
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if is_known(request, etag):
@@ -91,7 +91,7 @@ class GenerationViewSet(viewsets.ViewSet):
             again = services.retry(user=caller(request), request=found, address=client_address(request._request))
         except services.NotRetryableError:
             raise RequestNotRetryable from None
-        place = estimates.queue_place(again)
+        place = estimates.queue_position(again)
         return Response(
             {
                 "success": True,

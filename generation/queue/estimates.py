@@ -6,31 +6,26 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final
 
-from django.conf import settings
 from django.db import connection
-from django.db.models import Count, Max, Min, QuerySet, Sum
+from django.db.models import Max, Min
 
 from generation.caching import ttl_cache
 from generation.db import counters, queries
 from generation.db.execution import fetch_one
-from generation.db.functions import Now
-from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
-from generation.queue import pauses
-from generation.states import ProcessKind
+from generation.models import GenerationQueue, GenerationRequest
+from generation.queue import pauses, processes
 
 #: Seconds that one request is taken to last, as long as nothing was measured.
 SECONDS_PER_REQUEST: Final = 30
 _HOUR: Final = timedelta(hours=1)
-#: A worker that missed this many heartbeats is not up.
-_MISSED_HEARTBEATS: Final = 3
 #: Attempts of a type from which its duration is known well enough; older hours are then left out.
 _ENOUGH: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class QueuePlace:
+class QueuePosition:
     """Where a queued request stands: ``position`` from 1, ``estimated_wait`` in seconds; ``None`` while it is paused,
     since nobody knows for how long."""
 
@@ -38,32 +33,6 @@ class QueuePlace:
     estimated_wait: int | None
 
 
-class Capacity(NamedTuple):
-    """What is up at the moment: worker processes, and the requests that they can work on at once."""
-
-    workers: int
-    slots: int
-
-
-def live_processes(kind: str) -> QuerySet[WorkerProcess]:
-    """The processes of this kind whose heartbeat is fresh."""
-    patience: timedelta = settings.HEARTBEAT_INTERVAL * _MISSED_HEARTBEATS
-    return WorkerProcess.objects.filter(kind=kind, seen_at__gt=Now() - patience)
-
-
-def live_workers() -> QuerySet[WorkerProcess]:
-    """The workers whose heartbeat is fresh."""
-    return live_processes(ProcessKind.WORKER)
-
-
-def live_capacity() -> Capacity:
-    """Return what is up now."""
-    found = live_workers().aggregate(workers=Count("pk"), slots=Sum("slots"))
-    return Capacity(found["workers"], found["slots"] or 0)
-
-
-#: What is up, as of at most 2 s ago.
-capacity: Final = ttl_cache(seconds=2)(live_capacity)
 #: What waits and runs, as of at most 1 s ago; for estimates.
 _lengths: Final = ttl_cache(seconds=1)(counters.lengths)
 
@@ -114,7 +83,7 @@ def _enough(hours: Iterable[counters.Count]) -> Iterator[counters.Count]:
             return
 
 
-def queue_place(request: GenerationRequest) -> QueuePlace | None:
+def queue_position(request: GenerationRequest) -> QueuePosition | None:
     """Return the place in the queue, or None if the request is not queued (any more).
 
     A request that was just submitted needs no query: the submit has counted the queue rows ahead, and all figures are
@@ -131,14 +100,14 @@ def queue_place(request: GenerationRequest) -> QueuePlace | None:
     if ahead >= queries.COUNTED:
         ahead = max(ahead, _estimated_ahead(weight, queued_at))
     wait = None if pauses.is_paused(request) else estimate(ahead, request.type)
-    return QueuePlace(position=ahead + 1, estimated_wait=wait)
+    return QueuePosition(position=ahead + 1, estimated_wait=wait)
 
 
 def estimate(ahead: int, type_: str) -> int:
     """Return the seconds until a request of this type, with so many ahead of it, has its image; at least 1."""
     durations = recent_durations()
     usual = durations.get("", float(SECONDS_PER_REQUEST))
-    slots = max(1, capacity().slots)
+    slots = max(1, processes.capacity().slots)
     return max(1, round(ahead * usual / slots + durations.get(type_, usual)))
 
 

@@ -21,7 +21,7 @@ from generation.db.outages import is_outage
 from generation.db.session_settings import SERVED, Kind
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, WorkerProcess
 from generation.providers import catalogue, circuit_breaker
-from generation.queue import broker, estimates, pauses
+from generation.queue import broker, pauses, processes
 from generation.queue.broker import BrokerUnavailable
 from generation.states import ADVICE, WEIGHTS, ErrorCode, ProcessKind, Status
 from generation.storage import images
@@ -116,7 +116,7 @@ def _no_process() -> Iterator[Finding]:
         (ProcessKind.WORKER, "start a worker; its command stands in the Procfile"),
         (ProcessKind.DISPATCHER, "start the dispatcher: manage.py dispatch"),
     ):
-        if not estimates.live_processes(kind).exists():
+        if not processes.live_processes(kind).exists():
             last = WorkerProcess.objects.filter(kind=kind).order_by("-seen_at").first()
             seen = f"the last heartbeat was at {last.seen_at:%Y-%m-%d %H:%M:%S} UTC" if last else "none was ever seen"
             yield Finding(what=f"No {kind.label.lower()} is up", why=seen, remedy=remedy)
@@ -150,7 +150,7 @@ def _not_taken() -> Iterator[Finding]:
             remedy="manage.py dispatch --once",
             ids=tuple(ids),
         )
-    idle = estimates.live_capacity().slots > lengths.in_progress
+    idle = processes.live_capacity().slots > lengths.in_progress
     sent = due.filter(dispatched_at__lt=Now() - _STUCK_AFTER)
     if idle and (ids := list(sent.values_list("pk", flat=True)[:_MOST])):
         yield Finding(

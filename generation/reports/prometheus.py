@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from generation.db import counters
 from generation.models import ProviderState
 from generation.providers import circuit_breaker
-from generation.queue import broker, estimates
+from generation.queue import broker, processes
 from generation.reports import statistics
 from generation.states import ProcessKind
 
@@ -115,14 +115,14 @@ def _from_database() -> list[Metric]:
     for priority, there in statistics.backlog(lengths).items():
         depth.add_metric([priority], there.length)
         oldest.add_metric([priority], max(0.0, (now - there.oldest).total_seconds()) if there.oldest else 0.0)
-    processes = GaugeMetricFamily("vga_processes", "Processes that report themselves", labels=["kind"])
+    live = GaugeMetricFamily("vga_processes", "Processes that report themselves", labels=["kind"])
     for kind in ProcessKind.values:
-        processes.add_metric([kind], estimates.live_processes(kind).count())
+        live.add_metric([kind], processes.live_processes(kind).count())
     return [
         depth,
         oldest,
-        processes,
-        _gauge("vga_worker_slots", "Requests that can be in progress at once", estimates.live_capacity().slots),
+        live,
+        _gauge("vga_worker_slots", "Requests that can be in progress at once", processes.live_capacity().slots),
         _gauge("vga_requests_in_progress", "Requests in progress", lengths.in_progress),
         _gauge("vga_spent_today_usd", "What the calls of this day (UTC) cost", statistics.spent_today()),
         _breakers(),

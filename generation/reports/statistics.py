@@ -17,7 +17,7 @@ from generation.db import counters
 from generation.db.counters import COMPLETED, FAILED, SPENT, STARTED, SUBMITTED, Count
 from generation.identifiers import oldest_id_within
 from generation.models import GenerationRequest
-from generation.queue import estimates, pauses
+from generation.queue import estimates, pauses, processes
 from generation.requests.representations import timestamp
 from generation.states import WEIGHTS, Status, queue_for
 
@@ -55,7 +55,7 @@ def queue_status() -> dict[str, Any]:
     lengths = counters.lengths()
     waits = backlog(lengths)
     oldest = min(filter(None, (there.oldest for there in waits.values())), default=None)
-    up = estimates.live_capacity()
+    up = processes.live_capacity()
     day = counters.recent("hour-error", [SUBMITTED, STARTED, COMPLETED, FAILED], before=_DAY_HOURS)
     return {
         "queueLength": lengths.total,

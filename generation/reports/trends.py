@@ -10,7 +10,7 @@ from typing import Any, Final
 from generation.db import counters
 from generation.db.counters import COMPLETED, FAILED, STARTED, Count
 from generation.models import GenerationAttempt, GenerationRequest, WorkerProcess
-from generation.queue import estimates
+from generation.queue import processes
 from generation.states import AttemptOutcome, ProcessKind, Status
 
 #: The hours before this one.
@@ -88,12 +88,12 @@ def running() -> list[GenerationRequest]:
     return found
 
 
-def processes() -> list[Process]:
+def live_processes() -> list[Process]:
     """The workers and dispatchers whose heartbeat is fresh."""
     busy = Counter(GenerationRequest.objects.filter(status=Status.IN_PROGRESS).values_list("worker", flat=True))
     up: list[WorkerProcess] = [
-        *estimates.live_processes(ProcessKind.WORKER).order_by("started_at"),
-        *estimates.live_processes(ProcessKind.DISPATCHER).order_by("started_at"),
+        *processes.live_processes(ProcessKind.WORKER).order_by("started_at"),
+        *processes.live_processes(ProcessKind.DISPATCHER).order_by("started_at"),
     ]
     return [
         Process(

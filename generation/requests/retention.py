@@ -29,7 +29,7 @@ from generation.models import (
     SharedPicture,
     StatusChange,
 )
-from generation.requests.services import IDEMPOTENCY_LIFETIME
+from generation.requests.idempotency import IDEMPOTENCY_LIFETIME
 from generation.states import TERMINAL, Status
 from generation.storage import images
 

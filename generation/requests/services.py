@@ -6,33 +6,22 @@ door one comes through, and is written down with the address that it came from.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, Final
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from generation.access import audit, roles
-from generation.db.functions import Now
 from generation.identifiers import new_batch_id
-from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, Pause
+from generation.models import GenerationBatch, GenerationRequest, Pause
 from generation.providers import budgets
 from generation.providers.pricing import OverBudgetError
 from generation.queue import control, pauses
 from generation.requests import lifecycle, selectors
 from generation.requests.lifecycle import Draft
 from generation.states import BulkActionName, Priority, Status
-
-#: How long the answer to an ``Idempotency-Key`` is kept.
-IDEMPOTENCY_LIFETIME: Final = timedelta(hours=24)
-
-
-class KeyReusedError(Exception):
-    """An ``Idempotency-Key`` came again with something else."""
 
 
 class NotRetryableError(Exception):
@@ -55,25 +44,6 @@ def submit_batch(
             id=new_batch_id(), owner=owner, priority=priority, max_concurrent=max_concurrent
         )
         return batch, lifecycle.submit(drafts, owner=owner, batch=batch)
-
-
-def once(*, owner: User, key: str, fingerprint: str, act: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-    """Do it and return its answer, or the answer of the first time and ``True`` where the owner's key was there before.
-
-    The key is written in the same transaction as what it stands for, and a second caller waits for it, so that of many
-    at the same moment one acts. Raises :class:`KeyReusedError` where the fingerprint is another one.
-    """
-    with transaction.atomic():
-        IdempotencyKey.objects.filter(owner=owner, key=key, created_at__lt=Now() - IDEMPOTENCY_LIFETIME).delete()
-        row, first = IdempotencyKey.objects.get_or_create(owner=owner, key=key, defaults={"fingerprint": fingerprint})
-        if not first:
-            if row.fingerprint != fingerprint:
-                raise KeyReusedError
-            return json.loads(row.answer), True
-        answer = act()
-        row.answer = json.dumps(answer)
-        row.save(update_fields=["answer"])
-        return answer, False
 
 
 # --- What has been submitted ---

@@ -278,8 +278,8 @@ def test_spending_goes_by_the_day_of_the_database(
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) + timedelta(days=1)
 
-    for module in ("budgets", "clock"):
-        monkeypatch.setattr(f"generation.providers.{module}.datetime", Tomorrow, raising=False)
+    for module in ("providers.budgets", "db.functions"):
+        monkeypatch.setattr(f"generation.{module}.datetime", Tomorrow, raising=False)
     stability.ask(alice)
     assert Spending.objects.get(owner=alice).day == datetime.now(UTC).date() == budgets.today()
     assert isinstance(budgets.today(), date)
