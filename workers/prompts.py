@@ -6,7 +6,7 @@ from typing import Final
 
 from generation.caching import ttl_cache
 from generation.models import GenerationRequest, PromptStyle
-from generation.providers.catalogue import Choice
+from generation.providers.catalogue import ModelChoice
 from generation.states import GenerationType, StyleScope
 from workers.providers.base import ImageRequest
 
@@ -19,7 +19,7 @@ def _phrases() -> dict[tuple[str, str], str]:
     return {(style.scope, style.name): style.phrase for style in PromptStyle.objects.all()}
 
 
-def build(request: GenerationRequest, choice: Choice) -> ImageRequest:
+def build(request: GenerationRequest, choice: ModelChoice) -> ImageRequest:
     """Add the phrases of the type and of the image style to the client's prompt, for the model that was chosen."""
     wanted = request.metadata
     image_style = wanted.get("imageStyle", "")

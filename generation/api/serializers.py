@@ -24,7 +24,7 @@ from generation.api.fields import (
 from generation.api.parsers import MAX_METADATA_DEPTH, check_value
 from generation.models import model_rows
 from generation.providers import catalogue
-from generation.requests.lifecycle import DEFAULT_MAX_ATTEMPTS, Draft
+from generation.requests.lifecycle import DEFAULT_MAX_ATTEMPTS, NewRequest
 from generation.requests.representations import RESERVED_METADATA
 from generation.states import GenerationType, Priority, Status
 
@@ -116,7 +116,7 @@ def estimate(metadata: dict[str, Any]) -> Decimal | None:
     """What the picture will cost, where that is known. Raises ``ValidationError`` if there is nobody to make it."""
     try:
         return catalogue.estimate(metadata)
-    except catalogue.Impossible as reason:
+    except catalogue.UnsupportedRequest as reason:
         raise serializers.ValidationError({reason.option: [reason.message]}, code="unsupported") from None
 
 
@@ -153,10 +153,10 @@ class SubmitSerializer(BodySerializer):
             raise serializers.ValidationError({"metadata": error.detail}) from None
 
 
-def draft(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> Draft:
+def new_request(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> NewRequest:
     """What a :class:`SubmitSerializer` found valid. ``priority`` is for what names none of its own."""
     metadata = data.get("metadata", {})
-    return Draft(
+    return NewRequest(
         type=data["type"],
         prompt=data["prompt"],
         priority=data.get("priority", priority),
@@ -192,7 +192,7 @@ def batch_arguments(data: dict[str, Any]) -> dict[str, Any]:
     options = data.get("batchOptions", {})
     priority = options.get("priority", Priority.NORMAL)
     return {
-        "drafts": [draft(item, priority=priority) for item in data["requests"]],
+        "drafts": [new_request(item, priority=priority) for item in data["requests"]],
         "priority": priority,
         "max_concurrent": options.get("maxConcurrent"),
     }
@@ -229,7 +229,7 @@ def filters(data: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name not in {"limit", "cursor"}}
 
 
-def checked(kind: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:
+def validate(kind: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:
     """What the serializer of this kind makes of the data. Raises ``ValidationError``."""
     found: dict[str, Any] = _made(kind, tuple(settings.PROVIDERS)).run_validation(data)
     return found

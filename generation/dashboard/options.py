@@ -75,7 +75,7 @@ def offered() -> dict[str, Any]:
     """For the page of the Studio: what its lists have."""
     providers = [
         {"name": name, "models": [{"name": model, "honours": _honoured(known)} for model, known in models]}
-        for name, models in catalogue.offered().items()
+        for name, models in catalogue.offered_models().items()
     ]
     styles = PromptStyle.objects.filter(scope=StyleScope.IMAGE_STYLE).values_list("name", flat=True)
     return {

@@ -14,7 +14,7 @@ from django.core.files.storage import default_storage
 #: The kinds of picture we keep, and how each is called in files and addresses.
 EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 #: What is younger is not swept up, whether a request refers to it or not: its request may not have been told yet.
-GRACE: Final = timedelta(days=2)
+ORPHAN_GRACE: Final = timedelta(days=2)
 #: Folders that a worker writes to.
 _WRITTEN: Final = ("results", "thumbnails", "receipts")
 CONTENT_TYPES: Final = {extension: content_type for content_type, extension in EXTENSIONS.items()}
@@ -44,7 +44,7 @@ def is_older(key: str, moment: datetime) -> bool:
     return False
 
 
-def clock() -> datetime:
+def storage_now() -> datetime:
     """Return the time by the storage's own clock, which is what the times of its files go by. Raises ``OSError``."""
     key = f"probes/{secrets.token_hex(8)}"
     default_storage.save(key, ContentFile(b"\0"))

@@ -202,7 +202,7 @@ def test_without_any_model_a_submit_is_refused_and_no_error(alice: User, setting
     caching.clear_all()
     answer = client_of(alice).post(SUBMIT, body(), format="json")
     assert answer.status_code == 400, answer.content
-    assert catalogue.offered()["clipart"] == []
+    assert catalogue.offered_models()["clipart"] == []
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from generation import caching
 from generation.reports import statistics
 from generation.requests import representations, services
-from generation.requests.lifecycle import Draft
+from generation.requests.lifecycle import NewRequest
 from generation.states import Status
 from tests.api.helpers import completed
 from tests.support.requests import PROMPT, in_status
@@ -181,7 +181,7 @@ def test_the_status_shape_has_exactly_the_keys_that_are_described(alice: User, s
 
 
 def test_a_batch_has_exactly_the_keys_that_are_described(alice: User) -> None:
-    draft = Draft(type="cover", prompt=PROMPT, priority="low", metadata={}, max_attempts=3)
+    draft = NewRequest(type="cover", prompt=PROMPT, priority="low", metadata={}, max_attempts=3)
     batch, requests = services.submit_batch(owner=alice, drafts=[draft] * 2, priority="low", max_concurrent=1)
     shape = representations.batch(batch, requests)
     assert_exact(shape, "Batch")

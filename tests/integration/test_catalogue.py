@@ -11,7 +11,7 @@ import pytest
 from generation import caching
 from generation.models import ProviderModel
 from generation.providers import catalogue
-from generation.providers.catalogue import Impossible
+from generation.providers.catalogue import UnsupportedRequest
 
 pytestmark = pytest.mark.django_db
 
@@ -35,8 +35,8 @@ def names(**metadata: Any) -> list[str]:
     return [f"{choice.provider}/{choice.model}" for choice in catalogue.choices(metadata)]
 
 
-def refused(**metadata: Any) -> Impossible:
-    with pytest.raises(Impossible) as caught:
+def refused(**metadata: Any) -> UnsupportedRequest:
+    with pytest.raises(UnsupportedRequest) as caught:
         catalogue.choices(metadata)
     return caught.value
 

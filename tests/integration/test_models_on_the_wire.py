@@ -65,7 +65,7 @@ def test_what_is_promised_is_sent_and_accepted(caller: Caller, alice: User, vend
     for metadata in wishes():
         try:
             [choice] = catalogue.choices(metadata)
-        except catalogue.Impossible:
+        except catalogue.UnsupportedRequest:
             continue
         request = GenerationRequest(owner=alice, type="cover", prompt="A friendly dragon", metadata=metadata)
         answer = caller.run(caller.provider.generate(prompts.build(request, choice)))

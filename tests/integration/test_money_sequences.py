@@ -36,7 +36,7 @@ from generation.models import (
 from generation.providers import catalogue
 from generation.providers.pricing import OverBudgetError
 from generation.requests import lifecycle, maintenance, services
-from generation.requests.lifecycle import Draft
+from generation.requests.lifecycle import NewRequest
 from generation.states import ACTIVE, GIVEN_UP, Status
 from tests.integration.test_executor import png
 from tests.support.length import lasting
@@ -168,7 +168,7 @@ def submit(world: World) -> None:
     metadata: dict[str, Any] = {"onRefusal": "fallback"} if world.rng.random() < 0.2 else {}
     if world.rng.random() < 0.3:
         metadata["provider"] = world.rng.choice(sorted(PRICES))
-    draft = Draft(
+    draft = NewRequest(
         type="cover",
         prompt=f"A dragon in a garden {world.rng.random()}",
         priority="normal",
