@@ -80,6 +80,19 @@ class GenerationType(TextChoices):
     BACKGROUND = "background", "Background"
 
 
+class ImageFormat(TextChoices):
+    """A format in which images are made and stored. The value is its file extension, and the option's value."""
+
+    PNG = "png", "PNG"
+    JPEG = "jpeg", "JPEG"
+    WEBP = "webp", "WebP"
+
+    @property
+    def content_type(self) -> str:
+        """The media type, such as ``image/png``."""
+        return f"image/{self.value}"
+
+
 class ErrorCode(TextChoices):
     """Why a request failed."""
 

@@ -95,7 +95,7 @@ class Executor:
 
     def _run(self, claim: Claim) -> None:
         try:
-            route = Route(claim.request.metadata)
+            route = Route(claim.request.options)
         except catalogue.UnsupportedRequest as reason:  # the settings have changed since the submit
             if reason.temporary:
                 logger.error("no route: %s", reason.message, extra=fields("error", claim))
@@ -129,7 +129,7 @@ class Executor:
                 self._complete(claim, receipt)
                 return None
             self._writer.check(self._slots.released)
-            if result_cache.is_requested(claim.request.metadata) and self._shared(claim, route.left[0]):
+            if claim.request.options.use_cache and self._shared(claim, route.left[0]):
                 return None
             call = self._permitted(claim, route)
             if call is None:
@@ -203,7 +203,7 @@ class Executor:
         for choice in route.left:
             asked = retry_while_unavailable(partial(prompts.build, claim.request, choice))
             provider = self._providers.choose(choice.provider)
-            estimate = catalogue.call_estimate(choice, claim.request.metadata) if provider.billable else None
+            estimate = catalogue.call_estimate(choice, claim.request.options) if provider.billable else None
             permit = self._begin(claim, asked, provider, estimate)
             if permit.granted:
                 return Call(
@@ -320,7 +320,7 @@ class Executor:
                 max_attempts=request.max_attempts,
                 waits=request.waits,
                 unknown_outcomes=_earlier_unknown_outcomes(error, claim),
-                refusal_may_fall_back=request.metadata.get("onRefusal") == "fallback",
+                refusal_may_fall_back=request.options.refusal_may_fall_back,
                 billable=call is not None and call.billable,
             )
         )

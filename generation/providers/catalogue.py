@@ -17,6 +17,7 @@ from django.conf import settings
 
 from generation.caching import ttl_cache
 from generation.models import ProviderModel, model_rows
+from generation.models.options import GenerationOptions
 from generation.providers import pricing
 
 logger = logging.getLogger(__name__)
@@ -27,9 +28,6 @@ _LIFETIME: Final = 5
 _reported: Final[set[tuple[str, str]]] = set()
 _MOST_REPORTED: Final = 1_000
 _ROW_SKIPPED: Final = {"action": "model-row-skipped"}
-#: The options of a request that not every model honours. The aspect ratio is told from ``sizes``, and an image style
-#: is a phrase of the prompt.
-OPTIONS: Final = ("seed", "negativePrompt", "quality", "outputFormat")
 #: What is believed of a model that the operator has named in the settings and nobody has described.
 _UNDESCRIBED: Final = {
     "capabilities": ["quality", "outputFormat"],
@@ -80,14 +78,14 @@ def aspect_ratio(wanted: str) -> str:
     return f"{across // divisor}:{down // divisor}"
 
 
-def choices(metadata: Mapping[str, Any], *, gone: Collection[tuple[str, str]] = ()) -> list[ModelChoice]:
+def choices(options: GenerationOptions, *, gone: Collection[tuple[str, str]] = ()) -> list[ModelChoice]:
     """The models that can do it, one of each provider, in the order in which they are to be tried. ``gone`` are models,
     each with its provider, that count as retired. Raises :class:`UnsupportedRequest` where there is none."""
     found: list[ModelChoice] = []
     reasons: list[UnsupportedRequest] = []
-    for provider in _providers(metadata.get("provider", ""), metadata.get("model", "")):
+    for provider in _providers(options.provider, options.model):
         try:
-            found.append(choose(provider, metadata, gone={name for whose, name in gone if whose == provider}))
+            found.append(choose(provider, options, gone={name for whose, name in gone if whose == provider}))
         except UnsupportedRequest as reason:
             reasons.append(reason)
     if not found:
@@ -95,18 +93,17 @@ def choices(metadata: Mapping[str, Any], *, gone: Collection[tuple[str, str]] = 
     return found
 
 
-def choose(provider: str, metadata: Mapping[str, Any], *, gone: Collection[str] = ()) -> ModelChoice:
+def choose(provider: str, options: GenerationOptions, *, gone: Collection[str] = ()) -> ModelChoice:
     """The model of the provider that is sent to: the one that is named, or else the first that can do it, beginning
     with the one in the settings. Raises :class:`UnsupportedRequest`."""
     rows = _without(_rows(provider), provider, gone)
-    ratio = aspect_ratio(metadata.get("aspectRatio", "square"))
-    wanted = {name: value for name in OPTIONS if (value := metadata.get(name)) not in (None, "")}
-    named, default = metadata.get("model", ""), settings.PROVIDER_MODELS.get(provider, "")
+    ratio, restricting = aspect_ratio(options.aspect_ratio), options.restricting()
+    named, default = options.model, settings.PROVIDER_MODELS.get(provider, "")
     reason = None
     for candidate in [named] if named else _candidates(rows, default):
         try:
             model, notice = _present(rows, candidate, provider)
-            return _match(provider, model, wanted, ratio, notice)
+            return _match(provider, model, restricting, ratio, notice)
         except UnsupportedRequest as why:
             reason = reason or why
     reason = reason or UnsupportedRequest(option="provider", message=f"{provider} has no model.")
@@ -146,15 +143,15 @@ def offered_models() -> dict[str, list[tuple[str, frozenset[str]]]]:
     return found
 
 
-def estimate(metadata: Mapping[str, Any]) -> Decimal | None:
+def estimate(options: GenerationOptions) -> Decimal | None:
     """Return the most that an image may cost in US dollars: the price of the dearest model of the route, since any of
     them may be asked in the end. None if no price is known. Raises :class:`UnsupportedRequest`."""
-    return max(filter(None, (call_estimate(choice, metadata) for choice in choices(metadata))), default=None)
+    return max(filter(None, (call_estimate(choice, options) for choice in choices(options))), default=None)
 
 
-def call_estimate(choice: ModelChoice, metadata: Mapping[str, Any]) -> Decimal | None:
+def call_estimate(choice: ModelChoice, options: GenerationOptions) -> Decimal | None:
     """Return the expected price of one call in US dollars, None if it is not known."""
-    return pricing.estimate(choice.price_rule, quality=metadata.get("quality", ""))
+    return pricing.estimate(choice.price_rule, quality=options.quality)
 
 
 def broken_models() -> list[tuple[str, str]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -25,8 +24,6 @@ from generation.states import Status
 LOOK_AGAIN_AFTER: Final = timedelta(minutes=1)
 #: A request that waits in the queue has not begun, and may have a lower priority.
 _HOLDING: Final = frozenset({Status.COMPLETED, Status.IN_PROGRESS})
-#: What of the metadata a picture depends on, beside the model and the shape.
-_MATTERS: Final = ("title", "imageStyle", "quality", "seed", "negativePrompt", "outputFormat")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +33,6 @@ class CachedResult:
 
     result: dict[str, Any] | None = None
     holder: str = ""
-
-
-def is_requested(metadata: Mapping[str, Any]) -> bool:
-    """Whether an earlier picture will do."""
-    return bool(metadata.get("useCache"))
 
 
 def get_or_start(request: GenerationRequest, choice: ModelChoice) -> CachedResult:
@@ -77,11 +69,10 @@ def wake_after_commit(request: GenerationRequest) -> None:
         if not is_in_progress(request.pk):
             dispatch.make_due(request.pk)
 
-    if is_requested(request.metadata):
+    if request.options.use_cache:
         transaction.on_commit(wake, robust=True)
 
 
 def _key(request: GenerationRequest, choice: ModelChoice) -> str:
-    options = {name: request.metadata.get(name) for name in _MATTERS}
     matters = [request.owner_id, request.type, request.prompt, choice.provider, choice.model, choice.aspect_ratio]
-    return hashlib.sha256(json.dumps([*matters, options], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*matters, request.options.changing()], sort_keys=True).encode()).hexdigest()

@@ -51,7 +51,7 @@ def is_paused(request: GenerationRequest) -> bool:
     if not now:
         return False
     stops = {(PauseScope.EVERYTHING, ""), (PauseScope.PRIORITY, request.priority), (PauseScope.TYPE, request.type)}
-    named = request.metadata.get("provider")
+    named = request.options.provider
     providers = {(PauseScope.PROVIDER, name) for name in ([named] if named else settings.PROVIDERS)}
     return not stops.isdisjoint(now) or providers.issubset(now)
 

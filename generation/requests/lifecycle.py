@@ -25,6 +25,7 @@ from generation.db.execution import Row, fetch_all, fetch_one
 from generation.db.functions import Now
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
+from generation.models.options import GenerationOptions
 from generation.providers import budgets
 from generation.queue import batch_limits, dispatch
 from generation.requests import transitions
@@ -63,7 +64,9 @@ class NewRequest:
     priority: str
     project_id: str = ""
     page_id: str = ""
+    #: As the client gave it; ``options`` are parsed from it.
     metadata: dict[str, Any] = field(default_factory=dict)
+    options: GenerationOptions | None = None
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     estimated_cost: Decimal | None = None
 
@@ -96,6 +99,9 @@ def submit(
         )
         for draft in drafts
     ]
+    for request, draft in zip(requests, drafts, strict=True):
+        if draft.options:
+            request.options = draft.options
     ordered = sorted(requests, key=lambda request: (-WEIGHTS[request.priority], request.pk))
     leaving = dispatch.select_sendable([(request, WEIGHTS[request.priority]) for request in ordered[:places_free]])
     sent = {request_id for request_id, _ in leaving}

@@ -11,13 +11,15 @@ from typing import Any, Final
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
-#: The kinds of picture we keep, and how each is called in files and addresses.
-EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+from generation.states import ImageFormat
+
+#: Content type → extension in keys and addresses, and back.
+EXTENSIONS: Final = {format_.content_type: format_.value for format_ in ImageFormat}
+CONTENT_TYPES: Final = {extension: content_type for content_type, extension in EXTENSIONS.items()}
 #: What is younger is not swept up, whether a request refers to it or not: its request may not have been told yet.
 ORPHAN_GRACE: Final = timedelta(days=2)
 #: Folders that a worker writes to.
 _WRITTEN: Final = ("results", "thumbnails", "receipts")
-CONTENT_TYPES: Final = {extension: content_type for content_type, extension in EXTENSIONS.items()}
 
 
 def save(folder: str, sha256: str, content_type: str, data: bytes) -> str:

@@ -26,6 +26,7 @@ from generation.models import (
     ProviderState,
     Spending,
 )
+from generation.models.options import GenerationOptions
 from generation.providers import budgets, catalogue, circuit_breaker
 from generation.providers.pricing import OverBudgetError
 from generation.requests import lifecycle, permits, services
@@ -304,11 +305,11 @@ def dear_and_cheap(vendors: Vendors) -> None:
 
 def test_the_dearest_provider_of_the_route_is_reserved(vendors: Vendors) -> None:
     dear_and_cheap(vendors)
-    assert catalogue.estimate({}) == Decimal("0.20")
-    assert catalogue.estimate({"provider": "stability"}) == Decimal("0.01")
+    assert catalogue.estimate(GenerationOptions()) == Decimal("0.20")
+    assert catalogue.estimate(GenerationOptions.parse({"provider": "stability"})) == Decimal("0.01")
     ProviderModel.objects.filter(provider="openai").update(price_rule={})
     caching.clear_all()
-    assert catalogue.estimate({}) == Decimal("0.01")
+    assert catalogue.estimate(GenerationOptions()) == Decimal("0.01")
 
 
 def test_a_fallback_that_the_budget_cannot_pay_is_not_made(alice: User, vendors: Vendors, settings: Any) -> None:

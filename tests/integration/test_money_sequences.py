@@ -33,6 +33,7 @@ from generation.models import (
     ProviderState,
     Spending,
 )
+from generation.models.options import GenerationOptions
 from generation.providers import catalogue
 from generation.providers.pricing import OverBudgetError
 from generation.requests import lifecycle, maintenance, services
@@ -174,7 +175,7 @@ def submit(world: World) -> None:
         priority="normal",
         metadata=metadata,
         max_attempts=world.rng.choice([1, 2, 3, 10]),
-        estimated_cost=catalogue.estimate(metadata),
+        estimated_cost=catalogue.estimate(GenerationOptions.parse(metadata)),
     )
     try:
         world.log.append(f"submit {services.submit(owner=world.owner, draft=draft).pk[-4:]} {metadata}")

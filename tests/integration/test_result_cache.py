@@ -185,7 +185,7 @@ def test_where_the_one_that_makes_it_is_not_at_it_any_more_the_next_makes_it(
     first = queued(alice, **CACHED)
     held = lifecycle.claim(first.pk, worker="somebody else")
     assert held
-    assert result_cache.get_or_start(held.request, catalogue.choices(first.metadata)[0]) == result_cache.CachedResult()
+    assert result_cache.get_or_start(held.request, catalogue.choices(first.options)[0]) == result_cache.CachedResult()
     waiting = [vendors.ask(alice, **CACHED) for _ in range(2)]
     assert vendors.called == []
     assert lifecycle.release(held)

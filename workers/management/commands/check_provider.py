@@ -15,6 +15,7 @@ from django.db import Error
 
 from generation.identifiers import new_request_id
 from generation.models import GenerationRequest
+from generation.models.options import GenerationOptions
 from generation.providers import catalogue, circuit_breaker, pricing
 from generation.providers.catalogue import ModelChoice
 from generation.states import ADVICE, ErrorCode, GenerationType
@@ -47,7 +48,7 @@ class Command(BaseCommand):
             raise CommandError(f"There is no folder {save.parent}.")  # before anything is paid for
         request = GenerationRequest(id=new_request_id(), type=GenerationType.ILLUSTRATION, prompt=options["prompt"])
         try:
-            choice = catalogue.choose(provider.name, {"model": options["model"]})
+            choice = catalogue.choose(provider.name, GenerationOptions(model=options["model"]))
             asked = prompts.build(request, choice)
         except catalogue.UnsupportedRequest as reason:
             raise CommandError(reason.message, returncode=_NOT_CONFIGURED) from None
