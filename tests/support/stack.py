@@ -24,6 +24,8 @@ import psycopg
 from honcho.environ import parse_procfile
 
 from config.local.valkey import free_port
+from tests.support import preloaded
+from tests.support.preloaded import ForkedProcess
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a-password-for-tests"
@@ -60,7 +62,7 @@ class Stack:
         self.logs = folder / "logs"
         self.logs.mkdir()
         self._commands = dict(parse_procfile((ROOT / "Procfile").read_text()).processes)
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, ForkedProcess] = {}
         self.env = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "VAR_DIR": str(folder / "var"),
@@ -84,16 +86,10 @@ class Stack:
         """Start the processes, with settings of their own; does not wait for them. ``worker:2`` is a second worker,
         and so on."""
         for name in names:
-            with (self.logs / f"{name}.log").open("ab") as log:
-                self._running[name] = subprocess.Popen(
-                    ["/bin/sh", "-c", self._commands[name.partition(":")[0]]],
-                    cwd=ROOT,
-                    env=self.env | settings,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            command = self._commands[name.partition(":")[0]]
+            self._running[name] = preloaded.start(
+                command, environment=self.env | settings, log=self.logs / f"{name}.log"
+            )
 
     def stop(self, *names: str, by: signal.Signals = signal.SIGTERM) -> None:
         """Send the signal to the whole process group and wait for its end."""
