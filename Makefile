@@ -5,8 +5,9 @@ SHELL := /bin/sh
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 IN_VENV := .venv/bin/python -m
-# Each test process has its own database server and broker. Three for two processors, since tests wait for a third of their
-# time. A file's tests and stacks stay in one process. The order stays too: slow files first, fast ones fill the gaps at the end.
+# Each test process has its own database server and broker. Three for two processors, since tests wait for a third of
+# their time. A file's tests and stacks stay in one process. The order stays too: slow files first, fast ones fill the
+# gaps at the end.
 AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 # The lock file names every package, so pip has nothing to resolve.
 INSTALL = $(IN_VENV) pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes
@@ -74,8 +75,8 @@ clean: ## Remove .venv and the caches of tools; var/ with its data stays
 	@$(INSTALL) -r requirements-dev.txt </dev/null
 	@touch .venv/.runtime $@
 
-# A name on the PATH may be a shim without a Python behind it (pyenv), so ask each for its version. Debian ships Python without
-# ensurepip, so `venv` cannot install pip into the environment there; uv can.
+# A name on the PATH may be a shim without a Python behind it (pyenv), so ask each for its version. Debian ships Python
+# without ensurepip, so `venv` cannot install pip into the environment there; uv can.
 .venv/.made:
 	@if .venv/bin/python -c 'import pip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
 	  touch $@; exit; \

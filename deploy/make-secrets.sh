@@ -1,7 +1,7 @@
 #!/bin/sh
 # Generate the secrets that docker-compose.yml mounts. Existing files are not changed.
-# Usage: deploy/make-secrets.sh [FOLDER]. Only the owner can enter the folder. The files in it are readable for all users,
-# since each container runs as its own user.
+# Usage: deploy/make-secrets.sh [FOLDER]. Only the owner can enter the folder. The files in it are readable for all
+# users, since each container runs as its own user.
 set -eu
 folder=${1:-deploy/secrets}
 mkdir -p "$folder"

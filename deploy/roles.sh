@@ -1,8 +1,8 @@
 #!/bin/sh
-# Create the roles of a database. Runs as its superuser: by the PostgreSQL image in a new database, or by hand with PGHOST,
-# PGUSER and PGDATABASE set. A second run creates missing roles and sets passwords and settings again.
-# vga_owner owns the tables and is only for migrations. vga_app may read and write rows but create, change or drop nothing.
-# Each kind of process signs in as a member of vga_app with its own time-outs, all with the same password.
+# Create the roles of a database. Runs as its superuser: by the PostgreSQL image in a new database, or by hand with
+# PGHOST, PGUSER and PGDATABASE set. A second run creates missing roles and sets passwords and settings again. vga_owner
+# owns the tables and is only for migrations. vga_app may read and write rows but create, change or drop nothing. Each
+# kind of process signs in as a member of vga_app with its own time-outs, all with the same password.
 set -eu
 : "${POSTGRES_DB:=${PGDATABASE:-visual_generation}}" "${POSTGRES_USER:=${PGUSER:-postgres}}" "${SECRETS_DIR:=/run/secrets}"
 
