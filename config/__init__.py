@@ -3,7 +3,7 @@
 import gc
 
 # Loading makes some hundred thousand objects and hardly a cycle; looking for cycles took a tenth of each start. What
-# serves sets its own thresholds when it has loaded (config.startup.settle).
+# serves sets its own thresholds when it has loaded (config.startup.freeze_gc).
 gc.set_threshold(1_000_000, 20, 20)
 
 from config.celery import app as celery_app  # noqa: E402

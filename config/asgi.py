@@ -7,7 +7,7 @@ from django.core.asgi import get_asgi_application
 from django.urls import re_path
 
 from config.observability import start_reporting
-from config.startup import require_settings, settle
+from config.startup import freeze_gc, require_settings
 from generation.db.session_settings import Kind
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -31,4 +31,4 @@ application = ProtocolTypeRouter(
     }
 )
 start_reporting("realtime")
-settle()
+freeze_gc()

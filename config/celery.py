@@ -11,7 +11,7 @@ from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 from config.observability import start_reporting
-from config.startup import require_settings, settle
+from config.startup import freeze_gc, require_settings
 from generation.db.session_settings import Kind
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -35,8 +35,8 @@ app.conf.update(
     # crash loses, the database brings back.
     task_acks_late=False,
     task_reject_on_worker_lost=False,
-    worker_pool="config.celery_transport:WakingPool",
-    worker_consumer="config.celery_transport:PatientConsumer",
+    worker_pool="config.celery_transport:WakeupTaskPool",
+    worker_consumer="config.celery_transport:ReconnectingConsumer",
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
     # The database keeps the results.
@@ -75,5 +75,5 @@ def _report(**_: object) -> None:
 
 
 @signals.worker_ready.connect
-def _settle(**_: object) -> None:
-    settle()
+def _freeze_gc(**_: object) -> None:
+    freeze_gc()

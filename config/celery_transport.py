@@ -58,7 +58,7 @@ class Transport(redis.Transport):
         self.cycle = Poller()
 
 
-class PatientConsumer(Consumer):
+class ReconnectingConsumer(Consumer):
     """Celery's consumer, which waits a moment before it connects again to a broker that refuses, and logs a line."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
@@ -71,7 +71,7 @@ class PatientConsumer(Consumer):
             time.sleep(_PAUSE_AFTER_REFUSAL)
 
 
-class WakingPool(TaskPool):
+class WakeupTaskPool(TaskPool):
     """Celery's threads, which wake the loop that takes messages when one of them has become free. Without prefetch it
     would sleep until its next timer, for up to a second, while a thread and a message wait for each other."""
 

@@ -130,7 +130,7 @@ def _start_sentry(dsn: str, kind: str) -> None:
     from sentry_sdk.integrations.django import DjangoIntegration
     from sentry_sdk.integrations.logging import LoggingIntegration
 
-    from config.openapi import VERSION
+    from config.version import VERSION
 
     sentry_sdk.init(
         dsn=dsn,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-VERSION: Final = "0.1.0"
+from config.version import VERSION
 
 _ABOUT: Final = (
     "Submit a prompt, and workers have it drawn: coloring pages, covers, illustrations, character references and"

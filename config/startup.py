@@ -59,7 +59,7 @@ def require_database(settings: Mapping[str, Any]) -> None:
         )
 
 
-def settle() -> None:
+def freeze_gc() -> None:
     """Called once by each process that serves or draws, when it has loaded what it needs: the collector of cycles
     leaves all of that alone from now on. It is some hundred thousand objects, and to go through them again and again
     took at least 7 % of a worker's time."""

@@ -17,7 +17,7 @@ if granian := parent_process():
 from django.core.wsgi import get_wsgi_application
 
 from config.observability import share_counters_between_processes, start_reporting
-from config.startup import require_settings, settle
+from config.startup import freeze_gc, require_settings
 from generation.db.session_settings import Kind
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -27,8 +27,8 @@ require_settings(Kind.WEB)
 _django = get_wsgi_application()
 
 from generation.api.chunked import with_length  # noqa: E402  it needs the settings
-from generation.api.unread_bodies import with_drained_bodies  # noqa: E402
+from generation.api.unread_bodies import drain_unread_bodies  # noqa: E402
 
-application = ending_connections(with_drained_bodies(with_length(_django)))
+application = ending_connections(drain_unread_bodies(with_length(_django)))
 start_reporting("web")
-settle()
+freeze_gc()

@@ -17,7 +17,7 @@ from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
 from generation.access.authentication import BoundedPasswordForm
-from generation.access.rate_limits import RateExceeded, count_sign_in
+from generation.access.rate_limits import RateExceeded, limit_sign_in
 from generation.queue import pauses
 
 _CDN: Final[str] = getattr(settings, "CDN_BASE_URL", "")
@@ -59,7 +59,7 @@ class StaffSite(UnfoldAdminSite):
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if request.method == "POST":
             try:
-                count_sign_in(request, request.POST.get("username", "")[:150])
+                limit_sign_in(request, request.POST.get("username", "")[:150])
             except RateExceeded as refused:
                 text = "Too many attempts to sign in. Try again in a minute."
                 return HttpResponse(text, status=429, headers=refused.headers)

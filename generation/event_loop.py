@@ -66,11 +66,11 @@ loop = BackgroundLoop()
 os.register_at_fork(after_in_child=loop.forget_after_fork)
 
 
-def beside(act: Callable[[], T]) -> Future[T]:
+def run_in_thread(act: Callable[[], T]) -> Future[T]:
     """Have a thread of the loop do it."""
     return loop.submit(asyncio.to_thread(act))
 
 
-def within(seconds: float, act: Callable[[], T]) -> T:
+def run_within(seconds: float, act: Callable[[], T]) -> T:
     """What the function returns. Raises :class:`TimeoutError` where that takes longer; it is then not waited for."""
-    return beside(act).result(seconds)
+    return run_in_thread(act).result(seconds)

@@ -80,6 +80,19 @@ class GenerationType(TextChoices):
     BACKGROUND = "background", "Background"
 
 
+class ImageFormat(TextChoices):
+    """A format in which images are made and stored. The value is its file extension, and the option's value."""
+
+    PNG = "png", "PNG"
+    JPEG = "jpeg", "JPEG"
+    WEBP = "webp", "WebP"
+
+    @property
+    def content_type(self) -> str:
+        """The media type, such as ``image/png``."""
+        return f"image/{self.value}"
+
+
 class ErrorCode(TextChoices):
     """Why a request failed."""
 
@@ -157,7 +170,7 @@ class Reason(TextChoices):
     RETRIED = "retried", "retried by hand"
 
 
-class Edge(NamedTuple):
+class Transition(NamedTuple):
     """One legal step. ``source`` is ``None`` where a request comes into being."""
 
     source: Status | None
@@ -167,23 +180,23 @@ class Edge(NamedTuple):
 
 #: Every step that a request can take. The lifecycle, the database's constraint and the README's diagram follow it.
 TRANSITIONS: Final = (
-    Edge(None, Status.QUEUED, Reason.SUBMITTED),
-    Edge(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED),
-    Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED),
-    Edge(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED),
-    Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY),
-    Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.POSTPONED),
-    Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.GIVEN_BACK),
-    Edge(Status.IN_PROGRESS, Status.QUEUED, Reason.LEASE_EXPIRED),
-    Edge(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED),
-    Edge(Status.QUEUED, Status.CANCELLED, Reason.CANCELLED),
-    Edge(Status.IN_PROGRESS, Status.CANCELLED, Reason.CANCELLED),
-    Edge(Status.FAILED, Status.QUEUED, Reason.RETRIED),
-    Edge(Status.CANCELLED, Status.QUEUED, Reason.RETRIED),
+    Transition(None, Status.QUEUED, Reason.SUBMITTED),
+    Transition(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED),
+    Transition(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED),
+    Transition(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED),
+    Transition(Status.IN_PROGRESS, Status.QUEUED, Reason.RETRY),
+    Transition(Status.IN_PROGRESS, Status.QUEUED, Reason.POSTPONED),
+    Transition(Status.IN_PROGRESS, Status.QUEUED, Reason.GIVEN_BACK),
+    Transition(Status.IN_PROGRESS, Status.QUEUED, Reason.LEASE_EXPIRED),
+    Transition(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED),
+    Transition(Status.QUEUED, Status.CANCELLED, Reason.CANCELLED),
+    Transition(Status.IN_PROGRESS, Status.CANCELLED, Reason.CANCELLED),
+    Transition(Status.FAILED, Status.QUEUED, Reason.RETRIED),
+    Transition(Status.CANCELLED, Status.QUEUED, Reason.RETRIED),
 )
 
 
-def check_transitions(transitions: tuple[Edge, ...]) -> None:
+def check_transitions(transitions: tuple[Transition, ...]) -> None:
     """Raise ``ValueError`` where the table leaves a status unreachable, without a way out, or not final."""
     if len(set(transitions)) != len(transitions):
         raise ValueError("a transition is listed twice")

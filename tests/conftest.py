@@ -96,7 +96,7 @@ def empty_queues() -> Iterator[None]:
         with current_app.connection_for_write() as connection:
             channel: Any = connection.default_channel
             channel.client.delete(*WEIGHTS)
-            channel.client.set(broker._EPOCH_KEY, broker._WHOLE)  # so that only a test empties it
+            channel.client.set(broker._EPOCH_KEY, broker._COMPLETE)  # so that only a test empties it
         caching.clear_all()
 
     empty()

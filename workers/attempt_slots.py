@@ -13,14 +13,14 @@ from django.db import connection
 AT_ONCE = 4
 
 
-class Turns(threading.Semaphore):
+class AttemptSlots(threading.Semaphore):
     """As a context: one turn, which is waited for."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
         super().__init__(at_once)
 
     @contextmanager
-    def left(self) -> Iterator[None]:
+    def released(self) -> Iterator[None]:
         """Somebody else may have this turn meanwhile, and this thread's connection to the database: who waits for a
         turn must not hold what those who have one need."""
         connection.close()

@@ -35,11 +35,11 @@ _STUCK_AFTER: Final = 120.0
 #: In the order in which a pass does them: first what becomes due by it, last the sending.
 STEPS: Final[dict[str, Callable[[], int]]] = {
     "rescued": maintenance.rescue_expired,
-    "promoted": maintenance.promote_long_waiters,
-    "lost": maintenance.notice_emptied_broker,
+    "promoted": maintenance.promote_long_waiting,
+    "lost": maintenance.resend_lost_messages,
     "filled": maintenance.fill_batches,
-    "bulk": bulk_actions.advance_left_alone,
-    "forgotten": maintenance.forget_dead_processes,
+    "bulk": bulk_actions.advance_abandoned,
+    "forgotten": maintenance.delete_dead_processes,
     "sent": dispatch.send_due,
     "corrected": counter_checks.correct_lengths,
     "counted": counters.fold,
@@ -76,7 +76,7 @@ def run_once() -> Counter[str]:
             close_old_connections()
     metrics.PASSES.observe(time.perf_counter() - begun)
     for name, count in done.items():
-        metrics.FOUND.labels(name).inc(count)
+        metrics.DISPATCHER_FOUND.labels(name).inc(count)
     if done["sent"]:
         logger.info("sent %d", done["sent"], extra={"action": "dispatch", "sent": done["sent"]})
     return done

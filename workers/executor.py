@@ -14,25 +14,25 @@ from typing import Any, Final
 from django.conf import settings
 
 from generation.providers import budgets, catalogue, circuit_breaker, error_policy, pricing, result_cache
-from generation.providers.catalogue import Choice
+from generation.providers.catalogue import ModelChoice
 from generation.providers.error_policy import Action, Situation
 from generation.queue import dispatch
 from generation.requests import lifecycle, permits
-from generation.requests.claims import Claim, Failure, Permit, VoidClaimError
+from generation.requests.claims import CallPermit, Claim, Failure, StaleClaimError
 from generation.states import ErrorCode
 from generation.storage import receipts
 from generation.telemetry import correlation, metrics, tracing
 from workers import image_check, prompts
-from workers.attempt_slots import Turns
+from workers.attempt_slots import AttemptSlots
 from workers.policies.rate_limit import RateLimiter
 from workers.policies.retry import RetryPolicy
 from workers.providers.base import ImageRequest, Provider, ProviderError
 from workers.providers.registry import Registry
 from workers.reporting import fields, log, measured
-from workers.resilience import patiently
-from workers.result_writer import Keeper
+from workers.resilience import retry_while_unavailable
+from workers.result_writer import ResultWriter
 from workers.routing import Route
-from workers.runtime import Abandoned, Job, Runtime
+from workers.runtime import AttemptCancelled, RunningAttempt, Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Call:
     noted. ``estimate`` is the expected price in US dollars, None if the call costs nothing or its price is not known.
     """
 
-    choice: Choice
+    choice: ModelChoice
     asked: ImageRequest
     probe: bool
     troubled: bool
@@ -69,40 +69,40 @@ class Executor:
         self._runtime = runtime
         self._providers = providers
         self._rates = rates
-        self._keeper = Keeper()
-        self._turns = Turns()
+        self._writer = ResultWriter()
+        self._slots = AttemptSlots()
 
     def run(self, request_id: str) -> None:
         """Do what there is to do: one attempt, and where a provider fails and another one can do it, one with that.
         Raises only what the database raises before there is a claim."""
-        with self._turns:
+        with self._slots:
             claim = lifecycle.claim(request_id, worker=self._runtime.name)
             if claim is None:
                 told = {"action": "claim-lost", "request_id": request_id}
                 logger.info("nothing to do for %s", request_id, extra=told)
                 return
             call = claim.request.http_request_id or correlation.current()
-            with correlation.belonging_to(call), self._traced(claim):
+            with correlation.bound_to(call), self._traced(claim):
                 self._run(claim)
 
     @contextmanager
     def _traced(self, claim: Claim) -> Iterator[None]:
         request = claim.request
         if request.started_at:
-            tracing.waited("queue", parent=request.traceparent, since=request.created_at, until=request.started_at)
+            tracing.record_wait("queue", parent=request.traceparent, since=request.created_at, until=request.started_at)
         with tracing.span("generate", "consumer", parent=request.traceparent, vga__request__id=request.pk):
             yield
 
     def _run(self, claim: Claim) -> None:
         try:
-            route = Route(claim.request.metadata)
-        except catalogue.Impossible as reason:  # the settings have changed since the submit
+            route = Route(claim.request.options)
+        except catalogue.UnsupportedRequest as reason:  # the settings have changed since the submit
             if reason.temporary:
                 logger.error("no route: %s", reason.message, extra=fields("error", claim))
                 self._snooze_or_fail(claim)
                 return
             failure = Failure(message=reason.message, code=ErrorCode.INVALID_REQUEST, retryable=False)
-            patiently(lambda: lifecycle.fail(claim, failure))
+            retry_while_unavailable(lambda: lifecycle.fail(claim, failure))
             log("failed", claim, code=failure.code)
             return
         except Exception:  # a fault in the catalogue's rows, which staff can correct
@@ -115,12 +115,12 @@ class Executor:
                 log("started", job.claim)
                 try:
                     following = self._attempt(job, route)
-                except Abandoned as reason:
-                    patiently(lambda: permits.call_ended(job.claim))
+                except AttemptCancelled as reason:
+                    retry_while_unavailable(lambda: permits.release_provider_slot(job.claim))
                     log("abandoned", job.claim, why=str(reason))
                     return
 
-    def _attempt(self, job: Job, route: Route) -> Claim | None:
+    def _attempt(self, job: RunningAttempt, route: Route) -> Claim | None:
         """Make one call, if one is to be made. Returns the claim under which the next provider is to be asked."""
         claim = job.claim
         call = None
@@ -128,8 +128,8 @@ class Executor:
             if receipt := self._earlier_receipt(job):
                 self._complete(claim, receipt)
                 return None
-            self._keeper.check(self._turns.left)
-            if result_cache.wanted(claim.request.metadata) and self._shared(claim, route.left[0]):
+            self._writer.check(self._slots.released)
+            if claim.request.options.use_cache and self._shared(claim, route.left[0]):
                 return None
             call = self._permitted(claim, route)
             if call is None:
@@ -144,10 +144,10 @@ class Executor:
             # It may hold an image that is paid for, so nothing is sent and nothing fails until it can be asked.
             self._give_back(claim, settings.RETRY_DELAY, "storage")
             return None
-        except Abandoned:
+        except AttemptCancelled:
             if call and call.probe:
                 provider = call.choice.provider
-                patiently(lambda: circuit_breaker.release(provider))
+                retry_while_unavailable(lambda: circuit_breaker.release_probe(provider))
             raise
         except Exception as error:
             # The text of an unknown error may hold anything, so the client gets none of it.
@@ -158,35 +158,35 @@ class Executor:
             return self._after(_internal(error, sent=job.sent), claim, route, call)
         choice = call.choice
         self._complete(claim, receipt)
-        patiently(lambda: circuit_breaker.model_succeeded(choice.provider, choice.model))
+        retry_while_unavailable(lambda: circuit_breaker.model_succeeded(choice.provider, choice.model))
         if call.troubled:
-            patiently(lambda: circuit_breaker.succeeded(choice.provider))
+            retry_while_unavailable(lambda: circuit_breaker.succeeded(choice.provider))
         return None
 
-    def _earlier_receipt(self, job: Job) -> dict[str, Any] | None:
+    def _earlier_receipt(self, job: RunningAttempt) -> dict[str, Any] | None:
         """Return the receipt of an earlier attempt that was paid for and whose image was stored. Raises
         :class:`StorageUnavailable`."""
         claim = job.claim
-        if claim.number == 1 or not patiently(lambda: permits.called_before(claim)):
+        if claim.number == 1 or not retry_while_unavailable(lambda: permits.has_called_provider(claim)):
             return None
         find = partial(receipts.find, job.claim.request.pk)
         try:
-            with self._turns.left():
-                return patiently(find, OSError, patience=_RECEIPT_PATIENCE, pause=job.pause)
+            with self._slots.released():
+                return retry_while_unavailable(find, OSError, patience=_RECEIPT_PATIENCE, pause=job.pause)
         except OSError as error:
             raise StorageUnavailable from error
 
-    def _shared(self, claim: Claim, choice: Choice) -> bool:
+    def _shared(self, claim: Claim, choice: ModelChoice) -> bool:
         """Whether an earlier picture was taken, or another request's is waited for."""
         try:
-            share = patiently(lambda: result_cache.join(claim.request, choice))
+            share = retry_while_unavailable(lambda: result_cache.get_or_start(claim.request, choice))
         except OSError as error:
             raise StorageUnavailable from error
         if share.result is not None:
             result = share.result | {"cached": True, "cost": 0.0}
             self._complete(claim, {"result": result, "model": share.result["model"], "cost": "0"})
         elif share.holder:
-            goes_on = partial(result_cache.is_at_it, share.holder)
+            goes_on = partial(result_cache.is_in_progress, share.holder)
             self._wait_for(share.holder, goes_on, claim, result_cache.LOOK_AGAIN_AFTER, "shared")
         return share.result is not None or bool(share.holder)
 
@@ -201,9 +201,9 @@ class Executor:
         suspended: list[tuple[timedelta, str]] = []
         refusal = ""
         for choice in route.left:
-            asked = patiently(partial(prompts.build, claim.request, choice))
+            asked = retry_while_unavailable(partial(prompts.build, claim.request, choice))
             provider = self._providers.choose(choice.provider)
-            estimate = catalogue.call_estimate(choice, claim.request.metadata) if provider.billable else None
+            estimate = catalogue.call_estimate(choice, claim.request.options) if provider.billable else None
             permit = self._begin(claim, asked, provider, estimate)
             if permit.granted:
                 return Call(
@@ -227,17 +227,17 @@ class Executor:
                 return self._permitted(claim, route)
             raise ProviderError(refusal, code=ErrorCode.QUOTA_EXHAUSTED, sent=False)
         wait, name = min(suspended)
-        self._wait_for(name, partial(circuit_breaker.is_suspended, name), claim, wait, "suspended")
+        self._wait_for(name, partial(circuit_breaker.is_open, name), claim, wait, "suspended")
         return None
 
-    def _begin(self, claim: Claim, asked: ImageRequest, provider: Provider, estimate: Decimal | None) -> Permit:
-        rate = patiently(circuit_breaker.rates).get(provider.name)
+    def _begin(self, claim: Claim, asked: ImageRequest, provider: Provider, estimate: Decimal | None) -> CallPermit:
+        rate = retry_while_unavailable(circuit_breaker.rates).get(provider.name)
 
         def pace(calls: int, per_seconds: int) -> timedelta:
             return timedelta(seconds=self._rates.take(provider.name, calls=calls, per_seconds=per_seconds))
 
         try:
-            return patiently(
+            return retry_while_unavailable(
                 lambda: permits.begin_call(
                     claim,
                     provider=provider.name,
@@ -249,26 +249,26 @@ class Executor:
                     pace=rate and partial(pace, *rate),
                 )
             )
-        except VoidClaimError:
-            raise Abandoned("the claim is void") from None
+        except StaleClaimError:
+            raise AttemptCancelled("the claim is void") from None
 
-    def _make(self, job: Job, call: Call) -> dict[str, Any]:
+    def _make(self, job: RunningAttempt, call: Call) -> dict[str, Any]:
         """Ask the provider, and keep what it made. Returns the receipt."""
         provider = self._providers.choose(call.choice.provider)
-        with self._turns.left(), measured(provider.name, call.choice.model):
+        with self._slots.released(), measured(provider.name, call.choice.model):
             answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
         cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else Decimal(0)
         try:
             picture = image_check.check(answer.data, requested=call.asked.output_format)
-            with self._turns.left():
-                receipt = self._keeper.keep(job, picture, answer, call.choice, cost=cost, estimate=call.estimate)
+            with self._slots.released():
+                receipt = self._writer.write(job, picture, answer, call.choice, cost=cost, estimate=call.estimate)
         except ProviderError as error:
             error.cost = cost
             raise
-        except Abandoned:
+        except AttemptCancelled:
             # Whatever ended the claim booked the estimate.
             claim = job.claim
-            patiently(lambda: budgets.book_late(claim.request, claim.number, {}, cost))
+            retry_while_unavailable(lambda: budgets.book_late(claim.request, claim.number, {}, cost))
             raise
         metrics.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt
@@ -276,14 +276,14 @@ class Executor:
     # --- Outcomes ---
 
     def _complete(self, claim: Claim, receipt: dict[str, Any]) -> None:
-        done = patiently(lambda: lifecycle.complete(claim, **receipt))
+        done = retry_while_unavailable(lambda: lifecycle.complete(claim, **receipt))
         if done:  # else it may be the receipt of the claim that holds
-            with self._turns.left(), suppress(OSError):  # one that stays does no harm
+            with self._slots.released(), suppress(OSError):  # one that stays does no harm
                 receipts.drop(claim.request.pk)
         log("completed" if done else "claim-void", claim)
 
     def _give_back(self, claim: Claim, wait: timedelta, why: str, *, waits_for: str = "") -> None:
-        patiently(lambda: lifecycle.give_back(claim, delay=wait, waits_for=waits_for))
+        retry_while_unavailable(lambda: lifecycle.release(claim, delay=wait, waits_for=waits_for))
         log("given-back", claim, why=why)
 
     def _snooze_or_fail(self, claim: Claim) -> None:
@@ -292,15 +292,15 @@ class Executor:
         failure = _failure(_internal(), "", None)
         if waits < error_policy.MAX_WAITS:
             delay = RetryPolicy(base=settings.RETRY_DELAY).delay(waits + 1)
-            patiently(lambda: lifecycle.postpone(claim, failure, delay=delay))
+            retry_while_unavailable(lambda: lifecycle.snooze(claim, failure, delay=delay))
         else:
-            patiently(lambda: lifecycle.fail(claim, failure))
+            retry_while_unavailable(lambda: lifecycle.fail(claim, failure))
 
     def _wait_for(self, what: str, goes_on: Callable[[], bool], claim: Claim, longest: timedelta, why: str) -> None:
         """Give the request back until somebody wakes those who wait for this, or the longest time is over."""
         self._give_back(claim, longest, why, waits_for=what)
-        if not patiently(goes_on):  # it came about before anybody could see that we wait
-            patiently(lambda: dispatch.make_due(what))
+        if not retry_while_unavailable(goes_on):  # it came about before anybody could see that we wait
+            retry_while_unavailable(lambda: dispatch.make_due(what))
 
     def _after(self, error: ProviderError, claim: Claim, route: Route, call: Call | None) -> Claim | None:
         """Do what :func:`generation.providers.error_policy.decide` says. Returns the claim under which the next
@@ -320,7 +320,7 @@ class Executor:
                 max_attempts=request.max_attempts,
                 waits=request.waits,
                 unknown_outcomes=_earlier_unknown_outcomes(error, claim),
-                refusal_may_fall_back=request.metadata.get("onRefusal") == "fallback",
+                refusal_may_fall_back=request.options.refusal_may_fall_back,
                 billable=call is not None and call.billable,
             )
         )
@@ -329,19 +329,21 @@ class Executor:
         seconds = decision.problem.retry_after if isinstance(decision.problem, ProviderError) else None
         match decision.action:
             case Action.FALL_BACK:
-                following = patiently(lambda: lifecycle.move_on(claim, failure, counts=decision.uses_attempt))
+                following = retry_while_unavailable(
+                    lambda: lifecycle.fall_back(claim, failure, counts=decision.uses_attempt)
+                )
                 log("moved-on" if following else "claim-void", claim, code=error.code, provider=provider)
                 return following
             case Action.SNOOZE:
                 delay = policy.delay(request.waits + 1, retry_after=seconds)
-                held = patiently(lambda: lifecycle.postpone(claim, failure, delay=delay))
+                held = retry_while_unavailable(lambda: lifecycle.snooze(claim, failure, delay=delay))
                 log("postponed" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
             case Action.RETRY:
                 delay = policy.delay(request.attempts, retry_after=seconds)
-                held = patiently(lambda: lifecycle.retry_later(claim, failure, delay=delay))
+                held = retry_while_unavailable(lambda: lifecycle.retry_later(claim, failure, delay=delay))
                 log("retry" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
             case Action.FAIL:
-                held = patiently(lambda: lifecycle.fail(claim, failure))
+                held = retry_while_unavailable(lambda: lifecycle.fail(claim, failure))
                 log("failed" if held else "claim-void", claim, code=error.code)
         return None
 
@@ -349,7 +351,7 @@ class Executor:
         """Tell the circuit breaker."""
         choice = call.choice
         wait = RetryPolicy(base=settings.RETRY_DELAY).delay(1, retry_after=error.retry_after)
-        patiently(
+        retry_while_unavailable(
             lambda: circuit_breaker.failed(
                 choice.provider, error.code, wait=wait, probe=call.probe, scope=error.scope, model=choice.model
             )
@@ -360,7 +362,7 @@ def _earlier_unknown_outcomes(error: ProviderError, claim: Claim) -> int:
     """Count them only where they decide something."""
     if not error_policy.outcome_is_unknown(error):
         return 0
-    return patiently(lambda: lifecycle.unknown_outcomes(claim.request))
+    return retry_while_unavailable(lambda: lifecycle.unknown_outcomes(claim.request))
 
 
 def _may_have_cost(error: ProviderError, call: Call | None) -> Decimal | None:

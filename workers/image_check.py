@@ -16,7 +16,7 @@ from typing import Final
 from PIL import Image, ImageChops, ImageCms
 
 from generation.models.model_rows import MAX_PIXELS
-from generation.states import ErrorCode
+from generation.states import ErrorCode, ImageFormat
 from workers import image_headers
 from workers.image_headers import BrokenFileError, ImageFile
 from workers.providers.base import ProviderError
@@ -25,7 +25,6 @@ from workers.providers.base import ProviderError
 MAX_SIDE: Final = 65_535
 MAX_BYTES: Final = 40 * 1024 * 1024
 THUMBNAIL_SIDE: Final = 320
-_NAMES: Final = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
 #: How an image is turned to stand upright, by its EXIF orientation.
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -89,7 +88,8 @@ def check(data: bytes, *, requested: str = "") -> CheckedImage:
 
 
 def _notice(file: ImageFile, requested: str) -> str:
-    sent, asked = _NAMES[file.format.lower()], _NAMES.get(requested, "")
+    sent = ImageFormat(file.format.lower()).label
+    asked = ImageFormat(requested).label if requested else ""
     told = []
     if asked not in {"", sent}:
         told.append(f"The provider sent {sent} instead of {asked}; the image is stored as it was sent.")

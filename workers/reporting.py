@@ -11,7 +11,7 @@ from typing import Any
 from generation.requests.claims import Claim
 from generation.telemetry import metrics, tracing
 from workers.providers.base import ProviderError
-from workers.runtime import Abandoned
+from workers.runtime import AttemptCancelled
 
 #: The lines of an attempt have one name, whichever module writes them.
 logger = logging.getLogger("workers.executor")
@@ -47,7 +47,7 @@ def measured(provider: str, model: str) -> Iterator[None]:
         except ProviderError as error:
             outcome = error.code
             raise
-        except Abandoned:
+        except AttemptCancelled:
             outcome = "abandoned"
             raise
         except Exception:

@@ -22,7 +22,7 @@ DATABASE: Final = timedelta(minutes=1)
 _FIRST_PAUSE: Final = 0.1
 
 
-def patiently(
+def retry_while_unavailable(
     act: Callable[[], T],
     *errors: type[Exception],
     patience: timedelta = DATABASE,

@@ -10,45 +10,45 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation.providers.catalogue import Choice
+from generation.providers.catalogue import ModelChoice
 from generation.requests.claims import Claim
 from generation.states import ErrorCode
 from generation.storage import images, receipts
 from workers.image_check import CheckedImage
 from workers.providers.base import ImageAnswer, ProviderError
-from workers.resilience import patiently
-from workers.runtime import Job
+from workers.resilience import retry_while_unavailable
+from workers.runtime import RunningAttempt
 
 #: How long a look at whether the storage can be written holds, in seconds.
 _LOOK: Final = 10.0
 _NEVER: Final = float("-inf")
 
 
-class Keeper:
+class ResultWriter:
     """Knows whether the storage was there lately."""
 
     def __init__(self) -> None:
         self._seen_at = _NEVER
 
-    def check(self, aside: Callable[[], AbstractContextManager[None]]) -> None:
+    def check(self, outside_slot: Callable[[], AbstractContextManager[None]]) -> None:
         """Raise :class:`ProviderError` before anything is paid for that could not be kept. The look at the storage, if
-        there was none lately, is made ``aside``."""
+        there was none lately, is made ``outside_slot``."""
         if time.monotonic() - self._seen_at < _LOOK:
             return
         try:
-            with aside():
+            with outside_slot():
                 images.check_writable()
         except OSError as error:
             message = "Images cannot be stored at the moment"
             raise ProviderError(message, code=ErrorCode.STORAGE, sent=False) from error
         self._seen_at = time.monotonic()
 
-    def keep(
+    def write(
         self,
-        job: Job,
+        job: RunningAttempt,
         picture: CheckedImage,
         answer: ImageAnswer,
-        choice: Choice,
+        choice: ModelChoice,
         *,
         cost: Decimal | None,
         estimate: Decimal | None,
@@ -65,7 +65,7 @@ class Keeper:
                 raise
 
         try:
-            return patiently(store, OSError, patience=settings.STORAGE_PATIENCE, pause=job.pause)
+            return retry_while_unavailable(store, OSError, patience=settings.STORAGE_PATIENCE, pause=job.pause)
         except OSError as error:
             raise ProviderError("The image could not be stored", code=ErrorCode.STORAGE) from error
 
@@ -74,7 +74,7 @@ def _save(
     claim: Claim,
     picture: CheckedImage,
     answer: ImageAnswer,
-    choice: Choice,
+    choice: ModelChoice,
     cost: Decimal | None,
     estimate: Decimal | None,
 ) -> dict[str, Any]:

@@ -41,21 +41,21 @@ _OWN_SHARE: Final = 0.9
 _WATCH_SHARE: Final = 0.05
 
 
-class Abandoned(Exception):  # noqa: N818  not an error: somebody cancelled, or the lease is gone
+class AttemptCancelled(Exception):  # noqa: N818  not an error: somebody cancelled, or the lease is gone
     """The attempt is not this worker's any more: nothing it does counts."""
 
 
-class Job:
+class RunningAttempt:
     """One attempt while it runs. It ends early when it is abandoned from outside."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.key = (claim.request.pk, claim.number)
-        self.hold(claim.asked_at)
+        self.extend_lease(claim.asked_at)
         self._lock = threading.Lock()
         self._call: Future[Any] | None = None
         self._progress: CallProgress | None = None
-        self._abandoned = ""
+        self._cancelled_because = ""
         self._over = threading.Event()
 
     @property
@@ -63,33 +63,33 @@ class Job:
         """Whether the request of the newest call may have reached the vendor."""
         return self._progress is not None and self._progress.sent
 
-    def hold(self, asked_at: float) -> None:
+    def extend_lease(self, asked_at: float) -> None:
         """The lease that was asked for at this time (of the monotonic clock) is granted. Here it ends earlier than in
         the database, so that the call is broken off before anybody else may have the request."""
         self._lease_until = asked_at + _OWN_SHARE * settings.LEASE.total_seconds()
 
-    def abandon_if_late(self) -> None:
+    def cancel_if_expired(self) -> None:
         """Break off where the lease was not renewed in time."""
         if time.monotonic() > self._lease_until:
-            self.abandon("the lease ran out")
+            self.cancel("the lease ran out")
 
-    def abandon(self, why: str) -> None:
+    def cancel(self, why: str) -> None:
         """Break off the call under way and let no other start."""
         with self._lock:
-            self._abandoned = why
+            self._cancelled_because = why
             self._over.set()
             if self._call is not None:
                 self._call.cancel()
 
     def pause(self, seconds: float) -> None:
-        """Wait so long between two tries. Raises :class:`Abandoned` as soon as it is."""
+        """Wait so long between two tries. Raises :class:`AttemptCancelled` as soon as it is."""
         if self._over.wait(seconds):
-            raise Abandoned(self._abandoned)
+            raise AttemptCancelled(self._cancelled_because)
 
     def call(self, work: Coroutine[Any, Any, T], *, timeout: float) -> T:
-        """Run the coroutine on the loop and wait for it. Raises :class:`Abandoned`, and :class:`ProviderError` after so
-        many seconds in all, however busily the other side drips: ``unknown_outcome`` if the request was sent, since it
-        may have been billed, else ``timeout``."""
+        """Run the coroutine on the loop and wait for it. Raises :class:`AttemptCancelled`, and :class:`ProviderError`
+        after so many seconds in all, also if the answer is still arriving: ``unknown_outcome`` if the request was sent,
+        since it may have been billed, else ``timeout``."""
 
         async def bounded() -> T:
             progress = self._progress = track_progress()
@@ -100,11 +100,11 @@ class Job:
                 code = ErrorCode.UNKNOWN_OUTCOME if progress.sent else ErrorCode.TIMEOUT
                 raise ProviderError(f"No image within {timeout:g} s", code=code, sent=progress.sent) from None
 
-        self.abandon_if_late()  # it may have been paused since the call was permitted, and somebody else be at it
+        self.cancel_if_expired()  # it may have been paused since the call was permitted, and somebody else be at it
         with self._lock:
-            if self._abandoned:
+            if self._cancelled_because:
                 work.close()
-                raise Abandoned(self._abandoned)
+                raise AttemptCancelled(self._cancelled_because)
             call = self._call = event_loop.loop.submit(bounded())
         try:
             result: T = call.result()
@@ -112,7 +112,7 @@ class Job:
                 self._progress.sent = True  # there is an answer
             return result
         except CancelledError:
-            raise Abandoned(self._abandoned) from None
+            raise AttemptCancelled(self._cancelled_because) from None
 
 
 class Runtime:
@@ -125,7 +125,7 @@ class Runtime:
         self.stopping = threading.Event()
         self._stopped = threading.Event()
         self._finished = threading.Event()
-        self._jobs: dict[tuple[str, int], Job] = {}
+        self._jobs: dict[tuple[str, int], RunningAttempt] = {}
         self._threads = [
             threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True)
             for target in (self._heartbeat, self._refill)
@@ -154,10 +154,10 @@ class Runtime:
             log_failure(logger, "signing off failed", error)
 
     @contextmanager
-    def working_on(self, claim: Claim) -> Iterator[Job]:
+    def working_on(self, claim: Claim) -> Iterator[RunningAttempt]:
         """While this lasts, the heartbeat renews the lease of the claim, which was asked for at this time (of the
         monotonic clock), and a cancel reaches it."""
-        job = Job(claim)
+        job = RunningAttempt(claim)
         self._jobs[job.key] = job
         try:
             yield job
@@ -192,9 +192,9 @@ class Runtime:
         held = permits.extend_leases(jobs.keys(), worker=self.name)
         for key, job in jobs.items():
             if key in held:
-                job.hold(asked_at)
+                job.extend_lease(asked_at)
             else:
-                job.abandon("the claim is void")
+                job.cancel("the claim is void")
 
     def _refill(self) -> None:
         """Whoever finishes work makes room, and sends what comes next rather than waiting for the dispatcher."""
@@ -226,7 +226,7 @@ class Runtime:
                     for job in list(self._jobs.values()):
                         # A signal that comes late must not end the call of a newer claim.
                         if job.claim.number <= cancelled.get(job.claim.request.pk, 0):
-                            job.abandon("cancelled")
+                            job.cancel("cancelled")
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # whatever the layer's client raises, it is tried again
@@ -238,4 +238,4 @@ class Runtime:
         while True:
             await asyncio.sleep(_WATCH_SHARE * settings.LEASE.total_seconds())
             for job in list(self._jobs.values()):
-                job.abandon_if_late()
+                job.cancel_if_expired()

@@ -54,7 +54,7 @@ def generate(self: Any, request_id: str) -> None:
     """Do one attempt of the request. A short hiccup of the database is tried again here; a provider's failure is not,
     since a wait in a worker's memory dies with it: that one goes back to the ledger."""
     call = str((self.request.headers or {}).get(correlation.FIELD, ""))
-    with correlation.belonging_to(correlation.accepted(call) if call else ""), raising_unavailable():
+    with correlation.bound_to(correlation.accepted(call) if call else ""), raising_unavailable():
         executor().run(request_id)
 
 

@@ -22,7 +22,7 @@ from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
 from generation import identifiers
-from generation.access.rate_limits import note_sign_in
+from generation.access.rate_limits import remember_sign_in
 from generation.caching import ttl_cache
 
 #: What looking up a user or a token raises for claims that are missing or of the wrong type, or a user who is gone;
@@ -54,7 +54,7 @@ class BoundedPasswordForm(AuthenticationForm):
 
     def confirm_login_allowed(self, user: User) -> None:
         super().confirm_login_allowed(user)
-        note_sign_in(cast(HttpRequest, self.request), self.cleaned_data["username"])
+        remember_sign_in(cast(HttpRequest, self.request), self.cleaned_data["username"])
 
 
 @contextmanager

@@ -85,7 +85,7 @@ class CountingCache(RedisCache):
         self.named = Counter(self.make_and_validate_key(key, version), self._lifetime)
         return 0
 
-    def raise_all(self, counters: Sequence[Counter], cost: int) -> list[int]:
+    def increment_all(self, counters: Sequence[Counter], cost: int) -> list[int]:
         """Count so much with each, which begins where it is not there. Returns what they are at."""
 
         def there() -> list[int]:
@@ -112,7 +112,7 @@ class CountingCache(RedisCache):
             return [counter for counter in counters if counter.key in self._here]
 
         if left := self._try(there, here):
-            self.raise_all(left, -cost)
+            self.increment_all(left, -cost)
 
     def remember(self, mark: Counter) -> None:
         """Note that this has happened, for the lifetime of the mark from now on."""
@@ -136,10 +136,10 @@ class CountingCache(RedisCache):
         return here()
 
 
-def spend(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
+def consume(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
     """Count the call against each key (a name → a value). Raises :class:`RateExceeded`; then nothing was counted."""
     usages, counters = zip(*(_counter(request, group, rate, *key) for key in keys.items()), strict=True)
-    counts = _cache().raise_all(counters, cost)
+    counts = _cache().increment_all(counters, cost)
     for usage, count in zip(usages, counts, strict=True):
         if count > usage["limit"]:
             _cache().give_back(counters, cost)
@@ -158,20 +158,20 @@ def _counter(request: HttpRequest, group: str, rate: str, name: str, value: str)
 # --- Sign-in ----------------------------------------------------------------------------------------------------------
 
 
-def count_sign_in(request: HttpRequest, username: str) -> None:
+def limit_sign_in(request: HttpRequest, username: str) -> None:
     """Count an attempt to sign in, by token or on the pages. Raises :class:`RateExceeded`.
 
     The limit is per address: a limit per name would let a stranger lock the owner of the name out. Against guesses from
     many addresses a name has a limit over all of them, ``NAME_FACTOR`` times as high. It counts failures only, and it
     does not apply at an address where the name has signed in before.
     """
-    spend(request, "token", settings.TOKEN_RATE, address=client_address(request))
+    consume(request, "token", settings.TOKEN_RATE, address=client_address(request))
     if not _cache().knows(_familiar(request, username)):
-        spend(request, "token", _rate_of_names(), username=identifiers.user_key(username))
+        consume(request, "token", _rate_of_names(), username=identifiers.user_key(username))
 
 
-def note_sign_in(request: HttpRequest, username: str) -> None:
-    """Take back what :func:`count_sign_in` counted for the name, and remember the address: the password was right."""
+def remember_sign_in(request: HttpRequest, username: str) -> None:
+    """Take back what :func:`limit_sign_in` counted for the name, and remember the address: the password was right."""
     familiar = _familiar(request, username)
     if not _cache().knows(familiar):
         _, counter = _counter(request, "token", _rate_of_names(), "username", identifiers.user_key(username))

@@ -92,7 +92,7 @@ class ProviderStateAdmin(StrictAdmin):
     def state(self, row: ProviderState) -> str:
         if ("provider", row.provider) in pauses.recent():
             return "paused"
-        return "left alone" if row.provider in {one.provider for one in circuit_breaker.suspended()} else "called"
+        return "left alone" if row.provider in {one.provider for one in circuit_breaker.open_breakers()} else "called"
 
     @admin.action(permissions=["change"], description="Call again what is left alone")
     def call_again(self, request: HttpRequest, rows: QuerySet[ProviderState]) -> None:

@@ -10,8 +10,8 @@ from rest_framework.response import Response
 
 from generation.access.client_address import client_address
 from generation.api.errors import NotFound
-from generation.api.idempotency import answer_once, caller, limit_submits
-from generation.api.serializers import BatchSerializer, batch_arguments, checked
+from generation.api.idempotency import current_user, idempotent_response, limit_submits
+from generation.api.serializers import BatchSerializer, batch_arguments, validate
 from generation.models import GenerationBatch
 from generation.queue import estimates
 from generation.requests import representations, selectors, services
@@ -28,11 +28,11 @@ class BatchViewSet(viewsets.ViewSet):
     """Submit many requests as one, watch them, give them up."""
 
     def create(self, request: Request) -> Response:
-        wishes = batch_arguments(checked(BatchSerializer, request.data))
+        wishes = batch_arguments(validate(BatchSerializer, request.data))
 
         def act() -> dict[str, Any]:
             limit_submits(request, cost=len(wishes["drafts"]))
-            batch, requests = services.submit_batch(owner=caller(request), **wishes)
+            batch, requests = services.submit_batch(owner=current_user(request), **wishes)
             place = estimates.queue_position(min(reversed(requests), key=lambda created: WEIGHTS[created.priority]))
             return {
                 "success": True,
@@ -45,7 +45,7 @@ class BatchViewSet(viewsets.ViewSet):
                 "estimatedWaitTime": place.estimated_wait if place else 0,
             }
 
-        return answer_once(request, act, location=("generation:batch", "batchId"))
+        return idempotent_response(request, act, location=("generation:batch", "batchId"))
 
     def retrieve(self, request: Request, batch_id: str) -> Response:
         batch = self._find(request, batch_id)
@@ -53,12 +53,14 @@ class BatchViewSet(viewsets.ViewSet):
 
     def destroy(self, request: Request, batch_id: str) -> Response:
         batch = self._find(request, batch_id)
-        cancelled = services.cancel_batch(user=caller(request), batch=batch, address=client_address(request._request))
+        cancelled = services.cancel_batch(
+            user=current_user(request), batch=batch, address=client_address(request._request)
+        )
         return Response({"success": True, "message": "Batch cancelled successfully", "cancelled": cancelled})
 
     @staticmethod
     def _find(request: Request, batch_id: str) -> GenerationBatch:
-        batch = selectors.find_batch(batch_id, user=caller(request))
+        batch = selectors.find_batch(batch_id, user=current_user(request))
         if batch is None:
             raise BatchNotFound
         return batch

@@ -99,7 +99,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         return _answer(
             error.status_code, _sentence(error.detail), codes if isinstance(codes, str) else "error", headers
         )
-    if isinstance(error, IntegrityError) and _caller_is_gone(context):
+    if isinstance(error, IntegrityError) and _client_is_gone(context):
         return _unauthenticated("Invalid token", "token_not_valid")
     if outages.is_outage(error):
         logger.error("the database is not reachable: %s", error)
@@ -108,7 +108,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     return _answer(500, *PLAIN[500])
 
 
-def _caller_is_gone(context: dict[str, Any]) -> bool:
+def _client_is_gone(context: dict[str, Any]) -> bool:
     """Whether the user was deleted since this process looked, so that nothing can be theirs."""
     return not get_user_model().objects.filter(pk=context["request"].user.pk).exists()
 

@@ -18,7 +18,7 @@ from rest_framework.response import Response
 
 from generation import identifiers
 from generation.access.client_address import client_address
-from generation.access.rate_limits import spend
+from generation.access.rate_limits import consume
 from generation.api.errors import InvalidValue
 from generation.requests import idempotency, representations
 
@@ -34,7 +34,7 @@ class KeyReused(APIException):
     default_code = "idempotency_key_reused"
 
 
-def caller(request: Request) -> User:
+def current_user(request: Request) -> User:
     """The user, of whom the permission made sure."""
     assert isinstance(request.user, User)  # noqa: S101  narrows the type; the permission has refused all others
     return request.user
@@ -50,7 +50,7 @@ def flag(request: Request, name: str, *, default: bool) -> bool:
     return value == "true"
 
 
-def is_known(request: Request, etag: str) -> bool:
+def matches_etag(request: Request, etag: str) -> bool:
     """Whether the client says that it has this very answer, which then need not be sent again."""
     known = parse_etags(request.headers.get("If-None-Match", ""))
     return not {"*", etag, f"W/{etag}"}.isdisjoint(known)
@@ -58,7 +58,7 @@ def is_known(request: Request, etag: str) -> bool:
 
 def limit_submits(request: Request, *, cost: int = 1) -> None:
     """Count a submit of so many requests for the user and the address. Raises ``RateExceeded``."""
-    spend(
+    consume(
         request._request,
         "submit",
         settings.SUBMIT_RATE,
@@ -68,7 +68,7 @@ def limit_submits(request: Request, *, cost: int = 1) -> None:
     )
 
 
-def answer_once(request: Request, act: Callable[[], dict[str, Any]], *, location: tuple[str, str]) -> Response:
+def idempotent_response(request: Request, act: Callable[[], dict[str, Any]], *, location: tuple[str, str]) -> Response:
     """Do it and answer what it returns; with an ``Idempotency-Key``, once for one key. ``location`` is the name of the
     address of what was made and the key of its id in the answer. What ``act`` raises uses up no key. Raises
     :class:`KeyReused`, :class:`InvalidValue`."""
@@ -81,7 +81,7 @@ def answer_once(request: Request, act: Callable[[], dict[str, Any]], *, location
             raise InvalidValue(_KEY_HEADER, f"1 to {_LONGEST_KEY} printable ASCII characters.", "invalid")
         try:
             answer, replayed = idempotency.run_idempotently(
-                owner=caller(request), key=key, fingerprint=_fingerprint(request), act=act
+                owner=current_user(request), key=key, fingerprint=_fingerprint(request), act=act
             )
         except idempotency.KeyReusedError:
             raise KeyReused from None

@@ -13,7 +13,7 @@ from rest_framework import exceptions, permissions, status, viewsets
 from rest_framework.request import Request
 
 from generation.api.errors import NotFound
-from generation.api.idempotency import caller, is_known
+from generation.api.idempotency import current_user, matches_etag
 from generation.models import GenerationRequest
 from generation.requests import selectors
 from generation.states import Status
@@ -76,7 +76,7 @@ class PictureViewSet(viewsets.ViewSet):
         if self.signed:
             found = selectors.any_request(request_id)
         else:
-            found = selectors.find_request(request_id, user=caller(request))
+            found = selectors.find_request(request_id, user=current_user(request))
         if found is None or found.status != Status.COMPLETED:
             raise NotFound
         key = found.result[f"{self.kind}_key"]
@@ -91,7 +91,7 @@ class PictureViewSet(viewsets.ViewSet):
             # A picture needs nothing, so a disguised document gets nothing.
             "Content-Security-Policy": "default-src 'none'; sandbox",
         }
-        if is_known(request, headers["ETag"]):
+        if matches_etag(request, headers["ETag"]):
             return HttpResponseNotModified(headers=headers)
         content_type = images.CONTENT_TYPES[stored_extension]
         # Parts are ours, since the proxy does not know the picture by our ETag.

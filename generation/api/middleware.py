@@ -23,7 +23,7 @@ def observe(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[Ht
         begun = time.perf_counter()
         parent = request.headers.get("traceparent", "")
         with (
-            correlation.belonging_to(call),
+            correlation.bound_to(call),
             tracing.span(f"{method}", "server", parent=parent, http__request__method=str(method)) as span,
         ):
             response = get_response(request)

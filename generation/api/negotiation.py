@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from generation.api.errors import InvalidValue
 
 
-class OneFormat(DefaultContentNegotiation):
+class IgnoreAcceptNegotiation(DefaultContentNegotiation):
     """Overlooks ``Accept`` and ``?format=``: a picture or a status serves a client better than 406 does."""
 
     def select_renderer(  # type: ignore[override]
@@ -22,7 +22,7 @@ class OneFormat(DefaultContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-class ChosenFormat(DefaultContentNegotiation):
+class QueryFormatNegotiation(DefaultContentNegotiation):
     """What ``?format=`` names, else what ``Accept`` prefers, else the first."""
 
     def select_renderer(  # type: ignore[override]

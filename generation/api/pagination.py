@@ -15,7 +15,7 @@ from generation.requests import selectors
 from generation.requests.representations import absolute
 
 
-class NewestFirst(CursorPagination):
+class NewestFirstPagination(CursorPagination):
     """DRF's, but a cursor that was tampered with is a 400, and the addresses are those that clients know."""
 
     ordering = "-id"

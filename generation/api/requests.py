@@ -13,10 +13,10 @@ from rest_framework.response import Response
 
 from generation.access.client_address import client_address
 from generation.api.errors import NotFound
-from generation.api.idempotency import answer_once, caller, flag, is_known, limit_submits
+from generation.api.idempotency import current_user, flag, idempotent_response, limit_submits, matches_etag
 from generation.api.images import reading_pictures
-from generation.api.pagination import NewestFirst
-from generation.api.serializers import ListSerializer, SubmitSerializer, checked, draft, filters
+from generation.api.pagination import NewestFirstPagination
+from generation.api.serializers import ListSerializer, SubmitSerializer, filters, new_request, validate
 from generation.models import GenerationRequest
 from generation.queue import estimates
 from generation.requests import representations, selectors, services
@@ -41,11 +41,11 @@ class GenerationViewSet(viewsets.ViewSet):
     """Submit a request, watch it, give it up, try it again."""
 
     def submit(self, request: Request) -> Response:
-        wish = draft(checked(SubmitSerializer, request.data))
+        wish = new_request(validate(SubmitSerializer, request.data))
 
         def act() -> dict[str, Any]:
             limit_submits(request)
-            created = services.submit(owner=caller(request), draft=wish)
+            created = services.submit(owner=current_user(request), draft=wish)
             place = estimates.queue_position(created)
             return {
                 "success": True,
@@ -54,7 +54,7 @@ class GenerationViewSet(viewsets.ViewSet):
                 "estimatedWaitTime": place.estimated_wait if place else 0,
             }
 
-        return answer_once(request, act, location=("generation:status", "requestId"))
+        return idempotent_response(request, act, location=("generation:status", "requestId"))
 
     @reading_pictures()
     def retrieve(self, request: Request, request_id: str) -> HttpResponseBase:
@@ -63,7 +63,7 @@ class GenerationViewSet(viewsets.ViewSet):
         place = estimates.queue_position(found) if found.status == Status.QUEUED else None
         etag = representations.etag(found, image_data, place)
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-        if is_known(request, etag):
+        if matches_etag(request, etag):
             return HttpResponseNotModified(headers=headers)
         shape = representations.status(found, image_data=image_data)
         if place:
@@ -73,14 +73,16 @@ class GenerationViewSet(viewsets.ViewSet):
     def list(self, request: Request) -> Response:
         # What stands there twice is a list, which no filter takes.
         parameters = {name: found[0] if len(found) == 1 else found for name, found in request.query_params.lists()}
-        query = checked(ListSerializer, parameters)
-        found = selectors.matching(selectors.visible_to(caller(request)), filters(query))
-        pages = NewestFirst(page_size=query["limit"])
+        query = validate(ListSerializer, parameters)
+        found = selectors.matching(selectors.visible_to(current_user(request)), filters(query))
+        pages = NewestFirstPagination(page_size=query["limit"])
         page = pages.paginate_queryset(found, request)
         return pages.get_paginated_response([representations.status(one) for one in page])
 
     def cancel(self, request: Request, request_id: str) -> Response:
-        if not services.cancel(user=caller(request), request_id=request_id, address=client_address(request._request)):
+        if not services.cancel(
+            user=current_user(request), request_id=request_id, address=client_address(request._request)
+        ):
             raise RequestNotCancellable
         return Response({"success": True, "message": "Request cancelled successfully"})
 
@@ -88,7 +90,7 @@ class GenerationViewSet(viewsets.ViewSet):
         found = self._find(request, request_id)
         limit_submits(request)  # it buys as many attempts as a submit does
         try:
-            again = services.retry(user=caller(request), request=found, address=client_address(request._request))
+            again = services.retry(user=current_user(request), request=found, address=client_address(request._request))
         except services.NotRetryableError:
             raise RequestNotRetryable from None
         place = estimates.queue_position(again)
@@ -103,7 +105,7 @@ class GenerationViewSet(viewsets.ViewSet):
 
     @staticmethod
     def _find(request: Request, request_id: str) -> GenerationRequest:
-        found = selectors.find_request(request_id, user=caller(request))
+        found = selectors.find_request(request_id, user=current_user(request))
         if found is None:
             raise NotFound
         return found

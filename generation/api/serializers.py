@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 from rest_framework import serializers
@@ -23,10 +23,11 @@ from generation.api.fields import (
 )
 from generation.api.parsers import MAX_METADATA_DEPTH, check_value
 from generation.models import model_rows
+from generation.models.options import GenerationOptions
 from generation.providers import catalogue
-from generation.requests.lifecycle import DEFAULT_MAX_ATTEMPTS, Draft
+from generation.requests.lifecycle import DEFAULT_MAX_ATTEMPTS, NewRequest
 from generation.requests.representations import RESERVED_METADATA
-from generation.states import GenerationType, Priority, Status
+from generation.states import GenerationType, ImageFormat, Priority, Status
 
 MAX_BATCH: Final = 100
 MAX_METADATA_BYTES: Final = 16 * 1024
@@ -85,7 +86,7 @@ class MetadataSerializer(BodySerializer):
         min_value=0, max_value=MAX_SEED, required=False, help_text="The same seed and prompt give the same picture."
     )
     negativePrompt = StringField(max_length=1000, required=False, allow_blank=True, help_text="What is not to be seen.")
-    outputFormat = ChoiceField(model_rows.OUTPUT_FORMATS, required=False)
+    outputFormat = ChoiceField(ImageFormat.values, required=False)
     useCache = BooleanField(required=False, help_text="Whether an earlier picture for the same wish will do.")
     onRefusal = ChoiceField(
         ["fail", "fallback"],
@@ -93,7 +94,8 @@ class MetadataSerializer(BodySerializer):
         help_text="Whether another provider is asked when one refuses the prompt; `fail` by default.",
     )
 
-    def to_internal_value(self, data: Any) -> dict[str, Any]:
+    def to_internal_value(self, data: Any) -> Any:
+        """Return :class:`ValidMetadata`."""
         if not isinstance(data, dict):
             raise serializers.ValidationError("Expected an object.", code="invalid")
         try:
@@ -108,16 +110,25 @@ class MetadataSerializer(BodySerializer):
             faults = {name: [serializers.ErrorDetail(message, code="reserved")] for name in reserved}
             raise serializers.ValidationError(faults)
         known = super().to_internal_value(data)
-        estimate(known)
-        return {**self.given(data), **known}
+        return ValidMetadata.of({**self.given(data), **known})
 
 
-def estimate(metadata: dict[str, Any]) -> Decimal | None:
-    """What the picture will cost, where that is known. Raises ``ValidationError`` if there is nobody to make it."""
-    try:
-        return catalogue.estimate(metadata)
-    except catalogue.Impossible as reason:
-        raise serializers.ValidationError({reason.option: [reason.message]}, code="unsupported") from None
+class ValidMetadata(NamedTuple):
+    """Metadata that at least one configured model can honour, with what was parsed and looked up on the way."""
+
+    metadata: dict[str, Any]
+    options: GenerationOptions
+    #: In US dollars, None if no price is known.
+    estimated_cost: Decimal | None
+
+    @classmethod
+    def of(cls, metadata: dict[str, Any]) -> ValidMetadata:
+        """Parse the metadata and choose a model. Raises ``ValidationError`` if no configured model can do it."""
+        options = GenerationOptions.parse(metadata)
+        try:
+            return cls(metadata, options, catalogue.estimate(options))
+        except catalogue.UnsupportedRequest as reason:
+            raise serializers.ValidationError({reason.option: [reason.message]}, code="unsupported") from None
 
 
 class SubmitSerializer(BodySerializer):
@@ -147,24 +158,27 @@ class SubmitSerializer(BodySerializer):
     metadata = MetadataSerializer(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "metadata" in attrs:
+            return attrs
         try:
-            return attrs | {"estimated_cost": estimate(attrs.get("metadata", {}))}
+            return attrs | {"metadata": ValidMetadata.of({})}
         except serializers.ValidationError as error:
             raise serializers.ValidationError({"metadata": error.detail}) from None
 
 
-def draft(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> Draft:
+def new_request(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> NewRequest:
     """What a :class:`SubmitSerializer` found valid. ``priority`` is for what names none of its own."""
-    metadata = data.get("metadata", {})
-    return Draft(
+    valid: ValidMetadata = data["metadata"]
+    return NewRequest(
         type=data["type"],
         prompt=data["prompt"],
         priority=data.get("priority", priority),
         project_id=data.get("project_id") or "",
         page_id=data.get("page_id") or "",
-        metadata=metadata,
-        max_attempts=metadata.get("maxAttempts", DEFAULT_MAX_ATTEMPTS),
-        estimated_cost=data["estimated_cost"],
+        metadata=valid.metadata,
+        options=valid.options,
+        max_attempts=valid.metadata.get("maxAttempts", DEFAULT_MAX_ATTEMPTS),
+        estimated_cost=valid.estimated_cost,
     )
 
 
@@ -192,7 +206,7 @@ def batch_arguments(data: dict[str, Any]) -> dict[str, Any]:
     options = data.get("batchOptions", {})
     priority = options.get("priority", Priority.NORMAL)
     return {
-        "drafts": [draft(item, priority=priority) for item in data["requests"]],
+        "drafts": [new_request(item, priority=priority) for item in data["requests"]],
         "priority": priority,
         "max_concurrent": options.get("maxConcurrent"),
     }
@@ -229,7 +243,7 @@ def filters(data: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name not in {"limit", "cursor"}}
 
 
-def checked(kind: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:
+def validate(kind: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:
     """What the serializer of this kind makes of the data. Raises ``ValidationError``."""
     found: dict[str, Any] = _made(kind, tuple(settings.PROVIDERS)).run_validation(data)
     return found

@@ -17,7 +17,7 @@ from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView, TokenVerifyView
 
 from generation.access.authentication import LONGEST_PASSWORD, BearerAuthentication, odd_claims_refused
-from generation.access.rate_limits import count_sign_in, note_sign_in
+from generation.access.rate_limits import limit_sign_in, remember_sign_in
 from generation.api.fields import StringField, UserNameField
 
 
@@ -31,9 +31,9 @@ class ObtainSerializer(TokenObtainPairSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         request: Request = self.context["request"]
-        count_sign_in(request._request, attrs["username"])
+        limit_sign_in(request._request, attrs["username"])
         pair = dict(super().validate(attrs))
-        note_sign_in(request._request, attrs["username"])
+        remember_sign_in(request._request, attrs["username"])
         return pair
 
 

@@ -69,7 +69,7 @@ class _Drain:
             self._free.release()
 
 
-def with_drained_bodies(application: WSGIApplication) -> WSGIApplication:
+def drain_unread_bodies(application: WSGIApplication) -> WSGIApplication:
     """Read what the application left of each body, or answer with ``Connection: close``."""
     drain = _Drain()
 

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from generation.access.authentication import BoundedPasswordForm
-from generation.access.rate_limits import RateExceeded, count_sign_in
+from generation.access.rate_limits import RateExceeded, limit_sign_in
 
 
 class SignInForm(BoundedPasswordForm):
@@ -30,7 +30,7 @@ class SignInForm(BoundedPasswordForm):
     def clean(self) -> dict[str, Any]:
         if username := self.cleaned_data.get("username"):
             try:
-                count_sign_in(cast(HttpRequest, self.request), username)
+                limit_sign_in(cast(HttpRequest, self.request), username)
             except RateExceeded as exceeded:
                 self.exceeded = exceeded
                 wait = exceeded.headers["Retry-After"]

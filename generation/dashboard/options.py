@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from generation.models import PromptStyle
+from generation.models.options import RESTRICTING
 from generation.providers import catalogue
 from generation.states import GenerationType, Priority, Status, StyleScope
 
@@ -68,14 +69,13 @@ RATIOS: Final = (
     ("4:3", "Screen · 4:3"),
     ("16:9", "Wide · 16:9"),
 )
-_OPTIONS: Final = ("seed", "negativePrompt", "quality", "outputFormat")
 
 
 def offered() -> dict[str, Any]:
     """For the page of the Studio: what its lists have."""
     providers = [
         {"name": name, "models": [{"name": model, "honours": _honoured(known)} for model, known in models]}
-        for name, models in catalogue.offered().items()
+        for name, models in catalogue.offered_models().items()
     ]
     styles = PromptStyle.objects.filter(scope=StyleScope.IMAGE_STYLE).values_list("name", flat=True)
     return {
@@ -92,4 +92,4 @@ def offered() -> dict[str, Any]:
 def _honoured(capabilities: frozenset[str]) -> list[str]:
     """The options that the model takes at all; of some it takes certain values only, which the API tells."""
     names = {capability.partition(":")[0] for capability in capabilities}
-    return [option for option in _OPTIONS if option in names]
+    return [option for option in RESTRICTING if option in names]

@@ -123,7 +123,7 @@ def _findings() -> list[doctor.Finding]:
 
 def _providers() -> list[dict[str, Any]]:
     """Each configured one, and whether it is left alone and why."""
-    suspended = {one.provider: one for one in circuit_breaker.suspended()}
+    suspended = {one.provider: one for one in circuit_breaker.open_breakers()}
     return [
         {"name": name, "suspension": found, "problem": timeline.problem(found.reason, "") if found else None}
         for name in settings.PROVIDERS

@@ -12,15 +12,16 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from generation.states import ImageFormat
+
 #: The values of a request's ``quality`` and ``outputFormat``.
 QUALITIES: Final = ("low", "medium", "high")
-OUTPUT_FORMATS: Final = ("png", "jpeg", "webp")
 #: The options of a request, with the values that a capability may name. Without values, it is the whole option.
 _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "seed": frozenset(),
     "negativePrompt": frozenset(),
     "quality": frozenset(QUALITIES),
-    "outputFormat": frozenset(OUTPUT_FORMATS),
+    "outputFormat": frozenset(ImageFormat.values),
     "aspectRatio": frozenset(),
     "imageStyle": frozenset(),
     "title": frozenset(),

@@ -8,9 +8,11 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.fields.json import KT
+from django.utils.functional import cached_property
 
 from generation.db.functions import Now
 from generation.models.constraints import is_one_of
+from generation.models.options import GenerationOptions
 from generation.states import TERMINAL, GenerationType, Priority, Status
 
 
@@ -173,6 +175,11 @@ class GenerationRequest(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+    @cached_property
+    def options(self) -> GenerationOptions:
+        """The options in ``metadata``, parsed once for each instance."""
+        return GenerationOptions.parse(self.metadata)
 
 
 class IdempotencyKey(models.Model):

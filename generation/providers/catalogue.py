@@ -17,6 +17,7 @@ from django.conf import settings
 
 from generation.caching import ttl_cache
 from generation.models import ProviderModel, model_rows
+from generation.models.options import GenerationOptions
 from generation.providers import pricing
 
 logger = logging.getLogger(__name__)
@@ -27,9 +28,6 @@ _LIFETIME: Final = 5
 _reported: Final[set[tuple[str, str]]] = set()
 _MOST_REPORTED: Final = 1_000
 _ROW_SKIPPED: Final = {"action": "model-row-skipped"}
-#: The options of a request that not every model honours. The aspect ratio is told from ``sizes``, and an image style
-#: is a phrase of the prompt.
-OPTIONS: Final = ("seed", "negativePrompt", "quality", "outputFormat")
 #: What is believed of a model that the operator has named in the settings and nobody has described.
 _UNDESCRIBED: Final = {
     "capabilities": ["quality", "outputFormat"],
@@ -38,7 +36,7 @@ _UNDESCRIBED: Final = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class ModelChoice:
     """A model that can do what is asked. ``width`` and ``height`` are the pixels it makes; ``notice`` says so where it
     stands in for another one."""
 
@@ -53,7 +51,7 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ending:
+class Deprecation:
     """A model that is retired, or will be on a date; ``successor`` is empty where nothing stands in for it."""
 
     provider: str
@@ -64,7 +62,7 @@ class Ending:
 
 
 @dataclass(kw_only=True, eq=False)
-class Impossible(Exception):  # noqa: N818  an answer, not a mistake
+class UnsupportedRequest(Exception):  # noqa: N818  an answer, not a mistake
     """No configured model can do it. ``option`` is the key of ``metadata`` that is the reason. It is ``temporary``
     where a model's row cannot be read, which staff can correct."""
 
@@ -80,41 +78,40 @@ def aspect_ratio(wanted: str) -> str:
     return f"{across // divisor}:{down // divisor}"
 
 
-def choices(metadata: Mapping[str, Any], *, gone: Collection[tuple[str, str]] = ()) -> list[Choice]:
+def choices(options: GenerationOptions, *, gone: Collection[tuple[str, str]] = ()) -> list[ModelChoice]:
     """The models that can do it, one of each provider, in the order in which they are to be tried. ``gone`` are models,
-    each with its provider, that count as retired. Raises :class:`Impossible` where there is none."""
-    found: list[Choice] = []
-    reasons: list[Impossible] = []
-    for provider in _providers(metadata.get("provider", ""), metadata.get("model", "")):
+    each with its provider, that count as retired. Raises :class:`UnsupportedRequest` where there is none."""
+    found: list[ModelChoice] = []
+    reasons: list[UnsupportedRequest] = []
+    for provider in _providers(options.provider, options.model):
         try:
-            found.append(choose(provider, metadata, gone={name for whose, name in gone if whose == provider}))
-        except Impossible as reason:
+            found.append(choose(provider, options, gone={name for whose, name in gone if whose == provider}))
+        except UnsupportedRequest as reason:
             reasons.append(reason)
     if not found:
-        raise _worst(reasons)
+        raise _most_informative(reasons)
     return found
 
 
-def choose(provider: str, metadata: Mapping[str, Any], *, gone: Collection[str] = ()) -> Choice:
+def choose(provider: str, options: GenerationOptions, *, gone: Collection[str] = ()) -> ModelChoice:
     """The model of the provider that is sent to: the one that is named, or else the first that can do it, beginning
-    with the one in the settings. Raises :class:`Impossible`."""
+    with the one in the settings. Raises :class:`UnsupportedRequest`."""
     rows = _without(_rows(provider), provider, gone)
-    ratio = aspect_ratio(metadata.get("aspectRatio", "square"))
-    wanted = {name: value for name in OPTIONS if (value := metadata.get(name)) not in (None, "")}
-    named, default = metadata.get("model", ""), settings.PROVIDER_MODELS.get(provider, "")
+    ratio, restricting = aspect_ratio(options.aspect_ratio), options.restricting()
+    named, default = options.model, settings.PROVIDER_MODELS.get(provider, "")
     reason = None
     for candidate in [named] if named else _candidates(rows, default):
         try:
             model, notice = _present(rows, candidate, provider)
-            return _able(provider, model, wanted, ratio, notice)
-        except Impossible as why:
+            return _match(provider, model, restricting, ratio, notice)
+        except UnsupportedRequest as why:
             reason = reason or why
-    reason = reason or Impossible(option="provider", message=f"{provider} has no model.")
+    reason = reason or UnsupportedRequest(option="provider", message=f"{provider} has no model.")
     reason.temporary = bool(_described(provider).broken)
     raise reason
 
 
-def endings(models: Iterable[tuple[str, str]], *, within: timedelta) -> list[Ending]:
+def deprecations(models: Iterable[tuple[str, str]], *, within: timedelta) -> list[Deprecation]:
     """Which of these models, each with its provider, are retired or soon will be."""
     found = []
     for provider, name in models:
@@ -124,14 +121,16 @@ def endings(models: Iterable[tuple[str, str]], *, within: timedelta) -> list[End
             continue
         try:
             successor = _present(_without(rows, provider, [name]), name, provider)[0].name
-        except Impossible:
+        except UnsupportedRequest:
             successor = ""
         over = not _is_present(model)
-        found.append(Ending(provider=provider, model=name, date=model.shutdown_date, is_over=over, successor=successor))
+        found.append(
+            Deprecation(provider=provider, model=name, date=model.shutdown_date, is_over=over, successor=successor)
+        )
     return found
 
 
-def offered() -> dict[str, list[tuple[str, frozenset[str]]]]:
+def offered_models() -> dict[str, list[tuple[str, frozenset[str]]]]:
     """What may be asked for by name: for each configured provider its models, the usual one first, with what each
     honours."""
     found = {}
@@ -144,18 +143,18 @@ def offered() -> dict[str, list[tuple[str, frozenset[str]]]]:
     return found
 
 
-def estimate(metadata: Mapping[str, Any]) -> Decimal | None:
+def estimate(options: GenerationOptions) -> Decimal | None:
     """Return the most that an image may cost in US dollars: the price of the dearest model of the route, since any of
-    them may be asked in the end. None if no price is known. Raises :class:`Impossible`."""
-    return max(filter(None, (call_estimate(choice, metadata) for choice in choices(metadata))), default=None)
+    them may be asked in the end. None if no price is known. Raises :class:`UnsupportedRequest`."""
+    return max(filter(None, (call_estimate(choice, options) for choice in choices(options))), default=None)
 
 
-def call_estimate(choice: Choice, metadata: Mapping[str, Any]) -> Decimal | None:
+def call_estimate(choice: ModelChoice, options: GenerationOptions) -> Decimal | None:
     """Return the expected price of one call in US dollars, None if it is not known."""
-    return pricing.estimate(choice.price_rule, quality=metadata.get("quality", ""))
+    return pricing.estimate(choice.price_rule, quality=options.quality)
 
 
-def broken() -> list[tuple[str, str]]:
+def broken_models() -> list[tuple[str, str]]:
     """The models whose rows cannot be read, each with its first mistake."""
     return [(str(model), ": ".join(faults[0])) for model in ProviderModel.objects.all() if (faults := _faults(model))]
 
@@ -208,13 +207,13 @@ def _rows(provider: str) -> dict[str, ProviderModel]:
 def _providers(wanted: str, model: str) -> list[str]:
     """Those that come into question, by their names and by that of the model."""
     if wanted and wanted not in settings.PROVIDERS:
-        raise Impossible(option="provider", message=f"The provider {wanted} is not configured.")
+        raise UnsupportedRequest(option="provider", message=f"The provider {wanted} is not configured.")
     names = [wanted] if wanted else list(settings.PROVIDERS)
     if not model:
         return names
     having = [name for name in names if model in _rows(name) or model == settings.PROVIDER_MODELS.get(name)]
     if not having:
-        raise Impossible(option="model", message=f"No model {model} is known of {', '.join(names)}.")
+        raise UnsupportedRequest(option="model", message=f"No model {model} is known of {', '.join(names)}.")
     return having
 
 
@@ -244,13 +243,13 @@ def _present(rows: Mapping[str, ProviderModel], name: str, provider: str) -> tup
     model = rows.get(name)
     if model is None:
         if name in _described(provider).broken:
-            raise Impossible(option="model", message=f"The model {name} is described wrongly and not used.")
+            raise UnsupportedRequest(option="model", message=f"The model {name} is described wrongly and not used.")
         return ProviderModel(provider=provider, name=name, **_UNDESCRIBED), ""
     seen = {model.name}
     while not _is_present(model):
         following = model.successor and rows.get(model.successor.name)
         if following is None or following.name in seen:
-            raise Impossible(option="model", message=f"The model {name} is retired.")
+            raise UnsupportedRequest(option="model", message=f"The model {name} is retired.")
         model = following
         seen.add(model.name)
     if model.name == name:
@@ -259,21 +258,21 @@ def _present(rows: Mapping[str, ProviderModel], name: str, provider: str) -> tup
     return model, f"The model {name} is {why}; {model.name} was used."
 
 
-def _able(provider: str, model: ProviderModel, wanted: Mapping[str, Any], ratio: str, notice: str) -> Choice:
-    """Raises :class:`Impossible` where the model cannot honour an option."""
+def _match(provider: str, model: ProviderModel, wanted: Mapping[str, Any], ratio: str, notice: str) -> ModelChoice:
+    """Raises :class:`UnsupportedRequest` where the model cannot honour an option."""
     capabilities = frozenset(model.capabilities)
     for option, value in wanted.items():
         if option not in capabilities and f"{option}:{value}" not in capabilities:
             some = sorted(one.partition(":")[2] for one in capabilities if one.startswith(f"{option}:"))
             instead = f"; it takes {', '.join(some)}" if some else ""
             message = f"{provider} {model.name} does not honour {option}{instead}."
-            raise Impossible(option=option, message=message)
+            raise UnsupportedRequest(option=option, message=message)
     size = _size(model.sizes, ratio)
     if size is None:
         known = ", ".join(sorted(model.sizes)) or "none"
         message = f"{provider} {model.name} does not make {ratio}; it makes {known}."
-        raise Impossible(option="aspectRatio", message=message)
-    return Choice(
+        raise UnsupportedRequest(option="aspectRatio", message=message)
+    return ModelChoice(
         provider=provider,
         model=model.name,
         aspect_ratio=size[0],
@@ -300,8 +299,8 @@ def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[str, int, int] | None:
     return (ratio, long, short) if across >= down else (ratio, short, long)
 
 
-def _worst(reasons: list[Impossible]) -> Impossible:
+def _most_informative(reasons: list[UnsupportedRequest]) -> UnsupportedRequest:
     """Of several providers' reasons the first; where they differ, all of them are told."""
     messages = list(dict.fromkeys(reason.message for reason in reasons))
     temporary = any(reason.temporary for reason in reasons)
-    return Impossible(option=reasons[0].option, message=" ".join(messages), temporary=temporary)
+    return UnsupportedRequest(option=reasons[0].option, message=" ".join(messages), temporary=temporary)

@@ -37,7 +37,7 @@ _MODEL_PAUSE: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Suspension:
+class OpenBreaker:
     """A provider that is not called at the moment. ``is_open`` where it is in trouble, and not merely asks to wait."""
 
     provider: str
@@ -46,11 +46,11 @@ class Suspension:
     is_open: bool
 
 
-def suspended() -> list[Suspension]:
+def open_breakers() -> list[OpenBreaker]:
     """The providers that are left alone now."""
     rows = ProviderState.objects.filter(open_until__gt=Now()).order_by("provider")
     return [
-        Suspension(
+        OpenBreaker(
             provider=row.provider, reason=row.reason, until=row.open_until, is_open=row.failures >= FAILURES_TO_OPEN
         )
         for row in rows
@@ -58,7 +58,7 @@ def suspended() -> list[Suspension]:
     ]
 
 
-def is_suspended(provider: str) -> bool:
+def is_open(provider: str) -> bool:
     """Whether the provider is left alone now, or paused."""
     alone = ProviderState.objects.filter(pk=provider, open_until__gt=Now()).exists()
     return alone or pauses.provider_is_paused(provider)
@@ -105,7 +105,7 @@ def rates() -> dict[str, tuple[int, int]]:
 
 def _clear_caches() -> None:
     rates.cache_clear()
-    _models_in_trouble.cache_clear()
+    _recently_failing_models.cache_clear()
 
 
 # --- After a call -----------------------------------------------------------------------------------------------------
@@ -152,29 +152,29 @@ def failed(
                 _count_model(provider, model, code)
         case _:
             if probe:
-                release(provider)
+                release_probe(provider)
 
 
 def model_succeeded(provider: str, model: str) -> None:
     """Note that the model gave an image, so earlier answers that it is not served were stray ones."""
-    if (provider, model) in _models_in_trouble():
+    if (provider, model) in _recently_failing_models():
         ModelState.objects.filter(provider=provider, model=model).delete()
         _clear_caches()
 
 
-def models_set_aside() -> list[ModelState]:
+def unserved_model_states() -> list[ModelState]:
     """Return the rows of the models that are set aside now, for staff."""
     return list(ModelState.objects.filter(set_aside_until__gt=Now()).order_by("provider", "model"))
 
 
-def set_aside() -> set[tuple[str, str]]:
+def unserved_models() -> set[tuple[str, str]]:
     """Return the models, each with its provider, that are not asked at the moment."""
     now = datetime.now(UTC)
-    return {model for model, until in _models_in_trouble().items() if until and until > now}
+    return {model for model, until in _recently_failing_models().items() if until and until > now}
 
 
 @ttl_cache(seconds=_LIFETIME)
-def _models_in_trouble() -> dict[tuple[str, str], datetime | None]:
+def _recently_failing_models() -> dict[tuple[str, str], datetime | None]:
     """The models with such answers, and until when each is set aside, by this process's clock."""
     left = ExpressionWrapper(F("set_aside_until") - Now(), DurationField())
     rows = ModelState.objects.values_list("provider", "model", left)
@@ -201,7 +201,7 @@ def _count_model(provider: str, model: str, code: str) -> None:
         )
 
 
-def release(provider: str) -> None:
+def release_probe(provider: str) -> None:
     """A probe came to nothing, and the next call may be one."""
     if _row(provider).filter(failures__gte=FAILURES_TO_OPEN).update(open_until=Now()):
         dispatch.make_due(provider)
@@ -232,7 +232,7 @@ def _row(provider: str) -> QuerySet[ProviderState]:
 def _pause(provider: str, wait: timedelta, *, probe: bool) -> None:
     """It answered, and asks to wait."""
     ProviderState.objects.get_or_create(pk=provider)
-    _leave_alone(provider, wait, probe=probe, failures=0, reason=ErrorCode.RATE_LIMITED)
+    _open(provider, wait, probe=probe, failures=0, reason=ErrorCode.RATE_LIMITED)
 
 
 def _count(provider: str, code: str, *, probe: bool) -> None:
@@ -247,18 +247,18 @@ def _count(provider: str, code: str, *, probe: bool) -> None:
         if failures >= FAILURES_TO_OPEN:
             doubled = min(failures - FAILURES_TO_OPEN, 10)  # past this it is the longest whatever follows
             pause = _LONGEST_PAUSE if needs_staff else min(_FIRST_PAUSE * 2**doubled, _LONGEST_PAUSE)
-            _leave_alone(provider, pause, probe=probe)
-            _tell(provider, code, pause)
+            _open(provider, pause, probe=probe)
+            _log_and_send(provider, code, pause)
 
 
-def _leave_alone(provider: str, pause: timedelta, *, probe: bool, **values: Any) -> None:
+def _open(provider: str, pause: timedelta, *, probe: bool, **values: Any) -> None:
     rows = _row(provider)
     if not probe:  # who is told less does not shorten what somebody else was told
         rows = rows.exclude(open_until__gt=Now() + pause)
     rows.update(open_until=Now() + pause, **values)
 
 
-def _tell(provider: str, code: str, pause: timedelta) -> None:
+def _log_and_send(provider: str, code: str, pause: timedelta) -> None:
     logger.log(
         POLICIES[code].severity,
         "%s is left alone for %g s: %s",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -17,7 +16,7 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 
 from generation.models import GenerationRequest, SharedPicture
-from generation.providers.catalogue import Choice
+from generation.providers.catalogue import ModelChoice
 from generation.queue import dispatch
 from generation.states import Status
 
@@ -25,12 +24,10 @@ from generation.states import Status
 LOOK_AGAIN_AFTER: Final = timedelta(minutes=1)
 #: A request that waits in the queue has not begun, and may have a lower priority.
 _HOLDING: Final = frozenset({Status.COMPLETED, Status.IN_PROGRESS})
-#: What of the metadata a picture depends on, beside the model and the shape.
-_MATTERS: Final = ("title", "imageStyle", "quality", "seed", "negativePrompt", "outputFormat")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Share:
+class CachedResult:
     """What there is to share. ``result`` is an earlier picture, ``holder`` the request that is making it; where there
     is neither, it is one's own to make."""
 
@@ -38,12 +35,7 @@ class Share:
     holder: str = ""
 
 
-def wanted(metadata: Mapping[str, Any]) -> bool:
-    """Whether an earlier picture will do."""
-    return bool(metadata.get("useCache"))
-
-
-def join(request: GenerationRequest, choice: Choice) -> Share:
+def get_or_start(request: GenerationRequest, choice: ModelChoice) -> CachedResult:
     """Look for an earlier image of the same request. If there is none and no other request is making it, this one
     becomes the holder. Raises ``OSError`` where the storage cannot say whether the earlier image is still there."""
     key = _key(request, choice)
@@ -55,16 +47,16 @@ def join(request: GenerationRequest, choice: Choice) -> Share:
             holder = shared.holder_id and GenerationRequest.objects.filter(pk=shared.holder_id).first()
             if not holder or holder.pk in {request.pk, lost} or holder.status not in _HOLDING:
                 SharedPicture.objects.filter(pk=key).update(holder=request)
-                return Share()
+                return CachedResult()
             if holder.status == Status.IN_PROGRESS:
-                return Share(holder=holder.pk)
+                return CachedResult(holder=holder.pk)
         # The storage may be slow, so it is asked without a lock on the row.
         if default_storage.exists(holder.result["image_key"]):
-            return Share(result=holder.result)
+            return CachedResult(result=holder.result)
         lost = holder.pk
 
 
-def is_at_it(request_id: str) -> bool:
+def is_in_progress(request_id: str) -> bool:
     """Whether the request is in progress, so that its end is still to come."""
     return GenerationRequest.objects.filter(pk=request_id, status=Status.IN_PROGRESS).exists()
 
@@ -74,14 +66,13 @@ def wake_after_commit(request: GenerationRequest) -> None:
     after the commit, so that who begins to wait sees either the end or itself woken."""
 
     def wake() -> None:
-        if not is_at_it(request.pk):
+        if not is_in_progress(request.pk):
             dispatch.make_due(request.pk)
 
-    if wanted(request.metadata):
+    if request.options.use_cache:
         transaction.on_commit(wake, robust=True)
 
 
-def _key(request: GenerationRequest, choice: Choice) -> str:
-    options = {name: request.metadata.get(name) for name in _MATTERS}
+def _key(request: GenerationRequest, choice: ModelChoice) -> str:
     matters = [request.owner_id, request.type, request.prompt, choice.provider, choice.model, choice.aspect_ratio]
-    return hashlib.sha256(json.dumps([*matters, options], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*matters, request.options.changing()], sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ from generation.queue import dispatch, pauses
 from generation.states import Status
 
 
-def batch_has_place(request_id: str) -> bool:
+def batch_has_free_slot(request_id: str) -> bool:
     """Whether the request's batch, if it has one with a limit, may have one more in progress. Its row stays locked
     until the transaction ends, so that two claims cannot take the same place. Where it is full, the request is held."""
     batch = (
@@ -42,7 +42,7 @@ def fill_batch(batch_id: str) -> int:
             .order_by("-priority_weight", "queued_at", "pk")
             .values_list("pk", "priority_weight")[: max(0, free)]
         )
-        allowed = dispatch.reserve([weight for _, weight in rows])
+        allowed = dispatch._reserve_capacity([weight for _, weight in rows])
         leaving = [row for row, may_leave in zip(rows, allowed, strict=True) if may_leave]
         # Each row once: PostgreSQL looks the request up again for a row that this transaction has already written, and
         # then waits for whoever cancels it, who waits for this row.
@@ -75,7 +75,7 @@ def batches_to_fill(limit: int) -> list[str]:
     return list(batches.filter(max_concurrent__gt=Coalesce(Subquery(taken), 0)).values_list("pk", flat=True)[:limit])
 
 
-def provider_has_place(state: ProviderState) -> bool:
+def provider_has_free_slot(state: ProviderState) -> bool:
     """Whether one more call of the provider may be under way. The caller has locked its row.
 
     A call counts until its end, or until its deadline where its worker was lost: the provider may still be at it.

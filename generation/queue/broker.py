@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 #: Kept in Redis; where it is missing, Redis has lost what it held. It has another value while that is sent again.
 _EPOCH_KEY: Final = "vga:epoch"
-_WHOLE, _RESENDING = "1", "0"
+_COMPLETE, _RESENDING = "1", "0"
 #: Written to learn whether Redis takes writes.
 _PROBE_KEY: Final = "vga:probe"
 _PROBE_SECONDS: Final = 60
 #: For how many seconds a look at the depth of the queues holds.
 _DEPTH_LIFETIME: Final = 0.2
 #: Seconds that anybody waits for one answer of Redis, however many round trips it takes.
-_ANSWER_TIMEOUT: Final = 1.5
+_TIMEOUT: Final = 1.5
 
 
 class BrokerUnavailable(Exception):  # noqa: N818  a state of the world, not a mistake
@@ -92,7 +92,7 @@ def _ask(question: Callable[[Any], T]) -> T:
             with _reconnecting(channel), channel.conn_or_acquire() as client:
                 return question(client)
 
-    return event_loop.within(_ANSWER_TIMEOUT, ask)
+    return event_loop.run_within(_TIMEOUT, ask)
 
 
 @contextmanager
@@ -144,13 +144,13 @@ def publish(task: str, calls: Sequence[Sequence[Any]], *, queue: str, headers: d
                     task, args=arguments, queue=queue, headers=headers, retry=False, declare=[], producer=producer
                 )
 
-    event_loop.within(_ANSWER_TIMEOUT, send_tasks)
+    event_loop.run_within(_TIMEOUT, send_tasks)
 
 
 def has_kept_messages() -> bool:
     """Return whether Redis still holds what it held at the last :func:`mark_complete`. Raises
     :class:`BrokerUnavailable`."""
-    return bool(_ask_or_raise(lambda client: client.get(_EPOCH_KEY)) == _WHOLE.encode())
+    return bool(_ask_or_raise(lambda client: client.get(_EPOCH_KEY)) == _COMPLETE.encode())
 
 
 def mark_resending() -> None:
@@ -161,7 +161,7 @@ def mark_resending() -> None:
 def mark_complete() -> None:
     """Note in Redis that no message is lost, unless it was emptied since :func:`mark_resending`. Raises
     :class:`BrokerUnavailable`."""
-    _ask_or_raise(lambda client: client.set(_EPOCH_KEY, _WHOLE, xx=True))
+    _ask_or_raise(lambda client: client.set(_EPOCH_KEY, _COMPLETE, xx=True))
 
 
 def _ask_or_raise(question: Callable[[Any], T]) -> T:

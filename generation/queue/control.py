@@ -24,7 +24,7 @@ def change_priority(request_ids: Collection[str], priority: str) -> list[str]:
     with transaction.atomic():
         queued = _locked(request_ids)
         GenerationRequest.objects.filter(pk__in=queued).update(priority=priority)
-        _anew(queued, priority_weight=WEIGHTS[priority], weight_since=Now())
+        _update_rows(queued, priority_weight=WEIGHTS[priority], weight_since=Now())
     return queued
 
 
@@ -40,7 +40,7 @@ def requeue(request_ids: Collection[str]) -> list[str]:
         for pk, weight in found:
             by_weight.setdefault(weight, []).append(pk)
         for weight, ids in by_weight.items():
-            _anew(ids, priority_weight=weight, weight_since=Now(), available_at=Now(), waits_for="")
+            _update_rows(ids, priority_weight=weight, weight_since=Now(), available_at=Now(), waits_for="")
     return queued
 
 
@@ -60,16 +60,16 @@ def resume(pause: Pause) -> bool:
     with transaction.atomic():
         deleted, _ = Pause.objects.filter(pk=pause.pk).delete()
         if deleted:
-            _send_what_was_stopped(pause)
+            _send_unpaused(pause)
     pauses.cached.cache_clear()
     return bool(deleted)
 
 
-def _send_what_was_stopped(pause: Pause) -> None:
+def _send_unpaused(pause: Pause) -> None:
     # Workers have taken the messages that lay in Redis, and were refused.
     stopped = pauses.stopped_by(pause).filter(redispatch_at__isnull=False)
     ids = list(stopped.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True))
-    _forget_messages(ids)
+    _mark_undelivered(ids)
     if pause.scope == PauseScope.PROVIDER:
         dispatch.make_due(pause.value)
     dispatch.send_due_after_commit()
@@ -81,12 +81,12 @@ def _locked(request_ids: Collection[str]) -> list[str]:
     return list(rows.order_by("pk").values_list("pk", flat=True))
 
 
-def _anew(request_ids: Collection[str], **values: Any) -> None:
+def _update_rows(request_ids: Collection[str], **values: Any) -> None:
     GenerationQueue.objects.filter(pk__in=request_ids).update(**values)
-    _forget_messages(request_ids)
+    _mark_undelivered(request_ids)
     dispatch.send_due_after_commit()
 
 
-def _forget_messages(request_ids: Collection[str]) -> None:
+def _mark_undelivered(request_ids: Collection[str]) -> None:
     sent: dict[str, Any] = {"dispatched_at": None, "redispatch_at": None, "dispatch_count": 0}
     GenerationQueue.objects.filter(pk__in=request_ids).update(**sent)

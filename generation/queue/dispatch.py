@@ -26,13 +26,13 @@ from generation.telemetry import correlation
 #: The task by its name, since this side does not know the workers' code. A test compares the two.
 TASK: Final = "workers.tasks.generate"
 #: The most rows that one statement marks as undelivered.
-_STEP: Final = 1_000
+_BATCH_SIZE: Final = 1_000
 #: Messages in one round trip. More of them would be made for longer than an answer is waited for, beside other work.
-_MOST_AT_ONCE: Final = 100
+_MOST_MESSAGES: Final = 100
 #: Past the highest weight.
 _ABOVE_ALL: Final = 32_767
 #: A message that was sent again and again counts as lost later each time, up to so many times as late.
-_MOST_PATIENCE: Final = 20
+_MOST_LOST_FACTOR: Final = 20
 
 
 def resend_lost() -> int:
@@ -65,7 +65,7 @@ def _publish_ids(queue: str, ids: Sequence[str]) -> bool:
     return False
 
 
-def reserve(weights: Sequence[int]) -> list[bool]:
+def _reserve_capacity(weights: Sequence[int]) -> list[bool]:
     """For each weight whether a message may leave now: its queue has room and Redis is there."""
     left: dict[str, int] = {}
     for queue in {queue_for(weight) for weight in weights}:
@@ -81,11 +81,11 @@ def reserve(weights: Sequence[int]) -> list[bool]:
     return allowed
 
 
-def leaving(entries: Sequence[tuple[GenerationRequest, int]]) -> list[tuple[str, int]]:
+def select_sendable(entries: Sequence[tuple[GenerationRequest, int]]) -> list[tuple[str, int]]:
     """Return those of the requests, given with their weights, whose messages may leave now: nothing that they belong to
     is paused, and their queue has room. Their rows have to say so."""
     running = [(request.pk, weight) for request, weight in entries if not pauses.is_paused(request)]
-    allowed = reserve([weight for _, weight in running])
+    allowed = _reserve_capacity([weight for _, weight in running])
     return [entry for entry, now in zip(running, allowed, strict=True) if now]
 
 
@@ -102,8 +102,8 @@ def send(messages: Sequence[tuple[str, int]]) -> int:
         by_queue.setdefault(queue_for(weight), []).append(request_id)
     refused: list[str] = []
     for queue, ids in by_queue.items():
-        for start in range(0, len(ids), _MOST_AT_ONCE):
-            some = ids[start : start + _MOST_AT_ONCE]
+        for start in range(0, len(ids), _MOST_MESSAGES):
+            some = ids[start : start + _MOST_MESSAGES]
             if not _publish_ids(queue, some):
                 refused += some
     if refused:
@@ -128,16 +128,16 @@ def send_due() -> int:
     highest = _ABOVE_ALL
     for queue, lowest in WEIGHTS.items():
         if room := broker.window.free_capacity(queue):
-            sent += send(_take(lowest, highest, room))
+            sent += send(_mark_due_sent(lowest, highest, room))
         highest = lowest
     return sent
 
 
-def _take(lowest: int, highest: int, room: int) -> list[tuple[str, int]]:
+def _mark_due_sent(lowest: int, highest: int, room: int) -> list[tuple[str, int]]:
     """Mark up to so many rows of the queue with these weights as sent, and return their requests and weights in the
     order in which they are to be sent."""
     bounds = {"lowest": lowest, "highest": highest, "room": room, "front": 2 * settings.DISPATCH_WINDOW}
-    patience = {"lost_after": settings.REDISPATCH_AFTER, "most_patience": _MOST_PATIENCE}
+    patience = {"lost_after": settings.REDISPATCH_AFTER, "most_patience": _MOST_LOST_FACTOR}
     rows = fetch_all(queries.SEND_DUE, bounds | patience | {"providers": list(settings.PROVIDERS)})
     ordered = sorted(rows, key=lambda row: (-row[1], row[2], row[0]))
     return [(request_id, weight) for request_id, weight, _ in ordered]
@@ -156,9 +156,9 @@ def mark_undelivered(*request_ids: str) -> int:
         if request_ids:
             sent = sent.filter(pk__in=request_ids)
         with transaction.atomic():
-            ids = locked_keys(sent, limit=_STEP)
+            ids = locked_keys(sent, limit=_BATCH_SIZE)
             marked += GenerationQueue.objects.filter(pk__in=ids).update(redispatch_at=Now())
-        if len(ids) < _STEP:
+        if len(ids) < _BATCH_SIZE:
             return marked
         last = ids[-1]
 
@@ -180,8 +180,8 @@ def make_due(waited_for: str) -> int:
         with transaction.atomic():
             # Rows that another transaction holds are being cancelled, or due already.
             waiting = GenerationQueue.objects.filter(waits_for=waited_for, available_at__gt=Now())
-            ids = locked_keys(waiting, limit=_STEP)
+            ids = locked_keys(waiting, limit=_BATCH_SIZE)
             due: dict[str, Any] = {"available_at": Now(), "weight_since": Now(), "waits_for": ""}
             woken += GenerationQueue.objects.filter(pk__in=ids).update(**due)
-        if len(ids) < _STEP:
+        if len(ids) < _BATCH_SIZE:
             return woken

@@ -21,7 +21,7 @@ from generation.queue import pauses, processes
 SECONDS_PER_REQUEST: Final = 30
 _HOUR: Final = timedelta(hours=1)
 #: Attempts of a type from which its duration is known well enough; older hours are then left out.
-_ENOUGH: Final = 50
+_ENOUGH_ATTEMPTS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class QueuePosition:
 
 
 #: What waits and runs, as of at most 1 s ago; for estimates.
-_lengths: Final = ttl_cache(seconds=1)(counters.lengths)
+_cached_lengths: Final = ttl_cache(seconds=1)(counters.lengths)
 
 #: One probe of the index on the queue's order for each weight, and one past the last: a loose index scan.
 _OLDEST: Final = """
@@ -52,7 +52,7 @@ _OLDEST: Final = """
 """
 
 
-def oldest() -> dict[int, datetime]:
+def oldest_by_weight() -> dict[int, datetime]:
     """Return when the first of each weight was queued."""
     with connection.cursor() as cursor:
         cursor.execute(_OLDEST)
@@ -69,17 +69,17 @@ def recent_durations() -> dict[str, float]:
     found: dict[str, list[counters.Count]] = {}
     for one in reversed(by_hour):
         found.setdefault(one.type, []).append(one)
-    enough = {type_: list(_enough(hours)) for type_, hours in found.items()}
+    enough = {type_: list(_newest_enough(hours)) for type_, hours in found.items()}
     enough[""] = [one for hours in enough.values() for one in hours]
     return {type_: seconds for type_, hours in enough.items() if (seconds := counters.mean(hours)) is not None}
 
 
-def _enough(hours: Iterable[counters.Count]) -> Iterator[counters.Count]:
+def _newest_enough(hours: Iterable[counters.Count]) -> Iterator[counters.Count]:
     number = 0
     for hour in hours:
         yield hour
         number += hour.count
-        if number >= _ENOUGH:
+        if number >= _ENOUGH_ATTEMPTS:
             return
 
 
@@ -114,7 +114,7 @@ def estimate(ahead: int, type_: str) -> int:
 def _estimated_ahead(weight: int, queued_at: datetime | None) -> int:
     """Estimate the queue rows ahead from the lengths by weight and hour. Of the hour in which the request was queued,
     it takes those that would be ahead if they were queued at even intervals."""
-    lengths = _lengths()
+    lengths = _cached_lengths()
     pressing = sum(lengths.of_weight(other) for other in lengths.rows if other > weight)
     if queued_at is None:
         return pressing + lengths.of_weight(weight) - 1

@@ -10,27 +10,17 @@ from collections.abc import Collection
 from typing import Final
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import QuerySet
 
 from generation.caching import ttl_cache
 from generation.models import GenerationQueue, GenerationRequest, Pause
 from generation.states import GenerationType, PauseScope, Priority
 
 _LIFETIME: Final = 1
-#: For a statement on requests: nothing that the request belongs to is paused.
-RUNNING: Final = ~Q(
-    Exists(
-        Pause.objects.filter(
-            Q(scope=PauseScope.EVERYTHING)
-            | Q(scope=PauseScope.PRIORITY, value=OuterRef("priority"))
-            | Q(scope=PauseScope.TYPE, value=OuterRef("type"))
-        )
-    )
-)
 
 
 def active() -> list[Pause]:
-    """What is paused now, with who did it."""
+    """Return the pauses of this moment with the staff who made them."""
     return list(Pause.objects.select_related("paused_by"))
 
 
@@ -51,7 +41,7 @@ def is_paused(request: GenerationRequest) -> bool:
     if not now:
         return False
     stops = {(PauseScope.EVERYTHING, ""), (PauseScope.PRIORITY, request.priority), (PauseScope.TYPE, request.type)}
-    named = request.metadata.get("provider")
+    named = request.options.provider
     providers = {(PauseScope.PROVIDER, name) for name in ([named] if named else settings.PROVIDERS)}
     return not stops.isdisjoint(now) or providers.issubset(now)
 

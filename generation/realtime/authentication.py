@@ -133,7 +133,7 @@ def _host(address: SplitResult) -> str:
 
 
 @in_database
-def no_longer_hold(identities: Collection[Identity]) -> list[Identity]:
+def revoked(identities: Collection[Identity]) -> list[Identity]:
     """Those who may not go on: deactivated, with a new password or other rights, or signed out. Two queries for all."""
     users = {user.pk: user for user in User.objects.filter(pk__in={one.user.pk for one in identities})}
     keys = {one.session_key for one in identities if one.session_key}

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from generation.realtime.authentication import Identity
-from generation.realtime.send_queue import Outbox
+from generation.realtime.send_queue import SendQueue
 from generation.realtime.topics import Key
 from generation.requests.events import Update
 
@@ -31,7 +31,7 @@ class Listener:
     """One client: who it is, what it watches, and what waits to be sent to it."""
 
     def __init__(self) -> None:
-        self.outbox = Outbox()
+        self.outbox = SendQueue()
         self.identity: Identity | None = None
         self.keys: set[Key] = set()
         self.heard_at = time.monotonic()

@@ -21,7 +21,7 @@ from generation.realtime.connection_limits import Slots
 from generation.realtime.hub import hub
 from generation.realtime.rate_limit import BURST, MOST_REFUSED, RATE, MessageRate
 from generation.realtime.send_queue import PATIENCE, Closed
-from generation.realtime.topics import NAMES, Snapshot, Target
+from generation.realtime.topics import NAMES, Snapshot, Topic
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
         elif len(ids) > MAX_SUBSCRIPTIONS:
             self._error("too_many_subscriptions", _TOO_MANY)
         elif self._is_within_rate(len(ids) - 1):  # the message itself was counted
-            for target in dict.fromkeys(Target.of(_LISTS.get(name, name), one) for one in ids):
+            for target in dict.fromkeys(Topic.of(_LISTS.get(name, name), one) for one in ids):
                 # Of one id it is clear which one an error is about, and the error is the same for every id.
                 about = {target.name: target.id} if listed else {}
                 if message["type"] == "unsubscribe":
@@ -169,11 +169,11 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
                 else:
                     await self._subscribe(target, about)
 
-    def _has_room_for(self, target: Target) -> bool:
+    def _has_room_for(self, target: Topic) -> bool:
         """Subscribing again, for the state now, takes no more room."""
         return hub.watches(self._listener, target) or len(self._listener.keys) < MAX_SUBSCRIPTIONS
 
-    async def _subscribe(self, target: Target, about: dict[str, str]) -> None:
+    async def _subscribe(self, target: Topic, about: dict[str, str]) -> None:
         if not self._has_room_for(target):
             self._error("too_many_subscriptions", _TOO_MANY, about)
             return

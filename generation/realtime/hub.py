@@ -20,10 +20,10 @@ from django.conf import settings
 from django.db.models import Max
 
 from generation.models import GenerationRequest, StatusChange
-from generation.realtime.authentication import in_database, no_longer_hold
+from generation.realtime.authentication import in_database, revoked
 from generation.realtime.client import CloseCode, Listener
 from generation.realtime.replay import OVERTAKEN
-from generation.realtime.topics import Key, Snapshot, Target, key_for, keys_of, snapshot
+from generation.realtime.topics import Key, Snapshot, Topic, key_for, keys_of, snapshot
 from generation.requests import events
 from generation.requests.events import Update
 
@@ -39,7 +39,7 @@ _PAGE: Final = 2_000
 _CHUNK: Final = 500
 
 
-class _Held:
+class _PendingSubscriber:
     """Takes what comes while it is not known yet who may see it."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
-        self._watching: dict[Key, set[Listener | _Held]] = {}
+        self._watching: dict[Key, set[Listener | _PendingSubscriber]] = {}
         self._told: LRUCache[str, int] = LRUCache(_REMEMBERED)
         self._marks: deque[int] = deque(maxlen=2)
         self._tasks: list[asyncio.Task[None]] = []
@@ -72,7 +72,7 @@ class Hub:
             self._unwatch(listener, key)
         listener.sign_out()
 
-    async def watch(self, listener: Listener, target: Target, welcome: Callable[[Snapshot], str]) -> bool:
+    async def watch(self, listener: Listener, target: Topic, welcome: Callable[[Snapshot], str]) -> bool:
         """Send the client the welcome with the state now, and then every change. ``False`` for what is not there, or
         not for its user. Raises :class:`django.db.Error`."""
         assert listener.identity is not None  # noqa: S101  the caller has asked
@@ -80,7 +80,7 @@ class Hub:
         key = key_for(user, target)
         # What changes during the look is kept, so that it is not missed; it is not sent before the look has told that
         # the user may see it.
-        held = _Held()
+        held = _PendingSubscriber()
         self._add(held, key)
         try:
             found: Snapshot | None = await snapshot(user, target)
@@ -98,11 +98,11 @@ class Hub:
                 listener.deliver(update)
         return True
 
-    def watches(self, listener: Listener, target: Target) -> bool:
+    def watches(self, listener: Listener, target: Topic) -> bool:
         """Whether it is told of this already."""
         return listener.identity is not None and key_for(listener.identity.user, target) in listener.keys
 
-    def unwatch(self, listener: Listener, target: Target) -> None:
+    def unwatch(self, listener: Listener, target: Topic) -> None:
         """Send it nothing more of this, unless it watches something else that the update belongs to."""
         if listener.identity is not None:
             self._unwatch(listener, key_for(listener.identity.user, target))
@@ -115,17 +115,17 @@ class Hub:
             for listener in listeners:
                 listener.deliver(update)
 
-    def _audience(self, keys: Iterable[Key]) -> set[Listener | _Held]:
+    def _audience(self, keys: Iterable[Key]) -> set[Listener | _PendingSubscriber]:
         return {listener for key in keys for listener in self._watching.get(key, ())}
 
-    def _add(self, listener: Listener | _Held, key: Key) -> None:
+    def _add(self, listener: Listener | _PendingSubscriber, key: Key) -> None:
         self._watching.setdefault(key, set()).add(listener)
 
     def _unwatch(self, listener: Listener, key: Key) -> None:
         listener.keys.discard(key)
         self._drop(listener, key)
 
-    def _drop(self, listener: Listener | _Held, key: Key) -> None:
+    def _drop(self, listener: Listener | _PendingSubscriber, key: Key) -> None:
         watching = self._watching.get(key, set())
         watching.discard(listener)
         if not watching:
@@ -176,9 +176,9 @@ class Hub:
 
     async def _end_revoked(self) -> None:
         signed_in = [(one, one.identity) for one in self._listeners if one.identity]
-        revoked = set(map(id, await no_longer_hold([identity for _, identity in signed_in])))
+        ended = set(map(id, await revoked([identity for _, identity in signed_in])))
         for listener, identity in signed_in:
-            if id(identity) in revoked and listener.identity is identity:
+            if id(identity) in ended and listener.identity is identity:
                 listener.outbox.close(CloseCode.NOT_AUTHENTICATED)
 
     async def _end_idle(self) -> None:

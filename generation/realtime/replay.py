@@ -14,7 +14,7 @@ from django.db.models import F, Q, QuerySet
 from generation.identifiers import REQUEST_ID
 from generation.models import StatusChange
 from generation.realtime.authentication import in_database
-from generation.realtime.topics import Target
+from generation.realtime.topics import Topic
 from generation.requests import events
 from generation.requests.events import Update
 from generation.states import PROGRESS
@@ -54,7 +54,7 @@ def event_id(request_id: str, sequence: int) -> str:
 
 
 @in_database
-def missed(user: User, targets: Collection[Target], last_event_id: str) -> Missed | None:
+def missed(user: User, targets: Collection[Topic], last_event_id: str) -> Missed | None:
     """Return which changes followed the change of this name, or ``None`` if the user cannot have got this name from us
     or if too much followed."""
     request_id, _, sequence = last_event_id.partition(":")
@@ -81,7 +81,7 @@ def changes(page: Sequence[int]) -> list[Change]:
 
 
 @in_database
-def late_changes(user: User, targets: Collection[Target], since: Missed) -> list[int]:
+def late_changes(user: User, targets: Collection[Topic], since: Missed) -> list[int]:
     """The numbers of newest states that :func:`missed` may not have seen, since they were committed while it looked or
     late. Those of requests and batches are in their snapshots, so this is of projects, of which a snapshot is one
     page."""
@@ -107,7 +107,7 @@ def _visible(user: User) -> QuerySet[StatusChange]:
     return StatusChange.objects.all() if user.is_staff else StatusChange.objects.filter(request__owner=user)
 
 
-def _of(user: User, targets: Collection[Target]) -> QuerySet[StatusChange]:
+def _of(user: User, targets: Collection[Topic]) -> QuerySet[StatusChange]:
     watched = Q()
     for name, field in _FIELDS.items():
         if ids := [target.id for target in targets if target.name == name]:

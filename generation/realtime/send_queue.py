@@ -24,7 +24,7 @@ class Closed(Exception):  # noqa: N818  an end and not an error
         self.code, self.reason = code, reason
 
 
-class Outbox:
+class SendQueue:
     """A queue of texts whose reader is the one task that sends them."""
 
     def __init__(self) -> None:

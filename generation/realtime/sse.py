@@ -21,7 +21,7 @@ from generation.realtime.connection_limits import RETRY_AFTER, Slots
 from generation.realtime.hub import hub
 from generation.realtime.replay import Missed, changes, event_id, late_changes, missed, pages, states
 from generation.realtime.send_queue import PATIENCE, TRY_AGAIN_LATER, Closed
-from generation.realtime.topics import NAMES, Snapshot, Target, first_hidden
+from generation.realtime.topics import NAMES, Snapshot, Topic, first_hidden
 from generation.requests.events import Update
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
             raise error
 
 
-async def _open(scope: Any, headers: dict[str, str], listener: Listener, slots: Slots) -> list[Target]:
+async def _open(scope: Any, headers: dict[str, str], listener: Listener, slots: Slots) -> list[Topic]:
     """Sign in, and return what is to be watched. Raises :class:`_Refused`."""
     if scope["method"] != "GET":
         raise _Refused(405, "method_not_allowed", f"{scope['method']} is not allowed here", Allow="GET")
@@ -123,7 +123,7 @@ def _refusal(fault: DatabaseError) -> _Refused:
     return _Refused(503, code, message, Retry_After=str(outages.RETRY_AFTER))
 
 
-async def _tell(listener: Listener, targets: list[Target], last: str) -> None:
+async def _tell(listener: Listener, targets: list[Topic], last: str) -> None:
     """What was missed, the state now, and from then on every change. Goes on for ever.
 
     Each is looked up when the client has read most of what came before, so that much of it costs no more memory.
@@ -153,7 +153,7 @@ async def _tell(listener: Listener, targets: list[Target], last: str) -> None:
     await asyncio.Event().wait()
 
 
-async def _watch(listener: Listener, target: Target) -> None:
+async def _watch(listener: Listener, target: Topic) -> None:
     def welcome(found: Snapshot) -> str:
         message = {"type": "subscribed", target.name: target.id, "data": found.data}
         return event("subscribed", json.dumps(message))
@@ -178,7 +178,7 @@ async def _identity(headers: dict[str, str]) -> Identity:
     raise _Refused(401, "not_authenticated", "Access denied", WWW_Authenticate="Bearer")
 
 
-def _targets(query: bytes) -> list[Target]:
+def _targets(query: bytes) -> list[Topic]:
     """What is asked for, each once. Raises :class:`_Refused`."""
     try:
         given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=2 * MAX_SUBSCRIPTIONS)
@@ -192,7 +192,7 @@ def _targets(query: bytes) -> list[Target]:
         raise _Refused(400, "validation_error", f"Name at least one of {', '.join(NAMES)}.", path="requestId")
     if len(given) > MAX_SUBSCRIPTIONS:
         raise _Refused(400, "too_many_subscriptions", f"One connection holds at most {MAX_SUBSCRIPTIONS}")
-    return list(dict.fromkeys(Target.of(name, value) for name, value in given))
+    return list(dict.fromkeys(Topic.of(name, value) for name, value in given))
 
 
 def _cors(headers: dict[str, str]) -> dict[str, str]:

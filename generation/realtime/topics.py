@@ -25,14 +25,14 @@ _LONGEST_PROJECT_ID: Final = 255
 NAMES: Final = ("requestId", "batchId", "projectId")
 
 
-class Target(NamedTuple):
+class Topic(NamedTuple):
     """``name`` is the parameter's and ``id`` what a client gave for it, normalized."""
 
     name: str
     id: str
 
     @classmethod
-    def of(cls, name: str, given: str) -> Target:
+    def of(cls, name: str, given: str) -> Topic:
         """Make one of what a client gave."""
         return cls(name, identifiers.identifier(given))
 
@@ -43,7 +43,7 @@ class Target(NamedTuple):
 
 
 #: By what an update finds those who watch: a target, and for a project its owner, or ``None`` for staff, who see all.
-Key = tuple[Target, int | None]
+Key = tuple[Topic, int | None]
 
 
 class _Belongs(Protocol):
@@ -70,21 +70,21 @@ class Snapshot:
 
 def keys_of(update: _Belongs) -> Iterator[Key]:
     """Whoever watches under one of these gets the update."""
-    yield Target("requestId", update.request_id), None
+    yield Topic("requestId", update.request_id), None
     if update.batch_id:
-        yield Target("batchId", update.batch_id), None
+        yield Topic("batchId", update.batch_id), None
     if update.project_id:
-        yield Target("projectId", update.project_id), update.owner_id
-        yield Target("projectId", update.project_id), None
+        yield Topic("projectId", update.project_id), update.owner_id
+        yield Topic("projectId", update.project_id), None
 
 
-def key_for(user: User, target: Target) -> Key:
+def key_for(user: User, target: Topic) -> Key:
     """Under what the user watches it. A project is a name that its owner gave, so another's of that name is another."""
     return target, user.pk if target.name == "projectId" and not user.is_staff else None
 
 
 @in_database
-def snapshot(user: User, target: Target) -> Snapshot | None:
+def snapshot(user: User, target: Topic) -> Snapshot | None:
     """The state of what the user may see, or ``None``. A project has no row of its own, so that one in which nothing
     was submitted yet is empty, and so is one of somebody else."""
     find = {"requestId": _request, "batchId": _batch, "projectId": _project}[target.name]
@@ -95,14 +95,14 @@ def snapshot(user: User, target: Target) -> Snapshot | None:
 
 
 @in_database
-def first_hidden(user: User, targets: Collection[Target]) -> Target | None:
+def first_hidden(user: User, targets: Collection[Topic]) -> Topic | None:
     """The first that is not there, or not for this user: asked before an answer begins that could not say it later."""
-    seen = {Target("requestId", pk) for pk in _among(selectors.visible_to(user), targets, "requestId", REQUEST_ID)}
-    seen |= {Target("batchId", pk) for pk in _among(selectors.batches_of(user), targets, "batchId", BATCH_ID)}
+    seen = {Topic("requestId", pk) for pk in _among(selectors.visible_to(user), targets, "requestId", REQUEST_ID)}
+    seen |= {Topic("batchId", pk) for pk in _among(selectors.batches_of(user), targets, "batchId", BATCH_ID)}
     return next((one for one in targets if not (_is_project(one.id) if one.name == "projectId" else one in seen)), None)
 
 
-def _among(rows: QuerySet[Any], targets: Collection[Target], name: str, pattern: re.Pattern[str]) -> Iterable[str]:
+def _among(rows: QuerySet[Any], targets: Collection[Topic], name: str, pattern: re.Pattern[str]) -> Iterable[str]:
     ids = [one.id for one in targets if one.name == name and pattern.fullmatch(one.id)]
     return rows.filter(pk__in=ids).values_list("pk", flat=True) if ids else ()
 

@@ -213,7 +213,7 @@ def _no_storage() -> Iterator[Finding]:
 
 
 def _suspended() -> Iterator[Finding]:
-    for one in circuit_breaker.suspended():
+    for one in circuit_breaker.open_breakers():
         if not one.is_open and one.until < datetime.now(UTC) + _STUCK_AFTER:
             continue  # it asked to wait for a moment, which is everyday life
         waiting_for = GenerationQueue.objects.filter(waits_for=one.provider).values_list("pk", flat=True)
@@ -226,7 +226,7 @@ def _suspended() -> Iterator[Finding]:
 
 
 def _models_set_aside() -> Iterator[Finding]:
-    for row in circuit_breaker.models_set_aside():
+    for row in circuit_breaker.unserved_model_states():
         yield Finding(
             what=f"{row.provider} does not serve {row.model}; it is set aside until {row.set_aside_until:%H:%M:%S} UTC",
             why=f"{ErrorCode(row.reason).label}. {ADVICE[row.reason]}",
@@ -235,7 +235,7 @@ def _models_set_aside() -> Iterator[Finding]:
 
 
 def _broken_models() -> Iterator[Finding]:
-    for model, mistake in catalogue.broken():
+    for model, mistake in catalogue.broken_models():
         yield Finding(
             what=f"The model {model} is not used, since its row is wrong",
             why=mistake,
@@ -247,27 +247,27 @@ def _ending_models() -> Iterator[Finding]:
     usual = {(name, model) for name in settings.PROVIDERS if (model := settings.PROVIDER_MODELS.get(name))}
     newest = GenerationAttempt.objects.order_by("-pk").values_list("provider", "model")[:_SAMPLE]
     used = {(name, model) for name, model in newest if name in settings.PROVIDERS}
-    for ending in catalogue.endings(sorted(usual | used), within=_SOON):
+    for ending in catalogue.deprecations(sorted(usual | used), within=_SOON):
         is_usual = (ending.provider, ending.model) in usual
         if ending.is_over and not is_usual:
             continue  # it was used while it was there
         yield Finding(what=_end(ending), why=_what_then(ending), remedy=_instead(ending, is_usual=is_usual))
 
 
-def _end(ending: catalogue.Ending) -> str:
+def _end(ending: catalogue.Deprecation) -> str:
     if ending.is_over:
         return f"The model {ending.model} of {ending.provider} is retired, and the settings name it"
     return f"The model {ending.model} of {ending.provider} ends on {ending.date}"
 
 
-def _what_then(ending: catalogue.Ending) -> str:
+def _what_then(ending: catalogue.Deprecation) -> str:
     when = "at its place" if ending.is_over else "then at its place"
     if ending.successor:
         return f"{ending.successor} is used {when}, which may look and cost different"
     return f"nothing is named that is used {when}, so requests that name it are refused"
 
 
-def _instead(ending: catalogue.Ending, *, is_usual: bool) -> str:
+def _instead(ending: catalogue.Deprecation, *, is_usual: bool) -> str:
     if not ending.successor:
         return f"name a successor of {ending.model} in the admin"
     if is_usual:

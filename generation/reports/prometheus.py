@@ -130,7 +130,7 @@ def _from_database() -> list[Metric]:
 
 
 def _breakers() -> Metric:
-    opened = {one.provider: one for one in circuit_breaker.suspended()}
+    opened = {one.provider: one for one in circuit_breaker.open_breakers()}
     family = GaugeMetricFamily(
         "vga_provider_suspended", "1 while a provider is left alone", labels=["provider", "reason"]
     )

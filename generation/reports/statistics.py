@@ -100,7 +100,7 @@ def slowest() -> list[tuple[str, str, timedelta]]:
 def backlog(lengths: counters.Lengths) -> dict[str, Waiting]:
     """What waits, by priority, all four of them; retries wait among the low ones."""
     found = {priority: Waiting(0, None) for priority in WEIGHTS}
-    first = estimates.oldest()
+    first = estimates.oldest_by_weight()
     for weight in {*lengths.rows, *first}:
         so_far = found[queue_for(weight)]
         oldest = min(filter(None, (so_far.oldest, first.get(weight))), default=None)

@@ -33,10 +33,10 @@ _QUEUE: Final = Priority.URGENT
 #: Requests that one step looks at.
 STEP: Final = 200
 #: Refused ids that are kept for each reason.
-_KEPT: Final = 50
+_MOST_LISTED: Final = 50
 _LONGEST_ERROR: Final = 200
 #: What nobody took further for so long is taken up by the dispatcher.
-_LEFT_ALONE: Final = timedelta(seconds=10)
+_ABANDONED_AFTER: Final = timedelta(seconds=10)
 
 
 def start(
@@ -127,18 +127,18 @@ def _step(bulk: BulkAction) -> bool:
     return _moved(bulk, ids, outcome)
 
 
-def advance_left_alone() -> int:
+def advance_abandoned() -> int:
     """Do a step of each action that no worker has taken further for a while. Returns how many steps."""
-    left = BulkAction.objects.filter(finished_at__isnull=True, advanced_at__lt=Now() - _LEFT_ALONE)
+    left = BulkAction.objects.filter(finished_at__isnull=True, advanced_at__lt=Now() - _ABANDONED_AFTER)
     ids = list(left.values_list("pk", flat=True)[:10])
     for bulk_id in ids:
-        if _a_few_steps(bulk_id):
+        if _advance_briefly(bulk_id):
             # It stays the dispatcher's until a worker is heard of.
-            BulkAction.objects.filter(pk=bulk_id).update(advanced_at=Now() - _LEFT_ALONE)
+            BulkAction.objects.filter(pk=bulk_id).update(advanced_at=Now() - _ABANDONED_AFTER)
     return len(ids)
 
 
-def _a_few_steps(bulk_id: int) -> bool:
+def _advance_briefly(bulk_id: int) -> bool:
     return all(advance(bulk_id) for _ in range(5))
 
 
@@ -162,7 +162,7 @@ def _moved(bulk: BulkAction, ids: list[str], outcome: Outcome) -> bool:
     refusals, kept = dict(bulk.refusals), dict(bulk.refused_ids)
     for reason, refused in outcome.refused.items():
         refusals[reason] = refusals.get(reason, 0) + len(refused)
-        kept[reason] = [*kept.get(reason, []), *refused][:_KEPT]
+        kept[reason] = [*kept.get(reason, []), *refused][:_MOST_LISTED]
     values: dict[str, Any] = {
         "cursor": ids[-1],
         "seen": bulk.seen + len(ids),

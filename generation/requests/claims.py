@@ -34,7 +34,7 @@ class Claim:
 
 
 #: An attempt that ends without an error, a call or a cost.
-NOTHING_SAID: Final[dict[str, Any]] = {
+NO_OUTCOME: Final[dict[str, Any]] = {
     "error_code": "",
     "error_message": "",
     "provider_request": None,
@@ -84,7 +84,7 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Permit:
+class CallPermit:
     """Whether a provider may be called. Where not, asking again makes sense after ``wait``: it is ``suspended``, or has
     as many calls as it may; or the call is ``over_budget``, of which ``refusal`` tells the owner. The outcome of a
     ``probe`` decides for a provider that was in trouble. After recent failures a provider is ``troubled``, so an answer
@@ -99,5 +99,5 @@ class Permit:
     wait: timedelta = timedelta(0)
 
 
-class VoidClaimError(Exception):
+class StaleClaimError(Exception):
     """Somebody cancelled, or the lease ran out: the request is not this worker's any more."""

@@ -25,12 +25,23 @@ from generation.db.execution import Row, fetch_all, fetch_one
 from generation.db.functions import Now
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
+from generation.models.options import GenerationOptions
 from generation.providers import budgets
 from generation.queue import batch_limits, dispatch
 from generation.requests import transitions
-from generation.requests.claims import NOTHING_SAID, Claim, Failure
+from generation.requests.claims import NO_OUTCOME, Claim, Failure
 from generation.requests.rows import read_request
-from generation.states import ACTIVE, GIVEN_UP, RETRY_WEIGHT, WEIGHTS, AttemptOutcome, Edge, ErrorCode, Reason, Status
+from generation.states import (
+    ACTIVE,
+    GIVEN_UP,
+    RETRY_WEIGHT,
+    WEIGHTS,
+    AttemptOutcome,
+    ErrorCode,
+    Reason,
+    Status,
+    Transition,
+)
 from generation.storage import receipts
 from generation.telemetry import correlation, tracing
 
@@ -38,14 +49,14 @@ DEFAULT_MAX_ATTEMPTS: Final = 3
 
 #: What a new row has of a request as it stands.
 _GIVEN: Final = ("id", "type", "prompt", "priority", "project_id", "page_id", "metadata", "max_attempts")
-_COMPLETED: Final = Edge(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
-_FAILED: Final = Edge(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED)
+_COMPLETED: Final = Transition(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
+_FAILED: Final = Transition(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED)
 #: A worker was lost, and no attempt is left.
-_LOST: Final = Edge(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED)
+_LOST: Final = Transition(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Draft:
+class NewRequest:
     """A request as it is submitted, already checked."""
 
     type: str
@@ -53,7 +64,9 @@ class Draft:
     priority: str
     project_id: str = ""
     page_id: str = ""
+    #: As the client gave it; ``options`` are parsed from it.
     metadata: dict[str, Any] = field(default_factory=dict)
+    options: GenerationOptions | None = None
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     estimated_cost: Decimal | None = None
 
@@ -61,7 +74,9 @@ class Draft:
 # --- Into the queue ---------------------------------------------------------------------------------------------------
 
 
-def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | None = None) -> list[GenerationRequest]:
+def submit(
+    drafts: Sequence[NewRequest], *, owner: User, batch: GenerationBatch | None = None
+) -> list[GenerationRequest]:
     """Create queued requests with their ledger rows and history, and send messages once all that is committed, as far
     as the queues have room. Of a batch with a limit only as many may start as it has places; the others are held."""
     call, trace = correlation.current(), tracing.traceparent()
@@ -84,8 +99,11 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
         )
         for draft in drafts
     ]
+    for request, draft in zip(requests, drafts, strict=True):
+        if draft.options:
+            request.options = draft.options
     ordered = sorted(requests, key=lambda request: (-WEIGHTS[request.priority], request.pk))
-    leaving = dispatch.leaving([(request, WEIGHTS[request.priority]) for request in ordered[:places_free]])
+    leaving = dispatch.select_sendable([(request, WEIGHTS[request.priority]) for request in ordered[:places_free]])
     sent = {request_id for request_id, _ in leaving}
     given = [
         {column: getattr(request, column) for column in _GIVEN}
@@ -105,13 +123,13 @@ def submit(drafts: Sequence[Draft], *, owner: User, batch: GenerationBatch | Non
     }
     parameters = of_all | {"lost_after": settings.REDISPATCH_AFTER, "counted": queries.COUNTED}
     found = fetch_all(queries.SUBMIT, parameters | {"requests": json.dumps(given)})
-    _note_submitted(ordered, found)
-    transitions.tell(requests, transitions.SUBMIT)
+    _record_submitted(ordered, found)
+    transitions.schedule_side_effects(requests, transitions.SUBMIT)
     dispatch.send_after_commit(leaving)
     return requests
 
 
-def _note_submitted(ordered: Sequence[GenerationRequest], found: Sequence[Row]) -> None:
+def _record_submitted(ordered: Sequence[GenerationRequest], found: Sequence[Row]) -> None:
     """Set on the new requests, which are in the order of the queue, what the database gave them."""
     counts: dict[Any, Any] = {weight: count for _, weight, count in found}
     now: Any = found[0][0]
@@ -134,12 +152,12 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
         )
         if source is None:
             return None
-        edge = Edge(Status(source), Status.QUEUED, Reason.RETRIED)
+        edge = Transition(Status(source), Status.QUEUED, Reason.RETRIED)
         fresh: dict[str, Any] = {"attempts": 0, "waits": 0, "error": None, "started_at": None, "completed_at": None}
-        [request] = transitions.step_all([request_id], edge, actor=actor, **fresh)
+        [request] = transitions.apply_transition([request_id], edge, actor=actor, **fresh)
         weight = WEIGHTS[request.priority]
         held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
-        leaving = [] if held else dispatch.leaving([(request, weight)])
+        leaving = [] if held else dispatch.select_sendable([(request, weight)])
         sent = dispatch.dispatch_columns() if leaving else {}
         GenerationQueue.objects.create(request=request, priority_weight=weight, held=held, **sent)
         dispatch.send_after_commit(leaving)
@@ -152,22 +170,22 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
 def claim(request_id: str, *, worker: str) -> Claim | None:
     """Make a queued request that may start now this worker's. ``None`` where it is not to be had: somebody was first,
     it was cancelled or paused, it is not due yet, its batch has no place free, or there is no such request."""
-    if taken := _take(request_id, worker=worker, reserved=False):
+    if taken := _claim_queued(request_id, worker=worker, reserved=False):
         return taken
     with transaction.atomic():
-        if not batch_limits.batch_has_place(request_id):
+        if not batch_limits.batch_has_free_slot(request_id):
             return None
-        return _take(request_id, worker=worker, reserved=True)
+        return _claim_queued(request_id, worker=worker, reserved=True)
 
 
-def _take(request_id: str, *, worker: str, reserved: bool) -> Claim | None:
+def _claim_queued(request_id: str, *, worker: str, reserved: bool) -> Claim | None:
     asked_at = time.monotonic()
     parameters = {"request": request_id, "worker": worker, "lease": settings.LEASE, "reserved": reserved}
     row = fetch_one(queries.CLAIM, parameters)
     if row is None:
         return None
     request = read_request(row)
-    transitions.tell([request], transitions.CLAIM)
+    transitions.schedule_side_effects([request], transitions.CLAIM)
     return Claim(request, request.claims, asked_at)
 
 
@@ -215,35 +233,35 @@ def fail(claim: Claim, failure: Failure) -> bool:
 def retry_later(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
     """No image this time: back into the queue, behind those that had no try, and not before ``delay`` is over.
     ``False`` where the claim is void."""
-    return _release(claim, Reason.RETRY, failure.as_attempt(), weight=RETRY_WEIGHT, delay=delay)
+    return _requeue(claim, Reason.RETRY, failure.as_attempt(), weight=RETRY_WEIGHT, delay=delay)
 
 
-def postpone(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
+def snooze(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
     """Told to wait, which is not failing: as :func:`retry_later`, but the attempt is given back and a wait counted."""
-    return _release(
+    return _requeue(
         claim, Reason.POSTPONED, failure.as_attempt(), weight=RETRY_WEIGHT, delay=delay, attempts_back=1, waits=1
     )
 
 
-def move_on(claim: Claim, failure: Failure, *, counts: bool) -> Claim | None:
+def fall_back(claim: Claim, failure: Failure, *, counts: bool) -> Claim | None:
     """No image from this provider, but perhaps from another one, which is tried at once: the claim ends and the same
     worker has the next one. Unless it ``counts``, the attempt is given back. ``None`` where the claim is void, or the
     request is paused and waits in the queue."""
     reason = Reason.RETRY if counts else Reason.POSTPONED
     back = 0 if counts else 1
     with transaction.atomic():
-        if not _release(claim, reason, failure.as_attempt(), weight=RETRY_WEIGHT, attempts_back=back, may_leave=False):
+        if not _requeue(claim, reason, failure.as_attempt(), weight=RETRY_WEIGHT, attempts_back=back, may_leave=False):
             return None
         # Others see only the end of this transaction, in which the request has the place that it had.
-        return _take(claim.request.pk, worker=claim.request.worker, reserved=True)
+        return _claim_queued(claim.request.pk, worker=claim.request.worker, reserved=True)
 
 
-def give_back(claim: Claim, *, delay: timedelta = timedelta(0), waits_for: str = "") -> bool:
+def release(claim: Claim, *, delay: timedelta = timedelta(0), waits_for: str = "") -> bool:
     """Nothing was sent, and this worker will not send it: another may, at the old priority and with the attempt given
     back; after the delay, or as soon as what it ``waits_for`` has come about. ``False`` where the claim is void."""
     weight = WEIGHTS[claim.request.priority]
     abandoned = {"outcome": AttemptOutcome.ABANDONED}
-    return _release(
+    return _requeue(
         claim, Reason.GIVEN_BACK, abandoned, weight=weight, delay=delay, waits_for=waits_for, attempts_back=1
     )
 
@@ -266,9 +284,9 @@ def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
         _abandon_attempts([pk for pk, status in found if status == Status.IN_PROGRESS])
         for source in ACTIVE:
             ids = [pk for pk, status in found if status == source]
-            edge = Edge(source, Status.CANCELLED, Reason.CANCELLED)
+            edge = Transition(source, Status.CANCELLED, Reason.CANCELLED)
             values: dict[str, Any] = {"completed_at": Now(), "lease_expires_at": None, "worker": ""}
-            cancelled += [request.pk for request in transitions.step_all(ids, edge, actor=actor, **values)]
+            cancelled += [request.pk for request in transitions.apply_transition(ids, edge, actor=actor, **values)]
         GenerationQueue.objects.filter(pk__in=cancelled).delete()
     return cancelled
 
@@ -311,7 +329,7 @@ def rescue(request_id: str, *, storage_error: OSError | None = None) -> Status |
         if again:
             # The dispatcher sends it. Redis is not asked while the row is locked.
             ends: dict[str, Any] = {"weight": RETRY_WEIGHT, "expired": True, "may_leave": False}
-            return Status.QUEUED if _release(claim, Reason.LEASE_EXPIRED, attempt, **ends) else None
+            return Status.QUEUED if _requeue(claim, Reason.LEASE_EXPIRED, attempt, **ends) else None
     # The storage may be slow, so it is asked without a lock on the row.
     if storage_error is not None:
         raise storage_error
@@ -344,7 +362,7 @@ def unknown_outcomes(request: GenerationRequest) -> int:
 
 def _end(
     claim: Claim,
-    edge: Edge,
+    edge: Transition,
     attempt: dict[str, Any],
     *,
     result: dict[str, Any] | None = None,
@@ -352,15 +370,15 @@ def _end(
     expired: bool = False,
 ) -> bool:
     """End a claim and its request. ``attempt`` are parameters of the statement. False where the claim is void."""
-    parameters = _ending(claim, edge, attempt, expired)
+    parameters = _end_values(claim, edge, attempt, expired)
     texts = {"result": result and json.dumps(result), "error": error and json.dumps(error)}
     row = fetch_one(queries.END, parameters | {"target": edge.target} | texts)
     if row is not None:
-        transitions.tell([read_request(row)], edge)
+        transitions.schedule_side_effects([read_request(row)], edge)
     return row is not None
 
 
-def _release(
+def _requeue(
     claim: Claim,
     reason: Reason,
     attempt: dict[str, Any],
@@ -375,21 +393,21 @@ def _release(
 ) -> bool:
     """End a claim and queue its request again. What may start now leaves at once; with a delay the dispatcher sends it
     when it is due. False where the claim is void."""
-    edge = Edge(Status.IN_PROGRESS, Status.QUEUED, reason)
-    leaving = dispatch.leaving([(claim.request, weight)]) if may_leave and not delay else []
-    parameters = _ending(claim, edge, attempt, expired)
+    edge = Transition(Status.IN_PROGRESS, Status.QUEUED, reason)
+    leaving = dispatch.select_sendable([(claim.request, weight)]) if may_leave and not delay else []
+    parameters = _end_values(claim, edge, attempt, expired)
     parameters |= {"attempts_back": attempts_back, "waits": waits, "weight": weight, "delay": delay}
     parameters |= {"waits_for": waits_for, "sent": bool(leaving), "lost_after": settings.REDISPATCH_AFTER}
     row = fetch_one(queries.RELEASE, parameters)
     if row is None:
         return False
-    transitions.tell([read_request(row)], edge)
+    transitions.schedule_side_effects([read_request(row)], edge)
     is_held = row[-1]
     dispatch.send_after_commit([] if is_held else leaving)
     return True
 
 
-def _ending(claim: Claim, edge: Edge, attempt: dict[str, Any], expired: bool) -> dict[str, Any]:
+def _end_values(claim: Claim, edge: Transition, attempt: dict[str, Any], expired: bool) -> dict[str, Any]:
     transitions.check(edge)
     ending: dict[str, Any] = {"request": claim.request.pk, "claim": claim.number, "expired": expired}
-    return ending | {"reason": edge.reason} | NOTHING_SAID | attempt
+    return ending | {"reason": edge.reason} | NO_OUTCOME | attempt

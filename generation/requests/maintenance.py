@@ -60,7 +60,7 @@ def rescue_expired() -> int:
     return len(rescued)
 
 
-def promote_long_waiters() -> int:
+def promote_long_waiting() -> int:
     """Move who has waited so long up a step, so that low is never starved. Returns how many."""
     promoted = 0
     for weight in sorted(WEIGHTS.values(), reverse=True)[1:]:
@@ -85,7 +85,7 @@ def fill_batches() -> int:
     return sum(batch_limits.fill_batch(batch_id) for batch_id in batch_limits.batches_to_fill(limit=_STEP))
 
 
-def restore_ledger() -> int:
+def restore_queue_rows() -> int:
     """Give queued requests back the ledger row that they lost, which only a hand in the database can have taken."""
     entry = GenerationQueue.objects.filter(request_id=OuterRef("pk"))
     # In the order of their keys: two that insert the same rows wait for each other's unique keys.
@@ -94,7 +94,7 @@ def restore_ledger() -> int:
     return len(GenerationQueue.objects.bulk_create(rows, ignore_conflicts=True))
 
 
-def notice_emptied_broker() -> int:
+def resend_lost_messages() -> int:
     """Where Redis has lost what it held, send it again. Returns how many rows. Raises :class:`BrokerUnavailable`."""
     lost = dispatch.resend_lost()
     if lost:
@@ -102,7 +102,7 @@ def notice_emptied_broker() -> int:
     return lost
 
 
-def forget_dead_processes() -> int:
+def delete_dead_processes() -> int:
     """Drop the rows of processes that ended without signing off."""
     with transaction.atomic():
         dead = locked_keys(WorkerProcess.objects.filter(seen_at__lt=Now() - _FORGET_PROCESS_AFTER), limit=_STEP)

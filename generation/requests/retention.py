@@ -97,7 +97,7 @@ def _in_steps(rows: QuerySet[Any], step: int) -> Iterator[int]:
         yield len(found)
 
 
-def sweep_orphans(*, grace: timedelta = images.GRACE, dry: bool = False) -> Iterator[str]:
+def sweep_orphans(*, grace: timedelta = images.ORPHAN_GRACE, dry: bool = False) -> Iterator[str]:
     """Remove files that no request refers to and that are older than ``grace`` by the storage's own clock, and receipts
     of requests that have ended. Files that are not ours stay. Yields the key of each. Raises ``OSError``.
 
@@ -114,7 +114,7 @@ def sweep_orphans(*, grace: timedelta = images.GRACE, dry: bool = False) -> Iter
 def _clock() -> datetime:
     """The storage's clock, or where nothing can be written, as on a full disk, the database's."""
     try:
-        return images.clock()
+        return images.storage_now()
     except OSError as error:
         logger.warning("going by the database's clock, since the storage takes no file: %s", error)
     return database_now()

@@ -20,7 +20,7 @@ from generation.providers import budgets
 from generation.providers.pricing import OverBudgetError
 from generation.queue import control, pauses
 from generation.requests import lifecycle, selectors
-from generation.requests.lifecycle import Draft
+from generation.requests.lifecycle import NewRequest
 from generation.states import BulkActionName, Priority, Status
 
 
@@ -28,14 +28,14 @@ class NotRetryableError(Exception):
     """Only what failed or was cancelled can be tried again."""
 
 
-def submit(*, owner: User, draft: Draft) -> GenerationRequest:
+def submit(*, owner: User, draft: NewRequest) -> GenerationRequest:
     """Accept one request. Raises :class:`generation.providers.pricing.OverBudgetError`."""
     with budgets.reserving(owner.pk, [draft.estimated_cost]):
         return lifecycle.submit([draft], owner=owner)[0]
 
 
 def submit_batch(
-    *, owner: User, drafts: Sequence[Draft], priority: str, max_concurrent: int | None
+    *, owner: User, drafts: Sequence[NewRequest], priority: str, max_concurrent: int | None
 ) -> tuple[GenerationBatch, list[GenerationRequest]]:
     """Accept all of them or none. At most ``max_concurrent`` of them will be in progress at once. Raises
     :class:`generation.providers.pricing.OverBudgetError`."""

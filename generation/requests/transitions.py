@@ -14,15 +14,15 @@ from generation.models import GenerationRequest, StatusChange
 from generation.providers import result_cache
 from generation.queue import batch_limits
 from generation.requests import events
-from generation.states import TRANSITIONS, Edge, Reason, Status
+from generation.states import TRANSITIONS, Reason, Status, Transition
 from generation.telemetry import metrics
 
-SUBMIT: Final = Edge(None, Status.QUEUED, Reason.SUBMITTED)
-CLAIM: Final = Edge(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED)
+SUBMIT: Final = Transition(None, Status.QUEUED, Reason.SUBMITTED)
+CLAIM: Final = Transition(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED)
 
 
-def step_all(
-    request_ids: Collection[str], edge: Edge, *, actor: User | None = None, **values: Any
+def apply_transition(
+    request_ids: Collection[str], edge: Transition, *, actor: User | None = None, **values: Any
 ) -> list[GenerationRequest]:
     """Change the status of several requests that the caller has locked where the step begins. Return them as they are
     now. Raises ``ValueError`` for a step that no request can take."""
@@ -43,17 +43,17 @@ def step_all(
             )
             for request in requests
         )
-        tell(requests, edge)
+        schedule_side_effects(requests, edge)
     return requests
 
 
-def check(edge: Edge) -> None:
+def check(edge: Transition) -> None:
     """Raise ``ValueError`` for a step that no request can take."""
     if edge not in TRANSITIONS:
         raise ValueError(f"{edge.source} → {edge.target} ({edge.reason}) is not a step of a request")
 
 
-def tell(requests: Sequence[GenerationRequest], edge: Edge) -> None:
+def schedule_side_effects(requests: Sequence[GenerationRequest], edge: Transition) -> None:
     """After the commit, tell of a step that these requests took: subscribers, requests that wait for a place in the
     batch or for the image, and the metrics."""
     events.announce(requests)
@@ -67,6 +67,6 @@ def tell(requests: Sequence[GenerationRequest], edge: Edge) -> None:
         result_cache.wake_after_commit(request)
 
 
-def _count(requests: Sequence[GenerationRequest], edge: Edge) -> None:
+def _count(requests: Sequence[GenerationRequest], edge: Transition) -> None:
     for request in requests:
         metrics.count_transition(request, edge)

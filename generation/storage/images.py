@@ -11,13 +11,15 @@ from typing import Any, Final
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
-#: The kinds of picture we keep, and how each is called in files and addresses.
-EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+from generation.states import ImageFormat
+
+#: Content type → extension in keys and addresses, and back.
+EXTENSIONS: Final = {format_.content_type: format_.value for format_ in ImageFormat}
+CONTENT_TYPES: Final = {extension: content_type for content_type, extension in EXTENSIONS.items()}
 #: What is younger is not swept up, whether a request refers to it or not: its request may not have been told yet.
-GRACE: Final = timedelta(days=2)
+ORPHAN_GRACE: Final = timedelta(days=2)
 #: Folders that a worker writes to.
 _WRITTEN: Final = ("results", "thumbnails", "receipts")
-CONTENT_TYPES: Final = {extension: content_type for content_type, extension in EXTENSIONS.items()}
 
 
 def save(folder: str, sha256: str, content_type: str, data: bytes) -> str:
@@ -44,7 +46,7 @@ def is_older(key: str, moment: datetime) -> bool:
     return False
 
 
-def clock() -> datetime:
+def storage_now() -> datetime:
     """Return the time by the storage's own clock, which is what the times of its files go by. Raises ``OSError``."""
     key = f"probes/{secrets.token_hex(8)}"
     default_storage.save(key, ContentFile(b"\0"))

@@ -27,7 +27,7 @@ def current() -> str:
 
 
 @contextmanager
-def belonging_to(call: str) -> Iterator[None]:
+def bound_to(call: str) -> Iterator[None]:
     """While this lasts, lines of this thread, and of what it starts on the background loop, carry the id."""
     with bound_contextvars(**({FIELD: call} if call else {})):
         yield

@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from generation import states
 from generation.db.counters import BOUNDS
 from generation.models import GenerationRequest
-from generation.states import Edge, GenerationType, Status
+from generation.states import GenerationType, Status, Transition
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -20,7 +20,7 @@ WAIT: Final = Histogram("vga_wait_seconds", "Submit to first start", ["priority"
 DURATION: Final = Histogram("vga_generation_seconds", "Start to picture", ["type"], buckets=BOUNDS)
 CALLS: Final = Histogram("vga_provider_call_seconds", "Provider calls", ["provider", "outcome"], buckets=BOUNDS)
 COST: Final = Counter("vga_cost_usd", "What calls cost, in US dollars", ["provider"])
-FOUND: Final = Counter("vga_dispatcher_found", "What a dispatcher sent or mended", ["step"])
+DISPATCHER_FOUND: Final = Counter("vga_dispatcher_found", "What a dispatcher sent or mended", ["step"])
 PASSES: Final = Histogram("vga_dispatcher_pass_seconds", "Passes of a dispatcher", buckets=_SECONDS)
 CONNECTIONS: Final = Gauge("vga_websocket_connections", "WebSockets that are open", multiprocess_mode="livesum")
 
@@ -30,7 +30,7 @@ for _edge in states.TRANSITIONS:
         TRANSITIONS.labels(_type, _edge.target, _edge.reason)
 
 
-def count_transition(request: GenerationRequest, edge: Edge) -> None:
+def count_transition(request: GenerationRequest, edge: Transition) -> None:
     """A step that a request took; of a first start and of an end also how long it took to come there."""
     TRANSITIONS.labels(request.type, edge.target, edge.reason).inc()
     if edge.target == Status.IN_PROGRESS and request.claims == 1:

@@ -39,7 +39,7 @@ def span(name: str, kind: str = "internal", *, parent: str = "", **attributes: A
         yield opened
 
 
-def waited(name: str, *, parent: str, since: datetime, until: datetime) -> None:
+def record_wait(name: str, *, parent: str, since: datetime, until: datetime) -> None:
     """A span of a time that is over, such as the one in the queue."""
     if _tracer is None:
         return

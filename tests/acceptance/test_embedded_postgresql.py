@@ -132,7 +132,7 @@ def test_two_servers_run_beside_each_other(folder: Path, made: Path) -> None:
 
 def test_a_dump_is_restored_as_the_page_says(folder: Path, made: Path, tmp_path: Path) -> None:
     section = (ROOT / "docs" / "operations.md").read_text().partition("## The embedded servers")[2]
-    dump, restore = re.findall(r"^\$ \.venv/bin/python (-m config\.embedded_postgresql pg_.*)$", section, re.MULTILINE)
+    dump, restore = re.findall(r"^\$ \.venv/bin/python (-m config\.local\.postgresql pg_.*)$", section, re.MULTILINE)
     with running(folder):
         ask(folder, "CREATE TABLE kept AS SELECT 'é' AS word; SELECT 1")
         programs(folder, dump, tmp_path)

@@ -359,6 +359,6 @@ def test_nothing_matches(operator: Client, alice: User) -> None:
 
 
 def _batch(owner: User) -> str:
-    draft = lifecycle.Draft(type="cover", prompt="A dragon in a garden", priority="normal")
+    draft = lifecycle.NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")
     batch, _ = services.submit_batch(owner=owner, drafts=[draft], priority="normal", max_concurrent=None)
     return batch.pk

@@ -40,7 +40,7 @@ CHOSEN = {
 @pytest.fixture
 def book(alice: User, charlie: User) -> dict[str, str]:
     """Three requests that fulfil every condition, among three of another customer; the conditions."""
-    draft = lifecycle.Draft(
+    draft = lifecycle.NewRequest(
         type="cover", prompt="A green dragon on a hill", priority="high", project_id="a-book", max_attempts=1
     )
     batch, chosen = services.submit_batch(owner=alice, drafts=[draft] * 3, priority="high", max_concurrent=None)

@@ -13,6 +13,7 @@ from django.test import Client
 
 from generation import caching
 from generation.models import Budget, PromptStyle, ProviderModel, ProviderState, model_rows
+from generation.models.options import GenerationOptions
 from generation.providers import catalogue
 from generation.reports import doctor
 from tests.admin.pages import text
@@ -177,7 +178,7 @@ def test_a_row_that_is_broken_all_the_same_is_skipped_and_told(
                 setattr(broken, name, value if name == field else getattr(good, name))
             broken.save()
             caching.clear_all()
-            assert catalogue.choices({})[0].model == good.name, (field, value)
+            assert catalogue.choices(GenerationOptions())[0].model == good.name, (field, value)
             named = client.post(SUBMIT, body(metadata={"model": "broken"}), format="json")
             assert named.status_code == 400, (field, value)
             if value in values[:2]:
@@ -192,7 +193,7 @@ def test_a_row_that_is_broken_all_the_same_is_skipped_and_told(
     caplog.clear()
     for _ in range(3):
         caching.clear_all()
-        catalogue.choices({})
+        catalogue.choices(GenerationOptions())
     assert sum("clipart/once is not used" in record.getMessage() for record in caplog.records) == 1
 
 
@@ -202,7 +203,7 @@ def test_without_any_model_a_submit_is_refused_and_no_error(alice: User, setting
     caching.clear_all()
     answer = client_of(alice).post(SUBMIT, body(), format="json")
     assert answer.status_code == 400, answer.content
-    assert catalogue.offered()["clipart"] == []
+    assert catalogue.offered_models()["clipart"] == []
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_batches_tell_how_far_they_are(viewer: Client, alice: User) -> None:
 
 
 def _batch(owner: User, **more: str) -> tuple:  # type: ignore[type-arg]
-    draft = lifecycle.Draft(type="cover", prompt=more.get("prompt", "A dragon in a garden"), priority="normal")
+    draft = lifecycle.NewRequest(type="cover", prompt=more.get("prompt", "A dragon in a garden"), priority="normal")
     return services.submit_batch(owner=owner, drafts=[draft] * 3, priority="normal", max_concurrent=None)
 
 
@@ -276,6 +276,6 @@ def _queries(client: Client, address: str) -> list[str]:
 
 
 def test_the_list_shows_no_more_than_a_page(viewer: Client, alice: User) -> None:
-    drafts = [lifecycle.Draft(type="cover", prompt="A dragon in a garden", priority="normal")] * 60
+    drafts = [lifecycle.NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")] * 60
     lifecycle.submit(drafts, owner=alice)
     assert len(listed(viewer)) == 50 < GenerationRequest.objects.count()

@@ -17,7 +17,7 @@ from generation.models import GenerationBatch, GenerationQueue, Pause
 from generation.providers import circuit_breaker
 from generation.queue import batch_limits, broker, dispatch, pauses
 from generation.requests import lifecycle, permits
-from generation.requests.claims import Claim, Failure, Permit
+from generation.requests.claims import CallPermit, Claim, Failure
 from generation.states import WEIGHTS, Status
 from tests.admin.pages import PAUSES, REQUESTS, text, told
 from tests.api.helpers import PREFIX, body, post_json
@@ -93,7 +93,7 @@ def test_what_is_not_paused_is_sent_past_what_is(operator: Client, alice: User, 
 
 def test_held_requests_of_a_batch_wait_for_the_resume(operator: Client, alice: User) -> None:
     batch = GenerationBatch.objects.create(id="vgb_1700000000000000_000000000", owner=alice, max_concurrent=1)
-    draft = lifecycle.Draft(type="cover", prompt="A dragon in a garden", priority="normal")
+    draft = lifecycle.NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")
     lifecycle.submit([draft] * 2, owner=alice, batch=batch)
     pause(operator, "type", "cover")
     lifecycle.cancel([GenerationQueue.objects.get(held=False).pk], actor=alice)
@@ -109,11 +109,11 @@ def test_a_provider_that_is_paused_is_not_called_and_wakes_those_who_wait(operat
     permit = _begin(claim)
     assert not permit.granted
     assert permit.suspended
-    assert circuit_breaker.is_suspended("clipart")
-    assert lifecycle.give_back(claim, delay=permit.wait, waits_for="clipart")
+    assert circuit_breaker.is_open("clipart")
+    assert lifecycle.release(claim, delay=permit.wait, waits_for="clipart")
     assert lifecycle.claim(claim.request.pk, worker="worker-1") is None
     resume(operator, "provider", "clipart")
-    assert not circuit_breaker.is_suspended("clipart")
+    assert not circuit_breaker.is_open("clipart")
     again = lifecycle.claim(claim.request.pk, worker="worker-1")
     assert again is not None
     assert _begin(again).granted
@@ -123,7 +123,7 @@ def test_another_provider_is_not_asked_for_what_is_paused(operator: Client, alic
     claim = claimed(alice, type="cover")
     pause(operator, "type", "cover")
     failure = Failure(message="away", code="unavailable", retryable=True, provider="openai")
-    assert lifecycle.move_on(claim, failure, counts=False) is None
+    assert lifecycle.fall_back(claim, failure, counts=False) is None
     assert GenerationQueue.objects.get().request_id == claim.request.pk
     claim.request.refresh_from_db()
     assert claim.request.status == Status.QUEUED
@@ -180,5 +180,5 @@ def test_twice_is_once(operator: Client) -> None:
     assert pauses.active() == []
 
 
-def _begin(claim: Claim) -> Permit:
+def _begin(claim: Claim) -> CallPermit:
     return permits.begin_call(claim, provider="clipart", model="m", prompt="p", deadline=timedelta(seconds=60))

@@ -95,7 +95,7 @@ def test_what_was_measured_counts_by_type_and_for_those_ahead_on_the_whole(api: 
 def test_only_attempts_that_gave_an_image_count_and_the_newest_hours_of_them(
     api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimates, "_ENOUGH", 2)
+    monkeypatch.setattr(estimates, "_ENOUGH_ATTEMPTS", 2)
     for hours, seconds in ((4, 1_000), (3, 10), (2, 20)):
         ended(alice, lasted=seconds, ago=timedelta(hours=hours))
     ended(alice, lasted=2_000, failed=True)

@@ -19,7 +19,7 @@ _SET_UP = f"""
 from django.contrib.auth.models import User
 from django.db import transaction
 from generation.requests.claims import Failure
-from generation import lifecycle
+from generation.requests import lifecycle
 from tests.support.requests import claimed
 alice = User.objects.get(username="alice")
 with transaction.atomic():  # no worker sees it before it has failed

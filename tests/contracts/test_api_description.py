@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -18,10 +17,11 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from config.version import VERSION
 from generation import caching
 from generation.reports import statistics
 from generation.requests import representations, services
-from generation.requests.lifecycle import Draft
+from generation.requests.lifecycle import NewRequest
 from generation.states import Status
 from tests.api.helpers import completed
 from tests.support.requests import PROMPT, in_status
@@ -130,9 +130,8 @@ def test_the_page_in_docs_has_every_call_under_its_tag() -> None:
 
 
 def test_it_names_the_release_and_where_clients_reach_us() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert description()["openapi"].startswith("3.1")
-    assert description()["info"]["version"] == project["version"]
+    assert description()["info"]["version"] == VERSION
     assert description()["servers"] == [{"url": settings.PUBLIC_BASE_URL}]
 
 
@@ -181,7 +180,7 @@ def test_the_status_shape_has_exactly_the_keys_that_are_described(alice: User, s
 
 
 def test_a_batch_has_exactly_the_keys_that_are_described(alice: User) -> None:
-    draft = Draft(type="cover", prompt=PROMPT, priority="low", metadata={}, max_attempts=3)
+    draft = NewRequest(type="cover", prompt=PROMPT, priority="low", metadata={}, max_attempts=3)
     batch, requests = services.submit_batch(owner=alice, drafts=[draft] * 2, priority="low", max_concurrent=1)
     shape = representations.batch(batch, requests)
     assert_exact(shape, "Batch")

@@ -27,7 +27,7 @@ from tests.support.traces import everything_logged
 from workers import image_check
 from workers.providers import support as vendors_module
 from workers.providers.base import ImageAnswer, Provider, ProviderError, track_progress
-from workers.runtime import Abandoned, Job
+from workers.runtime import AttemptCancelled, RunningAttempt
 
 KEY = "sk-proj-very-secret-0123456789"
 #: Text in the fakes' errors, which must not be repeated.
@@ -154,9 +154,9 @@ def caller(fake: FakeProvider, lasting: Caller) -> Caller:
     return lasting
 
 
-def job() -> Job:
+def job() -> RunningAttempt:
     claim: Any = SimpleNamespace(request=SimpleNamespace(pk="vga_1"), number=1, asked_at=time.monotonic())
-    return Job(claim)
+    return RunningAttempt(claim)
 
 
 def _pairs(scripts: Mapping[str, str]) -> list[tuple[Adapter, str, str]]:
@@ -357,10 +357,10 @@ def test_a_cancel_closes_the_connection_at_once_and_leaves_other_calls_alone(
     cancelled, other = job(), job()
     ends: list[object] = []
 
-    def work(one: Job) -> None:
+    def work(one: RunningAttempt) -> None:
         try:
             ends.append(one.call(caller.provider.generate(caller.asked()), timeout=60))
-        except Abandoned as error:
+        except AttemptCancelled as error:
             ends.append(error)
 
     first, second = (threading.Thread(target=work, args=(one,)) for one in (cancelled, other))
@@ -368,13 +368,13 @@ def test_a_cancel_closes_the_connection_at_once_and_leaves_other_calls_alone(
     wait_until(lambda: fake.stats().active == 1)
     second.start()
     wait_until(lambda: fake.stats().active == 2)
-    cancelled.abandon("cancelled")
+    cancelled.cancel("cancelled")
     wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
     first.join(timeout=5)
     fake.release()
     second.join(timeout=20)
     abandoned, answer = ends
-    assert isinstance(abandoned, Abandoned)
+    assert isinstance(abandoned, AttemptCancelled)
     assert isinstance(answer, ImageAnswer)
     assert [call.disconnected for call in fake.journal()] == [True, False]
 

@@ -37,7 +37,7 @@ def test_a_provider_that_is_left_alone_is_shown_with_the_reason_and_called_again
     page = chief.get(reverse(STATES)).content.decode()
     assert "The provider does not accept the key" in page
     assert call_again(chief, "openai") == 302
-    assert not circuit_breaker.is_suspended("openai")
+    assert not circuit_breaker.is_open("openai")
 
 
 def test_who_may_only_look_does_not_call_again(bob: User, client: Client) -> None:
@@ -46,7 +46,7 @@ def test_who_may_only_look_does_not_call_again(bob: User, client: Client) -> Non
     circuit_breaker.failed("openai", "auth", wait=timedelta(0))
     assert client.get(reverse(STATES)).status_code == 200
     call_again(client, "openai")
-    assert circuit_breaker.is_suspended("openai")
+    assert circuit_breaker.is_open("openai")
 
 
 def test_limits_are_set_and_the_breaker_is_not(chief: Client) -> None:

@@ -16,7 +16,7 @@ from generation.models import Budget, GenerationBatch, GenerationRequest, Provid
 from generation.providers import budgets
 from generation.providers.pricing import OverBudgetError
 from generation.requests import lifecycle, services
-from generation.requests.lifecycle import Draft
+from generation.requests.lifecycle import NewRequest
 from generation.states import Status
 from tests.api.helpers import BATCH, SUBMIT, address, batch_body, body, post_json
 from tests.conftest import client_of
@@ -41,8 +41,8 @@ def for_ten(settings: Any) -> None:
     settings.DAILY_BUDGET = 10 * PRICE
 
 
-def draft(cost: Decimal | None = PRICE) -> Draft:
-    return Draft(type="cover", prompt=PROMPT, priority="normal", estimated_cost=cost)
+def draft(cost: Decimal | None = PRICE) -> NewRequest:
+    return NewRequest(type="cover", prompt=PROMPT, priority="normal", estimated_cost=cost)
 
 
 def submit(owner: User, cost: Decimal | None = PRICE) -> GenerationRequest:

@@ -10,8 +10,9 @@ import pytest
 
 from generation import caching
 from generation.models import ProviderModel
+from generation.models.options import GenerationOptions
 from generation.providers import catalogue
-from generation.providers.catalogue import Impossible
+from generation.providers.catalogue import UnsupportedRequest
 
 pytestmark = pytest.mark.django_db
 
@@ -32,12 +33,12 @@ def _configured(settings: Any) -> Iterator[None]:
 
 
 def names(**metadata: Any) -> list[str]:
-    return [f"{choice.provider}/{choice.model}" for choice in catalogue.choices(metadata)]
+    return [f"{choice.provider}/{choice.model}" for choice in catalogue.choices(GenerationOptions.parse(metadata))]
 
 
-def refused(**metadata: Any) -> Impossible:
-    with pytest.raises(Impossible) as caught:
-        catalogue.choices(metadata)
+def refused(**metadata: Any) -> UnsupportedRequest:
+    with pytest.raises(UnsupportedRequest) as caught:
+        catalogue.choices(GenerationOptions.parse(metadata))
     return caught.value
 
 
@@ -59,7 +60,7 @@ def test_a_model_of_any_size_makes_the_short_side_1024_and_both_divide_by_16(
     settings: Any, ratio: str, size: tuple[int, int]
 ) -> None:
     settings.PROVIDERS = ["clipart"]
-    choice = catalogue.choices({"aspectRatio": ratio})[0]
+    choice = catalogue.choices(GenerationOptions.parse({"aspectRatio": ratio}))[0]
     assert (choice.width, choice.height) == size
 
 
@@ -114,7 +115,10 @@ def test_what_no_model_can_do_is_refused_by_the_name_of_the_option(
 
 
 def test_a_ratio_is_told_as_the_vendor_writes_it() -> None:
-    assert catalogue.choices({"aspectRatio": "7:3", "provider": "stability"})[0].aspect_ratio == "21:9"
+    assert (
+        catalogue.choices(GenerationOptions.parse({"aspectRatio": "7:3", "provider": "stability"}))[0].aspect_ratio
+        == "21:9"
+    )
 
 
 def test_where_providers_have_different_reasons_all_are_told() -> None:
@@ -127,13 +131,13 @@ def test_a_retired_model_is_stood_in_for_by_its_successor_and_says_so(change: di
     successor = ProviderModel.objects.get(name="ultra")
     ProviderModel.objects.filter(name="core").update(successor=successor, **change)
     caching.clear_all()
-    choice = catalogue.choices({"model": "core"})[0]
+    choice = catalogue.choices(GenerationOptions.parse({"model": "core"}))[0]
     assert choice.model == "ultra"
     assert choice.notice == "The model core is retired; ultra was used."
 
 
 def test_a_model_whose_end_has_come_by_the_seeded_dates_is_stood_in_for() -> None:
-    choice = catalogue.choices({"model": "dall-e-3"})[0]
+    choice = catalogue.choices(GenerationOptions.parse({"model": "dall-e-3"}))[0]
     assert (choice.provider, choice.model) == ("openai", "gpt-image-2")
 
 
@@ -155,4 +159,4 @@ def test_successors_in_a_ring_are_no_way_out() -> None:
 def test_a_model_that_only_the_settings_name_is_believed_to_do_what_most_do(settings: Any) -> None:
     settings.PROVIDER_MODELS = {"openai": "my-own-diffusion"}
     assert names(provider="openai", quality="high", aspectRatio="portrait") == ["openai/my-own-diffusion"]
-    assert catalogue.estimate({"provider": "openai"}) is None
+    assert catalogue.estimate(GenerationOptions.parse({"provider": "openai"})) is None

@@ -84,7 +84,7 @@ def _complete(alice: User) -> None:
 
 
 def _move_on(alice: User) -> None:
-    claim = lifecycle.move_on(called(alice), FAILURE, counts=True)
+    claim = lifecycle.fall_back(called(alice), FAILURE, counts=True)
     assert claim
     assert lifecycle.complete(claim, result=RESULT, model="m")
 
@@ -106,7 +106,7 @@ def _cancel(alice: User) -> None:
 def _promote(alice: User) -> None:
     queued(alice, priority="low")
     GenerationQueue.objects.update(weight_since=Now() - timedelta(hours=1))
-    assert maintenance.promote_long_waiters()
+    assert maintenance.promote_long_waiting()
 
 
 def _weights(alice: User) -> None:
@@ -118,7 +118,7 @@ def _weights(alice: User) -> None:
 def _restore(alice: User) -> None:
     queued(alice)
     GenerationQueue.objects.all().delete()
-    assert maintenance.restore_ledger()
+    assert maintenance.restore_queue_rows()
 
 
 def _spend(alice: User) -> None:
@@ -151,8 +151,8 @@ STEPS: dict[str, Callable[[User], Any]] = {
     "complete": _complete,
     "fail": lambda alice: lifecycle.fail(called(alice), FAILURE),
     "retry later": lambda alice: back_in_queue(called(alice)),
-    "postpone": lambda alice: lifecycle.postpone(called(alice), FAILURE, delay=timedelta(seconds=5)),
-    "give back": lambda alice: lifecycle.give_back(claimed(alice)),
+    "postpone": lambda alice: lifecycle.snooze(called(alice), FAILURE, delay=timedelta(seconds=5)),
+    "give back": lambda alice: lifecycle.release(claimed(alice)),
     "move on": _move_on,
     "retry by hand": _retry,
     "rescue": _rescue,
@@ -245,7 +245,7 @@ def _some(alice: User) -> None:
 
 def _seen() -> tuple[Any, ...]:
     status = statistics.queue_status()
-    return statistics.metrics(), status, statistics.spent_today(), counters.lengths(), estimates.oldest()
+    return statistics.metrics(), status, statistics.spent_today(), counters.lengths(), estimates.oldest_by_weight()
 
 
 def test_figures_are_the_same_before_and_after_folding(alice: User) -> None:

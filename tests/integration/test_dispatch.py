@@ -209,7 +209,7 @@ def test_marking_messages_as_lost_waits_for_no_other_transaction(alice: User) ->
 
 
 def test_messages_are_marked_as_lost_in_steps(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_STEP", 2)
+    monkeypatch.setattr(dispatch, "_BATCH_SIZE", 2)
     for _ in range(5):
         queued(alice)
     assert dispatch.mark_undelivered() == 5

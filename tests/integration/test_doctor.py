@@ -228,14 +228,14 @@ def test_a_provider_that_is_left_alone_is_told_with_what_to_do_and_who_waits(
     for _ in range(circuit_breaker.FAILURES_TO_OPEN):
         circuit_breaker.failed("openai", code, wait=timedelta(0))
     waiting = claimed(alice)
-    assert lifecycle.give_back(waiting, delay=timedelta(minutes=9), waits_for="openai")
+    assert lifecycle.release(waiting, delay=timedelta(minutes=9), waits_for="openai")
     page = the_finding()
     assert re.search(r"openai is left alone until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", page)
     assert why in page
     assert advice in page
     assert waiting.request.pk in page
     mend(page)
-    assert not circuit_breaker.is_suspended("openai")
+    assert not circuit_breaker.is_open("openai")
     assert GenerationQueue.objects.filter(available_at__lte=Now(), waits_for="").exists()
 
 
@@ -253,7 +253,7 @@ def test_a_model_that_is_set_aside_is_named_with_the_reason() -> None:
     assert "openai does not serve gpt-image-2; it is set aside until" in page
     mend(page)
     assert doctor()[0] == 0
-    assert not circuit_breaker.set_aside()
+    assert not circuit_breaker.unserved_models()
 
 
 def resume(name: str) -> str:

@@ -22,7 +22,7 @@ from generation.storage import images, receipts
 from tests.support.executors import executor
 from tests.support.requests import RESULT, claimed, queued
 from workers import prompts
-from workers.attempt_slots import Turns
+from workers.attempt_slots import AttemptSlots
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.runtime import Runtime
 
@@ -359,7 +359,7 @@ def test_who_loses_the_claim_while_the_storage_is_away_stops_trying(
 ) -> None:
     runtime = Runtime(slots=1)
     jobs: dict[Any, Any] = runtime._jobs
-    tries = storage_that_fails(monkeypatch, then=lambda: [job.abandon("cancelled") for job in jobs.values()])
+    tries = storage_that_fails(monkeypatch, then=lambda: [job.cancel("cancelled") for job in jobs.values()])
     provider = Scripted(lambda _: png())
     executor(provider, runtime).run(queued(alice).pk)
     assert (len(provider.asked), tries) == (1, ["results"])
@@ -391,8 +391,8 @@ def test_a_database_that_is_away_when_the_picture_is_there_is_waited_for(
 
 
 def test_who_leaves_a_turn_leaves_the_connection_as_well() -> None:
-    turns = Turns(1)
+    turns = AttemptSlots(1)
     with turns:
         connection.ensure_connection()
-        with turns.left():
+        with turns.released():
             assert connection.connection is None

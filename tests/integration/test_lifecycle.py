@@ -16,9 +16,9 @@ from generation.db import queries
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, Pause, StatusChange
 from generation.requests import lifecycle, permits
-from generation.requests.claims import Claim, VoidClaimError
-from generation.requests.transitions import step_all
-from generation.states import ACTIVE, Edge, PauseScope, Reason, Status
+from generation.requests.claims import Claim, StaleClaimError
+from generation.requests.transitions import apply_transition
+from generation.states import ACTIVE, PauseScope, Reason, Status, Transition
 from tests.support.queries import queries_of
 from tests.support.requests import FAILURE, RESULT, back_in_queue, claimed, in_status, queued
 
@@ -40,7 +40,7 @@ def allowed(claim: Claim, **more: Any) -> bool:
     values: dict[str, Any] = {"provider": "clipart", "model": "", "prompt": "late", **more}
     try:
         return permits.begin_call(claim, deadline=timedelta(minutes=1), **values).granted
-    except VoidClaimError:
+    except StaleClaimError:
         return False
 
 
@@ -219,7 +219,7 @@ def test_a_heartbeat_extends_only_the_leases_that_this_worker_holds(alice: User)
 def test_a_step_that_is_not_in_the_table_is_refused(alice: User) -> None:
     request = queued(alice)
     with pytest.raises(ValueError, match="is not a step"):
-        step_all([request.pk], Edge(Status.QUEUED, Status.COMPLETED, Reason.COMPLETED))
+        apply_transition([request.pk], Transition(Status.QUEUED, Status.COMPLETED, Reason.COMPLETED))
 
 
 @pytest.mark.parametrize("status", list(Status))

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from generation.models import GenerationRequest, ProviderModel
+from generation.models.options import GenerationOptions
 from generation.providers import catalogue
 from tests.fakes.control import FakeProvider
 from tests.support.adapters import ADAPTERS, Adapter
@@ -64,8 +65,8 @@ def test_what_is_promised_is_sent_and_accepted(caller: Caller, alice: User, vend
     promised = 0
     for metadata in wishes():
         try:
-            [choice] = catalogue.choices(metadata)
-        except catalogue.Impossible:
+            [choice] = catalogue.choices(GenerationOptions.parse(metadata))
+        except catalogue.UnsupportedRequest:
             continue
         request = GenerationRequest(owner=alice, type="cover", prompt="A friendly dragon", metadata=metadata)
         answer = caller.run(caller.provider.generate(prompts.build(request, choice)))
@@ -76,5 +77,8 @@ def test_what_is_promised_is_sent_and_accepted(caller: Caller, alice: User, vend
 
 def test_a_quality_that_a_model_stands_for_chooses_it(settings: Any) -> None:
     settings.PROVIDERS, settings.PROVIDER_MODELS = ["stability"], {"stability": "core"}
-    chosen = {quality: catalogue.choices({"quality": quality})[0].model for quality in VALUES["quality"]}
+    chosen = {
+        quality: catalogue.choices(GenerationOptions.parse({"quality": quality}))[0].model
+        for quality in VALUES["quality"]
+    }
     assert chosen == {"low": "core", "medium": "core", "high": "ultra"}

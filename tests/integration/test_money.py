@@ -26,11 +26,12 @@ from generation.models import (
     ProviderState,
     Spending,
 )
+from generation.models.options import GenerationOptions
 from generation.providers import budgets, catalogue, circuit_breaker
 from generation.providers.pricing import OverBudgetError
 from generation.requests import lifecycle, permits, services
-from generation.requests.claims import VoidClaimError
-from generation.requests.lifecycle import Draft
+from generation.requests.claims import StaleClaimError
+from generation.requests.lifecycle import NewRequest
 from generation.states import Status
 from generation.storage import images
 from tests.integration.test_executor import execute
@@ -53,7 +54,7 @@ def stability(vendors: Vendors) -> Vendors:
 
 
 def submit(owner: User, cost: Decimal | None = PRICE, **metadata: Any) -> GenerationRequest:
-    draft = Draft(type="cover", prompt=PROMPT, priority="normal", estimated_cost=cost, metadata=metadata)
+    draft = NewRequest(type="cover", prompt=PROMPT, priority="normal", estimated_cost=cost, metadata=metadata)
     return services.submit(owner=owner, draft=draft)
 
 
@@ -152,7 +153,7 @@ def test_a_cancel_while_the_image_is_stored_books_the_known_cost(
         GenerationAttempt.objects.update(estimated_cost="0.01")
         services.cancel(user=alice, request_id=request.pk)
         for job in list(runtime._jobs.values()):
-            job.abandon("cancelled")
+            job.cancel("cancelled")
         raise OSError("disk full")
 
     monkeypatch.setattr(images, "save", cancelled)
@@ -187,7 +188,7 @@ def test_a_cancel_during_the_call_books_it(alice: User, stability: Vendors, sett
         assert services.cancel(user=alice, request_id=request.pk)
         assert spent(alice) == PRICE
         for job in list(runtime._jobs.values()):
-            job.abandon("cancelled")
+            job.cancel("cancelled")
     assert spent(alice) == PRICE
     with pytest.raises(OverBudgetError):
         submit(alice)
@@ -304,11 +305,11 @@ def dear_and_cheap(vendors: Vendors) -> None:
 
 def test_the_dearest_provider_of_the_route_is_reserved(vendors: Vendors) -> None:
     dear_and_cheap(vendors)
-    assert catalogue.estimate({}) == Decimal("0.20")
-    assert catalogue.estimate({"provider": "stability"}) == Decimal("0.01")
+    assert catalogue.estimate(GenerationOptions()) == Decimal("0.20")
+    assert catalogue.estimate(GenerationOptions.parse({"provider": "stability"})) == Decimal("0.01")
     ProviderModel.objects.filter(provider="openai").update(price_rule={})
     caching.clear_all()
-    assert catalogue.estimate({}) == Decimal("0.01")
+    assert catalogue.estimate(GenerationOptions()) == Decimal("0.01")
 
 
 def test_a_fallback_that_the_budget_cannot_pay_is_not_made(alice: User, vendors: Vendors, settings: Any) -> None:
@@ -397,7 +398,7 @@ def test_a_stale_claim_gets_no_permit_under_a_budget(alice: User, settings: Any)
     settings.DAILY_BUDGET = Decimal(1)
     claim = claimed(alice)
     lifecycle.cancel([claim.request.pk], actor=alice)
-    with pytest.raises(VoidClaimError):
+    with pytest.raises(StaleClaimError):
         begun(claim)
 
 

@@ -33,10 +33,11 @@ from generation.models import (
     ProviderState,
     Spending,
 )
+from generation.models.options import GenerationOptions
 from generation.providers import catalogue
 from generation.providers.pricing import OverBudgetError
 from generation.requests import lifecycle, maintenance, services
-from generation.requests.lifecycle import Draft
+from generation.requests.lifecycle import NewRequest
 from generation.states import ACTIVE, GIVEN_UP, Status
 from tests.integration.test_executor import png
 from tests.support.length import lasting
@@ -168,13 +169,13 @@ def submit(world: World) -> None:
     metadata: dict[str, Any] = {"onRefusal": "fallback"} if world.rng.random() < 0.2 else {}
     if world.rng.random() < 0.3:
         metadata["provider"] = world.rng.choice(sorted(PRICES))
-    draft = Draft(
+    draft = NewRequest(
         type="cover",
         prompt=f"A dragon in a garden {world.rng.random()}",
         priority="normal",
         metadata=metadata,
         max_attempts=world.rng.choice([1, 2, 3, 10]),
-        estimated_cost=catalogue.estimate(metadata),
+        estimated_cost=catalogue.estimate(GenerationOptions.parse(metadata)),
     )
     try:
         world.log.append(f"submit {services.submit(owner=world.owner, draft=draft).pk[-4:]} {metadata}")

@@ -49,7 +49,7 @@ def test_requeue_reads_ids_in_pages(alice: User, monkeypatch: pytest.MonkeyPatch
 
 
 def test_rows_that_waited_are_woken_in_steps(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_STEP", PAGE)
+    monkeypatch.setattr(dispatch, "_BATCH_SIZE", PAGE)
     for _ in range(5):
         queued(alice)
     GenerationQueue.objects.update(waits_for="openai", available_at=Now() + timedelta(hours=1))

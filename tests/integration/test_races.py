@@ -57,7 +57,7 @@ def test_a_claim_that_waits_for_one_that_is_given_back_leaves_the_ledger_whole(a
     with transaction.atomic():
         first = lifecycle.claim(request_id, worker="a")
         assert first is not None
-        lifecycle.give_back(first, delay=timedelta(0))
+        lifecycle.release(first, delay=timedelta(0))
         second.start()
         second.join(0.5)  # by then it waits for the row
     second.join(20)

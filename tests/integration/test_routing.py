@@ -95,13 +95,13 @@ def test_a_request_that_is_cancelled_during_the_first_call_is_not_made_by_anothe
 ) -> None:
     vendors.fake.script("status=503")
     request = queued(alice)
-    move_on = lifecycle.move_on
+    move_on = lifecycle.fall_back
 
     def too_late(*arguments: Any, **more: Any) -> Any:
         lifecycle.cancel([request.pk], actor=alice)
         return move_on(*arguments, **more)
 
-    monkeypatch.setattr(lifecycle, "move_on", too_late)
+    monkeypatch.setattr(lifecycle, "fall_back", too_late)
     assert vendors.run(request).status == Status.CANCELLED
     assert vendors.called == ["openai"]
 
@@ -258,7 +258,7 @@ def test_answers_far_apart_set_no_model_aside(alice: User, vendors: Vendors) -> 
         vendors.fake.script("status=404")
         vendors.ask(alice)
         ModelState.objects.update(failed_at=Now() - timedelta(minutes=11))
-    assert not circuit_breaker.set_aside()
+    assert not circuit_breaker.unserved_models()
 
 
 def test_a_model_that_alone_could_do_it_is_asked_although_set_aside(alice: User, vendors: Vendors) -> None:

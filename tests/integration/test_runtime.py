@@ -21,7 +21,7 @@ from generation.requests.claims import Claim
 from tests.support.requests import claimed, queued
 from tests.support.stack import wait_until
 from workers.providers.base import ProviderError
-from workers.runtime import Abandoned, Job, Runtime
+from workers.runtime import AttemptCancelled, RunningAttempt, Runtime
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 
@@ -39,7 +39,7 @@ def runtime(settings: Any) -> Iterator[Runtime]:
 class Caller(threading.Thread):
     """A task that waits for its provider."""
 
-    def __init__(self, job: Job, seconds: float = 60, timeout: float = 60) -> None:
+    def __init__(self, job: RunningAttempt, seconds: float = 60, timeout: float = 60) -> None:
         super().__init__(daemon=True)
         self.job, self.seconds, self.timeout = job, seconds, timeout
         self.ended: BaseException | str = ""
@@ -59,7 +59,7 @@ class Caller(threading.Thread):
     def run(self) -> None:
         try:
             self.ended = self.job.call(self._provider(), timeout=self.timeout)
-        except (Abandoned, ProviderError) as error:
+        except (AttemptCancelled, ProviderError) as error:
             self.ended = error
 
 
@@ -75,7 +75,7 @@ def test_a_cancel_breaks_off_the_call(alice: User, runtime: Runtime) -> None:
         lifecycle.cancel([claim.request.pk], actor=alice)
         assert caller.cancelled.wait(5)
         caller.join(5)
-    assert isinstance(caller.ended, Abandoned)
+    assert isinstance(caller.ended, AttemptCancelled)
 
 
 def test_a_late_signal_does_not_end_the_call_of_a_newer_claim(alice: User, runtime: Runtime) -> None:
@@ -102,7 +102,7 @@ def test_a_late_signal_does_not_end_the_call_of_a_newer_claim(alice: User, runti
 
         wait_until(other_ended, what="the signal of the other request")
         assert not caller.cancelled.is_set()
-        job.abandon("the test is over")
+        job.cancel("the test is over")
         caller.join(5)
 
 
@@ -151,17 +151,17 @@ def test_a_worker_that_cannot_renew_its_lease_breaks_off_by_its_own_clock(
 
 def test_a_call_that_was_abandoned_before_it_began_does_not_begin(alice: User, runtime: Runtime) -> None:
     with runtime.working_on(claimed(alice, worker=runtime.name)) as job:
-        job.abandon("cancelled")
+        job.cancel("cancelled")
         caller = Caller(job)
         caller.join(5)
-    assert isinstance(caller.ended, Abandoned)
+    assert isinstance(caller.ended, AttemptCancelled)
     assert not caller.started_call.is_set()
 
 
 def test_a_call_that_comes_after_the_end_of_its_lease_does_not_begin(alice: User, runtime: Runtime) -> None:
     """As of a worker that was paused between the permission and the call."""
-    job = Job(claimed(alice, worker=runtime.name))
-    job.hold(time.monotonic() - 10)
+    job = RunningAttempt(claimed(alice, worker=runtime.name))
+    job.extend_lease(time.monotonic() - 10)
     caller = Caller(job)
     caller.join(5)
     assert str(caller.ended) == "the lease ran out"

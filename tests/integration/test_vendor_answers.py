@@ -34,7 +34,7 @@ def order(first: str) -> list[str]:
 
 
 def is_left_alone(provider: str) -> bool:
-    return circuit_breaker.is_suspended(provider)
+    return circuit_breaker.is_open(provider)
 
 
 @pytest.mark.parametrize(("first", "script"), REFUSALS)

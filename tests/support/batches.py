@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from generation.models import GenerationBatch, GenerationRequest
 from generation.requests import lifecycle, services
 from generation.requests.claims import Claim
-from generation.requests.lifecycle import Draft
+from generation.requests.lifecycle import NewRequest
 from generation.states import Status
 from tests.support.requests import FAILURE, PROMPT, RESULT
 
@@ -19,7 +19,8 @@ def batch_of(
 ) -> tuple[GenerationBatch, list[str]]:
     """A batch and the ids of its requests. ``limit`` is its ``maxConcurrent``."""
     drafts = [
-        Draft(type="cover", prompt=PROMPT, priority=priority) for priority in [*priorities, *["normal"] * count][:count]
+        NewRequest(type="cover", prompt=PROMPT, priority=priority)
+        for priority in [*priorities, *["normal"] * count][:count]
     ]
     batch, requests = services.submit_batch(owner=owner, drafts=drafts, priority="normal", max_concurrent=limit)
     return batch, [request.pk for request in requests]

@@ -12,7 +12,7 @@ from generation.db.functions import Now
 from generation.models import GenerationRequest
 from generation.requests import lifecycle
 from generation.requests.claims import Claim, Failure
-from generation.requests.lifecycle import Draft
+from generation.requests.lifecycle import NewRequest
 from generation.states import Status
 from generation.storage import images
 
@@ -45,7 +45,7 @@ def queued(owner: User, **more: Any) -> GenerationRequest:
         "max_attempts": 3,
     }
     batch = more.pop("batch", None)
-    return lifecycle.submit([Draft(**values | more)], owner=owner, batch=batch)[0]
+    return lifecycle.submit([NewRequest(**values | more)], owner=owner, batch=batch)[0]
 
 
 def claimed(owner: User, *, worker: str = "worker-1", **more: Any) -> Claim:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any
 
+import django
 import schemathesis
 from hypothesis import strategies as st
 
-from generation.api.openapi.examples import REQUEST_ID
-from generation.api.parsers import MAX_DEPTH, MAX_METADATA_DEPTH
+django.setup()  # the parsers import models
+
+from generation.api.openapi.examples import REQUEST_ID  # noqa: E402
+from generation.api.parsers import MAX_DEPTH, MAX_METADATA_DEPTH  # noqa: E402
 
 _CURSORS = [b64encode(text.encode()).decode() for text in (f"p={REQUEST_ID}", f"r=1&p={REQUEST_ID}")]
 

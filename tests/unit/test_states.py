@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from generation import states
-from generation.states import TRANSITIONS, Edge, Reason, Status
+from generation.states import TRANSITIONS, Reason, Status, Transition
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -21,8 +21,8 @@ def test_a_status_that_nothing_leads_to_is_refused() -> None:
 def test_an_active_status_without_a_way_out_is_refused() -> None:
     stuck = tuple(edge for edge in TRANSITIONS if edge.source is not Status.IN_PROGRESS or edge.target is Status.QUEUED)
     stuck += (
-        Edge(Status.QUEUED, Status.COMPLETED, Reason.COMPLETED),
-        Edge(Status.QUEUED, Status.FAILED, Reason.FAILED),
+        Transition(Status.QUEUED, Status.COMPLETED, Reason.COMPLETED),
+        Transition(Status.QUEUED, Status.FAILED, Reason.FAILED),
     )
     states.check_transitions(stuck)
     with pytest.raises(ValueError, match="nothing leads on from in-progress"):
@@ -32,12 +32,12 @@ def test_an_active_status_without_a_way_out_is_refused() -> None:
 @pytest.mark.parametrize(
     ("extra", "why"),
     [
-        (Edge(Status.COMPLETED, Status.QUEUED, Reason.RETRY), "completed is final"),
-        (Edge(None, Status.FAILED, Reason.FAILED), "begins queued"),
+        (Transition(Status.COMPLETED, Status.QUEUED, Reason.RETRY), "completed is final"),
+        (Transition(None, Status.FAILED, Reason.FAILED), "begins queued"),
         (TRANSITIONS[1], "twice"),
     ],
 )
-def test_a_step_that_breaks_the_life_of_a_request_is_refused(extra: Edge, why: str) -> None:
+def test_a_step_that_breaks_the_life_of_a_request_is_refused(extra: Transition, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         states.check_transitions((*TRANSITIONS, extra))
 

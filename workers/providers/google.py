@@ -21,7 +21,7 @@ from generation.states import ErrorCode
 from workers.providers import bodies, http, refusals
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.google_errors import VENDOR, error_in, status_error
-from workers.providers.support import PerLoop, name, refuse, unsendable_key, unsupported
+from workers.providers.support import PerEventLoop, name, reject_unsupported, unsendable_key, unsupported
 
 #: What has pictures on either side, whatever the SDK's version takes for its default.
 _DEVELOPER_API, _VERTEX_API = "v1beta", "v1beta1"
@@ -80,7 +80,7 @@ class GoogleProvider:
         self._base_url = base_url
         self._timeout = timeout
         self._credentials = credentials
-        self._clients = PerLoop(self._new_client, _Client.close)
+        self._clients = PerEventLoop(self._new_client, _Client.close)
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """One call of ``generateContent``. Raises :class:`ProviderError`."""
@@ -114,7 +114,7 @@ class GoogleProvider:
             "seed of this size": request.seed is not None and not 0 <= request.seed <= _LARGEST_SEED,
             f"quality {request.quality}": bool(request.quality) and request.quality not in _IMAGE_SIZES,
         }
-        refuse(VENDOR, unknown)
+        reject_unsupported(VENDOR, unknown)
         return types.GenerateContentConfig(
             response_modalities=["IMAGE"],
             seed=request.seed,

@@ -77,7 +77,7 @@ async def _trace(event: str, info: Mapping[str, Any]) -> None:
 
 def connection_error(vendor: str, cause: BaseException | None) -> ProviderError:
     """What it means that no whole answer came."""
-    return support.unreachable(vendor) if isinstance(cause, _NOT_SENT) else support.broke_off(vendor)
+    return support.unreachable(vendor) if isinstance(cause, _NOT_SENT) else support.unknown_outcome(vendor)
 
 
 def request_id(headers: Mapping[str, str]) -> str:

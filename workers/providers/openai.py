@@ -18,7 +18,7 @@ from workers.providers import bodies, http, refusals
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.openai_errors import VENDOR, error_in, refusal_in, status_error
 from workers.providers.openai_images import ImageAddresses, entry_of, image_of
-from workers.providers.support import PerLoop, refuse, unsendable_key
+from workers.providers.support import PerEventLoop, reject_unsupported, unsendable_key
 
 #: What every model can do.
 _SIZES: Final = ((1024, 1024), (1536, 1024), (1024, 1536))
@@ -48,11 +48,11 @@ class OpenAIProvider:
         self._base_url = base_url
         self._addresses = ImageAddresses(base_url=base_url, hosts=image_hosts)
         self._timeout = timeout
-        self._clients = PerLoop(self._new_client, _Client.close)
+        self._clients = PerEventLoop(self._new_client, _Client.close)
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """One call of ``/images/generations``. Raises :class:`ProviderError`."""
-        refuse(VENDOR, {"seed": request.seed is not None, "negativePrompt": bool(request.negative_prompt)})
+        reject_unsupported(VENDOR, {"seed": request.seed is not None, "negativePrompt": bool(request.negative_prompt)})
         model = request.model
         client = self._clients.get()
         # The errors below are raised `from None`: the SDK's carry the request with the key, and the answer's body.

@@ -17,7 +17,7 @@ from generation.states import ErrorCode
 from workers.providers import bodies, http, refusals, statuses
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.http import connection_error, new_client, request_id, retry_after
-from workers.providers.support import PerLoop, name, refuse, unsendable_key
+from workers.providers.support import PerEventLoop, name, reject_unsupported, unsendable_key
 
 VENDOR: Final = "Stability"
 
@@ -44,14 +44,14 @@ class StabilityProvider:
         self._api_key = api_key
         self._base_url = base_url.rstrip("/")
         self._timeout = timeout
-        self._clients = PerLoop(self._client, httpx2.AsyncClient.aclose)
+        self._clients = PerEventLoop(self._client, httpx2.AsyncClient.aclose)
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """One call. A seed of 0 is sent, and to Stability means any; the answer has the one that was used.
 
         Raises :class:`ProviderError`.
         """
-        refuse(VENDOR, {"quality": bool(request.quality)})
+        reject_unsupported(VENDOR, {"quality": bool(request.quality)})
         authorization = bearer(self._api_key)
         fields = form(request)
         # The errors are raised `from None`: the client's carry the request with the key.

@@ -22,7 +22,7 @@ from generation.states import ErrorCode
 from workers.providers import bodies, refusals, statuses, support
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError, mark_sent
 from workers.providers.stability import VENDOR, bearer, no_model
-from workers.providers.support import MAX_ANSWER_BYTES, PerLoop, name, refuse, too_long
+from workers.providers.support import MAX_ANSWER_BYTES, PerEventLoop, name, reject_unsupported, too_long
 
 #: The most bytes of one message, by the vendor's own client.
 _MAX_MESSAGE_BYTES: Final = 10 * 1024 * 1024
@@ -88,7 +88,7 @@ class StabilityGrpcProvider:
         call may take at most."""
         self._api_key = api_key
         self._timeout = timeout
-        self._channels: PerLoop[Any] = PerLoop(lambda: _channel(host), lambda channel: channel.close())
+        self._channels: PerEventLoop[Any] = PerEventLoop(lambda: _channel(host), lambda channel: channel.close())
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """One call. A seed of 0 means any to Stability; the answer has the one that was used.
@@ -116,7 +116,7 @@ class StabilityGrpcProvider:
             task = asyncio.current_task()
             if task and task.cancelling():
                 raise
-            raise support.broke_off(VENDOR) from None  # not we were cancelled, but the channel was closed
+            raise support.unknown_outcome(VENDOR) from None  # not we were cancelled, but the channel was closed
         finally:
             call.cancel()  # what has ended is not cancelled any more
         return _picture(answers, model=request.model)
@@ -154,7 +154,7 @@ def rpc_error(status: str, details: str, *, still_connected: bool, model: str) -
     if page := _PAGE.search(details):
         return statuses.page_error(VENDOR, int(page[1]))
     if status in {"DEADLINE_EXCEEDED", "CANCELLED"}:
-        return support.broke_off(VENDOR)
+        return support.unknown_outcome(VENDOR)
     # A credit that is used up comes as its own status, as a rate limit does over HTTP.
     if refusal := refusals.find({"details": details}, status=_LIKE_HTTP.get(status, 400)):
         return refusals.error(VENDOR, refusal, **detail)
@@ -172,7 +172,7 @@ def rpc_error(status: str, details: str, *, still_connected: bool, model: str) -
     if status in _FAULTS and still_connected:
         message = f"Stability is not available at the moment ({status})"
         return ProviderError(message, code=ErrorCode.UNAVAILABLE, detail=detail)
-    return support.broke_off(VENDOR)
+    return support.unknown_outcome(VENDOR)
 
 
 def _said(error: grpc.aio.AioRpcError) -> str:
@@ -203,7 +203,7 @@ def _channel(host: str) -> Any:
 
 def _message(request: ImageRequest) -> Any:
     sides = (request.width, request.height)
-    refuse(
+    reject_unsupported(
         VENDOR,
         {
             "quality": bool(request.quality),

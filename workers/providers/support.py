@@ -28,7 +28,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,64}")
 Client = TypeVar("Client")
 
 
-class PerLoop(Generic[Client]):
+class PerEventLoop(Generic[Client]):
     """Keeps one client, and with it its connections, for each event loop that calls."""
 
     def __init__(self, make: Callable[[], Client], close: Callable[[Client], Awaitable[None]]) -> None:
@@ -55,7 +55,7 @@ def name(value: object) -> str:
     return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
 
 
-def refuse(vendor: str, wanted: Mapping[str, bool]) -> None:
+def reject_unsupported(vendor: str, wanted: Mapping[str, bool]) -> None:
     """Raise :class:`ProviderError` for an option that the vendor has no field for, before anything is sent."""
     if names := [option for option, is_wanted in wanted.items() if is_wanted]:
         raise unsupported(f"{vendor} knows no {' and no '.join(names)}")
@@ -71,7 +71,7 @@ def unreachable(vendor: str) -> ProviderError:
     return ProviderError(f"{vendor} cannot be reached", code=ErrorCode.UNAVAILABLE, sent=False)
 
 
-def broke_off(vendor: str) -> ProviderError:
+def unknown_outcome(vendor: str) -> ProviderError:
     """The request may have arrived, and then it was paid for."""
     message = f"The connection to {vendor} broke off, so it is not known whether there is an image"
     return ProviderError(message, code=ErrorCode.UNKNOWN_OUTCOME)

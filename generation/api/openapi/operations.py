@@ -148,7 +148,7 @@ describe(
         | refusal(PictureGone)
         | {
             200: answer(
-                schemas.RequestShape,
+                schemas.RequestSerializer,
                 "How it stands.",
                 completed=examples.COMPLETED,
                 queued=examples.QUEUED,

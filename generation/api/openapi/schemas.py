@@ -13,7 +13,7 @@ from generation.identifiers import BATCH_ID, REQUEST_ID
 from generation.states import ErrorCode, GenerationType, PauseScope, Priority, Status
 from generation.storage.images import EXTENSIONS
 
-Shape = serializers.Serializer[dict[str, Any]]
+ResponseSerializer = serializers.Serializer[dict[str, Any]]
 
 HEALTH = ["healthy", "warning", "critical"]
 CHECK = ["ok", "missing", "unreachable"]
@@ -47,14 +47,14 @@ class Pattern(serializers.RegexField):
         super().__init__(rf"^{regex}$", **more)
 
 
-class Moment(serializers.DateTimeField):
+class Timestamp(serializers.DateTimeField):
     """RFC 3339 in UTC with milliseconds and ``Z``."""
 
 
 # --- Errors -----------------------------------------------------------------------------------------------------------
 
 
-class Error(Shape):
+class Error(ResponseSerializer):
     """Every error has this shape: `error` is for people and may change, `code` is for programs and will not."""
 
     error = serializers.CharField()
@@ -62,7 +62,8 @@ class Error(Shape):
     code = Pattern("(?!validation_error$)[a-z][a-z_]*")
 
 
-class Fault(Shape):
+@extend_schema_serializer(component_name="Fault")
+class FieldError(ResponseSerializer):
     """One value that cannot be accepted."""
 
     path = Text(help_text="Where it stands, such as `requests[3].prompt`; empty for the body as a whole.")
@@ -70,18 +71,18 @@ class Fault(Shape):
     code = Pattern("[a-z][a-z_]*")
 
 
-class ValidationError(Shape):
+class ValidationError(ResponseSerializer):
     """What was sent cannot be accepted: every faulty value, with its path."""
 
     error = serializers.CharField(help_text="The first of the faults, as a sentence.")
     code = Pattern("validation_error")
-    errors = Fault(many=True)  # type: ignore[assignment]  # a field, and no result of a validation
+    errors = FieldError(many=True)  # type: ignore[assignment]  # a field, and no result of a validation
 
 
 # --- Tokens -----------------------------------------------------------------------------------------------------------
 
 
-class Token(Shape):
+class Token(ResponseSerializer):
     """A pair of tokens."""
 
     access = serializers.CharField(help_text="Goes into `Authorization: Bearer …`; holds for 15 minutes.")
@@ -91,7 +92,7 @@ class Token(Shape):
 # --- Requests ---------------------------------------------------------------------------------------------------------
 
 
-class Accepted(Shape):
+class Accepted(ResponseSerializer):
     """The request is stored and will be worked on."""
 
     success = serializers.BooleanField()
@@ -108,15 +109,15 @@ class RequestMetadata(MetadataSerializer):
 
     # The request may be older than what is configured now.
     provider = serializers.CharField(required=False)  # type: ignore[assignment]
-    requestedAt = Moment()
-    startedAt = Moment(allow_null=True, help_text="When the latest attempt began.")
-    completedAt = Moment(allow_null=True, help_text="When the request completed, failed or was cancelled.")
+    requestedAt = Timestamp()
+    startedAt = Timestamp(allow_null=True, help_text="When the latest attempt began.")
+    completedAt = Timestamp(allow_null=True, help_text="When the request completed, failed or was cancelled.")
     attempts = Count()
     maxAttempts = Count(min_value=1)  # type: ignore[assignment]  # this one is always there
     generationTime = Count(allow_null=True, help_text="The latest attempt, in ms.")
 
 
-class Result(Shape):
+class Result(ResponseSerializer):
     """The picture of a completed request."""
 
     imageData = Pattern(
@@ -150,7 +151,7 @@ class Result(Shape):
     attribution = Text(help_text="Keep this with the picture where you publish it.")
 
 
-class GenerationError(Shape):
+class GenerationError(ResponseSerializer):
     """Why a request failed."""
 
     message = serializers.CharField()
@@ -168,7 +169,7 @@ class GenerationError(Shape):
 
 
 @extend_schema_serializer(component_name="Request")
-class RequestShape(Shape):
+class RequestSerializer(ResponseSerializer):
     """A request and how it stands."""
 
     requestId = Pattern(REQUEST_ID.pattern)
@@ -191,15 +192,15 @@ class RequestShape(Shape):
 
 
 @extend_schema_serializer(many=False)
-class RequestPage(Shape):
+class RequestPage(ResponseSerializer):
     """One page of the list, the newest request first."""
 
-    results = RequestShape(many=True)
+    results = RequestSerializer(many=True)
     next = serializers.URLField(allow_null=True, help_text="The page of older ones.")
     previous = serializers.URLField(allow_null=True, help_text="The page of newer ones.")
 
 
-class Cancelled(Shape):
+class Cancelled(ResponseSerializer):
     """It is over, at once and for good."""
 
     success = serializers.BooleanField()
@@ -209,7 +210,7 @@ class Cancelled(Shape):
 # --- Batches ----------------------------------------------------------------------------------------------------------
 
 
-class BatchAcceptedItem(Shape):
+class BatchAcceptedItem(ResponseSerializer):
     """One request of a new batch, by its place in what was submitted."""
 
     index = Count()
@@ -217,7 +218,7 @@ class BatchAcceptedItem(Shape):
     status = serializers.ChoiceField(Status.choices)
 
 
-class BatchAccepted(Shape):
+class BatchAccepted(ResponseSerializer):
     """All requests of the batch are stored."""
 
     success = serializers.BooleanField()
@@ -229,7 +230,7 @@ class BatchAccepted(Shape):
     )
 
 
-class StatusCounts(Shape):
+class StatusCounts(ResponseSerializer):
     """How many of the requests stand where."""
 
     queued = Count()
@@ -242,13 +243,13 @@ class StatusCounts(Shape):
 
 
 @extend_schema_serializer(component_name="BatchRequest")
-class BatchRequest(RequestShape):
+class BatchRequest(RequestSerializer):
     """A request of a batch, with its place in what was submitted."""
 
     index = Count()
 
 
-class Batch(Shape):
+class Batch(ResponseSerializer):
     """A batch and how its requests stand."""
 
     batchId = Pattern(BATCH_ID.pattern)
@@ -259,8 +260,8 @@ class Batch(Shape):
     counts = StatusCounts()
     progress = Count(max_value=100, help_text="Percent of the requests that ended.")
     requests = BatchRequest(many=True)
-    createdAt = Moment()
-    completedAt = Moment(allow_null=True)
+    createdAt = Timestamp()
+    completedAt = Timestamp(allow_null=True)
 
 
 class BatchCancelled(Cancelled):
@@ -272,7 +273,7 @@ class BatchCancelled(Cancelled):
 # --- The whole --------------------------------------------------------------------------------------------------------
 
 
-class PriorityCounts(Shape):
+class PriorityCounts(ResponseSerializer):
     """How many wait, by priority."""
 
     urgent = Count()
@@ -281,15 +282,15 @@ class PriorityCounts(Shape):
     low = Count()
 
 
-class Paused(Shape):
+class Paused(ResponseSerializer):
     """Something that staff have paused: what runs goes on, and nothing of it is started."""
 
     scope = serializers.ChoiceField(PauseScope.choices)
     value = serializers.CharField(allow_null=True, help_text="Which priority, type or provider.")
-    since = Moment()
+    since = Timestamp()
 
 
-class QueueStatus(Shape):
+class QueueStatus(ResponseSerializer):
     """The queue at this moment."""
 
     queueLength = Count()
@@ -299,13 +300,13 @@ class QueueStatus(Shape):
     )
     queuedByPriority = PriorityCounts()
     systemStatus = serializers.ChoiceField(HEALTH)
-    oldestQueuedAt = Moment(allow_null=True)
+    oldestQueuedAt = Timestamp(allow_null=True)
     workers = Count(help_text="Worker processes that are up.")
     capacity = Count(help_text="How many requests they can work on at once.")
     paused = Paused(many=True)
 
 
-class Day(Shape):
+class Day(ResponseSerializer):
     """One day of the last seven, in UTC."""
 
     date = serializers.DateField()
@@ -317,14 +318,14 @@ class Day(Shape):
     )
 
 
-class Waiting(Shape):
+class Waiting(ResponseSerializer):
     """What waits with one priority."""
 
     count = Count()
-    oldest = Moment(allow_null=True)
+    oldest = Timestamp(allow_null=True)
 
 
-class Backlog(Shape):
+class Backlog(ResponseSerializer):
     """What waits, by priority."""
 
     urgent = Waiting()
@@ -333,7 +334,7 @@ class Backlog(Shape):
     low = Waiting()
 
 
-class Metrics(Shape):
+class Metrics(ResponseSerializer):
     """The last 24 hours, the last 7 days by day, and what waits at this moment.
 
     The last 24 hours are this hour (UTC) and the 23 before it. What happened counts when it happened: a request that
@@ -356,13 +357,13 @@ class Metrics(Shape):
     backlog = Backlog()
 
 
-class Health(Shape):
+class Health(ResponseSerializer):
     """The process answers."""
 
     status = Pattern("ok")
 
 
-class Checks(Shape):
+class Checks(ResponseSerializer):
     """What a request needs to get done, part by part."""
 
     database = serializers.ChoiceField(CHECK)
@@ -370,7 +371,7 @@ class Checks(Shape):
     worker = serializers.ChoiceField(CHECK)
 
 
-class Readiness(Shape):
+class Readiness(ResponseSerializer):
     """Whether a request that is submitted now would be worked on."""
 
     status = serializers.ChoiceField(["ok", "unavailable"])

@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 # The two that are not used here tell drf-spectacular what they know when they are imported.
 from generation.api.errors import method_not_allowed
-from generation.api.negotiation import ChosenFormat
+from generation.api.negotiation import QueryFormatNegotiation
 from generation.api.openapi import extensions as _extensions  # noqa: F401
 from generation.api.openapi import operations as _operations  # noqa: F401
 from generation.api.openapi.helpers import INVALID, answer, call, describe, query
@@ -40,7 +40,7 @@ class SchemaView(APIView):
     authentication_classes = ()
     permission_classes = ()
     renderer_classes = _RENDERERS
-    content_negotiation_class = ChosenFormat
+    content_negotiation_class = QueryFormatNegotiation
 
     def get(self, request: Request) -> HttpResponse:
         chosen: Any = request

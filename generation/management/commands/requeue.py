@@ -52,7 +52,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{request_id}: {self._requeue(request_id, actor)}")
 
     def _send_lost(self) -> None:
-        while restored := maintenance.restore_ledger():
+        while restored := maintenance.restore_queue_rows():
             self.stdout.write(f"{restored} back in the ledger")
         self.stdout.write(f"{dispatch.mark_undelivered()} to be sent again")
         try:

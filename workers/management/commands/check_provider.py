@@ -15,8 +15,9 @@ from django.db import Error
 
 from generation.identifiers import new_request_id
 from generation.models import GenerationRequest
+from generation.models.options import GenerationOptions
 from generation.providers import catalogue, circuit_breaker, pricing
-from generation.providers.catalogue import Choice
+from generation.providers.catalogue import ModelChoice
 from generation.states import ADVICE, ErrorCode, GenerationType
 from workers import image_check, prompts
 from workers.image_check import CheckedImage
@@ -47,9 +48,9 @@ class Command(BaseCommand):
             raise CommandError(f"There is no folder {save.parent}.")  # before anything is paid for
         request = GenerationRequest(id=new_request_id(), type=GenerationType.ILLUSTRATION, prompt=options["prompt"])
         try:
-            choice = catalogue.choose(provider.name, {"model": options["model"]})
+            choice = catalogue.choose(provider.name, GenerationOptions(model=options["model"]))
             asked = prompts.build(request, choice)
-        except catalogue.Impossible as reason:
+        except catalogue.UnsupportedRequest as reason:
             raise CommandError(reason.message, returncode=_NOT_CONFIGURED) from None
         except Error:
             raise CommandError("The models cannot be read from the database; manage.py doctor says why.") from None
@@ -66,10 +67,10 @@ class Command(BaseCommand):
         if save:
             save.write_bytes(picture.data)
         self._table(_described(choice, answer, picture, took) | ({"saved": str(save)} if save else {}))
-        if circuit_breaker.is_suspended(choice.provider):
+        if circuit_breaker.is_open(choice.provider):
             self.stdout.write(f"It is left alone at the moment; manage.py resume_provider {choice.provider} ends that.")
 
-    def _tell_failure(self, error: ProviderError, choice: Choice, took: float) -> None:
+    def _tell_failure(self, error: ProviderError, choice: ModelChoice, took: float) -> None:
         self.stdout.write(self.style.ERROR(error.message))
         rows = {
             "provider": choice.provider,
@@ -99,7 +100,7 @@ def _provider(name: str) -> Provider:
     return Registry([name], settings.PROVIDER_OPTIONS).choose(name)
 
 
-def _price(choice: Choice) -> str:
+def _price(choice: ModelChoice) -> str:
     estimate = pricing.estimate(choice.price_rule)
     if estimate is None:
         return "It costs what the provider charges; the price is not known here."
@@ -118,7 +119,7 @@ async def _ask(provider: Provider, asked: ImageRequest) -> ImageAnswer:
             await close()
 
 
-def _described(choice: Choice, answer: ImageAnswer, picture: CheckedImage, took: float) -> dict[str, str]:
+def _described(choice: ModelChoice, answer: ImageAnswer, picture: CheckedImage, took: float) -> dict[str, str]:
     cost = pricing.cost(choice.price_rule, answer.usage)
     rows = {
         "provider": choice.provider,

@@ -18,8 +18,8 @@ ATTRIBUTION = (
     "(https://creativecommons.org/licenses/by-sa/4.0/); arranged, recoloured and added to for this picture"
 )
 _MODEL = "openmoji-17"
+_FORMATS = frozenset({"png", "jpeg", "webp"})
 _SOFTWARE = "clipart"
-_CONTENT_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 _SMALLEST_SIDE, _LARGEST_SIDE = 256, 4096
 _LONGEST_CAPTION = 200
 # The tags of EXIF that hold what PNG keeps as text.
@@ -75,7 +75,7 @@ def _generate(request: ImageRequest, stop: threading.Event) -> ImageAnswer:
     attribution = ATTRIBUTION if drawn else ""
     return ImageAnswer(
         data=_encode(picture, request.output_format, subject, attribution),
-        content_type=_CONTENT_TYPES[request.output_format],
+        content_type=f"image/{request.output_format}",
         model=_MODEL,
         seed=seed,
         attribution=attribution,
@@ -83,7 +83,7 @@ def _generate(request: ImageRequest, stop: threading.Event) -> ImageAnswer:
 
 
 def _check(request: ImageRequest) -> None:
-    if request.output_format not in _CONTENT_TYPES:
+    if request.output_format not in _FORMATS:
         raise ProviderError("The output format must be png, jpeg or webp.", code="invalid_request")
     if not all(_SMALLEST_SIDE <= side <= _LARGEST_SIDE for side in (request.width, request.height)):
         raise ProviderError(

@@ -22,7 +22,7 @@ from tests.support.races import at_once
 from tests.support.requests import FAILURE, back_in_queue, claimed, expire, in_status, queued
 from tests.support.stack import wait_until
 from workers import dispatcher
-from workers.resilience import patiently
+from workers.resilience import retry_while_unavailable
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 
@@ -50,7 +50,7 @@ def test_an_end_that_the_database_refuses_for_now_is_written_again(alice: User, 
                 time.sleep(0.1)  # as long as the fault takes to come about
             return lifecycle.fail(claim, FAILURE)
 
-    assert patiently(fail)
+    assert retry_while_unavailable(fail)
     claim.request.refresh_from_db()
     assert claim.request.status == Status.FAILED
 
@@ -144,7 +144,7 @@ def test_who_waited_ten_minutes_moves_up_one_step_and_is_sent_there(alice: User,
 def test_the_most_pressing_has_nowhere_to_move_up_to(alice: User) -> None:
     request = queued(alice, priority="urgent")
     GenerationQueue.objects.update(weight_since=Now() - timedelta(hours=1))
-    assert maintenance.promote_long_waiters() == 0
+    assert maintenance.promote_long_waiting() == 0
     assert GenerationQueue.objects.get(pk=request.pk).priority_weight == 1000
 
 
@@ -158,16 +158,16 @@ def test_a_retry_waits_for_its_time_before_its_waiting_counts(alice: User) -> No
 def test_a_queued_request_without_a_ledger_row_gets_one(alice: User) -> None:
     lost, whole = queued(alice, priority="high"), queued(alice)
     GenerationQueue.objects.filter(pk=lost.pk).delete()
-    assert maintenance.restore_ledger() == 1
+    assert maintenance.restore_queue_rows() == 1
     assert GenerationQueue.objects.get(pk=lost.pk).priority_weight == 100
     assert GenerationQueue.objects.filter(pk=whole.pk).count() == 1
-    assert maintenance.restore_ledger() == 0
+    assert maintenance.restore_queue_rows() == 0
 
 
 def test_processes_that_are_long_gone_are_forgotten(db: None) -> None:
     WorkerProcess.objects.create(name="gone", slots=5, seen_at=Now() - timedelta(hours=2))
     WorkerProcess.objects.create(name="here", slots=5)
-    assert maintenance.forget_dead_processes() == 1
+    assert maintenance.delete_dead_processes() == 1
     assert WorkerProcess.objects.get().name == "here"
 
 

@@ -9,18 +9,18 @@ from contextlib import suppress
 import pytest
 
 from tests.support.stack import wait_until
-from workers.attempt_slots import Turns
+from workers.attempt_slots import AttemptSlots
 
 
 def test_no_more_than_so_many_have_a_turn() -> None:
-    turns, free = Turns(2), threading.Event()
+    slots, free = AttemptSlots(2), threading.Event()
     lock = threading.Lock()
     inside: list[int] = []
     most = 0
 
     def work(number: int) -> None:
         nonlocal most
-        with turns:
+        with slots:
             with lock:
                 inside.append(number)
                 most = max(most, len(inside))
@@ -38,18 +38,18 @@ def test_no_more_than_so_many_have_a_turn() -> None:
 
 
 def test_who_waits_for_something_else_leaves_the_turn_to_others_and_waits_for_it_again() -> None:
-    turns, free = Turns(1), threading.Event()
+    slots, free = AttemptSlots(1), threading.Event()
     order: list[str] = []
 
     def first() -> None:
-        with turns:
-            with turns.left():
+        with slots:
+            with slots.released():
                 order.append("left")
                 free.wait(5)
             order.append("back")
 
     def second() -> None:
-        with turns:
+        with slots:
             order.append("taken")
             free.set()
             order.append("given")
@@ -64,11 +64,11 @@ def test_who_waits_for_something_else_leaves_the_turn_to_others_and_waits_for_it
 
 @pytest.mark.parametrize("within", [True, False])
 def test_a_fault_gives_the_turn_back_once(within: bool) -> None:
-    turns = Turns(1)
-    with suppress(RuntimeError), turns:
+    slots = AttemptSlots(1)
+    with suppress(RuntimeError), slots:
         if within:
-            with turns.left():
+            with slots.released():
                 raise RuntimeError
         raise RuntimeError
-    assert turns.acquire(blocking=False)
-    assert not turns.acquire(blocking=False)
+    assert slots.acquire(blocking=False)
+    assert not slots.acquire(blocking=False)

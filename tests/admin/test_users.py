@@ -142,7 +142,7 @@ def superuser(client: Client) -> Client:
 
 
 def test_deleting_a_user_with_requests_is_refused_with_the_reason_at_once(superuser: Client, alice: User) -> None:
-    drafts = [lifecycle.Draft(type="cover", prompt="A dragon in a garden", priority="normal")] * 1_001
+    drafts = [lifecycle.NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")] * 1_001
     lifecycle.submit(drafts, owner=alice)
     address = f"{USERS}{alice.pk}/delete/"
     statements = queries_of(lambda: superuser.get(address))

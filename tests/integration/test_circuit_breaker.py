@@ -53,7 +53,9 @@ def test_five_failures_one_after_the_other_and_it_is_left_alone_for_30_seconds(a
     assert not refused.granted
     assert refused.suspended
     assert 25 < refused.wait.total_seconds() <= 30
-    assert [(one.provider, one.reason, one.is_open) for one in circuit_breaker.suspended()] == [("openai", code, True)]
+    assert [(one.provider, one.reason, one.is_open) for one in circuit_breaker.open_breakers()] == [
+        ("openai", code, True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_what_fails_at_once_opens_it_once_and_for_the_shortest_time(alice: User)
 def test_another_provider_is_not_concerned(alice: User) -> None:
     fail(times=5)
     circuit_breaker.failed("stability", "unavailable", wait=WAIT)
-    assert [one.provider for one in circuit_breaker.suspended()] == ["openai"]
+    assert [one.provider for one in circuit_breaker.open_breakers()] == ["openai"]
 
 
 # --- The probe --------------------------------------------------------------------------------------------------------
@@ -158,7 +160,7 @@ def test_an_answer_to_a_call_that_was_under_way_brings_it_back(alice: User) -> N
 
 
 @pytest.mark.parametrize(
-    "came_to_nothing", [lambda: fail("internal", probe=True), lambda: circuit_breaker.release("openai")]
+    "came_to_nothing", [lambda: fail("internal", probe=True), lambda: circuit_breaker.release_probe("openai")]
 )
 def test_a_probe_that_came_to_nothing_is_followed_by_another_at_once(alice: User, came_to_nothing: Any) -> None:
     fail(times=5)
@@ -185,7 +187,7 @@ def test_who_asks_to_wait_is_left_alone_for_so_long_and_then_called_by_everybody
     refused = permit(alice)
     assert (refused.granted, refused.suspended) == (False, True)
     assert 40 < refused.wait.total_seconds() <= 45
-    assert [one.is_open for one in circuit_breaker.suspended()] == [False]
+    assert [one.is_open for one in circuit_breaker.open_breakers()] == [False]
     end_pauses()
     for _ in range(2):
         found = permit(alice)
@@ -236,7 +238,7 @@ def test_somebody_may_have_it_called_again(alice: User, code: str) -> None:
     assert circuit_breaker.close("openai")
     found = permit(alice)
     assert (found.granted, found.probe) == (True, False)
-    assert circuit_breaker.suspended() == []
+    assert circuit_breaker.open_breakers() == []
     assert not circuit_breaker.close("openai")
 
 
@@ -252,7 +254,7 @@ def test_who_waits_for_it_is_woken(alice: User) -> None:
     fail("auth")
     theirs, others, cancelled = claimed(alice), claimed(alice), claimed(alice)
     for claim, provider in ((theirs, "openai"), (others, "stability"), (cancelled, "openai")):
-        assert lifecycle.give_back(claim, delay=timedelta(minutes=10), waits_for=provider)
+        assert lifecycle.release(claim, delay=timedelta(minutes=10), waits_for=provider)
     lifecycle.cancel([cancelled.request.pk], actor=alice)
     assert circuit_breaker.close("openai")
     due = GenerationQueue.objects.filter(available_at__lte=Now())
@@ -305,11 +307,11 @@ def test_a_probe_that_is_cancelled_leaves_the_way_open_for_the_next(alice: User,
     worker = threading.Thread(target=run)
     worker.start()
     wait_until(lambda: vendors.fake.stats().active, what="the probe")
-    assert circuit_breaker.is_suspended("openai")
+    assert circuit_breaker.is_open("openai")
     for job in list(runtime._jobs.values()):
-        job.abandon("cancelled")
+        job.cancel("cancelled")
     worker.join(20)
-    assert not circuit_breaker.is_suspended("openai")
+    assert not circuit_breaker.is_open("openai")
     assert vendors.ask(alice).status == Status.COMPLETED
     assert ProviderState.objects.get(pk="openai").failures == 0
 
@@ -330,7 +332,7 @@ def test_an_earlier_picture_says_nothing_of_a_provider_that_is_in_trouble(alice:
     assert vendors.ask(alice, **wish).status == Status.COMPLETED
     fail(times=5)
     assert vendors.ask(alice, **wish).result["cached"]
-    assert circuit_breaker.is_suspended("openai")
+    assert circuit_breaker.is_open("openai")
 
 
 # --- Rates ------------------------------------------------------------------------------------------------------------
@@ -349,7 +351,7 @@ def test_a_provider_with_a_rate_begins_so_many_calls_and_only_what_is_sent_is_co
     for _ in range(3):
         assert vendors.ask(alice).status == Status.QUEUED
     lifecycle.cancel([busy.request.pk], actor=alice)
-    permits.call_ended(busy)
+    permits.release_provider_slot(busy)
     results = [vendors.ask(alice) for _ in range(3)]
     assert [result.status for result in results] == [Status.COMPLETED, Status.COMPLETED, Status.QUEUED]
     assert results[-1].attempts == 0

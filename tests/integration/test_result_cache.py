@@ -185,10 +185,10 @@ def test_where_the_one_that_makes_it_is_not_at_it_any_more_the_next_makes_it(
     first = queued(alice, **CACHED)
     held = lifecycle.claim(first.pk, worker="somebody else")
     assert held
-    assert result_cache.join(held.request, catalogue.choices(first.metadata)[0]) == result_cache.Share()
+    assert result_cache.get_or_start(held.request, catalogue.choices(first.options)[0]) == result_cache.CachedResult()
     waiting = [vendors.ask(alice, **CACHED) for _ in range(2)]
     assert vendors.called == []
-    assert lifecycle.give_back(held)
+    assert lifecycle.release(held)
     ends(first, vendors, alice)
     before = len(vendors.called)
     assert not shown(vendors.run(waiting[0]))["cached"]
@@ -209,7 +209,7 @@ def test_who_begins_to_wait_at_the_moment_of_the_end_is_not_forgotten(
     alice: User, vendors: Vendors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = queued(alice, **CACHED)
-    give_back = lifecycle.give_back
+    give_back = lifecycle.release
     waiting: list[GenerationRequest] = []
 
     def too_late(*arguments: Any, **more: Any) -> bool:
@@ -219,7 +219,7 @@ def test_who_begins_to_wait_at_the_moment_of_the_end_is_not_forgotten(
         return give_back(*arguments, **more)
 
     def ask_too() -> None:
-        monkeypatch.setattr(lifecycle, "give_back", too_late)
+        monkeypatch.setattr(lifecycle, "release", too_late)
         waiting.append(vendors.ask(alice, **CACHED))
 
     during_a_call(vendors, first, ask_too)

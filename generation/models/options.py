@@ -1,0 +1,65 @@
+"""What a request asks of a model: the keys of ``metadata`` that mean something to us, parsed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+#: Options that not every model honours, by their keys in ``metadata`` and in a model's capabilities. The aspect ratio
+#: is matched with a model's sizes, and an image style is a phrase of the prompt.
+RESTRICTING: Final = {
+    "seed": "seed",
+    "negativePrompt": "negative_prompt",
+    "quality": "quality",
+    "outputFormat": "output_format",
+}
+#: Options that change the image, beside those above.
+_CHANGING: Final = {"title": "title", "imageStyle": "image_style"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationOptions:
+    """The options of one request. An empty string or ``None`` is an option that the client did not give."""
+
+    title: str = ""
+    image_style: str = ""
+    #: ``square``, ``portrait``, ``landscape`` or ``W:H``.
+    aspect_ratio: str = "square"
+    provider: str = ""
+    model: str = ""
+    quality: str = ""
+    seed: int | None = None
+    negative_prompt: str = ""
+    output_format: str = ""
+    use_cache: bool = False
+    #: Whether another provider may be asked after one has refused the prompt.
+    refusal_may_fall_back: bool = False
+
+    @classmethod
+    def parse(cls, metadata: Mapping[str, Any]) -> GenerationOptions:
+        """Read valid metadata."""
+        return cls(
+            title=metadata.get("title") or "",
+            image_style=metadata.get("imageStyle") or "",
+            aspect_ratio=metadata.get("aspectRatio") or "square",
+            provider=metadata.get("provider") or "",
+            model=metadata.get("model") or "",
+            quality=metadata.get("quality") or "",
+            seed=metadata.get("seed"),
+            negative_prompt=metadata.get("negativePrompt") or "",
+            output_format=metadata.get("outputFormat") or "",
+            use_cache=bool(metadata.get("useCache")),
+            refusal_may_fall_back=metadata.get("onRefusal") == "fallback",
+        )
+
+    def restricting(self) -> dict[str, Any]:
+        """Return the given options that a model must honour, by their keys in ``metadata``."""
+        given = {key: getattr(self, name) for key, name in RESTRICTING.items()}
+        return {key: value for key, value in given.items() if value not in (None, "")}
+
+    def changing(self) -> dict[str, Any]:
+        """Return every option that changes the image beside prompt, model and shape, by its key in ``metadata``, with
+        ``None`` for those not given."""
+        values = {key: getattr(self, name) for key, name in (_CHANGING | RESTRICTING).items()}
+        return {key: None if value == "" else value for key, value in values.items()}
