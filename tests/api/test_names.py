@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from importlib import import_module
 from io import StringIO
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connection
 from django.test import Client
 from rest_framework.test import APIClient
 
@@ -35,15 +31,6 @@ def test_a_user_signs_in_by_any_spelling_of_the_name(db: None, settings: Any, na
     answer(post_json(APIClient(), credentials, at="/api/token"))
     for page in ("/sign-in", "/admin/login/"):
         assert Client().post(page, credentials).status_code == 302, page
-
-
-def test_a_name_that_was_stored_in_another_spelling_is_normalized(db: None) -> None:
-    spellings = ["Zoë", "e\u0301mil", "ｄora", "dora"]
-    users = [User.objects.create(username=unicodedata.normalize("NFD", name)) for name in spellings]
-    migration = import_module("generation.migrations.0014_normalized_user_names")
-    migration.normalize(apps, SimpleNamespace(connection=connection))
-    stored = [User.objects.get(pk=user.pk).username for user in users]
-    assert stored == ["Zoë", "émil", "ｄora", "dora"]  # the last two would become one
 
 
 def test_a_filter_and_a_command_take_any_spelling_of_a_user(bob: User) -> None:

@@ -1,0 +1,147 @@
+"""What a new installation starts with: the phrases of prompts, the vendors' models as of November 2026, and roles.
+
+Prices are in US dollars, from the vendors' price lists. Estimates are for one image of about one megapixel.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from django.contrib.auth.management import create_permissions
+
+from generation.access import roles
+
+STYLES = {
+    "coloring-page": "coloring book style, black and white line art, clear outlines",
+    "cover": "book cover design, professional, eye-catching",
+    "illustration": "children's book illustration, warm colors, clear composition",
+    "character-reference": "character reference sheet, the whole figure in several views, plain background",
+    "background": "background scene without characters, calm composition with room in the middle",
+}
+IMAGE_STYLES = {
+    "cartoon": "cartoon style, rounded shapes, friendly faces",
+    "watercolor": "watercolor style, soft washes, visible paper",
+    "realistic": "realistic style, natural proportions and light",
+}
+
+OPENAI_SIZES = {"1:1": [1024, 1024], "2:3": [1024, 1536], "3:2": [1536, 1024]}
+#: Any size with sides that are multiples of 16, up to a ratio of 3:1.
+OPENAI_ANY_SIZE = OPENAI_SIZES | {"any": {"short": 1024, "step": 16, "widest": 3}}
+OPENAI_TOKENS = {"input_text": "5", "input_image": "8", "output_image": "30"}
+OPENAI_PRICE = {"per_million": OPENAI_TOKENS, "estimate": {"low": "0.006", "medium": "0.053", "high": "0.211"}}
+ENDS_2026_12_01 = datetime.date(2026, 12, 1)
+
+#: Name → preference, sizes, price, end. The first succeeds those that end.
+OPENAI: dict[str, tuple[int, Any, Any, Any]] = {
+    "gpt-image-2": (10, OPENAI_ANY_SIZE, OPENAI_PRICE, None),
+    "gpt-image-2.5-sunburst": (20, OPENAI_ANY_SIZE, OPENAI_PRICE, None),
+    "gpt-image-2.5-flare": (30, OPENAI_ANY_SIZE, OPENAI_PRICE, None),
+    "gpt-image-2.6-sunburst": (40, OPENAI_SIZES, OPENAI_PRICE, None),
+    "gpt-image-2.6-flare": (50, OPENAI_SIZES, OPENAI_PRICE, None),
+    "gpt-image-1.5": (60, OPENAI_SIZES, {}, ENDS_2026_12_01),
+    "gpt-image-1-mini": (70, OPENAI_SIZES, {}, ENDS_2026_12_01),
+    "chatgpt-image-latest": (80, OPENAI_SIZES, {}, ENDS_2026_12_01),
+    "gpt-image-1": (90, OPENAI_SIZES, {}, datetime.date(2026, 10, 23)),
+    "dall-e-3": (90, OPENAI_SIZES, {}, datetime.date(2026, 5, 12)),
+    "dall-e-2": (90, OPENAI_SIZES, {}, datetime.date(2026, 5, 12)),
+}
+OPENAI_HONOURS = ["quality", "outputFormat"]
+
+STABILITY_SIZES = {
+    "1:1": [1024, 1024], "2:3": [832, 1216], "3:2": [1216, 832], "4:5": [896, 1088], "5:4": [1088, 896],
+    "9:16": [768, 1344], "16:9": [1344, 768], "9:21": [640, 1536], "21:9": [1536, 640],
+}  # fmt: skip
+STABILITY_HONOURS = ["seed", "negativePrompt", "outputFormat"]
+#: Name → preference, the qualities it stands for, price. The vendor has no option for quality, but models.
+STABILITY: dict[str, tuple[int, list[str], str]] = {
+    "core": (10, ["quality:low", "quality:medium"], "0.03"),
+    "ultra": (20, ["quality:high"], "0.08"),
+    "sd3.5-large": (30, ["quality:medium", "quality:high"], "0.065"),
+    "sd3.5-large-turbo": (40, ["quality:low", "quality:medium"], "0.04"),
+    "sd3.5-medium": (50, ["quality:low"], "0.035"),
+}
+#: The model of the older service (STABILITY_TRANSPORT=grpc). Its sides are multiples of 64.
+STABILITY_GRPC = "stable-diffusion-xl-1024-v1-0"
+STABILITY_GRPC_SIZES = {
+    "1:1": [1024, 1024], "2:3": [832, 1216], "3:2": [1216, 832], "9:16": [768, 1344], "16:9": [1344, 768],
+}  # fmt: skip
+
+GOOGLE_SIZES = {
+    "1:1": [1024, 1024], "2:3": [848, 1264], "3:2": [1264, 848], "3:4": [896, 1200], "4:3": [1200, 896],
+    "9:16": [768, 1376], "16:9": [1376, 768], "21:9": [1584, 672],
+}  # fmt: skip
+#: Name → preference, options, price per million tokens in and out, estimates.
+GOOGLE: dict[str, tuple[int, list[str], tuple[str, str], dict[str, str]]] = {
+    "gemini-3.1-flash-image": (10, ["quality"], ("0.50", "60"), {"low": "0.067", "medium": "0.067", "high": "0.101"}),
+    "gemini-3-pro-image": (20, ["quality"], ("2", "120"), {"medium": "0.134"}),
+    "gemini-2.5-flash-image": (30, ["quality:low", "quality:medium"], ("0.30", "30"), {"medium": "0.039"}),
+}
+#: Follows the models above, which the vendor shuts down on these dates.
+GOOGLE_SUCCESSOR = "gemini-nano-banana-2.1"
+GOOGLE_ENDS = {
+    "gemini-2.5-flash-image": datetime.date(2027, 3, 15),
+    "gemini-3-pro-image": datetime.date(2027, 5, 28),
+    "gemini-3.1-flash-image": datetime.date(2027, 5, 28),
+}
+
+
+def create(apps: Any, schema_editor: Any) -> None:
+    """Create the rows that a new installation starts with. Staff may change all of them."""
+    styles = apps.get_model("generation", "PromptStyle").objects
+    for scope, phrases in (("type", STYLES), ("image-style", IMAGE_STYLES)):
+        for name, phrase in phrases.items():
+            styles.create(scope=scope, name=name, phrase=phrase)
+    add = apps.get_model("generation", "ProviderModel").objects.create
+    # A drawing made of shapes has one quality, the best, and comes in every shape.
+    add(
+        provider="clipart",
+        name="openmoji-17",
+        capabilities=sorted(["seed", "negativePrompt", "outputFormat", "aspectRatio", "imageStyle", "title", "quality"]),
+        sizes={"1:1": [1024, 1024], "2:3": [1024, 1536], "3:2": [1536, 1024]}
+        | {"any": {"short": 1024, "step": 16, "widest": 4}},
+        price_rule={"per_image": "0"},
+    )
+    _create_openai(add)
+    _create_stability(add)
+    _create_google(add)
+    # The vendor's published limit: 150 calls in 10 seconds.
+    apps.get_model("generation", "ProviderState").objects.create(provider="stability", calls=150, per_seconds=10)
+
+
+def _create_openai(add: Any) -> None:
+    successor = None
+    for name, (preference, sizes, price, end) in OPENAI.items():
+        made = add(provider="openai", name=name, preference=preference, capabilities=OPENAI_HONOURS, sizes=sizes,
+                   price_rule=price, shutdown_date=end, successor=successor if end else None)  # fmt: skip
+        successor = successor or made
+
+
+def _create_stability(add: Any) -> None:
+    for name, (preference, quality, price) in STABILITY.items():
+        add(provider="stability", name=name, preference=preference, capabilities=STABILITY_HONOURS + quality,
+            sizes=STABILITY_SIZES, price_rule={"per_image": price})  # fmt: skip
+    add(provider="stability-grpc", name=STABILITY_GRPC, capabilities=["seed", "negativePrompt", "outputFormat:png"],
+        sizes=STABILITY_GRPC_SIZES)  # fmt: skip
+
+
+def _create_google(add: Any) -> None:
+    successor = add(provider="google", name=GOOGLE_SUCCESSOR, preference=40,
+                    capabilities=["outputFormat:png", "quality"], sizes=GOOGLE_SIZES,
+                    price_rule={"per_image": "0.0336"})  # fmt: skip
+    for name, (preference, honours, (price_in, price_out), estimates) in GOOGLE.items():
+        price = {"per_million": {"input_text": price_in, "input_image": price_in, "output_image": price_out}}
+        add(provider="google", name=name, preference=preference, capabilities=["outputFormat:png", *honours],
+            sizes=GOOGLE_SIZES, price_rule=price | {"estimate": estimates}, shutdown_date=GOOGLE_ENDS[name],
+            successor=successor)  # fmt: skip
+
+
+def create_groups(apps: Any, schema_editor: Any) -> None:
+    """Create the groups of the staff's roles with their permissions."""
+    # Django creates permissions after all migrations, which on a new database is too late for the groups.
+    for label in ("admin", "auth", "generation"):
+        config = apps.get_app_config(label)
+        config.models_module = True
+        create_permissions(config, apps=apps, verbosity=0)
+        config.models_module = None
+    roles.make_groups(apps.get_model("auth", "Group"), apps.get_model("auth", "Permission"))
