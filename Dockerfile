@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
-# One image for every process; docker-compose.yml says which command each runs. To pin the base to a digest:
+# One image for every process; docker-compose.yml has the command of each. To pin the base to a digest:
 #   docker build --build-arg PYTHON_IMAGE=python:3.12-slim-bookworm@sha256:… .
-# Python 3.12 is the newest for which the SDK of Stability's gRPC service has wheels.
+# Python 3.12 is the newest version with wheels for the SDK of Stability's gRPC service.
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -40,7 +40,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 USER 10001:10001
 VOLUME /var/lib/visual-generation
 EXPOSE 8000 8001 9100
-# The web process's; docker-compose.yml has one for each of the others.
+# For the web process; docker-compose.yml has one for each of the others.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "deploy/healthcheck.py", "8000"]
 CMD ["sh", "-c", "exec granian config.wsgi:application --interface wsgi --host ${BIND_HOST:-127.0.0.1} --port ${PORT:-8000} --workers ${WEB_WORKERS:-2} --blocking-threads ${WEB_THREADS:-12} --log-level error --no-ws"]

@@ -1,22 +1,22 @@
-# `make` lists what there is. Needs only make and Python 3.11, 3.12 or 3.13; everything goes into .venv.
+# `make` lists the targets. Needs only make and Python 3.11, 3.12 or 3.13; everything is installed into .venv.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 .PHONY: help demo run test faults bench check lint types imports security audit docs screenshots lock clean
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 IN_VENV := .venv/bin/python -m
-# Each of these processes has a database server and a broker of its own. Three for two processors, since tests wait for a
-# third of their time. A file stays together, and so do its stacks; the order stays as well, in which the slow ones come
-# first and the quick ones fill the gaps at the end.
+# Each test process has its own database server and broker. Three for two processors, since tests wait for a third of
+# their time. A file's tests and stacks stay in one process. The order stays too: slow files first, fast ones fill the
+# gaps at the end.
 AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
-# A lock file names every package, so pip has nothing to resolve.
+# The lock file names every package, so pip has nothing to resolve.
 INSTALL = $(IN_VENV) pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-demo: .venv/.runtime ## Start everything on free ports, draw one coloring page, save it, stop
+demo: .venv/.runtime ## Start everything on free ports, generate one coloring page, save it, stop
 	@exec $(IN_VENV) config.local.stack demo </dev/null
 
 run: .venv/.runtime ## Run everything until Ctrl-C: http://127.0.0.1:8000
@@ -28,10 +28,10 @@ test: .venv/.dev ## Run the whole test suite on real servers
 faults: .venv/.dev ## Run the fault suite at full length, about an hour
 	@FAULTS=full $(IN_VENV) pytest -o faulthandler_timeout=1500 tests/faults tests/integration/test_races.py $(ARGS) </dev/null
 
-bench: .venv/.dev ## Measure how fast it is beside floors and a peer (needs wrk); ARGS="--help" says what can be chosen
+bench: .venv/.dev ## Run the benchmarks (needs wrk); ARGS="--help" lists the options
 	@exec $(IN_VENV) benchmarks $(ARGS) </dev/null
 
-check: lint types imports security ## Run the four checks below
+check: lint types imports security ## Run lint, types, imports and security
 
 lint: .venv/.dev ## Check style and formatting (ruff)
 	@.venv/bin/ruff check --quiet . && .venv/bin/ruff format --quiet --check .
@@ -39,44 +39,44 @@ lint: .venv/.dev ## Check style and formatting (ruff)
 types: .venv/.dev ## Check types (mypy)
 	@.venv/bin/mypy
 
-imports: .venv/.dev ## Check which part may import which (import-linter)
+imports: .venv/.dev ## Check the import layers (import-linter)
 	@.venv/bin/lint-imports --no-logo
 
-# Of what it looks for, these have been looked at line by line: ruff has the same rules, and the reasons stand beside them.
+# The skipped rules are checked by ruff, with a reason beside each exception.
 security: .venv/.dev ## Look for dangerous code (bandit)
 	@.venv/bin/bandit --quiet --recursive config generation workers deploy -ll --skip B104,B308,B314,B608,B703
 
-audit: .venv/.dev ## Ask the advisory service for known faults of what is installed (pip-audit; needs the internet)
+audit: .venv/.dev ## Check dependencies for known vulnerabilities (pip-audit; needs the internet)
 	@.venv/bin/uv tool run pip-audit --requirement requirements.txt --disable-pip --no-deps
 
-docs: .venv/.runtime ## Write docs/api.md anew, from what a running stack answers
+docs: .venv/.runtime ## Update docs/api.md from the answers of a running stack
 	@exec .venv/bin/python docs/make_api.py </dev/null
 
-screenshots: .venv/.dev ## Take docs/screenshots anew, in Chromium
+screenshots: .venv/.dev ## Update docs/screenshots, in Chromium
 	@SCREENSHOTS=docs/screenshots $(IN_VENV) pytest -q tests/browser/test_looks.py </dev/null
 
-lock: .venv/.dev ## Pin what requirements*.in ask for; UPGRADE=--upgrade takes the newest
+lock: .venv/.dev ## Pin requirements*.in; UPGRADE=--upgrade takes the newest versions
 	@$(COMPILE) $(UPGRADE) requirements.in -o requirements.txt
 	@$(COMPILE) $(UPGRADE) requirements-dev.in -o requirements-dev.txt
 
-clean: ## Remove .venv and what tools left; var/ with its data stays
+clean: ## Remove .venv and the caches of tools; var/ with its data stays
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# --- The virtual environment: a changed requirements file installs again, anything else does not ---------------------
+# --- The virtual environment: reinstalled only when a requirements file has changed ----------------------------------
 
 .venv/.runtime: requirements.txt | .venv/.made
-	@echo "Installing what it needs into .venv (about a minute, once)"
+	@echo "Installing dependencies into .venv (about a minute, once)"
 	@$(INSTALL) -r requirements.txt </dev/null
 	@touch $@
 
 .venv/.dev: requirements-dev.txt requirements.txt | .venv/.made
-	@echo "Installing what it and its tests need into .venv (about a minute, once)"
+	@echo "Installing dependencies of the product and its tests into .venv (about a minute, once)"
 	@$(INSTALL) -r requirements-dev.txt </dev/null
 	@touch .venv/.runtime $@
 
-# A name on the PATH may be an empty shell (pyenv), so each is asked for its version. Debian ships Python without
-# ensurepip, where `venv` cannot put pip into the environment; uv can.
+# A name on the PATH may be a shim without a Python behind it (pyenv), so ask each for its version. Debian ships Python
+# without ensurepip, so `venv` cannot install pip into the environment there; uv can.
 .venv/.made:
 	@if .venv/bin/python -c 'import pip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
 	  touch $@; exit; \

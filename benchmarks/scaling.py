@@ -224,8 +224,7 @@ def main() -> None:
     costs = measure() if parser.parse_args().measure else Costs()
     print(costs)
     print(
-        "| workers | slots | pictures a second | PostgreSQL busy | Valkey busy | connections |\n"
-        "|--:|--:|--:|--:|--:|--:|"
+        "| workers | slots | images a second | PostgreSQL busy | Valkey busy | connections |\n|--:|--:|--:|--:|--:|--:|"
     )
     for row in table(costs):
         print(row)

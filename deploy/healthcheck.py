@@ -1,6 +1,6 @@
-"""``python deploy/healthcheck.py PORT``: whether the process in this container answers ``GET /healthz``.
+"""Check that the process in this container answers ``GET /healthz``: ``python deploy/healthcheck.py PORT``.
 
-Only the standard library and no settings, since it runs every ten seconds in every container.
+Uses only the standard library and no settings, since it runs every ten seconds in every container.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 
 def main() -> int:
-    """0 where it answers with 200, else 1."""
+    """Return 0 if it answers with 200, else 1."""
     connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=4)
     try:
         connection.request("GET", "/healthz")

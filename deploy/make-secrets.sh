@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes up what docker-compose.yml mounts as secrets, each once: what is there already stays as it is.
-# Usage: deploy/make-secrets.sh [FOLDER]. The folder is for its owner alone; the files in it can be read by whoever gets
-# at them, since each container runs as a user of its own.
+# Generate the secrets that docker-compose.yml mounts. Existing files are not changed.
+# Usage: deploy/make-secrets.sh [FOLDER]. Only the owner can enter the folder. The files in it are readable for all
+# users, since each container runs as its own user.
 set -eu
 folder=${1:-deploy/secrets}
 mkdir -p "$folder"
@@ -20,7 +20,7 @@ for name in secret_key jwt_secret metrics_token postgres_password postgres_owner
     valkey_password; do
     keep "$name" "$(random)"
 done
-# A password of the operator's own may have any characters: as part of a URL, and as a word of valkey.conf.
+# An operator's own password may have any characters, so quote it for URLs and for valkey.conf.
 in_url() {
     case $1 in
     *[!A-Za-z0-9]*) printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n' | sed 's/../%&/g' ;;
@@ -33,7 +33,7 @@ in_quotes() {
 }
 
 database=postgres:5432/visual_generation
-# Each process puts its kind in place of {kind}: vga_web, vga_worker and so on.
+# Each process replaces {kind} by its kind: vga_web, vga_worker and so on.
 keep database_url "postgres://vga_{kind}:$(in_url "$(cat "$folder/postgres_app_password")")@$database"
 keep migration_database_url "postgres://vga_owner:$(in_url "$(cat "$folder/postgres_owner_password")")@$database"
 keep redis_url "redis://:$(in_url "$(cat "$folder/valkey_password")")@valkey:6379/0"

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes the roles of a database, run as its superuser, by the PostgreSQL image in a new database, or by hand with PGHOST,
-# PGUSER and PGDATABASE set. Run again, it makes those that are missing and sets passwords and settings once more.
-# vga_owner owns the tables and is for migrations alone. vga_app may read and write rows but make, change or drop nothing.
-# Each kind of process signs in as a member of vga_app that has its own time-outs, all with the same password.
+# Create the roles of a database. Runs as its superuser: by the PostgreSQL image in a new database, or by hand with
+# PGHOST, PGUSER and PGDATABASE set. A second run creates missing roles and sets passwords and settings again. vga_owner
+# owns the tables and is only for migrations. vga_app may read and write rows but create, change or drop nothing. Each
+# kind of process signs in as a member of vga_app with its own time-outs, all with the same password.
 set -eu
 : "${POSTGRES_DB:=${PGDATABASE:-visual_generation}}" "${POSTGRES_USER:=${PGUSER:-postgres}}" "${SECRETS_DIR:=/run/secrets}"
 
@@ -15,7 +15,7 @@ role() { # NAME PASSWORD_VARIABLE statement_timeout lock_timeout idle_in_transac
     done
 }
 
-# psql reads the passwords itself: the list of processes shows its arguments.
+# psql reads the passwords from files: the process list would show arguments.
 export SECRETS_DIR
 {
     cat <<'SQL'
@@ -23,7 +23,7 @@ export SECRETS_DIR
 \set app_password `cat "$SECRETS_DIR/postgres_app_password"`
 SELECT 'CREATE ROLE vga_app NOLOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'vga_app') \gexec
 SQL
-    # As `manage.py set_role_settings` has them.
+    # The same values as in `manage.py set_role_settings`.
     role vga_owner owner_password 0 3s 1min
     role vga_web app_password 10s 5s 10s
     role vga_realtime app_password 10s 5s 10s

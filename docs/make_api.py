@@ -1,8 +1,8 @@
-"""Writes ``docs/api.md``: every call of the API as curl makes it, with what a running stack answered.
+"""Write ``docs/api.md``: every call of the API with curl, and the answer of a running stack.
 
-``make docs`` runs it. It starts a stack of its own, on free ports and in a temporary folder. What differs from run to
-run (ids, times, tokens, signatures) is replaced, so that the page changes when the API does. ``--check`` writes nothing
-and fails where the page is not what it would write.
+``make docs`` runs it. It starts its own stack, on free ports and in a temporary folder. Values that differ between
+runs (ids, times, tokens, signatures) are replaced, so that the page changes only with the API. ``--check`` writes
+nothing and fails if the page is out of date.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _DRAGON = {
 _CAT = {"type": "coloring-page", "prompt": "A cat playing", "projectId": "proj_123", "pageId": "page_1"}
 _DOG = {"type": "coloring-page", "prompt": "A dog running", "projectId": "proj_123", "pageId": "page_2"}
 
-# --- What differs from run to run -------------------------------------------------------------------------------------
+# --- Values that differ between runs ----------------------------------------------------------------------------------
 
 _MOMENT = "2026-01-23T08:50:0{}Z"
 _REPLACED: dict[str, Any] = {
@@ -63,7 +63,7 @@ _REPLACED: dict[str, Any] = {
     "averageWaitTime": 0.353,
     "estimatedWaitTime": 1,
     "date": "2026-01-23",
-    # The same picture everywhere, but not in the same bytes.
+    # The same image everywhere, but encoded differently.
     "bytes": 58242,
     "sha256": "b2477eaddfe6a7195b9bcd3e4211c6f149aad4a46dc5ad6d8d6938cada485755",
     "access": "eyJhbGciOiJIUzI1NiIs…",
@@ -72,7 +72,7 @@ _REPLACED: dict[str, Any] = {
 
 
 class _Tidy:
-    """Gives everything that differs from run to run a name that stays."""
+    """Replaces values that differ between runs by stable ones."""
 
     def __init__(self) -> None:
         self._ids: dict[str, str] = {}
@@ -118,7 +118,7 @@ class _Answer:
 
 @dataclass
 class _Recorder:
-    """Calls the stack, and keeps what is to be shown by the id of its operation."""
+    """Calls the stack, and records the calls to show by the id of their operation."""
 
     port: int
     token: str = ""
@@ -126,7 +126,7 @@ class _Recorder:
     shown: dict[str, list[str]] = field(default_factory=dict)
 
     def fetch(self, method: str, path: str, body: Any = None, **headers: str) -> _Answer:
-        """Make a call that is not shown."""
+        """Make a call without recording it."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
@@ -138,7 +138,7 @@ class _Recorder:
             return _Answer(response.status, response.reason, response.headers, response.read())
 
     def show(self, operation: str, method: str, path: str, body: Any = None, **headers: str) -> _Answer:
-        """Make a call and keep it."""
+        """Make a call and record it."""
         answer = self.fetch(method, path, body, **headers)
         command = self._curl(method, path, body, headers, saved=answer.headers.get_content_maintype() == "image")
         shown = f"```console\n{command}\n{self._answer(answer)}\n```"
@@ -172,7 +172,7 @@ class _Recorder:
         return shown
 
     def wait(self, path: str, ended: Callable[[Any], bool]) -> None:
-        """Ask until it has ended."""
+        """Poll until it has ended. Exits after ``_PATIENCE`` seconds."""
         deadline = time.monotonic() + _PATIENCE
         while not ended(self.fetch("GET", path).json):
             if time.monotonic() > deadline:
@@ -181,7 +181,7 @@ class _Recorder:
 
 
 def _make_calls(to: _Recorder) -> None:
-    """Every call at least once, in an order in which each has the same to tell in every run."""
+    """Make every call at least once, in an order that gives the same answers in every run."""
     to.show("getHealth", "GET", "/healthz")
     to.show("getReadiness", "GET", "/readyz")
     to.show("getSchema", "GET", "/api/schema")
@@ -220,7 +220,7 @@ def _make_calls(to: _Recorder) -> None:
     to.show("getQueueStatus", "GET", f"{_API}/queue/status")
     to.show("getMetrics", "GET", f"{_API}/metrics")
 
-    # One after the other, so the last of them is still in the queue.
+    # They run one after the other, so the last one is still queued.
     created = to.fetch("POST", f"{_API}/batch", batch | {"requests": [_CAT, _DOG, _DRAGON]}).json
     last = created["requests"][-1]["requestId"]
     to.show("cancelRequest", "DELETE", f"{_API}/cancel/{last}")
@@ -237,9 +237,9 @@ def _page(schema: dict[str, Any], shown: dict[str, list[str]]) -> str:
     lines = [
         "# The API",
         "",
-        "Every call as `curl` makes it, and what a stack answered that `make run` would start. `make docs` writes this",
-        "page. A running stack has the same at `/api/docs`, to be tried out, and at `/api/schema`, from which clients",
-        "can be generated (OpenAPI 3.1).",
+        "Every call with `curl`, and the answer of a stack started by `make run`. `make docs` writes this page.",
+        "A running stack has the same at `/api/docs`, to try out, and at `/api/schema` (OpenAPI 3.1), from which",
+        "clients can be generated.",
         "",
         *schema["info"]["description"].split("\n"),
         "",
@@ -261,7 +261,7 @@ def _page(schema: dict[str, Any], shown: dict[str, list[str]]) -> str:
 
 @contextlib.contextmanager
 def _stack() -> Iterator[int]:
-    """Run a stack while the block lasts. Gives the port of its API."""
+    """Run a stack during the block. Yields the port of its API."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="vga-docs-") as folder:
         settings = {
@@ -270,13 +270,13 @@ def _stack() -> Iterator[int]:
             "PORT": str(port),
             "REALTIME_PORT": str(free_port()),
             "PUBLIC_BASE_URL": _BASE,
-            "WEB_WORKERS": "1",  # numbers are remembered for some seconds, in each of them
+            "WEB_WORKERS": "1",  # figures are cached for some seconds in each process
             "DEMO_USERNAME": _USER["username"],
             "DEMO_PASSWORD": _USER["password"],
             "PROVIDERS": "clipart",
             "ALLOWED_HOSTS": "127.0.0.1",
             "BIND_HOST": "127.0.0.1",
-            # Embedded, whatever a shell or .env has for other stacks.
+            # Use the embedded servers, whatever the shell or .env sets.
             "DATABASE_URL": "",
             "REDIS_URL": "",
         }
@@ -304,9 +304,9 @@ def _stack() -> Iterator[int]:
 
 
 def main() -> None:
-    """Write the page, or with ``--check`` compare it."""
+    """Write the page, or compare it with ``--check``."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[2])
-    parser.add_argument("--check", action="store_true", help="fail where the page is out of date")
+    parser.add_argument("--check", action="store_true", help="fail if the page is out of date")
     is_check = parser.parse_args().check
     with _stack() as port:
         recorder = _Recorder(port)
@@ -315,8 +315,8 @@ def main() -> None:
     if not is_check:
         _PAGE.write_text(page, encoding="utf-8")
     elif (kept := _PAGE.read_text(encoding="utf-8")) != page:
-        difference = difflib.unified_diff(kept.splitlines(), page.splitlines(), "docs/api.md", "as it is", lineterm="")
-        sys.exit("\n".join(["error: docs/api.md is out of date; `make docs` writes it anew", *difference]))
+        difference = difflib.unified_diff(kept.splitlines(), page.splitlines(), "docs/api.md", "expected", lineterm="")
+        sys.exit("\n".join(["error: docs/api.md is out of date; `make docs` updates it", *difference]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Draws the pictures of ``docs/gallery`` with the built-in provider, and the page that shows them.
+"""Generate the images of ``docs/gallery`` with the built-in provider, and the page that shows them.
 
-Run it with ``.venv/bin/python docs/make_gallery.py``: pictures and page always come from the code as it is.
+Run it with ``.venv/bin/python docs/make_gallery.py``, so that images and page match the code.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from PIL.PngImagePlugin import PngInfo  # noqa: E402
 from workers.providers.base import ImageRequest  # noqa: E402
 from workers.providers.clipart import ClipartProvider  # noqa: E402
 
-_COLOURS = 256
+_COLORS = 256
 _COLUMNS = 3
 
 
 @dataclass(frozen=True)
 class Example:
-    """One picture of the gallery. ``width`` and ``height`` are pixels."""
+    """One image of the gallery. ``width`` and ``height`` are in pixels."""
 
     file: str
     subject: str
@@ -61,7 +61,7 @@ def main() -> None:
     provider = ClipartProvider()
     for example in EXAMPLES:
         data = asyncio.run(provider.generate(_request(example))).data
-        (folder / f"{example.file}.png").write_bytes(_smaller(data))
+        (folder / f"{example.file}.png").write_bytes(_to_palette(data))
     (_DOCS / "gallery.md").write_text(_page(), encoding="utf-8")
 
 
@@ -78,16 +78,16 @@ def _request(example: Example) -> ImageRequest:
     )
 
 
-def _smaller(data: bytes) -> bytes:
-    """The same picture with few colours, for the repository's sake; its text chunks are kept."""
-    with Image.open(io.BytesIO(data)) as picture:
+def _to_palette(data: bytes) -> bytes:
+    """Reduce the image to a palette, to keep the repository small. Text chunks are kept."""
+    with Image.open(io.BytesIO(data)) as image:
         notes = PngInfo()
-        for key, value in picture.info.items():
+        for key, value in image.info.items():
             if isinstance(key, str) and isinstance(value, str):
                 notes.add_text(key, value)
-        few = picture.quantize(_COLOURS if picture.mode == "RGB" else 16, dither=Image.Dither.NONE)
+        palette = image.quantize(_COLORS if image.mode == "RGB" else 16, dither=Image.Dither.NONE)
         file = io.BytesIO()
-        few.save(file, "PNG", optimize=True, pnginfo=notes)
+        palette.save(file, "PNG", optimize=True, pnginfo=notes)
         return file.getvalue()
 
 
@@ -95,7 +95,7 @@ def _page() -> str:
     lines = [
         "# Gallery",
         "",
-        "Pictures of the built-in `clipart` provider, which needs no key. `docs/make_gallery.py` draws them.",
+        "Images of the built-in `clipart` provider, which needs no key. `docs/make_gallery.py` generates them.",
         "",
         "<table>",
     ]
@@ -113,8 +113,8 @@ def _page() -> str:
         "</table>",
         "",
         "Drawings by [OpenMoji](https://openmoji.org), the open-source emoji and icon project, licensed",
-        "[CC BY-SA 4.0](https://creativecommons.org/licenses/by-sa/4.0/): arranged, recoloured and added to for these",
-        "pictures, which are under the same licence. The mandala is wholly ours.",
+        "[CC BY-SA 4.0](https://creativecommons.org/licenses/by-sa/4.0/): arranged, recolored and extended for these",
+        "images, which are under the same license. The mandala contains no OpenMoji drawing.",
         "",
     ]
     return "\n".join(lines)

@@ -84,7 +84,7 @@ def terminal(stack: Composed, tmp_path: Path) -> Terminal:
 
 
 def test_the_first_start(stack: Composed, terminal: Terminal, tmp_path: Path) -> None:
-    secrets, env, build, up, account = commands("## Put it into production")
+    secrets, env, build, up, account = commands("## Deployment")
     (tmp_path / "deploy").unlink()  # secrets are made for a folder of the test's
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy" / "make-secrets.sh").symlink_to(ROOT / "deploy" / "make-secrets.sh")
@@ -123,13 +123,13 @@ def test_what_is_written_for_nginx_is_understood(stack: Composed, tmp_path: Path
 @pytest.mark.parametrize(
     "heading",
     [
-        "## Watch it",
+        "## Monitoring",
         "### The queue builds up",
         "### Processing is slow",
         "### Memory grows",
         "### Requests fail",
-        "### A server is away",
-        "## A new version, without a pause",
+        "### A server is unavailable",
+        "## Upgrade without downtime",
     ],
 )
 def test_the_commands_of_a_section(terminal: Terminal, heading: str) -> None:
@@ -158,7 +158,7 @@ def test_metrics_and_settings_that_are_named_are_there() -> None:
 
 
 def test_a_backup_brings_everything_back(stack: Composed, terminal: Terminal, tmp_path: Path) -> None:
-    prune, *backup_and_restore = commands("## Keep it")
+    prune, *backup_and_restore = commands("## Maintenance and backup")
     assert "removed" in terminal.type(prune)
     with stack.client("alice") as alice:
         body = {"type": "coloring-page", "prompt": "A friendly dragon playing in a garden"}
