@@ -7,6 +7,7 @@ output and arguments first, and then runs the same script as the Procfile's comm
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib
 import json
@@ -72,10 +73,16 @@ class _Server:
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "tests.support.preloaded", str(theirs.fileno())]
-        subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], start_new_session=True)
+        self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], start_new_session=True)
         theirs.close()
         self._socket = ours
         self._reader = ours.makefile("rb")
+        atexit.register(self._stop)
+
+    def _stop(self) -> None:
+        self._reader.close()
+        self._socket.close()
+        self._process.wait(10)
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Send a question and return the answer."""
