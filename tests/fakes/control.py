@@ -93,7 +93,7 @@ class FakeProvider:
 
     def script(self, *following: str, default: str = "") -> None:
         """How all calls are answered from now on, and the next ones, one by one, instead: ``delay=0.5``,
-        ``status=429;retry-after=7``; :class:`tests.fakes.script.Behaviour` lists all. ``""`` is a success at once."""
+        ``status=429;retry-after=7``; :class:`tests.fakes.script.Behavior` lists all. ``""`` is a success at once."""
         self._post("_script", {"default": default, "next": list(following)})
 
     def answer(self, body: object, *, script: str = "") -> None:

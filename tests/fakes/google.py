@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final
 
 from tests.fakes.pictures import encoded, spoilt
-from tests.fakes.script import Behaviour
+from tests.fakes.script import Behavior
 from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
 _NAME: Final = r"([A-Za-z0-9_.-]+)"
@@ -72,18 +72,18 @@ class GoogleWire:
         options |= image | {name: config[name] for name in ("seed",) if name in config}
         return Asked(prompt=prompt, options=options)
 
-    def answer(self, asked: Asked, behaviour: Behaviour, *, number: int) -> Answer:
+    def answer(self, asked: Asked, behavior: Behavior, *, number: int) -> Answer:
         headers = {"x-request-number": str(number)}
         if not asked.options["authorized"]:
             return _error(403, headers, message="Method doesn't allow unregistered callers")
-        if behaviour.html:
-            return page(behaviour.status)
-        if behaviour.quota:
+        if behavior.html:
+            return page(behavior.status)
+        if behavior.quota:
             return _error(429, headers, _quota("GenerateRequestsPerDayPerProjectPerModel"), *_wait("41s"))
-        if behaviour.status != 200:
-            return _scripted_error(behaviour, headers)
-        answer = as_json(_content(asked, behaviour, number), headers=headers)
-        return Answer(headers=headers, body=answer.body[:-20]) if behaviour.malformed else answer
+        if behavior.status != 200:
+            return _scripted_error(behavior, headers)
+        answer = as_json(_content(asked, behavior, number), headers=headers)
+        return Answer(headers=headers, body=answer.body[:-20]) if behavior.malformed else answer
 
     def unreadable(self, why: str) -> Answer:
         field = {
@@ -106,9 +106,9 @@ class GoogleSignInWire:
             raise ValueError("invalid_grant")
         return Asked(prompt="")
 
-    def answer(self, asked: Asked, behaviour: Behaviour, *, number: int) -> Answer:
-        if behaviour.status != 200:
-            return as_json({"error": "invalid_grant"}, status=behaviour.status)
+    def answer(self, asked: Asked, behavior: Behavior, *, number: int) -> Answer:
+        if behavior.status != 200:
+            return as_json({"error": "invalid_grant"}, status=behavior.status)
         return as_json({"access_token": "ya29.only-for-tests", "expires_in": 3600, "token_type": "Bearer"})
 
     def unreadable(self, why: str) -> Answer:
@@ -140,20 +140,20 @@ def _one_of(value: object, known: Collection[str], name: str) -> None:
         raise ValueError(f"Invalid value at 'generation_config.image_config.{name}'")
 
 
-def _content(asked: Asked, behaviour: Behaviour, number: int) -> dict[str, Any]:
+def _content(asked: Asked, behavior: Behavior, number: int) -> dict[str, Any]:
     said: dict[str, Any] = {"modelVersion": asked.options["model"], "responseId": f"resp_fake_{number}"}
     ratings = [{"category": _SAFETY, "probability": "HIGH", "blocked": True}]
     usage = {"promptTokenCount": 12, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 12}]}
-    if behaviour.moderation == "input":
-        feedback = {"blockReason": behaviour.reason or "SAFETY", "safetyRatings": ratings}
+    if behavior.moderation == "input":
+        feedback = {"blockReason": behavior.reason or "SAFETY", "safetyRatings": ratings}
         return said | {"promptFeedback": feedback, "usageMetadata": usage}
     candidate: dict[str, Any]
-    if behaviour.moderation == "output":
-        candidate = {"finishReason": behaviour.reason or "IMAGE_SAFETY", "safetyRatings": ratings}
+    if behavior.moderation == "output":
+        candidate = {"finishReason": behavior.reason or "IMAGE_SAFETY", "safetyRatings": ratings}
         return said | {"candidates": [candidate], "usageMetadata": usage}
-    if behaviour.empty or behaviour.reason:
+    if behavior.empty or behavior.reason:
         words = {"role": "model", "parts": [{"text": "Here is your picture of a secret sauce!"}]}
-        candidate = {"content": words, "finishReason": behaviour.reason or "NO_IMAGE"}
+        candidate = {"content": words, "finishReason": behavior.reason or "NO_IMAGE"}
         return said | {"candidates": [candidate], "usageMetadata": usage}
     usage |= {
         "candidatesTokenCount": 1120,
@@ -165,36 +165,34 @@ def _content(asked: Asked, behaviour: Behaviour, number: int) -> dict[str, Any]:
         {"text": "A dragon should be green.", "thought": True},
         {"inlineData": {"mimeType": "image/png", "data": encoded(spoilt("a sketch", "png", ""), "")}, "thought": True},
         {"text": "Here is your picture."},
-        _inline(
-            mime_type, encoded(spoilt(asked.prompt, mime_type[6:], behaviour.picture), behaviour.base64), behaviour
-        ),
+        _inline(mime_type, encoded(spoilt(asked.prompt, mime_type[6:], behavior.picture), behavior.base64), behavior),
     ]
     candidate = {"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0}
     return said | {"candidates": [candidate], "usageMetadata": usage}
 
 
-def _inline(mime_type: str, data: str, behaviour: Behaviour) -> dict[str, Any]:
+def _inline(mime_type: str, data: str, behavior: Behavior) -> dict[str, Any]:
     """The image; in the other form with the names of Python's SDK."""
-    if behaviour.other:
+    if behavior.other:
         return {"inline_data": {"mime_type": mime_type, "data": data}}
     return {"inlineData": {"mimeType": mime_type, "data": data}}
 
 
-def _scripted_error(behaviour: Behaviour, headers: dict[str, str]) -> Answer:
+def _scripted_error(behavior: Behavior, headers: dict[str, str]) -> Answer:
     details = []
-    said = behaviour.retry_after
-    if behaviour.status == 429:
+    said = behavior.retry_after
+    if behavior.status == 429:
         details.append(_quota("GenerateRequestsPerMinutePerProjectPerModel"))
     if said.replace(".", "", 1).isdigit():
         details += _wait(f"{said}s")
     elif said:
         headers["retry-after"] = said  # Google's own errors say it in seconds, but there are servers in front of it
-    if behaviour.code:
-        details.append({"@type": f"{_TYPES}ErrorInfo", "reason": behaviour.code, "domain": "googleapis.com"})
-    says = behaviour.says
-    if behaviour.status == 404 and not says:
+    if behavior.code:
+        details.append({"@type": f"{_TYPES}ErrorInfo", "reason": behavior.code, "domain": "googleapis.com"})
+    says = behavior.says
+    if behavior.status == 404 and not says:
         says = f"models/gemini is not found for API version v1beta. {UNSPEAKABLE}"
-    return _error(behaviour.status, headers, *details, message=says or UNSPEAKABLE)
+    return _error(behavior.status, headers, *details, message=says or UNSPEAKABLE)
 
 
 def _quota(name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from tests.fakes.pictures import encoded, spoilt
-from tests.fakes.script import Behaviour
+from tests.fakes.script import Behavior
 from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
 #: Status → type and code in the body, where OpenAI has some of its own.
@@ -47,19 +47,19 @@ class OpenAIWire:
         options["authorized"] = authorized
         return Asked(prompt=body["prompt"], request_id=request.headers.get("x-client-request-id", ""), options=options)
 
-    def answer(self, asked: Asked, behaviour: Behaviour, *, number: int) -> Answer:
+    def answer(self, asked: Asked, behavior: Behavior, *, number: int) -> Answer:
         headers = {"x-request-id": f"req_fake_{number}", "openai-processing-ms": "1"}
         for name in ("retry_after", "retry_after_ms", "should_retry"):
-            if value := getattr(behaviour, name):
+            if value := getattr(behavior, name):
                 headers["x-should-retry" if name == "should_retry" else name.replace("_", "-")] = value
         output_format = asked.options.get("output_format") or "png"
-        picture = spoilt(asked.request_id or asked.prompt, output_format, behaviour.picture)
+        picture = spoilt(asked.request_id or asked.prompt, output_format, behavior.picture)
         if "file" in asked.options:
-            return Answer(status=behaviour.status, headers=headers, body=picture, content_type="image/png")
+            return Answer(status=behavior.status, headers=headers, body=picture, content_type="image/png")
         if not asked.options["authorized"]:
             return _error(401, headers)
-        if behaviour.moderation:
-            details = {"moderation_stage": behaviour.moderation, "categories": ["violence"]}
+        if behavior.moderation:
+            details = {"moderation_stage": behavior.moderation, "categories": ["violence"]}
             return _error(
                 400,
                 headers,
@@ -68,18 +68,18 @@ class OpenAIWire:
                 message="Your request was rejected by the safety system.",
                 moderation_details=details,
             )
-        if behaviour.quota:
+        if behavior.quota:
             return _error(429, headers, kind="insufficient_quota", code="insufficient_quota")
-        if behaviour.html:
-            return page(behaviour.status)
-        if behaviour.status != 200:
-            return _error(behaviour.status, headers, code=behaviour.code, message=behaviour.says or UNSPEAKABLE)
-        if behaviour.other:
+        if behavior.html:
+            return page(behavior.status)
+        if behavior.status != 200:
+            return _error(behavior.status, headers, code=behavior.code, message=behavior.says or UNSPEAKABLE)
+        if behavior.other:
             return Answer(headers=headers, body=picture, content_type=f"image/{output_format}")
-        entry = {"b64_json": encoded(picture, behaviour.base64)}
-        if behaviour.url:
-            entry = {"url": f"{_PICTURES}{number}.png" if behaviour.url == "own" else behaviour.url}
-        data = [] if behaviour.empty else [entry]
+        entry = {"b64_json": encoded(picture, behavior.base64)}
+        if behavior.url:
+            entry = {"url": f"{_PICTURES}{number}.png" if behavior.url == "own" else behavior.url}
+        data = [] if behavior.empty else [entry]
         usage = {
             "input_tokens": 20,
             "input_tokens_details": {"text_tokens": 20, "image_tokens": 0},
@@ -87,7 +87,7 @@ class OpenAIWire:
             "total_tokens": 220,
         }
         answer = as_json({"created": 1_790_000_000, "data": data, "usage": usage}, headers=headers)
-        if behaviour.malformed:
+        if behavior.malformed:
             return Answer(headers=headers, body=answer.body[:-20])
         return answer
 

@@ -24,13 +24,13 @@ def _start(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 3, 0, 0, 0))
 
 
-# One bit for each pixel, and a palette of one colour: only the palette differs, so a picture costs next to nothing.
+# One bit for each pixel, and a palette of one color: only the palette differs, so a picture costs next to nothing.
 _START: Final = _start(SIDE)
 _END: Final = _chunk(b"IDAT", zlib.compress(bytes(SIDE * (1 + SIDE // 8)), 9)) + _chunk(b"IEND", b"")
 
 
 def png(identity: str) -> bytes:
-    """A plain picture in a colour of the identity's own, with the identity as its comment."""
+    """A plain picture in a color of the identity's own, with the identity as its comment."""
     text = b"Comment\0" + identity.encode("latin-1", "replace")
     return _START + _chunk(b"PLTE", sha256(identity.encode()).digest()[:3]) + _chunk(b"tEXt", text) + _END
 

@@ -1,7 +1,7 @@
 """How a fake answers: by what a test scripted for all calls, for the next ones, or in the prompt itself.
 
 The grammar is the same everywhere: ``name`` or ``name=value``, separated by ``;``. In a prompt it stands in double
-brackets: ``A friendly dragon [[status=429;retry-after=7]]``. The names are the fields of :class:`Behaviour`, and
+brackets: ``A friendly dragon [[status=429;retry-after=7]]``. The names are the fields of :class:`Behavior`, and
 ``times=2`` (``once=…`` for ``times=1;…``) limits what a prompt asks for to the first calls with that prompt.
 """
 
@@ -17,7 +17,7 @@ _MARKER: Final = re.compile(r"\[\[(.+?)\]\]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Behaviour:
+class Behavior:
     """What happens to one call. As it stands: a picture, at once."""
 
     #: Seconds before the answer.
@@ -92,11 +92,11 @@ _READERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "int": int,
     "str": str,
 }
-_FIELDS: Final = {field.name: _READERS[str(field.type)] for field in fields(Behaviour)}
+_FIELDS: Final = {field.name: _READERS[str(field.type)] for field in fields(Behavior)}
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The fields of :class:`Behaviour` that the text sets, and ``times``. Raises ``ValueError``, since a slip in a
+    """The fields of :class:`Behavior` that the text sets, and ``times``. Raises ``ValueError``, since a slip in a
     script would otherwise pass as a success."""
     if text.startswith("once="):
         text = f"times=1;{text.removeprefix('once=')}"
@@ -106,7 +106,7 @@ def parse(text: str) -> dict[str, Any]:
         name = name.strip().replace("-", "_")
         read = int if name == "times" else _FIELDS.get(name)
         if read is None:
-            raise ValueError(f"no such behaviour: {name}")
+            raise ValueError(f"no such behavior: {name}")
         found[name] = read(value.strip())
     return found
 
@@ -138,7 +138,7 @@ class Script:
             self._next.popleft()
         return True
 
-    def behaviour(self, prompt: str) -> Behaviour:
+    def behavior(self, prompt: str) -> Behavior:
         """For a call with this prompt. Raises ``ValueError`` for a marker that is none."""
         chosen = dict(self._default)
         if self._next:
@@ -149,4 +149,4 @@ class Script:
                 wanted = parse(marker)
                 if self._seen[prompt] <= wanted.pop("times", self._seen[prompt]):
                     chosen |= wanted
-        return Behaviour(**chosen)
+        return Behavior(**chosen)

@@ -12,7 +12,7 @@ from email.utils import formatdate
 from typing import Final
 
 from tests.fakes.journal import Call
-from tests.fakes.script import Behaviour
+from tests.fakes.script import Behavior
 from tests.fakes.stage import Stage
 from tests.fakes.wire import A_KEY, Answer, Request, Wire, as_json, spelt
 
@@ -75,7 +75,7 @@ class Server:
         number = len(self._journal.calls) + 1
         try:
             asked = wire.read(request)
-            behaviour = self._script.behaviour(asked.prompt)
+            behavior = self._script.behavior(asked.prompt)
         except ValueError as error:
             await _send(wire.unreadable(str(error)), writer)
             return True
@@ -89,16 +89,16 @@ class Server:
         )
         self._journal.begin(call)
         try:
-            await self._pause(behaviour, reader)
-            if behaviour.reset == "before":
+            await self._pause(behavior, reader)
+            if behavior.reset == "before":
                 _reset(writer)
                 self._journal.end(call, "reset")
                 return False
-            answer = _quoting(wire.answer(asked, behaviour, number=number), request)
-            answer = spelt(answer, behaviour)
-            if behaviour.location:
-                answer = replace(answer, headers={**answer.headers, "location": behaviour.location})
-            if behaviour.reset == "after":
+            answer = _quoting(wire.answer(asked, behavior, number=number), request)
+            answer = spelt(answer, behavior)
+            if behavior.location:
+                answer = replace(answer, headers={**answer.headers, "location": behavior.location})
+            if behavior.reset == "after":
                 wire_format = _format(answer)
                 writer.write(wire_format[: len(wire_format) - len(answer.body) // 2])
                 await writer.drain()
@@ -107,11 +107,11 @@ class Server:
                 _reset(writer)
                 self._journal.end(call, "reset")
                 return False
-            if behaviour.drip:
-                await _drip(answer, behaviour.drip, reader, writer)
-            elif behaviour.huge:
-                await _flood(answer, behaviour, writer)
-            elif behaviour.short:
+            if behavior.drip:
+                await _drip(answer, behavior.drip, reader, writer)
+            elif behavior.huge:
+                await _flood(answer, behavior, writer)
+            elif behavior.short:
                 writer.write(_format(answer, length=len(answer.body) + 1000))
                 await writer.drain()
                 self._journal.end(call, "short")
@@ -127,13 +127,13 @@ class Server:
         self._journal.end(call, str(answer.status))
         return True
 
-    async def _pause(self, behaviour: Behaviour, reader: asyncio.StreamReader) -> None:
-        if behaviour.hang:
+    async def _pause(self, behavior: Behavior, reader: asyncio.StreamReader) -> None:
+        if behavior.hang:
             await _leaves(reader, within=None)
-        if behaviour.hold:
+        if behavior.hold:
             await _leaves(reader, within=None, unless=self._stage.released)
-        if behaviour.delay:
-            await _leaves(reader, within=behaviour.delay)
+        if behavior.delay:
+            await _leaves(reader, within=behavior.delay)
 
     def _administer(self, request: Request) -> Answer:
         path = request.path
@@ -196,13 +196,13 @@ async def _drip(answer: Answer, pause: float, reader: asyncio.StreamReader, writ
         writer.write(bytes([byte]))
 
 
-async def _flood(answer: Answer, behaviour: Behaviour, writer: asyncio.StreamWriter) -> None:
-    size = behaviour.huge * len(_MB) if behaviour.declared else None
+async def _flood(answer: Answer, behavior: Behavior, writer: asyncio.StreamWriter) -> None:
+    size = behavior.huge * len(_MB) if behavior.declared else None
     writer.write(_format(Answer(status=answer.status, headers=answer.headers), length=size))
-    for _ in range(behaviour.huge):
-        writer.write(_MB if behaviour.declared else b"%x\r\n%s\r\n" % (len(_MB), _MB))
+    for _ in range(behavior.huge):
+        writer.write(_MB if behavior.declared else b"%x\r\n%s\r\n" % (len(_MB), _MB))
         await writer.drain()
-    if not behaviour.declared:
+    if not behavior.declared:
         writer.write(b"0\r\n\r\n")
         await writer.drain()
 

@@ -6,7 +6,7 @@ import re
 from typing import Any, ClassVar, Final
 
 from tests.fakes.pictures import encoded, spoilt
-from tests.fakes.script import Behaviour
+from tests.fakes.script import Behavior
 from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
 _PATH: Final = "/v2beta/stable-image/generate/"
@@ -60,28 +60,28 @@ class StabilityWire:
         }
         return Asked(prompt=fields["prompt"], options=options)
 
-    def answer(self, asked: Asked, behaviour: Behaviour, *, number: int) -> Answer:
+    def answer(self, asked: Asked, behavior: Behavior, *, number: int) -> Answer:
         options = asked.options
         headers = {"x-request-id": f"req_fake_{number}"}
-        if behaviour.retry_after:
-            headers["retry-after"] = behaviour.retry_after
-        if behaviour.html:
-            return page(behaviour.status)
-        if status := _status(options, behaviour):
-            answer = _error(status, headers, name=behaviour.code, why=behaviour.says or UNSPEAKABLE)
-            return Answer(status=status, headers=headers, body=answer.body[:-20]) if behaviour.malformed else answer
-        filtered = behaviour.moderation == "output"
+        if behavior.retry_after:
+            headers["retry-after"] = behavior.retry_after
+        if behavior.html:
+            return page(behavior.status)
+        if status := _status(options, behavior):
+            answer = _error(status, headers, name=behavior.code, why=behavior.says or UNSPEAKABLE)
+            return Answer(status=status, headers=headers, body=answer.body[:-20]) if behavior.malformed else answer
+        filtered = behavior.moderation == "output"
         seed = options.get("seed", "0")
         seed = str(1_000_000 + number) if seed == "0" else seed
         output_format = options.get("output_format", "png")
-        data = spoilt("blurred" if filtered else f"{asked.prompt} {seed}", output_format, behaviour.picture)
-        if behaviour.malformed:
+        data = spoilt("blurred" if filtered else f"{asked.prompt} {seed}", output_format, behavior.picture)
+        if behavior.malformed:
             data = b"\0" + data
-        if behaviour.empty:
+        if behavior.empty:
             data = b""
         reason = "CONTENT_FILTERED" if filtered else "SUCCESS"
-        if options["accept"] == "application/json" or behaviour.other or behaviour.base64:
-            said = {"image": encoded(data, behaviour.base64), "finish_reason": reason, "seed": int(seed)}
+        if options["accept"] == "application/json" or behavior.other or behavior.base64:
+            said = {"image": encoded(data, behavior.base64), "finish_reason": reason, "seed": int(seed)}
             return as_json(said, headers=headers)
         headers |= {"finish-reason": reason, "seed": seed}
         return Answer(headers=headers, body=data, content_type=f"image/{output_format}")
@@ -120,7 +120,7 @@ def _check(fields: dict[str, str], endpoint: str) -> None:
         raise ValueError(f"{min(unknown)}: is not allowed")
 
 
-def _status(options: Any, behaviour: Behaviour) -> int:
+def _status(options: Any, behavior: Behavior) -> int:
     """Of the error that is to be answered; 0 for none."""
     if not options["authorized"]:
         return 401
@@ -128,11 +128,11 @@ def _status(options: Any, behaviour: Behaviour) -> int:
         return 404
     if options["too_large"]:
         return 413
-    if behaviour.moderation == "input":
+    if behavior.moderation == "input":
         return 403
-    if behaviour.quota:
+    if behavior.quota:
         return 402
-    return 0 if behaviour.status == 200 else behaviour.status
+    return 0 if behavior.status == 200 else behavior.status
 
 
 def _error(

@@ -18,7 +18,7 @@ from stability_sdk.interfaces.gooseai.generation import generation_pb2 as messag
 
 from tests.fakes.journal import Call
 from tests.fakes.pictures import png, spoilt
-from tests.fakes.script import Behaviour
+from tests.fakes.script import Behavior
 from tests.fakes.stage import Stage
 from tests.fakes.wire import A_KEY, UNSPEAKABLE
 
@@ -93,7 +93,7 @@ class GrpcListener:
             return
         prompt = next((prompt.text for prompt in request.prompt if prompt.parameters.weight >= 0), "")
         try:
-            behaviour = self._stage.script.behaviour(prompt)
+            behavior = self._stage.script.behavior(prompt)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         call = Call(
@@ -107,13 +107,13 @@ class GrpcListener:
         self._stage.journal.begin(call)
         outcome = "stopped"
         try:
-            async for answer in self._answer(request, call, behaviour, connection):
+            async for answer in self._answer(request, call, behavior, connection):
                 if isinstance(answer, str):
                     outcome = answer
                 elif isinstance(answer, grpc.StatusCode):
                     outcome = answer.name
                     key = dict(context.invocation_metadata()).get("authorization", "").rpartition(" ")[2]
-                    await context.abort(answer, (behaviour.says or UNSPEAKABLE).replace(A_KEY, key))
+                    await context.abort(answer, (behavior.says or UNSPEAKABLE).replace(A_KEY, key))
                 else:
                     yield answer
         except (asyncio.CancelledError, GeneratorExit):  # the latter where it left between two messages
@@ -123,42 +123,42 @@ class GrpcListener:
             self._stage.journal.end(call, outcome, disconnected=outcome == "gone")
 
     async def _answer(
-        self, request: Any, call: Call, behaviour: Behaviour, connection: _Connection
+        self, request: Any, call: Call, behavior: Behavior, connection: _Connection
     ) -> AsyncIterator[Any]:
         """Messages, or the status that ends the call; and its outcome for the journal."""
-        await self._pause(behaviour)
+        await self._pause(behavior)
         keepalive = messages.Answer(answer_id=f"ans_fake_{call.number}", request_id=request.request_id)
-        if behaviour.reset:
+        if behavior.reset:
             yield "reset"
-            if behaviour.reset == "after":
+            if behavior.reset == "after":
                 yield keepalive
                 await asyncio.sleep(0.1)  # what is still on its way when a connection is reset gets lost
             connection.reset()
             return
-        if status := _status(request, call, behaviour):
+        if status := _status(request, call, behavior):
             yield status
             return
-        for _ in range(_DRIPS if behaviour.drip else 1):
+        for _ in range(_DRIPS if behavior.drip else 1):
             yield keepalive
-            await asyncio.sleep(behaviour.drip)
-        if behaviour.malformed:
+            await asyncio.sleep(behavior.drip)
+        if behavior.malformed:
             yield b"\xff\xff not a message"
-        elif behaviour.huge:
-            count, data = (1, _MB * behaviour.huge) if behaviour.declared else (behaviour.huge, _MB)
+        elif behavior.huge:
+            count, data = (1, _MB * behavior.huge) if behavior.declared else (behavior.huge, _MB)
             for _ in range(count):
                 yield messages.Answer(artifacts=[messages.Artifact(type=messages.ARTIFACT_IMAGE, binary=data)])
             await asyncio.sleep(5)  # who does not take it says so meanwhile
         else:
-            keepalive.artifacts.extend(_artifacts(request, behaviour, call.number))
+            keepalive.artifacts.extend(_artifacts(request, behavior, call.number))
             yield keepalive
         yield "OK"
 
-    async def _pause(self, behaviour: Behaviour) -> None:
-        if behaviour.hang:
+    async def _pause(self, behavior: Behavior) -> None:
+        if behavior.hang:
             await asyncio.Event().wait()
-        if behaviour.hold:
+        if behavior.hold:
             await self._stage.released.wait()
-        await asyncio.sleep(behaviour.delay)
+        await asyncio.sleep(behavior.delay)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -187,7 +187,7 @@ def _options(request: Any, context: Any) -> dict[str, Any]:
     }
 
 
-def _status(request: Any, call: Call, behaviour: Behaviour) -> Any:
+def _status(request: Any, call: Call, behavior: Behavior) -> Any:
     """The status of the error that is to be answered; ``None`` for none."""
     options = call.options
     if not options["authorized"]:
@@ -199,38 +199,38 @@ def _status(request: Any, call: Call, behaviour: Behaviour) -> Any:
     fits = size in _XL_SIZES or size[::-1] in _XL_SIZES if is_xl else not any(side % 64 for side in size)
     if not (call.prompt and fits and 1 <= options["samples"] <= 10):
         return grpc.StatusCode.INVALID_ARGUMENT
-    if behaviour.quota:
+    if behavior.quota:
         return grpc.StatusCode.RESOURCE_EXHAUSTED
-    if behaviour.code:
-        return grpc.StatusCode[behaviour.code.upper()]
-    return None if behaviour.status == 200 else _STATUSES.get(behaviour.status, grpc.StatusCode.UNKNOWN)
+    if behavior.code:
+        return grpc.StatusCode[behavior.code.upper()]
+    return None if behavior.status == 200 else _STATUSES.get(behavior.status, grpc.StatusCode.UNKNOWN)
 
 
-def _artifacts(request: Any, behaviour: Behaviour, number: int) -> list[Any]:
+def _artifacts(request: Any, behavior: Behavior, number: int) -> list[Any]:
     seed = next(iter(request.image.seed), 0) or 1_000_000 + number
     picture = messages.Artifact(
         id=number,
         type=messages.ARTIFACT_IMAGE,
-        mime=behaviour.content_type or "image/png",
-        binary=spoilt(request.request_id, "png", behaviour.picture),
+        mime=behavior.content_type or "image/png",
+        binary=spoilt(request.request_id, "png", behavior.picture),
         finish_reason=messages.STOP,
         seed=seed,
     )
-    if behaviour.moderation == "input":
+    if behavior.moderation == "input":
         return [
             messages.Artifact(type=messages.ARTIFACT_TEXT, text=request.prompt[0].text, finish_reason=messages.FILTER)
         ]
-    if behaviour.moderation == "classified":
+    if behavior.moderation == "classified":
         picture.binary = png("blurred")
         exceeded = messages.ClassifierParameters(
             exceeds=[messages.ClassifierCategory(name="violence")], realized_action=messages.ACTION_OBFUSCATE
         )
         return [picture, messages.Artifact(type=messages.ARTIFACT_CLASSIFICATIONS, classifier=exceeded)]
-    if behaviour.moderation:
+    if behavior.moderation:
         picture.binary = png("blurred")
         picture.finish_reason = messages.FILTER
     unworried = messages.Artifact(
         type=messages.ARTIFACT_CLASSIFICATIONS,
         classifier=messages.ClassifierParameters(categories=[messages.ClassifierCategory(name="violence")]),
     )
-    return [unworried] if behaviour.empty else [unworried, picture]
+    return [unworried] if behavior.empty else [unworried, picture]

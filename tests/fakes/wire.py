@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol
 
-from tests.fakes.script import Behaviour
+from tests.fakes.script import Behavior
 
 #: Stands in what a vendor says for the key that it was called with.
 A_KEY: Final = "sk-secret"
@@ -61,7 +61,7 @@ class Wire(Protocol):
         """What is asked for. Raises ``ValueError`` for what the vendor would not understand."""
         ...
 
-    def answer(self, asked: Asked, behaviour: Behaviour, *, number: int) -> Answer:
+    def answer(self, asked: Asked, behavior: Behavior, *, number: int) -> Answer:
         """To the call of this number."""
         ...
 
@@ -75,15 +75,15 @@ def as_json(content: object, *, status: int = 200, headers: Mapping[str, str] | 
     return Answer(status=status, headers=headers or {}, body=json.dumps(content).encode())
 
 
-def spelt(answer: Answer, behaviour: Behaviour) -> Answer:
+def spelt(answer: Answer, behavior: Behavior) -> Answer:
     """The same answer with another body, status, type or encoding, as scripted."""
-    body = urlsafe_b64decode(behaviour.body) if behaviour.body else answer.body
-    body = b"\xef\xbb\xbf" + body if behaviour.bom else body
+    body = urlsafe_b64decode(behavior.body) if behavior.body else answer.body
+    body = b"\xef\xbb\xbf" + body if behavior.bom else body
     headers = dict(answer.headers)
-    if behaviour.encoding:
-        headers["content-encoding"], body = _compressed(body, behaviour.encoding)
-    kind = {"": answer.content_type, "none": ""}.get(behaviour.content_type, behaviour.content_type)
-    status = 200 if behaviour.inside else answer.status
+    if behavior.encoding:
+        headers["content-encoding"], body = _compressed(body, behavior.encoding)
+    kind = {"": answer.content_type, "none": ""}.get(behavior.content_type, behavior.content_type)
+    status = 200 if behavior.inside else answer.status
     return Answer(status=status, headers=headers, body=body, content_type=kind)
 
 

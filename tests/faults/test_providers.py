@@ -55,10 +55,10 @@ def never_left_alone(house: House) -> Iterator[None]:
 class Dragon:
     """A request whose prompt tells the provider what to do."""
 
-    def __init__(self, house: House, behaviour: str = "", **metadata: Any) -> None:
+    def __init__(self, house: House, behavior: str = "", **metadata: Any) -> None:
         self._house = house
         self._number = next(_numbers)
-        prompt = f"Dragon number {self._number:06d} in a garden {behaviour}"
+        prompt = f"Dragon number {self._number:06d} in a garden {behavior}"
         self.id = house.submit(self._number, prompt=prompt, priority="urgent", metadata=metadata)
 
     @property
@@ -83,10 +83,10 @@ class Dragon:
         return self.row["error"]["code"], len(self.calls)
 
 
-def outcomes(house: House, behaviours: dict[str, tuple[str, int]], **metadata: Any) -> dict[str, tuple[str, int]]:
-    """What comes of a request with each of these behaviours."""
-    dragons = {behaviour: Dragon(house, f"[[{behaviour}]]", **metadata) for behaviour in behaviours}
-    return {behaviour: dragon.outcome() for behaviour, dragon in dragons.items()}
+def outcomes(house: House, behaviors: dict[str, tuple[str, int]], **metadata: Any) -> dict[str, tuple[str, int]]:
+    """What comes of a request with each of these behaviors."""
+    dragons = {behavior: Dragon(house, f"[[{behavior}]]", **metadata) for behavior in behaviors}
+    return {behavior: dragon.outcome() for behavior, dragon in dragons.items()}
 
 
 def test_a_provider_that_is_slower_than_the_lease_costs_one_attempt(house: House) -> None:

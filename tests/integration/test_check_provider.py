@@ -92,7 +92,7 @@ def test_what_costs_nothing_says_so(vendors: Vendors) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "code", "said", "advice"),
+    ("behavior", "code", "said", "advice"),
     [
         ("status=401", "auth", "OpenAI does not accept the key", "Check the provider's key"),
         ("quota", "quota_exhausted", "is used up", "Add credit"),
@@ -103,9 +103,9 @@ def test_what_costs_nothing_says_so(vendors: Vendors) -> None:
     ],
 )
 def test_a_call_that_fails_is_told_with_its_code_and_what_to_do(
-    vendors: Vendors, behaviour: str, code: str, said: str, advice: str
+    vendors: Vendors, behavior: str, code: str, said: str, advice: str
 ) -> None:
-    vendors.fake.script(behaviour)
+    vendors.fake.script(behavior)
     exit_code, page = check("openai")
     assert exit_code == 1
     for words in (code, said, advice, "req_fake_1"):

@@ -86,12 +86,11 @@ def test_a_database_of_the_last_development_version_goes_on() -> None:
 
 @pytest.mark.django_db
 def test_a_half_migrated_development_database_is_refused() -> None:
-    record("0002_seed")
-    try:
-        with pytest.raises(CommandError, match="begin with an empty database"):
-            call_command("migrate", verbosity=0)
-    finally:
-        forget("0002_seed")
+    """Its first migration has the name of the initial one; only its last one made the triggers."""
+    with connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION generation_count_history CASCADE")
+    with pytest.raises(CommandError, match="begin with an empty database"):
+        call_command("migrate", verbosity=0)
 
 
 @pytest.mark.django_db

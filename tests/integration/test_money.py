@@ -75,7 +75,7 @@ def has_room(owner: User, cost: Decimal = PRICE) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "code"),
+    ("behavior", "code"),
     [
         ("moderation=output", "refused_output"),
         ("picture=truncated", "invalid_image"),
@@ -84,8 +84,8 @@ def has_room(owner: User, cost: Decimal = PRICE) -> bool:
         ("empty", "empty_result"),
     ],
 )
-def test_a_call_that_may_be_billed_is_booked(alice: User, stability: Vendors, behaviour: str, code: str) -> None:
-    stability.fake.script(behaviour)
+def test_a_call_that_may_be_billed_is_booked(alice: User, stability: Vendors, behavior: str, code: str) -> None:
+    stability.fake.script(behavior)
     request = stability.ask(alice)
     assert attempts(request) == [("stability", code)]
     assert spent(alice) == PRICE
@@ -93,9 +93,9 @@ def test_a_call_that_may_be_billed_is_booked(alice: User, stability: Vendors, be
     assert GenerationAttempt.objects.get(request=request).booked_cost == PRICE
 
 
-@pytest.mark.parametrize("behaviour", ["moderation=input", "status=503", "status=429", "status=401", "quota"])
-def test_a_call_that_cannot_be_billed_is_not_booked(alice: User, stability: Vendors, behaviour: str) -> None:
-    stability.fake.script(behaviour)
+@pytest.mark.parametrize("behavior", ["moderation=input", "status=503", "status=429", "status=401", "quota"])
+def test_a_call_that_cannot_be_billed_is_not_booked(alice: User, stability: Vendors, behavior: str) -> None:
+    stability.fake.script(behavior)
     stability.ask(alice)
     assert not Spending.objects.exists()
 

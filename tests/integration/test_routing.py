@@ -31,13 +31,13 @@ FAILURES = {
 PAID = {"empty_result", "unknown_outcome"}
 
 
-@pytest.mark.parametrize("behaviour", FAILURES)
+@pytest.mark.parametrize("behavior", FAILURES)
 def test_when_one_fails_the_next_is_asked_at_once_with_an_attempt_of_its_own(
-    alice: User, vendors: Vendors, behaviour: str
+    alice: User, vendors: Vendors, behavior: str
 ) -> None:
-    vendors.fake.script(behaviour)
+    vendors.fake.script(behavior)
     request = vendors.ask(alice)
-    code = FAILURES[behaviour]
+    code = FAILURES[behavior]
     assert (request.status, request.result["provider"]) == (Status.COMPLETED, "stability")
     assert attempts(request) == [("openai", code), ("stability", "succeeded")]
     assert request.attempts == (2 if code in PAID else 1)

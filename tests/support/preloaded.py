@@ -159,7 +159,7 @@ def _serve(connection: socket.socket) -> None:
                 except SystemExit as end:
                     code = end.code if isinstance(end.code, int) else int(end.code is not None)
                 except BaseException:
-                    sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                    sys.excepthook(*sys.exc_info())
                 finally:
                     sys.stdout.flush()
                     sys.stderr.flush()

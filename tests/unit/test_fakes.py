@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.google import GoogleWire
 from tests.fakes.pictures import png, spoilt
-from tests.fakes.script import Behaviour, Script, parse
+from tests.fakes.script import Behavior, Script, parse
 from tests.fakes.wire import Request
 from workers.image_check import check
 from workers.providers.base import ProviderError
@@ -40,16 +40,16 @@ def test_a_slip_is_refused(text: str) -> None:
 def test_the_prompt_wins_over_the_next_and_the_next_over_the_default() -> None:
     script = Script()
     script.set(default="delay=1;status=500", following=["status=503"])
-    assert script.behaviour("x [[status=429]]") == Behaviour(delay=1, status=429)
-    assert script.behaviour("x") == Behaviour(delay=1, status=500)
+    assert script.behavior("x [[status=429]]") == Behavior(delay=1, status=429)
+    assert script.behavior("x") == Behavior(delay=1, status=500)
     script.set(default="", following=["", "status=503"])
-    assert [script.behaviour("x").status for _ in range(3)] == [200, 503, 200]
+    assert [script.behavior("x").status for _ in range(3)] == [200, 503, 200]
 
 
 def test_what_is_limited_in_a_prompt_ends_after_so_many_calls_with_it() -> None:
     script = Script()
-    assert [script.behaviour("x [[times=2;status=500]]").status for _ in range(3)] == [500, 500, 200]
-    assert script.behaviour("y [[times=2;status=500]]").status == 500
+    assert [script.behavior("x [[times=2;status=500]]").status for _ in range(3)] == [500, 500, 200]
+    assert script.behavior("y [[times=2;status=500]]").status == 500
 
 
 def test_pictures_are_sound_and_differ() -> None:

@@ -16,8 +16,6 @@ _LOCK_NOT_AVAILABLE: Final = "55P03"
 #: Seconds for which a lock is tried for in all, and between two tries, in which the statements that queued behind run.
 _PATIENCE: Final = 120.0
 _PAUSE: Final = 2.0
-#: The second and the last of the migrations that the initial one replaced before the first release.
-_REPLACED: Final = ("0002_seed", "0018_count_by_triggers")
 
 
 class Command(migrate.Command):
@@ -28,10 +26,10 @@ class Command(migrate.Command):
     """
 
     def handle(self, *args: Any, **options: Any) -> None:
-        _refuse_half_migrated(options["database"])
         give_up_at = time.monotonic() + _PATIENCE
         while True:
             try:
+                _refuse_half_migrated(options["database"])
                 super().handle(*args, **options)
             except Error as error:
                 if sqlstate(error) != _LOCK_NOT_AVAILABLE or time.monotonic() > give_up_at:
@@ -43,9 +41,16 @@ class Command(migrate.Command):
 
 
 def _refuse_half_migrated(database: str) -> None:
-    """Raise ``CommandError`` for a database that a development version before 0.1.0 has migrated in part."""
-    second, last = (("generation", name) for name in _REPLACED)
-    applied = MigrationRecorder(connections[database]).applied_migrations()
-    if second in applied and last not in applied:
+    """Raise ``CommandError`` if a development version before 0.1.0 has made this database only in part.
+
+    Its first migration had the same name, and its last one made the triggers, as the initial migration does now.
+    """
+    connection = connections[database]
+    if ("generation", "0001_initial") not in MigrationRecorder(connection).applied_migrations():
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regproc('generation_count_history') IS NOT NULL")
+        (is_complete,) = cursor.fetchone()
+    if not is_complete:
         message = "A development version before 0.1.0 made this database, and its migrations are not complete: "
         raise CommandError(f"{message}run that version's `manage.py migrate`, or begin with an empty database.")

@@ -26,13 +26,13 @@ _DAY = ("#BFE6FA", "#F2FBFF")
 _FAR, _MIDDLE, _NEAR = "#CFE8B5", "#B5DA92", "#A3D078"
 
 
-def _tufts(page: Page, rng: Random, count: int, colour: str = "#6FA94B") -> tuple[Shape, ...]:
+def _tufts(page: Page, rng: Random, count: int, color: str = "#6FA94B") -> tuple[Shape, ...]:
     """Blades of grass spread over the ground, off its middle where the main subject stands."""
     shapes = []
     for index in range(count):
         x = page.x((index + 0.2 + 0.6 * rng.random()) / count)
         y = page.depth(0.18 + 0.72 * ((index * 0.618) % 1))
-        shapes.append(Shape(grass(x, y, 20 + 10 * rng.random()), weight=0.7, line=colour))
+        shapes.append(Shape(grass(x, y, 20 + 10 * rng.random()), weight=0.7, line=color))
     return tuple(shapes)
 
 
@@ -233,7 +233,7 @@ def _underwater(page: Page, rng: Random) -> Backdrop:
             bubbles.append(Shape(ellipse(cx, cy, radius, radius), "#D9F3FD", 0.7, line="#6FB7DA"))
     rays = tuple(
         Shape(path([(page.x(at), -60), (page.x(at + 0.09), -60), (page.x(at - 0.02), page.horizon),
-                    (page.x(at - 0.2), page.horizon)]), "#CDEFFC", 0, colour_only=True)
+                    (page.x(at - 0.2), page.horizon)]), "#CDEFFC", 0, color_only=True)
         for at in (0.3, 0.62, 0.95)
     )  # fmt: skip
     back = (
@@ -277,9 +277,9 @@ def _city(page: Page, rng: Random) -> Backdrop:
     while x < page.width + 20:
         width = 100 + 60 * rng.random()
         high = (page.horizon - page.y(0.12)) * (0.34 + 0.5 * rng.random())
-        colour = ("#C9D3E8", "#DCD2E6", "#F1D9C6", "#CFE3DD")[index % 4]
+        color = ("#C9D3E8", "#DCD2E6", "#F1D9C6", "#CFE3DD")[index % 4]
         top = page.horizon + 30 - high
-        towers.append(Shape(rectangle(x, top, width, high), colour))
+        towers.append(Shape(rectangle(x, top, width, high), color))
         columns = 2 if width < 130 else 3
         for row in range(int((high - 60) // 62)):
             for column in range(columns):
@@ -336,8 +336,8 @@ def _sky(page: Page, rng: Random) -> Backdrop:
         for at, high, size in ((0.08, 0.3, 210), (0.68, 0.24, 240), (0.1, 0.68, 190), (0.76, 0.62, 170))
     )
     floor = tuple(
-        Shape(treetops(page, page.height - high, size, rng), colour, line="#9CC7E0")
-        for high, size, colour in ((90, 210, "#E3F3FC"), (30, 170, "#FFFFFF"))
+        Shape(treetops(page, page.height - high, size, rng), color, line="#9CC7E0")
+        for high, size, color in ((90, 210, "#E3F3FC"), (30, 170, "#FFFFFF"))
     )
     return Backdrop(("#8FD0F5", "#E6F6FF"), (*clouds, *floor))
 

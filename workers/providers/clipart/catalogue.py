@@ -48,13 +48,13 @@ _EMOJI_OF_NOUNS = {
 }  # fmt: skip
 
 
-def normalised(phrase: str) -> str:
+def normalized(phrase: str) -> str:
     """A word or compound as the catalogue spells it: hyphens are spaces."""
     return " ".join(phrase.replace("-", " ").split())
 
 
 def _words(text: str) -> Iterator[str]:
-    return (word for word in map(normalised, text.split(",")) if word)
+    return (word for word in map(normalized, text.split(",")) if word)
 
 
 @lru_cache(maxsize=1)

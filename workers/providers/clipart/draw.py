@@ -22,7 +22,7 @@ def _carry_on() -> None:
 
 
 def render(scene: Scene, width: int, height: int, checkpoint: Callable[[], None] = _carry_on) -> Image:
-    """The scene as a picture of ``width`` by ``height`` pixels: greys for line art, else RGB.
+    """The scene as a picture of ``width`` by ``height`` pixels: grays for line art, else RGB.
 
     ``checkpoint`` is called now and then; what it raises ends the work.
     """
@@ -30,7 +30,7 @@ def render(scene: Scene, width: int, height: int, checkpoint: Callable[[], None]
     from resvg_py import svg_to_bytes
 
     body, page = markup(scene), scene.page
-    mode = "RGB" if scene.coloured else "L"
+    mode = "RGB" if scene.colored else "L"
     picture = Image.new(mode, (width, height), "white")
     rows = max(64, min(height, _BAND_PIXELS // width))
     x_scale, y_scale = width / page.width, height / page.height
@@ -54,7 +54,7 @@ def markup(scene: Scene) -> str:
 
 def _parts(scene: Scene) -> Iterator[str]:
     page = scene.page
-    if scene.coloured:
+    if scene.colored:
         top, bottom = scene.backdrop.sky
         yield (
             f'<defs><linearGradient id="sky" x1="0" y1="0" x2="0" y2="1"><stop offset="0" stop-color="{top}"/>'
@@ -102,8 +102,8 @@ def _panel(box: tuple[float, float, float, float], line_width: float) -> Iterato
 
 
 def _shape(shape: Shape, scene: Scene) -> str:
-    if not scene.coloured:
-        if shape.colour_only:
+    if not scene.colored:
+        if shape.color_only:
             return ""
         fill = "#fff" if shape.fill else "none"
         width = scene.line_width * max(shape.weight, 0.6) * 0.8
@@ -115,9 +115,9 @@ def _shape(shape: Shape, scene: Scene) -> str:
     return f'<path d="{shape.d}" fill="{shape.fill or "none"}" stroke="{line}" stroke-width="{width:.2f}"/>'
 
 
-def _darker(colour: str) -> str:
-    """A colour for the outline of ``colour``: the same, deeper."""
-    red, green, blue = (round(value * 0.78) for value in bytes.fromhex(colour.lstrip("#")))
+def _darker(color: str) -> str:
+    """A color for the outline of ``color``: the same, deeper."""
+    red, green, blue = (round(value * 0.78) for value in bytes.fromhex(color.lstrip("#")))
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
@@ -128,11 +128,11 @@ def _placement(item: Placement, scene: Scene) -> str:
     # Lines keep about the same width on the page whatever the drawing's scale, a little finer on small drawings.
     width = scene.line_width * min(1.2, max(0.7, (scale / 5.0) ** 0.3))
     body = drawing.markup(
-        line_width=width / scale, halo=0 if scene.coloured else scene.line_width * 0.55 / scale, coloured=scene.coloured
+        line_width=width / scale, halo=0 if scene.colored else scene.line_width * 0.55 / scale, colored=scene.colored
     )
     flip = -1 if item.mirrored else 1
     shadow = ""
-    if scene.coloured and item.shadow:
+    if scene.colored and item.shadow:
         reach = min(item.width, item.height * 0.8) * 0.46
         shadow = (
             f'<ellipse cx="{item.x:.2f}" cy="{item.base - 2:.2f}" rx="{reach:.2f}" '

@@ -54,7 +54,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Markup painted together: a white silhouette, the colours on it, the lines on top.
+    """Markup painted together: a white silhouette, the colors on it, the lines on top.
 
     ``lines`` and ``line_art`` hold ``@1``-like marks where a width of line belongs, see :meth:`Drawing.markup`.
     """
@@ -62,7 +62,7 @@ class Layer:
     solid: str
     closed_lines: str
     hollow: str
-    colours: str
+    colors: str
     lines: str
     line_art: str
 
@@ -74,10 +74,10 @@ class Drawing:
     layers: tuple[Layer, ...]
     box: Box
 
-    def markup(self, *, line_width: float, halo: float, coloured: bool) -> str:
+    def markup(self, *, line_width: float, halo: float, colored: bool) -> str:
         """The drawing's SVG elements; ``line_width`` and ``halo`` (the white rim, 0 for none) in its own units."""
         rim = _rim(self.layers, line_width + 2 * halo) if halo else ""
-        return rim + "".join(_paint(layer, line_width, coloured) for layer in self.layers)
+        return rim + "".join(_paint(layer, line_width, colored) for layer in self.layers)
 
 
 def _rim(layers: tuple[Layer, ...], width: float) -> str:
@@ -89,14 +89,14 @@ def _rim(layers: tuple[Layer, ...], width: float) -> str:
     )
 
 
-def _paint(layer: Layer, line_width: float, coloured: bool) -> str:
-    # In colour the colours cover by themselves: white below them would show as a seam where two layers meet.
-    under = layer.closed_lines if coloured else layer.closed_lines + layer.solid
-    lines = layer.lines if coloured else layer.line_art
+def _paint(layer: Layer, line_width: float, colored: bool) -> str:
+    # In color the colors cover by themselves: white below them would show as a seam where two layers meet.
+    under = layer.closed_lines if colored else layer.closed_lines + layer.solid
+    lines = layer.lines if colored else layer.line_art
     for mark, ratio in (("@S", 0.8), ("@M", 1.0), ("@L", 1.5)):
         lines = lines.replace(mark, f"{line_width * ratio:.3f}")
-    colours = layer.colours if coloured else ""
-    return f'<g fill="#fff">{under}</g>{colours}<g stroke-linejoin="round" stroke-linecap="round">{lines}</g>'
+    colors = layer.colors if colored else ""
+    return f'<g fill="#fff">{under}</g>{colors}<g stroke-linejoin="round" stroke-linecap="round">{lines}</g>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def _elements(source: str) -> Iterator[_Element]:
 
 
 def _stacked(elements: Iterator[_Element]) -> list[list[_Element]]:
-    """The elements cut where a colour follows a line: what comes after covers what came before."""
+    """The elements cut where a color follows a line: what comes after covers what came before."""
     stack: list[list[_Element]] = [[]]
     for element in elements:
         if stack[-1] and stack[-1][-1].is_line and not element.is_line:
@@ -202,10 +202,10 @@ def _walk(node: ElementTree.Element, inherited: dict[str, str], transform: str, 
 _INHERITED = frozenset({"fill", "stroke", "stroke-width", "fill-rule", "opacity", "fill-opacity"})
 
 
-def _repaint(element: _Element, colours: Mapping[str, str]) -> _Element:
-    if element.is_line or element.fill.upper() not in colours:
+def _repaint(element: _Element, colors: Mapping[str, str]) -> _Element:
+    if element.is_line or element.fill.upper() not in colors:
         return element
-    new = colours[element.fill.upper()]
+    new = colors[element.fill.upper()]
     stroke = "none" if element.stroke == "none" else new
     return replace(element, fill=new, stroke=stroke)
 
@@ -214,18 +214,18 @@ def _layer(elements: list[_Element]) -> Layer:
     solid: list[str] = []
     closed_lines: list[str] = []
     hollow: list[str] = []
-    colours: list[str] = []
+    colors: list[str] = []
     lines: list[str] = []
     line_art: list[str] = []
     for element in elements:
         if element.is_line:
             (closed_lines if element.is_closed or element.fill != "none" else hollow).append(element.shape + "/>")
             lines.append(_line(element, element.fill, element.stroke))
-            line_art.append(_line_for_colouring(element))
+            line_art.append(_line_for_coloring(element))
         else:
             (solid if element.fill != "none" else hollow).append(element.shape + "/>")
-            colours.append(element.shape + _plain_paint(element))
-    return Layer(*("".join(part) for part in (solid, closed_lines, hollow, colours, lines, line_art)))
+            colors.append(element.shape + _plain_paint(element))
+    return Layer(*("".join(part) for part in (solid, closed_lines, hollow, colors, lines, line_art)))
 
 
 def _plain_paint(element: _Element) -> str:
@@ -242,7 +242,7 @@ def _line(element: _Element, fill: str, stroke: str) -> str:
     return f'{element.shape} fill="{fill}" stroke="{stroke}" stroke-width="{mark}"/>'
 
 
-def _line_for_colouring(element: _Element) -> str:
+def _line_for_coloring(element: _Element) -> str:
     """The same line in black on white, a large black area becoming its outline."""
     stroke = "none" if element.stroke == "none" else "#000"
     if element.fill == "none":
@@ -256,12 +256,12 @@ def _line_for_colouring(element: _Element) -> str:
     return _line(element, "#000", stroke)
 
 
-def _is_dark(colour: str) -> bool:
-    digits = colour.lstrip("#")
+def _is_dark(color: str) -> bool:
+    digits = color.lstrip("#")
     if len(digits) == 3:
         digits = "".join(digit * 2 for digit in digits)
     if not re.fullmatch(r"[0-9A-Fa-f]{6}", digits):
-        return colour in ("black", "currentColor")
+        return color in ("black", "currentColor")
     return sum(bytes.fromhex(digits)) < 3 * 110
 
 

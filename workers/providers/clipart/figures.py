@@ -5,7 +5,7 @@ All of it is written on OpenMoji's grid (72 units a side, lines 2 wide), so that
 
 from __future__ import annotations
 
-# The colours to change, by part: a bear is a brown polar bear, a unicorn is a white horse with a horn.
+# The colors to change, by part: a bear is a brown polar bear, a unicorn is a white horse with a horn.
 REPAINTS = {
     "brown": {"#FFFFFF": "#A57939", "#FFF": "#A57939", "#D0CFCE": "#8C5D3A"},
     "horn": {"#A57939": "#FFFFFF", "#6A462F": "#FFA7C0"},
@@ -16,11 +16,11 @@ REPAINTS = {
 def _drawn(
     *shapes: tuple[str, str], lines: tuple[str, ...] = (), dots: tuple[str, ...] = (), lights: tuple[str, ...] = ()
 ) -> str:
-    """Paths that are both filled and outlined, back to front, each ``(colour, data)``.
+    """Paths that are both filled and outlined, back to front, each ``(color, data)``.
 
     Lines of detail come last, then ``dots``, which are filled black, and ``lights``, white: pupils and their gleam.
     """
-    groups = [f'<g id="color"><path fill="{colour}" d="{data}"/></g>{_outlines(data)}' for colour, data in shapes]
+    groups = [f'<g id="color"><path fill="{color}" d="{data}"/></g>{_outlines(data)}' for color, data in shapes]
     black = "".join(f'<path d="{data}"/>' for data in dots)
     white = "".join(f'<path d="{data}"/>' for data in lights)
     return (
@@ -34,7 +34,7 @@ def _outlines(*data: str) -> str:
     return f'<g id="line" fill="none" stroke="#000000" stroke-width="2">{paths}</g>'
 
 
-# Heads without a body: the colours of the fur (or clothes) and of the belly, and the shape of the tail.
+# Heads without a body: the colors of the fur (or clothes) and of the belly, and the shape of the tail.
 _BODY_COLOURS = {
     "1F98A": ("#E27022", "#FFFFFF", "bushy"),
     "1F43A": ("#6F6F6F", "#D0CFCE", "bushy"),
@@ -70,7 +70,7 @@ def _seated_body(code: str) -> str:
     return _drawn(*shapes, lines=("M20,103v-4", "M26,103.5v-4", "M46,103.5v-4", "M52,103v-4"))
 
 
-# Busts: the colours of the upper and lower clothes, where OpenMoji's plain blue shirt is not what the bust wears.
+# Busts: the colors of the upper and lower clothes, where OpenMoji's plain blue shirt is not what the bust wears.
 _CLOTHES = {
     "1F478": ("#FFA7C0", "#FFA7C0"), "1F934": ("#FFA7C0", "#B399C8"), "1FAC5": ("#92D3F5", "#61B2E4"),
     "1F9DA": ("#A57939", "#B1CC33"), "1F9DD": ("#B1CC33", "#A57939"), "1F9B8": ("#EA5A47", "#3F6FB5"),
@@ -86,12 +86,12 @@ _SKIN = "#FCEA2B"
 _TORSO_TOP = 57
 
 
-def _arms(colour: str, bottom: int) -> list[tuple[str, str]]:
+def _arms(color: str, bottom: int) -> list[tuple[str, str]]:
     return [
         (_SKIN, f"M18,{bottom}c0,5 8,5 8,0z"),
         (_SKIN, f"M46,{bottom}c0,5 8,5 8,0z"),
-        (colour, f"M18,{_TORSO_TOP}v{bottom - _TORSO_TOP}h8v-{bottom - 62}"),
-        (colour, f"M54,{_TORSO_TOP}v{bottom - _TORSO_TOP}h-8v-{bottom - 62}"),
+        (color, f"M18,{_TORSO_TOP}v{bottom - _TORSO_TOP}h8v-{bottom - 62}"),
+        (color, f"M54,{_TORSO_TOP}v{bottom - _TORSO_TOP}h-8v-{bottom - 62}"),
     ]
 
 

@@ -35,15 +35,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A path of the backdrop. ``fill`` is its colour (none: a line only); on coloring pages it is filled white.
+    """A path of the backdrop. ``fill`` is its color (none: a line only); on coloring pages it is filled white.
 
-    ``weight`` scales the width of the line, 0 draws none. ``colour_only`` leaves it out of coloring pages.
+    ``weight`` scales the width of the line, 0 draws none. ``color_only`` leaves it out of coloring pages.
     """
 
     d: str
     fill: str = ""
     weight: float = 1.0
-    colour_only: bool = False
+    color_only: bool = False
     line: str = ""
 
 
@@ -94,7 +94,7 @@ class Scene:
     page: Page
     backdrop: Backdrop
     placements: tuple[Placement, ...]
-    coloured: bool
+    colored: bool
     line_width: float
     framed: bool = False
     margin: float = 0.0

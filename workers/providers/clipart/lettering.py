@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _INK = "#2F4858"
 _LINE_SPACING = 1.16
 _BIGGEST, _SMALLEST = 0.5, 0.05
-# The strokes of the font are thin; an outline of its own colour makes it bold.
+# The strokes of the font are thin; an outline of its own color makes it bold.
 _BOLDNESS = 1 / 26
 _PUNCTUATION = str.maketrans({"–": "-", "—": "-", "‘": "'", "„": '"', "«": '"', "»": '"', "…": "..."})
 _MOST_CHARACTERS = 200

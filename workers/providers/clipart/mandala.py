@@ -33,7 +33,7 @@ def compose(text_hash: int, type_: str, width: int, height: int, seed: int) -> S
         page=page,
         backdrop=Backdrop((palette[0], palette[0]), tuple(shapes)),
         placements=(),
-        coloured=not framed,
+        colored=not framed,
         line_width=_LINE_WIDTH,
         framed=framed,
         margin=24.0 if framed else 0.0,
@@ -68,11 +68,11 @@ def _rings(x: float, y: float, radius: float, palette: tuple[str, ...], rng: Ran
         inner = max(outer - depth, radius * 0.1)
         count = fold * 2 if outer > radius * 0.72 else fold
         turn = math.pi / count * (index % 2)
-        colour = palette[1 + index % 5]
+        color = palette[1 + index % 5]
         if index == 0:
             yield Shape(ellipse(x, y, radius, radius), palette[6])
         overlap = max(inner - depth * 0.5, radius * 0.06)
-        yield from _ring(motifs[choice], x, y, overlap, outer * 0.985, count, colour, turn)
+        yield from _ring(motifs[choice], x, y, overlap, outer * 0.985, count, color, turn)
         yield from _ring(motifs[choice], x, y, inner, outer * 0.985 - depth * 0.32, count, palette[6], turn, slim=0.55)
         yield Shape(ellipse(x, y, inner, inner), palette[1 + (index + 2) % 5])
         band = inner * 0.1 + 12
@@ -96,7 +96,7 @@ def _ring(
     inner: float,
     outer: float,
     count: int,
-    colour: str,
+    color: str,
     turn: float,
     slim: float = 1.0,
 ) -> Iterator[Shape]:
@@ -109,7 +109,7 @@ def _ring(
         for command, points in outline:
             placed = " ".join(f"{x + r * math.cos(angle + a):.1f},{y + r * math.sin(angle + a):.1f}" for r, a in points)
             parts.append(command + placed)
-        yield Shape("".join(parts) + "z", colour)
+        yield Shape("".join(parts) + "z", color)
 
 
 # The motifs are written as (radius, angle) from the centre of the mandala.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ATTRIBUTION = (
     "Drawings by OpenMoji, the open-source emoji and icon project (openmoji.org), licensed CC BY-SA 4.0 "
-    "(https://creativecommons.org/licenses/by-sa/4.0/); arranged, recoloured and added to for this picture"
+    "(https://creativecommons.org/licenses/by-sa/4.0/); arranged, recolored and added to for this picture"
 )
 _MODEL = "openmoji-17"
 _FORMATS = frozenset({"png", "jpeg", "webp"})

@@ -97,7 +97,7 @@ class _Composer:
             page=self.page,
             backdrop=self.backdrop,
             placements=tuple(sorted(self.placed, key=lambda item: (item.place != "sky", item.base))),
-            coloured=self.brief.type != "coloring-page",
+            colored=self.brief.type != "coloring-page",
             line_width=self.line_width,
             framed=self.framed,
             margin=24.0 if self.framed else 0.0,
