@@ -126,7 +126,7 @@ def test_idle_it_takes_little_memory(stack: Composed) -> None:
     assert sum(found.values()) < MOST_MB
 
 
-def test_a_picture_is_drawn_and_fetched_at_one_origin(stack: Composed, alice: httpx.Client) -> None:
+def test_an_image_is_made_and_fetched_at_one_origin(stack: Composed, alice: httpx.Client) -> None:
     done = finished(alice, submit(alice).json()["requestId"])
     assert done["status"] == "completed", done
     address = done["result"]["imageUrl"]
@@ -134,9 +134,7 @@ def test_a_picture_is_drawn_and_fetched_at_one_origin(stack: Composed, alice: ht
     assert httpx.get(address).content.startswith(b"\x89PNG")
 
 
-def test_nginx_sends_pictures_itself_and_says_of_them_what_the_web_process_says(
-    stack: Composed, alice: httpx.Client
-) -> None:
+def test_nginx_sends_images_itself_with_the_headers_of_the_web_process(stack: Composed, alice: httpx.Client) -> None:
     address = finished(alice, submit(alice).json()["requestId"])["result"]["imageUrl"]
     theirs = httpx.get(address)
     ours = httpx.get(address, headers={"Range": "bytes=0-"})
@@ -153,7 +151,7 @@ def test_nginx_sends_pictures_itself_and_says_of_them_what_the_web_process_says(
 @pytest.mark.parametrize(
     "path", ["/pictures/", "/pictures/results/", "/pictures/../media/secret_key", "/pictures/receipts/x"]
 )
-def test_nobody_gets_at_the_files_without_the_web_process(stack: Composed, path: str) -> None:
+def test_the_files_are_not_reachable_without_the_web_process(stack: Composed, path: str) -> None:
     assert httpx.get(f"{stack.url}{path}").status_code == 404
 
 
@@ -173,7 +171,7 @@ def test_the_pages_have_their_files(stack: Composed) -> None:
     assert httpx.get(f"{stack.url}/sign-in").status_code == 200
 
 
-def test_a_header_that_says_who_it_is_does_not_get_past_the_rate_limit(stack: Composed) -> None:
+def test_a_forged_address_header_does_not_evade_the_rate_limit(stack: Composed) -> None:
     sent = httpx.get(f"{stack.url}/healthz", headers={"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "https"})
     assert sent.status_code == 200
 
@@ -303,7 +301,7 @@ def value(text: str, name: str, **labels: str) -> float:
     return total
 
 
-def test_metrics_are_not_for_everybody(stack: Composed) -> None:
+def test_metrics_need_the_token(stack: Composed) -> None:
     assert httpx.get(f"{stack.url}/metrics").status_code == 404
     for name, which in {"web": "PORT", "worker": "METRICS_PORT", "dispatcher": "METRICS_PORT"}.items():
         address = f"http://127.0.0.1:{stack.port_of(name, which)}/metrics"
@@ -320,7 +318,7 @@ def test_the_processes_of_one_server_count_together(stack: Composed) -> None:
     assert found == {before + 40}
 
 
-def test_what_is_asked_for_is_measured(stack: Composed, alice: httpx.Client) -> None:
+def test_the_requested_checks_are_measured(stack: Composed, alice: httpx.Client) -> None:
     worker, web, dispatcher = (scrape(stack, name) for name in ("worker", "web", "dispatcher"))
     ends = value(worker, "vga_request_transitions_total", type="illustration", status="completed")
     finished(alice, submit(alice).json()["requestId"])

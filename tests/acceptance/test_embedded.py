@@ -16,7 +16,7 @@ def url_of(folder: Path) -> str:
     return (folder / "valkey" / "url").read_text().strip()
 
 
-def test_what_is_queued_outlives_a_stop(tmp_path: Path) -> None:
+def test_queued_requests_survive_a_stop(tmp_path: Path) -> None:
     with running_valkey(tmp_path / "valkey", tmp_path / "valkey.log"), redis.Redis.from_url(url_of(tmp_path)) as client:
         client.lpush("normal", "message")
     with running_valkey(tmp_path / "valkey", tmp_path / "valkey.log"), redis.Redis.from_url(url_of(tmp_path)) as client:
@@ -31,7 +31,7 @@ def test_a_note_that_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
     assert not (tmp_path / "valkey" / "url").exists()
 
 
-def test_nobody_gets_in_without_the_password_of_this_run(tmp_path: Path) -> None:
+def test_a_connection_needs_the_password_of_this_run(tmp_path: Path) -> None:
     with running_valkey(tmp_path / "valkey", tmp_path / "valkey.log") as server:
         assert (tmp_path / "valkey" / "url").stat().st_mode & 0o077 == 0
         assert str(urlsplit(url_of(tmp_path)).password) not in Path(f"/proc/{server.pid}/cmdline").read_text()

@@ -74,7 +74,7 @@ def test_should_get_request_status(stack: Stack, alice: httpx.Client) -> None:
         stack.wait_ready()
 
 
-def test_a_submitted_page_becomes_a_picture(stack: Stack, alice: httpx.Client) -> None:
+def test_a_submitted_page_becomes_an_image(stack: Stack, alice: httpx.Client) -> None:
     submitted = alice.post("/submit", json=EXAMPLE)
     shape = ended(alice, submitted.json()["requestId"])
     assert shape["status"] == "completed", shape["error"]
@@ -97,7 +97,7 @@ def test_a_submitted_page_becomes_a_picture(stack: Stack, alice: httpx.Client) -
     assert httpx.get(result["imageUrl"].partition("?")[0]).status_code == 401
 
 
-def test_what_somebody_submitted_is_not_there_for_somebody_else(stack: Stack, alice: httpx.Client) -> None:
+def test_a_request_is_invisible_to_another_user(stack: Stack, alice: httpx.Client) -> None:
     request_id = alice.post("/submit", json=EXAMPLE).json()["requestId"]
     ended(alice, request_id)
     unknown = "vga_1234567890123456_nobodyhasthisone00"

@@ -100,7 +100,7 @@ def test_the_first_start(stack: Composed, terminal: Terminal, tmp_path: Path) ->
     assert found == (True,)
 
 
-def test_what_is_written_for_nginx_is_understood(stack: Composed, tmp_path: Path) -> None:
+def test_nginx_accepts_its_configuration(stack: Composed, tmp_path: Path) -> None:
     tls, in_front = re.findall(r"```nginx\n(.*?)```", PAGE, re.DOTALL)
     block = tls + in_front
     names = ["-keyout", "privkey.pem", "-out", "fullchain.pem", "-subj", "/CN=pictures.example.org"]

@@ -82,7 +82,7 @@ def test_a_subscriber_gets_the_state_now_and_every_change_until_the_end(
     stack.wait_ready()
 
 
-def test_who_unsubscribed_hears_nothing_more(stack: Stack, signed_in: ClientConnection) -> None:
+def test_an_unsubscribed_client_gets_no_updates(stack: Stack, signed_in: ClientConnection) -> None:
     with stack.client("alice") as alice:
         stack.stop("worker")
         request_id = alice.post("/submit", json=EXAMPLE).json()["requestId"]
@@ -95,7 +95,7 @@ def test_who_unsubscribed_hears_nothing_more(stack: Stack, signed_in: ClientConn
         stack.wait_ready()
 
 
-def test_a_request_of_somebody_else_is_as_unknown_as_one_that_never_was(stack: Stack) -> None:
+def test_a_request_of_another_user_is_answered_as_unknown(stack: Stack) -> None:
     with stack.client("alice") as alice:
         request_id = alice.post("/submit", json=EXAMPLE).json()["requestId"]
     with socket(stack) as connection:
@@ -130,7 +130,7 @@ def test_nothing_is_told_before_signing_in(stack: Stack) -> None:
 @pytest.mark.parametrize(
     "text", ["", "not json", "[]", "7", '{"type": "dance"}', '{"type": ["subscribe"]}', "[" * 50_000]
 )
-def test_what_it_does_not_understand_is_an_error_and_no_end(signed_in: ClientConnection, text: str) -> None:
+def test_a_message_it_does_not_understand_is_an_error_and_no_close(signed_in: ClientConnection, text: str) -> None:
     signed_in.send(text)
     assert receive(signed_in)["type"] == "error"
     assert ask(signed_in, type="ping") == {"type": "pong"}

@@ -116,7 +116,7 @@ def generated(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         del sys.modules[name]
 
 
-def test_a_generated_client_gets_from_a_name_and_a_password_to_a_picture(stack: Stack, generated: Any) -> None:
+def test_a_generated_client_signs_in_and_gets_an_image(stack: Stack, generated: Any) -> None:
     models, client = generated("models"), generated("client")
     with client.Client(base_url=stack.base_url, raise_on_unexpected_status=True) as anonymous:
         credentials = models.Credentials(username="alice", password=PASSWORD)

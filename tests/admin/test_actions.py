@@ -43,7 +43,7 @@ def log_of(request_id: str) -> list[tuple[str, str]]:
 # --- One, or some ---
 
 
-def test_an_operator_cancels_and_the_log_says_who_and_from_where(operator: Client, alice: User) -> None:
+def test_an_operator_cancels_and_the_log_has_name_and_address(operator: Client, alice: User) -> None:
     request = queued(alice)
     assert "Cancel" in text(operator.get(page_of(request.pk)))
     assert "Yes, cancel 1 request" in text(operator.get(f"{ACT}?action=cancel&ids={request.pk}"))
@@ -66,7 +66,7 @@ def test_an_operator_cancels_and_the_log_says_who_and_from_where(operator: Clien
         ("priority", {Status.QUEUED}),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_the_reason_for_each(
+def test_each_impossible_action_is_refused_with_its_reason(
     action: str, possible: set[Status], operator: Client, alice: User
 ) -> None:
     requests = {status: in_status(alice, status) for status in Status}
@@ -99,7 +99,7 @@ def test_a_priority_that_there_is_not_is_asked_for_again(argument: str, operator
     assert request.priority == "normal"
 
 
-def test_what_waits_for_its_next_try_is_requeued_at_once(operator: Client, alice: User) -> None:
+def test_a_request_waiting_for_its_retry_is_requeued_at_once(operator: Client, alice: User) -> None:
     claim = claimed(alice)
     back_in_queue(claim, delay=timedelta(hours=1))
     told(operator, act(operator, "requeue", claim.request.pk))
@@ -114,7 +114,7 @@ def test_a_retry_beyond_the_owners_budget_is_refused(operator: Client, alice: Us
     assert status_of(request) == Status.FAILED
 
 
-def test_what_is_selected_in_the_list_is_confirmed_first(operator: Client, alice: User) -> None:
+def test_an_action_on_selected_rows_is_confirmed_first(operator: Client, alice: User) -> None:
     ids = [queued(alice).pk for _ in range(3)]
     body = {"action": "act_cancel", "_selected_action": ids[:2], "index": "0"}
     page = text(operator.post(f"{REQUESTS}?status=queued", body))
@@ -229,7 +229,7 @@ def test_all_that_match_are_done_in_steps_with_progress(
     assert "Started: cancel of all with owner alice, from 127.0.0.1" in page
 
 
-def test_the_task_does_it_and_the_dispatcher_does_what_nobody_took(operator: Client, alice: User) -> None:
+def test_the_task_advances_it_and_the_dispatcher_does_if_abandoned(operator: Client, alice: User) -> None:
     assert tasks.advance_bulk_action.name == bulk_actions.TASK
     requests = [queued(alice) for _ in range(3)]
     act(operator, "cancel", everything="1", filter="status=queued")
@@ -343,7 +343,7 @@ def test_a_step_that_broke_off_is_done_again_and_counted_once(
     assert {status_of(one) for one in requests} == {Status.CANCELLED}
 
 
-def test_who_lost_the_permission_goes_no_further(operator: Client, alice: User) -> None:
+def test_a_bulk_action_stops_when_its_actor_loses_the_permission(operator: Client, alice: User) -> None:
     request = queued(alice)
     act(operator, "cancel", everything="1")
     User.objects.get(username="operator").groups.clear()

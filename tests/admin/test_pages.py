@@ -52,14 +52,14 @@ def test_without_a_role_there_is_nothing_to_see(browser_of: Callable[..., Client
     assert client.get(EXPORT).status_code == 403
 
 
-def test_who_is_not_on_the_staff_has_to_sign_in(client: Client, alice: User) -> None:
+def test_a_user_who_is_not_staff_has_to_sign_in(client: Client, alice: User) -> None:
     client.force_login(alice)
     for name in LISTS:
         assert client.get(list_of(name)).status_code == 302, name
 
 
 @pytest.mark.parametrize("name", ["generationrequest", "generationattempt", "bulkaction", "pause", "generationbatch"])
-def test_nobody_edits_what_the_system_writes(name: str, administrator: Client, alice: User) -> None:
+def test_no_role_edits_what_the_system_writes(name: str, administrator: Client, alice: User) -> None:
     request = in_status(alice, Status.FAILED)
     assert administrator.get(f"/admin/generation/{name}/add/").status_code == 403
     assert administrator.post(page_of(request.pk), {"status": "completed"}).status_code == 405
@@ -189,14 +189,14 @@ def test_the_admins_own_addresses_of_a_request_work_too(viewer: Client, alice: U
     assert viewer.get(page_of("%00")).status_code == 302
 
 
-def test_a_completed_request_shows_its_picture_from_this_very_host(viewer: Client, alice: User) -> None:
+def test_a_completed_request_shows_its_image_from_this_host(viewer: Client, alice: User) -> None:
     request = completed(alice)
     body = viewer.get(page_of(request.pk)).content.decode()
     assert f'src="/api/visual-generation/image/{request.pk}?' in body
     assert f'src="/api/visual-generation/thumbnail/{request.pk}?' in viewer.get(REQUESTS).content.decode()
 
 
-def test_what_others_wrote_is_shown_as_text(operator: Client, alice: User, groups: None) -> None:
+def test_text_of_other_users_is_shown_as_text(operator: Client, alice: User, groups: None) -> None:
     User.objects.filter(pk=alice.pk).update(username=f"al{SCRIPT}"[:150])
     claim = claimed(alice, prompt=SCRIPT, project_id=SCRIPT, page_id=SCRIPT, metadata={"title": SCRIPT, SCRIPT: 1})
     failure = Failure(

@@ -50,7 +50,7 @@ def take_messages() -> None:
     ("scope", "value", "stopped"),
     [("everything", "", {"cover", "urgent"}), ("type", "cover", {"cover"}), ("priority", "urgent", {"urgent"})],
 )
-def test_what_is_paused_is_not_claimed_and_what_is_resumed_is_sent(
+def test_a_paused_request_is_not_claimed_and_a_resumed_one_is_sent(
     scope: str, value: str, stopped: set[str], operator: Client, alice: User
 ) -> None:
     requests = {"cover": queued(alice, type="cover"), "urgent": queued(alice, priority="urgent")}
@@ -70,7 +70,7 @@ def test_what_is_paused_is_not_claimed_and_what_is_resumed_is_sent(
             assert lifecycle.claim(request.pk, worker="worker-1")
 
 
-def test_what_is_submitted_during_a_pause_waits_in_the_ledger(operator: Client, alice: User) -> None:
+def test_a_request_submitted_during_a_pause_waits_in_the_queue(operator: Client, alice: User) -> None:
     pause(operator, "type", "cover")
     queued(alice, type="cover")
     queued(alice, type="illustration")
@@ -80,7 +80,7 @@ def test_what_is_submitted_during_a_pause_waits_in_the_ledger(operator: Client, 
     assert messages() == 2
 
 
-def test_what_is_not_paused_is_sent_past_what_is(operator: Client, alice: User, settings: Any) -> None:
+def test_requests_that_are_not_paused_pass_those_that_are(operator: Client, alice: User, settings: Any) -> None:
     settings.DISPATCH_WINDOW = 2
     pause(operator, "type", "cover")
     for _ in range(6):
@@ -103,7 +103,7 @@ def test_held_requests_of_a_batch_wait_for_the_resume(operator: Client, alice: U
     assert batch_limits.batches_to_fill(10) == [batch.pk]
 
 
-def test_a_provider_that_is_paused_is_not_called_and_wakes_those_who_wait(operator: Client, alice: User) -> None:
+def test_a_paused_provider_is_not_called_and_resuming_wakes_the_waiting(operator: Client, alice: User) -> None:
     claim = claimed(alice)
     pause(operator, "provider", "clipart")
     permit = _begin(claim)
@@ -131,7 +131,7 @@ def test_another_provider_is_not_asked_for_what_is_paused(operator: Client, alic
     assert lifecycle.claim(claim.request.pk, worker="worker-1")
 
 
-def test_everybody_is_told(operator: Client, viewer: Client, api: APIClient, alice: User) -> None:
+def test_all_subscribers_are_told(operator: Client, viewer: Client, api: APIClient, alice: User) -> None:
     assert post_json(api, body()).json()["estimatedWaitTime"] > 0
     pause(operator, "everything", reason="the bill")
     answer = post_json(api, body()).json()
@@ -167,7 +167,7 @@ def test_a_viewer_neither_pauses_nor_resumes(operator: Client, viewer: Client) -
     ("scope", "value"),
     [("everything", "all"), ("type", "poster"), ("priority", ""), ("provider", "nobody"), ("", ""), ("type", "\0")],
 )
-def test_what_there_is_not_cannot_be_paused(scope: str, value: str, operator: Client) -> None:
+def test_an_unknown_scope_cannot_be_paused(scope: str, value: str, operator: Client) -> None:
     assert "nothing like that" in pause(operator, scope, value)
     assert not Pause.objects.exists()
 

@@ -87,7 +87,9 @@ def test_an_administrator_joins_no_group_that_may_do_more(administrator: Client,
 
 
 @pytest.mark.parametrize("how", ["group", "permission", "superuser", "inactive"])
-def test_an_administrator_edits_no_user_who_may_do_more(administrator: Client, above: Group, how: str) -> None:
+def test_an_administrator_cannot_edit_a_user_with_more_permissions(
+    administrator: Client, above: Group, how: str
+) -> None:
     more = User.objects.create(username="more", is_staff=True, is_superuser=how == "superuser", email="a@b.c")
     if how == "permission":
         more.user_permissions.add(above.permissions.get())
@@ -105,7 +107,7 @@ def test_an_administrator_edits_no_user_who_may_do_more(administrator: Client, a
     assert again.is_active == (how != "inactive")
 
 
-def test_who_may_edit_groups_puts_nothing_into_them_that_is_beyond(administrator: Client, above: Group) -> None:
+def test_an_editor_of_groups_cannot_grant_more_than_its_own(administrator: Client, above: Group) -> None:
     own = User.objects.get(username=roles.ADMINISTRATOR)
     own.user_permissions.add(*Permission.objects.filter(codename__in=["change_group", "add_group"]))
     beyond = above.permissions.get()
@@ -161,7 +163,7 @@ def test_deleting_a_user_with_requests_is_refused_with_the_reason_at_once(superu
     assert User.objects.filter(pk=alice.pk).exists()
 
 
-def test_what_a_user_did_and_spent_is_not_deleted_with_them(superuser: Client, operator: Client, alice: User) -> None:
+def test_the_audit_and_spending_of_a_deleted_user_stay(superuser: Client, operator: Client, alice: User) -> None:
     Spending.objects.create(owner=alice, day=budgets.today(), cost=Decimal("2.5"), calls=3)
     assert "1 spending, which the admin never deletes" in text(superuser.get(f"{USERS}{alice.pk}/delete/"))
     acted = User.objects.get(username=roles.OPERATOR)
@@ -254,7 +256,7 @@ def test_deactivating_takes_the_permission_and_spares_oneself(
     assert alice.is_active
 
 
-def test_an_operator_edits_nobody(operator: Client, alice: User) -> None:
+def test_an_operator_cannot_edit_users(operator: Client, alice: User) -> None:
     assert operator.post(f"{USERS}{alice.pk}/change/", _form(alice, is_staff="on")).status_code == 403
     assert operator.post("/admin/generation/budget/add/", {"owner": alice.pk, "per_day": "1"}).status_code == 403
 

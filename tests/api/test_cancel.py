@@ -42,7 +42,7 @@ def test_a_result_after_the_cancel_is_dropped(api: APIClient, alice: User) -> No
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL))
-def test_what_has_ended_cannot_be_cancelled(api: APIClient, alice: User, status: Status) -> None:
+def test_an_ended_request_cannot_be_cancelled(api: APIClient, alice: User, status: Status) -> None:
     request = completed(alice) if status == Status.COMPLETED else in_status(alice, status)
     response = api.delete(address("cancel", request.pk))
     assert_error(response, 404)

@@ -51,7 +51,7 @@ def test_staff_sign_in_by_the_form_of_their_pages(visit: Visit) -> None:
     expect(nobody.page.locator(".vg-title")).to_have_text("Today")
 
 
-def test_a_request_is_found_and_cancelled_and_the_page_says_who_did(bob: Visitor) -> None:
+def test_a_request_is_found_and_cancelled_and_the_page_names_the_actor(bob: Visitor) -> None:
     page = bob.page
     page.goto("/admin/generation/pause/")
     page.get_by_label("Why Background is paused").fill("for the test")
@@ -129,7 +129,7 @@ def test_a_filter_that_a_list_does_not_know_is_refused(bob: Visitor) -> None:
     assert page.url.endswith(REQUESTS)
 
 
-def test_a_picture_is_shown(bob: Visitor) -> None:
+def test_an_image_is_shown(bob: Visitor) -> None:
     page = bob.page
     request_id = bob.submit_by_api("A lighthouse above the sea")
     bob.house.wait_for(request_id, "completed")
@@ -139,7 +139,7 @@ def test_a_picture_is_shown(bob: Visitor) -> None:
     page.wait_for_function("() => document.querySelector('.vg-picture img').naturalWidth > 0")
 
 
-def test_what_others_wrote_is_text_and_runs_nowhere(bob: Visitor, smuggled: str) -> None:
+def test_text_of_other_users_never_runs_as_script(bob: Visitor, smuggled: str) -> None:
     page = bob.page
     for address in (REQUESTS, f"{REQUESTS}{smuggled}/change/", f"{REQUESTS}act/?action=retry&ids={smuggled}"):
         page.goto(address)

@@ -67,7 +67,7 @@ def test_a_list_that_cannot_be_loaded_says_so_and_can_be_asked_for_again(alice: 
     expect(alice.page.get_by_role("heading", name="could not be loaded")).to_be_hidden(timeout=PATIENCE)
 
 
-def test_whoever_is_signed_out_is_told_and_led_back(visit: Visit) -> None:
+def test_a_signed_out_user_is_told_and_led_back(visit: Visit) -> None:
     alice = visit("alice", anew=True)
     alice.studio("?type=cover")
     other = alice.page.context.new_page()

@@ -131,7 +131,7 @@ def test_the_pages_that_deactivate_users_are_usable(root: Visit, shown: str, wid
     assert_usable(page)
 
 
-def test_what_is_seldom_seen_is_usable_too(visit: Visit, shown: str) -> None:
+def test_rarely_seen_pages_are_usable(visit: Visit, shown: str) -> None:
     nobody = visit(None, color_scheme="dark")
     nobody.sign_in("alice", "wrong")
     expect(nobody.page.get_by_role("alert")).to_be_visible()

@@ -11,7 +11,7 @@ from tests.browser.visitor import PATIENCE, Visitor
 pytestmark = pytest.mark.usefixtures("calm")
 
 
-def test_the_page_of_a_request_follows_it_to_its_picture(alice: Visitor) -> None:
+def test_the_page_of_a_request_follows_it_to_its_image(alice: Visitor) -> None:
     alice.house.provider.script(default="hold=1")
     request_id = alice.submit_by_api("A garden seen from its gate", metadata={"provider": "openai"})
     alice.page.goto(f"/requests/{request_id}")

@@ -16,7 +16,7 @@ HTML = '<img src="/x" onerror="window.hurt = true"><script>window.hurt = true</s
 pytestmark = pytest.mark.usefixtures("calm")
 
 
-def test_what_is_submitted_is_seen_completed_without_loading_the_page_again(alice: Visitor) -> None:
+def test_a_submitted_request_completes_on_the_page_without_a_reload(alice: Visitor) -> None:
     alice.wait_loaded()
     alice.page.evaluate("window.sameLoad = true")
     card = alice.submit("A friendly dragon playing in a garden")
@@ -75,7 +75,7 @@ def test_a_failure_is_told_in_words_with_what_to_do(alice: Visitor) -> None:
     wait_status(card, "completed")
 
 
-def test_what_is_wrong_is_told_at_its_field(alice: Visitor) -> None:
+def test_an_error_is_shown_at_its_field(alice: Visitor) -> None:
     alice.wait_loaded()
     page = alice.page
     page.locator("#prompt").fill("Too short")

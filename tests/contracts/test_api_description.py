@@ -214,9 +214,7 @@ def test_the_numbers_have_exactly_the_keys_that_are_described(alice: User) -> No
         ("?format=yaml", "", "application/yaml"),
     ],
 )
-def test_it_is_served_to_everybody_in_the_format_that_is_wanted(
-    client: Client, query: str, accept: str, content_type: str
-) -> None:
+def test_it_is_served_to_all_in_the_wanted_format(client: Client, query: str, accept: str, content_type: str) -> None:
     response = client.get(f"/api/schema{query}", HTTP_ACCEPT=accept)
     assert response.status_code == 200
     assert response["Content-Type"] == f"{content_type}; charset=utf-8"
@@ -229,7 +227,7 @@ def test_an_unknown_format_is_refused(client: Client) -> None:
     assert response.json()["errors"] == [{"path": "format", "msg": "Must be json or yaml.", "code": "invalid_choice"}]
 
 
-def test_the_page_for_people_needs_nothing_from_elsewhere_and_nothing_inline(client: Client) -> None:
+def test_the_documentation_page_loads_nothing_external_or_inline(client: Client) -> None:
     response = client.get("/api/docs")
     page = response.content.decode()
     assert response.status_code == 200

@@ -32,7 +32,7 @@ def draw(**more: Any) -> ImageAnswer:
     return asyncio.run(ClipartProvider().generate(asked(**more)))
 
 
-def test_a_sound_picture_comes_with_what_is_known_of_it_and_costs_nothing() -> None:
+def test_a_sound_image_has_its_details_and_costs_nothing() -> None:
     answer = draw()
     checked = image_check.check(answer.data)
     assert isinstance(ClipartProvider(), Provider)
@@ -54,12 +54,12 @@ def test_the_seed_is_used_and_said(seed: int) -> None:
     assert draw(seed=seed).data == draw(seed=seed).data != draw(seed=seed + 1).data
 
 
-def test_what_is_not_wanted_is_not_drawn() -> None:
+def test_unwanted_objects_are_not_drawn() -> None:
     assert draw(negative_prompt="dragon").data != draw().data
 
 
 @pytest.mark.parametrize("option", [{"output_format": "gif"}, {"width": 9000}, {"height": 1}])
-def test_what_it_cannot_do_is_refused(option: dict[str, Any]) -> None:
+def test_an_unsupported_option_is_refused(option: dict[str, Any]) -> None:
     with pytest.raises(ProviderError) as caught:
         draw(**option)
     assert caught.value.code == "invalid_request"
@@ -78,7 +78,7 @@ def test_a_cancel_ends_it_at_once() -> None:
     assert asyncio.run(cancelled()) < 1
 
 
-def test_what_was_asked_for_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_prompts_are_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     draw()
     assert PROMPT not in caplog.text

@@ -94,7 +94,7 @@ def test_it_sets_only_what_can_be_set(file: dict[str, Any]) -> None:
     assert set(image) - {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"} <= documented()
 
 
-def test_every_secret_is_made_up_and_given_to_those_who_name_it(file: dict[str, Any], tmp_path: Path) -> None:
+def test_every_secret_is_generated_and_given_to_the_services_that_name_it(file: dict[str, Any], tmp_path: Path) -> None:
     compose.make_secrets(tmp_path / "secrets")
     made = {path.name for path in (tmp_path / "secrets").iterdir()}
     assert set(file["secrets"]) <= made
@@ -183,7 +183,7 @@ def test_the_linter_of_dockerfiles_has_nothing_to_say() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_what_the_image_copies_is_let_through_to_the_build() -> None:
+def test_the_build_context_has_the_files_that_the_image_copies() -> None:
     copied = re.findall(r"^COPY (?!--from)(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert copied
@@ -214,7 +214,7 @@ def test_the_scripts_are_ones() -> None:
         subprocess.run([str(shutil.which("sh")), "-n", script], check=True)
 
 
-def test_the_example_for_kubernetes_has_the_command_and_metrics_that_there_are() -> None:
+def test_the_kubernetes_example_has_the_real_command_and_metrics() -> None:
     scaled, deployment = yaml.safe_load_all((ROOT / "deploy/kubernetes/worker-autoscaling.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["sh", "-c", PROCFILE["worker"]]

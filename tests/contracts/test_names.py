@@ -53,7 +53,7 @@ def test_celery_is_set_as_the_engine_needs_it(setting: str, value: object) -> No
     assert getattr(current_app.conf, setting) == value
 
 
-def test_the_broker_is_asked_in_order_of_priority_and_never_waited_for_long() -> None:
+def test_the_broker_is_polled_in_order_of_priority_with_short_waits() -> None:
     options = current_app.conf.broker_transport_options
     assert options["queue_order_strategy"] == "priority"
     assert 1 < options["socket_timeout"] <= 2

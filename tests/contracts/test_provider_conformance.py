@@ -205,7 +205,7 @@ def assert_logged_no_secret(caplog: pytest.LogCaptureFixture) -> None:
 # --- What works -------------------------------------------------------------------------------------------------------
 
 
-def test_a_sound_picture_comes_with_what_the_vendor_said_of_it(adapter: Adapter, caller: Caller) -> None:
+def test_a_sound_image_has_the_details_of_the_vendor(adapter: Adapter, caller: Caller) -> None:
     answer = caller.generate()
     assert isinstance(caller.provider, Provider)
     assert caller.provider.billable
@@ -327,7 +327,7 @@ def test_a_time_to_wait_that_makes_no_sense_is_none(caller: Caller, fake: FakePr
 # --- What goes wrong on the way ---------------------------------------------------------------------------------------
 
 
-def test_nobody_at_the_address_is_unavailable(adapter: Adapter) -> None:
+def test_an_address_without_a_server_is_unavailable(adapter: Adapter) -> None:
     unreachable = FakeProvider()
     unreachable.base_url = f"http://127.0.0.1:{closed_port()}"
     caller = Checking(adapter.make(unreachable, KEY), model=adapter.model)
@@ -350,9 +350,7 @@ def test_the_runtimes_deadline_ends_the_call_and_the_connection(
     wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
 
 
-def test_a_cancel_closes_the_connection_at_once_and_leaves_other_calls_alone(
-    caller: Caller, fake: FakeProvider
-) -> None:
+def test_a_cancel_closes_its_connection_at_once_and_no_other(caller: Caller, fake: FakeProvider) -> None:
     fake.script("hang", "hold")
     cancelled, other = job(), job()
     ends: list[object] = []

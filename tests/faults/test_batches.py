@@ -51,7 +51,7 @@ def test_a_batch_keeps_to_its_limit_and_drains_although_workers_are_killed(two_w
     house.assert_all_done()
 
 
-def test_a_providers_limit_holds_at_the_provider_although_workers_are_killed_and_paused(two_workers: House) -> None:
+def test_a_provider_limit_holds_while_workers_are_killed_and_paused(two_workers: House) -> None:
     """A paused worker's calls go on at the provider when its lease is long over, and keep their places there."""
     house = two_workers
     house.execute("INSERT INTO generation_providers (provider, max_concurrent) VALUES ('openai', 3)")
@@ -73,7 +73,7 @@ def test_a_providers_limit_holds_at_the_provider_although_workers_are_killed_and
     house.assert_all_done()
 
 
-def test_a_worker_that_freezes_with_a_providers_lock_does_not_stop_the_others_for_long(two_workers: House) -> None:
+def test_a_worker_frozen_with_a_provider_lock_blocks_others_only_briefly(two_workers: House) -> None:
     house = two_workers
     house.stack.stop("worker:2")
     house.execute("INSERT INTO generation_providers (provider, max_concurrent) VALUES ('openai', 3)")

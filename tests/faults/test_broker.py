@@ -24,7 +24,7 @@ def with_worker(house: House) -> House:
     return house
 
 
-def test_what_was_in_an_emptied_redis_is_sent_again(with_worker: House) -> None:
+def test_the_messages_of_an_emptied_redis_are_sent_again(with_worker: House) -> None:
     house = with_worker
     house.provider.script(default="delay=0.2")
     for number in range(50):
@@ -52,7 +52,7 @@ def test_a_redis_that_restarts_empty_while_tasks_run_costs_nothing(with_worker: 
     assert house.provider.max_concurrent == 3
 
 
-def test_the_pinned_celery_survives_a_redis_that_restarts_while_a_message_waits_in_it(with_worker: House) -> None:
+def test_the_pinned_celery_survives_a_restart_of_redis_with_a_message(with_worker: House) -> None:
     """Guards the pins of Celery and kombu. In this place a worker of Celery 5.7.0 with Celery's own defaults ended with
     "'NoneType' object has no attribute 'hostname'"; with our options it did not. Should this fail after an upgrade, go
     back to the versions before it: without a supervisor, workers that end so stay away."""

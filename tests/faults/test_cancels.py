@@ -116,7 +116,7 @@ def test_during_the_call_it_is_broken_off_at_the_provider(with_a_long_lease: Hou
     assert_given_up(house, request_id)
 
 
-def test_a_cancel_and_an_answer_at_the_same_moment_agree_with_what_the_client_is_told(with_worker: House) -> None:
+def test_a_cancel_that_races_an_answer_agrees_with_what_the_client_is_told(with_worker: House) -> None:
     """The moment moves: whichever wins is later the next time, so that both meet in the middle."""
     house = with_worker
     house.provider.script(default="hold")
@@ -141,7 +141,7 @@ def test_a_cancel_and_an_answer_at_the_same_moment_agree_with_what_the_client_is
     assert {house.status(request_id) for request_id in completed} == {"completed"}
 
 
-def test_of_two_cancels_at_once_one_is_told_that_there_was_nothing_to_give_up(with_worker: House) -> None:
+def test_of_two_concurrent_cancels_one_finds_nothing_to_cancel(with_worker: House) -> None:
     house = with_worker
     house.provider.script(default="hold")
     ids = [house.submit(number) for number in range(20)]  # some are at the provider, and the others wait

@@ -97,9 +97,7 @@ def submitting(house: House) -> Iterator[Submits]:
 # --- Away -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_database_that_is_killed_and_restarted_under_load_loses_nothing_and_doubles_nothing(
-    tmp_path: Path, postgres: Postgres
-) -> None:
+def test_a_database_killed_under_load_loses_and_doubles_nothing(tmp_path: Path, postgres: Postgres) -> None:
     with running(tmp_path, "worker", "worker:2", server=postgres.url, LEASE_MS=LONG_LEASE) as house:
         house.provider.script(default="delay=0.3")
         with submitting(house) as submits:
@@ -164,7 +162,7 @@ def _sign_in(house: House) -> httpx.Response:
 # --- Cut --------------------------------------------------------------------------------------------------------------
 
 
-def test_connections_that_are_cut_again_and_again_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+def test_connections_cut_repeatedly_lose_and_double_nothing(tmp_path: Path) -> None:
     with running(tmp_path, "worker", "worker:2", LEASE_MS=LONG_LEASE) as house:
         house.provider.script(default="delay=0.3")
         with submitting(house) as submits:
@@ -179,7 +177,7 @@ def test_connections_that_are_cut_again_and_again_lose_nothing_and_double_nothin
         submits.assert_drawn_once()
 
 
-def test_connections_that_were_cut_while_they_were_idle_cost_no_client_an_error(tmp_path: Path) -> None:
+def test_connections_cut_while_idle_cost_no_client_an_error(tmp_path: Path) -> None:
     with running(tmp_path) as house, ThreadPoolExecutor(12) as clients:
         # Requests that wait for a lock at the same time make the pool grow.
         with house.holding("LOCK TABLE generation_requests"):
@@ -211,9 +209,7 @@ def test_an_end_that_cannot_be_written_twice_is_written_the_third_time(tmp_path:
 # --- Full -------------------------------------------------------------------------------------------------------------
 
 
-def test_fewer_connections_than_threads_make_everybody_wait_and_lose_nothing(
-    tmp_path: Path, postgres: Postgres
-) -> None:
+def test_fewer_connections_than_threads_cause_waits_and_lose_nothing(tmp_path: Path, postgres: Postgres) -> None:
     with built(tmp_path, server=postgres.url, LEASE_MS=LONG_LEASE) as house:
         house.execute("DROP ROLE IF EXISTS narrow")
         url = urlsplit(house.database_url)
@@ -253,7 +249,7 @@ def wait_for_log(house: House, name: str, words: str) -> None:
     wait_until(lambda: words in log.read_text(), seconds=60, what=words)
 
 
-def test_a_worker_that_cannot_renew_its_lease_breaks_off_its_call_before_anybody_repeats_it(tmp_path: Path) -> None:
+def test_a_worker_that_cannot_renew_its_lease_ends_its_call_in_time(tmp_path: Path) -> None:
     with running(tmp_path, LEASE_MS="5000") as house, Wire(house.database_url) as wire:
         cut_off_worker(house, wire)
         house.provider.script("hang")
@@ -294,9 +290,7 @@ def test_an_end_that_comes_after_the_lease_changes_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("planned", [True, False], ids=["while it plans", "while it runs"])
-def test_a_worker_that_is_cut_off_in_the_middle_of_its_end_has_ended_all_the_same(
-    tmp_path: Path, planned: bool
-) -> None:
+def test_a_worker_cut_off_while_it_ends_a_claim_has_ended_it(tmp_path: Path, planned: bool) -> None:
     with running(tmp_path) as house, Wire(house.database_url) as wire:
         cut_off_worker(house, wire, DATABASE_PREPARED_STATEMENTS=str(planned).lower())
         house.provider.script("hold")
@@ -317,9 +311,7 @@ def test_a_worker_that_is_cut_off_in_the_middle_of_its_end_has_ended_all_the_sam
         assert len(house.calls(1)) == 1
 
 
-def test_a_database_that_pauses_for_longer_than_a_lease_has_no_call_made_twice_at_once(
-    tmp_path: Path, postgres: Postgres
-) -> None:
+def test_a_database_pause_beyond_a_lease_causes_no_concurrent_second_call(tmp_path: Path, postgres: Postgres) -> None:
     with running(tmp_path, "worker", "worker:2", server=postgres.url) as house:
         house.provider.script("hang", default="delay=0.1")
         request_id = house.submit(1)

@@ -48,7 +48,7 @@ def doctor(house: House) -> str:
     return subprocess.run(command, cwd=ROOT, env=house.stack.env, capture_output=True, text=True, check=False).stdout
 
 
-def test_what_one_cannot_and_another_will_not_do_a_third_does_in_the_same_attempt(house: House, third: str) -> None:
+def test_a_third_provider_takes_over_from_two_in_the_same_attempt(house: House, third: str) -> None:
     house.provider.script("status=429;retry-after=300")
     request_id = house.submit(1)
     house.wait_for(request_id, "completed")
@@ -66,7 +66,7 @@ def test_what_one_cannot_and_another_will_not_do_a_third_does_in_the_same_attemp
     assert "cost" in shown["result"]
 
 
-def test_who_asked_to_wait_is_left_alone_and_who_is_down_is_after_five_times(house: House, third: str) -> None:
+def test_a_rate_limit_opens_the_breaker_at_once_and_downtime_after_five(house: House, third: str) -> None:
     before = house.provider.stats().count
     for number in range(2, 8):
         house.wait_for(house.submit(number), "completed")

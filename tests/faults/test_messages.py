@@ -18,7 +18,7 @@ def _start_workers(house: House, *names: str) -> None:
     house.wait_until_up(workers=len(names))
 
 
-def test_messages_that_come_three_times_and_in_any_order_are_worked_off_once(house: House) -> None:
+def test_messages_delivered_three_times_in_any_order_are_handled_once(house: House) -> None:
     house.provider.script(default="delay=0.2")
     ids = [house.submit(number) for number in range(20)]
     house.lose_messages()  # those came in order
@@ -54,7 +54,7 @@ def test_a_message_that_ten_have_at_the_same_moment_is_one_call(house: House) ->
     assert house.rows("SELECT attempts, claims FROM generation_requests") == [{"attempts": 1, "claims": 1}]
 
 
-def test_a_message_for_what_does_not_exist_or_has_ended_is_dropped_without_alarm(house: House) -> None:
+def test_a_message_for_a_missing_or_ended_request_is_dropped_quietly(house: House) -> None:
     house.provider.script("", "status=400", "hold")
     _start_workers(house, "worker")
     completed, failed = house.submit(1), house.submit(2)
@@ -120,7 +120,7 @@ def test_messages_that_make_no_sense_are_survived_and_come_once(house: House) ->
     assert house.stack.log("worker").count("Received unregistered task") == 1
 
 
-def test_what_is_no_message_at_all_costs_a_worker_and_nothing_that_was_accepted(house: House) -> None:
+def test_a_malformed_message_costs_a_worker_and_no_accepted_request(house: House) -> None:
     house.stack.stop("dispatcher")  # what is behind it in the queue stays there
     with house.valkey.client() as client:
         client.rpush("normal", b"no JSON")

@@ -122,7 +122,7 @@ def test_an_answer_that_does_not_end_is_asked_for_once_more_at_most(house: House
     assert TIMEOUT_SECONDS - 1 < call.ended - call.started < 60
 
 
-def test_what_is_no_picture_is_never_completed_and_fills_no_memory(house: House) -> None:
+def test_an_answer_that_is_no_image_never_completes_or_fills_memory(house: House) -> None:
     Dragon(house).wait_for("completed")  # what is loaded on first use is not the answers'
     before = peak_memory(house)
     expected = {
@@ -147,7 +147,7 @@ def peak_memory(house: House) -> int:
     return int(found[1]) // 1024
 
 
-def test_what_the_provider_refuses_is_not_asked_again_and_nobody_learns_the_key(house: House) -> None:
+def test_a_refused_request_is_not_sent_again_and_the_key_stays_secret(house: House) -> None:
     expected = {
         "status=400": ("invalid_request", 1),
         "status=401": ("auth", 1),
@@ -173,7 +173,7 @@ def everything(house: House) -> Iterator[str]:
             yield row["text"]
 
 
-def test_faults_of_the_provider_are_tried_again_as_often_as_attempts_and_money_allow(house: House) -> None:
+def test_provider_failures_are_retried_within_attempts_and_budget(house: House) -> None:
     faulty = Dragon(house, "[[status=500]]", maxAttempts=3)
     # A fault is free; an answer that breaks off may have been billed, and is repeated once.
     breaking = Dragon(house, "[[reset=after]] [[once=status=500;reset=]]", maxAttempts=10)
@@ -192,7 +192,7 @@ def one_slot(house: House, monkeypatch: pytest.MonkeyPatch) -> House:
     return house
 
 
-def test_who_is_told_to_wait_waits_in_the_ledger_and_keeps_nobody_from_work(one_slot: House) -> None:
+def test_a_snoozed_request_waits_in_the_queue_and_blocks_no_worker(one_slot: House) -> None:
     house = one_slot
     named = datetime.now(UTC) + timedelta(seconds=10)
     told = {

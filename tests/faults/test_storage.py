@@ -89,9 +89,7 @@ def test_before_the_call_nothing_is_sent_until_there_is_room(house: House, fault
     assert len(house.calls(number)) == 1
 
 
-def test_after_the_call_the_picture_waits_for_room_under_the_same_lease(
-    house: House, fault: Fault, number: int
-) -> None:
+def test_after_the_call_the_image_waits_for_space_under_the_same_lease(house: House, fault: Fault, number: int) -> None:
     with worker(house):
         with drawn_but_not_stored(house, number, fault) as request_id:
             query = "SELECT lease_expires_at AS at FROM generation_requests WHERE id = %s"
@@ -119,7 +117,7 @@ def test_a_cancel_ends_the_wait_and_nothing_is_stored(house: House, disk: Disk, 
     assert house.status(request_id) == "cancelled"
 
 
-def test_a_worker_that_is_told_to_stop_stores_the_picture_first(house: House, disk: Disk, number: int) -> None:
+def test_a_stopping_worker_stores_its_image_first(house: House, disk: Disk, number: int) -> None:
     with worker(house):
         with drawn_but_not_stored(house, number, disk.away) as request_id:
             house.stack.signal("worker", signal.SIGTERM)

@@ -32,7 +32,7 @@ def call_again(client: Client, name: str) -> int:
     return client.post(reverse(STATES), body).status_code
 
 
-def test_a_provider_that_is_left_alone_is_shown_with_the_reason_and_called_again(chief: Client) -> None:
+def test_an_open_breaker_is_shown_with_its_reason_and_can_be_closed(chief: Client) -> None:
     circuit_breaker.failed("openai", "auth", wait=timedelta(0))
     page = chief.get(reverse(STATES)).content.decode()
     assert "The provider does not accept the key" in page
@@ -40,7 +40,7 @@ def test_a_provider_that_is_left_alone_is_shown_with_the_reason_and_called_again
     assert not circuit_breaker.is_open("openai")
 
 
-def test_who_may_only_look_does_not_call_again(bob: User, client: Client) -> None:
+def test_a_viewer_cannot_close_a_breaker(bob: User, client: Client) -> None:
     bob.user_permissions.add(Permission.objects.get(codename="view_providerstate"))
     client.force_login(bob)
     circuit_breaker.failed("openai", "auth", wait=timedelta(0))
@@ -70,7 +70,7 @@ def test_one_owner_gets_a_budget(chief: Client, alice: User) -> None:
     assert str(budgets.limit(alice.pk)) == "2.50"
 
 
-def test_what_was_spent_is_shown_and_not_edited(chief: Client, alice: User) -> None:
+def test_spending_is_shown_and_not_editable(chief: Client, alice: User) -> None:
     Spending.objects.create(owner=alice, day=budgets.today(), cost=Decimal("0.03"), calls=1)
     assert chief.get(reverse("admin:generation_spending_changelist")).status_code == 200
     assert chief.get(reverse("admin:generation_spending_add")).status_code == 403

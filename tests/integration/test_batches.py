@@ -87,7 +87,7 @@ def test_a_claim_that_finds_no_place_leaves_the_request_held_and_unsent(alice: U
     assert sent_by_dispatcher() == 0
 
 
-def test_workers_at_once_drain_a_batch_and_never_have_more_of_it_than_its_limit(alice: User) -> None:
+def test_concurrent_workers_drain_a_batch_within_its_limit(alice: User) -> None:
     """Each attempt ends in its own way; what is to be tried again comes back into the batch."""
     limit = 3
     batch, ids = batch_of(alice, 18, limit=limit)
@@ -200,7 +200,7 @@ def _as_after_a_crash(*ids: str) -> None:
     lose_all_messages()
 
 
-def test_a_batch_that_nobody_filled_is_filled(alice: User) -> None:
+def test_an_unfilled_batch_is_filled(alice: User) -> None:
     _, ids = batch_of(alice, 4, limit=2)
     start(ids[0])
     _as_after_a_crash(*ids)
@@ -209,7 +209,7 @@ def test_a_batch_that_nobody_filled_is_filled(alice: User) -> None:
     assert sent_by_dispatcher() == 0
 
 
-def test_what_is_held_is_not_sent_however_often_the_dispatcher_looks(alice: User) -> None:
+def test_a_held_request_is_never_sent_by_the_dispatcher(alice: User) -> None:
     batch_of(alice, 5, limit=2)
     lose_all_messages()
     for _ in range(3):
@@ -218,7 +218,7 @@ def test_what_is_held_is_not_sent_however_often_the_dispatcher_looks(alice: User
     assert len(_sent()) == 2
 
 
-def test_a_message_of_a_batch_that_got_lost_is_sent_again_and_takes_no_further_place(alice: User) -> None:
+def test_a_lost_message_of_a_batch_is_resent_without_another_slot(alice: User) -> None:
     _, [first, _] = batch_of(alice, 2, limit=1)
     lose_all_messages()
     GenerationQueue.objects.filter(pk=first).update(redispatch_at=Now())
@@ -237,7 +237,7 @@ def test_full_batches_do_not_keep_the_dispatcher_from_one_with_a_place(alice: Us
     assert ids[0] in _sent()
 
 
-def test_several_who_fill_a_batch_at_once_send_one_message_for_each_place(alice: User) -> None:
+def test_concurrent_fills_of_a_batch_send_one_message_for_each_slot(alice: User) -> None:
     for _ in range(5):
         batch, ids = batch_of(alice, 6, limit=2)
         _as_after_a_crash(*ids)

@@ -74,7 +74,7 @@ def use(settings: Any, address: str, *, with_keys: bool = True) -> None:
 
 
 @pytest.mark.usefixtures("empty_queues")
-def test_a_worker_keeps_its_picture_there_and_its_address_is_signed(alice: User, server: str) -> None:
+def test_a_worker_stores_its_image_there_and_its_address_is_signed(alice: User, server: str) -> None:
     request = queued(alice)
     executor(ClipartProvider()).run(request.pk)
     request.refresh_from_db()
@@ -123,7 +123,7 @@ def test_with_a_network_in_front_addresses_are_its(alice: User, settings: Any) -
     assert shown["thumbnailUrl"] == f"https://cdn.example.org/{request.result['thumbnail_key']}"
 
 
-def test_what_is_gone_is_as_on_a_disk() -> None:
+def test_a_missing_key_raises_as_on_a_disk() -> None:
     with pytest.raises(FileNotFoundError):
         images.read("results/no/ne/none.png")
     images.remove("results/no/ne/none.png")

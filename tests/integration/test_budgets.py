@@ -69,9 +69,7 @@ def assert_over_budget(response: Any) -> str:
     return str(said["error"])
 
 
-def test_a_submit_that_is_not_covered_is_answered_with_402_and_stores_nothing(
-    api: APIClient, alice: User, settings: Any
-) -> None:
+def test_a_submit_over_the_budget_gets_402_and_stores_nothing(api: APIClient, alice: User, settings: Any) -> None:
     settings.DAILY_BUDGET = Decimal("0.05")
     assert post_json(api, body()).status_code == 200
     said = assert_over_budget(post_json(api, body()))
@@ -112,13 +110,13 @@ def test_a_retry_by_hand_has_to_be_covered_as_well(api: APIClient, alice: User, 
     assert api.post(address("retry", request.pk)).status_code == 200
 
 
-def test_what_costs_nothing_is_always_welcome(api: APIClient, alice: User, settings: Any) -> None:
+def test_a_free_request_is_always_accepted(api: APIClient, alice: User, settings: Any) -> None:
     settings.DAILY_BUDGET = Decimal(0)
     assert post_json(api, body(metadata={"provider": "clipart"})).status_code == 200
     assert_over_budget(post_json(api, body(metadata={"provider": "stability"})))
 
 
-def test_what_nobody_knows_the_price_of_counts_nothing(api: APIClient, alice: User, settings: Any) -> None:
+def test_an_unknown_price_counts_as_nothing(api: APIClient, alice: User, settings: Any) -> None:
     settings.DAILY_BUDGET = Decimal("0.03")
     ProviderModel.objects.filter(name="core").update(price_rule={})
     assert [post_json(api, body()).status_code for _ in range(3)] == [200] * 3
@@ -132,7 +130,7 @@ def test_without_a_budget_nothing_is_counted(api: APIClient, alice: User, settin
     assert not Spending.objects.exists()
 
 
-def test_staff_who_try_somebodys_request_again_spend_that_ones_budget(alice: User, bob: User, settings: Any) -> None:
+def test_a_retry_by_staff_spends_the_owners_budget(alice: User, bob: User, settings: Any) -> None:
     request = submit(alice)
     services.cancel(user=alice, request_id=request.pk)
     settings.DAILY_BUDGET = Decimal("0.03")
@@ -160,7 +158,7 @@ def test_steps_of_bulk_retries_do_not_wait_for_each_other(alice: User, bob: User
     assert at_once(lambda: step(one), lambda: step(other)) == [True, True]
 
 
-def test_of_fifty_submits_at_once_exactly_as_many_are_accepted_as_are_covered(alice: User, for_ten: None) -> None:
+def test_of_fifty_concurrent_submits_exactly_those_covered_are_accepted(alice: User, for_ten: None) -> None:
     def accepted() -> bool:
         try:
             submit(alice)
@@ -172,7 +170,7 @@ def test_of_fifty_submits_at_once_exactly_as_many_are_accepted_as_are_covered(al
     assert GenerationRequest.objects.count() == 10
 
 
-def test_one_owners_own_budget_goes_before_everybodys(alice: User, charlie: User, settings: Any) -> None:
+def test_an_owners_own_budget_overrides_the_default(alice: User, charlie: User, settings: Any) -> None:
     settings.DAILY_BUDGET = Decimal("0.03")
     Budget.objects.create(owner=alice, per_day="0.06")
     submit(alice)
@@ -196,7 +194,7 @@ def test_a_changed_budget_holds_within_seconds(alice: User, settings: Any) -> No
     assert has_room(alice)
 
 
-def test_what_it_really_cost_takes_the_place_of_the_estimate(alice: User, vendors: Vendors, settings: Any) -> None:
+def test_the_real_cost_replaces_the_estimate(alice: User, vendors: Vendors, settings: Any) -> None:
     settings.DAILY_BUDGET = Decimal("1.00")
     request = queued(alice, estimated_cost=Decimal("0.99"))
     assert not has_room(alice, Decimal("0.02"))
@@ -207,7 +205,7 @@ def test_what_it_really_cost_takes_the_place_of_the_estimate(alice: User, vendor
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled"])
-def test_what_came_to_nothing_gives_its_estimate_back(alice: User, vendors: Vendors, for_ten: None, end: str) -> None:
+def test_a_failed_request_releases_its_estimate(alice: User, vendors: Vendors, for_ten: None, end: str) -> None:
     requests = [submit(alice) for _ in range(10)]
     assert not has_room(alice)
     if end == "failed":
@@ -232,7 +230,7 @@ def test_calls_of_many_requests_add_up(alice: User, vendors: Vendors) -> None:
     assert (spent.cost, spent.calls) == (3 * PRICE, 3)
 
 
-def test_what_is_made_for_nothing_after_all_was_not_spent(alice: User, vendors: Vendors) -> None:
+def test_a_request_that_ends_up_free_spends_nothing(alice: User, vendors: Vendors) -> None:
     vendors.fake.script("status=503")
     request = vendors.ask(alice)
     assert request.result["provider"] == "clipart"

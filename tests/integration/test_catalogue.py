@@ -56,7 +56,7 @@ def refused(**metadata: Any) -> UnsupportedRequest:
         ("100:399", (1024, 4080)),
     ],
 )
-def test_a_model_of_any_size_makes_the_short_side_1024_and_both_divide_by_16(
+def test_a_free_size_has_a_short_side_of_1024_in_multiples_of_16(
     settings: Any, ratio: str, size: tuple[int, int]
 ) -> None:
     settings.PROVIDERS = ["clipart"]
@@ -64,7 +64,7 @@ def test_a_model_of_any_size_makes_the_short_side_1024_and_both_divide_by_16(
     assert (choice.width, choice.height) == size
 
 
-def test_a_request_without_wishes_may_go_to_each_provider_in_the_order_of_the_settings(settings: Any) -> None:
+def test_a_request_without_options_may_go_to_each_provider_in_order(settings: Any) -> None:
     assert names() == ["openai/gpt-image-2", "stability/core", "google/gemini-3.1-flash-image"]
     settings.PROVIDERS = ["google", "openai"]
     assert names() == ["google/gemini-3.1-flash-image", "openai/gpt-image-2"]
@@ -88,7 +88,7 @@ def test_a_request_without_wishes_may_go_to_each_provider_in_the_order_of_the_se
         ({"provider": "google"}, ["google/gemini-3.1-flash-image"]),
     ],
 )
-def test_only_models_that_honour_every_wish_are_asked(metadata: dict[str, Any], found: list[str]) -> None:
+def test_only_models_that_honor_every_option_are_called(metadata: dict[str, Any], found: list[str]) -> None:
     assert names(**metadata) == found
 
 
@@ -106,9 +106,7 @@ def test_only_models_that_honour_every_wish_are_asked(metadata: dict[str, Any], 
         ({"provider": "google", "aspectRatio": "5:7"}, "aspectRatio", "it makes 16:9, 1:1, 21:9"),
     ],
 )
-def test_what_no_model_can_do_is_refused_by_the_name_of_the_option(
-    metadata: dict[str, Any], option: str, says: str
-) -> None:
+def test_an_option_that_no_model_supports_is_refused_by_name(metadata: dict[str, Any], option: str, says: str) -> None:
     reason = refused(**metadata)
     assert reason.option == option
     assert says in reason.message
@@ -141,7 +139,7 @@ def test_a_model_whose_end_has_come_by_the_seeded_dates_is_stood_in_for() -> Non
     assert (choice.provider, choice.model) == ("openai", "gpt-image-2")
 
 
-def test_a_retired_model_without_a_successor_is_refused_by_name_and_replaced_where_nobody_named_it() -> None:
+def test_a_retired_model_is_refused_by_name_and_replaced_otherwise() -> None:
     ProviderModel.objects.filter(name="core").update(enabled=False)
     caching.clear_all()
     assert refused(model="core").message == "The model core is retired."
@@ -156,7 +154,7 @@ def test_successors_in_a_ring_are_no_way_out() -> None:
     assert "retired" in refused(model="core").message
 
 
-def test_a_model_that_only_the_settings_name_is_believed_to_do_what_most_do(settings: Any) -> None:
+def test_a_model_only_in_the_settings_has_the_usual_capabilities(settings: Any) -> None:
     settings.PROVIDER_MODELS = {"openai": "my-own-diffusion"}
     assert names(provider="openai", quality="high", aspectRatio="portrait") == ["openai/my-own-diffusion"]
     assert catalogue.estimate(GenerationOptions.parse({"provider": "openai"})) is None

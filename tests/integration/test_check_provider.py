@@ -63,7 +63,7 @@ def test_a_call_that_succeeds_is_described_line_by_line(vendors: Vendors) -> Non
     assert not GenerationRequest.objects.exists()
 
 
-def test_prompt_and_model_are_ours_to_choose_and_the_prompt_is_what_a_request_would_send(vendors: Vendors) -> None:
+def test_prompt_and_model_can_be_chosen_and_the_prompt_is_built_as_usual(vendors: Vendors) -> None:
     code, page = check("stability", "--model", "ultra", "--prompt", "A whale in the sky")
     assert code == 0
     assert "by ultra. It costs about USD 0.08." in page
@@ -71,7 +71,7 @@ def test_prompt_and_model_are_ours_to_choose_and_the_prompt_is_what_a_request_wo
     assert call.prompt.startswith("A whale in the sky, children's book illustration")
 
 
-def test_the_picture_is_kept_where_it_is_wanted(vendors: Vendors, tmp_path: Path) -> None:
+def test_the_image_is_saved_to_the_given_file(vendors: Vendors, tmp_path: Path) -> None:
     path = tmp_path / "page.png"
     _, page = check("openai", "--save", str(path))
     with Image.open(path) as picture:
@@ -85,7 +85,7 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_paid_for(vendors:
     assert vendors.called == []
 
 
-def test_what_costs_nothing_says_so(vendors: Vendors) -> None:
+def test_a_free_provider_says_so(vendors: Vendors) -> None:
     code, page = check("clipart")
     assert code == 0
     assert "It costs nothing." in page
@@ -120,7 +120,7 @@ def test_a_provider_that_never_answers_is_not_waited_for_for_ever(vendors: Vendo
     assert (code, "timeout" in page) == (1, True)
 
 
-def test_it_is_called_although_it_is_left_alone_and_that_is_told(vendors: Vendors) -> None:
+def test_it_is_called_despite_its_open_breaker_and_says_so(vendors: Vendors) -> None:
     circuit_breaker.failed("openai", "auth", wait=timedelta(0))
     code, page = check("openai")
     assert code == 0
@@ -134,7 +134,7 @@ def test_a_retired_model_is_stood_in_for_and_that_is_told(vendors: Vendors) -> N
     assert "The model core is retired; ultra was used." in check("stability")[1]
 
 
-def test_what_is_not_configured_is_told_and_nothing_is_called(vendors: Vendors, settings: Any) -> None:
+def test_an_unconfigured_provider_is_named_and_not_called(vendors: Vendors, settings: Any) -> None:
     settings.PROVIDER_OPTIONS = {"clipart": {}}
     assert not_configured("openai") == "openai is not configured: there is no OPENAI_API_KEY."
     assert "There is no provider midjourney; there is clipart, google, openai, stability" in not_configured(
@@ -169,7 +169,7 @@ def test_the_exit_codes_are_those_of_the_process() -> None:
     assert codes == {"clipart": 0, "openai": 1, "stability": 2}
 
 
-def test_without_tables_it_names_who_knows_more() -> None:
+def test_without_tables_it_names_the_command_that_knows_more() -> None:
     with empty_database() as url:
         code, said = process("openai", url)
     assert code == 1

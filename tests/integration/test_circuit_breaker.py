@@ -45,7 +45,7 @@ def permit(owner: User) -> Any:
 
 
 @pytest.mark.parametrize("code", ["unavailable", "timeout", "unknown_outcome"])
-def test_five_failures_one_after_the_other_and_it_is_left_alone_for_30_seconds(alice: User, code: str) -> None:
+def test_five_failures_in_a_row_open_the_breaker_for_30_seconds(alice: User, code: str) -> None:
     fail(code, times=4)
     assert permit(alice).granted
     fail(code)
@@ -69,7 +69,7 @@ def test_whatever_answer_comes_in_between_it_is_there(alice: User, code: str) ->
     assert permit(alice).granted
 
 
-def test_a_picture_in_between_begins_the_count_again(alice: User) -> None:
+def test_a_success_resets_the_count_of_failures(alice: User) -> None:
     fail(times=4)
     circuit_breaker.succeeded("openai")
     fail(times=4)
@@ -84,7 +84,7 @@ def test_a_fault_of_ours_says_nothing_of_the_provider(alice: User) -> None:
     assert not permit(alice).granted
 
 
-def test_what_fails_at_once_opens_it_once_and_for_the_shortest_time(alice: User) -> None:
+def test_concurrent_failures_open_the_breaker_once_and_briefly(alice: User) -> None:
     def fails() -> bool:
         fail()
         return True
@@ -118,7 +118,7 @@ def test_when_the_pause_is_over_one_call_is_let_through_and_no_other(alice: User
     assert 170 < refused.wait.total_seconds() <= 180  # the deadline of the probe's call
 
 
-def test_a_probe_that_gets_an_answer_lets_everybody_in(alice: User) -> None:
+def test_a_successful_probe_closes_the_breaker(alice: User) -> None:
     fail(times=5)
     end_pauses()
     assert permit(alice).probe
@@ -170,7 +170,7 @@ def test_a_probe_that_came_to_nothing_is_followed_by_another_at_once(alice: User
     assert permit(alice).probe
 
 
-def test_a_probe_whose_worker_was_lost_is_followed_by_another_after_its_deadline(alice: User) -> None:
+def test_a_probe_lost_with_its_worker_is_repeated_after_its_deadline(alice: User) -> None:
     fail(times=5)
     end_pauses()
     assert permit(alice).probe
@@ -182,7 +182,7 @@ def test_a_probe_whose_worker_was_lost_is_followed_by_another_after_its_deadline
 # --- Who asks to wait, and who needs somebody -------------------------------------------------------------------------
 
 
-def test_who_asks_to_wait_is_left_alone_for_so_long_and_then_called_by_everybody(alice: User) -> None:
+def test_a_rate_limited_provider_is_called_again_after_the_named_time(alice: User) -> None:
     fail("rate_limited", wait=timedelta(seconds=45))
     refused = permit(alice)
     assert (refused.granted, refused.suspended) == (False, True)
@@ -213,7 +213,7 @@ def test_a_probe_that_is_asked_to_wait_has_got_an_answer(alice: User) -> None:
 
 
 @pytest.mark.parametrize("code", [ErrorCode.AUTH, ErrorCode.QUOTA_EXHAUSTED])
-def test_what_needs_somebody_opens_it_at_once_and_is_an_error_in_the_log_once(
+def test_a_failure_for_staff_opens_the_breaker_and_is_logged_once(
     alice: User, code: ErrorCode, caplog: pytest.LogCaptureFixture
 ) -> None:
     fail(code, times=3)
@@ -233,7 +233,7 @@ def test_what_needs_somebody_opens_it_at_once_and_is_an_error_in_the_log_once(
 
 
 @pytest.mark.parametrize("code", ["auth", "rate_limited"])
-def test_somebody_may_have_it_called_again(alice: User, code: str) -> None:
+def test_staff_may_close_the_breaker(alice: User, code: str) -> None:
     fail(code)
     assert circuit_breaker.close("openai")
     found = permit(alice)
@@ -242,7 +242,7 @@ def test_somebody_may_have_it_called_again(alice: User, code: str) -> None:
     assert not circuit_breaker.close("openai")
 
 
-def test_what_is_not_left_alone_is_not_closed(alice: User) -> None:
+def test_a_closed_breaker_cannot_be_closed(alice: User) -> None:
     assert not circuit_breaker.close("openai")
     fail(times=4)
     assert not circuit_breaker.close("openai")
@@ -250,7 +250,7 @@ def test_what_is_not_left_alone_is_not_closed(alice: User) -> None:
     assert not permit(alice).granted
 
 
-def test_who_waits_for_it_is_woken(alice: User) -> None:
+def test_a_request_that_waits_for_it_is_woken(alice: User) -> None:
     fail("auth")
     theirs, others, cancelled = claimed(alice), claimed(alice), claimed(alice)
     for claim, provider in ((theirs, "openai"), (others, "stability"), (cancelled, "openai")):
@@ -264,9 +264,7 @@ def test_who_waits_for_it_is_woken(alice: User) -> None:
 # --- What workers make of it ------------------------------------------------------------------------------------------
 
 
-def test_a_provider_that_is_down_is_called_five_times_for_many_requests_and_all_are_made_by_the_next(
-    alice: User, vendors: Vendors
-) -> None:
+def test_a_provider_that_is_down_gets_five_calls_and_the_next_the_rest(alice: User, vendors: Vendors) -> None:
     vendors.fake.script(*["status=503", ""] * 5)
     requests = [vendors.ask(alice) for _ in range(7)]
     assert [request.status for request in requests] == [Status.COMPLETED] * 7
@@ -275,9 +273,7 @@ def test_a_provider_that_is_down_is_called_five_times_for_many_requests_and_all_
     assert attempts(requests[-1]) == [("stability", "succeeded")]
 
 
-def test_who_is_asked_to_wait_leaves_the_provider_alone_for_everybody_and_uses_up_no_attempt(
-    alice: User, vendors: Vendors
-) -> None:
+def test_a_rate_limit_holds_for_all_requests_and_uses_no_attempt(alice: User, vendors: Vendors) -> None:
     vendors.use("openai")
     vendors.fake.script("status=429;retry-after=40")
     first = vendors.ask(alice, max_attempts=1)
@@ -316,7 +312,7 @@ def test_a_probe_that_is_cancelled_leaves_the_way_open_for_the_next(alice: User,
     assert ProviderState.objects.get(pk="openai").failures == 0
 
 
-def test_when_it_is_well_again_whoever_waits_for_it_starts_at_once(alice: User, vendors: Vendors) -> None:
+def test_a_closed_breaker_starts_the_waiting_requests_at_once(alice: User, vendors: Vendors) -> None:
     vendors.use("openai")
     fail("auth")
     waiting = vendors.ask(alice)
@@ -326,7 +322,7 @@ def test_when_it_is_well_again_whoever_waits_for_it_starts_at_once(alice: User, 
     assert vendors.run(waiting).status == Status.COMPLETED
 
 
-def test_an_earlier_picture_says_nothing_of_a_provider_that_is_in_trouble(alice: User, vendors: Vendors) -> None:
+def test_a_cached_image_says_nothing_about_a_failing_provider(alice: User, vendors: Vendors) -> None:
     vendors.use("openai")
     wish = {"metadata": {"useCache": True}}
     assert vendors.ask(alice, **wish).status == Status.COMPLETED
@@ -338,9 +334,7 @@ def test_an_earlier_picture_says_nothing_of_a_provider_that_is_in_trouble(alice:
 # --- Rates ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_provider_with_a_rate_begins_so_many_calls_and_only_what_is_sent_is_counted(
-    alice: User, vendors: Vendors
-) -> None:
+def test_a_rate_limits_the_calls_begun_and_counts_only_those_sent(alice: User, vendors: Vendors) -> None:
     vendors.use("openai")
     ProviderState.objects.create(provider="openai", calls=2, per_seconds=3600, max_concurrent=1)
     caching.clear_all()
@@ -358,7 +352,7 @@ def test_a_provider_with_a_rate_begins_so_many_calls_and_only_what_is_sent_is_co
     assert GenerationQueue.objects.filter(pk=results[-1].pk, available_at__gt=Now() + timedelta(minutes=50)).exists()
 
 
-def test_without_redis_no_rate_is_kept_and_nobody_waits_for_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_redis_no_rate_is_enforced_and_no_call_waits(caplog: pytest.LogCaptureFixture) -> None:
     rates = RateLimiter("redis://127.0.0.1:1/0")
     assert [rates.take("openai", calls=1, per_seconds=60) for _ in range(5)] == [0.0] * 5
     assert caplog.text.count("is not counted") == 1

@@ -460,7 +460,7 @@ BROKEN: dict[str, str] = {
 
 @pytest.mark.parametrize("statement", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize("folded", [True, False], ids=["folded", "not folded"])
-def test_what_was_broken_by_hand_is_found_and_corrected(alice: User, statement: str, *, folded: bool) -> None:
+def test_damaged_counters_are_found_and_corrected(alice: User, statement: str, *, folded: bool) -> None:
     _some(alice)
     claimed(alice)
     counters.fold()

@@ -76,7 +76,7 @@ def test_a_retry_is_sent_when_it_is_due_and_not_before(alice: User) -> None:
     assert messages() == {"low": [soon.request.pk]}
 
 
-def test_what_is_due_is_sent_to_its_queue_and_by_age(alice: User) -> None:
+def test_due_requests_are_sent_to_their_queue_by_age(alice: User) -> None:
     submitted = [queued(alice, priority=priority).pk for priority in ("low", "normal", "urgent", "high", "normal")]
     low, normal, urgent, high, second_normal = submitted
     unsent()
@@ -84,7 +84,7 @@ def test_what_is_due_is_sent_to_its_queue_and_by_age(alice: User) -> None:
     assert messages() == {"urgent": [urgent], "high": [high], "normal": [normal, second_normal], "low": [low]}
 
 
-def test_a_message_that_is_overdue_again_and_again_is_sent_with_growing_patience(alice: User) -> None:
+def test_a_message_overdue_repeatedly_is_resent_less_and_less_often(alice: User) -> None:
     request = queued(alice)
     waits = []
     for _ in range(3):
@@ -97,7 +97,7 @@ def test_a_message_that_is_overdue_again_and_again_is_sent_with_growing_patience
     assert waits == [30, 60, 120]
 
 
-def test_a_submit_past_the_window_stays_in_the_ledger_until_there_is_room(alice: User, settings: Any) -> None:
+def test_a_submit_past_the_window_is_not_sent_until_there_is_capacity(alice: User, settings: Any) -> None:
     settings.DISPATCH_WINDOW = 3
     ids = [queued(alice).pk for _ in range(5)]
     assert messages() == {"normal": ids[:3]}

@@ -84,7 +84,7 @@ def test_in_a_healthy_house_nothing_is_stuck(alice: User) -> None:
     ]
 
 
-def test_what_a_lost_worker_left_in_progress_is_rescued(alice: User) -> None:
+def test_a_request_of_a_lost_worker_is_rescued(alice: User) -> None:
     lost, held = claimed(alice), claimed(alice)
     GenerationRequest.objects.filter(pk=lost.request.pk).update(lease_expires_at=Now() - LONG_AGO)
     page = the_finding()
@@ -95,7 +95,7 @@ def test_what_a_lost_worker_left_in_progress_is_rescued(alice: User) -> None:
     assert GenerationRequest.objects.get(pk=lost.request.pk).status == Status.QUEUED
 
 
-def test_what_is_due_and_was_not_sent_is_sent(alice: User) -> None:
+def test_a_due_request_that_was_not_sent_is_sent(alice: User) -> None:
     request = queued(alice)
     lose_all_messages()
     GenerationQueue.objects.update(available_at=Now() - LONG_AGO, dispatched_at=None, redispatch_at=None)
@@ -106,7 +106,7 @@ def test_what_is_due_and_was_not_sent_is_sent(alice: User) -> None:
     assert messages() == {"normal": [request.pk]}
 
 
-def test_what_waits_behind_a_full_queue_is_not_stuck(alice: User, settings: Any) -> None:
+def test_requests_behind_a_full_queue_are_not_stuck(alice: User, settings: Any) -> None:
     settings.DISPATCH_WINDOW = 1
     for _ in range(2):
         queued(alice)
@@ -114,7 +114,7 @@ def test_what_waits_behind_a_full_queue_is_not_stuck(alice: User, settings: Any)
     assert doctor()[0] == 0
 
 
-def test_what_was_sent_and_not_taken_while_workers_are_idle_is_sent_again(alice: User) -> None:
+def test_a_message_not_taken_by_idle_workers_is_sent_again(alice: User) -> None:
     ids = [queued(alice).pk for _ in range(5)]
     lose_all_messages()
     # It was sent so often that the next time is long in coming.
@@ -130,7 +130,7 @@ def test_what_was_sent_and_not_taken_while_workers_are_idle_is_sent_again(alice:
     assert messages() == {"normal": ids}
 
 
-def test_what_was_sent_and_not_taken_while_all_are_busy_is_not_stuck(alice: User) -> None:
+def test_messages_waiting_while_all_workers_are_busy_are_not_stuck(alice: User) -> None:
     WorkerProcess.objects.filter(kind=ProcessKind.WORKER).update(slots=1)
     claimed(alice)
     queued(alice)
@@ -138,7 +138,7 @@ def test_what_was_sent_and_not_taken_while_all_are_busy_is_not_stuck(alice: User
     assert doctor()[0] == 0
 
 
-def test_what_lost_its_ledger_row_gets_one_and_is_sent(alice: User) -> None:
+def test_a_request_that_lost_its_queue_row_gets_one_and_is_sent(alice: User) -> None:
     ids = {queued(alice).pk for _ in range(2)}
     lose_all_messages()
     GenerationQueue.objects.all().delete()
@@ -148,7 +148,7 @@ def test_what_lost_its_ledger_row_gets_one_and_is_sent(alice: User) -> None:
     assert set(messages()["normal"]) == ids
 
 
-def test_a_batch_whose_places_nobody_filled_goes_on(alice: User) -> None:
+def test_a_batch_with_unfilled_slots_goes_on(alice: User) -> None:
     batch, ids = batch_of(alice, 3, limit=2)
     lose_all_messages()
     GenerationQueue.objects.update(
@@ -222,7 +222,7 @@ def test_sessions_without_their_time_outs_are_found() -> None:
         ("unavailable", "The provider is not reachable or has a fault", "status page"),
     ],
 )
-def test_a_provider_that_is_left_alone_is_told_with_what_to_do_and_who_waits(
+def test_doctor_names_an_open_breaker_its_remedy_and_the_requests_waiting(
     alice: User, code: str, why: str, advice: str
 ) -> None:
     for _ in range(circuit_breaker.FAILURES_TO_OPEN):
@@ -239,7 +239,7 @@ def test_a_provider_that_is_left_alone_is_told_with_what_to_do_and_who_waits(
     assert GenerationQueue.objects.filter(available_at__lte=Now(), waits_for="").exists()
 
 
-def test_a_provider_that_asks_to_wait_for_a_moment_is_everyday_life_and_one_that_does_for_long_is_not() -> None:
+def test_a_short_rate_limit_is_no_alarm_and_a_long_one_is() -> None:
     circuit_breaker.failed("openai", "rate_limited", wait=timedelta(seconds=30))
     assert doctor()[0] == 0
     circuit_breaker.failed("openai", "rate_limited", wait=timedelta(minutes=5))
@@ -262,7 +262,7 @@ def resume(name: str) -> str:
     return out.getvalue()
 
 
-def test_a_provider_that_is_not_left_alone_is_not_resumed(settings: Any) -> None:
+def test_a_provider_with_a_closed_breaker_is_not_resumed(settings: Any) -> None:
     assert resume("clipart") == "clipart was not left alone.\n"
     with pytest.raises(CommandError, match="There is no provider midjourney; there is clipart"):
         resume("midjourney")
@@ -298,7 +298,7 @@ def test_a_usual_model_that_ends_soon_is_told_with_its_successor(openai_with: Ca
     assert "set OPENAI_IMAGE_MODEL=gpt-image-2.5-flare" in page
 
 
-def test_a_model_that_ends_later_or_is_not_used_is_nobodys_worry(openai_with: Callable[..., None]) -> None:
+def test_a_model_that_ends_later_or_is_unused_needs_no_warning(openai_with: Callable[..., None]) -> None:
     openai_with(shutdown_date=in_days(31))
     openai_with("gpt-image-2.6-flare", shutdown_date=in_days(2))
     assert doctor()[0] == 0

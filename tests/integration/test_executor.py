@@ -61,7 +61,7 @@ def execute(request: GenerationRequest, act: Callable[[ImageRequest], Any]) -> S
     return provider
 
 
-def test_a_picture_ends_in_storage_and_the_request_completed(alice: User) -> None:
+def test_an_image_is_stored_and_the_request_completed(alice: User) -> None:
     request = queued(alice, metadata={"seed": 7})
     execute(request, lambda _: png())
     assert request.status == Status.COMPLETED
@@ -130,7 +130,7 @@ def test_a_refusal_is_not_tried_again(alice: User) -> None:
     assert (request.status, request.error["retryable"]) == (Status.FAILED, False)
 
 
-def test_of_a_refusal_stage_and_category_are_kept_and_nothing_else_that_the_provider_said(alice: User) -> None:
+def test_of_a_refusal_only_stage_and_category_are_stored(alice: User) -> None:
     request = queued(alice)
     said = {"stage": "output", "categories": ["violence", "hate"], "status": 400, "param": "secret"}
     execute(request, refuse("refused_output", detail=said))
@@ -138,7 +138,7 @@ def test_of_a_refusal_stage_and_category_are_kept_and_nothing_else_that_the_prov
     assert "secret" not in str(request.error)
 
 
-def test_a_picture_that_does_not_decode_fails_and_stores_nothing(alice: User, settings: Any) -> None:
+def test_an_image_that_does_not_decode_fails_and_stores_nothing(alice: User, settings: Any) -> None:
     request = queued(alice)
     execute(request, lambda _: png()[:-20])
     assert (request.status, request.error["code"]) == (Status.FAILED, "invalid_image")
@@ -180,7 +180,7 @@ def test_a_provider_that_never_answers_ends_at_the_deadline(alice: User, setting
     assert (request.status, request.error["code"]) == (Status.FAILED, "timeout")
 
 
-def test_a_request_that_was_cancelled_during_the_call_shows_no_picture(alice: User) -> None:
+def test_a_request_cancelled_during_the_call_shows_no_image(alice: User) -> None:
     request = queued(alice)
 
     def cancel() -> None:
@@ -196,13 +196,13 @@ def test_a_request_that_was_cancelled_during_the_call_shows_no_picture(alice: Us
     assert GenerationAttempt.objects.get(request=request).outcome == "abandoned"
 
 
-def test_a_message_for_what_is_not_queued_calls_nobody(alice: User) -> None:
+def test_a_message_for_a_request_not_queued_calls_no_provider(alice: User) -> None:
     request = queued(alice)
     lifecycle.cancel([request.pk], actor=alice)
     assert execute(request, lambda _: png()).asked == []
 
 
-def test_the_same_picture_is_stored_once(alice: User, settings: Any) -> None:
+def test_the_same_image_is_stored_once(alice: User, settings: Any) -> None:
     for _ in range(2):
         execute(queued(alice), lambda _: png())
     assert len(list((Path(settings.MEDIA_ROOT) / "results").rglob("*.png"))) == 1
@@ -219,7 +219,7 @@ def test_being_told_to_wait_uses_up_no_attempt(alice: User) -> None:
     assert GenerationQueue.objects.get(pk=request.pk).priority_weight == 1
 
 
-def test_who_was_told_to_wait_ten_times_has_used_up_an_attempt_at_the_eleventh(alice: User) -> None:
+def test_the_eleventh_wait_uses_an_attempt(alice: User) -> None:
     request = queued(alice, max_attempts=1)
     for _ in range(10):
         execute(request, refuse("rate_limited"))
@@ -230,7 +230,7 @@ def test_who_was_told_to_wait_ten_times_has_used_up_an_attempt_at_the_eleventh(a
     assert (request.status, request.error["code"]) == (Status.FAILED, "rate_limited")
 
 
-def test_a_provider_without_a_free_place_is_not_called_and_costs_no_attempt(alice: User) -> None:
+def test_a_provider_without_a_free_slot_is_not_called_and_uses_no_attempt(alice: User) -> None:
     ProviderState.objects.create(provider="clipart", max_concurrent=1)
     other = claimed(alice)
     permit = permits.begin_call(other, provider="clipart", model="", prompt="", deadline=timedelta(minutes=1))
@@ -243,7 +243,7 @@ def test_a_provider_without_a_free_place_is_not_called_and_costs_no_attempt(alic
     assert len(execute(request, lambda _: png()).asked) == 1
 
 
-def test_without_a_storage_nobody_is_called_and_it_costs_no_attempt(alice: User, settings: Any, tmp_path: Path) -> None:
+def test_without_storage_no_provider_is_called_and_no_attempt_used(alice: User, settings: Any, tmp_path: Path) -> None:
     in_the_way = tmp_path / "file"
     in_the_way.touch()
     settings.MEDIA_ROOT = in_the_way / "media"
@@ -263,7 +263,7 @@ def test_a_storage_that_is_away_for_hours_fails_the_request_at_last(alice: User,
     assert (request.status, request.error["code"], request.error["retryable"]) == (Status.FAILED, "storage", True)
 
 
-def test_a_worker_that_was_told_to_stop_gives_back_what_it_did_not_send(alice: User) -> None:
+def test_a_stopping_worker_releases_the_requests_it_did_not_send(alice: User) -> None:
     request = queued(alice, priority="high")
     runtime = Runtime(slots=1)
     runtime.stopping.set()
@@ -295,7 +295,7 @@ def stored_and_killed(request: GenerationRequest, monkeypatch: pytest.MonkeyPatc
     GenerationRequest.objects.filter(pk=request.pk).update(lease_expires_at=Now() - timedelta(seconds=1))
 
 
-def test_what_was_stored_before_a_kill_is_completed_without_a_second_call(
+def test_an_image_stored_before_a_kill_completes_without_a_second_call(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = queued(alice)
@@ -308,13 +308,13 @@ def test_what_was_stored_before_a_kill_is_completed_without_a_second_call(
     assert receipts.find(request.pk) is None
 
 
-def test_a_receipt_whose_picture_is_gone_does_not_count(alice: User) -> None:
+def test_a_receipt_whose_image_is_gone_does_not_count(alice: User) -> None:
     request = queued(alice)
     receipts.save(request.pk, {"result": {"image_key": "results/no/ne/none.png"}})
     assert receipts.find(request.pk) is None
 
 
-def test_a_storage_that_fails_for_a_moment_after_the_call_costs_no_second_call(
+def test_a_brief_storage_failure_after_the_call_costs_no_second_call(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = queued(alice)
@@ -343,7 +343,7 @@ def storage_that_fails(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Any] 
     return tries
 
 
-def test_what_was_paid_for_and_cannot_be_stored_is_not_paid_for_again(
+def test_a_paid_image_that_cannot_be_stored_is_not_paid_for_again(
     alice: User, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.STORAGE_PATIENCE = timedelta(milliseconds=100)
@@ -354,7 +354,7 @@ def test_what_was_paid_for_and_cannot_be_stored_is_not_paid_for_again(
     assert (request.status, request.error["code"], request.error["retryable"]) == (Status.FAILED, "storage", True)
 
 
-def test_who_loses_the_claim_while_the_storage_is_away_stops_trying(
+def test_an_attempt_that_loses_its_claim_stops_retrying_the_storage(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = Runtime(slots=1)
@@ -374,9 +374,7 @@ def test_a_call_that_may_have_been_billed_is_repeated_once_at_the_most(alice: Us
     assert (request.error["code"], request.error["retryable"]) == ("unknown_outcome", True)
 
 
-def test_a_database_that_is_away_when_the_picture_is_there_is_waited_for(
-    alice: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_image_waits_for_an_unavailable_database(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     request = queued(alice)
     complete, failures = lifecycle.complete, iter([OperationalError("gone"), OperationalError("gone")])
 
@@ -390,7 +388,7 @@ def test_a_database_that_is_away_when_the_picture_is_there_is_waited_for(
     assert request.status == Status.COMPLETED
 
 
-def test_who_leaves_a_turn_leaves_the_connection_as_well() -> None:
+def test_a_released_slot_releases_its_database_connection() -> None:
     turns = AttemptSlots(1)
     with turns:
         connection.ensure_connection()

@@ -103,7 +103,7 @@ def test_a_key_means_the_developer_api_even_beside_a_project(fake: FakeProvider)
 
 
 @pytest.mark.usefixtures("service_account")
-def test_a_project_means_vertex_signed_in_by_application_default_credentials(fake: FakeProvider) -> None:
+def test_a_project_selects_vertex_with_application_default_credentials(fake: FakeProvider) -> None:
     draw(provider(fake, project="studio", location="europe-west4"))
     sign_in, call = fake.journal()
     assert sign_in.vendor == "google-sign-in"
@@ -223,7 +223,7 @@ def test_a_seed_that_does_not_fit_is_refused(fake: FakeProvider) -> None:
     assert (error.code, error.message) == ("invalid_request", "Google knows no seed of this size")
 
 
-def test_a_seed_that_was_sent_is_said_to_be_the_pictures(fake: FakeProvider) -> None:
+def test_a_seed_that_was_sent_is_reported_with_the_image(fake: FakeProvider) -> None:
     assert draw(provider(fake, api_key=KEY), seed=7).seed == 7
 
 

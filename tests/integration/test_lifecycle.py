@@ -48,7 +48,7 @@ def in_ledger(request: GenerationRequest) -> bool:
     return GenerationQueue.objects.filter(pk=request.pk).exists()
 
 
-def test_a_submitted_request_is_queued_in_the_ledger_and_in_the_history(alice: User) -> None:
+def test_a_submitted_request_has_a_queue_row_and_a_status_change(alice: User) -> None:
     request = queued(alice, priority="high")
     assert history(request) == ["submitted"]
     entry = GenerationQueue.objects.get(pk=request.pk)
@@ -57,7 +57,7 @@ def test_a_submitted_request_is_queued_in_the_ledger_and_in_the_history(alice: U
     assert StatusChange.objects.get(request=request).actor == alice
 
 
-def test_a_claim_takes_the_request_out_of_the_ledger_and_opens_an_attempt(alice: User) -> None:
+def test_a_claim_deletes_the_queue_row_and_opens_an_attempt(alice: User) -> None:
     claim = claimed(alice, worker="worker-7")
     request = claim.request
     assert history(request) == ["submitted", "claimed"]
@@ -91,7 +91,7 @@ def test_a_claim_is_one_statement_whether_or_not_anything_is_paused(alice: User,
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status != Status.QUEUED])
-def test_what_is_not_queued_cannot_be_claimed(alice: User, status: Status) -> None:
+def test_a_request_that_is_not_queued_cannot_be_claimed(alice: User, status: Status) -> None:
     request = in_status(alice, status)
     assert lifecycle.claim(request.pk, worker="late") is None
 
@@ -166,7 +166,7 @@ def test_an_active_request_can_be_cancelled_once(alice: User, bob: User, status:
 
 
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.CANCELLED])
-def test_what_has_ended_cannot_be_cancelled(alice: User, status: Status) -> None:
+def test_an_ended_request_cannot_be_cancelled(alice: User, status: Status) -> None:
     request = in_status(alice, status)
     before = history(request)
     assert not lifecycle.cancel([request.pk], actor=alice)
@@ -185,7 +185,7 @@ def test_a_worker_whose_request_was_cancelled_changes_nothing(alice: User) -> No
     assert not in_ledger(claim.request)
 
 
-def test_a_worker_of_an_earlier_claim_changes_nothing_although_the_status_fits(alice: User) -> None:
+def test_a_worker_with_a_stale_claim_changes_nothing(alice: User) -> None:
     late = claimed(alice)
     back_in_queue(late)
     present = lifecycle.claim(late.request.pk, worker="worker-2")
@@ -199,7 +199,7 @@ def test_a_worker_of_an_earlier_claim_changes_nothing_although_the_status_fits(a
     assert lifecycle.complete(present, result=RESULT, model="openmoji-17")
 
 
-def test_what_is_sent_is_kept_with_the_attempt(alice: User) -> None:
+def test_the_sent_prompt_is_stored_with_the_attempt(alice: User) -> None:
     claim = claimed(alice)
     assert allowed(claim, model="openmoji-17", prompt="the very words")
     attempt = GenerationAttempt.objects.get(request=claim.request)
@@ -223,7 +223,7 @@ def test_a_step_that_is_not_in_the_table_is_refused(alice: User) -> None:
 
 
 @pytest.mark.parametrize("status", list(Status))
-def test_a_ledger_row_exists_exactly_while_the_request_is_queued(alice: User, status: Status) -> None:
+def test_a_queue_row_exists_exactly_while_the_request_is_queued(alice: User, status: Status) -> None:
     assert in_ledger(in_status(alice, status)) == (status == Status.QUEUED)
 
 

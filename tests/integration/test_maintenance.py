@@ -55,14 +55,14 @@ def test_an_end_that_the_database_refuses_for_now_is_written_again(alice: User, 
     assert claim.request.status == Status.FAILED
 
 
-def test_a_lease_that_holds_is_left_alone(alice: User) -> None:
+def test_a_valid_lease_is_not_rescued(alice: User) -> None:
     claim = claimed(alice)
     assert maintenance.rescue_expired() == 0
     claim.request.refresh_from_db()
     assert claim.request.status == Status.IN_PROGRESS
 
 
-def test_what_a_lost_worker_had_is_queued_again_and_the_attempt_counts(alice: User) -> None:
+def test_a_request_of_a_lost_worker_is_requeued_and_the_attempt_counts(alice: User) -> None:
     lost, held = claimed(alice), claimed(alice)
     expire(lost)
     assert maintenance.rescue_expired() == 1
@@ -85,7 +85,7 @@ def test_the_last_attempt_of_a_lost_worker_fails_the_request(alice: User) -> Non
     assert (claim.request.status, claim.request.error["code"]) == (Status.FAILED, "worker_lost")
 
 
-def test_a_paid_call_whose_answer_nobody_saw_is_repeated_once_at_the_most(alice: User) -> None:
+def test_a_paid_call_without_an_answer_is_repeated_once_at_most(alice: User) -> None:
     first = claimed(alice, max_attempts=10)
     call(first)
     expire(first)
@@ -130,7 +130,7 @@ def test_two_dispatchers_rescue_a_request_once(alice: User) -> None:
 
 
 @pytest.mark.parametrize(("weight", "after"), [(1, 10), (10, 100), (100, 1000)])
-def test_who_waited_ten_minutes_moves_up_one_step_and_is_sent_there(alice: User, weight: int, after: int) -> None:
+def test_a_request_is_promoted_one_step_after_ten_minutes(alice: User, weight: int, after: int) -> None:
     priority = {1: "low", 10: "normal", 100: "high"}[weight]
     long, short = queued(alice, priority=priority), queued(alice, priority=priority)
     GenerationQueue.objects.filter(pk=long.pk).update(weight_since=Now() - timedelta(minutes=10, seconds=1))
@@ -155,7 +155,7 @@ def test_a_retry_waits_for_its_time_before_its_waiting_counts(alice: User) -> No
     assert entry.weight_since == entry.available_at
 
 
-def test_a_queued_request_without_a_ledger_row_gets_one(alice: User) -> None:
+def test_a_queued_request_without_a_queue_row_gets_one(alice: User) -> None:
     lost, whole = queued(alice, priority="high"), queued(alice)
     GenerationQueue.objects.filter(pk=lost.pk).delete()
     assert maintenance.restore_queue_rows() == 1
@@ -184,7 +184,7 @@ def test_a_pass_over_a_healthy_house_changes_nothing(alice: User) -> None:
     assert list(GenerationQueue.objects.order_by("pk").values()) == ledger
 
 
-def test_without_a_broker_the_database_is_mended_all_the_same(alice: User, no_broker: None) -> None:
+def test_without_a_broker_the_database_is_still_repaired(alice: User, no_broker: None) -> None:
     claim = claimed(alice)
     expire(claim)
     done = dispatcher.run_once()
@@ -212,7 +212,7 @@ def test_a_step_that_fails_leaves_the_others_their_turn(
     assert done == {name: count for name, count in everything.items() if name not in {step, "counted"}}
 
 
-def test_a_batch_with_a_place_that_nobody_filled_is_filled_and_no_other(alice: User) -> None:
+def test_only_a_batch_with_an_unfilled_slot_is_filled(alice: User) -> None:
     (_, waiting), (_, busy) = batch_of(alice, 2, limit=1), batch_of(alice, 2, limit=1)
     GenerationQueue.objects.filter(pk__in=waiting).update(held=True, dispatched_at=None, redispatch_at=None)
     assert dispatcher.run_once()["filled"] == 1

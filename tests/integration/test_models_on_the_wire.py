@@ -61,7 +61,7 @@ def wishes() -> Iterator[dict[str, Any]]:
             yield {"model": model.name, "aspectRatio": ratio}
 
 
-def test_what_is_promised_is_sent_and_accepted(caller: Caller, alice: User, vendor: FakeProvider) -> None:
+def test_the_options_of_each_model_are_sent_and_accepted(caller: Caller, alice: User, vendor: FakeProvider) -> None:
     promised = 0
     for metadata in wishes():
         try:

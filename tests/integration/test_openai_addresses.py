@@ -60,7 +60,7 @@ def fail(fake: FakeProvider, *hosts: str) -> ProviderError:
 
 
 @pytest.mark.parametrize("address", ["own", "{origin}/files/7.png", "//{host}/files/7.png"])
-def test_a_picture_of_the_same_origin_is_fetched_without_the_key(fake: FakeProvider, address: str) -> None:
+def test_an_image_of_the_same_origin_is_fetched_without_the_key(fake: FakeProvider, address: str) -> None:
     fake.script(f"url={address.format(origin=fake.base_url, host=fake.base_url.partition('//')[2])}")
     answer = draw(fake)
     assert image_check.check(answer.data).content_type == "image/png"
@@ -91,7 +91,7 @@ def test_a_picture_of_the_same_origin_is_fetched_without_the_key(fake: FakeProvi
         "javascript:alert(1)",
     ],
 )
-def test_a_picture_elsewhere_is_not_fetched(fake: FakeProvider, elsewhere: FakeProvider, address: str) -> None:
+def test_an_image_of_another_origin_is_not_fetched(fake: FakeProvider, elsewhere: FakeProvider, address: str) -> None:
     elsewhere.reset()
     host, port = elsewhere.base_url.partition("//")[2], fake.base_url.rpartition(":")[2]
     fake.script(f"url={address.format(elsewhere=elsewhere.base_url, elsewhere_host=host, port=port)}")
@@ -195,13 +195,13 @@ def test_an_answer_of_any_shape_has_a_code(fake: FakeProvider, answer: object, c
 
 
 @pytest.mark.parametrize("reset", ["unread", "before", "after"])
-def test_a_picture_that_was_paid_for_and_got_lost_is_not_lightly_ordered_again(fake: FakeProvider, reset: str) -> None:
+def test_a_lost_paid_image_is_not_requested_again_without_limit(fake: FakeProvider, reset: str) -> None:
     fake.script("url=own", f"reset={reset}")
     assert fail(fake).code == "unknown_outcome"
 
 
 @pytest.mark.parametrize(("script", "megabytes"), [("huge=100", 100), ("huge=100;declared", 10)])
-def test_what_is_fetched_is_bounded_as_well(fake: FakeProvider, script: str, megabytes: int) -> None:
+def test_a_fetched_image_is_bounded_as_well(fake: FakeProvider, script: str, megabytes: int) -> None:
     draw(fake)  # what is loaded on first use is not the picture's
     fake.script("url=own", script)
     tracemalloc.start()

@@ -52,7 +52,7 @@ def caller(fake: FakeProvider) -> Iterator[Caller]:
 # --- What works -------------------------------------------------------------------------------------------------------
 
 
-def test_the_answer_is_a_picture_that_passes_our_own_check(caller: Caller) -> None:
+def test_the_answer_is_an_image_that_passes_the_image_check(caller: Caller) -> None:
     answer = caller.generate()
     assert isinstance(caller.provider, Provider)
     assert (answer.model, answer.content_type, answer.seed) == ("gpt-image-2", "image/png", None)
@@ -60,14 +60,14 @@ def test_the_answer_is_a_picture_that_passes_our_own_check(caller: Caller) -> No
     assert (check(answer.data).width, check(answer.data).height) == (64, 64)
 
 
-def test_pictures_of_different_requests_can_be_told_apart(caller: Caller) -> None:
+def test_images_of_different_requests_differ(caller: Caller) -> None:
     first, second = (caller.generate(request_id=name).data for name in ("vga_1", "vga_2"))
     with Image.open(io.BytesIO(first)) as one, Image.open(io.BytesIO(second)) as two:
         assert (one.info["Comment"], two.info["Comment"]) == ("vga_1", "vga_2")
         assert one.convert("RGB").getpixel((1, 1)) != two.convert("RGB").getpixel((1, 1))
 
 
-def test_what_was_asked_for_is_what_is_sent(caller: Caller, fake: FakeProvider) -> None:
+def test_the_requested_options_are_sent(caller: Caller, fake: FakeProvider) -> None:
     caller.generate(width=1824, quality="high", output_format="webp", model="gpt-image-2.5-flare")
     call = fake.journal()[0]
     assert (call.prompt, call.request_id) == (PROMPT, "vga_1")
@@ -80,7 +80,7 @@ def test_what_was_asked_for_is_what_is_sent(caller: Caller, fake: FakeProvider) 
     }
 
 
-def test_what_was_not_asked_for_is_left_to_the_vendor(caller: Caller, fake: FakeProvider) -> None:
+def test_options_not_given_are_left_to_the_vendor(caller: Caller, fake: FakeProvider) -> None:
     caller.generate()
     assert "quality" not in fake.journal()[0].options
 
@@ -133,7 +133,7 @@ def test_each_event_loop_has_a_client_of_its_own(caller: Caller, fake: FakeProvi
         ("malformed", "invalid_image"),
     ],
 )
-def test_each_answer_that_is_no_picture_has_its_code_and_is_not_repeated(
+def test_each_answer_without_an_image_has_its_code_and_is_not_repeated(
     caller: Caller, fake: FakeProvider, marker: str, code: str
 ) -> None:
     error = caller.fail(f"{PROMPT} [[{marker}]]")
@@ -149,7 +149,7 @@ def test_a_refusal_names_stage_and_category(caller: Caller) -> None:
     assert "violence" in error.message
 
 
-def test_a_picture_that_is_cut_off_does_not_pass_our_own_check(caller: Caller) -> None:
+def test_a_truncated_image_does_not_pass_the_image_check(caller: Caller) -> None:
     with pytest.raises(ProviderError) as caught:
         check(caller.generate(f"{PROMPT} [[picture=truncated]]").data)
     assert caught.value.code == "invalid_image"
@@ -179,7 +179,7 @@ def test_milliseconds_come_before_seconds(caller: Caller) -> None:
 @pytest.mark.parametrize(
     ("option", "name"), [({"seed": 0}, "seed"), ({"negative_prompt": "no cats"}, "negativePrompt")]
 )
-def test_what_the_vendor_cannot_honour_is_refused_before_the_call(
+def test_an_option_the_vendor_lacks_is_refused_before_the_call(
     caller: Caller, fake: FakeProvider, option: dict[str, Any], name: str
 ) -> None:
     error = caller.fail(PROMPT, **option)
@@ -190,7 +190,7 @@ def test_what_the_vendor_cannot_honour_is_refused_before_the_call(
 # --- What goes wrong on the way ---------------------------------------------------------------------------------------
 
 
-def test_nobody_at_the_address_is_unavailable() -> None:
+def test_an_address_without_a_server_is_unavailable() -> None:
     def call(address: str) -> None:
         with calling(provider(f"http://{address}/v1"), model="gpt-image-2") as caller:
             assert caller.fail().code == "unavailable"

@@ -43,7 +43,7 @@ def test_the_providers_are_those_with_a_key_unless_they_are_named(environment: d
     assert run("from config import settings; print(settings.PROVIDERS)", **environment) == providers
 
 
-def test_who_is_not_configured_is_not_among_the_options() -> None:
+def test_an_unconfigured_provider_is_not_offered() -> None:
     assert run("from config import settings; print(sorted(settings.PROVIDER_OPTIONS))") == "['clipart']"
 
 
@@ -75,7 +75,7 @@ MADE = (
         ),
     ],
 )
-def test_the_transport_to_stability_is_a_setting_and_the_other_one_is_not_loaded(
+def test_the_transport_to_stability_is_a_setting_and_only_that_is_loaded(
     environment: dict[str, str], made: str
 ) -> None:
     assert run(MADE, STABILITY_API_KEY="sk-2", **environment) == made

@@ -46,7 +46,7 @@ def test_one_of_four_workers_gets_the_request(alice: User) -> None:
         assert assert_whole(request_id).claims == 1
 
 
-def test_a_claim_that_waits_for_one_that_is_given_back_leaves_the_ledger_whole(alice: User) -> None:
+def test_a_claim_that_waits_for_a_release_keeps_the_queue_consistent(alice: User) -> None:
     request_id = queued(alice).pk
 
     def claim_too() -> None:

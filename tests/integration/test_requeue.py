@@ -35,7 +35,7 @@ def failed(owner: User, code: str) -> str:
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
-def test_what_ended_without_a_picture_is_queued_with_fresh_attempts_and_sent(alice: User, status: Status) -> None:
+def test_a_request_ended_without_image_is_retried_with_fresh_attempts(alice: User, status: Status) -> None:
     request = in_status(alice, status)
     lose_all_messages()
     assert requeue(request.pk) == [f"{request.pk}: queued again"]
@@ -44,7 +44,7 @@ def test_what_ended_without_a_picture_is_queued_with_fresh_attempts_and_sent(ali
     assert messages() == {"normal": [request.pk]}
 
 
-def test_what_is_queued_is_due_to_be_sent_again(alice: User) -> None:
+def test_a_requeued_request_is_due_at_once(alice: User) -> None:
     request, other = queued(alice), queued(alice)
     lose_all_messages()
     assert dispatcher.run_once()["sent"] == 0
@@ -54,14 +54,14 @@ def test_what_is_queued_is_due_to_be_sent_again(alice: User) -> None:
     assert GenerationQueue.objects.filter(pk=other.pk, dispatch_count=1).exists()
 
 
-def test_what_waits_in_the_ledger_anyway_is_told_to_be_queued(alice: User) -> None:
+def test_an_already_queued_request_is_reported_as_queued(alice: User) -> None:
     request = queued(alice)
     GenerationQueue.objects.update(dispatched_at=None, redispatch_at=None)
     assert requeue(request.pk) == [f"{request.pk}: left alone, since it is queued"]
 
 
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.IN_PROGRESS])
-def test_what_has_its_picture_or_is_being_drawn_is_left_alone(alice: User, status: Status) -> None:
+def test_completed_and_running_requests_cannot_be_retried(alice: User, status: Status) -> None:
     request = in_status(alice, status)
     assert requeue(request.pk) == [f"{request.pk}: left alone, since it is {status.value}"]
     before = request.sequence
@@ -83,7 +83,7 @@ def test_all_that_failed_with_a_code_are_queued_and_no_others(alice: User) -> No
     assert GenerationRequest.objects.get(status=Status.FAILED).pk == refused
 
 
-def test_what_got_lost_is_sent_again(alice: User) -> None:
+def test_a_lost_message_is_sent_again(alice: User) -> None:
     without_row, without_message = queued(alice), queued(alice)
     retry = claimed(alice)
     assert lifecycle.retry_later(retry, Failure(message="", code="timeout", retryable=True), delay=timedelta(minutes=5))
@@ -101,7 +101,7 @@ def test_without_a_broker_what_got_lost_is_left_to_the_dispatcher(alice: User, n
     assert GenerationQueue.objects.filter(pk=request.pk).exists()
 
 
-def test_the_history_names_who_did_it(alice: User, bob: User) -> None:
+def test_the_history_names_the_actor(alice: User, bob: User) -> None:
     by_bob, by_nobody = failed(alice, "auth"), failed(alice, "auth")
     requeue(by_bob, "--by", "bob")
     requeue(by_nobody)

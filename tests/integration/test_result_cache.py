@@ -36,7 +36,7 @@ def shown(request: GenerationRequest) -> dict[str, Any]:
     return result
 
 
-def test_the_same_wish_gets_the_earlier_picture_without_a_call_and_for_nothing(alice: User, vendors: Vendors) -> None:
+def test_the_same_request_gets_the_earlier_image_without_call_or_cost(alice: User, vendors: Vendors) -> None:
     first = vendors.ask(alice, **CACHED)
     second = vendors.ask(alice, **CACHED)
     assert len(vendors.called) == 1
@@ -50,13 +50,13 @@ def test_the_same_wish_gets_the_earlier_picture_without_a_call_and_for_nothing(a
     assert (str(spent.cost), spent.calls) == ("0.030000", 1)
 
 
-def test_who_does_not_ask_for_it_gets_a_picture_of_its_own(alice: User, vendors: Vendors) -> None:
+def test_a_request_without_the_cache_gets_its_own_image(alice: User, vendors: Vendors) -> None:
     vendors.ask(alice, **CACHED)
     assert not shown(vendors.ask(alice))["cached"]
     assert len(vendors.called) == 2
 
 
-def test_what_was_made_without_it_is_not_taken_either(alice: User, vendors: Vendors) -> None:
+def test_an_image_made_without_the_cache_is_not_shared(alice: User, vendors: Vendors) -> None:
     vendors.ask(alice)
     assert not shown(vendors.ask(alice, **CACHED))["cached"]
 
@@ -76,7 +76,7 @@ def test_what_was_made_without_it_is_not_taken_either(alice: User, vendors: Vend
         {"metadata": {"useCache": True, "provider": "clipart"}},
     ],
 )
-def test_whoever_wants_something_else_gets_it(alice: User, vendors: Vendors, other: dict[str, Any]) -> None:
+def test_a_different_request_gets_its_own_image(alice: User, vendors: Vendors, other: dict[str, Any]) -> None:
     vendors.use("stability", "clipart")
     first = vendors.ask(alice, **CACHED)
     second = vendors.ask(alice, **other)
@@ -97,20 +97,20 @@ def test_whoever_wants_something_else_gets_it(alice: User, vendors: Vendors, oth
         {"metadata": {"useCache": True, "model": "core"}},
     ],
 )
-def test_what_the_picture_does_not_depend_on_makes_no_other_wish(
+def test_options_that_do_not_change_the_image_share_its_cache_key(
     alice: User, vendors: Vendors, same: dict[str, Any]
 ) -> None:
     vendors.ask(alice, **CACHED)
     assert shown(vendors.ask(alice, **CACHED | same))["cached"]
 
 
-def test_somebody_elses_picture_is_not_shared(alice: User, charlie: User, vendors: Vendors) -> None:
+def test_an_image_of_another_owner_is_not_shared(alice: User, charlie: User, vendors: Vendors) -> None:
     vendors.ask(alice, **CACHED)
     assert not shown(vendors.ask(charlie, **CACHED))["cached"]
     assert len(vendors.called) == 2
 
 
-def test_a_picture_whose_file_is_gone_is_made_again_and_shared_from_then_on(alice: User, vendors: Vendors) -> None:
+def test_an_image_whose_file_is_gone_is_made_and_shared_again(alice: User, vendors: Vendors) -> None:
     first = vendors.ask(alice, **CACHED)
     default_storage.delete(first.result["image_key"])
     second = vendors.ask(alice, **CACHED)
@@ -119,7 +119,7 @@ def test_a_picture_whose_file_is_gone_is_made_again_and_shared_from_then_on(alic
     assert len(vendors.called) == 2
 
 
-def test_a_picture_whose_request_was_deleted_is_made_again(alice: User, vendors: Vendors) -> None:
+def test_an_image_whose_request_was_deleted_is_made_again(alice: User, vendors: Vendors) -> None:
     vendors.ask(alice, **CACHED)
     GenerationRequest.objects.all().delete()
     assert SharedPicture.objects.get().holder_id is None
@@ -147,7 +147,7 @@ def during_a_call(vendors: Vendors, request: GenerationRequest, meanwhile: Calla
         worker.join(20)
 
 
-def test_the_same_wish_in_flight_shares_one_call_and_is_completed_when_that_is(alice: User, vendors: Vendors) -> None:
+def test_equal_requests_in_progress_share_one_call(alice: User, vendors: Vendors) -> None:
     first = queued(alice, **CACHED)
     waiting: list[GenerationRequest] = []
 
@@ -179,7 +179,7 @@ def waits_for_another_try(request: GenerationRequest, vendors: Vendors, alice: U
 
 
 @pytest.mark.parametrize("ends", [fails, is_cancelled, waits_for_another_try])
-def test_where_the_one_that_makes_it_is_not_at_it_any_more_the_next_makes_it(
+def test_the_next_request_makes_the_image_if_the_holder_has_stopped(
     alice: User, vendors: Vendors, ends: Callable[[GenerationRequest, Vendors, User], None]
 ) -> None:
     first = queued(alice, **CACHED)
@@ -196,7 +196,7 @@ def test_where_the_one_that_makes_it_is_not_at_it_any_more_the_next_makes_it(
     assert len(vendors.called) == before + 1
 
 
-def test_nobody_waits_for_one_that_has_not_begun(alice: User, vendors: Vendors) -> None:
+def test_no_request_waits_for_one_that_has_not_begun(alice: User, vendors: Vendors) -> None:
     vendors.fake.script("status=503")
     low = vendors.ask(alice, priority="low", **CACHED)
     assert low.status == Status.QUEUED
@@ -205,7 +205,7 @@ def test_nobody_waits_for_one_that_has_not_begun(alice: User, vendors: Vendors) 
     assert shown(vendors.run_again(low))["cached"]
 
 
-def test_who_begins_to_wait_at_the_moment_of_the_end_is_not_forgotten(
+def test_a_request_that_begins_to_wait_at_the_end_is_woken(
     alice: User, vendors: Vendors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = queued(alice, **CACHED)
@@ -226,7 +226,7 @@ def test_who_begins_to_wait_at_the_moment_of_the_end_is_not_forgotten(
     assert shown(vendors.run(waiting[0]))["cached"]
 
 
-def test_who_waits_looks_again_after_a_minute_in_any_case(alice: User, vendors: Vendors) -> None:
+def test_a_waiting_request_checks_again_after_a_minute(alice: User, vendors: Vendors) -> None:
     def ask_too() -> None:
         vendors.ask(alice, **CACHED)
         soon, late = Now() + timedelta(seconds=40), Now() + timedelta(minutes=1)
@@ -235,7 +235,7 @@ def test_who_waits_looks_again_after_a_minute_in_any_case(alice: User, vendors: 
     during_a_call(vendors, queued(alice, **CACHED), ask_too)
 
 
-def test_a_fallbacks_picture_is_shared_too_and_who_waits_is_not_woken_in_between(alice: User, vendors: Vendors) -> None:
+def test_a_fallback_image_is_shared_and_waiters_wake_only_at_the_end(alice: User, vendors: Vendors) -> None:
     vendors.use("openai", "stability")
     first = queued(alice, **CACHED)
     waiting: list[GenerationRequest] = []

@@ -44,7 +44,7 @@ def prune(*options: str) -> str:
     return output.getvalue()
 
 
-def test_what_ended_long_ago_is_deleted_with_its_pictures(alice: User, settings: Any) -> None:
+def test_old_ended_requests_are_deleted_with_their_images(alice: User, settings: Any) -> None:
     settings.RESULT_RETENTION_DAYS = 30
     old, new, waits = completed(alice), completed(alice), queued(alice)
     age(old, days=31)
@@ -90,7 +90,7 @@ def test_a_batch_goes_when_its_last_request_has(alice: User, settings: Any) -> N
     assert not GenerationBatch.objects.exists()
 
 
-def test_files_that_nobody_refers_to_go_and_young_ones_stay(alice: User, settings: Any) -> None:
+def test_old_orphaned_files_are_deleted_and_young_ones_stay(alice: User, settings: Any) -> None:
     kept = completed(alice)
     old = images.save("results", "ab" * 32, "image/png", b"of a claim that was void")
     receipts.save(kept.pk, {"result": {}})
@@ -267,7 +267,7 @@ def test_a_full_disk_is_pruned(settings: Any, monkeypatch: pytest.MonkeyPatch) -
         images.read(orphan)
 
 
-def test_what_was_shared_goes_with_its_request(alice: User, settings: Any) -> None:
+def test_a_shared_image_is_deleted_with_its_request(alice: User, settings: Any) -> None:
     settings.RESULT_RETENTION_DAYS = 1
     old, new = completed(alice), completed(alice)
     for key, holder in {"a": old, "b": new}.items():

@@ -32,9 +32,7 @@ PAID = {"empty_result", "unknown_outcome"}
 
 
 @pytest.mark.parametrize("behavior", FAILURES)
-def test_when_one_fails_the_next_is_asked_at_once_with_an_attempt_of_its_own(
-    alice: User, vendors: Vendors, behavior: str
-) -> None:
+def test_a_fallback_starts_at_once_with_its_own_attempt(alice: User, vendors: Vendors, behavior: str) -> None:
     vendors.fake.script(behavior)
     request = vendors.ask(alice)
     code = FAILURES[behavior]
@@ -69,7 +67,7 @@ def test_the_history_has_every_step(alice: User, vendors: Vendors) -> None:
     assert not GenerationQueue.objects.exists()
 
 
-def test_what_costs_nothing_is_asked_last_and_always_there(alice: User, vendors: Vendors) -> None:
+def test_the_free_provider_is_called_last_and_always_configured(alice: User, vendors: Vendors) -> None:
     vendors.fake.script("status=503", "status=401")
     request = vendors.ask(alice, max_attempts=1)
     assert attempts(request) == [("openai", "unavailable"), ("stability", "auth"), ("clipart", "succeeded")]
@@ -84,13 +82,13 @@ def test_a_named_provider_is_the_only_one(alice: User, vendors: Vendors) -> None
     assert attempts(request) == [("openai", "unavailable")]
 
 
-def test_who_cannot_do_what_is_wished_is_not_asked(alice: User, vendors: Vendors) -> None:
+def test_a_provider_without_the_option_is_not_called(alice: User, vendors: Vendors) -> None:
     vendors.fake.script("status=503")
     request = vendors.ask(alice, metadata={"seed": 7})
     assert attempts(request) == [("stability", "unavailable"), ("clipart", "succeeded")]
 
 
-def test_a_request_that_is_cancelled_during_the_first_call_is_not_made_by_another(
+def test_a_request_cancelled_during_a_call_has_no_fallback(
     alice: User, vendors: Vendors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vendors.fake.script("status=503")
@@ -124,14 +122,14 @@ def test_a_refusal_goes_to_another_where_the_client_says_so(alice: User, vendors
     assert request.attempts == 2
 
 
-def test_a_refusal_is_the_last_word_although_somebody_else_was_only_away(alice: User, vendors: Vendors) -> None:
+def test_a_refusal_decides_even_if_another_provider_was_only_unavailable(alice: User, vendors: Vendors) -> None:
     vendors.fake.script("status=503", "moderation=input")
     request = vendors.ask(alice)
     assert attempts(request) == [("openai", "unavailable"), ("stability", "refused_input")]
     assert (request.status, request.error["provider"]) == (Status.FAILED, "stability")
 
 
-def test_a_picture_that_was_paid_for_and_is_broken_is_not_bought_elsewhere(alice: User, vendors: Vendors) -> None:
+def test_a_broken_paid_image_is_not_bought_from_another_provider(alice: User, vendors: Vendors) -> None:
     vendors.fake.script("status=503", "malformed")
     vendors.use("stability", "openai")
     request = vendors.ask(alice)
@@ -153,7 +151,7 @@ def test_two_calls_that_may_have_been_billed_for_nothing_are_the_last(alice: Use
     assert (request.status, request.error["code"]) == (Status.FAILED, "unknown_outcome")
 
 
-def test_they_are_the_last_also_where_another_provider_was_asked_in_between(alice: User, vendors: Vendors) -> None:
+def test_two_unknown_outcomes_are_final_even_with_a_fallback_in_between(alice: User, vendors: Vendors) -> None:
     vendors.use("openai", "stability")
     vendors.fake.script("reset=before", "status=503", "reset=before")
     request = vendors.ask(alice, max_attempts=10)
@@ -185,16 +183,14 @@ def test_where_one_asks_to_wait_that_is_done_and_uses_up_no_attempt(alice: User,
     assert (request.status, request.attempts) == (Status.COMPLETED, 1)
 
 
-def test_waiting_for_one_gives_no_attempt_back_that_another_may_have_been_paid_for(
-    alice: User, vendors: Vendors
-) -> None:
+def test_a_wait_refunds_no_attempt_that_another_provider_may_have_billed(alice: User, vendors: Vendors) -> None:
     vendors.use("openai", "stability")
     vendors.fake.script("status=429;retry-after=30", "reset=before")
     request = vendors.ask(alice)
     assert (request.status, request.attempts, request.waits) == (Status.QUEUED, 1, 0)
 
 
-def test_where_nobody_will_ever_do_it_that_is_the_end(alice: User, vendors: Vendors) -> None:
+def test_a_request_that_no_provider_can_do_fails(alice: User, vendors: Vendors) -> None:
     vendors.use("openai", "stability")
     vendors.fake.script("status=401", "quota")
     request = vendors.ask(alice)
@@ -205,7 +201,7 @@ def test_where_nobody_will_ever_do_it_that_is_the_end(alice: User, vendors: Vend
     )
 
 
-def test_where_all_are_left_alone_it_waits_for_the_first_that_is_not(alice: User, vendors: Vendors) -> None:
+def test_with_all_breakers_open_it_waits_for_the_first_to_close(alice: User, vendors: Vendors) -> None:
     vendors.use("openai", "stability")
     vendors.fake.script("status=401", "status=429;retry-after=60")
     vendors.ask(alice)
@@ -219,9 +215,7 @@ def test_where_all_are_left_alone_it_waits_for_the_first_that_is_not(alice: User
 # --- Models that are gone ---------------------------------------------------------------------------------------------
 
 
-def test_a_model_that_the_vendor_has_no_more_is_followed_by_its_successor_which_is_told(
-    alice: User, vendors: Vendors
-) -> None:
+def test_a_removed_model_is_replaced_by_its_successor_with_a_notice(alice: User, vendors: Vendors) -> None:
     successor = ProviderModel.objects.get(name="gpt-image-2.5-flare")
     ProviderModel.objects.filter(name="gpt-image-2").update(successor=successor)
     caching.clear_all()
@@ -273,7 +267,7 @@ def models_asked(vendors: Vendors) -> list[str]:
     return [call.options["model"] for call in vendors.fake.journal()]
 
 
-def test_a_model_without_a_successor_is_followed_by_the_next_that_can_do_it(alice: User, vendors: Vendors) -> None:
+def test_a_retired_model_without_successor_is_followed_by_the_next_able(alice: User, vendors: Vendors) -> None:
     vendors.fake.script("status=404")
     request = vendors.ask(alice)
     assert request.result["model"] == "gpt-image-2.5-sunburst"
@@ -295,7 +289,7 @@ def test_a_wrong_address_which_knows_no_model_at_all_retires_none(alice: User, v
     assert set(ProviderModel.objects.filter(enabled=True)) == before
 
 
-def test_a_model_that_only_the_settings_name_and_nobody_has_is_followed_by_one_that_is_known(
+def test_an_unserved_model_of_the_settings_is_followed_by_a_known_one(
     alice: User, vendors: Vendors, settings: Any
 ) -> None:
     settings.PROVIDER_MODELS = {"openai": "my-own-diffusion"}

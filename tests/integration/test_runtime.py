@@ -183,7 +183,7 @@ def test_an_answer_is_handed_over(alice: User, runtime: Runtime) -> None:
     assert caller.ended == "answer"
 
 
-def test_whoever_finishes_sends_what_waits_for_room(alice: User, runtime: Runtime) -> None:
+def test_a_finishing_worker_sends_the_next_requests(alice: User, runtime: Runtime) -> None:
     request = queued(alice)
     GenerationQueue.objects.update(dispatched_at=None, redispatch_at=None)
     with runtime.working_on(claimed(alice, worker=runtime.name)):

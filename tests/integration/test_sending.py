@@ -56,7 +56,7 @@ def _ids(messages: list[dict[str, Any]]) -> Received:
     return [[update["request_id"] for update in message["updates"]] for message in messages]
 
 
-def test_what_comes_meanwhile_goes_along_in_one_message() -> None:
+def test_updates_that_arrive_meanwhile_share_one_message() -> None:
     def put() -> None:
         for number in range(150):
             events._sender.put([(_update(number), False)])
@@ -82,7 +82,7 @@ def test_workers_hear_of_what_was_cancelled_and_of_nothing_else() -> None:
     assert message["claims"] == {"vga_1": 3}
 
 
-def test_what_is_too_much_is_dropped_and_said(
+def test_updates_over_the_limit_are_dropped_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(events, "_MOST_PENDING", 3)

@@ -51,7 +51,7 @@ def caller(fake: FakeProvider) -> Iterator[Caller]:
 # --- What works -------------------------------------------------------------------------------------------------------
 
 
-def test_the_answer_is_a_picture_that_passes_our_own_check(caller: Caller) -> None:
+def test_the_answer_is_an_image_that_passes_the_image_check(caller: Caller) -> None:
     answer = caller.generate()
     assert isinstance(caller.provider, Provider)
     assert (answer.model, answer.content_type, answer.usage) == (ENGINE, "image/png", {"images": 1})
@@ -59,7 +59,7 @@ def test_the_answer_is_a_picture_that_passes_our_own_check(caller: Caller) -> No
     assert (check(answer.data).width, check(answer.data).height) == (64, 64)
 
 
-def test_what_was_asked_for_is_what_is_sent(caller: Caller, fake: FakeProvider) -> None:
+def test_the_requested_options_are_sent(caller: Caller, fake: FakeProvider) -> None:
     caller.generate(width=1344, height=768, seed=7, negative_prompt="no cats", request_id="vga_2")
     call = fake.journal()[0]
     assert (call.vendor, call.prompt, call.request_id) == ("stability", PROMPT, "vga_2")
@@ -80,7 +80,7 @@ def test_a_seed_comes_back(caller: Caller, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [None, 0])
-def test_without_a_seed_each_call_has_another_one_and_the_answer_says_which(
+def test_without_a_seed_each_call_has_a_new_one_named_in_the_answer(
     caller: Caller, fake: FakeProvider, seed: int | None
 ) -> None:
     answered = [caller.generate(seed=seed).seed for _ in range(2)]
@@ -155,7 +155,7 @@ def test_rest_and_grpc_share_script_and_journal(caller: Caller, fake: FakeProvid
         ("malformed", "invalid_image"),
     ],
 )
-def test_each_answer_that_is_no_picture_has_its_code_and_is_not_repeated(
+def test_each_answer_without_an_image_has_its_code_and_is_not_repeated(
     caller: Caller, fake: FakeProvider, marker: str, code: str
 ) -> None:
     assert caller.fail(f"{PROMPT} [[{marker}]]").code == code
@@ -166,7 +166,7 @@ def test_each_answer_that_is_no_picture_has_its_code_and_is_not_repeated(
     ("marker", "stage", "categories"),
     [("input", "input", []), ("output", "output", []), ("classified", "output", ["violence"])],
 )
-def test_a_refusal_says_what_was_refused_and_why_although_there_is_a_picture(
+def test_a_refusal_names_stage_and_reason_even_if_there_is_an_image(
     caller: Caller, marker: str, stage: str, categories: list[str]
 ) -> None:
     error = caller.fail(f"{PROMPT} [[moderation={marker}]]")
@@ -195,7 +195,7 @@ def test_a_size_that_the_model_does_not_make_is_an_invalid_request(caller: Calle
         ({"seed": -1}, "seed -1"),
     ],
 )
-def test_what_the_vendor_cannot_honour_is_refused_before_the_call(
+def test_an_option_the_vendor_lacks_is_refused_before_the_call(
     caller: Caller, fake: FakeProvider, option: dict[str, Any], what: str
 ) -> None:
     error = caller.fail(**option)
@@ -203,13 +203,13 @@ def test_what_the_vendor_cannot_honour_is_refused_before_the_call(
     assert fake.stats().count == 0
 
 
-def test_a_picture_that_is_cut_off_does_not_pass_our_own_check(caller: Caller) -> None:
+def test_a_truncated_image_does_not_pass_the_image_check(caller: Caller) -> None:
     with pytest.raises(ProviderError) as caught:
         check(caller.generate(f"{PROMPT} [[picture=truncated]]").data)
     assert caught.value.code == "invalid_image"
 
 
-def test_what_a_picture_is_called_does_not_matter(caller: Caller) -> None:
+def test_the_declared_type_of_an_image_does_not_matter(caller: Caller) -> None:
     answer = caller.generate(f"{PROMPT} [[content-type=text/plain]]")
     assert check(answer.data).content_type == answer.content_type == "image/png"
 
@@ -217,7 +217,7 @@ def test_what_a_picture_is_called_does_not_matter(caller: Caller) -> None:
 # --- What goes wrong on the way ---------------------------------------------------------------------------------------
 
 
-def test_nobody_at_the_address_is_unavailable_each_time() -> None:
+def test_an_address_without_a_server_is_unavailable_each_time() -> None:
     def call(address: str) -> None:
         with calling(provider(address), model=ENGINE) as caller:
             assert [caller.fail().code for _ in range(3)] == ["unavailable"] * 3
@@ -225,7 +225,7 @@ def test_nobody_at_the_address_is_unavailable_each_time() -> None:
     with_nobody_there(call)
 
 
-def test_several_calls_that_find_nobody_at_once_are_all_unavailable() -> None:
+def test_concurrent_calls_without_a_server_are_all_unavailable() -> None:
     def call(address: str) -> None:
         with calling(provider(address), model=ENGINE) as caller:
 

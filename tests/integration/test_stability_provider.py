@@ -48,7 +48,7 @@ def caller(fake: FakeProvider) -> Iterator[Caller]:
 # --- What works -------------------------------------------------------------------------------------------------------
 
 
-def test_the_answer_is_a_picture_that_passes_our_own_check(caller: Caller) -> None:
+def test_the_answer_is_an_image_that_passes_the_image_check(caller: Caller) -> None:
     answer = caller.generate()
     assert isinstance(caller.provider, Provider)
     assert (answer.model, answer.content_type, answer.usage) == ("core", "image/png", {"images": 1})
@@ -97,7 +97,7 @@ def test_a_seed_of_0_is_sent_too_and_the_answer_has_the_one_that_was_used(caller
     assert fake.journal()[0].options["seed"] == "0"
 
 
-def test_the_same_seed_makes_the_same_picture_and_another_one_another(caller: Caller) -> None:
+def test_the_same_seed_makes_the_same_image_and_another_seed_another(caller: Caller) -> None:
     first, again, other = (caller.generate(seed=seed).data for seed in (7, 7, 8))
     assert first == again != other
 
@@ -111,7 +111,7 @@ def test_a_prompt_arrives_as_it_is(caller: Caller, fake: FakeProvider, prompt: s
     assert (call.prompt, call.options["negative_prompt"]) == (prompt, prompt[::-1])
 
 
-def test_what_was_not_asked_for_is_left_to_the_vendor(caller: Caller, fake: FakeProvider) -> None:
+def test_options_not_given_are_left_to_the_vendor(caller: Caller, fake: FakeProvider) -> None:
     caller.generate(image_style="watercolor", width=1536, height=1024)
     assert fake.journal()[0].options == {
         "endpoint": "core",
@@ -174,7 +174,7 @@ def test_calls_at_once_have_a_connection_each_and_the_next_ones_reuse_them(calle
         ("empty", "empty_result"),
     ],
 )
-def test_each_answer_that_is_no_picture_has_its_code_and_is_not_repeated(
+def test_each_answer_without_an_image_has_its_code_and_is_not_repeated(
     caller: Caller, fake: FakeProvider, marker: str, code: str
 ) -> None:
     error = caller.fail(f"{PROMPT} [[{marker}]]")
@@ -184,7 +184,7 @@ def test_each_answer_that_is_no_picture_has_its_code_and_is_not_repeated(
         assert error.provider_request_id.startswith("req_fake_")
 
 
-def test_a_filtered_picture_is_a_refusal_although_it_came_with_status_200(caller: Caller, fake: FakeProvider) -> None:
+def test_a_filtered_image_with_status_200_is_a_refusal(caller: Caller, fake: FakeProvider) -> None:
     error = caller.fail(f"{PROMPT} [[moderation=output]]")
     assert (error.code, error.detail) == ("refused_output", {"stage": "output", "categories": []})
     assert fake.journal()[0].outcome == "200"
@@ -206,7 +206,7 @@ def test_a_refused_prompt_is_told_from_a_key_that_may_not(caller: Caller) -> Non
         ({"negative_prompt": "x" * 10_001}, "negative_prompt"),
     ],
 )
-def test_what_the_vendor_does_not_take_is_named(caller: Caller, option: dict[str, Any], field: str) -> None:
+def test_a_parameter_the_vendor_refuses_is_named(caller: Caller, option: dict[str, Any], field: str) -> None:
     error = caller.fail(**option)
     assert error.code == "invalid_request"
     assert error.message == f"Stability does not accept the request (status 400: {field})"
@@ -224,7 +224,7 @@ def test_the_name_of_a_model_cannot_lead_to_another_address(caller: Caller, fake
     assert fake.stats().count == 0
 
 
-def test_what_the_vendor_cannot_honour_is_refused_before_the_call(caller: Caller, fake: FakeProvider) -> None:
+def test_an_option_the_vendor_lacks_is_refused_before_the_call(caller: Caller, fake: FakeProvider) -> None:
     error = caller.fail(quality="high")
     assert (error.code, error.message) == ("invalid_request", "Stability knows no quality")
     assert fake.stats().count == 0
@@ -236,16 +236,14 @@ def test_how_long_to_wait_is_kept_where_it_is_said(caller: Caller, marker: str, 
 
 
 @pytest.mark.parametrize("marker", ["picture=truncated", "malformed"])
-def test_a_picture_that_is_not_sound_does_not_pass_our_own_check(caller: Caller, marker: str) -> None:
+def test_a_broken_image_does_not_pass_the_image_check(caller: Caller, marker: str) -> None:
     with pytest.raises(ProviderError) as caught:
         check(caller.generate(f"{PROMPT} [[{marker}]]").data)
     assert caught.value.code == "invalid_image"
 
 
 @pytest.mark.parametrize("said", ["text/plain", "application/octet-stream", "application/json"])
-def test_what_a_picture_is_called_does_not_matter_where_stability_says_that_it_made_one(
-    caller: Caller, said: str
-) -> None:
+def test_the_declared_type_does_not_matter_after_a_success_of_stability(caller: Caller, said: str) -> None:
     answer = caller.generate(f"{PROMPT} [[content-type={said}]]", output_format="webp")
     assert check(answer.data).content_type == answer.content_type == "image/webp"
 
@@ -253,7 +251,7 @@ def test_what_a_picture_is_called_does_not_matter_where_stability_says_that_it_m
 # --- What goes wrong on the way ---------------------------------------------------------------------------------------
 
 
-def test_nobody_at_the_address_is_unavailable() -> None:
+def test_an_address_without_a_server_is_unavailable() -> None:
     def call(address: str) -> None:
         with calling(provider(f"http://{address}"), model="core") as caller:
             assert caller.fail().code == "unavailable"

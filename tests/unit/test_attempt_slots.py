@@ -37,7 +37,7 @@ def test_no_more_than_so_many_have_a_turn() -> None:
     assert most == 2
 
 
-def test_who_waits_for_something_else_leaves_the_turn_to_others_and_waits_for_it_again() -> None:
+def test_a_slot_is_released_while_blocked_and_acquired_again() -> None:
     slots, free = AttemptSlots(1), threading.Event()
     order: list[str] = []
 

@@ -22,7 +22,7 @@ def slower(old: Figure, new: Figure) -> list[str]:
     return report.slower([old], [new])
 
 
-def test_a_case_has_got_slower_where_its_ratio_to_the_same_floor_fell_whatever_the_machine_did() -> None:
+def test_a_case_is_slower_if_its_ratio_to_the_same_floor_fell() -> None:
     view = Figure("floor: empty view", rate=1000.0)
     busy = Figure("floor: empty view", rate=100.0)
     before = figure(rate=500.0).beside(view, "empty view")
@@ -56,7 +56,7 @@ def test_a_fifth_is_noise_and_a_new_case_has_nothing_to_be_slower_than() -> None
     assert slower(figure("another", p50=1.0), figure(p50=99.0)) == []
 
 
-def test_a_run_is_read_as_it_was_written_and_an_older_shape_as_far_as_it_is_known(tmp_path: Path) -> None:
+def test_a_stored_run_of_an_older_format_is_read_as_far_as_known(tmp_path: Path) -> None:
     figures = [figure(p50=1.0, floor=0.5, on="INSERT").hoping(p50=2)]
     path = tmp_path / "new" / "run.json"
     report.write(path, figures, requests=10)

@@ -45,7 +45,7 @@ def test_base64_is_read_in_every_spelling(text: str) -> None:
 @pytest.mark.parametrize(
     "value", ["%%%", "ÄÖÜ", "A", "AAAAA", 7, None, ["AAAA"], {"b64": "AAAA"}, "data:image/png;base64,*"]
 )
-def test_what_is_not_base64_is_none(value: object) -> None:
+def test_invalid_base64_is_none(value: object) -> None:
     assert decode_base64(value) is None
 
 
@@ -196,7 +196,7 @@ def test_the_bound_holds_for_what_is_inflated(encoding: str) -> None:
     assert len(received(503, encoding, packed)) <= 1024 * 1024
 
 
-def test_layers_beyond_the_third_are_left_alone() -> None:
+def test_layers_beyond_the_third_are_not_decompressed() -> None:
     packed = TEXT
     for _ in range(4):
         packed = gzip.compress(packed, mtime=0)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from generation.caching import ttl_cache
 
 
-def test_of_those_who_ask_for_what_is_brief_nobody_waits_for_another() -> None:
+def test_concurrent_callers_of_a_cached_function_do_not_wait() -> None:
     both = threading.Barrier(2)
 
     @ttl_cache(seconds=60)
@@ -21,7 +21,7 @@ def test_of_those_who_ask_for_what_is_brief_nobody_waits_for_another() -> None:
     assert name() == "dragon"
 
 
-def test_what_is_brief_is_read_again_when_it_is_over_or_forgotten() -> None:
+def test_a_cached_function_is_called_again_when_expired_or_cleared() -> None:
     read: list[str] = []
 
     def name(of: str) -> int:

@@ -132,7 +132,7 @@ def test_without_a_seed_it_follows_from_subject_and_type() -> None:
     assert _answer(seed=None, type="illustration").seed != first.seed
 
 
-def test_another_seed_gives_another_picture() -> None:
+def test_another_seed_gives_another_image() -> None:
     assert len({_answer(seed=seed).data for seed in range(4)}) == 4
 
 
@@ -181,7 +181,7 @@ def test_a_title_loses_only_what_the_font_lacks() -> None:
     assert printable("Café – “Zoë” & 龍 co.\n!") == "Cafe - “Zoe” & co. !"
 
 
-def test_the_picture_carries_its_attribution() -> None:
+def test_the_image_carries_its_attribution() -> None:
     picture = _picture()
     assert picture.text["Title"] == PROMPT
     assert "OpenMoji" in picture.text["Attribution"]
@@ -210,7 +210,7 @@ def test_a_mandala_is_alike_on_both_sides_and_differs_by_prompt() -> None:
 @pytest.mark.parametrize(
     "changes", [{"output_format": "gif"}, {"width": 100}, {"height": 5000}, {"output_format": ""}, {"width": 0}]
 )
-def test_what_is_not_offered_is_refused_for_good(changes):
+def test_an_unsupported_option_is_refused_for_good(changes):
     with pytest.raises(ProviderError) as refusal:
         _answer(**changes)
     assert refusal.value.code == "invalid_request"
@@ -230,7 +230,7 @@ def test_what_is_not_offered_is_refused_for_good(changes):
     ],
 )
 @pytest.mark.parametrize("type_", ["coloring-page", "cover"])
-def test_hostile_prompts_give_a_picture(subject, type_):
+def test_hostile_prompts_give_an_image(subject, type_):
     assert _picture(subject=subject, prompt=subject, type=type_, title=subject, width=256, height=256).size == (
         256,
         256,

@@ -67,7 +67,7 @@ def test_the_main_subject_is_hardly_covered(prompt, seed):
 @pytest.mark.parametrize(
     "prompt", ["a dog in a garden", "a cow on a farm", "a bear in winter", "a camel in the desert"]
 )
-def test_what_hangs_in_the_sky_is_above_the_horizon(prompt):
+def test_objects_of_the_sky_are_above_the_horizon(prompt):
     for seed in range(5):
         scene = _compose(prompt, seed=seed)
         high = [item for item in scene.placements if item.place == "sky"]
@@ -76,7 +76,7 @@ def test_what_hangs_in_the_sky_is_above_the_horizon(prompt):
 
 
 @pytest.mark.parametrize("prompt", ["a dog in a garden", "a cow on a farm", "a car in the city", "a cat in a house"])
-def test_what_stands_stands_on_the_ground(prompt):
+def test_standing_objects_are_on_the_ground(prompt):
     for seed in range(5):
         scene = _compose(prompt, seed=seed)
         standing = [item for item in scene.placements if item.place == "ground" and item.drawing != "1F5BC"]
@@ -133,7 +133,7 @@ def test_a_background_leaves_its_middle_free_and_has_no_subject() -> None:
     assert all(item.right < middle or item.left > middle for item in low)
 
 
-def test_a_character_reference_shows_the_subject_in_three_sizes_and_nothing_else() -> None:
+def test_a_character_reference_shows_only_the_subject_in_three_sizes() -> None:
     items = _compose("a fox in the forest with a tree", "character-reference").placements
     assert {item.drawing for item in items} == {"1F98A+body"}
     assert len({round(item.height) for item in items}) == 3

@@ -124,7 +124,7 @@ def test_the_main_subject_of_a_prompt(prompt, subject):
         "静けさ",
     ],
 )
-def test_what_names_nothing_draws_nothing(prompt):
+def test_a_prompt_without_known_nouns_draws_no_objects(prompt):
     wish = read(prompt)
     assert wish.nouns == ()
     assert wish.setting == ""

@@ -24,7 +24,7 @@ def described(data: bytes) -> dict[str, Any]:
     return {"width": 8, "height": 4, "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def test_the_picture_that_was_described_is_accepted() -> None:
+def test_the_image_that_was_described_is_accepted() -> None:
     demo.check_png(png(), described(png()))
 
 
@@ -36,7 +36,7 @@ def test_the_picture_that_was_described_is_accepted() -> None:
         (png() + b"more", described(png()), "SHA-256 differs"),
     ],
 )
-def test_another_picture_is_refused(data: bytes, result: dict[str, Any], fault: str) -> None:
+def test_another_image_is_refused(data: bytes, result: dict[str, Any], fault: str) -> None:
     with pytest.raises(demo.DemoError, match=fault):
         demo.check_png(data, result)
 

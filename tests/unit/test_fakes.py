@@ -46,24 +46,24 @@ def test_the_prompt_wins_over_the_next_and_the_next_over_the_default() -> None:
     assert [script.behavior("x").status for _ in range(3)] == [200, 503, 200]
 
 
-def test_what_is_limited_in_a_prompt_ends_after_so_many_calls_with_it() -> None:
+def test_a_scripted_limit_ends_after_its_number_of_calls() -> None:
     script = Script()
     assert [script.behavior("x [[times=2;status=500]]").status for _ in range(3)] == [500, 500, 200]
     assert script.behavior("y [[times=2;status=500]]").status == 500
 
 
-def test_pictures_are_sound_and_differ() -> None:
+def test_images_are_sound_and_differ() -> None:
     assert check(png("vga_1")).sha256 != check(png("vga_2")).sha256
     assert png("vga_1") == png("vga_1")
 
 
 @pytest.mark.parametrize(("output_format", "kind"), [("jpeg", ""), ("webp", ""), ("png", "jpeg")])
-def test_pictures_are_of_the_type_that_was_asked_for_or_scripted(output_format: str, kind: str) -> None:
+def test_images_have_the_requested_or_scripted_type(output_format: str, kind: str) -> None:
     assert check(spoilt("vga_1", output_format, kind)).content_type == f"image/{kind or output_format}"
 
 
 @pytest.mark.parametrize("kind", ["truncated", "svg", "bomb"])
-def test_spoilt_pictures_are_spoilt(kind: str) -> None:
+def test_broken_images_are_broken(kind: str) -> None:
     with pytest.raises(ProviderError) as caught:
         check(spoilt("vga_1", "png", kind))
     assert caught.value.code == "invalid_image"
@@ -96,7 +96,7 @@ def test_googles_wire_is_as_strict_as_google(config: Any, more: dict[str, Any]) 
         GoogleWire().read(gemini(config, **more))
 
 
-def test_googles_wire_takes_what_google_takes_and_knows_no_key_in_an_address() -> None:
+def test_the_google_fake_accepts_googles_fields_and_no_key_in_an_address() -> None:
     proper = gemini({"responseModalities": ["IMAGE"], "imageConfig": {"aspectRatio": "16:9"}, "seed": 7})
     assert GoogleWire().read(proper).options["seed"] == 7
     path = "/v1beta/models/gemini-3-pro-image:generateContent"

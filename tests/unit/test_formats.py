@@ -51,7 +51,7 @@ def test_amounts_are_exact_where_they_are_small(amount: Decimal | float | str | 
     assert formats.dollars(amount) == expected
 
 
-def test_the_cost_of_a_picture_is_in_words_where_there_is_no_amount() -> None:
+def test_an_unknown_cost_is_shown_in_words() -> None:
     assert [formats.cost(value) for value in (None, "0", 0, "0.04")] == ["not known", "free", "free", "$0.04"]
 
 

@@ -149,7 +149,7 @@ def test_a_body_of_any_kind_is_an_error_and_nothing_of_it_is_repeated(content: b
     assert found.detail == {"status": 502}
 
 
-def test_the_words_of_the_vendor_are_not_repeated_but_the_name_of_the_field_is() -> None:
+def test_the_vendors_words_are_not_repeated_except_the_field_name() -> None:
     field = {"fieldViolations": [{"field": "generation_config.image_config.aspect_ratio", "description": "secret"}]}
     found = error(400, "INVALID_ARGUMENT", field, message="Bearer secret said: …")
     assert found.message.endswith("(status 400: generation_config.image_config.aspect_ratio)")
@@ -172,7 +172,7 @@ def refusal(said: Any) -> ProviderError:
         *("RECITATION", "BLOCKLIST", "SPII", "MODEL_ARMOR"),
     ],
 )
-def test_a_finish_by_the_safety_system_refuses_the_picture_even_if_there_is_one(finish: str) -> None:
+def test_a_safety_finish_refuses_the_image_even_if_there_is_one(finish: str) -> None:
     found = refusal({"candidates": [{"finishReason": finish, "content": {"parts": [PICTURE]}}]})
     assert (found.code, found.detail["stage"], found.detail["categories"]) == ("refused_output", "output", [finish])
     assert finish in found.message
@@ -205,7 +205,7 @@ def test_the_categories_are_those_that_were_to_blame() -> None:
         ("PUP_LIMITED_DISABLED", "auth"),
     ],
 )
-def test_any_other_finish_without_a_picture_is_no_refusal(finish: str, code: str) -> None:
+def test_any_other_finish_without_an_image_is_no_refusal(finish: str, code: str) -> None:
     found = refusal({"candidates": [{"finishReason": finish, "content": {"parts": [{"text": "I cannot draw"}]}}]})
     assert (found.code, found.detail) == (code, {"reason": finish})
     assert "I cannot" not in found.message
@@ -246,17 +246,17 @@ def test_a_200_without_an_image_says_why(said: Any, code: str) -> None:
         {"promptFeedback": {"blockReason": None}},
     ],
 )
-def test_an_answer_of_any_shape_without_a_picture_is_empty(said: dict[str, Any]) -> None:
+def test_an_answer_of_any_shape_without_an_image_is_empty(said: dict[str, Any]) -> None:
     assert refusal(said).code == "empty_result"
 
 
 @pytest.mark.parametrize("data", ["%%%", 7, ["AAAA"], "ÄÖÜ"])
-def test_a_picture_that_is_not_base64_is_invalid(data: object) -> None:
+def test_an_image_that_is_not_base64_is_invalid(data: object) -> None:
     part = {"inlineData": {"mimeType": "image/png", "data": data}}
     assert refusal({"candidates": [{"content": {"parts": [part]}}]}).code == "invalid_image"
 
 
-def test_the_picture_is_taken_and_not_the_sketch_before_it() -> None:
+def test_the_final_image_is_taken_and_not_the_draft() -> None:
     sketch = {"inlineData": {"mimeType": "image/png", "data": "BBBB"}, "thought": True}
     parts = [sketch, {"text": "Here it is"}, PICTURE]
     answer = answer_of({"candidates": [{"content": {"parts": parts}}], "responseId": "r1"}, REQUEST, {})
@@ -292,5 +292,5 @@ def test_the_picture_is_taken_and_not_the_sketch_before_it() -> None:
         ({"promptTokenCount": -1, "candidatesTokenCount": "many", "thoughtsTokenCount": True}, {}),
     ],
 )
-def test_what_was_counted_is_kept_by_kind(usage: object, counted: dict[str, int]) -> None:
+def test_calls_are_recorded_by_kind(usage: object, counted: dict[str, int]) -> None:
     assert usage_of({"usageMetadata": usage}) == {"images": 1} | counted

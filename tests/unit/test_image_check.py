@@ -36,7 +36,7 @@ def test_the_thumbnail_is_a_webp_that_fits_320_pixels(size: tuple[int, int]) -> 
         assert max(small.size) == min(320, max(size))
 
 
-def test_what_shines_through_becomes_white_in_the_thumbnail() -> None:
+def test_transparent_pixels_become_white_in_the_thumbnail() -> None:
     out = io.BytesIO()
     Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(out, "PNG")
     with Image.open(io.BytesIO(image_check.check(out.getvalue()).thumbnail)) as small:
@@ -45,7 +45,7 @@ def test_what_shines_through_becomes_white_in_the_thumbnail() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("missing", ["half", "tail", "all but the head"])
-def test_a_picture_that_was_cut_off_is_refused(kind: str, missing: str) -> None:
+def test_a_truncated_image_is_refused(kind: str, missing: str) -> None:
     whole = picture(kind)
     cut = {"half": whole[: len(whole) // 2], "tail": whole[:-2], "all but the head": whole[:40]}[missing]
     with pytest.raises(ProviderError) as caught:
@@ -64,7 +64,7 @@ def test_a_picture_that_was_cut_off_is_refused(kind: str, missing: str) -> None:
         pytest.param(bomb(6_000, 6_000), id="more pixels than we take"),
     ],
 )
-def test_what_is_no_picture_of_ours_is_refused(data: bytes) -> None:
+def test_a_file_that_is_no_image_of_ours_is_refused(data: bytes) -> None:
     with pytest.raises(ProviderError) as caught:
         image_check.check(data)
     assert caught.value.code == "invalid_image"

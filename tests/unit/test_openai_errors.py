@@ -107,7 +107,7 @@ def test_a_body_of_any_kind_is_an_error_and_nothing_of_it_is_repeated(body: obje
     assert found.detail == {"status": 502}
 
 
-def test_the_words_of_the_vendor_are_not_repeated_but_the_name_of_the_parameter_is() -> None:
+def test_the_vendors_words_are_not_repeated_except_the_parameter_name() -> None:
     found = error(400, message="Bearer sk-secret said: …", param="size", code="invalid_value")
     assert found.message == "OpenAI does not accept the request (status 400: size)"
     assert "sk-secret" not in repr(found.detail)

@@ -35,7 +35,7 @@ os._exit(0)
 """
 
 
-def test_who_asks_after_the_parent_has_died_ends_as_well(tmp_path: Path) -> None:
+def test_a_process_started_after_its_parent_died_ends_as_well(tmp_path: Path) -> None:
     noted = tmp_path / "lives.on"
     done = subprocess.run(
         [sys.executable, "-c", _PARENT, _CHILD, str(noted)],

@@ -42,7 +42,7 @@ def test_a_call_costs_what_its_rule_says_of_what_was_counted(rule: Any, usage: d
         ({"per_million": {}}, {"output_image": 100}),
     ],
 )
-def test_what_cannot_be_told_is_not_free(rule: Any, usage: dict[str, int]) -> None:
+def test_an_unknown_price_is_not_free(rule: Any, usage: dict[str, int]) -> None:
     assert pricing.cost(rule, usage) is None
 
 
@@ -58,9 +58,7 @@ def test_what_cannot_be_told_is_not_free(rule: Any, usage: dict[str, int]) -> No
         ({"estimate": {"low": "0"}}, "low", "0"),
     ],
 )
-def test_an_estimate_is_for_one_picture_of_the_quality_or_else_of_the_usual_one(
-    rule: Any, quality: str, estimate: str
-) -> None:
+def test_an_estimate_is_for_one_image_of_the_given_or_medium_quality(rule: Any, quality: str, estimate: str) -> None:
     assert pricing.estimate(rule, quality=quality) == Decimal(estimate)
 
 
@@ -70,7 +68,7 @@ def test_without_a_rule_there_is_no_estimate(rule: Any) -> None:
 
 
 @pytest.mark.parametrize("amount", ["cheap", "", None, [], {}, "NaN", "Infinity", "-1", True])
-def test_what_is_no_amount_is_a_price_that_is_not_known(amount: Any) -> None:
+def test_an_invalid_amount_is_an_unknown_price(amount: Any) -> None:
     assert pricing.cost({"per_image": amount}, {"images": 1}) is None
     assert pricing.cost({"per_million": {"output_image": amount}}, {"output_image": 100}) is None
     assert pricing.estimate({"per_image": amount}) is None

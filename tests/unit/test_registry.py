@@ -39,12 +39,12 @@ def test_names_that_are_no_provider_are_refused(names: list[str]) -> None:
         Registry(names, {})
 
 
-def test_one_without_its_key_is_refused_at_once_and_not_at_the_first_request() -> None:
+def test_a_provider_without_its_key_is_refused_at_start() -> None:
     with pytest.raises(ValueError, match="there is no key for openai"):
         Registry(["clipart", "openai"], {"clipart": CLIPART})
 
 
-def test_the_options_can_name_another_class_and_the_provider_stays_the_same() -> None:
+def test_the_options_can_name_another_class_for_the_provider() -> None:
     pytest.importorskip("stability_sdk", reason="there is none for Python 3.13")
     other = "workers.providers.stability_grpc:StabilityGrpcProvider"
     options = {"class": other, "api_key": "sk-2", "host": "127.0.0.1:9", "timeout": 1.0}
@@ -83,7 +83,7 @@ def test_a_transport_that_is_not_installed_is_found_by_the_system_check(
 
 
 @pytest.mark.parametrize(("setting", "value"), [("PROVIDERS", ["clipart"]), ("STABILITY_TRANSPORT", "rest")])
-def test_a_transport_is_not_missed_where_nobody_uses_it(
+def test_an_unused_transport_may_be_missing(
     settings: Any, monkeypatch: pytest.MonkeyPatch, setting: str, value: object
 ) -> None:
     grpc_without_sdk(settings, monkeypatch)

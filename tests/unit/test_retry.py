@@ -29,17 +29,17 @@ def test_a_provider_that_asks_for_less_gets_our_own_delay() -> None:
 
 @pytest.mark.parametrize("attempt", [10, 1000])
 @pytest.mark.parametrize("retry_after", [None, -5, 0, 1e9, float("inf")])
-def test_nobody_waits_longer_than_the_longest_delay(attempt: int, retry_after: float | None) -> None:
+def test_no_delay_is_longer_than_the_longest(attempt: int, retry_after: float | None) -> None:
     assert POLICY.delay(attempt, retry_after=retry_after) == LONGEST_DELAY
 
 
 @pytest.mark.parametrize("code", ["rate_limited", "unavailable", "timeout", "empty_result", "worker_lost", "storage"])
-def test_what_may_pass_is_retried(code: str) -> None:
+def test_a_temporary_failure_is_retried(code: str) -> None:
     assert is_retryable(code)
 
 
 @pytest.mark.parametrize("code", ["refused_input", "invalid_request", "auth", "quota_exhausted", "invalid_image"])
-def test_what_will_not_pass_is_not_retried(code: str) -> None:
+def test_a_permanent_failure_is_not_retried(code: str) -> None:
     assert not is_retryable(code)
 
 

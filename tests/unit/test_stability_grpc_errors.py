@@ -45,7 +45,7 @@ def test_every_status_has_a_meaning_that_is_no_fault_of_ours() -> None:
 
 
 @pytest.mark.parametrize("status", ["UNAVAILABLE", "INTERNAL", "UNKNOWN", "ABORTED", "DATA_LOSS"])
-def test_a_fault_after_which_nobody_is_connected_may_have_been_paid_for(status: str) -> None:
+def test_an_error_that_closes_the_connection_may_have_been_billed(status: str) -> None:
     assert rpc_error(status, "Socket closed", still_connected=False, model="xl").code == "unknown_outcome"
 
 
