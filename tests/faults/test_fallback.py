@@ -85,6 +85,6 @@ def test_the_doctor_tells_and_its_command_brings_one_back(house: House, third: s
     house.stack.manage("resume_provider", "stability")
     request_id = house.submit(9)
     house.wait_for(request_id, "completed")
-    (attempt,) = attempts(house, request_id)
+    *_, attempt = attempts(house, request_id)  # a slow machine may probe openai first, 30 s after its failures
     assert (attempt[0], str(attempt[-1])) == ("stability", "0.030000")
     assert sum(day["cost"] for day in house.alice.get("/metrics").json()["byDay"]) >= 0.03

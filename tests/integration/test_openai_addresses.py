@@ -227,4 +227,4 @@ def test_a_fetch_that_hangs_ends_with_the_call(fake: FakeProvider) -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(limited())
-    wait_until(lambda: fake.journal()[-1].disconnected, seconds=1, what="the end of the connection")
+    wait_until(lambda: fake.journal()[-1].disconnected, seconds=5, what="the end of the connection")

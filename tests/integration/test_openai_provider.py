@@ -211,7 +211,7 @@ def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
     monkeypatch.setattr(support, "SPARE_SECONDS", 0.0)
     with calling(provider(fake.openai_url, timeout=0.3), model="gpt-image-2") as impatient:
         assert impatient.fail(f"{PROMPT} [[hang]]").code == "unknown_outcome"
-    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
+    wait_until(lambda: gone(fake), seconds=5, what="the end of the connection")
 
 
 @pytest.mark.parametrize("marker", ["hang", "drip=0.05"])
@@ -219,7 +219,7 @@ def test_a_time_limit_around_the_call_ends_it_and_closes_the_connection(
     caller: Caller, fake: FakeProvider, marker: str
 ) -> None:
     caller.run_out_of_time(f"{PROMPT} [[{marker}]]")
-    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
+    wait_until(lambda: gone(fake), seconds=5, what="the end of the connection")
 
 
 def test_cancelling_closes_the_connection_and_leaves_the_others_alone(caller: Caller, fake: FakeProvider) -> None:
@@ -246,7 +246,7 @@ def test_an_answer_of_100_mb_is_given_up_before_it_fills_the_memory(
         tracemalloc.stop()
     assert (error.code, error.message) == ("invalid_image", "The provider's answer has more than 60 MB")
     assert peak < megabytes * 1024 * 1024
-    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
+    wait_until(lambda: gone(fake), seconds=5, what="the end of the connection")
 
 
 # --- Secrets ----------------------------------------------------------------------------------------------------------

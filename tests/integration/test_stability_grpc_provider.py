@@ -275,7 +275,7 @@ def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
     monkeypatch.setattr(support, "SPARE_SECONDS", 0.0)
     with calling(provider(fake.grpc_host, timeout=0.3), model=ENGINE) as impatient:
         assert impatient.fail(f"{PROMPT} [[hang]]").code == "unknown_outcome"
-    wait_until(lambda: gone(fake), seconds=1, what="the end of the call")
+    wait_until(lambda: gone(fake), seconds=5, what="the end of the call")
 
 
 @pytest.mark.parametrize("marker", ["hang", "drip=0.05"])
@@ -283,7 +283,7 @@ def test_a_time_limit_around_the_call_ends_it_at_the_vendors_too(
     caller: Caller, fake: FakeProvider, marker: str
 ) -> None:
     caller.run_out_of_time(f"{PROMPT} [[{marker}]]")
-    wait_until(lambda: gone(fake), seconds=1, what="the end of the call")
+    wait_until(lambda: gone(fake), seconds=5, what="the end of the call")
 
 
 def test_cancelling_ends_the_call_and_leaves_the_others_alone(caller: Caller, fake: FakeProvider) -> None:
