@@ -189,14 +189,6 @@ def test_the_connection_outlasts_the_runtimes_deadline_by_a_little(
     assert draw(provider(fake, api_key=KEY, timeout=0.3)).data
 
 
-def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
-    fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(support, "SPARE_SECONDS", 0.2)
-    fake.script("hang")
-    assert fail(provider(fake, api_key=KEY, timeout=0.3)).code == "unknown_outcome"
-
-
 # --- What is asked for ------------------------------------------------------------------------------------------------
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
-import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,11 +9,8 @@ import httpx
 import pytest
 
 from tests.fakes.control import FakeProvider
-from tests.support.callers import PROMPT, Caller, calling, gone, with_nobody_there
-from tests.support.stack import wait_until
+from tests.support.callers import PROMPT, Caller, calling
 from workers.image_check import check
-from workers.providers import support
-from workers.providers.base import Provider, ProviderError
 from workers.providers.stability import StabilityProvider
 
 KEY = "sk-very-secret-0123456789"
@@ -46,14 +40,6 @@ def caller(fake: FakeProvider) -> Iterator[Caller]:
 
 
 # --- What works -------------------------------------------------------------------------------------------------------
-
-
-def test_the_answer_is_an_image_that_passes_the_image_check(caller: Caller) -> None:
-    answer = caller.generate()
-    assert isinstance(caller.provider, Provider)
-    assert (answer.model, answer.content_type, answer.usage) == ("core", "image/png", {"images": 1})
-    assert answer.provider_request_id.startswith("req_fake_")
-    assert (check(answer.data).width, check(answer.data).height) == (64, 64)
 
 
 @pytest.mark.parametrize(
@@ -102,15 +88,6 @@ def test_the_same_seed_makes_the_same_image_and_another_seed_another(caller: Cal
     assert first == again != other
 
 
-@pytest.mark.parametrize(
-    "prompt", ["Ein Drache – mit „Flügeln“ 🐉", "two\r\nlines\n", '--x\r\nname="seed"\r\n\r\n1', "a&b=c"]
-)
-def test_a_prompt_arrives_as_it_is(caller: Caller, fake: FakeProvider, prompt: str) -> None:
-    caller.generate(prompt, negative_prompt=prompt[::-1])
-    call = fake.journal()[0]
-    assert (call.prompt, call.options["negative_prompt"]) == (prompt, prompt[::-1])
-
-
 def test_options_not_given_are_left_to_the_vendor(caller: Caller, fake: FakeProvider) -> None:
     caller.generate(image_style="watercolor", width=1536, height=1024)
     assert fake.journal()[0].options == {
@@ -123,55 +100,20 @@ def test_options_not_given_are_left_to_the_vendor(caller: Caller, fake: FakeProv
     }
 
 
-def test_20_calls_in_a_row_share_one_connection(caller: Caller, fake: FakeProvider) -> None:
-    for _ in range(20):
-        caller.generate()
-    assert (fake.stats().count, fake.stats().connections) == (20, 1)
-
-
-def test_an_error_leaves_the_connection_to_the_next_call(caller: Caller, fake: FakeProvider) -> None:
-    for marker in ("status=400", "status=429", "status=500", "moderation=input", "moderation=output"):
-        caller.fail(f"{PROMPT} [[{marker}]]")
-    assert (fake.stats().count, fake.stats().connections) == (5, 1)
-
-
-def test_calls_at_once_have_a_connection_each_and_the_next_ones_reuse_them(caller: Caller, fake: FakeProvider) -> None:
-    fake.script(default="hold")
-    caller.at_once(fake, 20)
-    caller.at_once(fake, 20)
-    assert (fake.stats().max_concurrent, fake.stats().connections) == (20, 20)
-
-
 # --- What the vendor refuses ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("marker", "code"),
     [
-        ("moderation=input", "refused_input"),
-        ("moderation=output", "refused_output"),
         ("moderation=output;content-type=application/json", "refused_output"),
-        ("quota", "quota_exhausted"),
-        ("status=400", "invalid_request"),
-        ("status=401", "auth"),
         ("status=402", "quota_exhausted"),
-        ("status=403", "refused_input"),
         ("status=403;code=permission_denied", "auth"),
-        ("status=404", "model_retired"),
         ("status=413", "invalid_request"),
-        ("status=422", "invalid_request"),
-        ("status=429", "rate_limited"),
-        ("status=500", "unavailable"),
         ("status=500;malformed", "unavailable"),
-        ("status=503", "unavailable"),
-        ("status=502;html", "unavailable"),
-        ("status=403;html", "invalid_request"),
-        ("status=429;inside", "rate_limited"),
         ("status=402;inside", "quota_exhausted"),
         ("moderation=output;other", "refused_output"),
         ("empty;other", "empty_result"),
-        ("html", "unavailable"),
-        ("empty", "empty_result"),
     ],
 )
 def test_each_answer_without_an_image_has_its_code_and_is_not_repeated(
@@ -180,8 +122,7 @@ def test_each_answer_without_an_image_has_its_code_and_is_not_repeated(
     error = caller.fail(f"{PROMPT} [[{marker}]]")
     assert error.code == code
     assert fake.stats().count == 1
-    if "html" not in marker:
-        assert error.provider_request_id.startswith("req_fake_")
+    assert error.provider_request_id.startswith("req_fake_")
 
 
 def test_a_filtered_image_with_status_200_is_a_refusal(caller: Caller, fake: FakeProvider) -> None:
@@ -230,123 +171,10 @@ def test_an_option_the_vendor_lacks_is_refused_before_the_call(caller: Caller, f
     assert fake.stats().count == 0
 
 
-@pytest.mark.parametrize(("marker", "seconds"), [("status=429", None), ("status=429;retry-after=7", 7)])
-def test_how_long_to_wait_is_kept_where_it_is_said(caller: Caller, marker: str, seconds: float | None) -> None:
-    assert caller.fail(f"{PROMPT} [[{marker}]]").retry_after == seconds
-
-
-@pytest.mark.parametrize("marker", ["picture=truncated", "malformed"])
-def test_a_broken_image_does_not_pass_the_image_check(caller: Caller, marker: str) -> None:
-    with pytest.raises(ProviderError) as caught:
-        check(caller.generate(f"{PROMPT} [[{marker}]]").data)
-    assert caught.value.code == "invalid_image"
-
-
 @pytest.mark.parametrize("said", ["text/plain", "application/octet-stream", "application/json"])
 def test_the_declared_type_does_not_matter_after_a_success_of_stability(caller: Caller, said: str) -> None:
     answer = caller.generate(f"{PROMPT} [[content-type={said}]]", output_format="webp")
     assert check(answer.data).content_type == answer.content_type == "image/webp"
-
-
-# --- What goes wrong on the way ---------------------------------------------------------------------------------------
-
-
-def test_an_address_without_a_server_is_unavailable() -> None:
-    def call(address: str) -> None:
-        with calling(provider(f"http://{address}"), model="core") as caller:
-            assert caller.fail().code == "unavailable"
-
-    with_nobody_there(call)
-
-
-@pytest.mark.parametrize("when", ["unread", "before", "after"])
-def test_a_reset_leaves_the_outcome_unknown(caller: Caller, fake: FakeProvider, when: str) -> None:
-    fake.script(f"reset={when}")
-    assert caller.fail().code == "unknown_outcome"
-    assert caller.generate().data
-
-
-def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
-    fake: FakeProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(support, "SPARE_SECONDS", 0.0)
-    with calling(provider(fake.stability_url, timeout=0.3), model="core") as impatient:
-        assert impatient.fail(f"{PROMPT} [[hang]]").code == "unknown_outcome"
-    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
-
-
-@pytest.mark.parametrize("marker", ["hang", "drip=0.05"])
-def test_a_time_limit_around_the_call_ends_it_and_closes_the_connection(
-    caller: Caller, fake: FakeProvider, marker: str
-) -> None:
-    caller.run_out_of_time(f"{PROMPT} [[{marker}]]")
-    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
-
-
-def test_cancelling_closes_the_connection_and_leaves_the_others_alone(caller: Caller, fake: FakeProvider) -> None:
-    assert caller.cancel_one_of_two(fake).data
-    assert [(call.outcome, call.disconnected) for call in fake.journal()] == [("gone", True), ("200", False)]
-
-
-@pytest.mark.parametrize(
-    ("marker", "megabytes"),
-    [
-        ("huge=100", 100),
-        ("huge=100;declared", 10),
-    ],
-)
-def test_an_answer_of_100_mb_is_given_up_before_it_fills_the_memory(
-    caller: Caller, fake: FakeProvider, marker: str, megabytes: int
-) -> None:
-    caller.generate()  # what is loaded on first use is not the answer's
-    tracemalloc.start()
-    try:
-        error = caller.fail(f"{PROMPT} [[{marker}]]")
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert (error.code, error.message) == ("invalid_image", "The provider's answer has more than 60 MB")
-    assert peak < megabytes * 1024 * 1024
-    wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
-
-
-# --- Secrets ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "marker", ["", "status=401", "status=500", "moderation=input", "html", "malformed", "reset=after", "huge=100"]
-)
-def test_the_key_is_in_no_log_and_no_error(caller: Caller, caplog: pytest.LogCaptureFixture, marker: str) -> None:
-    told, cause = "", None
-    with caplog.at_level(logging.DEBUG):
-        for name in ("httpx2", "httpcore2"):
-            caplog.set_level(logging.DEBUG, logger=name)
-        try:
-            caller.generate(f"{PROMPT} [[{marker}]]" if marker else PROMPT)
-        except ProviderError as error:
-            told = "".join(traceback.format_exception(error)) + repr(error.detail) + error.message
-            cause = error.__cause__
-    assert cause is None  # the client's errors hold the request, and with it the key
-    assert "sk-" not in told
-    assert PROMPT not in told
-    assert caplog.records
-    assert KEY not in caplog.text
-
-
-def test_neither_prompts_nor_addresses_are_logged_at_info(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        caller.generate()
-        caller.fail(f"{PROMPT} [[status=500]]")
-    assert caplog.records == []
-
-
-@pytest.mark.parametrize("key", [f"{KEY}\nx", f"{KEY}…"])
-def test_a_key_that_cannot_be_sent_is_not_shown_either(fake: FakeProvider, key: str) -> None:
-    with calling(provider(fake.stability_url, api_key=key), model="core") as broken:
-        error = broken.fail()
-    assert error.code == "auth"
-    assert KEY not in "".join(traceback.format_exception(error))
-    assert fake.stats().count == 0
 
 
 # --- The fake ---------------------------------------------------------------------------------------------------------
