@@ -1,4 +1,4 @@
-"""What somebody can do about each error: for the pages, the admin and the command line."""
+"""Advice for each error code: for the pages, the admin and the command line."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final
 from generation.states import ErrorCode
 
 ADVICE: Final[Mapping[str, str]] = {
-    ErrorCode.REFUSED_INPUT: "Say it in other words: safety systems often stumble over a single one.",
-    ErrorCode.REFUSED_OUTPUT: "Try again with another seed, or say it in other words.",
+    ErrorCode.REFUSED_INPUT: "Rephrase the prompt: often a single word triggers the safety system.",
+    ErrorCode.REFUSED_OUTPUT: "Generate a new variation, or rephrase the prompt.",
     ErrorCode.INVALID_REQUEST: "Correct the request; the message says what is not accepted.",
     ErrorCode.AUTH: "Check the provider's key in the settings, and whether it may use this model.",
     ErrorCode.QUOTA_EXHAUSTED: "Add credit at the provider, then try again.",
@@ -17,13 +17,13 @@ ADVICE: Final[Mapping[str, str]] = {
     ErrorCode.UNAVAILABLE: "Try again later; the provider's status page may say more.",
     ErrorCode.TIMEOUT: "Try again; if it happens often, check the network between the workers and the provider.",
     ErrorCode.UNKNOWN_OUTCOME: (
-        "Look at the provider's bill before trying again: it may have been paid for. If it happens often, raise "
+        "Check the provider's bill before you retry: the call may have been charged. If it happens often, raise "
         "PROVIDER_TIMEOUT_MS."
     ),
-    ErrorCode.EMPTY_RESULT: "Try again, or say more plainly that a picture is wanted.",
+    ErrorCode.EMPTY_RESULT: "Try again, or ask for an image more clearly in the prompt.",
     ErrorCode.INVALID_IMAGE: "Try again, or choose another model.",
-    ErrorCode.MODEL_RETIRED: "Choose another model, or name a successor for this one.",
-    ErrorCode.STORAGE: "Free space where pictures are kept, or correct its settings, then try again.",
-    ErrorCode.WORKER_LOST: "Try again; if it happens often, look at the workers' logs and memory.",
-    ErrorCode.INTERNAL: "Look at the workers' logs.",
+    ErrorCode.MODEL_RETIRED: "Choose another model, or set a successor for this one.",
+    ErrorCode.STORAGE: "Free space in the image storage, or correct its settings, then try again.",
+    ErrorCode.WORKER_LOST: "Try again; if it happens often, check the workers' logs and memory.",
+    ErrorCode.INTERNAL: "Check the workers' logs.",
 }
