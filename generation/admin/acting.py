@@ -113,7 +113,7 @@ def _tell(request: HttpRequest, name: str, outcome: Outcome) -> None:
         messages.success(request, f"{_PAST[BulkActionName(name)]} {requests(len(outcome.done))}.")
     for reason, ids in outcome.refused.items():
         shown = ", ".join(ids[:_SHOWN]) + (" …" if len(ids) > _SHOWN else "")
-        messages.warning(request, f"Skipped {requests(len(ids))}: {reason} ({shown})")
+        messages.warning(request, f"Skipped {requests(len(ids))} because {reason}: {shown}")
     if not outcome.done and not outcome.refused:
         messages.warning(request, "No request was selected.")
 

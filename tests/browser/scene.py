@@ -1,4 +1,4 @@
-"""What the pages show when they are looked at: a day's work, pictures in the Studio, and some that run."""
+"""Data for the screenshots: a day's work, images in the Studio, and some running requests."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ def test_sessions_without_their_time_outs_are_found() -> None:
     [
         ("auth", "The provider does not accept the key", "Check the provider's key in the settings"),
         ("quota_exhausted", "The provider's quota or credit is used up", "Add credit at the provider"),
-        ("unavailable", "The provider is not reachable or has a fault", "status page"),
+        ("unavailable", "The provider is unreachable or has a server error", "status page"),
     ],
 )
 def test_a_provider_that_is_left_alone_is_told_with_what_to_do_and_who_waits(
