@@ -32,7 +32,7 @@ _PAGE: Final = "p"
 #: The column that Django adds in front if there are actions.
 _CHECKBOXES: Final = "action_checkbox"
 _CHECKBOX_CELL: Final = (
-    '<td class="vg-check" data-label="Select record"><input type="checkbox" name="{}" value="{}" '
+    '<td class="vg-check" data-label="Select"><input type="checkbox" name="{}" value="{}" '
     f'class="{" ".join(CHECKBOX_CLASSES)} action-select" aria-label="Select record"></td>'
 )
 

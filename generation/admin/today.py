@@ -31,7 +31,7 @@ def found(user: User) -> dict[str, Any]:
         "may_see": True,
         "health": day["healthStatus"],
         "cards": [
-            ("Queued", f"{queue['queueLength']:,}", f"oldest since {_clock(queue['oldestQueuedAt'])}"),
+            ("Queued", f"{queue['queueLength']:,}", f"oldest {_clock(queue['oldestQueuedAt'])}"),
             (
                 "In progress",
                 f"{queue['activeRequests']:,}",
@@ -39,7 +39,7 @@ def found(user: User) -> dict[str, Any]:
             ),
             ("Average wait", duration(queue["averageWaitTime"]), _waits()),
             ("Completed", f"{day['requestsCompleted']:,}", "last 24 h"),
-            ("Failed", f"{day['requestsFailed']:,}", f"failure rate {day['failureRate']:.1%}, last 24 h"),
+            ("Failed", f"{day['requestsFailed']:,}", f"{day['failureRate']:.1%}, last 24 h"),
             ("Spent today", dollars(statistics.spent_today()), "since midnight, UTC"),
         ],
         "backlog": [
@@ -69,7 +69,7 @@ def _waits() -> str:
     if most is None:
         return "from submit to start"
     longest = counters.BOUNDS[-1]
-    return f"95 % within {duration(most)}" if most <= longest else f"5 % over {duration(longest)}"
+    return f"95% within {duration(most)}" if most <= longest else f"5% over {duration(longest)}"
 
 
 def _clock(moment: str | None) -> str:

@@ -48,7 +48,7 @@ def test_staff_sign_in_by_the_form_of_their_pages(visit: Visit) -> None:
     nobody.page.locator("[name=password]").fill(PASSWORD)
     nobody.page.keyboard.press("Enter")
     nobody.page.wait_for_url("**/admin/")
-    expect(nobody.page.locator(".vg-title")).to_have_text("Dashboard")
+    expect(nobody.page.locator(".vg-title")).to_have_text("System status")
 
 
 def test_a_request_is_found_and_cancelled_and_the_page_says_who_did(bob: Visitor) -> None:
