@@ -120,7 +120,7 @@ def test_a_request_tells_its_history_with_what_went_wrong_and_what_to_do(page: C
     claim = claimed(alice)
     _fail(claim, ErrorCode.QUOTA_EXHAUSTED, "No credit left")
     told = unescape(page.get(f"/requests/{claim.request.pk}").content.decode())
-    for words in ("Submitted", "Taken by a worker", "Failed", "No credit left", ErrorCode.QUOTA_EXHAUSTED.label):
+    for words in ("Submitted", "Started", "Failed", "No credit left", ErrorCode.QUOTA_EXHAUSTED.label):
         assert words in told
     assert "Add credit at the provider" in told
 

@@ -22,7 +22,7 @@ from tests.faults.house import House
 
 THEMES = ["light", "dark"]
 WIDTHS = {360: 780, 1440: 900}
-#: Of the staff's pages, those of which there are pictures.
+#: Of the staff's pages, those of which there are screenshots.
 _KEPT = {"today", "requests", "request"}
 _LOADED = """() => [...document.images].every((image) =>
   image.complete || image.getBoundingClientRect().top > innerHeight || !image.offsetParent)"""
@@ -124,7 +124,7 @@ def test_the_pages_that_deactivate_users_are_usable(root: Visit, shown: str, wid
     alice = page.locator("[name=_selected_action]").first.get_attribute("value")
     page.goto(f"/admin/auth/user/{alice}/deactivate/")
     expect(page.get_by_role("heading", name="Deactivate alice")).to_be_visible()
-    expect(page.get_by_label("Cancel what is queued or in progress")).not_to_be_checked()
+    expect(page.get_by_label("Cancel requests that are queued or in progress")).not_to_be_checked()
     assert_usable(page)
     page.goto(f"/admin/auth/user/{alice}/delete/")
     expect(page.get_by_role("link", name="Deactivate alice instead")).to_be_visible()
@@ -149,5 +149,5 @@ def test_rarely_seen_pages_are_usable(visit: Visit, shown: str) -> None:
     alice.page.goto("/requests/vga_1700000000000000_000000000000000000")
     assert_usable(alice.page)
     alice.page.goto("/queue")
-    expect(alice.page.get_by_role("heading", name="This page is for the staff")).to_be_visible()
+    expect(alice.page.get_by_role("heading", name="This page is for staff only")).to_be_visible()
     assert_usable(alice.page)

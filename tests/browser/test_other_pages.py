@@ -24,17 +24,17 @@ def test_the_page_of_a_request_follows_it_to_its_image(alice: Visitor) -> None:
     alice.house.provider.script(default="")
     alice.page.locator("#retry").click()
     expect(badge).to_have_text("Completed", timeout=PATIENCE)
-    picture = alice.page.locator("#picture img")
-    alice.page.wait_for_function("(image) => image.naturalWidth > 0", arg=picture.element_handle())
+    image = alice.page.locator("#image img")
+    alice.page.wait_for_function("(image) => image.naturalWidth > 0", arg=image.element_handle())
     steps = alice.page.locator(".timeline h3")
     expect(steps).to_have_text(
         [
             "Submitted by alice",
-            "Taken by a worker",
+            "Started",
             "Cancelled by alice",
-            "Queued again by hand by alice",
-            "Taken by a worker",
-            "Picture stored",
+            "Retried manually by alice",
+            "Started",
+            "Image stored",
         ]
     )
     expect(alice.page.locator(".attempt").last).to_contain_text("openai")
@@ -51,7 +51,7 @@ def test_the_page_of_a_failure_says_what_to_do(alice: Visitor) -> None:
     alice.page.goto(f"/requests/{request_id}")
     problem = alice.page.locator("#facts .problem")
     expect(problem).to_contain_text("The provider's safety system refused the prompt")
-    expect(problem).to_contain_text("What to do: Say it in other words")
+    expect(problem).to_contain_text("What to do: Rephrase the prompt")
 
 
 def test_the_queue_moves_by_itself(visit: Visit) -> None:
@@ -68,7 +68,7 @@ def test_the_queue_moves_by_itself(visit: Visit) -> None:
     bob.house.provider.script(default="")
     bob.house.provider.release()
     bob.house.wait_for(request_id, "completed")
-    expect(running).to_contain_text("Nothing runs", timeout=PATIENCE)
+    expect(running).to_contain_text("No requests are running", timeout=PATIENCE)
     expect(bob.page.locator("#by-hour-table")).to_have_attribute("open", "")
     bob.page.context.set_offline(offline=True)
     expect(bob.page.locator("#notice")).to_contain_text("cannot be reached", timeout=PATIENCE)

@@ -219,7 +219,7 @@ def test_sessions_without_their_time_outs_are_found() -> None:
     [
         ("auth", "The provider does not accept the key", "Check the provider's key in the settings"),
         ("quota_exhausted", "The provider's quota or credit is used up", "Add credit at the provider"),
-        ("unavailable", "The provider is not reachable or has a fault", "status page"),
+        ("unavailable", "The provider is unreachable or has a server error", "status page"),
     ],
 )
 def test_doctor_names_an_open_breaker_its_remedy_and_the_requests_waiting(
