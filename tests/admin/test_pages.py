@@ -116,7 +116,7 @@ def test_filters_and_search_find_what_they_say(viewer: Client, alice: User, char
         "error=unavailable": [failed],
         "error=timeout": [],
         "owner=charlie": [castle],
-        "owner=nobody-there": [],
+        "owner=unknown-user": [],
         "project=book-1": [dragon],
         "q=castle+tower": [castle],
         "q=book-1": [dragon],

@@ -1,4 +1,4 @@
-"""Users and what they use, and the bounds of whoever may edit them."""
+"""Users with their usage, and the limits of those who edit them."""
 
 from __future__ import annotations
 
@@ -273,16 +273,16 @@ def test_a_password_beyond_the_bound_is_wrong_and_not_hashed(
         return encode(self, password, salt, iterations)
 
     monkeypatch.setattr(PBKDF2PasswordHasher, "encode", counted)
-    answer = client.post(address, {"username": "nobody-there", "password": "x" * (LONGEST_PASSWORD + 1)})
+    answer = client.post(address, {"username": "unknown-user", "password": "x" * (LONGEST_PASSWORD + 1)})
     assert answer.status_code == 200
     assert "password" in text(answer)
     assert hashed == []
-    client.post(address, {"username": "nobody-there", "password": "x" * LONGEST_PASSWORD})
+    client.post(address, {"username": "unknown-user", "password": "x" * LONGEST_PASSWORD})
     assert len(hashed) == 1
 
 
 def test_signing_in_is_limited(client: Client, settings: Any, db: None) -> None:
     settings.TOKEN_RATE = "3/h"
-    body = {"username": "whoever-tries-the-admin", "password": "wrong"}
+    body = {"username": "guesses-at-the-admin", "password": "wrong"}
     answers = [client.post("/admin/login/", body, REMOTE_ADDR="203.0.113.61").status_code for _ in range(5)]
     assert answers == [200, 200, 200, 429, 429]

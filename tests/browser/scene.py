@@ -20,7 +20,7 @@ _DRAWN = [
     ("illustration", "A fox and an owl having a picnic in the forest", "square"),
     ("coloring-page", "A friendly dragon playing in a garden", "square"),
 ]
-#: Requests of the staff that ended in each of the last hours, and seconds that they waited; as rows, since nobody waits
+#: Requests of the staff that ended in each of the last hours, and seconds that they waited; as rows, as no test waits
 #: for a day.
 _DAY = """
 INSERT INTO generation_requests (id, owner_id, type, prompt, priority, project_id, page_id, metadata, status, sequence,

@@ -42,13 +42,13 @@ def bob(visit: Visit, smuggled: str) -> Visitor:
 
 
 def test_staff_sign_in_by_the_form_of_their_pages(visit: Visit) -> None:
-    nobody = visit(None)
-    nobody.page.goto("/admin/login/")
-    nobody.page.locator("[name=username]").fill("bob")
-    nobody.page.locator("[name=password]").fill(PASSWORD)
-    nobody.page.keyboard.press("Enter")
-    nobody.page.wait_for_url("**/admin/")
-    expect(nobody.page.locator(".vg-title")).to_have_text("System status")
+    visitor = visit(None)
+    visitor.page.goto("/admin/login/")
+    visitor.page.locator("[name=username]").fill("bob")
+    visitor.page.locator("[name=password]").fill(PASSWORD)
+    visitor.page.keyboard.press("Enter")
+    visitor.page.wait_for_url("**/admin/")
+    expect(visitor.page.locator(".vg-title")).to_have_text("System status")
 
 
 def test_a_request_is_found_and_cancelled_and_the_page_names_the_actor(bob: Visitor) -> None:

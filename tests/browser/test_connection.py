@@ -44,7 +44,7 @@ def test_without_a_network_nothing_typed_is_lost_and_nothing_drawn_twice(alice: 
     alice.page.context.set_offline(offline=False)
     alice.wait_live()
     expect(alice.page.locator("#prompt")).to_have_value(prompt)
-    # The answer is lost on its way, and whoever sees that sends it again.
+    # The answer is lost on its way, and the page sends the call again.
     alice.page.route("**/submit", lambda route: (route.fetch(), route.abort()), times=1)
     alice.page.locator("#submit").click()
     expect(alice.page.locator("#composer-error")).to_contain_text("cannot be reached")
@@ -68,7 +68,7 @@ def test_a_list_that_cannot_be_loaded_says_so_and_can_be_asked_for_again(alice: 
 
 
 def test_a_signed_out_user_is_told_and_led_back(visit: Visit) -> None:
-    alice = visit("alice", anew=True)
+    alice = visit("alice", new_session=True)
     alice.studio("?type=cover")
     other = alice.page.context.new_page()
     other.goto("/")

@@ -46,7 +46,7 @@ def test_the_page_of_a_request_follows_it_to_its_image(alice: Visitor) -> None:
 
 def test_the_page_of_a_failure_says_what_to_do(alice: Visitor) -> None:
     alice.house.provider.script(default="moderation=input")
-    request_id = alice.submit_by_api("Nobody may draw this one", metadata={"provider": "openai"})
+    request_id = alice.submit_by_api("This one must not be drawn", metadata={"provider": "openai"})
     alice.house.wait_for(request_id, "failed")
     alice.page.goto(f"/requests/{request_id}")
     problem = alice.page.locator("#facts .problem")
@@ -60,9 +60,9 @@ def test_the_queue_moves_by_itself(visit: Visit) -> None:
     bob.wait_live()
     expect(bob.page.locator("#processes tbody tr")).to_have_count(2)
     bob.house.provider.script(default="hold=1")
-    request_id = bob.submit_by_api("Somebody must wait for this", metadata={"provider": "openai"})
+    request_id = bob.submit_by_api("This one has to wait a while", metadata={"provider": "openai"})
     running = bob.page.locator("#running")
-    expect(running).to_contain_text("Somebody must wait for this", timeout=PATIENCE)
+    expect(running).to_contain_text("This one has to wait a while", timeout=PATIENCE)
     expect(running).to_contain_text("openai")
     bob.page.locator("#by-hour-table summary").click()
     bob.house.provider.script(default="")

@@ -1,4 +1,4 @@
-"""Somebody in front of a browser."""
+"""A visitor with a browser."""
 
 from __future__ import annotations
 
