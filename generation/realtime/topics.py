@@ -79,7 +79,7 @@ def keys_of(update: _HasKeys) -> Iterator[Key]:
 
 
 def key_for(user: User, topic: Topic) -> Key:
-    """Return the key of a user's subscription. Projects of different owners may have the same name, so it has the owner."""
+    """Return the key of a user's subscription. It has the owner of a project, since owners may use the same name."""
     return topic, user.pk if topic.name == "projectId" and not user.is_staff else None
 
 
