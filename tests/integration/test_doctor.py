@@ -123,7 +123,7 @@ def test_a_message_not_taken_by_idle_workers_is_sent_again(alice: User) -> None:
         available_at=Now() - LONG_AGO, dispatched_at=Now() - LONG_AGO, redispatch_at=later, dispatch_count=9
     )
     page = the_finding()
-    assert "not taken, although workers are idle: 5" in page
+    assert "not started, although workers are idle: 5" in page
     assert all(one in page for one in ids[:3])
     assert "and 2 more" in page
     mend(page)
@@ -175,7 +175,7 @@ def test_a_process_that_is_missing_is_named_with_its_last_heartbeat(kind: str, s
     assert re.search(r"the last heartbeat was at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", page)
     assert remedy in page
     WorkerProcess.objects.filter(kind=kind).delete()
-    assert "none was ever seen" in the_finding()
+    assert "none has ever run" in the_finding()
 
 
 def test_without_redis_that_is_the_finding_and_not_what_follows_from_it(alice: User, no_broker: None) -> None:
@@ -205,7 +205,7 @@ def test_sessions_without_their_time_outs_are_found() -> None:
             cursor.execute("RESET ALL")
     assert "Sessions of the command process have the wrong settings: statement_timeout is 0, not 10min, " in page
     assert "lock_timeout is 0, not 10s\n" in page
-    assert "make a role for each kind of process with deploy/roles.sh" in page
+    assert "create a role for each kind of process with deploy/roles.sh" in page
     with pytest.raises(CommandError, match="as the same role"):
         call_command("set_role_settings")
     assert doctor()[0] == 0
@@ -294,7 +294,7 @@ def test_a_usual_model_that_ends_soon_is_told_with_its_successor(openai_with: Ca
     openai_with(shutdown_date=in_days(30), successor=flare())
     page = the_finding()
     assert f"The model gpt-image-2 of openai is retired on {in_days(30)}" in page
-    assert "gpt-image-2.5-flare is used then" in page
+    assert "gpt-image-2.5-flare is used instead from then on" in page
     assert "set OPENAI_IMAGE_MODEL=gpt-image-2.5-flare" in page
 
 
