@@ -1,4 +1,4 @@
-"""What docs/live-updates.md says that clients can meet."""
+"""docs/live-updates.md lists every error, event, close code and limit of the code."""
 
 from __future__ import annotations
 
