@@ -59,11 +59,11 @@ def test_the_guides_example_works(api: APIClient, alice: User, settings: Any) ->
         },
         at=BATCH,
     )
-    told = answer(response)
+    accepted = answer(response)
     cat, dog = GenerationRequest.objects.order_by("pk")
-    assert told == {
+    assert accepted == {
         "success": True,
-        "batchId": told["batchId"],
+        "batchId": accepted["batchId"],
         "requests": [
             {"index": 0, "requestId": cat.pk, "status": "queued"},
             {"index": 1, "requestId": dog.pk, "status": "queued"},
@@ -71,11 +71,11 @@ def test_the_guides_example_works(api: APIClient, alice: User, settings: Any) ->
         "count": 2,
         "estimatedWaitTime": 60,
     }
-    assert ID.fullmatch(told["batchId"])
-    assert response["Location"] == f"https://images.example{address('batch', told['batchId'])}"
+    assert ID.fullmatch(accepted["batchId"])
+    assert response["Location"] == f"https://images.example{address('batch', accepted['batchId'])}"
     assert (cat.prompt, cat.project_id, cat.page_id, cat.owner) == ("A cat playing", "proj_123", "page_1", alice)
     assert (dog.prompt, dog.project_id, dog.page_id, dog.owner) == ("A dog running", "proj_123", "page_2", alice)
-    assert cat.batch_id == dog.batch_id == told["batchId"]
+    assert cat.batch_id == dog.batch_id == accepted["batchId"]
     assert stored_rows() == (2, 2, 2)
 
 
@@ -86,11 +86,11 @@ def test_the_location_leads_to_the_batch(api: APIClient) -> None:
 
 
 def test_the_requests_keep_the_order_in_which_they_were_sent(api: APIClient) -> None:
-    told = _submit(api, batch_body(50))
-    ids = [request["requestId"] for request in told["requests"]]
+    accepted = _submit(api, batch_body(50))
+    ids = [request["requestId"] for request in accepted["requests"]]
     assert ids == sorted(ids)
-    assert [request["index"] for request in told["requests"]] == list(range(50))
-    there = _batch(api, told["batchId"])["requests"]
+    assert [request["index"] for request in accepted["requests"]] == list(range(50))
+    there = _batch(api, accepted["batchId"])["requests"]
     assert [request["requestId"] for request in there] == ids
     assert [request["pageId"] for request in there] == [f"page_{index}" for index in range(50)]
 
@@ -102,15 +102,15 @@ def test_a_batch_may_have_one_request_and_a_hundred(api: APIClient, count: int) 
 
 
 def test_options_may_be_left_out(api: APIClient) -> None:
-    told = _submit(api, {"requests": [body()]})
-    assert _batch(api, told["batchId"])["maxConcurrent"] is None
+    accepted = _submit(api, {"requests": [body()]})
+    assert _batch(api, accepted["batchId"])["maxConcurrent"] is None
     assert GenerationBatch.objects.get().priority == GenerationRequest.objects.get().priority == "normal"
 
 
 @pytest.mark.parametrize("options", [None, {"priority": None}, {"priority": None, "maxConcurrent": None}])
 def test_options_that_are_null_are_left_out(api: APIClient, options: dict[str, None] | None) -> None:
-    told = post_json(api, batch_body(2) | {"batchOptions": options}, at=BATCH).json()
-    batch = _batch(api, told["batchId"])
+    accepted = post_json(api, batch_body(2) | {"batchOptions": options}, at=BATCH).json()
+    batch = _batch(api, accepted["batchId"])
     assert (batch["maxConcurrent"], batch["requests"][0]["priority"]) == (None, "normal")
 
 
@@ -129,14 +129,14 @@ def test_the_priority_of_a_request_overrides_that_of_the_batch(api: APIClient) -
 
 @pytest.mark.parametrize("priorities", [["normal", "low", "urgent"], ["urgent", "normal", "low"]])
 def test_the_estimate_is_for_the_last_request(api: APIClient, priorities: list[str]) -> None:
-    told = _submit(api, {"requests": [body(priority=priority) for priority in priorities]})
-    assert told["estimatedWaitTime"] == 90
+    accepted = _submit(api, {"requests": [body(priority=priority) for priority in priorities]})
+    assert accepted["estimatedWaitTime"] == 90
 
 
 @pytest.mark.parametrize("limit", [1, 50, None])
 def test_a_limit_is_stored_and_returned(api: APIClient, limit: int | None) -> None:
-    told = _submit(api, batch_body(2, maxConcurrent=limit))
-    assert _batch(api, told["batchId"])["maxConcurrent"] == limit
+    accepted = _submit(api, batch_body(2, maxConcurrent=limit))
+    assert _batch(api, accepted["batchId"])["maxConcurrent"] == limit
 
 
 # --- All or nothing ---------------------------------------------------------------------------------------------------
@@ -353,8 +353,8 @@ def test_one_message_per_free_slot_is_sent_in_order_of_priority(
     alice: User, limit: int | None, sent: list[str]
 ) -> None:
     requests = [body(priority=priority) for priority in ("low", "high", "urgent")]
-    told = _submit(client_for(alice), {"requests": requests, "batchOptions": {"maxConcurrent": limit}})
-    ids = {body_["priority"]: one["requestId"] for body_, one in zip(requests, told["requests"], strict=True)}
+    accepted = _submit(client_for(alice), {"requests": requests, "batchOptions": {"maxConcurrent": limit}})
+    ids = {body_["priority"]: one["requestId"] for body_, one in zip(requests, accepted["requests"], strict=True)}
     assert messages() == {priority: [ids[priority]] for priority in sent}
     assert set(GenerationQueue.objects.filter(held=True).values_list("pk", flat=True)) == {
         ids[priority] for priority in ids if priority not in sent

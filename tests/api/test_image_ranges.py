@@ -33,9 +33,9 @@ OTHERS = ['"other"', 'W/"other"', "{bare}", "", '""', '"{bare}', "'{bare}'", "é
 def test_an_image_with_a_matching_etag_is_not_sent(
     api: APIClient, alice: User, kind: str, method: str, sent: str
 ) -> None:
-    there = address(kind, completed(alice).pk)
-    whole = api.get(there)
-    response = api.generic(method, there, HTTP_IF_NONE_MATCH=sent.format(etag=whole["ETag"]))
+    path = address(kind, completed(alice).pk)
+    whole = api.get(path)
+    response = api.generic(method, path, HTTP_IF_NONE_MATCH=sent.format(etag=whole["ETag"]))
     assert (response.status_code, response.content) == (304, b"")
     for name in ("ETag", "Cache-Control", "Content-Security-Policy", "X-Content-Type-Options"):
         assert response[name] == whole[name]
@@ -112,9 +112,9 @@ def test_anything_but_a_single_range_gets_all_bytes(api: APIClient, at: str, wan
 
 
 def test_the_ranges_of_a_thumbnail_make_up_all_bytes(api: APIClient, alice: User) -> None:
-    there = address("thumbnail", completed(alice).pk)
+    path = address("thumbnail", completed(alice).pk)
     assert (
-        api.get(there, HTTP_RANGE="bytes=0-19").content + api.get(there, HTTP_RANGE="bytes=20-").content
+        api.get(path, HTTP_RANGE="bytes=0-19").content + api.get(path, HTTP_RANGE="bytes=20-").content
         == (BYTES["thumbnail"])
     )
 

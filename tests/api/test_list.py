@@ -209,7 +209,7 @@ def test_an_unescaped_plus_is_explained(api: APIClient, name: str, zone: str) ->
     assert error["errors"] == [
         {
             "path": name,
-            "msg": f"Write the plus of a time zone as %2B in a query: 2026-01-01T00:00:00%2B{zone}.",
+            "msg": f"Escape the plus of the time zone as %2B in a query: 2026-01-01T00:00:00%2B{zone}.",
             "code": "plus",
         }
     ]

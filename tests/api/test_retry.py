@@ -26,8 +26,8 @@ def _retry(client: APIClient, request: GenerationRequest) -> Any:
 @pytest.mark.parametrize("status", RETRYABLE)
 def test_it_is_queued_again_with_all_attempts_available(api: APIClient, alice: User, status: Status) -> None:
     request = in_status(alice, status)
-    told = answer(_retry(api, request))
-    assert told == {"success": True, "requestId": request.pk, "status": "queued", "estimatedWaitTime": 30}
+    accepted = answer(_retry(api, request))
+    assert accepted == {"success": True, "requestId": request.pk, "status": "queued", "estimatedWaitTime": 30}
     found = answer(api.get(address("status", request.pk)))
     assert (found["status"], found["progress"], found["error"], found["result"]) == ("queued", 0, None, None)
     metadata = found["metadata"]

@@ -113,9 +113,9 @@ def test_a_submit_and_its_status_have_the_same_estimate(api: APIClient, alice: U
     worker("one", slots=2)
     ended(alice, lasted=12)
     queued(alice, priority="high")
-    told = answer(post_json(api, body()))
-    assert told["estimatedWaitTime"] == 18
-    assert _place(api, GenerationRequest.objects.get(pk=told["requestId"])) == (2, 18)
+    accepted = answer(post_json(api, body()))
+    assert accepted["estimatedWaitTime"] == 18
+    assert _place(api, GenerationRequest.objects.get(pk=accepted["requestId"])) == (2, 18)
 
 
 # --- A long queue -----------------------------------------------------------------------------------------------------
@@ -153,8 +153,8 @@ def test_a_position_past_the_counted_rows_is_estimated_by_minutes(
 def test_the_newest_request_is_last(api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "COUNTED", 3)
     _queued_at(alice, *range(40))
-    told = answer(post_json(api, body()))
-    assert told["estimatedWaitTime"] == 41 * 30
+    accepted = answer(post_json(api, body()))
+    assert accepted["estimatedWaitTime"] == 41 * 30
 
 
 def test_the_queries_of_a_position_do_not_grow_with_the_queue(api: APIClient, alice: User) -> None:
