@@ -319,7 +319,7 @@ def test_the_next_call_on_a_kept_connection_is_answered(
     [[f"Content-Length: {BIG}"], ["Content-Length: 900000", "Expect: 100-continue"], ["Content-Length: 900000"]],
     ids=["too much to read", "the client waits for leave", "the client stops sending"],
 )
-def test_an_answer_says_so_when_the_connection_closes(server: Server, headers: list[str]) -> None:
+def test_a_response_announces_that_the_connection_closes(server: Server, headers: list[str]) -> None:
     with server._connected() as connection:
         connection.sendall(early_head(server, f"POST {SUBMIT}", [JSON, *headers]))
         answer = read_answer(connection)

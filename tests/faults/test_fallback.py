@@ -80,7 +80,7 @@ def test_a_rate_limit_opens_the_breaker_at_once_and_downtime_after_five(house: H
 
 def test_the_doctor_tells_and_its_command_brings_one_back(house: House, third: str) -> None:
     page = doctor(house)
-    assert "openai is left alone until" in page
+    assert "openai is suspended until" in page
     assert "manage.py resume_provider stability" in page
     house.stack.manage("resume_provider", "stability")
     request_id = house.submit(9)
