@@ -217,7 +217,7 @@ def test_sessions_without_their_time_outs_are_found() -> None:
 @pytest.mark.parametrize(
     ("code", "why", "advice"),
     [
-        ("auth", "The provider does not accept the key", "Check the provider's key in the settings"),
+        ("auth", "The provider rejected the API key", "Check the provider's key in the settings"),
         ("quota_exhausted", "The provider's quota or credit is used up", "Add credit at the provider"),
         ("unavailable", "The provider is unreachable or has a server error", "status page"),
     ],
