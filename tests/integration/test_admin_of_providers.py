@@ -35,7 +35,7 @@ def call_again(client: Client, name: str) -> int:
 def test_a_provider_that_is_left_alone_is_shown_with_the_reason_and_called_again(chief: Client) -> None:
     breakers.failed("openai", "auth", wait=timedelta(0))
     page = chief.get(reverse(STATES)).content.decode()
-    assert "The provider does not accept the key" in page
+    assert "The provider rejected the API key" in page
     assert call_again(chief, "openai") == 302
     assert not breakers.is_suspended("openai")
 
