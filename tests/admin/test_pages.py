@@ -235,7 +235,7 @@ def test_the_dashboard_shows_what_needs_attention(viewer: Client, alice: User) -
     in_status(alice, Status.FAILED)
     circuit_breaker.failed("openai", "auth", wait=timedelta(0))
     page = text(viewer.get("/admin/"))
-    for expected in ("No worker is up", "openai is left alone", "unavailable", "Queue by priority", "Spent today"):
+    for expected in ("No worker is up", "openai is suspended", "unavailable", "Queue by priority", "Spent today"):
         assert expected in page, expected
 
 

@@ -97,8 +97,8 @@ def test_a_free_provider_says_so(vendors: Vendors) -> None:
         ("status=401", "auth", "OpenAI does not accept the key", "Check the provider's key"),
         ("quota", "quota_exhausted", "is used up", "Add credit"),
         ("status=429;retry-after=7", "rate_limited", "7 s", "Try again later"),
-        ("moderation=input", "refused_input", "violence", "other words"),
-        ("empty", "empty_result", "without an image", "more plainly"),
+        ("moderation=input", "refused_input", "violence", "Rephrase"),
+        ("empty", "empty_result", "without an image", "more clearly"),
         ("malformed", "invalid_image", "cannot be read", "another model"),
     ],
 )
