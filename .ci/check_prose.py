@@ -39,7 +39,7 @@ PHRASES: Final = {
     r"\b(colour|behaviour|favourite|normalis|prioritis(?!e_generationrequest)|optimis|serialis|initialis)\w*\b": (
         "American spelling"
     ),
-    r"\b(cancelling|labelled|grey)\b": "American spelling",
+    r"\b(labelled|grey)\b": "American spelling",
 }
 
 

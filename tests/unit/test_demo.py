@@ -33,7 +33,7 @@ def test_the_image_that_was_described_is_accepted() -> None:
     [
         (b"<html>", described(b"<html>"), "not a PNG"),
         (png(4, 8), described(png(4, 8)), "not 8 x 4"),
-        (png() + b"more", described(png()), "SHA-256 differs"),
+        (png() + b"more", described(png()), "SHA-256"),
     ],
 )
 def test_another_image_is_refused(data: bytes, result: dict[str, Any], fault: str) -> None:
