@@ -1,7 +1,8 @@
 # `make` lists the targets. Needs only make and Python 3.11, 3.12 or 3.13; everything is installed into .venv.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help demo run test faults bench check lint types imports security audit docs screenshots lock clean
+.PHONY: help demo run test faults bench check lint types imports security audit docs screenshots \
+	architecture lock clean
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 IN_VENV := .venv/bin/python -m
@@ -14,7 +15,7 @@ INSTALL = $(IN_VENV) pip install --quiet --disable-pip-version-check --no-input 
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.runtime ## Start everything on free ports, generate one coloring page, save it, stop
 	@exec $(IN_VENV) config.local.stack demo </dev/null
@@ -51,6 +52,9 @@ audit: .venv/.dev ## Check dependencies for known vulnerabilities (pip-audit; ne
 
 docs: .venv/.runtime ## Update docs/api.md from the answers of a running stack
 	@exec .venv/bin/python docs/make_api.py </dev/null
+
+architecture: .venv/.dev ## Update the diagram in docs/architecture.md
+	@.venv/bin/python docs/make_architecture.py
 
 screenshots: .venv/.dev ## Update docs/screenshots, in Chromium
 	@SCREENSHOTS=docs/screenshots $(IN_VENV) pytest -q tests/browser/test_looks.py </dev/null

@@ -44,14 +44,17 @@ class Vendors:
         self._settings.PROVIDERS = list(names)
         caching.clear_all()
 
-    def run(self, request: GenerationRequest, *, runtime: Runtime | None = None) -> GenerationRequest:
-        """What a worker does on a message for this request; the request after it."""
-        executor = Executor(
+    def executor(self, runtime: Runtime | None = None) -> Executor:
+        """An executor as a worker has one, with these providers."""
+        return Executor(
             runtime=runtime or Runtime(slots=1),
             providers=self._registry,
             rates=RateLimiter(self._settings.REDIS_URL),
         )
-        executor.run(request.pk)
+
+    def run(self, request: GenerationRequest, *, runtime: Runtime | None = None) -> GenerationRequest:
+        """What a worker does on a message for this request; the request after it."""
+        self.executor(runtime).run(request.pk)
         request.refresh_from_db()
         return request
 
