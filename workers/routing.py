@@ -45,6 +45,6 @@ class Route:
 
     def _choices(self, options: GenerationOptions) -> list[ModelChoice]:
         try:
-            return retry_while_unavailable(lambda: catalogue.choices(options, gone=self._unserved))
+            return retry_while_unavailable(lambda: catalogue.choices(options, unserved=self._unserved))
         except catalogue.UnsupportedRequest:
             return []

@@ -47,8 +47,8 @@ def fill_batch(batch_id: str) -> int:
         )
         allowed = dispatch._reserve_capacity([weight for _, weight in rows])
         messages = [row for row, is_allowed in zip(rows, allowed, strict=True) if is_allowed]
-        # Update each row once. For a row that this transaction has already written, PostgreSQL checks the foreign key to
-        # the request again, and would wait for a transaction that cancels the request and waits for this row.
+        # Update each row once. For a row that this transaction has already written, PostgreSQL checks the foreign key
+        # again, which locks the request, and would wait for a transaction that cancels it and waits for this row.
         send_now = [pk for pk, _ in messages]
         send_later = [pk for pk, _ in rows if pk not in send_now]
         GenerationQueue.objects.filter(pk__in=send_now).update(held=False, **dispatch.dispatch_columns())

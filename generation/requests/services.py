@@ -30,7 +30,7 @@ class NotRetryableError(Exception):
 
 def submit(*, owner: User, draft: NewRequest) -> GenerationRequest:
     """Accept one request. Raises :class:`generation.providers.pricing.OverBudgetError`."""
-    with budgets.reserving(owner.pk, [draft.estimated_cost]):
+    with budgets.reserve(owner.pk, [draft.estimated_cost]):
         return lifecycle.submit([draft], owner=owner)[0]
 
 
@@ -39,7 +39,7 @@ def submit_batch(
 ) -> tuple[GenerationBatch, list[GenerationRequest]]:
     """Accept all of them or none. At most ``max_concurrent`` of them will be in progress at once. Raises
     :class:`generation.providers.pricing.OverBudgetError`."""
-    with transaction.atomic(), budgets.reserving(owner.pk, [draft.estimated_cost for draft in drafts]):
+    with transaction.atomic(), budgets.reserve(owner.pk, [draft.estimated_cost for draft in drafts]):
         batch = GenerationBatch.objects.create(
             id=new_batch_id(), owner=owner, priority=priority, max_concurrent=max_concurrent
         )
@@ -79,7 +79,7 @@ def retry(*, user: User, request: GenerationRequest, address: str = "") -> Gener
 
 
 def _retry(user: User, request: GenerationRequest) -> GenerationRequest:
-    with budgets.reserving(request.owner_id, [request.estimated_cost]):
+    with budgets.reserve(request.owner_id, [request.estimated_cost]):
         again = lifecycle.retry(request.pk, actor=user)
     if again is None:
         raise NotRetryableError

@@ -65,7 +65,7 @@ def spent(owner: User) -> Decimal:
 
 def has_room(owner: User, cost: Decimal = PRICE) -> bool:
     try:
-        with budgets.reserving(owner.pk, [cost]):
+        with budgets.reserve(owner.pk, [cost]):
             return True
     except OverBudgetError:
         return False
