@@ -18,7 +18,7 @@ _TIMEOUT: Final = 0.5
 #: Minimum wait in seconds.
 _SHORTEST_WAIT: Final = 0.05
 #: A sorted set has one member for each call, scored by its time. It is the server's time, so that a worker with a wrong
-#: clock neither blocks the others nor exceeds the limit. Returns 0 if the call may begin, else the wait in microseconds.
+#: clock neither blocks the others nor exceeds the limit. Returns 0 if the call may begin, else microseconds to wait.
 _TAKE: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
