@@ -77,36 +77,36 @@ def _cut_off() -> BrokenFileError:
 
 
 def _read_png(data: bytes) -> ImageFile:
-    found: dict[bytes, bytes] = {}
+    chunks: dict[bytes, bytes] = {}
     pixels: list[memoryview] = []
     for name, content in _png_chunks(data):
-        if (name == b"IHDR") != (not found):
+        if (name == b"IHDR") != (not chunks):
             raise BrokenFileError("its header is not where it belongs")
         if name == b"IDAT":
             pixels.append(content)
         elif _is_critical(name) and name not in {b"IHDR", b"PLTE", b"IEND"}:
             raise BrokenFileError("it has a part that no browser knows")
         elif not pixels:  # browsers ignore chunks after the pixels
-            found.setdefault(name, bytes(content))
-    width, height, depth, color, _, _, _ = struct.unpack(">IIBBBBB", found[b"IHDR"])
-    if depth not in _PNG_DEPTHS.get(color, ()) or not pixels or (color == _PALETTE and not found.get(b"PLTE")):
+            chunks.setdefault(name, bytes(content))
+    width, height, depth, color, _, _, _ = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+    if depth not in _PNG_DEPTHS.get(color, ()) or not pixels or (color == _PALETTE and not chunks.get(b"PLTE")):
         raise BrokenFileError("its header contradicts it")
-    parts = [_PNG_SIGNATURE, _png_chunk(b"IHDR", found[b"IHDR"])]
+    parts = [_PNG_SIGNATURE, _png_chunk(b"IHDR", chunks[b"IHDR"])]
     if color == _PALETTE:
-        parts.append(_png_chunk(b"PLTE", found[b"PLTE"]))
-    if transparency := _png_transparency(found.get(b"tRNS", b""), depth, color):
+        parts.append(_png_chunk(b"PLTE", chunks[b"PLTE"]))
+    if transparency := _png_transparency(chunks.get(b"tRNS", b""), depth, color):
         parts.append(_png_chunk(b"tRNS", transparency))
     parts += (_png_chunk(b"IDAT", b"".join(pixels)), _png_chunk(b"IEND", b""))
-    profile = _inflated_profile(found.get(b"iCCP", b""))
+    profile = _inflated_profile(chunks.get(b"iCCP", b""))
     return ImageFile(
         format="PNG",
         width=width,
         height=height,
         data=b"".join(parts),
-        orientation=_orientation(found.get(b"eXIf", b"")),
+        orientation=_orientation(chunks.get(b"eXIf", b"")),
         profile=profile,
-        gamma=None if profile or found.keys() & {b"sRGB", b"cICP"} else _gamma(found.get(b"gAMA", b"")),
-        animated=int.from_bytes(found.get(b"acTL", b"")[:4]) > 1,
+        gamma=None if profile or chunks.keys() & {b"sRGB", b"cICP"} else _gamma(chunks.get(b"gAMA", b"")),
+        animated=int.from_bytes(chunks.get(b"acTL", b"")[:4]) > 1,
     )
 
 

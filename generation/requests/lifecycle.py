@@ -281,16 +281,16 @@ def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
     cancelled: list[str] = []
     with transaction.atomic():
         # The locks, in the common order, keep the statuses from changing before the updates below.
-        found = list(
+        active = list(
             GenerationRequest.objects.select_for_update()
             .filter(pk__in=request_ids, status__in=ACTIVE)
             .order_by("pk")
             .values_list("pk", "status")
         )
         # Before the transition: the counters take the provider from each attempt when the history is written.
-        _abandon_attempts([pk for pk, status in found if status == Status.IN_PROGRESS])
+        _abandon_attempts([pk for pk, status in active if status == Status.IN_PROGRESS])
         for source in ACTIVE:
-            ids = [pk for pk, status in found if status == source]
+            ids = [pk for pk, status in active if status == source]
             transition = Transition(source, Status.CANCELLED, Reason.CANCELLED)
             values: dict[str, Any] = {"completed_at": Now(), "lease_expires_at": None, "worker": ""}
             changed = transitions.apply_transition(ids, transition, actor=actor, **values)

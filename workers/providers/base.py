@@ -142,5 +142,5 @@ class Provider(Protocol):
     billable: ClassVar[bool]
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
-        """Generate the image. Raises :class:`ProviderError`. If the coroutine is canceled, the call is abandoned."""
+        """Generate the image. Raises :class:`ProviderError`. If the coroutine is cancelled, the call is abandoned."""
         ...

@@ -195,15 +195,15 @@ def _strings(body: object) -> Iterator[tuple[str, str]]:
 
 def _categories(body: object) -> list[str]:
     """Return the names under ``categories`` and ``reasons``, and of the ratings that caused the refusal."""
-    found: list[object] = []
+    values: list[object] = []
     for key, value in _nodes(body):
         if key in {"categories", "reasons"} and isinstance(value, str):
-            found.append(value)
+            values.append(value)
         elif key == "categories" and isinstance(value, Mapping):
-            found += [inner for inner, is_cause in value.items() if is_cause is True]
+            values += [inner for inner, is_cause in value.items() if is_cause is True]
         elif isinstance(value, Mapping) and _is_withheld(value):
-            found.append(value.get("category", key))
-    return [word for item in found if (word := name(item))]
+            values.append(value.get("category", key))
+    return [word for item in values if (word := name(item))]
 
 
 def _has_verdict(body: object) -> bool:

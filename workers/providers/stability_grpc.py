@@ -116,7 +116,7 @@ class StabilityGrpcProvider:
             task = asyncio.current_task()
             if task and task.cancelling():
                 raise
-            raise support.unknown_outcome(VENDOR) from None  # the channel was closed, and this task was not canceled
+            raise support.unknown_outcome(VENDOR) from None  # the channel was closed, and this task was not cancelled
         finally:
             call.cancel()  # no effect on a call that has ended
         return _answer(answers, model=request.model)
