@@ -12,5 +12,5 @@ class WorkersConfig(AppConfig):
     def ready(self) -> None:
         from workers import checks  # noqa: F401  registers the system checks
 
-        for name, meant in settings.MISSPELT_NAMES.items():
-            logger.warning("%s is not read by anything; did you mean %s?", name, meant)
+        for name, suggestion in settings.MISSPELT_NAMES.items():
+            logger.warning("%s is not a known setting; did you mean %s?", name, suggestion)

@@ -1,4 +1,4 @@
-"""Turns of the attempts of one process: most of them wait for a provider, and of the others few work at a time."""
+"""A semaphore for the attempts of one process: most wait for a provider, and only a few of the others run at once."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from contextlib import contextmanager
 
 from django.db import connection
 
-#: A few, so that one goes on while the others wait for the database. Were there more, all would wait for the
-#: interpreter in turns and get done late, where in this way one after the other gets done soon.
+#: A few, so that one attempt runs while the others wait for the database. With more, all would compete for the
+#: interpreter and all would end late, while with a few each ends soon after the other.
 AT_ONCE = 4
 
 
 class AttemptSlots(threading.Semaphore):
-    """As a context: one turn, which is waited for."""
+    """A semaphore whose context holds one slot."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
         super().__init__(at_once)
 
     @contextmanager
     def released(self) -> Iterator[None]:
-        """Somebody else may have this turn meanwhile, and this thread's connection to the database: who waits for a
-        turn must not hold what those who have one need."""
+        """Release the slot and this thread's database connection while the context blocks on I/O. Attempts that wait
+        for a slot must hold no connection, since those with a slot need one."""
         connection.close()
         self.release()
         try:

@@ -1,7 +1,7 @@
-"""The process that makes the promises true although messages get lost and workers die.
+"""The dispatcher process, which recovers from lost messages and dead workers and sends due messages.
 
-Any number may run: they leave each other's rows alone. It never executes work, so it never waits behind busy workers,
-and what concerns the database alone goes on while Redis is away.
+Any number may run: they skip each other's locked rows. The dispatcher never runs attempts, so it never waits for busy
+workers. Steps that need only the database go on while Redis is unavailable.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from workers.processes import process_name
 
 logger = logging.getLogger(__name__)
 
-#: Seconds without the end of a pass after which the process counts as stuck: longer than any time-out of a statement.
+#: The process counts as stuck if no pass ends for this number of seconds. Longer than any statement time-out.
 _STUCK_AFTER: Final = 120.0
 
-#: In the order in which a pass does them: first what becomes due by it, last the sending.
+#: The steps of a pass in their order: steps that make rows due come before the sending.
 STEPS: Final[dict[str, Callable[[], int]]] = {
     "rescued": maintenance.rescue_expired,
     "promoted": maintenance.promote_long_waiting,
@@ -47,7 +47,7 @@ STEPS: Final[dict[str, Callable[[], int]]] = {
 
 
 class Liveness:
-    """Knows whether a process still gets through its passes."""
+    """Tracks whether the process still completes its passes."""
 
     def __init__(self) -> None:
         self._seen_at = time.monotonic()
@@ -63,18 +63,18 @@ class Liveness:
 
 
 def run_once() -> Counter[str]:
-    """One pass. Returns how much each step did. A step that fails, in whatever way, leaves the others their turn."""
+    """Do one pass. Return the count of each step. A failed step does not prevent the other steps."""
     done: Counter[str] = Counter()
-    begun = time.perf_counter()
-    for name, act in STEPS.items():
+    started = time.perf_counter()
+    for name, step in STEPS.items():
         try:
-            done[name] = act()
+            done[name] = step()
         except BrokerUnavailable:
             logger.info("%s has to wait for the broker", name)
-        except Exception as error:  # a fault of one step must not stop the sending
+        except Exception as error:  # a failed step must not prevent the sending
             _log_failure(name, error)
             close_old_connections()
-    metrics.PASSES.observe(time.perf_counter() - begun)
+    metrics.PASSES.observe(time.perf_counter() - started)
     for name, count in done.items():
         metrics.DISPATCHER_FOUND.labels(name).inc(count)
     if done["sent"]:
@@ -87,7 +87,8 @@ def _log_failure(step: str, error: Exception) -> None:
 
 
 def run_forever(stopping: threading.Event, liveness: Liveness | None = None) -> None:
-    """A pass every ``QUEUE_PROCESSING_INTERVAL`` until the event is set. An outage is waited out."""
+    """Do a pass every ``QUEUE_PROCESSING_INTERVAL`` until the event is set. An outage of the database does not end
+    it."""
     name = process_name()
     interval = settings.QUEUE_PROCESSING_INTERVAL.total_seconds()
     while not stopping.is_set():
@@ -96,7 +97,7 @@ def run_forever(stopping: threading.Event, liveness: Liveness | None = None) -> 
             WorkerProcess.objects.update_or_create(
                 name=name, defaults={"kind": ProcessKind.DISPATCHER, "slots": 0, "seen_at": Now()}
             )
-        except Exception as error:  # whatever it is, the next pass tries again
+        except Exception as error:  # the next pass tries again
             _log_failure("heartbeat", error)
         else:
             run_once()

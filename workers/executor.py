@@ -1,4 +1,4 @@
-"""One request from claim to end: route, prompt, provider, check, store, finish. Knows no Celery and no HTTP."""
+"""Run one request from claim to end: route, prompt, provider call, image check, storage. Independent of Celery."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from generation.providers.catalogue import ModelChoice
 from generation.providers.error_policy import Action, Situation
 from generation.queue import dispatch
 from generation.requests import lifecycle, permits
-from generation.requests.claims import CallPermit, Claim, Failure, StaleClaimError
+from generation.requests.claims import AttemptFailure, CallPermit, Claim, StaleClaimError
 from generation.states import ErrorCode
 from generation.storage import receipts
 from generation.telemetry import correlation, metrics, tracing
@@ -36,9 +36,9 @@ from workers.runtime import AttemptCancelled, RunningAttempt, Runtime
 
 logger = logging.getLogger(__name__)
 
-#: What a call may take beyond its time-out until its place at the provider is free again.
+#: A call keeps its slot at the provider for this time after its time-out.
 _CALL_GRACE: Final = timedelta(seconds=5)
-#: How long a claim waits for a storage that cannot say whether an earlier attempt left an image.
+#: How long a claim waits for an unavailable storage that may hold the image of an earlier attempt.
 _RECEIPT_PATIENCE: Final = timedelta(seconds=5)
 
 
@@ -46,20 +46,20 @@ _RECEIPT_PATIENCE: Final = timedelta(seconds=5)
 class Call:
     """A permitted call of a provider.
 
-    The outcome of a ``probe`` decides for a provider that was in trouble; an answer of a ``troubled`` one has to be
-    noted. ``estimate`` is the expected price in US dollars, None if the call costs nothing or its price is not known.
+    ``probe`` and ``recently_failing`` are those of :class:`generation.requests.claims.CallPermit`. ``estimate`` is the
+    expected price in US dollars, None if the call costs nothing or its price is unknown.
     """
 
     choice: ModelChoice
-    asked: ImageRequest
+    image_request: ImageRequest
     probe: bool
-    troubled: bool
+    recently_failing: bool
     billable: bool
     estimate: Decimal | None
 
 
 class StorageUnavailable(Exception):  # noqa: N818  a state, not a mistake
-    """The storage cannot say whether it holds an image that is paid for."""
+    """The storage cannot tell whether it has an image that is already paid for."""
 
 
 class Executor:
@@ -73,16 +73,16 @@ class Executor:
         self._slots = AttemptSlots()
 
     def run(self, request_id: str) -> None:
-        """Do what there is to do: one attempt, and where a provider fails and another one can do it, one with that.
-        Raises only what the database raises before there is a claim."""
+        """Claim the request and make one attempt; if a provider fails, make further attempts with the next providers.
+        Raises only errors of the database before there is a claim."""
         with self._slots:
             claim = lifecycle.claim(request_id, worker=self._runtime.name)
             if claim is None:
-                told = {"action": "claim-lost", "request_id": request_id}
-                logger.info("nothing to do for %s", request_id, extra=told)
+                extra = {"action": "claim-lost", "request_id": request_id}
+                logger.info("nothing to do for %s", request_id, extra=extra)
                 return
-            call = claim.request.http_request_id or correlation.current()
-            with correlation.bound_to(call), self._traced(claim):
+            http_request_id = claim.request.http_request_id or correlation.current()
+            with correlation.bound_to(http_request_id), self._traced(claim):
                 self._run(claim)
 
     @contextmanager
@@ -96,12 +96,12 @@ class Executor:
     def _run(self, claim: Claim) -> None:
         try:
             route = Route(claim.request.options)
-        except catalogue.UnsupportedRequest as reason:  # the settings have changed since the submit
+        except catalogue.UnsupportedRequest as reason:  # the settings or models have changed since the submit
             if reason.temporary:
                 logger.error("no route: %s", reason.message, extra=fields("error", claim))
                 self._snooze_or_fail(claim)
                 return
-            failure = Failure(message=reason.message, code=ErrorCode.INVALID_REQUEST, retryable=False)
+            failure = AttemptFailure(message=reason.message, code=ErrorCode.INVALID_REQUEST, retryable=False)
             retry_while_unavailable(lambda: lifecycle.fail(claim, failure))
             log("failed", claim, code=failure.code)
             return
@@ -109,40 +109,41 @@ class Executor:
             logger.exception("no route", extra=fields("error", claim))
             self._snooze_or_fail(claim)
             return
-        following: Claim | None = claim
-        while following is not None:
-            with self._runtime.working_on(following) as job:
-                log("started", job.claim)
+        next_claim: Claim | None = claim
+        while next_claim is not None:
+            with self._runtime.working_on(next_claim) as attempt:
+                log("started", attempt.claim)
                 try:
-                    following = self._attempt(job, route)
+                    next_claim = self._attempt(attempt, route)
                 except AttemptCancelled as reason:
-                    retry_while_unavailable(lambda: permits.release_provider_slot(job.claim))
-                    log("abandoned", job.claim, why=str(reason))
+                    retry_while_unavailable(lambda: permits.release_provider_slot(attempt.claim))
+                    log("abandoned", attempt.claim, why=str(reason))
                     return
 
-    def _attempt(self, job: RunningAttempt, route: Route) -> Claim | None:
-        """Make one call, if one is to be made. Returns the claim under which the next provider is to be asked."""
-        claim = job.claim
+    def _attempt(self, attempt: RunningAttempt, route: Route) -> Claim | None:
+        """Make one call, unless there is an image or the request has to wait. Return the claim for the next provider of
+        the route, or None if the attempt was the last one of this run."""
+        claim = attempt.claim
         call = None
         try:
-            if receipt := self._earlier_receipt(job):
+            if receipt := self._earlier_receipt(attempt):
                 self._complete(claim, receipt)
                 return None
             self._writer.check(self._slots.released)
-            if claim.request.options.use_cache and self._shared(claim, route.left[0]):
+            if claim.request.options.use_cache and self._use_cache(claim, route.remaining[0]):
                 return None
-            call = self._permitted(claim, route)
+            call = self._permitted_call(claim, route)
             if call is None:
                 return None
-            receipt = self._make(job, call)
+            receipt = self._generate(attempt, call)
         except ProviderError as error:
             if error.code not in error_policy.POLICIES:
-                logger.error("there is no error code %s", error.code, extra=fields("error", claim))
-                error = _internal(sent=error.sent)
-            return self._after(error, claim, route, call)
+                logger.error("unknown error code %s", error.code, extra=fields("error", claim))
+                error = _internal_error(sent=error.sent)
+            return self._handle_failure(error, claim, route, call)
         except StorageUnavailable:
-            # It may hold an image that is paid for, so nothing is sent and nothing fails until it can be asked.
-            self._give_back(claim, settings.RETRY_DELAY, "storage")
+            # The storage may have an image that is already paid for, so no provider is called until it is available.
+            self._release(claim, settings.RETRY_DELAY, "storage")
             return None
         except AttemptCancelled:
             if call and call.probe:
@@ -150,87 +151,90 @@ class Executor:
                 retry_while_unavailable(lambda: circuit_breaker.release_probe(provider))
             raise
         except Exception as error:
-            # The text of an unknown error may hold anything, so the client gets none of it.
+            # The text of an unknown error may contain secrets, so it is logged but not shown to the client.
             logger.exception("attempt failed", extra=fields("error", claim))
             if call is None:  # nothing was sent
                 self._snooze_or_fail(claim)
                 return None
-            return self._after(_internal(error, sent=job.sent), claim, route, call)
+            return self._handle_failure(_internal_error(error, sent=attempt.sent), claim, route, call)
         choice = call.choice
         self._complete(claim, receipt)
         retry_while_unavailable(lambda: circuit_breaker.model_succeeded(choice.provider, choice.model))
-        if call.troubled:
+        if call.recently_failing:
             retry_while_unavailable(lambda: circuit_breaker.succeeded(choice.provider))
         return None
 
-    def _earlier_receipt(self, job: RunningAttempt) -> dict[str, Any] | None:
-        """Return the receipt of an earlier attempt that was paid for and whose image was stored. Raises
+    def _earlier_receipt(self, attempt: RunningAttempt) -> dict[str, Any] | None:
+        """Return the receipt of an earlier attempt whose image was paid for and stored, or None. Raises
         :class:`StorageUnavailable`."""
-        claim = job.claim
+        claim = attempt.claim
         if claim.number == 1 or not retry_while_unavailable(lambda: permits.has_called_provider(claim)):
             return None
-        find = partial(receipts.find, job.claim.request.pk)
+        find = partial(receipts.find, attempt.claim.request.pk)
         try:
             with self._slots.released():
-                return retry_while_unavailable(find, OSError, patience=_RECEIPT_PATIENCE, pause=job.pause)
+                return retry_while_unavailable(find, OSError, patience=_RECEIPT_PATIENCE, pause=attempt.pause)
         except OSError as error:
             raise StorageUnavailable from error
 
-    def _shared(self, claim: Claim, choice: ModelChoice) -> bool:
-        """Whether an earlier picture was taken, or another request's is waited for."""
+    def _use_cache(self, claim: Claim, choice: ModelChoice) -> bool:
+        """Complete the request with a cached image, or let it wait for the request that is generating the image. Return
+        False if this request has to generate it."""
         try:
-            share = retry_while_unavailable(lambda: result_cache.get_or_start(claim.request, choice))
+            cached = retry_while_unavailable(lambda: result_cache.get_or_start(claim.request, choice))
         except OSError as error:
             raise StorageUnavailable from error
-        if share.result is not None:
-            result = share.result | {"cached": True, "cost": 0.0}
-            self._complete(claim, {"result": result, "model": share.result["model"], "cost": "0"})
-        elif share.holder:
-            goes_on = partial(result_cache.is_in_progress, share.holder)
-            self._wait_for(share.holder, goes_on, claim, result_cache.LOOK_AGAIN_AFTER, "shared")
-        return share.result is not None or bool(share.holder)
+        if cached.result is not None:
+            result = cached.result | {"cached": True, "cost": 0.0}
+            self._complete(claim, {"result": result, "model": cached.result["model"], "cost": "0"})
+        elif cached.holder:
+            must_wait = partial(result_cache.is_in_progress, cached.holder)
+            self._wait_for(cached.holder, must_wait, claim, result_cache.LOOK_AGAIN_AFTER, "shared")
+        return cached.result is not None or bool(cached.holder)
 
     # --- The call ---
 
-    def _permitted(self, claim: Claim, route: Route) -> Call | None:
-        """Note the call of the first provider of the route that may be called now. ``None`` if the request was released
-        instead."""
+    def _permitted_call(self, claim: Claim, route: Route) -> Call | None:
+        """Begin the call of the first provider of the route that may be called now. Return None if no provider may be
+        called and the request was released instead."""
         if self._runtime.stopping.is_set():
-            self._give_back(claim, timedelta(0), "stopping")
+            self._release(claim, timedelta(0), "stopping")
             return None
         suspended: list[tuple[timedelta, str]] = []
-        refusal = ""
-        for choice in route.left:
-            asked = retry_while_unavailable(partial(prompts.build, claim.request, choice))
+        budget_message = ""
+        for choice in route.remaining:
+            image_request = retry_while_unavailable(partial(prompts.build, claim.request, choice))
             provider = self._providers.choose(choice.provider)
             estimate = catalogue.call_estimate(choice, claim.request.options) if provider.billable else None
-            permit = self._begin(claim, asked, provider, estimate)
+            permit = self._begin_call(claim, image_request, provider, estimate)
             if permit.granted:
                 return Call(
                     choice=choice,
-                    asked=asked,
+                    image_request=image_request,
                     probe=permit.probe,
-                    troubled=permit.troubled,
+                    recently_failing=permit.recently_failing,
                     billable=provider.billable,
                     estimate=estimate,
                 )
-            if permit.over_budget:  # a cheaper provider of the route may still fit
-                refusal = permit.refusal
-            elif permit.suspended:
+            if permit.over_budget:  # the budget may suffice for a cheaper provider of the route
+                budget_message = permit.budget_message
+            elif permit.provider_suspended:
                 suspended.append((permit.wait, choice.provider))
-            else:  # it is busy and not in trouble, so its turn comes soon
-                self._give_back(claim, permit.wait, "no-place")
+            else:  # the provider works but has no free slot, so a short wait is better than a fallback
+                self._release(claim, permit.wait, "no-place")
                 return None
         if not suspended:
-            if last := route.last_resort():
-                route.left = last
-                return self._permitted(claim, route)
-            raise ProviderError(refusal, code=ErrorCode.QUOTA_EXHAUSTED, sent=False)
+            if last_resort := route.last_resort():
+                route.remaining = last_resort
+                return self._permitted_call(claim, route)
+            raise ProviderError(budget_message, code=ErrorCode.QUOTA_EXHAUSTED, sent=False)
         wait, name = min(suspended)
         self._wait_for(name, partial(circuit_breaker.is_open, name), claim, wait, "suspended")
         return None
 
-    def _begin(self, claim: Claim, asked: ImageRequest, provider: Provider, estimate: Decimal | None) -> CallPermit:
+    def _begin_call(
+        self, claim: Claim, image_request: ImageRequest, provider: Provider, estimate: Decimal | None
+    ) -> CallPermit:
         rate = retry_while_unavailable(circuit_breaker.rates).get(provider.name)
 
         def pace(calls: int, per_seconds: int) -> timedelta:
@@ -241,8 +245,8 @@ class Executor:
                 lambda: permits.begin_call(
                     claim,
                     provider=provider.name,
-                    model=asked.model,
-                    prompt=asked.prompt,
+                    model=image_request.model,
+                    prompt=image_request.prompt,
                     billable=provider.billable,
                     estimate=estimate,
                     deadline=settings.PROVIDER_TIMEOUT + _CALL_GRACE,
@@ -250,24 +254,25 @@ class Executor:
                 )
             )
         except StaleClaimError:
-            raise AttemptCancelled("the claim is void") from None
+            raise AttemptCancelled("the claim is stale") from None
 
-    def _make(self, job: RunningAttempt, call: Call) -> dict[str, Any]:
-        """Ask the provider, and keep what it made. Returns the receipt."""
+    def _generate(self, attempt: RunningAttempt, call: Call) -> dict[str, Any]:
+        """Call the provider, and check and store its image. Return the receipt."""
         provider = self._providers.choose(call.choice.provider)
+        timeout = settings.PROVIDER_TIMEOUT.total_seconds()
         with self._slots.released(), measured(provider.name, call.choice.model):
-            answer = job.call(provider.generate(call.asked), timeout=settings.PROVIDER_TIMEOUT.total_seconds())
+            answer = attempt.call(provider.generate(call.image_request), timeout=timeout)
         cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else Decimal(0)
         try:
-            picture = image_check.check(answer.data, requested=call.asked.output_format)
+            image = image_check.check(answer.data, requested=call.image_request.output_format)
             with self._slots.released():
-                receipt = self._writer.write(job, picture, answer, call.choice, cost=cost, estimate=call.estimate)
+                receipt = self._writer.write(attempt, image, answer, call.choice, cost=cost, estimate=call.estimate)
         except ProviderError as error:
             error.cost = cost
             raise
         except AttemptCancelled:
-            # Whatever ended the claim booked the estimate.
-            claim = job.claim
+            # The estimate was booked when the claim was ended; this books the rest of the cost.
+            claim = attempt.claim
             retry_while_unavailable(lambda: budgets.book_late(claim.request, claim.number, {}, cost))
             raise
         metrics.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
@@ -276,46 +281,47 @@ class Executor:
     # --- Outcomes ---
 
     def _complete(self, claim: Claim, receipt: dict[str, Any]) -> None:
-        done = retry_while_unavailable(lambda: lifecycle.complete(claim, **receipt))
-        if done:  # else it may be the receipt of the claim that holds
-            with self._slots.released(), suppress(OSError):  # one that stays does no harm
+        completed = retry_while_unavailable(lambda: lifecycle.complete(claim, **receipt))
+        if completed:  # else the receipt may belong to a newer claim
+            with self._slots.released(), suppress(OSError):  # a receipt that is left does no harm
                 receipts.drop(claim.request.pk)
-        log("completed" if done else "claim-void", claim)
+        log("completed" if completed else "claim-void", claim)
 
-    def _give_back(self, claim: Claim, wait: timedelta, why: str, *, waits_for: str = "") -> None:
+    def _release(self, claim: Claim, wait: timedelta, why: str, *, waits_for: str = "") -> None:
         retry_while_unavailable(lambda: lifecycle.release(claim, delay=wait, waits_for=waits_for))
         log("given-back", claim, why=why)
 
     def _snooze_or_fail(self, claim: Claim) -> None:
-        """Try again later without using up an attempt, as often as a request may wait."""
+        """Snooze the request, or fail it if it has waited ``MAX_WAITS`` times."""
         waits = claim.request.waits
-        failure = _failure(_internal(), "", None)
+        failure = _failure(_internal_error(), "", None)
         if waits < error_policy.MAX_WAITS:
             delay = RetryPolicy(base=settings.RETRY_DELAY).delay(waits + 1)
             retry_while_unavailable(lambda: lifecycle.snooze(claim, failure, delay=delay))
         else:
             retry_while_unavailable(lambda: lifecycle.fail(claim, failure))
 
-    def _wait_for(self, what: str, goes_on: Callable[[], bool], claim: Claim, longest: timedelta, why: str) -> None:
-        """Give the request back until somebody wakes those who wait for this, or the longest time is over."""
-        self._give_back(claim, longest, why, waits_for=what)
-        if not retry_while_unavailable(goes_on):  # it came about before anybody could see that we wait
-            retry_while_unavailable(lambda: dispatch.make_due(what))
+    def _wait_for(self, event: str, must_wait: Callable[[], bool], claim: Claim, longest: timedelta, why: str) -> None:
+        """Release the request until the event (a provider's name or a request's id) makes it due, or the longest time
+        is over."""
+        self._release(claim, longest, why, waits_for=event)
+        if not retry_while_unavailable(must_wait):  # the event came before the release was committed
+            retry_while_unavailable(lambda: dispatch.make_due(event))
 
-    def _after(self, error: ProviderError, claim: Claim, route: Route, call: Call | None) -> Claim | None:
-        """Do what :func:`generation.providers.error_policy.decide` says. Returns the claim under which the next
-        provider is to be asked."""
+    def _handle_failure(self, error: ProviderError, claim: Claim, route: Route, call: Call | None) -> Claim | None:
+        """Do the next step by :func:`generation.providers.error_policy.decide`. Return the claim for the next provider
+        of the route, or None."""
         request, provider = claim.request, call.choice.provider if call else ""
         if call is None:
             route.problems.append(error)
-            route.left = []
+            route.remaining = []
         else:
-            self._note_failure(error, call)
+            self._report_to_breaker(error, call)
             route.failed(call.choice, error)
         decision = error_policy.decide(
             Situation(
                 problems=route.problems,
-                others_left=bool(route.left),
+                others_left=bool(route.remaining),
                 attempts=request.attempts,
                 max_attempts=request.max_attempts,
                 waits=request.waits,
@@ -324,31 +330,31 @@ class Executor:
                 billable=call is not None and call.billable,
             )
         )
-        failure = _failure(error, provider, _may_have_cost(error, call))
+        failure = _failure(error, provider, _possible_cost(error, call))
         policy = RetryPolicy(base=settings.RETRY_DELAY)
-        seconds = decision.problem.retry_after if isinstance(decision.problem, ProviderError) else None
+        retry_after = decision.problem.retry_after if isinstance(decision.problem, ProviderError) else None
         match decision.action:
             case Action.FALL_BACK:
-                following = retry_while_unavailable(
-                    lambda: lifecycle.fall_back(claim, failure, counts=decision.uses_attempt)
+                next_claim = retry_while_unavailable(
+                    lambda: lifecycle.fall_back(claim, failure, uses_attempt=decision.uses_attempt)
                 )
-                log("moved-on" if following else "claim-void", claim, code=error.code, provider=provider)
-                return following
+                log("moved-on" if next_claim else "claim-void", claim, code=error.code, provider=provider)
+                return next_claim
             case Action.SNOOZE:
-                delay = policy.delay(request.waits + 1, retry_after=seconds)
-                held = retry_while_unavailable(lambda: lifecycle.snooze(claim, failure, delay=delay))
-                log("postponed" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
+                delay = policy.delay(request.waits + 1, retry_after=retry_after)
+                ended = retry_while_unavailable(lambda: lifecycle.snooze(claim, failure, delay=delay))
+                log("postponed" if ended else "claim-void", claim, code=error.code, delay=delay.total_seconds())
             case Action.RETRY:
-                delay = policy.delay(request.attempts, retry_after=seconds)
-                held = retry_while_unavailable(lambda: lifecycle.retry_later(claim, failure, delay=delay))
-                log("retry" if held else "claim-void", claim, code=error.code, delay=delay.total_seconds())
+                delay = policy.delay(request.attempts, retry_after=retry_after)
+                ended = retry_while_unavailable(lambda: lifecycle.retry_later(claim, failure, delay=delay))
+                log("retry" if ended else "claim-void", claim, code=error.code, delay=delay.total_seconds())
             case Action.FAIL:
-                held = retry_while_unavailable(lambda: lifecycle.fail(claim, failure))
-                log("failed" if held else "claim-void", claim, code=error.code)
+                ended = retry_while_unavailable(lambda: lifecycle.fail(claim, failure))
+                log("failed" if ended else "claim-void", claim, code=error.code)
         return None
 
-    def _note_failure(self, error: ProviderError, call: Call) -> None:
-        """Tell the circuit breaker."""
+    def _report_to_breaker(self, error: ProviderError, call: Call) -> None:
+        """Report the failure to the circuit breaker."""
         choice = call.choice
         wait = RetryPolicy(base=settings.RETRY_DELAY).delay(1, retry_after=error.retry_after)
         retry_while_unavailable(
@@ -359,21 +365,22 @@ class Executor:
 
 
 def _earlier_unknown_outcomes(error: ProviderError, claim: Claim) -> int:
-    """Count them only where they decide something."""
+    """Return the number of the request's earlier calls with an unknown outcome. Only counted if the newest call has
+    one, since only then does the number matter."""
     if not error_policy.outcome_is_unknown(error):
         return 0
     return retry_while_unavailable(lambda: lifecycle.unknown_outcomes(claim.request))
 
 
-def _may_have_cost(error: ProviderError, call: Call | None) -> Decimal | None:
-    """Return what the failed call has cost in US dollars as far as that is known, else what it may have cost."""
+def _possible_cost(error: ProviderError, call: Call | None) -> Decimal | None:
+    """Return the cost of the failed call in US dollars if it is known, else its estimate; None if it was not billed."""
     if call is None or not (error.sent and error_policy.may_be_billed(error.code)):
         return None
     return call.estimate if error.cost is None else error.cost
 
 
-def _failure(error: ProviderError, provider: str, cost: Decimal | None) -> Failure:
-    return Failure(
+def _failure(error: ProviderError, provider: str, cost: Decimal | None) -> AttemptFailure:
+    return AttemptFailure(
         message=error.message,
         code=error.code,
         retryable=error.retryable,
@@ -385,8 +392,8 @@ def _failure(error: ProviderError, provider: str, cost: Decimal | None) -> Failu
     )
 
 
-def _internal(error: Exception | None = None, *, sent: bool = False) -> ProviderError:
-    """Return the failure for an unclassified error. The client gets none of its text, which may hold anything."""
-    passes = error_policy.has_retryable_phrase(str(error))
-    message = "A temporary fault on our side" if passes else "A fault on our side"
-    return ProviderError(message, code=ErrorCode.INTERNAL, sent=sent, retryable=passes)
+def _internal_error(error: Exception | None = None, *, sent: bool = False) -> ProviderError:
+    """Return the failure for an unclassified error, without its text, which may contain secrets."""
+    is_temporary = error_policy.has_retryable_phrase(str(error))
+    message = "A temporary fault on our side" if is_temporary else "A fault on our side"
+    return ProviderError(message, code=ErrorCode.INTERNAL, sent=sent, retryable=is_temporary)

@@ -1,7 +1,7 @@
-"""Turn what a provider sent into an image that can be trusted, or into an error.
+"""Validate the image bytes of a provider, describe the image and make its thumbnail.
 
-The vendor's bytes are stored as they came, with all that vendors put beside the pixels, such as a signed statement of
-origin. Their description and the thumbnail are as a browser shows them.
+The vendor's bytes are stored unchanged, with all metadata, such as a signed statement of origin. The description and
+the thumbnail match the image as browsers show it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from workers import image_headers
 from workers.image_headers import BrokenFileError, ImageFile
 from workers.providers.base import ProviderError
 
-#: The longest side; JPEG has no longer one.
+#: The longest side in pixels, which is the limit of JPEG.
 MAX_SIDE: Final = 65_535
 MAX_BYTES: Final = 40 * 1024 * 1024
 THUMBNAIL_SIDE: Final = 320
-#: How an image is turned to stand upright, by its EXIF orientation.
-_TURNS: Final = {
+#: The operation that turns an image upright, by its EXIF orientation.
+_TRANSPOSITIONS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -35,16 +35,17 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ON_ITS_SIDE: Final = {5, 6, 7, 8}
-#: Pillow's mode of the colors that a profile describes, by the profile's name for them.
+#: Orientations that swap width and height.
+_SIDEWAYS: Final = {5, 6, 7, 8}
+#: Pillow's mode by the color space of a profile.
 _PROFILED_MODES: Final = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckedImage:
-    """An image that decodes wholly: its type by content, its sides as a browser shows them.
+    """An image that decodes completely. Its type is that of its content, its sides are as browsers show them.
 
-    ``requested_type`` is the content type that was asked for. ``notice`` says where the image differs from that.
+    ``requested_type`` is the requested content type. ``notice`` describes how the image differs from the request.
     """
 
     data: bytes = field(repr=False)
@@ -59,8 +60,8 @@ class CheckedImage:
 
 
 def check(data: bytes, *, requested: str = "") -> CheckedImage:
-    """Decode the first image within bounds and make its thumbnail. ``requested`` is the format that was asked for, as
-    in ``outputFormat``. Raises :class:`ProviderError` with ``invalid_image`` (``empty_result`` for no bytes at all)."""
+    """Decode the first image within bounds and make its thumbnail. ``requested`` is the requested format, as in
+    ``outputFormat``. Raises :class:`ProviderError` with ``invalid_image``, or ``empty_result`` for no bytes."""
     if not data:
         raise ProviderError("The provider sent an empty image", code=ErrorCode.EMPTY_RESULT)
     if len(data) > MAX_BYTES:
@@ -70,16 +71,16 @@ def check(data: bytes, *, requested: str = "") -> CheckedImage:
         thumbnail = _thumbnail(file)
     except BrokenFileError as reason:
         raise _invalid(str(reason)) from None
-    except Exception as error:  # a decoder fed with garbage raises whatever it happens to run into
+    except Exception as error:  # decoders raise errors of many kinds on invalid data
         raise _invalid("it does not decode") from error
     content_type = f"image/{file.format.lower()}"
-    on_its_side = file.orientation in _ON_ITS_SIDE
+    is_sideways = file.orientation in _SIDEWAYS
     return CheckedImage(
         data=data,
         content_type=content_type,
         requested_type=f"image/{requested}" if requested else content_type,
-        width=file.height if on_its_side else file.width,
-        height=file.width if on_its_side else file.height,
+        width=file.height if is_sideways else file.width,
+        height=file.width if is_sideways else file.height,
         sha256=hashlib.sha256(data).hexdigest(),
         thumbnail=thumbnail,
         thumbnail_sha256=hashlib.sha256(thumbnail).hexdigest(),
@@ -89,17 +90,18 @@ def check(data: bytes, *, requested: str = "") -> CheckedImage:
 
 def _notice(file: ImageFile, requested: str) -> str:
     sent = ImageFormat(file.format.lower()).label
-    asked = ImageFormat(requested).label if requested else ""
-    told = []
-    if asked not in {"", sent}:
-        told.append(f"The provider sent {sent} instead of {asked}; the image is stored as it was sent.")
+    expected = ImageFormat(requested).label if requested else ""
+    notices = []
+    if expected not in {"", sent}:
+        notices.append(f"The provider sent {sent} instead of {expected}; the image is stored as it was sent.")
     if file.animated:
-        told.append("The provider sent an animation; the thumbnail shows its first frame.")
-    return " ".join(told)
+        notices.append("The provider sent an animation; the thumbnail shows its first frame.")
+    return " ".join(notices)
 
 
 def _thumbnail(file: ImageFile) -> bytes:
-    """Decode the whole image and scale it down. Colors and orientation are corrected afterwards, on few pixels."""
+    """Decode the whole image and return a WebP thumbnail. Colors and orientation are corrected after scaling, on few
+    pixels."""
     if not file.width * file.height:
         raise BrokenFileError("it has no pixels")
     if file.width * file.height > MAX_PIXELS or max(file.width, file.height) > MAX_SIDE:
@@ -110,16 +112,16 @@ def _thumbnail(file: ImageFile) -> bytes:
         image.load()
         small = _in_8_bits(image)
         small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    shown = _on_paper(small, file)
-    if (turn := _TURNS.get(file.orientation)) is not None:  # one of them is 0
-        shown = shown.transpose(turn)
+    shown = _on_white(small, file)
+    if (transposition := _TRANSPOSITIONS.get(file.orientation)) is not None:  # one of the constants is 0
+        shown = shown.transpose(transposition)
     out = io.BytesIO()
-    shown.save(out, "WEBP", quality=82, method=2)  # method 4 takes twice the time for a twentieth of the size
+    shown.save(out, "WEBP", quality=82, method=2)  # method 4 takes twice the time and saves a twentieth of the size
     return out.getvalue()
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Return the image in a mode that can be scaled, without a copy where it is in one: copying takes as long."""
+    """Return the image in a mode that can be scaled. It is not copied if it already is, since a copy is as slow."""
     if image.mode == "I;16":
         return _gray_in_8_bits(image)
     if image.mode not in {"RGBA", "LA"} and image.has_transparency_data:
@@ -128,33 +130,34 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _gray_in_8_bits(image: Image.Image) -> Image.Image:
-    """Pillow itself cuts 16-bit gray off at 255, which makes nearly everything white."""
+    """Convert 16-bit gray to 8 bits. Pillow's own conversion clips at 255, which makes nearly all pixels white."""
     samples = image.tobytes()
-    low, high = (Image.frombytes("L", image.size, samples[part::2]) for part in (0, 1))
+    low, high = (Image.frombytes("L", image.size, samples[offset::2]) for offset in (0, 1))
     transparent = image.info.get("transparency")
     if transparent is None:
         return high
-    apart = (
-        half.point([0 if value == wanted else 255 for value in range(256)])
-        for half, wanted in ((low, transparent & 0xFF), (high, transparent >> 8))
+    # A pixel is transparent if both of its bytes equal those of the transparent value.
+    masks = (
+        half.point([0 if value == transparent_half else 255 for value in range(256)])
+        for half, transparent_half in ((low, transparent & 0xFF), (high, transparent >> 8))
     )
-    return Image.merge("LA", (high, ImageChops.lighter(*apart)))
+    return Image.merge("LA", (high, ImageChops.lighter(*masks)))
 
 
-def _on_paper(small: Image.Image, file: ImageFile) -> Image.Image:
-    """Return the image in sRGB, on white where it is transparent."""
+def _on_white(small: Image.Image, file: ImageFile) -> Image.Image:
+    """Return the image in sRGB, transparent pixels on white."""
     if small.mode not in {"RGBA", "LA"}:
         return _in_srgb(small, file)
-    paper = Image.new("RGB", small.size, "white")
-    paper.paste(_in_srgb(small.convert(small.mode.removesuffix("A")), file), mask=small.getchannel("A"))
-    return paper
+    background = Image.new("RGB", small.size, "white")
+    background.paste(_in_srgb(small.convert(small.mode.removesuffix("A")), file), mask=small.getchannel("A"))
+    return background
 
 
 def _in_srgb(small: Image.Image, file: ImageFile) -> Image.Image:
-    """A profile that is broken, or for other colors than these, is ignored, as browsers do."""
+    """Convert to sRGB by the profile or gamma. Like browsers, ignore a profile that is broken or for other colors."""
     mode = _PROFILED_MODES.get(file.profile[16:20], "")
     if mode == small.mode or (mode, small.mode) == ("RGB", "L"):
-        with suppress(Exception):  # whatever a foreign profile makes of the library
+        with suppress(Exception):  # the library raises errors of many kinds on invalid profiles
             source = ImageCms.ImageCmsProfile(io.BytesIO(file.profile))
             transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB")
             shown = ImageCms.applyTransform(small.convert(mode), transform)
@@ -174,5 +177,5 @@ def _srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
-def _invalid(why: str) -> ProviderError:
-    return ProviderError(f"The provider sent no sound image: {why}", code=ErrorCode.INVALID_IMAGE)
+def _invalid(reason: str) -> ProviderError:
+    return ProviderError(f"The provider sent no valid image: {reason}", code=ErrorCode.INVALID_IMAGE)

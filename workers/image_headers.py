@@ -1,7 +1,7 @@
-"""Read the headers of PNG, JPEG and WebP files, and cut out the part that a decoder needs. Decodes no pixels.
+"""Read the headers of PNG, JPEG and WebP files, and extract the part that a decoder needs. Decodes no pixels.
 
-A decoder gets the first image alone: neither the metadata beside it nor the bytes behind it. Metadata is what decoders
-have limits for, or none: one comment of 2 MB makes Pillow refuse a sound image, one EXIF block can fill the memory.
+A decoder gets only the first image, without metadata and without the bytes after it. Decoders limit metadata too
+strictly or not at all: a comment of 2 MB makes Pillow reject a valid image, and an EXIF block can fill the memory.
 """
 
 from __future__ import annotations
@@ -13,35 +13,36 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-#: Chunks or segments of one file. A 40 MB PNG in the usual chunks of 8 kB has 5,000.
+#: Maximum number of chunks or segments of a file. A 40 MB PNG in the usual chunks of 8 kB has 5,000.
 MAX_PARTS: Final = 200_000
-#: Scans of one JPEG. Encoders make about ten; each scan touches every pixel, so a small file of many costs minutes.
+#: Maximum number of scans of a JPEG. Encoders write about ten. Decoding a scan touches every pixel, so a small file
+#: with many scans would take minutes.
 MAX_SCANS: Final = 100
-#: A color profile that is larger, or inflates to more, is ignored. Printing profiles have up to 3 MB.
+#: Maximum bytes of a color profile, also after inflating; a larger one is ignored. Printing profiles have up to 3 MB.
 MAX_PROFILE: Final = 4 * 1024 * 1024
 _MAX_EXIF_ENTRIES: Final = 1000
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-#: Optional chunks that change what is shown.
+#: Ancillary chunks that affect how the image is shown.
 _ANCILLARY: Final = frozenset((b"tRNS", b"iCCP", b"sRGB", b"cICP", b"gAMA", b"eXIf", b"acTL"))
 _GRAY, _RGB, _PALETTE = 0, 2, 3
-#: A JPEG marker: neither a stuffed byte of the pixels nor a restart within them.
+#: A JPEG marker, except stuffed bytes and restart markers, which are part of the pixel data.
 _MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-#: Segments that say how the channels are to be read; a decoder needs no other application's.
+#: Application segments that define the color model, the only ones that a decoder needs.
 _COLOR_MODELS: Final = {0xE0: b"JFIF", 0xEE: b"Adobe"}
 _WEBP_ANIMATION, _WEBP_ALPHA, _WEBP_PROFILE = 0x02, 0x10, 0x20
 _ICC: Final = b"ICC_PROFILE\0"
 
 
 class BrokenFileError(ValueError):
-    """The bytes are not a whole image. The message says why, as the end of a sentence."""
+    """The bytes are not a complete image. The message is the reason, as the end of a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFile:
-    """The first image of a file. ``width`` and ``height`` are as encoded, before ``orientation`` (that of EXIF).
+    """The first image of a file. ``width`` and ``height`` are as encoded, before the EXIF ``orientation``.
 
-    Colors are meant by ``profile`` (ICC) or else by ``gamma``, where they are not simply sRGB.
+    Colors are defined by ``profile`` (ICC), else by ``gamma``, else they are sRGB.
     """
 
     format: str
@@ -76,42 +77,42 @@ def _cut_off() -> BrokenFileError:
 
 
 def _read_png(data: bytes) -> ImageFile:
-    found: dict[bytes, bytes] = {}
+    chunks: dict[bytes, bytes] = {}
     pixels: list[memoryview] = []
     for name, content in _png_chunks(data):
-        if (name == b"IHDR") != (not found):
+        if (name == b"IHDR") != (not chunks):
             raise BrokenFileError("its header is not where it belongs")
         if name == b"IDAT":
             pixels.append(content)
         elif _is_critical(name) and name not in {b"IHDR", b"PLTE", b"IEND"}:
             raise BrokenFileError("it has a part that no browser knows")
-        elif not pixels:  # behind the pixels browsers look at nothing more
-            found.setdefault(name, bytes(content))
-    width, height, depth, color, _, _, _ = struct.unpack(">IIBBBBB", found[b"IHDR"])
-    if depth not in _PNG_DEPTHS.get(color, ()) or not pixels or (color == _PALETTE and not found.get(b"PLTE")):
+        elif not pixels:  # browsers ignore chunks after the pixels
+            chunks.setdefault(name, bytes(content))
+    width, height, depth, color, _, _, _ = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+    if depth not in _PNG_DEPTHS.get(color, ()) or not pixels or (color == _PALETTE and not chunks.get(b"PLTE")):
         raise BrokenFileError("its header contradicts it")
-    parts = [_PNG_SIGNATURE, _png_chunk(b"IHDR", found[b"IHDR"])]
+    parts = [_PNG_SIGNATURE, _png_chunk(b"IHDR", chunks[b"IHDR"])]
     if color == _PALETTE:
-        parts.append(_png_chunk(b"PLTE", found[b"PLTE"]))
-    if transparency := _png_transparency(found.get(b"tRNS", b""), depth, color):
+        parts.append(_png_chunk(b"PLTE", chunks[b"PLTE"]))
+    if transparency := _png_transparency(chunks.get(b"tRNS", b""), depth, color):
         parts.append(_png_chunk(b"tRNS", transparency))
     parts += (_png_chunk(b"IDAT", b"".join(pixels)), _png_chunk(b"IEND", b""))
-    profile = _inflated_profile(found.get(b"iCCP", b""))
+    profile = _inflated_profile(chunks.get(b"iCCP", b""))
     return ImageFile(
         format="PNG",
         width=width,
         height=height,
         data=b"".join(parts),
-        orientation=_orientation(found.get(b"eXIf", b"")),
+        orientation=_orientation(chunks.get(b"eXIf", b"")),
         profile=profile,
-        gamma=None if profile or found.keys() & {b"sRGB", b"cICP"} else _gamma(found.get(b"gAMA", b"")),
-        animated=int.from_bytes(found.get(b"acTL", b"")[:4]) > 1,
+        gamma=None if profile or chunks.keys() & {b"sRGB", b"cICP"} else _gamma(chunks.get(b"gAMA", b"")),
+        animated=int.from_bytes(chunks.get(b"acTL", b"")[:4]) > 1,
     )
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield what matters up to the end of the image. Damaged ancillary chunks are skipped, as browsers do. Raises
-    :class:`BrokenFileError`."""
+    """Yield name and content of the relevant chunks up to the end of the image. Like browsers, skip damaged ancillary
+    chunks. Raises :class:`BrokenFileError`."""
     view, position = memoryview(data), len(_PNG_SIGNATURE)
     for _ in range(MAX_PARTS):
         length, name = struct.unpack_from(">I4s", data, position)
@@ -119,8 +120,8 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         if end + 4 > len(data):
             raise _cut_off()
         if _is_critical(name) or name in _ANCILLARY:
-            sound = zlib.crc32(view[position + 4 : end]) == int.from_bytes(view[end : end + 4])
-            if sound:
+            is_intact = zlib.crc32(view[position + 4 : end]) == int.from_bytes(view[end : end + 4])
+            if is_intact:
                 yield name, view[start:end]
             elif _is_critical(name):
                 raise BrokenFileError("it was damaged on the way")
@@ -139,22 +140,22 @@ def _png_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _png_transparency(content: bytes, depth: int, color: int) -> bytes:
-    """Return the chunk as Pillow takes it: it compares the color with pixels that it has brought to 8 bits already."""
+    """Return the tRNS chunk for Pillow, which compares its color with pixels that are already converted to 8 bits."""
     if color == _PALETTE:
         return content
-    wanted = {_GRAY: 1, _RGB: 3}.get(color, 0)
-    if not wanted or len(content) < 2 * wanted:
+    channels = {_GRAY: 1, _RGB: 3}.get(color, 0)
+    if not channels or len(content) < 2 * channels:
         return b""
-    samples = [value & ((1 << depth) - 1) for value in struct.unpack_from(f">{wanted}H", content)]
+    samples = [value & ((1 << depth) - 1) for value in struct.unpack_from(f">{channels}H", content)]
     if color == _GRAY and depth in {2, 4}:
         samples = [value * 255 // ((1 << depth) - 1) for value in samples]
     elif color == _RGB and depth == 16:
         samples = [value >> 8 for value in samples]
-    return struct.pack(f">{wanted}H", *samples)
+    return struct.pack(f">{channels}H", *samples)
 
 
 def _gamma(content: bytes) -> float | None:
-    """Return the exponent that linear light was stored with, unless it is about sRGB's."""
+    """Return the exponent by which linear light was encoded, or None if it is invalid or close to that of sRGB."""
     gamma = int.from_bytes(content) / 100_000 if len(content) == 4 else 0.0
     return gamma if 0.01 < gamma < 100 and not 0.44 < gamma < 0.47 else None
 
@@ -208,18 +209,18 @@ def _read_jpeg(data: bytes) -> ImageFile:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, begin and end of each segment of the first image; a scan's segment includes its pixels. Raises
+    """Yield marker, start and end of each segment of the first image; a scan's segment includes its pixels. Raises
     :class:`BrokenFileError`."""
     position = 2
     for _ in range(MAX_PARTS):
-        found = _MARKER.search(data, position)
-        if found is None:
+        match = _MARKER.search(data, position)
+        if match is None:
             raise _cut_off()
-        start, marker = found.start(), data[found.start() + 1]
+        start, marker = match.start(), data[match.start() + 1]
         if marker == 0xD9:
             yield marker, start, start + 2
             return
-        if marker == 0xD8:  # the next image begins, and this one has not ended
+        if marker == 0xD8:  # the next image begins before the end of this one
             raise _cut_off()
         if marker == 0x01:
             position = start + 2
@@ -229,16 +230,16 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if length < 2 or position > len(data):
             raise _cut_off()
         if marker == 0xDA:
-            following = _MARKER.search(data, position)
-            if following is None:
+            next_marker = _MARKER.search(data, position)
+            if next_marker is None:
                 raise _cut_off()
-            position = following.start()
+            position = next_marker.start()
         yield marker, start, position
     raise BrokenFileError("it has too many parts")
 
 
 def _joined_profile(pieces: list[bytes]) -> bytes:
-    """Join the pieces, each of which begins with its number and how many there are."""
+    """Join the pieces, each of which begins with its number and their count; return nothing if one is missing."""
     by_number: dict[int, bytes] = {}
     for piece in pieces:
         by_number.setdefault(int.from_bytes(piece[:1]), piece)
@@ -266,9 +267,9 @@ def _read_webp(data: bytes) -> ImageFile:
     else:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     animated = bool(flags & _WEBP_ANIMATION)
-    # The area that the first frame leaves free is transparent, even where no frame has an alpha channel.
+    # The area outside the first frame is transparent, even if no frame has an alpha channel.
     first = b"".join((data[:20], bytes((flags | _WEBP_ALPHA,)), data[21:end])) if animated else data[:end]
-    # Browsers turn JPEG and PNG by their EXIF, and leave WebP as it is.
+    # No orientation: browsers apply the EXIF orientation of JPEG and PNG, but not of WebP.
     return ImageFile(
         format="WEBP",
         width=width,
@@ -280,7 +281,7 @@ def _read_webp(data: bytes) -> ImageFile:
 
 
 def _webp_profile(data: bytes) -> bytes:
-    """It follows the header."""
+    """Return the profile from the chunk after the header."""
     name, length = struct.unpack_from("<4sI", data, 30)
     return data[38 : 38 + length] if name == b"ICCP" and length <= MAX_PROFILE else b""
 
@@ -289,7 +290,7 @@ def _webp_profile(data: bytes) -> bytes:
 
 
 def _orientation(exif: bytes) -> int:
-    """Return 1 to 8; 1 is upright, and what an unreadable block counts as."""
+    """Return the orientation from 1 to 8; 1 is upright, also for an unreadable block."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None:
         return 1

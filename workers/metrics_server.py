@@ -1,4 +1,4 @@
-"""The port of a worker or dispatcher on which it tells how it is: ``METRICS_PORT``."""
+"""Metrics and health of a worker or dispatcher over HTTP, on ``METRICS_PORT``."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from generation.reports.prometheus import application
 logger = logging.getLogger(__name__)
 
 
-class _Quiet(WSGIRequestHandler):
-    #: Seconds that anybody may take to say what they want.
+class _Handler(WSGIRequestHandler):
+    #: Seconds in which a client has to send its request.
     timeout = 10
 
     def log_message(self, *_: Any) -> None:
-        """Nobody wants a line for each scrape."""
+        """Do not log a line for each scrape."""
 
 
 def serve(is_alive: Callable[[], bool] = lambda: True) -> None:
-    """Answer ``/metrics`` and ``/healthz`` from now on, in a thread: ``/healthz`` with 503 unless the process
-    ``is_alive``. Work goes on where the port is taken."""
+    """Start a thread that serves ``/metrics`` and ``/healthz``, the latter with 503 unless the process ``is_alive``. If
+    the port is not available, log that and return."""
     if not settings.METRICS_PORT:
         return
     host, port = settings.METRICS_HOST, settings.METRICS_PORT
     try:
         server = make_server(
-            host, port, partial(application, is_alive=is_alive), ThreadingWSGIServer, handler_class=_Quiet
+            host, port, partial(application, is_alive=is_alive), ThreadingWSGIServer, handler_class=_Handler
         )
     except OSError as error:
-        logger.warning("METRICS_PORT %d cannot be listened on, so this process is not measured: %s", port, error)
+        logger.warning("cannot listen on METRICS_PORT %d, so this process has no metrics: %s", port, error)
         return
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

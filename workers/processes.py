@@ -1,4 +1,4 @@
-"""What a process is called where it reports itself."""
+"""The name of a worker or dispatcher process."""
 
 from __future__ import annotations
 
@@ -7,5 +7,6 @@ import socket
 
 
 def process_name() -> str:
-    """Unique among the processes that are up: the host, which for a container is its own, and the process id."""
+    """Return a name that is unique among live processes: the host name, which each container has for itself, and the
+    process id."""
     return f"{socket.gethostname()}-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""A stored request → what a provider is asked for."""
+"""Build a provider's image request from a stored request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from generation.providers.catalogue import ModelChoice
 from generation.states import GenerationType, ImageFormat, StyleScope
 from workers.providers.base import ImageRequest
 
-#: For how many seconds a process goes by the phrases that it has read.
+#: Seconds for which a process caches the phrases.
 _LIFETIME: Final = 5
 
 
@@ -28,12 +28,11 @@ def build(request: GenerationRequest, choice: ModelChoice) -> ImageRequest:
     if phrase := phrases.get((StyleScope.TYPE, request.type)):
         parts.append(phrase)
     if image_style:
-        # A style that nobody wrote a phrase for is passed on in the client's own word.
+        # A style without a phrase is passed on in the client's own word.
         parts.append(phrases.get((StyleScope.IMAGE_STYLE, image_style), f"{image_style} style"))
     if options.title and request.type == GenerationType.COVER and "title" not in choice.capabilities:
-        parts.append(
-            f'with the title "{options.title}"'
-        )  # a model that letters by itself is told apart from the prompt
+        # A model with the capability gets the title as a field of its own.
+        parts.append(f'with the title "{options.title}"')
     return ImageRequest(
         request_id=request.pk,
         type=request.type,
@@ -44,7 +43,7 @@ def build(request: GenerationRequest, choice: ModelChoice) -> ImageRequest:
         height=choice.height,
         seed=options.seed,
         negative_prompt=options.negative_prompt,
-        # Where a model stands for one quality, there is nothing to be told.
+        # A model without the capability has a single quality.
         quality=options.quality if "quality" in choice.capabilities else "",
         output_format=options.output_format or ImageFormat.PNG.value,
         image_style=image_style,

@@ -1,4 +1,4 @@
-"""What an attempt reports: log lines, metrics and the span of its call."""
+"""Log lines, metrics and tracing spans of an attempt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from generation.telemetry import metrics, tracing
 from workers.providers.base import ProviderError
 from workers.runtime import AttemptCancelled
 
-#: The lines of an attempt have one name, whichever module writes them.
+#: All log lines of an attempt have the same logger name, whichever module writes them.
 logger = logging.getLogger("workers.executor")
 
 
@@ -38,8 +38,8 @@ def log(action: str, claim: Claim, **more: Any) -> None:
 
 @contextmanager
 def measured(provider: str, model: str) -> Iterator[None]:
-    """Count the call by its outcome, and measure how long it takes."""
-    begun = time.perf_counter()
+    """Measure the duration of a provider call, by its outcome."""
+    started = time.perf_counter()
     outcome = "ok"
     with tracing.span(f"provider {provider}", "client", vga__provider=provider, vga__model=model) as span:
         try:
@@ -56,4 +56,4 @@ def measured(provider: str, model: str) -> Iterator[None]:
         finally:
             if span is not None:
                 span.set_attribute("vga.outcome", outcome)
-            metrics.CALLS.labels(provider, outcome).observe(time.perf_counter() - begun)
+            metrics.CALLS.labels(provider, outcome).observe(time.perf_counter() - started)

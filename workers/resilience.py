@@ -1,4 +1,4 @@
-"""Waiting for a database or a storage that is unavailable, where giving up would cost more than waiting."""
+"""Retry while the database or the storage is unavailable, where giving up would cost more than waiting."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from generation.db.outages import is_outage
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: How long a database that is unavailable is waited for.
+#: How long to wait for an unavailable database.
 DATABASE: Final = timedelta(minutes=1)
-#: Seconds before the second try; the pauses double.
+#: Seconds before the second try; each further pause is twice as long.
 _FIRST_PAUSE: Final = 0.1
 
 
@@ -28,19 +28,19 @@ def retry_while_unavailable(
     patience: timedelta = DATABASE,
     pause: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Try again while the database is unavailable, or while these errors are raised, with growing pauses; give up after
-    ``patience``."""
+    """Run ``act``, and retry it with backoff for up to ``patience`` while the database is unavailable, or if ``errors``
+    are given, while one of them is raised. Return its result."""
 
     def is_temporary(error: BaseException) -> bool:
         return isinstance(error, errors) if errors else is_outage(error)
 
     try:
-        return act()  # nearly always it succeeds, and nothing needs to be set up
+        return act()  # the usual case, without the cost of setting up the retries
     except Exception as error:
         if not is_temporary(error):
             raise
         logger.warning("trying again for up to %s: %s", patience, error)
-        connection.close()  # release it while waiting
+        connection.close()  # hold no connection while waiting
     pause(_FIRST_PAUSE)
     retrying = Retrying(
         retry=retry_if_exception(is_temporary),

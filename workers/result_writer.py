@@ -1,4 +1,4 @@
-"""Keeping what was paid for: the picture, its thumbnail, and a receipt of both beside them."""
+"""Store a generated image with its thumbnail and a receipt of both."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from workers.providers.base import ImageAnswer, ProviderError
 from workers.resilience import retry_while_unavailable
 from workers.runtime import RunningAttempt
 
-#: How long a look at whether the storage can be written holds, in seconds.
-_LOOK: Final = 10.0
+#: Seconds for which a successful check of the storage is used.
+_CHECK_LIFETIME: Final = 10.0
 _NEVER: Final = float("-inf")
 
 
 class ResultWriter:
-    """Knows whether the storage was there lately."""
+    """Writes results, and remembers when the storage was last writable."""
 
     def __init__(self) -> None:
-        self._seen_at = _NEVER
+        self._writable_at = _NEVER
 
     def check(self, outside_slot: Callable[[], AbstractContextManager[None]]) -> None:
-        """Raise :class:`ProviderError` before anything is paid for that could not be kept. The look at the storage, if
-        there was none lately, is made ``outside_slot``."""
-        if time.monotonic() - self._seen_at < _LOOK:
+        """Raise :class:`ProviderError` before a paid call if the storage is not writable. Unless there was a recent
+        check, the storage is accessed in the context ``outside_slot``."""
+        if time.monotonic() - self._writable_at < _CHECK_LIFETIME:
             return
         try:
             with outside_slot():
@@ -41,63 +41,66 @@ class ResultWriter:
         except OSError as error:
             message = "Images cannot be stored at the moment"
             raise ProviderError(message, code=ErrorCode.STORAGE, sent=False) from error
-        self._seen_at = time.monotonic()
+        self._writable_at = time.monotonic()
 
     def write(
         self,
-        job: RunningAttempt,
-        picture: CheckedImage,
+        attempt: RunningAttempt,
+        image: CheckedImage,
         answer: ImageAnswer,
         choice: ModelChoice,
         *,
         cost: Decimal | None,
         estimate: Decimal | None,
     ) -> dict[str, Any]:
-        """Store the picture and a receipt of it, which is returned. It was paid for, so a storage that is away is
-        waited for: nobody else could use this slot, since no call starts until the storage is back. Raises
-        :class:`ProviderError` when patience ends, and what ``job`` raises when it is abandoned."""
+        """Store the image and a receipt of it, and return the receipt.
+
+        The image is paid for, so an unavailable storage is retried for ``STORAGE_PATIENCE``. That blocks no other
+        request, since no call starts until the storage is available. Raises :class:`ProviderError` after that time, and
+        :class:`workers.runtime.AttemptCancelled`.
+        """
 
         def store() -> dict[str, Any]:
             try:
-                return _save(job.claim, picture, answer, choice, cost, estimate)
+                return _save(attempt.claim, image, answer, choice, cost, estimate)
             except OSError:
-                self._seen_at = _NEVER
+                self._writable_at = _NEVER
                 raise
 
         try:
-            return retry_while_unavailable(store, OSError, patience=settings.STORAGE_PATIENCE, pause=job.pause)
+            return retry_while_unavailable(store, OSError, patience=settings.STORAGE_PATIENCE, pause=attempt.pause)
         except OSError as error:
             raise ProviderError("The image could not be stored", code=ErrorCode.STORAGE) from error
 
 
 def _save(
     claim: Claim,
-    picture: CheckedImage,
+    image: CheckedImage,
     answer: ImageAnswer,
     choice: ModelChoice,
     cost: Decimal | None,
     estimate: Decimal | None,
 ) -> dict[str, Any]:
-    """Write the picture, its thumbnail and then the receipt, which is returned. Raises ``OSError``."""
-    image_key = images.save("results", picture.sha256, picture.content_type, picture.data)
-    thumbnail_key = images.save("thumbnails", picture.thumbnail_sha256, "image/webp", picture.thumbnail)
+    """Write the image, its thumbnail and then the receipt, and return the receipt. Raises ``OSError``."""
+    image_key = images.save("results", image.sha256, image.content_type, image.data)
+    thumbnail_key = images.save("thumbnails", image.thumbnail_sha256, "image/webp", image.thumbnail)
     receipt = {
         "result": {
             "image_key": image_key,
             "thumbnail_key": thumbnail_key,
-            "content_type": picture.content_type,
-            "requested_type": picture.requested_type,
-            "width": picture.width,
-            "height": picture.height,
-            "bytes": len(picture.data),
-            "sha256": picture.sha256,
+            "content_type": image.content_type,
+            "requested_type": image.requested_type,
+            "width": image.width,
+            "height": image.height,
+            "bytes": len(image.data),
+            "sha256": image.sha256,
             "provider": choice.provider,
             "model": answer.model,
             "seed": answer.seed,
             "revised_prompt": answer.revised_prompt,
             "cost": None if cost is None else float(cost),
             "cached": False,
-            "notice": " ".join(filter(None, (choice.notice, picture.notice))),
+            "notice": " ".join(filter(None, (choice.notice, image.notice))),
             "attribution": answer.attribution,
         },
         "model": answer.model,

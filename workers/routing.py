@@ -1,4 +1,4 @@
-"""The way of one run of a request through the providers that can do it."""
+"""The route of a request: the providers to try in one run, in their order."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from workers.resilience import retry_while_unavailable
 
 
 class Route:
-    """The providers to ask next: the configured order without those that have failed."""
+    """The providers to call next: the configured order without those that have failed."""
 
     def __init__(self, options: GenerationOptions) -> None:
-        """Raises :class:`generation.providers.catalogue.UnsupportedRequest` if no configured model can do it."""
+        """Raises :class:`generation.providers.catalogue.UnsupportedRequest` if no configured model is suitable."""
         self._options = options
         self._unserved = retry_while_unavailable(circuit_breaker.unserved_models)
         #: The failures of this run, the newest last.
         self.problems: list[ProviderError] = []
-        #: Those that have not been asked, the next one first.
-        self.left = self._choices(options)
+        #: The models that have not been tried, the next one first.
+        self.remaining = self._choices(options)
         self._set_aside = self._unserved
-        if not self.left:
-            # All that could do it are set aside. Asking costs nothing, and one of them may be served again.
+        if not self.remaining:
+            # All suitable models are set aside. A call to one costs nothing, and it may be served again.
             self._set_aside = set()
-            self.left = retry_while_unavailable(lambda: catalogue.choices(options))
+            self.remaining = retry_while_unavailable(lambda: catalogue.choices(options))
 
     def failed(self, choice: ModelChoice, error: ProviderError) -> None:
-        """Drop the provider from the route; after an error about one model go on with the provider's next model."""
+        """Remove the provider from the route; if it does not serve the model, continue with its next model."""
         self.problems.append(error)
-        self.left = [one for one in self.left if one.provider != choice.provider]
+        self.remaining = [other for other in self.remaining if other.provider != choice.provider]
         if says_model_is_unserved(error):
             self._unserved = self._unserved | {(choice.provider, choice.model)}
-            self.left = self._choices(replace(self._options, provider=choice.provider)) + self.left
+            self.remaining = self._choices(replace(self._options, provider=choice.provider)) + self.remaining
 
     def last_resort(self) -> list[ModelChoice]:
-        """Return what is set aside, for where nothing else may be asked. Nothing at the second time."""
-        some, self._set_aside = self._set_aside, set()
-        found = retry_while_unavailable(lambda: catalogue.choices(self._options)) if some else []
-        return [one for one in found if (one.provider, one.model) in some]
+        """Return the models that are set aside, for when no other may be called. Return none at the second call."""
+        set_aside, self._set_aside = self._set_aside, set()
+        choices = retry_while_unavailable(lambda: catalogue.choices(self._options)) if set_aside else []
+        return [choice for choice in choices if (choice.provider, choice.model) in set_aside]
 
     def _choices(self, options: GenerationOptions) -> list[ModelChoice]:
         try:
-            return retry_while_unavailable(lambda: catalogue.choices(options, gone=self._unserved))
+            return retry_while_unavailable(lambda: catalogue.choices(options, unserved=self._unserved))
         except catalogue.UnsupportedRequest:
             return []

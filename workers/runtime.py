@@ -1,4 +1,4 @@
-"""What a worker process keeps going beside its tasks: calls, heartbeat, signals to break off, and the next messages."""
+"""The background work of a worker process: provider calls, heartbeat, cancellations, and refilling the queues."""
 
 from __future__ import annotations
 
@@ -30,66 +30,73 @@ from workers.providers.base import CallProgress, ProviderError, track_progress
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Seconds between two looks for messages to send, however fast the work goes.
+#: Minimum seconds between two refills of the queues.
 _REFILL_PAUSE: Final = 0.2
-#: Seconds before a heartbeat that failed is tried again: a lock or a statement that timed out must not cost the lease.
-_BEAT_AGAIN: Final = 1.0
-#: Seconds between two tries to listen.
+#: Seconds before a failed heartbeat is repeated. One that failed on a lock or a statement's time-out must not cost the
+#: lease.
+_HEARTBEAT_RETRY: Final = 1.0
+#: Seconds between two tries to listen for cancellations.
 _LISTEN_PAUSE: Final = 1.0
-#: The part of a lease for which its holder goes by it, and the part between two looks at whether that is over.
-_OWN_SHARE: Final = 0.9
+#: The share of a lease that the worker itself uses, and the share between two checks of whether that is over.
+_LEASE_SHARE: Final = 0.9
 _WATCH_SHARE: Final = 0.05
 
 
-class AttemptCancelled(Exception):  # noqa: N818  not an error: somebody cancelled, or the lease is gone
-    """The attempt is not this worker's any more: nothing it does counts."""
+class AttemptCancelled(Exception):  # noqa: N818  not an error
+    """The attempt's claim is no longer valid: its request was cancelled, or the lease ran out."""
 
 
 class RunningAttempt:
-    """One attempt while it runs. It ends early when it is abandoned from outside."""
+    """An attempt while it runs. It can be cancelled by other threads."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.key = (claim.request.pk, claim.number)
-        self.extend_lease(claim.asked_at)
+        self.extend_lease(claim.lease_requested_at)
         self._lock = threading.Lock()
         self._call: Future[Any] | None = None
         self._progress: CallProgress | None = None
-        self._cancelled_because = ""
-        self._over = threading.Event()
+        self._cancel_reason = ""
+        self._cancelled = threading.Event()
 
     @property
     def sent(self) -> bool:
-        """Whether the request of the newest call may have reached the vendor."""
+        """Whether the vendor may have received the newest call."""
         return self._progress is not None and self._progress.sent
 
-    def extend_lease(self, asked_at: float) -> None:
-        """The lease that was asked for at this time (of the monotonic clock) is granted. Here it ends earlier than in
-        the database, so that the call is broken off before anybody else may have the request."""
-        self._lease_until = asked_at + _OWN_SHARE * settings.LEASE.total_seconds()
+    def extend_lease(self, requested_at: float) -> None:
+        """Extend the lease from the time (of the monotonic clock) at which it was requested from the database.
+
+        It ends here earlier than in the database, so that the call is cancelled before another worker can claim the
+        request.
+        """
+        self._lease_until = requested_at + _LEASE_SHARE * settings.LEASE.total_seconds()
 
     def cancel_if_expired(self) -> None:
-        """Break off where the lease was not renewed in time."""
+        """Cancel the attempt if the lease was not extended in time."""
         if time.monotonic() > self._lease_until:
             self.cancel("the lease ran out")
 
-    def cancel(self, why: str) -> None:
-        """Break off the call under way and let no other start."""
+    def cancel(self, reason: str) -> None:
+        """Cancel the running call and prevent further ones."""
         with self._lock:
-            self._cancelled_because = why
-            self._over.set()
+            self._cancel_reason = reason
+            self._cancelled.set()
             if self._call is not None:
                 self._call.cancel()
 
     def pause(self, seconds: float) -> None:
-        """Wait so long between two tries. Raises :class:`AttemptCancelled` as soon as it is."""
-        if self._over.wait(seconds):
-            raise AttemptCancelled(self._cancelled_because)
+        """Wait between two tries. Raises :class:`AttemptCancelled` as soon as the attempt is cancelled."""
+        if self._cancelled.wait(seconds):
+            raise AttemptCancelled(self._cancel_reason)
 
     def call(self, work: Coroutine[Any, Any, T], *, timeout: float) -> T:
-        """Run the coroutine on the loop and wait for it. Raises :class:`AttemptCancelled`, and :class:`ProviderError`
-        after so many seconds in all, also if the answer is still arriving: ``unknown_outcome`` if the request was sent,
-        since it may have been billed, else ``timeout``."""
+        """Run the coroutine on the event loop and wait for its result.
+
+        Raises :class:`AttemptCancelled`, and :class:`ProviderError` after ``timeout`` seconds in all, also if the
+        answer is still arriving: ``unknown_outcome`` if the request was sent, since it may have been billed, else
+        ``timeout``.
+        """
 
         async def bounded() -> T:
             progress = self._progress = track_progress()
@@ -100,11 +107,12 @@ class RunningAttempt:
                 code = ErrorCode.UNKNOWN_OUTCOME if progress.sent else ErrorCode.TIMEOUT
                 raise ProviderError(f"No image within {timeout:g} s", code=code, sent=progress.sent) from None
 
-        self.cancel_if_expired()  # it may have been paused since the call was permitted, and somebody else be at it
+        # The process may have been suspended since the call was permitted, and another worker may have the request.
+        self.cancel_if_expired()
         with self._lock:
-            if self._cancelled_because:
+            if self._cancel_reason:
                 work.close()
-                raise AttemptCancelled(self._cancelled_because)
+                raise AttemptCancelled(self._cancel_reason)
             call = self._call = event_loop.loop.submit(bounded())
         try:
             result: T = call.result()
@@ -112,20 +120,20 @@ class RunningAttempt:
                 self._progress.sent = True  # there is an answer
             return result
         except CancelledError:
-            raise AttemptCancelled(self._cancelled_because) from None
+            raise AttemptCancelled(self._cancel_reason) from None
 
 
 class Runtime:
-    """One for each worker process. Its name is unique among the live ones."""
+    """The runtime of a worker process. Its name is unique among the live processes."""
 
     def __init__(self, *, slots: int) -> None:
         self.name = process_name()
         self.slots = slots
-        #: Set when the process was told to stop: what has not been sent to a provider is given back.
+        #: Set when the process was told to stop: requests that have not been sent to a provider are released.
         self.stopping = threading.Event()
         self._stopped = threading.Event()
         self._finished = threading.Event()
-        self._jobs: dict[tuple[str, int], RunningAttempt] = {}
+        self._attempts: dict[tuple[str, int], RunningAttempt] = {}
         self._threads = [
             threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True)
             for target in (self._heartbeat, self._refill)
@@ -133,39 +141,38 @@ class Runtime:
         self._coroutines: list[Future[None]] = []
 
     def start(self) -> None:
-        """Report that this worker is up, and listen for what was cancelled."""
+        """Start the heartbeat and the other background work."""
         for thread in self._threads:
             thread.start()
-        self._coroutines = [event_loop.loop.submit(forever()) for forever in (self._listen, self._watch)]
+        self._coroutines = [event_loop.loop.submit(run()) for run in (self._listen, self._watch)]
 
     def stop(self) -> None:
-        """Say at once that this worker is gone, instead of letting its heartbeat run out."""
+        """Stop the background work and delete this worker's row at once, instead of letting its heartbeat expire."""
         self.stopping.set()
         self._stopped.set()
         self._finished.set()
-        for forever in self._coroutines:
-            forever.cancel()
+        for coroutine in self._coroutines:
+            coroutine.cancel()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=5)
         try:
             WorkerProcess.objects.filter(pk=self.name).delete()
         except Error as error:
-            log_failure(logger, "signing off failed", error)
+            log_failure(logger, "deleting the worker's row failed", error)
 
     @contextmanager
     def working_on(self, claim: Claim) -> Iterator[RunningAttempt]:
-        """While this lasts, the heartbeat renews the lease of the claim, which was asked for at this time (of the
-        monotonic clock), and a cancel reaches it."""
-        job = RunningAttempt(claim)
-        self._jobs[job.key] = job
+        """Return a context with an attempt whose lease the heartbeat extends, and which a cancellation reaches."""
+        attempt = RunningAttempt(claim)
+        self._attempts[attempt.key] = attempt
         try:
-            yield job
+            yield attempt
         finally:
-            del self._jobs[job.key]
+            del self._attempts[attempt.key]
             self._finished.set()
 
-    # --- Threads: what writes to the database ---
+    # --- Threads, for work on the database ---
 
     def _every(self, pause: threading.Event, seconds: float, act: Callable[[], None]) -> None:
         while not self._stopped.is_set():
@@ -173,9 +180,9 @@ class Runtime:
             try:
                 close_old_connections()
                 act()
-            except Exception as error:  # without its heartbeat, the worker would lose every claim
+            except Exception as error:  # an end of the heartbeat's thread would cost the worker every claim
                 log_failure(logger, threading.current_thread().name, error)
-                wait = min(seconds, _BEAT_AGAIN)
+                wait = min(seconds, _HEARTBEAT_RETRY)
             finally:
                 connection.close()
             pause.wait(wait)
@@ -185,19 +192,19 @@ class Runtime:
 
     def _beat(self) -> None:
         WorkerProcess.objects.update_or_create(name=self.name, defaults={"slots": self.slots, "seen_at": Now()})
-        jobs = dict(self._jobs)
-        if not jobs:
+        attempts = dict(self._attempts)
+        if not attempts:
             return
-        asked_at = time.monotonic()
-        held = permits.extend_leases(jobs.keys(), worker=self.name)
-        for key, job in jobs.items():
-            if key in held:
-                job.extend_lease(asked_at)
+        requested_at = time.monotonic()
+        valid = permits.extend_leases(attempts.keys(), worker=self.name)
+        for key, attempt in attempts.items():
+            if key in valid:
+                attempt.extend_lease(requested_at)
             else:
-                job.cancel("the claim is void")
+                attempt.cancel("the claim is stale")
 
     def _refill(self) -> None:
-        """Whoever finishes work makes room, and sends what comes next rather than waiting for the dispatcher."""
+        """Send due messages after each finished attempt, rather than waiting for the dispatcher."""
 
         def send() -> None:
             if self._finished.is_set():
@@ -205,15 +212,15 @@ class Runtime:
                 try:
                     dispatch.send_due()
                 except BrokerUnavailable:
-                    logger.debug("nothing is sent while the broker is away")
+                    logger.debug("nothing is sent while the broker is unavailable")
                 self._stopped.wait(_REFILL_PAUSE)
 
         self._every(self._finished, 60, send)
 
-    # --- Coroutines on the loop: what must not wait for the database ---
+    # --- Coroutines, for work that must not wait for the database ---
 
     async def _listen(self) -> None:
-        """Break off calls whose request was cancelled. A signal that gets lost is made good by the heartbeat."""
+        """Cancel attempts whose request was cancelled. The heartbeat finds those whose message was lost."""
         while True:
             try:
                 layer = get_channel_layer()
@@ -223,19 +230,19 @@ class Runtime:
                 while True:
                     message = await events.next_message(layer, channel)
                     cancelled = message["claims"]
-                    for job in list(self._jobs.values()):
-                        # A signal that comes late must not end the call of a newer claim.
-                        if job.claim.number <= cancelled.get(job.claim.request.pk, 0):
-                            job.cancel("cancelled")
+                    for attempt in list(self._attempts.values()):
+                        # A late message must not cancel the attempt of a newer claim.
+                        if attempt.claim.number <= cancelled.get(attempt.claim.request.pk, 0):
+                            attempt.cancel("cancelled")
             except asyncio.CancelledError:
                 raise
-            except Exception as error:  # whatever the layer's client raises, it is tried again
+            except Exception as error:  # the layer's client raises errors of many kinds
                 logger.warning("not listening for cancellations at the moment: %s", error)
                 await asyncio.sleep(_LISTEN_PAUSE)
 
     async def _watch(self) -> None:
-        """Break off calls whose lease was not renewed, by this process's own clock: somebody else may have them now."""
+        """Cancel attempts whose lease was not extended, by this process's clock, before another worker claims them."""
         while True:
             await asyncio.sleep(_WATCH_SHARE * settings.LEASE.total_seconds())
-            for job in list(self._jobs.values()):
-                job.cancel_if_expired()
+            for attempt in list(self._attempts.values()):
+                attempt.cancel_if_expired()

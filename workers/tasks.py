@@ -1,4 +1,4 @@
-"""Celery's side: parse the message, call one function, let infrastructure errors be tried again."""
+"""The Celery tasks: parse the message, call one function, and retry on an outage of the database."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from workers.policies.rate_limit import RateLimiter
 from workers.providers.registry import Registry
 from workers.runtime import Runtime
 
-#: Seconds that a bulk action goes on before it lets the requests that wait for this slot have it.
+#: Seconds after which a bulk action yields its worker slot to waiting requests, by sending itself a new message.
 _BULK_TURN: Final = 2.0
 
 
 @cache
 def runtime() -> Runtime:
-    """The runtime of this process."""
+    """Return the runtime of this process."""
     return Runtime(slots=settings.MAX_CONCURRENT_REQUESTS)
 
 
 @cache
 def executor() -> Executor:
-    """The executor of this process."""
+    """Return the executor of this process."""
     return Executor(
         runtime=runtime(),
         providers=Registry(settings.PROVIDERS, settings.PROVIDER_OPTIONS),
@@ -39,7 +39,7 @@ def executor() -> Executor:
     )
 
 
-#: Celery tells errors apart by their class; see :func:`generation.db.outages.raising_unavailable`.
+#: Celery distinguishes errors by class only; see :func:`generation.db.outages.raising_unavailable`.
 _RETRY_OUTAGES: Final[dict[str, Any]] = {
     "autoretry_for": (DatabaseUnavailableError,),
     "retry_backoff": 1,
@@ -51,22 +51,22 @@ _RETRY_OUTAGES: Final[dict[str, Any]] = {
 
 @shared_task(bind=True, **_RETRY_OUTAGES)
 def generate(self: Any, request_id: str) -> None:
-    """Do one attempt of the request. A short hiccup of the database is tried again here; a provider's failure is not,
-    since a wait in a worker's memory dies with it: that one goes back to the ledger."""
-    call = str((self.request.headers or {}).get(correlation.FIELD, ""))
-    with correlation.bound_to(correlation.accepted(call) if call else ""), raising_unavailable():
+    """Run the request. Celery retries after a short outage of the database. A provider's failure is retried through the
+    queue row instead, since a retry in a worker's memory would be lost with the worker."""
+    header = str((self.request.headers or {}).get(correlation.FIELD, ""))
+    with correlation.bound_to(correlation.accepted(header) if header else ""), raising_unavailable():
         executor().run(request_id)
 
 
 @shared_task(bind=False, **_RETRY_OUTAGES)
 def advance_bulk_action(bulk_id: int) -> None:
-    """Take some steps of a bulk action, and have the next ones taken. A step that failed changed nothing."""
-    began = time.monotonic()
+    """Do steps of a bulk action, and send a message for the next ones. A failed step has changed nothing."""
+    started = time.monotonic()
     with raising_unavailable():
         while bulk_actions.advance(bulk_id):
             if runtime().stopping.is_set():
-                return  # the dispatcher goes on with it
-            if time.monotonic() - began > _BULK_TURN:
+                return  # the dispatcher continues the action
+            if time.monotonic() - started > _BULK_TURN:
                 bulk_actions.send(bulk_id)
                 return
 
@@ -76,7 +76,7 @@ def _start(**_: object) -> None:
     try:
         executor()
     except ValueError as error:
-        # Celery swallows what a signal's receiver raises, and a worker that cannot work must not look like one.
+        # Celery swallows exceptions of a signal's receiver, and a worker with invalid settings must not seem healthy.
         raise SystemExit(f"error: PROVIDERS: {error}") from None
     runtime().start()
     metrics_server.serve()

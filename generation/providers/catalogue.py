@@ -1,6 +1,6 @@
-"""Which models there are, what each can do, and which of them a request may be sent to: the rows of ``ProviderModel``.
+"""The model catalogue: models and their capabilities from ``ProviderModel``, and the choice of models for a request.
 
-Submits ask it before they accept a request, and workers before they send one, so the two cannot disagree.
+Submits use it before they accept a request, and workers before they send one, so the two cannot disagree.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from generation.providers import pricing
 
 logger = logging.getLogger(__name__)
 
-#: For how many seconds a process goes by what it has read.
+#: Seconds for which a process caches the rows.
 _LIFETIME: Final = 5
-#: Rows that this process has logged as wrong.
+#: Invalid rows that this process has logged, each with its first mistake.
 _reported: Final[set[tuple[str, str]]] = set()
-_MOST_REPORTED: Final = 1_000
+_MAX_REPORTED: Final = 1_000
 _ROW_SKIPPED: Final = {"action": "model-row-skipped"}
-#: What is believed of a model that the operator has named in the settings and nobody has described.
-_UNDESCRIBED: Final = {
+#: Assumed columns of a model that is named in the settings and has no row.
+_DEFAULT_COLUMNS: Final = {
     "capabilities": ["quality", "outputFormat"],
     "sizes": {"1:1": [1024, 1024], "2:3": [1024, 1536], "3:2": [1536, 1024]},
 }
@@ -37,8 +37,8 @@ _UNDESCRIBED: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelChoice:
-    """A model that can do what is asked. ``width`` and ``height`` are the pixels it makes; ``notice`` says so where it
-    stands in for another one."""
+    """A model that can fulfill the request. ``width`` and ``height`` are the pixels of its image; ``notice`` tells the
+    client if it is the successor of the requested model."""
 
     provider: str
     model: str
@@ -52,7 +52,7 @@ class ModelChoice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deprecation:
-    """A model that is retired, or will be on a date; ``successor`` is empty where nothing stands in for it."""
+    """A model that is retired, or will be on a date; ``successor`` is empty if it has none."""
 
     provider: str
     model: str
@@ -63,8 +63,8 @@ class Deprecation:
 
 @dataclass(kw_only=True, eq=False)
 class UnsupportedRequest(Exception):  # noqa: N818  an answer, not a mistake
-    """No configured model can do it. ``option`` is the key of ``metadata`` that is the reason. It is ``temporary``
-    where a model's row cannot be read, which staff can correct."""
+    """No configured model can fulfill the request because of ``option``, a key of ``metadata``. It is ``temporary`` if
+    a model's row is invalid, which staff can correct."""
 
     option: str
     message: str
@@ -72,20 +72,24 @@ class UnsupportedRequest(Exception):  # noqa: N818  an answer, not a mistake
 
 
 def aspect_ratio(wanted: str) -> str:
-    """``W:H`` in lowest terms for ``square``, ``portrait``, ``landscape`` or ``W:H``."""
+    """Return the ratio ``W:H`` in lowest terms for ``square``, ``portrait``, ``landscape`` or ``W:H``."""
     across, down = map(int, model_rows.NAMED_RATIOS.get(wanted, wanted).split(":"))
     divisor = math.gcd(across, down)
     return f"{across // divisor}:{down // divisor}"
 
 
-def choices(options: GenerationOptions, *, gone: Collection[tuple[str, str]] = ()) -> list[ModelChoice]:
-    """The models that can do it, one of each provider, in the order in which they are to be tried. ``gone`` are models,
-    each with its provider, that count as retired. Raises :class:`UnsupportedRequest` where there is none."""
+def choices(options: GenerationOptions, *, unserved: Collection[tuple[str, str]] = ()) -> list[ModelChoice]:
+    """Return the models that can fulfill the request, one of each provider, in the order in which to try them.
+
+    ``unserved`` are pairs of provider and model that count as retired. Raises :class:`UnsupportedRequest` if no model
+    is left.
+    """
     found: list[ModelChoice] = []
     reasons: list[UnsupportedRequest] = []
     for provider in _providers(options.provider, options.model):
         try:
-            found.append(choose(provider, options, gone={name for whose, name in gone if whose == provider}))
+            names = {name for model_provider, name in unserved if model_provider == provider}
+            found.append(choose(provider, options, unserved=names))
         except UnsupportedRequest as reason:
             reasons.append(reason)
     if not found:
@@ -93,94 +97,96 @@ def choices(options: GenerationOptions, *, gone: Collection[tuple[str, str]] = (
     return found
 
 
-def choose(provider: str, options: GenerationOptions, *, gone: Collection[str] = ()) -> ModelChoice:
-    """The model of the provider that is sent to: the one that is named, or else the first that can do it, beginning
-    with the one in the settings. Raises :class:`UnsupportedRequest`."""
-    rows = _without(_rows(provider), provider, gone)
+def choose(provider: str, options: GenerationOptions, *, unserved: Collection[str] = ()) -> ModelChoice:
+    """Return the provider's model for the request: the requested model, or else the first that can fulfill it,
+    beginning with the default in the settings. Raises :class:`UnsupportedRequest`."""
+    rows = _retire(_rows(provider), provider, unserved)
     ratio, restricting = aspect_ratio(options.aspect_ratio), options.restricting()
-    named, default = options.model, settings.PROVIDER_MODELS.get(provider, "")
-    reason = None
-    for candidate in [named] if named else _candidates(rows, default):
+    requested, default = options.model, settings.PROVIDER_MODELS.get(provider, "")
+    first_reason = None
+    for candidate in [requested] if requested else _candidates(rows, default):
         try:
-            model, notice = _present(rows, candidate, provider)
+            model, notice = _available_model(rows, candidate, provider)
             return _match(provider, model, restricting, ratio, notice)
-        except UnsupportedRequest as why:
-            reason = reason or why
-    reason = reason or UnsupportedRequest(option="provider", message=f"{provider} has no model.")
-    reason.temporary = bool(_described(provider).broken)
-    raise reason
+        except UnsupportedRequest as reason:
+            first_reason = first_reason or reason
+    first_reason = first_reason or UnsupportedRequest(option="provider", message=f"{provider} has no model.")
+    first_reason.temporary = bool(_provider_models(provider).broken)
+    raise first_reason
 
 
 def deprecations(models: Iterable[tuple[str, str]], *, within: timedelta) -> list[Deprecation]:
-    """Which of these models, each with its provider, are retired or soon will be."""
+    """Return which of these models, each given with its provider, are retired or will be ``within`` this time."""
     found = []
     for provider, name in models:
         rows = _rows(provider)
         model = rows.get(name)
-        if model is None or _is_present(model, on=datetime.now(UTC).date() + within):
+        if model is None or _is_available(model, on=datetime.now(UTC).date() + within):
             continue
         try:
-            successor = _present(_without(rows, provider, [name]), name, provider)[0].name
+            successor = _available_model(_retire(rows, provider, [name]), name, provider)[0].name
         except UnsupportedRequest:
             successor = ""
-        over = not _is_present(model)
+        is_over = not _is_available(model)
         found.append(
-            Deprecation(provider=provider, model=name, date=model.shutdown_date, is_over=over, successor=successor)
+            Deprecation(provider=provider, model=name, date=model.shutdown_date, is_over=is_over, successor=successor)
         )
     return found
 
 
 def offered_models() -> dict[str, list[tuple[str, frozenset[str]]]]:
-    """What may be asked for by name: for each configured provider its models, the usual one first, with what each
-    honours."""
-    found = {}
+    """Return the models that clients may request, each with its capabilities, by provider; the default model first."""
+    offered = {}
     for provider in settings.PROVIDERS:
-        rows, broken = _rows(provider), _described(provider).broken
+        rows, broken = _rows(provider), _provider_models(provider).broken
         names = dict.fromkeys(_candidates(rows, settings.PROVIDER_MODELS.get(provider, "")))
         names = {name: None for name in names if name not in broken}
-        models = [rows.get(name) or ProviderModel(provider=provider, name=name, **_UNDESCRIBED) for name in names]
-        found[provider] = [(model.name, frozenset(model.capabilities)) for model in models if _is_present(model)]
-    return found
+        models = [rows.get(name) or ProviderModel(provider=provider, name=name, **_DEFAULT_COLUMNS) for name in names]
+        offered[provider] = [(model.name, frozenset(model.capabilities)) for model in models if _is_available(model)]
+    return offered
 
 
 def estimate(options: GenerationOptions) -> Decimal | None:
-    """Return the most that an image may cost in US dollars: the price of the dearest model of the route, since any of
-    them may be asked in the end. None if no price is known. Raises :class:`UnsupportedRequest`."""
+    """Return the maximum cost of an image in US dollars, or None if no price is known.
+
+    It is the price of the most expensive model of the route, since any of them may be called in the end. Raises
+    :class:`UnsupportedRequest`.
+    """
     return max(filter(None, (call_estimate(choice, options) for choice in choices(options))), default=None)
 
 
 def call_estimate(choice: ModelChoice, options: GenerationOptions) -> Decimal | None:
-    """Return the expected price of one call in US dollars, None if it is not known."""
+    """Return the expected price of one call in US dollars, or None if it is unknown."""
     return pricing.estimate(choice.price_rule, quality=options.quality)
 
 
 def broken_models() -> list[tuple[str, str]]:
-    """The models whose rows cannot be read, each with its first mistake."""
+    """Return the models with an invalid row, each with its first mistake."""
     return [(str(model), ": ".join(faults[0])) for model in ProviderModel.objects.all() if (faults := _faults(model))]
 
 
-# --- How a model is found ---------------------------------------------------------------------------------------------
+# --- Choosing a model -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Described:
-    """The models of one provider by their names, and the names of those whose rows cannot be read."""
+class _ProviderModels:
+    """The models of one provider by name, and the names of those with an invalid row."""
 
     rows: dict[str, ProviderModel] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
 
 
 @ttl_cache(seconds=_LIFETIME)
-def _models() -> dict[str, _Described]:
-    found: dict[str, _Described] = {}
+def _models() -> dict[str, _ProviderModels]:
+    by_provider: dict[str, _ProviderModels] = {}
     for model in ProviderModel.objects.select_related("successor").order_by("provider", "preference", "name"):
-        there = found.setdefault(model.provider, _Described())
+        models = by_provider.setdefault(model.provider, _ProviderModels())
         if faults := _faults(model):
-            there.broken.add(model.name)
+            models.broken.add(model.name)
             _report(model, faults)
         else:
-            there.rows[model.name] = model
-    return found
+            models.rows[model.name] = model
+    return by_provider
 
 
 def _faults(model: ProviderModel) -> list[model_rows.Mistake]:
@@ -188,39 +194,39 @@ def _faults(model: ProviderModel) -> list[model_rows.Mistake]:
 
 
 def _report(model: ProviderModel, faults: list[model_rows.Mistake]) -> None:
-    """Log a row that is skipped, once for each process and mistake."""
-    one = (str(model), str(faults[0]))
-    if one not in _reported and len(_reported) < _MOST_REPORTED:
-        _reported.add(one)
-        what = ": ".join(faults[0])
-        logger.error("the model %s is not used, since its row is wrong: %s", *(str(model), what), extra=_ROW_SKIPPED)
+    """Log an invalid row, once for each process and mistake."""
+    report = (str(model), str(faults[0]))
+    if report not in _reported and len(_reported) < _MAX_REPORTED:
+        _reported.add(report)
+        mistake = ": ".join(faults[0])
+        logger.error("the model %s is not used, its row is invalid: %s", str(model), mistake, extra=_ROW_SKIPPED)
 
 
-def _described(provider: str) -> _Described:
-    return _models().get(settings.PROVIDER_ROWS.get(provider, provider)) or _Described()
+def _provider_models(provider: str) -> _ProviderModels:
+    return _models().get(settings.PROVIDER_ROWS.get(provider, provider)) or _ProviderModels()
 
 
 def _rows(provider: str) -> dict[str, ProviderModel]:
-    return _described(provider).rows
+    return _provider_models(provider).rows
 
 
-def _providers(wanted: str, model: str) -> list[str]:
-    """Those that come into question, by their names and by that of the model."""
-    if wanted and wanted not in settings.PROVIDERS:
-        raise UnsupportedRequest(option="provider", message=f"The provider {wanted} is not configured.")
-    names = [wanted] if wanted else list(settings.PROVIDERS)
+def _providers(requested: str, model: str) -> list[str]:
+    """Return the providers that match the requested provider and model, each of which may be empty."""
+    if requested and requested not in settings.PROVIDERS:
+        raise UnsupportedRequest(option="provider", message=f"The provider {requested} is not configured.")
+    names = [requested] if requested else list(settings.PROVIDERS)
     if not model:
         return names
-    having = [name for name in names if model in _rows(name) or model == settings.PROVIDER_MODELS.get(name)]
-    if not having:
-        raise UnsupportedRequest(option="model", message=f"No model {model} is known of {', '.join(names)}.")
-    return having
+    with_model = [name for name in names if model in _rows(name) or model == settings.PROVIDER_MODELS.get(name)]
+    if not with_model:
+        raise UnsupportedRequest(option="model", message=f"No model {model} is configured for {', '.join(names)}.")
+    return with_model
 
 
-def _without(rows: Mapping[str, ProviderModel], provider: str, gone: Collection[str]) -> Mapping[str, ProviderModel]:
-    """The rows as if these models were retired."""
+def _retire(rows: Mapping[str, ProviderModel], provider: str, unserved: Collection[str]) -> Mapping[str, ProviderModel]:
+    """Return the rows as if these models were retired."""
     retired = {}
-    for name in gone:
+    for name in unserved:
         successor = rows[name].successor if name in rows else None
         retired[name] = ProviderModel(provider=provider, name=name, enabled=False, successor=successor)
         retired[name].is_set_aside = True  # type: ignore[attr-defined]
@@ -230,27 +236,27 @@ def _without(rows: Mapping[str, ProviderModel], provider: str, gone: Collection[
 def _candidates(rows: Mapping[str, ProviderModel], default: str) -> Iterator[str]:
     if default:
         yield default
-    yield from (name for name, model in rows.items() if name != default and _is_present(model))
+    yield from (name for name, model in rows.items() if name != default and _is_available(model))
 
 
-def _is_present(model: ProviderModel, *, on: date | None = None) -> bool:
-    over = model.shutdown_date is not None and model.shutdown_date <= (on or datetime.now(UTC).date())
-    return model.enabled and not over
+def _is_available(model: ProviderModel, *, on: date | None = None) -> bool:
+    is_over = model.shutdown_date is not None and model.shutdown_date <= (on or datetime.now(UTC).date())
+    return model.enabled and not is_over
 
 
-def _present(rows: Mapping[str, ProviderModel], name: str, provider: str) -> tuple[ProviderModel, str]:
-    """The model of this name, or what succeeds it where it is retired; and what is to be said of that."""
+def _available_model(rows: Mapping[str, ProviderModel], name: str, provider: str) -> tuple[ProviderModel, str]:
+    """Return the model of this name, or if it is retired its first successor that is not, and a notice about that."""
     model = rows.get(name)
     if model is None:
-        if name in _described(provider).broken:
-            raise UnsupportedRequest(option="model", message=f"The model {name} is described wrongly and not used.")
-        return ProviderModel(provider=provider, name=name, **_UNDESCRIBED), ""
+        if name in _provider_models(provider).broken:
+            raise UnsupportedRequest(option="model", message=f"The row of the model {name} is invalid.")
+        return ProviderModel(provider=provider, name=name, **_DEFAULT_COLUMNS), ""
     seen = {model.name}
-    while not _is_present(model):
-        following = model.successor and rows.get(model.successor.name)
-        if following is None or following.name in seen:
+    while not _is_available(model):
+        successor = model.successor and rows.get(model.successor.name)
+        if successor is None or successor.name in seen:
             raise UnsupportedRequest(option="model", message=f"The model {name} is retired.")
-        model = following
+        model = successor
         seen.add(model.name)
     if model.name == name:
         return model, ""
@@ -258,19 +264,19 @@ def _present(rows: Mapping[str, ProviderModel], name: str, provider: str) -> tup
     return model, f"The model {name} is {why}; {model.name} was used."
 
 
-def _match(provider: str, model: ProviderModel, wanted: Mapping[str, Any], ratio: str, notice: str) -> ModelChoice:
-    """Raises :class:`UnsupportedRequest` where the model cannot honour an option."""
+def _match(provider: str, model: ProviderModel, options: Mapping[str, Any], ratio: str, notice: str) -> ModelChoice:
+    """Return the model as a choice. Raises :class:`UnsupportedRequest` if it does not support an option."""
     capabilities = frozenset(model.capabilities)
-    for option, value in wanted.items():
+    for option, value in options.items():
         if option not in capabilities and f"{option}:{value}" not in capabilities:
-            some = sorted(one.partition(":")[2] for one in capabilities if one.startswith(f"{option}:"))
-            instead = f"; it takes {', '.join(some)}" if some else ""
-            message = f"{provider} {model.name} does not honour {option}{instead}."
+            supported = sorted(entry.partition(":")[2] for entry in capabilities if entry.startswith(f"{option}:"))
+            hint = f"; it supports {', '.join(supported)}" if supported else ""
+            message = f"{provider} {model.name} does not support {option}{hint}."
             raise UnsupportedRequest(option=option, message=message)
     size = _size(model.sizes, ratio)
     if size is None:
-        known = ", ".join(sorted(model.sizes)) or "none"
-        message = f"{provider} {model.name} does not make {ratio}; it makes {known}."
+        ratios = ", ".join(sorted(model.sizes)) or "none"
+        message = f"{provider} {model.name} does not support the aspect ratio {ratio}; it supports {ratios}."
         raise UnsupportedRequest(option="aspectRatio", message=message)
     return ModelChoice(
         provider=provider,
@@ -285,8 +291,11 @@ def _match(provider: str, model: ProviderModel, wanted: Mapping[str, Any], ratio
 
 
 def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[str, int, int] | None:
-    """The ratio as the vendor writes it, width and height in pixels. ``sizes`` names them for each ratio; ``any`` gives
-    instead the short side, what both sides divide by, and the most extreme ratio."""
+    """Return the ratio as the vendor writes it, and width and height in pixels; None if it is not supported.
+
+    ``sizes`` maps ratios to pixels. Its entry ``any`` is a rule for all other ratios: ``short`` is the short side,
+    ``step`` divides both sides, ``widest`` is the most extreme ratio.
+    """
     for name, size in sizes.items():
         if name != "any" and aspect_ratio(name) == ratio:
             return name, size[0], size[1]
@@ -300,7 +309,7 @@ def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[str, int, int] | None:
 
 
 def _most_informative(reasons: list[UnsupportedRequest]) -> UnsupportedRequest:
-    """Of several providers' reasons the first; where they differ, all of them are told."""
+    """Merge the providers' reasons: the option of the first, and all different messages."""
     messages = list(dict.fromkeys(reason.message for reason in reasons))
     temporary = any(reason.temporary for reason in reasons)
     return UnsupportedRequest(option=reasons[0].option, message=" ".join(messages), temporary=temporary)

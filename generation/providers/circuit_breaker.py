@@ -1,8 +1,9 @@
-"""Leaving a provider alone that is in trouble, over all workers: a circuit breaker in the provider's row.
+"""A circuit breaker for each provider, shared by all workers: the provider's row in the database.
 
-After some failures one after the other the provider is not called for a while; then one call is let through as a
-probe, and what comes of it decides for all. A provider that asks to wait is left alone for as long as it says. The row
-is the one whose lock the count of calls under way needs anyway, and it outlives an emptied Redis.
+After some consecutive failures the breaker opens, and the provider is not called for a while. Then one call goes
+through as a half-open probe, and its outcome closes the breaker or opens it again. A provider that asks to wait is
+suspended for as long as it says. The count of running calls locks the same row anyway, and it survives the loss of
+Redis's data.
 """
 
 from __future__ import annotations
@@ -24,21 +25,22 @@ from generation.states import ErrorCode
 
 logger = logging.getLogger(__name__)
 
-#: So many failures one after the other, and the provider is left alone.
+#: Consecutive failures that open the breaker.
 FAILURES_TO_OPEN: Final = 5
 _FIRST_PAUSE: Final = timedelta(seconds=30)
 _LONGEST_PAUSE: Final = timedelta(minutes=10)
-#: For how many seconds a process goes by the rates that it has read.
+#: Seconds for which a process caches rates and failing models.
 _LIFETIME: Final = 5
-#: A model is set aside after so many answers that it is not served, each within this time of the one before: one such
-#: answer may be a stray one. It holds for this long; only staff or a date retire a model for good.
+#: A model is set aside after this number of answers that it is not served, each within ``_MODEL_PAUSE`` of the previous
+#: one, since a single such answer may be a stray one. It is set aside for ``_MODEL_PAUSE``; only staff or a shutdown
+#: date retire it for good.
 ANSWERS_TO_SET_ASIDE: Final = 2
 _MODEL_PAUSE: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenBreaker:
-    """A provider that is not called at the moment. ``is_open`` where it is in trouble, and not merely asks to wait."""
+    """A provider that is not called at the moment. ``is_open`` is False if it did not fail but asks to wait."""
 
     provider: str
     reason: str
@@ -47,7 +49,7 @@ class OpenBreaker:
 
 
 def open_breakers() -> list[OpenBreaker]:
-    """The providers that are left alone now."""
+    """Return the providers that are suspended now."""
     rows = ProviderState.objects.filter(open_until__gt=Now()).order_by("provider")
     return [
         OpenBreaker(
@@ -59,21 +61,21 @@ def open_breakers() -> list[OpenBreaker]:
 
 
 def is_open(provider: str) -> bool:
-    """Whether the provider is left alone now, or paused."""
-    alone = ProviderState.objects.filter(pk=provider, open_until__gt=Now()).exists()
-    return alone or pauses.provider_is_paused(provider)
+    """Return whether the provider is suspended or paused now."""
+    suspended = ProviderState.objects.filter(pk=provider, open_until__gt=Now()).exists()
+    return suspended or pauses.provider_is_paused(provider)
 
 
 # --- Before a call ----------------------------------------------------------------------------------------------------
 
 
 def state(provider: str) -> ProviderState | None:
-    """The provider's row; ``None`` where there is neither a limit nor trouble."""
+    """Return the provider's row; None if it has neither a limit nor a failure."""
     return _with_remaining(ProviderState.objects.filter(pk=provider)).first()
 
 
 def locked_state(provider: str) -> ProviderState | None:
-    """The same, locked until the transaction ends."""
+    """Return the provider's row like :func:`state`, locked until the transaction ends."""
     return _with_remaining(ProviderState.objects.select_for_update().filter(pk=provider)).first()
 
 
@@ -82,14 +84,16 @@ def _with_remaining(rows: QuerySet[ProviderState]) -> QuerySet[ProviderState]:
 
 
 def remaining(state: ProviderState) -> timedelta:
-    """For how much longer the provider is left alone, as of when its row was read; 0 where it is not."""
-    left: timedelta | None = getattr(state, "remaining", None)
-    return max(left or timedelta(0), timedelta(0))
+    """Return how much longer the provider is suspended, as of when its row was read; 0 if it is not."""
+    suspended_for: timedelta | None = getattr(state, "remaining", None)
+    return max(suspended_for or timedelta(0), timedelta(0))
 
 
 def begin_probe(state: ProviderState, *, deadline: timedelta) -> bool:
-    """Whether the call that begins now is to show how a provider is that was left alone. Until its end, or its deadline
-    where its worker is lost, there is no other. The caller has locked the row."""
+    """Make the call that begins now the half-open probe if the breaker has opened, and return whether it is.
+
+    Other calls are blocked until it ends, or until its deadline if its worker is lost. The caller has locked the row.
+    """
     if state.failures < FAILURES_TO_OPEN:
         return False
     _row(state.pk).update(open_until=Now() + deadline)
@@ -98,7 +102,7 @@ def begin_probe(state: ProviderState, *, deadline: timedelta) -> bool:
 
 @ttl_cache(seconds=_LIFETIME)
 def rates() -> dict[str, tuple[int, int]]:
-    """The providers that may begin only so many calls in so many seconds."""
+    """Return the rate limits by provider: the number of calls that may begin, in how many seconds."""
     rows = ProviderState.objects.values_list("provider", "calls", "per_seconds")
     return {provider: (calls, per_seconds) for provider, calls, per_seconds in rows if calls and per_seconds}
 
@@ -112,13 +116,13 @@ def _clear_caches() -> None:
 
 
 def succeeded(provider: str) -> None:
-    """A call of the provider gave an answer, whatever was in it: it is well again."""
+    """Note that the provider answered a call, whatever the answer was: reset the failures and close the breaker."""
     if (failures := _row(provider).filter(failures__gt=0).values_list("failures", flat=True).first()) is None:
         return
     if failures < FAILURES_TO_OPEN:
         _row(provider).update(failures=0)
     elif _close(provider):
-        logger.info("%s is well again", provider, extra={"action": "breaker-closed", "provider": provider})
+        logger.info("%s works again", provider, extra={"action": "breaker-closed", "provider": provider})
 
 
 def failed(
@@ -132,10 +136,11 @@ def failed(
 ) -> None:
     """Note a failed call.
 
-    ``wait`` is how long the provider asked not to be called. ``scope`` says what the error is about, the code's usual
-    scope by default; ``model`` is the one that was asked for.
+    ``wait`` is how long the provider asked not to be called. ``scope`` is the scope of the error, by default that of
+    its code; ``model`` is the model of the call.
 
-    While the breaker is open, only a probe lengthens it: of many calls that fail at once each would double the pause.
+    While the breaker is open, only a probe extends the pause. Otherwise each of many concurrent failures would double
+    it.
     """
     policy = POLICIES[code]
     scope = scope or policy.scope
@@ -156,7 +161,7 @@ def failed(
 
 
 def model_succeeded(provider: str, model: str) -> None:
-    """Note that the model gave an image, so earlier answers that it is not served were stray ones."""
+    """Note that the model gave an image, so that earlier answers that it is not served were stray ones."""
     if (provider, model) in _recently_failing_models():
         ModelState.objects.filter(provider=provider, model=model).delete()
         _clear_caches()
@@ -168,18 +173,18 @@ def unserved_model_states() -> list[ModelState]:
 
 
 def unserved_models() -> set[tuple[str, str]]:
-    """Return the models, each with its provider, that are not asked at the moment."""
+    """Return the pairs of provider and model that are set aside at the moment."""
     now = datetime.now(UTC)
     return {model for model, until in _recently_failing_models().items() if until and until > now}
 
 
 @ttl_cache(seconds=_LIFETIME)
 def _recently_failing_models() -> dict[tuple[str, str], datetime | None]:
-    """The models with such answers, and until when each is set aside, by this process's clock."""
-    left = ExpressionWrapper(F("set_aside_until") - Now(), DurationField())
-    rows = ModelState.objects.values_list("provider", "model", left)
+    """Return until when each model that was reported as not served is set aside, by this process's clock."""
+    remaining = ExpressionWrapper(F("set_aside_until") - Now(), DurationField())
+    rows = ModelState.objects.values_list("provider", "model", remaining)
     now = datetime.now(UTC)
-    return {(provider, model): left and now + left for provider, model, left in rows}
+    return {(provider, model): set_aside_for and now + set_aside_for for provider, model, set_aside_for in rows}
 
 
 def _count_model(provider: str, model: str, code: str) -> None:
@@ -202,14 +207,14 @@ def _count_model(provider: str, model: str, code: str) -> None:
 
 
 def release_probe(provider: str) -> None:
-    """A probe came to nothing, and the next call may be one."""
+    """Let the next call be the probe, since the present one ended without an outcome."""
     if _row(provider).filter(failures__gte=FAILURES_TO_OPEN).update(open_until=Now()):
         dispatch.make_due(provider)
 
 
 def close(provider: str) -> bool:
-    """Call the provider and all its models again, so that the requests that wait for it may start. False if neither it
-    nor a model was suspended."""
+    """Close the breakers of the provider and its models, and make the requests that wait for it due. Return False if
+    neither the provider nor a model was suspended."""
     closed = _close(provider)
     models = ModelState.objects.filter(provider=provider).delete()[0]
     if models:
@@ -218,8 +223,8 @@ def close(provider: str) -> bool:
 
 
 def _close(provider: str) -> bool:
-    left_alone = _row(provider).filter(failures__gte=FAILURES_TO_OPEN) | _row(provider).filter(open_until__gt=Now())
-    closed = left_alone.update(failures=0, reason="", open_until=None)
+    suspended = _row(provider).filter(failures__gte=FAILURES_TO_OPEN) | _row(provider).filter(open_until__gt=Now())
+    closed = suspended.update(failures=0, reason="", open_until=None)
     if closed:
         dispatch.make_due(provider)
     return bool(closed)
@@ -230,7 +235,7 @@ def _row(provider: str) -> QuerySet[ProviderState]:
 
 
 def _pause(provider: str, wait: timedelta, *, probe: bool) -> None:
-    """It answered, and asks to wait."""
+    """Suspend a provider that answered and asks to wait."""
     ProviderState.objects.get_or_create(pk=provider)
     _open(provider, wait, probe=probe, failures=0, reason=ErrorCode.RATE_LIMITED)
 
@@ -245,15 +250,15 @@ def _count(provider: str, code: str, *, probe: bool) -> None:
         failures = max(before + 1, FAILURES_TO_OPEN) if needs_staff else before + 1
         _row(provider).update(failures=failures, reason=code)
         if failures >= FAILURES_TO_OPEN:
-            doubled = min(failures - FAILURES_TO_OPEN, 10)  # past this it is the longest whatever follows
-            pause = _LONGEST_PAUSE if needs_staff else min(_FIRST_PAUSE * 2**doubled, _LONGEST_PAUSE)
+            doublings = min(failures - FAILURES_TO_OPEN, 10)  # more would exceed the longest pause anyway
+            pause = _LONGEST_PAUSE if needs_staff else min(_FIRST_PAUSE * 2**doublings, _LONGEST_PAUSE)
             _open(provider, pause, probe=probe)
             _log_and_send(provider, code, pause)
 
 
 def _open(provider: str, pause: timedelta, *, probe: bool, **values: Any) -> None:
     rows = _row(provider)
-    if not probe:  # who is told less does not shorten what somebody else was told
+    if not probe:  # a call that was told a shorter wait must not shorten that of another call
         rows = rows.exclude(open_until__gt=Now() + pause)
     rows.update(open_until=Now() + pause, **values)
 

@@ -21,7 +21,7 @@ RETRYABLE_PHRASES: Final = ("rate limit", "timeout", "network", "temporary", "se
 
 
 class ErrorScope(StrEnum):
-    """How much an error says something about: this request alone, one model, or the whole provider."""
+    """What an error is about: this request alone, one model, or the whole provider."""
 
     REQUEST = "request"
     MODEL = "model"
@@ -40,22 +40,22 @@ class Retry(StrEnum):
 
 
 class Fallback(StrEnum):
-    """Whether another provider may be asked."""
+    """Whether another provider may be called."""
 
     NO = "no"
     YES = "yes"
-    #: Only where the client allows it with ``metadata.onRefusal``.
+    #: Only if the client allows it with ``metadata.onRefusal``.
     IF_CLIENT_ALLOWS = "if_client_allows"
-    #: Only where the error names a limit of this model or provider, or nothing was sent.
+    #: Only if the error is about a limit of this model or provider, or nothing was sent.
     UNLESS_ABOUT_REQUEST = "unless_about_request"
 
 
 class Snooze(StrEnum):
-    """Whether a retry after it uses up no attempt, as often as a request may wait."""
+    """Whether a retry after the error uses up no attempt, up to :data:`MAX_WAITS` times."""
 
     NO = "no"
     YES = "yes"
-    #: Nothing was sent and no provider failed.
+    #: Only if nothing was sent, so that no provider failed.
     IF_NOT_SENT = "if_not_sent"
 
 
@@ -63,9 +63,9 @@ class Health(StrEnum):
     """Effect of the error on the circuit breaker of the provider or model that it is about."""
 
     NOTHING = "nothing"
-    #: It answered, so it works.
+    #: The provider answered, so it works.
     ANSWERED = "answered"
-    #: It asks to wait.
+    #: The provider asks to wait.
     BUSY = "busy"
     #: One of several failures that together open the circuit breaker.
     TROUBLE = "trouble"
@@ -76,7 +76,7 @@ class Health(StrEnum):
 class Action(StrEnum):
     """The next step of a request whose call failed."""
 
-    #: Ask the next provider of the route at once.
+    #: Call the next provider of the route at once.
     FALL_BACK = "fall_back"
     #: Wait without using up an attempt.
     SNOOZE = "snooze"
@@ -89,9 +89,8 @@ class Action(StrEnum):
 class ErrorPolicy:
     """The rules of one error code.
 
-    ``scope`` is what the error is about unless the adapter narrows it. ``uses_attempt`` says whether a fallback after
-    it uses up an attempt. ``may_be_billed`` says whether a call that was sent and ended so may stand on the vendor's
-    bill.
+    ``scope`` applies unless the adapter sets another one. ``uses_attempt`` says whether a fallback after the error uses
+    up an attempt, ``may_be_billed`` whether the vendor may bill a call that was sent and ended with it.
     """
 
     retry: Retry
@@ -155,7 +154,7 @@ POLICIES: Final[Mapping[str, ErrorPolicy]] = {
         may_be_billed=False,
         severity=logging.WARNING,
     ),
-    # Nothing was sent within the time.
+    # The time limit passed before anything was sent.
     ErrorCode.TIMEOUT: ErrorPolicy(
         retry=Retry.YES,
         fallback=Fallback.YES,
@@ -173,7 +172,7 @@ POLICIES: Final[Mapping[str, ErrorPolicy]] = {
         severity=logging.WARNING,
     ),
     ErrorCode.EMPTY_RESULT: ErrorPolicy(retry=Retry.YES, fallback=Fallback.YES, health=Health.ANSWERED),
-    # Another image would be paid for again, which is for the client to decide.
+    # Another image would cost again, which is the client's decision.
     ErrorCode.INVALID_IMAGE: ErrorPolicy(
         retry=Retry.NEVER, fallback=Fallback.NO, health=Health.ANSWERED, severity=logging.WARNING
     ),
@@ -219,7 +218,7 @@ class Problem(Protocol):
 
     @property
     def scope(self) -> ErrorScope:
-        """How much the error says something about."""
+        """What the error is about."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,7 +242,8 @@ class Situation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """The next step. ``problem`` is the failure that decided it, for the wait; ``uses_attempt`` is for a fallback."""
+    """The next step. ``problem`` is the failure that decided it and sets the delay; ``uses_attempt`` is for a
+    fallback."""
 
     action: Action
     problem: Problem
@@ -256,33 +256,33 @@ def is_retryable(code: str) -> bool:
 
 
 def has_retryable_phrase(text: str) -> bool:
-    """Return whether the text of an unclassified error says that it may pass."""
+    """Return whether the text of an unclassified error indicates a temporary problem."""
     return any(phrase in text.lower() for phrase in RETRYABLE_PHRASES)
 
 
 def uses_attempt(problem: Problem) -> bool:
-    """Return whether the failure counts against ``maxAttempts`` when another provider is asked instead."""
+    """Return whether the failure counts against ``maxAttempts`` when another provider is called instead."""
     return problem.sent and POLICIES[problem.code].uses_attempt
 
 
 def may_be_billed(code: str) -> bool:
-    """Return whether a call that was begun and ended with this error may stand on the vendor's bill."""
+    """Return whether the vendor may bill a call that was begun and ended with this error."""
     return POLICIES[code].may_be_billed
 
 
 def outcome_is_unknown(problem: Problem) -> bool:
-    """Return whether the call may have been billed for nothing, which may happen to a request twice at the most."""
+    """Return whether the call may have been billed without a result. A request is allowed two such calls at most."""
     unclassified = problem.code == ErrorCode.INTERNAL and problem.sent
     return unclassified or problem.code == ErrorCode.UNKNOWN_OUTCOME
 
 
 def says_model_is_unserved(problem: Problem) -> bool:
-    """Return whether the provider said that it does not serve this model, while it may serve others."""
+    """Return whether the provider does not serve this model, while it may serve others."""
     return problem.scope is ErrorScope.MODEL and POLICIES[problem.code].health is Health.NEEDS_STAFF
 
 
-def may_ask_others(problem: Problem, *, refusal_may_fall_back: bool) -> bool:
-    """Return whether another provider may be asked after this failure."""
+def can_fall_back(problem: Problem, *, refusal_may_fall_back: bool) -> bool:
+    """Return whether another provider may be called after this failure."""
     match POLICIES[problem.code].fallback:
         case Fallback.NO:
             return False
@@ -295,27 +295,27 @@ def may_ask_others(problem: Problem, *, refusal_may_fall_back: bool) -> bool:
 
 
 def decide(situation: Situation) -> Decision:
-    """Return what becomes of the request: fall back, snooze, retry or fail."""
+    """Return the next step of the request: fall back, snooze, retry or fail."""
     newest = situation.problems[-1]
-    counts = uses_attempt(newest)
+    newest_uses_attempt = uses_attempt(newest)
 
     def next_step(action: Action, problem: Problem = newest) -> Decision:
-        return Decision(action=action, problem=problem, uses_attempt=counts)
+        return Decision(action=action, problem=problem, uses_attempt=newest_uses_attempt)
 
-    # The second call that may have been billed for nothing is the last one, whichever provider would be next.
+    # After the second call that may have been billed without a result, no provider is called again.
     if outcome_is_unknown(newest) and situation.billable and situation.unknown_outcomes:
         return next_step(Action.FAIL)
-    open_to_others = may_ask_others(newest, refusal_may_fall_back=situation.refusal_may_fall_back)
+    may_fall_back = can_fall_back(newest, refusal_may_fall_back=situation.refusal_may_fall_back)
     attempts_left = situation.attempts < situation.max_attempts
-    if situation.others_left and open_to_others and (attempts_left or not counts):
+    if situation.others_left and may_fall_back and (attempts_left or not newest_uses_attempt):
         return next_step(Action.FALL_BACK)
-    deciding = max(reversed(situation.problems), key=_promise) if open_to_others else newest
-    # Another image would be paid for as well, and would not make the storage any better.
+    deciding = max(reversed(situation.problems), key=_promise) if may_fall_back else newest
+    # Another image would be paid for as well, and the storage would not be any better.
     paid_and_lost = newest.code == ErrorCode.STORAGE and newest.sent and situation.billable
     if paid_and_lost or not deciding.retryable:
         return next_step(Action.FAIL, deciding)
-    # A newest call that may have been billed uses up an attempt all the same.
-    if _snoozes(deciding) and not counts and situation.waits < MAX_WAITS:
+    # If the newest call may have been billed, it uses up an attempt even if an earlier failure decides.
+    if _snoozes(deciding) and not newest_uses_attempt and situation.waits < MAX_WAITS:
         return next_step(Action.SNOOZE, deciding)
     return next_step(Action.RETRY if attempts_left else Action.FAIL, deciding)
 
@@ -326,5 +326,5 @@ def _snoozes(problem: Problem) -> bool:
 
 
 def _promise(problem: Problem) -> int:
-    """Rank a failure by how much waiting may help: told to wait first, then any retryable error."""
+    """Rank a failure by how much waiting may help: a rate limit first, then any retryable error."""
     return problem.retryable + (problem.code == ErrorCode.RATE_LIMITED)

@@ -1,8 +1,8 @@
-"""What a call costs, by the price rule of its model, in US dollars.
+"""The cost of a call in US dollars, by the price rule of its model.
 
 A rule is ``{"per_image": "0.03"}`` or ``{"per_million": {"input_text": "5", "output_image": "30"}}``, with the names
-that a provider's ``usage`` has. A rule by tokens may have an ``estimate`` for a picture, by quality, for what has to be
-known before the call. An empty rule means that the price is not known, which is not the same as free.
+that a provider's ``usage`` has. A rule by tokens may have an ``estimate`` of an image's price by quality, which is used
+before the call. An empty rule means that the price is unknown, which is not the same as free.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from typing import Any, Final
 from generation.models.model_rows import amount
 
 _MILLION: Final = Decimal(1_000_000)
-#: What is kept: a ten-thousandth of a cent.
-_EXACT: Final = Decimal("0.000001")
-#: The most that one call may cost. The columns have 12 digits, 6 of them decimals, and 14 for the sum of a day.
-MOST_COST: Final = Decimal(10_000)
-_MOST_COUNTED: Final = 10**12
+#: Precision of a cost: a ten-thousandth of a cent.
+_PRECISION: Final = Decimal("0.000001")
+#: Maximum cost of one call. The columns have 12 digits, 6 of them decimals, and 14 digits for the sum of a day.
+MAX_COST: Final = Decimal(10_000)
+_MAX_COUNT: Final = 10**12
 
 
 @dataclass(kw_only=True, eq=False)
 class OverBudgetError(Exception):
-    """There is not enough left today. In US dollars; ``reserved`` is for what waits or runs."""
+    """The rest of the day's budget does not suffice. Amounts are in US dollars; ``reserved`` is for requests that are
+    queued or in progress."""
 
     per_day: Decimal
     spent: Decimal
@@ -34,15 +35,16 @@ class OverBudgetError(Exception):
     def __str__(self) -> str:
         left = max(self.per_day - self.spent - self.reserved, Decimal(0))
         return (
-            f"The budget is USD {self.per_day:.2f} a day: {self.spent:.2f} is spent and {self.reserved:.2f} set aside "
-            f"for what waits; {left:.2f} is left, and this may cost {self.wanted:.2f}. A new day begins at 00:00 UTC."
+            f"The budget is USD {self.per_day:.2f} a day: {self.spent:.2f} is spent, {self.reserved:.2f} is reserved "
+            f"for active requests, {left:.2f} is left, and this may cost {self.wanted:.2f}. "
+            "A new day begins at 00:00 UTC."
         )
 
 
 def cost(rule: Mapping[str, Any], usage: Mapping[str, Any]) -> Decimal | None:
-    """Return the cost of a call that gave an image, or ``None`` if it cannot be told.
+    """Return the cost of a call that gave an image, or ``None`` if it cannot be determined.
 
-    It never raises: the image is paid for whatever stands in the rule and in the vendor's usage.
+    It never raises, whatever the rule and the vendor's usage contain: the image is already paid for.
     """
     rule, usage = _mapping(rule), _mapping(usage)
     per_image = amount(rule.get("per_image"))
@@ -62,7 +64,7 @@ def cost(rule: Mapping[str, Any], usage: Mapping[str, Any]) -> Decimal | None:
 
 
 def estimate(rule: Mapping[str, Any], *, quality: object = "") -> Decimal | None:
-    """Return the cost of a call before it is made, or ``None`` if it cannot be told. It never raises."""
+    """Return the expected cost of a call before it is made, or ``None`` if it cannot be determined. Never raises."""
     rule = _mapping(rule)
     price = amount(rule.get("per_image"))
     if price is None:
@@ -72,15 +74,15 @@ def estimate(rule: Mapping[str, Any], *, quality: object = "") -> Decimal | None
     return None if price is None else _bounded(price)
 
 
-def _mapping(found: object) -> Mapping[str, Any]:
-    return found if isinstance(found, Mapping) else {}
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _count(found: object) -> int | None:
-    if not isinstance(found, int) or isinstance(found, bool):
+def _count(value: object) -> int | None:
+    if not isinstance(value, int) or isinstance(value, bool):
         return None
-    return found if 0 <= found <= _MOST_COUNTED else None
+    return value if 0 <= value <= _MAX_COUNT else None
 
 
 def _bounded(price: Decimal) -> Decimal | None:
-    return price.quantize(_EXACT) if price <= MOST_COST else None
+    return price.quantize(_PRECISION) if price <= MAX_COST else None

@@ -1,7 +1,7 @@
-"""One picture for several who want the same: the opt-in cache of results.
+"""The opt-in cache of results, which shares one image among an owner's identical requests.
 
-Of an owner's identical wishes one request makes the picture. Those that come later are given it, and those that come
-meanwhile wait for it in the ledger. Where it fails, the next one tries.
+The first request generates the image. Later ones get its result, and those that are claimed meanwhile wait for it in
+the queue. If it fails, the next one generates the image.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from generation.providers.catalogue import ModelChoice
 from generation.queue import dispatch
 from generation.states import Status
 
-#: How long somebody waits for another one's picture before looking again, in case nobody tells.
+#: A request that waits for another one's image checks again after this time, in case the wake-up was lost.
 LOOK_AGAIN_AFTER: Final = timedelta(minutes=1)
-#: A request that waits in the queue has not begun, and may have a lower priority.
-_HOLDING: Final = frozenset({Status.COMPLETED, Status.IN_PROGRESS})
+#: Statuses of a valid holder. A queued request is none: it has not begun, and may have a lower priority.
+_HOLDER_STATUSES: Final = frozenset({Status.COMPLETED, Status.IN_PROGRESS})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CachedResult:
-    """What there is to share. ``result`` is an earlier picture, ``holder`` the request that is making it; where there
-    is neither, it is one's own to make."""
+    """The result of a cache lookup: the ``result`` of an earlier request, or the id of the ``holder``, the request that
+    is generating the image. Without either, the caller is the new holder and has to generate it."""
 
     result: dict[str, Any] | None = None
     holder: str = ""
 
 
 def get_or_start(request: GenerationRequest, choice: ModelChoice) -> CachedResult:
-    """Look for an earlier image of the same request. If there is none and no other request is making it, this one
-    becomes the holder. Raises ``OSError`` where the storage cannot say whether the earlier image is still there."""
+    """Look for an image of an identical request. If there is none and no other request is generating it, this request
+    becomes the holder. Raises ``OSError`` if the storage cannot tell whether the earlier image still exists."""
     key = _key(request, choice)
     lost: str | None = None
     while True:
         with transaction.atomic():
-            # In one: between two statements, pruning could remove a row that nothing holds.
+            # One statement: between two, pruning could delete a row without a holder.
             shared, _ = SharedPicture.objects.select_for_update().get_or_create(pk=key)
             holder = shared.holder_id and GenerationRequest.objects.filter(pk=shared.holder_id).first()
-            if not holder or holder.pk in {request.pk, lost} or holder.status not in _HOLDING:
+            if not holder or holder.pk in {request.pk, lost} or holder.status not in _HOLDER_STATUSES:
                 SharedPicture.objects.filter(pk=key).update(holder=request)
                 return CachedResult()
             if holder.status == Status.IN_PROGRESS:
@@ -57,13 +57,15 @@ def get_or_start(request: GenerationRequest, choice: ModelChoice) -> CachedResul
 
 
 def is_in_progress(request_id: str) -> bool:
-    """Whether the request is in progress, so that its end is still to come."""
+    """Return whether the request is in progress, so that its end will wake the requests that wait for it."""
     return GenerationRequest.objects.filter(pk=request_id, status=Status.IN_PROGRESS).exists()
 
 
 def wake_after_commit(request: GenerationRequest) -> None:
-    """The request may not be in progress any more: then whoever hoped to share its picture may start, and look. Only
-    after the commit, so that who begins to wait sees either the end or itself woken."""
+    """After the commit, wake the requests that wait for this one's image if it is no longer in progress.
+
+    It has to be after the commit: a request that begins to wait at that moment then either sees the end or is woken.
+    """
 
     def wake() -> None:
         if not is_in_progress(request.pk):
@@ -74,5 +76,5 @@ def wake_after_commit(request: GenerationRequest) -> None:
 
 
 def _key(request: GenerationRequest, choice: ModelChoice) -> str:
-    matters = [request.owner_id, request.type, request.prompt, choice.provider, choice.model, choice.aspect_ratio]
-    return hashlib.sha256(json.dumps([*matters, request.options.changing()], sort_keys=True).encode()).hexdigest()
+    parts = [request.owner_id, request.type, request.prompt, choice.provider, choice.model, choice.aspect_ratio]
+    return hashlib.sha256(json.dumps([*parts, request.options.changing()], sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Who may start where places are limited: in a batch, and at a provider."""
+"""Concurrency limits: free slots of a batch and of a provider."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from generation.states import Status
 
 
 def batch_has_free_slot(request_id: str) -> bool:
-    """Whether the request's batch, if it has one with a limit, may have one more in progress. Its row stays locked
-    until the transaction ends, so that two claims cannot take the same place. Where it is full, the request is held."""
+    """Return whether the request's batch has a free slot; True if it has no batch or no limit.
+
+    The batch row stays locked until the transaction ends, so that two claims cannot take the same slot. If the batch is
+    full, the queue row is marked as held.
+    """
     batch = (
         GenerationBatch.objects.select_for_update(of=("self",))
         .filter(requests=request_id, max_concurrent__isnull=False)
@@ -27,44 +30,46 @@ def batch_has_free_slot(request_id: str) -> bool:
 
 
 def fill_batch(batch_id: str) -> int:
-    """Free as many held requests of a batch as it has places, and send them. Returns how many."""
+    """Unhold as many held requests of a batch as it has free slots, and send them. Return their number."""
     with transaction.atomic():
         batch = GenerationBatch.objects.select_for_update().filter(pk=batch_id, max_concurrent__isnull=False).first()
         if batch is None:
             return 0
-        ledger = GenerationQueue.objects.filter(request__batch=batch)
-        free = (batch.max_concurrent or 0) - _running(batch) - ledger.filter(held=False).count()
-        # What somebody else has locked is being cancelled. Who does not wait for it cannot be waited for in a ring.
+        queue_rows = GenerationQueue.objects.filter(request__batch=batch)
+        free = (batch.max_concurrent or 0) - _running(batch) - queue_rows.filter(held=False).count()
+        # Rows that another transaction has locked are being cancelled. Skipping them rules out a deadlock.
         rows = list(
-            pauses.without_paused(ledger)
+            pauses.without_paused(queue_rows)
             .select_for_update(skip_locked=True, of=("self",))
             .filter(held=True, available_at__lte=Now())
             .order_by("-priority_weight", "queued_at", "pk")
             .values_list("pk", "priority_weight")[: max(0, free)]
         )
         allowed = dispatch._reserve_capacity([weight for _, weight in rows])
-        leaving = [row for row, may_leave in zip(rows, allowed, strict=True) if may_leave]
-        # Each row once: PostgreSQL looks the request up again for a row that this transaction has already written, and
-        # then waits for whoever cancels it, who waits for this row.
-        now = [pk for pk, _ in leaving]
-        later = [pk for pk, _ in rows if pk not in now]
-        GenerationQueue.objects.filter(pk__in=now).update(held=False, **dispatch.dispatch_columns())
-        GenerationQueue.objects.filter(pk__in=later).update(held=False)
-        dispatch.send_after_commit(leaving)
+        messages = [row for row, is_allowed in zip(rows, allowed, strict=True) if is_allowed]
+        # Update each row once. For a row that this transaction has already written, PostgreSQL checks the foreign key
+        # again, which locks the request, and would wait for a transaction that cancels it and waits for this row.
+        send_now = [pk for pk, _ in messages]
+        send_later = [pk for pk, _ in rows if pk not in send_now]
+        GenerationQueue.objects.filter(pk__in=send_now).update(held=False, **dispatch.dispatch_columns())
+        GenerationQueue.objects.filter(pk__in=send_later).update(held=False)
+        dispatch.send_after_commit(messages)
     return len(rows)
 
 
 def fill_batch_after_commit(batch_id: str) -> None:
-    """Fill the batch once the transaction commits, in one of its own: a place that stays empty for a moment harms
-    nobody, and locks taken in two orders would."""
+    """Fill the batch in a transaction of its own after this one commits.
+
+    A slot that stays free for a moment does no harm; locks taken in two orders would deadlock.
+    """
     transaction.on_commit(lambda: fill_batch(batch_id), robust=True)
 
 
 def batches_to_fill(limit: int) -> list[str]:
-    """Batches with a place free and something held that is due: where nobody filled a place that became free, or a
-    retry's time has come."""
+    """Return the ids of batches with a free slot and a held request that is due: a freed slot was not filled, or the
+    delay of a retry is over."""
     held = pauses.without_paused(GenerationQueue.objects.filter(held=True, available_at__lte=Now()))
-    taken = (
+    used_slots = (
         GenerationRequest.objects.filter(Q(status=Status.IN_PROGRESS) | Q(queue_entry__held=False))
         .filter(batch=OuterRef("pk"))
         .order_by()
@@ -72,18 +77,19 @@ def batches_to_fill(limit: int) -> list[str]:
         .values_list(Count("pk"))
     )
     batches = GenerationBatch.objects.filter(pk__in=held.values("request__batch"))
-    return list(batches.filter(max_concurrent__gt=Coalesce(Subquery(taken), 0)).values_list("pk", flat=True)[:limit])
+    unfilled = batches.filter(max_concurrent__gt=Coalesce(Subquery(used_slots), 0))
+    return list(unfilled.values_list("pk", flat=True)[:limit])
 
 
 def provider_has_free_slot(state: ProviderState) -> bool:
-    """Whether one more call of the provider may be under way. The caller has locked its row.
+    """Return whether the provider may have one more call in progress. The caller has locked its row.
 
-    A call counts until its end, or until its deadline where its worker was lost: the provider may still be at it.
+    A call counts until it ends, or until its deadline if its worker was lost, since the provider may still process it.
     """
     if state.max_concurrent is None:
         return True
-    under_way = GenerationAttempt.objects.filter(provider=state.pk, call_deadline_at__gt=Now())
-    return under_way.count() < state.max_concurrent
+    running = GenerationAttempt.objects.filter(provider=state.pk, call_deadline_at__gt=Now())
+    return running.count() < state.max_concurrent
 
 
 def _running(batch: GenerationBatch) -> int:

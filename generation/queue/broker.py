@@ -19,24 +19,25 @@ from generation.states import WEIGHTS
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Kept in Redis; where it is missing, Redis has lost what it held. It has another value while that is sent again.
+#: Redis key that marks the messages as complete. If it is missing, Redis has lost its data. It has another value while
+#: the messages are sent again.
 _EPOCH_KEY: Final = "vga:epoch"
 _COMPLETE, _RESENDING = "1", "0"
-#: Written to learn whether Redis takes writes.
+#: Redis key that is written to check that Redis accepts writes.
 _PROBE_KEY: Final = "vga:probe"
 _PROBE_SECONDS: Final = 60
-#: For how many seconds a look at the depth of the queues holds.
+#: Seconds for which a reading of the queues' depths is used.
 _DEPTH_LIFETIME: Final = 0.2
-#: Seconds that anybody waits for one answer of Redis, however many round trips it takes.
+#: Time limit for one operation on Redis in seconds, however many round trips it takes.
 _TIMEOUT: Final = 1.5
 
 
-class BrokerUnavailable(Exception):  # noqa: N818  a state of the world, not a mistake
-    """Redis does not answer, or did not within the last seconds."""
+class BrokerUnavailable(Exception):  # noqa: N818  a state, not a mistake
+    """Redis does not answer, or did not a few seconds ago and the cooldown is active."""
 
 
 class _QueueWindow:
-    """The depth of the queues, as far as this process knows it."""
+    """This process's view of the depths of the queues."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,7 +46,7 @@ class _QueueWindow:
         register(self)
 
     def cache_clear(self) -> None:
-        """Ask Redis again at the next call."""
+        """Forget the depths, so that the next call reads them from Redis."""
         self._depths: dict[str, int] = {}
         self._read_at = float("-inf")
 
@@ -60,14 +61,14 @@ class _QueueWindow:
             return max(0, int(settings.DISPATCH_WINDOW) - self._depths[queue])
 
     def add(self, queue: str, messages: int) -> None:
-        """Count messages that this process has just sent."""
+        """Add messages that this process has just sent to the depth."""
         with self._lock:
             self._depths[queue] = self._depths.get(queue, 0) + messages
 
     def failed(self, error: Exception) -> BrokerUnavailable:
-        """Start the cooldown, log the error and return what to raise."""
+        """Start the cooldown, log the error and return the exception to raise."""
         self._cooldown.start()
-        cause = error.__cause__ or error  # the error of a batch does not say why
+        cause = error.__cause__ or error  # the exception of a producer's batch only has the reason as its cause
         logger.warning("the broker is unavailable, queued requests are sent when it is back: %r", cause)
         return BrokerUnavailable(str(error))
 
@@ -81,24 +82,29 @@ class _QueueWindow:
 window: Final = _QueueWindow()
 
 
-def _ask(question: Callable[[Any], T]) -> T:
-    """Ask Redis over the connections that messages leave by, within a time limit for all round trips together: a new
-    connection is a dozen of them, and a slow Redis takes its time for each."""
+def _query(operation: Callable[[Any], T]) -> T:
+    """Run an operation with the redis-py client of kombu's connection pool, over which messages are sent, too.
 
-    def ask() -> T:
-        # redis-py's client, of kombu's Redis transport
+    The time limit is for all round trips together: a new connection takes a dozen of them, and a slow Redis delays
+    each.
+    """
+
+    def run() -> T:
         with current_app.pool.acquire(block=True, timeout=5) as connection:
             channel: Any = connection.default_channel  # type: ignore[attr-defined]
             with _reconnecting(channel), channel.conn_or_acquire() as client:
-                return question(client)
+                return operation(client)
 
-    return event_loop.run_within(_TIMEOUT, ask)
+    return event_loop.run_within(_TIMEOUT, run)
 
 
 @contextmanager
 def _reconnecting(channel: Any) -> Iterator[None]:
-    """On any error, close the channel's connections to Redis. A server that became a replica answers on them for ever;
-    a new connection looks the name up again and finds the new primary."""
+    """Close the channel's connections to Redis on any error.
+
+    A server that became a replica keeps answering on them; a new connection resolves the host name again and finds the
+    new primary.
+    """
     try:
         yield
     except Exception:
@@ -107,29 +113,29 @@ def _reconnecting(channel: Any) -> Iterator[None]:
 
 
 def _depths() -> dict[str, int]:
-    def look(client: Any) -> list[int]:
+    def read(client: Any) -> list[int]:
         with client.pipeline() as pipe:
             for queue in WEIGHTS:
                 pipe.llen(queue)
             return [int(depth) for depth in pipe.execute()]
 
-    return dict(zip(WEIGHTS, _ask(look), strict=True))
+    return dict(zip(WEIGHTS, _query(read), strict=True))
 
 
 def waiting_messages() -> int:
-    """Return the number of messages in Redis. Raises the broker client's error if it cannot be reached."""
+    """Return the number of messages in Redis. Raises an error of the client library if Redis cannot be reached."""
     return sum(_depths().values())
 
 
 def check_broker() -> None:
-    """Write to Redis. Raises the broker client's error if it cannot be reached or takes no writes, like a replica or a
-    full server."""
-    _ask(lambda client: client.set(_PROBE_KEY, "1", ex=_PROBE_SECONDS))
+    """Write to Redis. Raises an error of the client library if Redis cannot be reached or rejects writes, as a replica
+    or a full server does."""
+    _query(lambda client: client.set(_PROBE_KEY, "1", ex=_PROBE_SECONDS))
 
 
 def publish(task: str, calls: Sequence[Sequence[Any]], *, queue: str, headers: dict[str, str] | None = None) -> None:
-    """Send a message for each call (its arguments), all in one round trip. Raises whatever kombu, redis-py and the
-    socket raise, and :class:`TimeoutError`; what has arrived is not known then."""
+    """Send a message for each call (its arguments), all in one round trip. Raises errors of kombu, redis-py and the
+    socket, and :class:`TimeoutError`; after an error it is unknown which messages have arrived."""
 
     def send_tasks() -> None:
         producers: Any = current_app.producer_pool
@@ -139,7 +145,7 @@ def publish(task: str, calls: Sequence[Sequence[Any]], *, queue: str, headers: d
             producer.batch(max_size=len(calls)),
         ):
             for arguments in calls:
-                # Redis makes a list by itself where there is none, so there is nothing to declare.
+                # Redis creates a missing list on the first push, so the queue needs no declaration.
                 current_app.send_task(
                     task, args=arguments, queue=queue, headers=headers, retry=False, declare=[], producer=producer
                 )
@@ -148,24 +154,24 @@ def publish(task: str, calls: Sequence[Sequence[Any]], *, queue: str, headers: d
 
 
 def has_kept_messages() -> bool:
-    """Return whether Redis still holds what it held at the last :func:`mark_complete`. Raises
+    """Return whether Redis has lost no message since the last :func:`mark_complete`. Raises
     :class:`BrokerUnavailable`."""
-    return bool(_ask_or_raise(lambda client: client.get(_EPOCH_KEY)) == _COMPLETE.encode())
+    return bool(_query_or_raise(lambda client: client.get(_EPOCH_KEY)) == _COMPLETE.encode())
 
 
 def mark_resending() -> None:
-    """Note in Redis that its messages were lost and are being sent again. Raises :class:`BrokerUnavailable`."""
-    _ask_or_raise(lambda client: client.set(_EPOCH_KEY, _RESENDING))
+    """Record in Redis that its messages were lost and are being sent again. Raises :class:`BrokerUnavailable`."""
+    _query_or_raise(lambda client: client.set(_EPOCH_KEY, _RESENDING))
 
 
 def mark_complete() -> None:
-    """Note in Redis that no message is lost, unless it was emptied since :func:`mark_resending`. Raises
+    """Record in Redis that no message is lost, unless it was emptied since :func:`mark_resending`. Raises
     :class:`BrokerUnavailable`."""
-    _ask_or_raise(lambda client: client.set(_EPOCH_KEY, _COMPLETE, xx=True))
+    _query_or_raise(lambda client: client.set(_EPOCH_KEY, _COMPLETE, xx=True))
 
 
-def _ask_or_raise(question: Callable[[Any], T]) -> T:
+def _query_or_raise(operation: Callable[[Any], T]) -> T:
     try:
-        return _ask(question)
+        return _query(operation)
     except Exception as error:
         raise window.failed(error) from None

@@ -1,6 +1,6 @@
-"""What staff can change about what waits: how pressing it is, when it is sent, and whether it is started at all.
+"""Staff's control of the queue: change priorities, requeue, pause and resume.
 
-No status changes here. As everywhere, a request is locked before its ledger row, and several in the order of their ids.
+No status changes here. Lock order: a request before its queue row, several requests in the order of their ids.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from generation.states import WEIGHTS, PauseScope, Status
 
 
 def change_priority(request_ids: Collection[str], priority: str) -> list[str]:
-    """Let these of the requests that are queued wait with another priority, each behind those of it that were queued
-    before. Returns their ids."""
+    """Give those of the requests that are queued another priority, and return their ids.
+
+    They keep their ``queued_at``, so each stands behind requests of the same priority that were queued earlier.
+    """
     with transaction.atomic():
         queued = _locked(request_ids)
         GenerationRequest.objects.filter(pk__in=queued).update(priority=priority)
@@ -29,15 +31,17 @@ def change_priority(request_ids: Collection[str], priority: str) -> list[str]:
 
 
 def requeue(request_ids: Collection[str]) -> list[str]:
-    """Send these of the requests that are queued again, at once: whatever they wait for, and with the weight that their
-    priority has. Returns their ids."""
+    """Send those of the requests that are queued again at once, and return their ids.
+
+    They no longer wait for anything, and get the weight of their priority again.
+    """
     with transaction.atomic():
         queued = _locked(request_ids)
         weights = Case(*(When(request__priority=name, then=Value(weight)) for name, weight in WEIGHTS.items()))
-        # An UPDATE cannot look at another table, but what it sets can come from a query of its own.
-        found = GenerationQueue.objects.filter(pk__in=queued).annotate(weight=weights).values_list("pk", "weight")
+        # Django's update() cannot use columns of another table, so the weights are read first.
+        rows = GenerationQueue.objects.filter(pk__in=queued).annotate(weight=weights).values_list("pk", "weight")
         by_weight: dict[int, list[str]] = {}
-        for pk, weight in found:
+        for pk, weight in rows:
             by_weight.setdefault(weight, []).append(pk)
         for weight, ids in by_weight.items():
             _update_rows(ids, priority_weight=weight, weight_since=Now(), available_at=Now(), waits_for="")
@@ -45,18 +49,18 @@ def requeue(request_ids: Collection[str]) -> list[str]:
 
 
 def pause(scope: str, value: str, *, reason: str, by: User) -> Pause | None:
-    """Start nothing more of this; what runs goes on. ``None`` where it is paused already."""
+    """Stop starting requests of this scope and value; running ones continue. Return None if it is already paused."""
     try:
         with transaction.atomic():
-            made = Pause.objects.create(scope=scope, value=value, reason=reason, paused_by=by)
+            created = Pause.objects.create(scope=scope, value=value, reason=reason, paused_by=by)
     except IntegrityError:
         return None
     pauses.cached.cache_clear()
-    return made
+    return created
 
 
 def resume(pause: Pause) -> bool:
-    """What was paused may start, and is sent. ``False`` where somebody else has resumed it."""
+    """End the pause and send the requests that it stopped. Return False if it has already ended."""
     with transaction.atomic():
         deleted, _ = Pause.objects.filter(pk=pause.pk).delete()
         if deleted:
@@ -66,7 +70,7 @@ def resume(pause: Pause) -> bool:
 
 
 def _send_unpaused(pause: Pause) -> None:
-    # Workers have taken the messages that lay in Redis, and were refused.
+    # Workers have consumed their messages, but could not claim the requests.
     stopped = pauses.stopped_by(pause).filter(redispatch_at__isnull=False)
     ids = list(stopped.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True))
     _mark_undelivered(ids)
@@ -76,7 +80,7 @@ def _send_unpaused(pause: Pause) -> None:
 
 
 def _locked(request_ids: Collection[str]) -> list[str]:
-    """Those that are queued; they stay so until the transaction ends."""
+    """Lock those of the requests that are queued until the transaction ends, and return their ids."""
     rows = GenerationRequest.objects.select_for_update().filter(pk__in=request_ids, status=Status.QUEUED)
     return list(rows.order_by("pk").values_list("pk", flat=True))
 
@@ -88,5 +92,5 @@ def _update_rows(request_ids: Collection[str], **values: Any) -> None:
 
 
 def _mark_undelivered(request_ids: Collection[str]) -> None:
-    sent: dict[str, Any] = {"dispatched_at": None, "redispatch_at": None, "dispatch_count": 0}
-    GenerationQueue.objects.filter(pk__in=request_ids).update(**sent)
+    not_sent: dict[str, Any] = {"dispatched_at": None, "redispatch_at": None, "dispatch_count": 0}
+    GenerationQueue.objects.filter(pk__in=request_ids).update(**not_sent)

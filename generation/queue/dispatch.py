@@ -1,7 +1,7 @@
-"""Ledger → Celery message. The message carries the id alone and is a hint: the ledger knows what is queued.
+"""Send queue rows as Celery messages. A message has only the request's id and is a hint: the queue rows are the truth.
 
-Redis is kept shallow: of each queue only a window of messages waits there, so that a cancel, a promotion or an emptied
-Redis concerns a few. What is past the window waits in the ledger and is sent as workers finish.
+The queues in Redis are kept short: each holds at most a window of messages, so that a cancel, a promotion or an emptied
+Redis affects few. Further requests wait in ``GenerationQueue`` and are sent as workers finish.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from generation.queue.broker import BrokerUnavailable
 from generation.states import WEIGHTS, queue_for
 from generation.telemetry import correlation
 
-#: The task by its name, since this side does not know the workers' code. A test compares the two.
+#: The task's name, since this package does not import the workers. A test compares it with the task.
 TASK: Final = "workers.tasks.generate"
-#: The most rows that one statement marks as undelivered.
+#: Maximum number of rows that one statement marks as undelivered.
 _BATCH_SIZE: Final = 1_000
-#: Messages in one round trip. More of them would be made for longer than an answer is waited for, beside other work.
-_MOST_MESSAGES: Final = 100
-#: Past the highest weight.
-_ABOVE_ALL: Final = 32_767
-#: A message that was sent again and again counts as lost later each time, up to so many times as late.
-_MOST_LOST_FACTOR: Final = 20
+#: Messages in one round trip. On a busy process, building more could exceed the time limit of an operation on Redis.
+_MAX_MESSAGES: Final = 100
+#: Exclusive upper bound of all weights.
+_ABOVE_ALL_WEIGHTS: Final = 32_767
+#: Each time a message is sent again, it counts as lost after a longer time: up to this multiple of REDISPATCH_AFTER.
+_MAX_LOST_FACTOR: Final = 20
 
 
 def resend_lost() -> int:
-    """If Redis lost its messages, make all that were sent due again. Returns the number of rows. Raises
-    :class:`BrokerUnavailable`.
+    """If Redis lost its messages, make the queue rows of all sent messages due again. Return the number of rows.
 
-    Redis is marked complete only after the rows are changed, so that a process that ends in between leaves the work to
-    the next one; and only if the first mark is still there, since Redis may be emptied meanwhile.
+    Redis is marked complete only after the rows have changed, so that another process repeats the work if this one dies
+    in between; and only if the mark for resending is still there, since Redis may be emptied again meanwhile. Raises
+    :class:`BrokerUnavailable`.
     """
     if broker.has_kept_messages():
         return 0
@@ -51,10 +51,11 @@ def resend_lost() -> int:
 
 
 def _publish_ids(queue: str, ids: Sequence[str]) -> bool:
-    call = correlation.current()
+    http_request_id = correlation.current()
+    headers = {correlation.FIELD: http_request_id} if http_request_id else {}
     try:
         broker.window.free_capacity(queue)
-        broker.publish(TASK, [(one,) for one in ids], queue=queue, headers={correlation.FIELD: call} if call else {})
+        broker.publish(TASK, [(request_id,) for request_id in ids], queue=queue, headers=headers)
         broker.window.add(queue, len(ids))
     except BrokerUnavailable:
         pass
@@ -66,88 +67,92 @@ def _publish_ids(queue: str, ids: Sequence[str]) -> bool:
 
 
 def _reserve_capacity(weights: Sequence[int]) -> list[bool]:
-    """For each weight whether a message may leave now: its queue has room and Redis is there."""
-    left: dict[str, int] = {}
+    """Return for each weight whether a message may be sent now: its queue has free capacity and Redis is available."""
+    remaining: dict[str, int] = {}
     for queue in {queue_for(weight) for weight in weights}:
         try:
-            left[queue] = broker.window.free_capacity(queue)
+            remaining[queue] = broker.window.free_capacity(queue)
         except BrokerUnavailable:
-            left[queue] = 0
+            remaining[queue] = 0
     allowed = []
     for weight in weights:
         queue = queue_for(weight)
-        allowed.append(left[queue] > 0)
-        left[queue] -= 1
+        allowed.append(remaining[queue] > 0)
+        remaining[queue] -= 1
     return allowed
 
 
 def select_sendable(entries: Sequence[tuple[GenerationRequest, int]]) -> list[tuple[str, int]]:
-    """Return those of the requests, given with their weights, whose messages may leave now: nothing that they belong to
-    is paused, and their queue has room. Their rows have to say so."""
-    running = [(request.pk, weight) for request, weight in entries if not pauses.is_paused(request)]
-    allowed = _reserve_capacity([weight for _, weight in running])
-    return [entry for entry, now in zip(running, allowed, strict=True) if now]
+    """Return the ids and weights of those requests, given with their weights, whose messages may be sent now.
+
+    No pause applies to them, and their queue has free capacity. The caller writes :func:`dispatch_columns` to their
+    rows.
+    """
+    not_paused = [(request.pk, weight) for request, weight in entries if not pauses.is_paused(request)]
+    allowed = _reserve_capacity([weight for _, weight in not_paused])
+    return [entry for entry, is_allowed in zip(not_paused, allowed, strict=True) if is_allowed]
 
 
 def dispatch_columns() -> dict[str, Any]:
-    """Return the ledger's columns of a message that leaves now for the first time. They are written before it leaves,
-    so that none is forgotten."""
+    """Return the values of a queue row whose message is sent now for the first time. They are written before the
+    message is sent, so that a lost one is sent again."""
     return {"dispatched_at": Now(), "redispatch_at": Now() + settings.REDISPATCH_AFTER, "dispatch_count": 1}
 
 
 def send(messages: Sequence[tuple[str, int]]) -> int:
-    """Publish ids with their weights. Returns how many the broker took; the rows of the others are due at once."""
+    """Publish ids by their weights. Return how many the broker accepted; the rows of the others are due at once."""
     by_queue: dict[str, list[str]] = {}
     for request_id, weight in messages:
         by_queue.setdefault(queue_for(weight), []).append(request_id)
-    refused: list[str] = []
+    failed: list[str] = []
     for queue, ids in by_queue.items():
-        for start in range(0, len(ids), _MOST_MESSAGES):
-            some = ids[start : start + _MOST_MESSAGES]
-            if not _publish_ids(queue, some):
-                refused += some
-    if refused:
+        for start in range(0, len(ids), _MAX_MESSAGES):
+            chunk = ids[start : start + _MAX_MESSAGES]
+            if not _publish_ids(queue, chunk):
+                failed += chunk
+    if failed:
         with transaction.atomic():
-            # Rows that another transaction holds are being cancelled, or sent.
-            ids = locked_keys(GenerationQueue.objects.filter(pk__in=refused))
+            # Rows that another transaction has locked are being cancelled or sent.
+            ids = locked_keys(GenerationQueue.objects.filter(pk__in=failed))
             GenerationQueue.objects.filter(pk__in=ids).update(redispatch_at=None, dispatched_at=None)
-    return len(messages) - len(refused)
+    return len(messages) - len(failed)
 
 
 def send_after_commit(messages: Sequence[tuple[str, int]]) -> None:
-    """Publish ids with their weights once the transaction commits. Their queue rows must say so, by
+    """Publish ids by their weights once the transaction commits. Their queue rows must have the values of
     :func:`dispatch_columns`."""
     if messages:
         transaction.on_commit(lambda: send(messages), robust=True)
 
 
 def send_due() -> int:
-    """Send what is due, the most pressing queue first, as far as there is room. Returns how many messages left. Raises
-    :class:`BrokerUnavailable`."""
+    """Send due messages, highest priority first, up to the capacity of each queue. Return the number of messages sent.
+    Raises :class:`BrokerUnavailable`."""
     sent = 0
-    highest = _ABOVE_ALL
+    highest = _ABOVE_ALL_WEIGHTS
     for queue, lowest in WEIGHTS.items():
-        if room := broker.window.free_capacity(queue):
-            sent += send(_mark_due_sent(lowest, highest, room))
+        if capacity := broker.window.free_capacity(queue):
+            sent += send(_mark_due_sent(lowest, highest, capacity))
         highest = lowest
     return sent
 
 
-def _mark_due_sent(lowest: int, highest: int, room: int) -> list[tuple[str, int]]:
-    """Mark up to so many rows of the queue with these weights as sent, and return their requests and weights in the
-    order in which they are to be sent."""
-    bounds = {"lowest": lowest, "highest": highest, "room": room, "front": 2 * settings.DISPATCH_WINDOW}
-    patience = {"lost_after": settings.REDISPATCH_AFTER, "most_patience": _MOST_LOST_FACTOR}
+def _mark_due_sent(lowest: int, highest: int, capacity: int) -> list[tuple[str, int]]:
+    """Mark at most ``capacity`` due rows with weights from ``lowest`` to below ``highest`` as sent, and return their
+    request ids and weights in the order in which to send them."""
+    bounds = {"lowest": lowest, "highest": highest, "room": capacity, "front": 2 * settings.DISPATCH_WINDOW}
+    patience = {"lost_after": settings.REDISPATCH_AFTER, "most_patience": _MAX_LOST_FACTOR}
     rows = fetch_all(queries.SEND_DUE, bounds | patience | {"providers": list(settings.PROVIDERS)})
     ordered = sorted(rows, key=lambda row: (-row[1], row[2], row[0]))
     return [(request_id, weight) for request_id, weight, _ in ordered]
 
 
 def mark_undelivered(*request_ids: str) -> int:
-    """Make what was sent due again: these, or with Redis emptied all. Returns how many rows that was.
+    """Make the rows of sent messages due again: those of these requests, or all of them if none is named. Return the
+    number of rows.
 
-    Rows that another transaction holds are skipped: they are being sent, cancelled or made due. So no two transactions
-    can wait for each other's rows.
+    Rows that another transaction has locked are skipped: they are being sent, cancelled or made due. So no two
+    transactions can wait for each other's rows.
     """
     marked = 0
     last = ""
@@ -164,7 +169,7 @@ def mark_undelivered(*request_ids: str) -> int:
 
 
 def send_due_after_commit() -> None:
-    """Send what is due once the transaction commits, rather than at the dispatcher's next pass."""
+    """Send due messages once the transaction commits, rather than at the dispatcher's next pass."""
 
     def send_now() -> None:
         with suppress(BrokerUnavailable):
@@ -174,11 +179,11 @@ def send_due_after_commit() -> None:
 
 
 def make_due(waited_for: str) -> int:
-    """What some rows of the ledger wait for has come about: they are due now. Returns how many."""
+    """Make the queue rows that wait for this (a provider's name or a request's id) due now. Return their number."""
     woken = 0
     while True:
         with transaction.atomic():
-            # Rows that another transaction holds are being cancelled, or due already.
+            # Rows that another transaction has locked are being cancelled or made due.
             waiting = GenerationQueue.objects.filter(waits_for=waited_for, available_at__gt=Now())
             ids = locked_keys(waiting, limit=_BATCH_SIZE)
             due: dict[str, Any] = {"available_at": Now(), "weight_since": Now(), "waits_for": ""}

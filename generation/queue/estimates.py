@@ -1,4 +1,4 @@
-"""How long it will take: from what was measured lately, what is ahead, and how many can work at once."""
+"""Queue positions and wait estimates, from recent durations, the requests ahead and the capacity of the workers."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from generation.db.execution import fetch_one
 from generation.models import GenerationQueue, GenerationRequest
 from generation.queue import pauses, processes
 
-#: Seconds that one request is taken to last, as long as nothing was measured.
+#: Assumed duration of a request in seconds while there is no measurement.
 SECONDS_PER_REQUEST: Final = 30
 _HOUR: Final = timedelta(hours=1)
-#: Attempts of a type from which its duration is known well enough; older hours are then left out.
+#: Number of attempts that suffices for the mean duration of a type; older hours are then ignored.
 _ENOUGH_ATTEMPTS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """Where a queued request stands: ``position`` from 1, ``estimated_wait`` in seconds; ``None`` while it is paused,
-    since nobody knows for how long."""
+    """Position of a queued request, from 1, and its estimated wait in seconds; ``estimated_wait`` is None while the
+    request is paused, since the length of a pause is unknown."""
 
     position: int
     estimated_wait: int | None
 
 
-#: What waits and runs, as of at most 1 s ago; for estimates.
+#: The lengths of the queue, at most 1 s old; for estimates.
 _cached_lengths: Final = ttl_cache(seconds=1)(counters.lengths)
 
-#: One probe of the index on the queue's order for each weight, and one past the last: a loose index scan.
+#: A loose index scan: one probe of the index on the queue's order for each weight, and one past the last.
 _OLDEST: Final = """
     WITH RECURSIVE first AS (
         (SELECT priority_weight, queued_at FROM generation_queue ORDER BY priority_weight DESC, queued_at LIMIT 1)
@@ -53,7 +53,7 @@ _OLDEST: Final = """
 
 
 def oldest_by_weight() -> dict[int, datetime]:
-    """Return when the first of each weight was queued."""
+    """Return the earliest ``queued_at`` of each weight."""
     with connection.cursor() as cursor:
         cursor.execute(_OLDEST)
         return {weight: queued_at.astimezone(UTC) for weight, queued_at in cursor.fetchall()}
@@ -63,31 +63,31 @@ def oldest_by_weight() -> dict[int, datetime]:
 def recent_durations() -> dict[str, float]:
     """Return the mean seconds of attempts that gave an image, by type, and of all types under ``""``.
 
-    Of the last 24 hours (UTC), the newest count: as many as hold enough attempts.
+    Of the last 24 hours (UTC), only the newest are used: as many as contain enough attempts of the type.
     """
     by_hour = sorted(counters.recent("hour-type", [counters.COMPLETED], before=23), key=attrgetter("start"))
-    found: dict[str, list[counters.Count]] = {}
-    for one in reversed(by_hour):
-        found.setdefault(one.type, []).append(one)
-    enough = {type_: list(_newest_enough(hours)) for type_, hours in found.items()}
-    enough[""] = [one for hours in enough.values() for one in hours]
-    return {type_: seconds for type_, hours in enough.items() if (seconds := counters.mean(hours)) is not None}
+    by_type: dict[str, list[counters.Count]] = {}
+    for hour in reversed(by_hour):
+        by_type.setdefault(hour.type, []).append(hour)
+    used = {type_: list(_newest_sufficient(hours)) for type_, hours in by_type.items()}
+    used[""] = [hour for hours in used.values() for hour in hours]
+    return {type_: seconds for type_, hours in used.items() if (seconds := counters.mean(hours)) is not None}
 
 
-def _newest_enough(hours: Iterable[counters.Count]) -> Iterator[counters.Count]:
-    number = 0
+def _newest_sufficient(hours: Iterable[counters.Count]) -> Iterator[counters.Count]:
+    attempts = 0
     for hour in hours:
         yield hour
-        number += hour.count
-        if number >= _ENOUGH_ATTEMPTS:
+        attempts += hour.count
+        if attempts >= _ENOUGH_ATTEMPTS:
             return
 
 
 def queue_position(request: GenerationRequest) -> QueuePosition | None:
-    """Return the place in the queue, or None if the request is not queued (any more).
+    """Return the queue position, or None if the request is not queued (any more).
 
-    A request that was just submitted needs no query: the submit has counted the queue rows ahead, and all figures are
-    those of this process, at most 2 s old.
+    A request that was just submitted needs no query: the submit has counted the queue rows ahead, and the other figures
+    come from this process's caches, at most 2 s old.
     """
     queued_at = None
     if GenerationRequest.queue_entry.is_cached(request) and request.queue_entry.ahead is not None:
@@ -104,25 +104,27 @@ def queue_position(request: GenerationRequest) -> QueuePosition | None:
 
 
 def estimate(ahead: int, type_: str) -> int:
-    """Return the seconds until a request of this type, with so many ahead of it, has its image; at least 1."""
+    """Return the seconds until a request of this type with ``ahead`` requests before it is completed; at least 1."""
     durations = recent_durations()
-    usual = durations.get("", float(SECONDS_PER_REQUEST))
+    mean = durations.get("", float(SECONDS_PER_REQUEST))
     slots = max(1, processes.capacity().slots)
-    return max(1, round(ahead * usual / slots + durations.get(type_, usual)))
+    return max(1, round(ahead * mean / slots + durations.get(type_, mean)))
 
 
 def _estimated_ahead(weight: int, queued_at: datetime | None) -> int:
-    """Estimate the queue rows ahead from the lengths by weight and hour. Of the hour in which the request was queued,
-    it takes those that would be ahead if they were queued at even intervals."""
+    """Estimate the queue rows ahead from the lengths by weight and hour.
+
+    Rows of the hour in which the request was queued count as if they were queued at even intervals.
+    """
     lengths = _cached_lengths()
-    pressing = sum(lengths.of_weight(other) for other in lengths.rows if other > weight)
+    higher = sum(lengths.of_weight(other) for other in lengths.rows if other > weight)
     if queued_at is None:
-        return pressing + lengths.of_weight(weight) - 1
+        return higher + lengths.of_weight(weight) - 1
     own_hour = queued_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    own = lengths.rows.get(weight, {})
-    earlier = sum(length for hour, length in own.items() if hour < own_hour)
+    by_hour = lengths.rows.get(weight, {})
+    earlier = sum(length for hour, length in by_hour.items() if hour < own_hour)
     # Two probes of the index on the queue's order.
     rows = GenerationQueue.objects.filter(priority_weight=weight, queued_at__range=(own_hour, own_hour + _HOUR))
     first, last = rows.aggregate(first=Min("queued_at"), last=Max("queued_at")).values()
-    part = (queued_at - first) / (last - first) if first and first < last else 0.0
-    return pressing + max(0, earlier) + round(max(0, own.get(own_hour, 0) - 1) * min(1.0, max(0.0, part)))
+    share = (queued_at - first) / (last - first) if first and first < last else 0.0
+    return higher + max(0, earlier) + round(max(0, by_hour.get(own_hour, 0) - 1) * min(1.0, max(0.0, share)))

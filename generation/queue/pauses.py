@@ -1,7 +1,7 @@
-"""What is paused: the conditions that claims and the dispatcher go by, and who may be told of it.
+"""Pauses: which requests and providers are paused, for the dispatcher, the estimates and the pages.
 
-A pause stops what would start. A claim looks at the table itself, in its one statement; everything that only saves
-useless messages may go by what was read a second ago.
+A pause stops requests from being started. A claim reads the table itself, in its one statement. Code that only avoids
+useless messages may use a copy that is at most a second old.
 """
 
 from __future__ import annotations
@@ -16,56 +16,57 @@ from generation.caching import ttl_cache
 from generation.models import GenerationQueue, GenerationRequest, Pause
 from generation.states import GenerationType, PauseScope, Priority
 
+#: Seconds.
 _LIFETIME: Final = 1
 
 
 def active() -> list[Pause]:
-    """Return the pauses of this moment with the staff who made them."""
+    """Return the current pauses with the users who made them."""
     return list(Pause.objects.select_related("paused_by"))
 
 
 @ttl_cache(seconds=_LIFETIME)
 def cached() -> tuple[Pause, ...]:
-    """Return the pauses, as of at most a second ago."""
+    """Return the pauses, at most a second old."""
     return tuple(Pause.objects.all())
 
 
 def recent() -> tuple[tuple[str, str], ...]:
-    """The scope and value of each pause, as of at most a second ago."""
+    """Return the scope and value of each pause, at most a second old."""
     return tuple((pause.scope, pause.value) for pause in cached())
 
 
 def is_paused(request: GenerationRequest) -> bool:
-    """Whether the request would not be started now, as of at most a second ago."""
-    now = recent()
-    if not now:
+    """Return whether pauses keep the request from being started, as of at most a second ago."""
+    paused = recent()
+    if not paused:
         return False
-    stops = {(PauseScope.EVERYTHING, ""), (PauseScope.PRIORITY, request.priority), (PauseScope.TYPE, request.type)}
-    named = request.options.provider
-    providers = {(PauseScope.PROVIDER, name) for name in ([named] if named else settings.PROVIDERS)}
-    return not stops.isdisjoint(now) or providers.issubset(now)
+    scopes = {(PauseScope.EVERYTHING, ""), (PauseScope.PRIORITY, request.priority), (PauseScope.TYPE, request.type)}
+    provider = request.options.provider
+    providers = {(PauseScope.PROVIDER, name) for name in ([provider] if provider else settings.PROVIDERS)}
+    return not scopes.isdisjoint(paused) or providers.issubset(paused)
 
 
 def provider_is_paused(provider: str) -> bool:
-    """Whether calls of the provider are paused now."""
+    """Return whether calls of the provider are paused now."""
     return Pause.objects.filter(scope=PauseScope.PROVIDER, value=provider).exists()
 
 
 def without_paused(rows: QuerySet[GenerationQueue]) -> QuerySet[GenerationQueue]:
-    """Those rows of the ledger whose requests may start. Without a pause this costs one look at an empty table."""
-    found = list(Pause.objects.values_list("scope", "value"))
-    providers = {value for scope, value in found if scope == PauseScope.PROVIDER}
-    if (PauseScope.EVERYTHING, "") in found or providers.issuperset(settings.PROVIDERS):
+    """Return the queue rows whose requests may start. Without a pause this costs one query of an empty table."""
+    paused = list(Pause.objects.values_list("scope", "value"))
+    providers = {value for scope, value in paused if scope == PauseScope.PROVIDER}
+    if (PauseScope.EVERYTHING, "") in paused or providers.issuperset(settings.PROVIDERS):
         return rows.none()
-    # A request that may only be sent to one of the providers that are paused finds that out when it is claimed.
-    for scope, value in found:
+    # If only some providers are paused, the claim finds out whether the request needs one of them.
+    for scope, value in paused:
         if scope != PauseScope.PROVIDER:
             rows = rows.exclude(**{f"request__{scope}": value})
     return rows
 
 
 def stopped_by(pause: Pause) -> QuerySet[GenerationQueue]:
-    """The rows of the ledger that the pause may have kept from being started."""
+    """Return the queue rows whose start the pause may have prevented."""
     match pause.scope:
         case PauseScope.EVERYTHING:
             return GenerationQueue.objects.all()
@@ -76,7 +77,7 @@ def stopped_by(pause: Pause) -> QuerySet[GenerationQueue]:
 
 
 def choices(scope: str) -> list[str]:
-    """What can be paused of a scope; nothing of one that there is not."""
+    """Return the values that can be paused of a scope; none for an unknown scope."""
     values: dict[str, Collection[str]] = {
         PauseScope.EVERYTHING: [""],
         PauseScope.PRIORITY: Priority.values,

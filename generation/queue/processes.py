@@ -1,4 +1,4 @@
-"""Which workers and dispatchers are alive, by their heartbeats."""
+"""Live workers and dispatchers, by their heartbeats."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _MISSED_HEARTBEATS: Final = 3
 
 
 class Capacity(NamedTuple):
-    """Live worker processes, and the requests that they can have in progress at once."""
+    """Number of live worker processes, and of requests that they can have in progress at once."""
 
     workers: int
     slots: int
 
 
 def live_processes(kind: str) -> QuerySet[WorkerProcess]:
-    """Return the processes of this kind whose heartbeat is fresh."""
-    longest: timedelta = settings.HEARTBEAT_INTERVAL * _MISSED_HEARTBEATS
-    return WorkerProcess.objects.filter(kind=kind, seen_at__gt=Now() - longest)
+    """Return the processes of this kind whose last heartbeat is recent."""
+    max_age: timedelta = settings.HEARTBEAT_INTERVAL * _MISSED_HEARTBEATS
+    return WorkerProcess.objects.filter(kind=kind, seen_at__gt=Now() - max_age)
 
 
 def live_workers() -> QuerySet[WorkerProcess]:
-    """Return the workers whose heartbeat is fresh."""
+    """Return the workers whose last heartbeat is recent."""
     return live_processes(ProcessKind.WORKER)
 
 
 def live_capacity() -> Capacity:
     """Return the capacity of the live workers."""
-    found = live_workers().aggregate(workers=Count("pk"), slots=Sum("slots"))
-    return Capacity(found["workers"], found["slots"] or 0)
+    totals = live_workers().aggregate(workers=Count("pk"), slots=Sum("slots"))
+    return Capacity(totals["workers"], totals["slots"] or 0)
 
 
-#: The capacity as of at most 2 s ago.
+#: The capacity, at most 2 s old.
 capacity: Final = ttl_cache(seconds=2)(live_capacity)

@@ -1,7 +1,8 @@
-"""One action on everything that matches a filter, in steps: each looks at the next requests, from the newest down.
+"""Bulk actions: one action on all requests that match a filter, in steps from the newest request to the oldest.
 
-A worker takes step after step. What no worker has taken further for a while, since all are busy or gone, the dispatcher
-does. The row of the action is locked during a step: of two workers one does it, and a stop waits for its end.
+A worker does step after step. If no worker has advanced an action for a while, since all are busy or down, the
+dispatcher does. The row of the action is locked during a step, so that only one process does it, and a stop waits for
+its end.
 """
 
 from __future__ import annotations
@@ -26,34 +27,37 @@ from generation.states import Priority
 
 logger = logging.getLogger(__name__)
 
-#: The task by its name, since this side does not know the workers' code. A test compares the two.
+#: The task's name, since this package does not import the workers. A test compares it with the task.
 TASK: Final = "workers.tasks.advance_bulk_action"
-#: The first queue that a worker looks at: whoever acts on many requests wants that now.
+#: The queue that workers read first, since the user waits for the action.
 _QUEUE: Final = Priority.URGENT
-#: Requests that one step looks at.
+#: Number of requests in one step.
 STEP: Final = 200
-#: Refused ids that are kept for each reason.
-_MOST_LISTED: Final = 50
-_LONGEST_ERROR: Final = 200
-#: What nobody took further for so long is taken up by the dispatcher.
+#: Maximum number of refused ids that are stored for each reason.
+_MAX_LISTED: Final = 50
+_MAX_ERROR_LENGTH: Final = 200
+#: The dispatcher takes over an action that was not advanced for this time.
 _ABANDONED_AFTER: Final = timedelta(seconds=10)
+#: Maximum number of abandoned actions in one pass of the dispatcher, and of steps for each.
+_MAX_ABANDONED, _MAX_STEPS = 10, 5
 
 
 def start(
     *, user: User, action: str, conditions: dict[str, str], argument: str = "", address: str = ""
 ) -> BulkAction | None:
-    """Begin an action on all requests that match now. ``None`` where there are none. Raises ``PermissionDenied``, and
-    ``ValueError`` for an action or argument that there is not, or a condition that there is not."""
+    """Start an action on all requests that match now. Return None if no request matches.
+
+    Raises ``PermissionDenied``, and ``ValueError`` for an unknown action, argument or condition.
+    """
     if unknown := set(conditions) - set(filters.CONDITIONS):
         raise ValueError(f"there is no condition {', '.join(sorted(unknown))}")
-    services.act(
-        user=user, action=action, request_ids=[], argument=argument, address=address
-    )  # it refuses what it must
+    # Without requests, it only checks the permission, the action and the argument.
+    services.act(user=user, action=action, request_ids=[], argument=argument, address=address)
     newest = _matching(conditions).order_by("-pk").values_list("pk", flat=True).first()
     if newest is None:
         return None
     with transaction.atomic():
-        made = BulkAction.objects.create(
+        bulk = BulkAction.objects.create(
             action=action,
             argument=argument,
             conditions=conditions,
@@ -61,40 +65,42 @@ def start(
             address=address,
             newest=newest,
         )
-        made.refresh_from_db()
-        what = f"Started: {made.get_action_display().lower()} {argument}".rstrip()
+        bulk.refresh_from_db()
+        started = f"Started: {bulk.get_action_display().lower()} {argument}".rstrip()
         audit.record(
-            user, made, f"{what} of all with {filters.in_words(conditions)}", address=address, flag=audit.ADDITION
+            user, bulk, f"{started} of all with {filters.in_words(conditions)}", address=address, flag=audit.ADDITION
         )
-        transaction.on_commit(lambda: send(made.pk), robust=True)
-    return made
+        transaction.on_commit(lambda: send(bulk.pk), robust=True)
+    return bulk
 
 
 def send(bulk_id: int) -> None:
-    """Have a worker take the next steps."""
+    """Send a message that has a worker do the next steps."""
     try:
         broker.publish(TASK, [(bulk_id,)], queue=_QUEUE)
     except Exception as error:  # kombu, redis-py and the socket each raise their own
-        logger.warning("the broker is away, the dispatcher does bulk action %d: %r", bulk_id, error)
+        logger.warning("the broker is unavailable, the dispatcher does bulk action %d: %r", bulk_id, error)
 
 
 def stop(*, user: User, bulk: BulkAction, address: str = "") -> bool:
-    """End it before its time; what was done stays done. ``False`` where it has ended. Raises ``PermissionDenied``.
+    """Stop the action; completed steps are not undone. Return False if it has already ended. Raises
+    ``PermissionDenied``.
 
-    The update waits for the row lock of a step that is under way, so that no request changes after it."""
+    The update waits for the row lock of a running step, so that no request changes after it.
+    """
     services.act(user=user, action=bulk.action, request_ids=[], argument=bulk.argument, address=address)
     unfinished = BulkAction.objects.filter(pk=bulk.pk, finished_at__isnull=True)
-    stopped = bool(unfinished.update(finished_at=Now(), error=f"stopped by {user.get_username()}"[:_LONGEST_ERROR]))
+    stopped = bool(unfinished.update(finished_at=Now(), error=f"stopped by {user.get_username()}"[:_MAX_ERROR_LENGTH]))
     if stopped:
         audit.record(user, bulk, "Stopped", address=address)
     return stopped
 
 
 def advance(bulk_id: int) -> bool:
-    """Do the next step. Returns whether this caller has another one to do.
+    """Do the next step. Return whether this caller has another step to do.
 
-    The row is locked for the whole step. The changes of the step and its counts commit together, and a second call
-    meanwhile does nothing.
+    The row is locked for the whole step. The changes of the step and its counts commit together, and a concurrent call
+    does nothing.
     """
     with transaction.atomic():
         unfinished = BulkAction.objects.filter(pk=bulk_id, finished_at__isnull=True)
@@ -124,51 +130,53 @@ def _step(bulk: BulkAction) -> bool:
         )
     except PermissionDenied:
         return _end(bulk, error=f"{user.get_username()} may not do that any more")
-    return _moved(bulk, ids, outcome)
+    return _record_step(bulk, ids, outcome)
 
 
 def advance_abandoned() -> int:
-    """Do a step of each action that no worker has taken further for a while. Returns how many steps."""
-    left = BulkAction.objects.filter(finished_at__isnull=True, advanced_at__lt=Now() - _ABANDONED_AFTER)
-    ids = list(left.values_list("pk", flat=True)[:10])
+    """Do some steps of each action that no worker has advanced for a while. Return the number of actions."""
+    abandoned = BulkAction.objects.filter(finished_at__isnull=True, advanced_at__lt=Now() - _ABANDONED_AFTER)
+    ids = list(abandoned.values_list("pk", flat=True)[:_MAX_ABANDONED])
     for bulk_id in ids:
-        if _advance_briefly(bulk_id):
-            # It stays the dispatcher's until a worker is heard of.
+        if _advance_some(bulk_id):
+            # It still counts as abandoned at the next pass, unless a worker advances it meanwhile.
             BulkAction.objects.filter(pk=bulk_id).update(advanced_at=Now() - _ABANDONED_AFTER)
     return len(ids)
 
 
-def _advance_briefly(bulk_id: int) -> bool:
-    return all(advance(bulk_id) for _ in range(5))
+def _advance_some(bulk_id: int) -> bool:
+    return all(advance(bulk_id) for _ in range(_MAX_STEPS))
 
 
 def progress(bulk: BulkAction) -> int | None:
-    """Percent, by the time between the first and the last that match; ``None`` where it is not known yet."""
+    """Return the progress in percent, by the submit times of the newest, the current and the oldest request."""
     if bulk.finished_at is not None:
         return 100
     if not bulk.cursor:
         return 0
     oldest = _matching(bulk.conditions).order_by("pk").values_list("pk", flat=True).first() or bulk.cursor
-    ends = [filters.time_of(found).timestamp() for found in (bulk.newest, bulk.cursor, min(oldest, bulk.cursor))]
-    whole = ends[0] - ends[2]
-    return min(99, round(100 * (ends[0] - ends[1]) / whole)) if whole else 99
+    newest_at, current_at, oldest_at = (
+        filters.time_of(request_id).timestamp() for request_id in (bulk.newest, bulk.cursor, min(oldest, bulk.cursor))
+    )
+    whole = newest_at - oldest_at
+    return min(99, round(100 * (newest_at - current_at) / whole)) if whole else 99
 
 
 def _matching(conditions: dict[str, str]) -> QuerySet[GenerationRequest]:
     return filters.matching(GenerationRequest.objects.all(), conditions)
 
 
-def _moved(bulk: BulkAction, ids: list[str], outcome: Outcome) -> bool:
-    refusals, kept = dict(bulk.refusals), dict(bulk.refused_ids)
+def _record_step(bulk: BulkAction, ids: list[str], outcome: Outcome) -> bool:
+    refusals, listed = dict(bulk.refusals), dict(bulk.refused_ids)
     for reason, refused in outcome.refused.items():
         refusals[reason] = refusals.get(reason, 0) + len(refused)
-        kept[reason] = [*kept.get(reason, []), *refused][:_MOST_LISTED]
+        listed[reason] = [*listed.get(reason, []), *refused][:_MAX_LISTED]
     values: dict[str, Any] = {
         "cursor": ids[-1],
         "seen": bulk.seen + len(ids),
         "done": bulk.done + len(outcome.done),
         "refusals": refusals,
-        "refused_ids": kept,
+        "refused_ids": listed,
         "advanced_at": Now(),
     }
     if len(ids) < STEP:
@@ -178,6 +186,6 @@ def _moved(bulk: BulkAction, ids: list[str], outcome: Outcome) -> bool:
 
 
 def _end(bulk: BulkAction, *, error: str = "") -> bool:
-    """End it; there is no other step. Its row is locked."""
-    BulkAction.objects.filter(pk=bulk.pk).update(finished_at=Now(), error=error[:_LONGEST_ERROR])
+    """End the action, whose row is locked. Return False: there is no further step."""
+    BulkAction.objects.filter(pk=bulk.pk).update(finished_at=Now(), error=error[:_MAX_ERROR_LENGTH])
     return False

@@ -1,4 +1,4 @@
-"""What a worker has of a request: the claim, the permit to call a provider, and why it failed."""
+"""Types of a worker's attempt: the claim of a request, the permit to call a provider, and the failure."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from generation.states import AttemptOutcome, Status
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's right to one request. Its number is the fence: a later claim makes every write of this one void.
-    ``asked_at`` is when its lease was asked for, by the monotonic clock of this process."""
+    """A worker's claim of one request, with a lease. ``number`` is the fencing token: after a later claim, no write of
+    this one has an effect. ``lease_requested_at`` is the time before the claim, by this process's monotonic clock."""
 
     request: GenerationRequest
     number: int
-    asked_at: float = field(default_factory=time.monotonic, compare=False)
+    lease_requested_at: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def fence(self) -> Q:
-        """The condition under which this claim still holds."""
+        """The condition of the claim still being valid."""
         return Q(pk=self.request.pk, status=Status.IN_PROGRESS, claims=self.number)
 
     def attempt(self) -> QuerySet[GenerationAttempt]:
-        """Return the attempt's row."""
+        """Return a queryset of the attempt's row."""
         return GenerationAttempt.objects.filter(request_id=self.request.pk, claim=self.number)
 
 
-#: An attempt that ends without an error, a call or a cost.
+#: Parameters of the statement that ends an attempt, for one without an error, a call or a cost.
 NO_OUTCOME: Final[dict[str, Any]] = {
     "error_code": "",
     "error_message": "",
@@ -47,10 +47,13 @@ NO_OUTCOME: Final[dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
-    """Why an attempt gave no image. ``message`` is for people and carries no secret. Of a refusal by a safety system
-    ``stage`` is ``input`` or ``output``, and ``category`` what it is held to show. ``cost`` is what the call may have
-    cost in US dollars, None if it cannot have cost anything or its price is not known."""
+class AttemptFailure:
+    """The reason why an attempt gave no image.
+
+    ``message`` is shown to clients and contains no secret. For a refusal by a safety system, ``stage`` is ``input`` or
+    ``output``, and ``category`` names the content that it objects to. ``cost`` is the possible cost of the call in US
+    dollars, None if it cannot have cost anything or its price is unknown.
+    """
 
     message: str
     code: str
@@ -61,8 +64,8 @@ class Failure:
     category: str = ""
     cost: Decimal | None = None
 
-    def as_error(self) -> dict[str, Any]:
-        """What a failed request keeps and its client sees."""
+    def request_error(self) -> dict[str, Any]:
+        """Return the error that a failed request stores and its client sees."""
         return {
             "message": self.message,
             "code": self.code,
@@ -72,8 +75,8 @@ class Failure:
             "category": self.category or None,
         }
 
-    def as_attempt(self) -> dict[str, Any]:
-        """What the row of the attempt keeps, as parameters of the statement that ends it."""
+    def attempt_parameters(self) -> dict[str, Any]:
+        """Return the columns of the attempt's row as parameters of the statement that ends it."""
         return {
             "outcome": AttemptOutcome.FAILED,
             "error_code": self.code,
@@ -85,19 +88,23 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallPermit:
-    """Whether a provider may be called. Where not, asking again makes sense after ``wait``: it is ``suspended``, or has
-    as many calls as it may; or the call is ``over_budget``, of which ``refusal`` tells the owner. The outcome of a
-    ``probe`` decides for a provider that was in trouble. After recent failures a provider is ``troubled``, so an answer
-    has to be noted."""
+    """The answer to whether a provider may be called.
+
+    If it is not ``granted``, try again after ``wait``: the provider is suspended or paused (``provider_suspended``), or
+    has no free slot. Or the call is ``over_budget``, with a ``budget_message`` for the owner.
+
+    If it is granted, the outcome of a ``probe`` closes or opens the circuit breaker; and a success has to be reported
+    to the breaker of a ``recently_failing`` provider.
+    """
 
     granted: bool
     probe: bool = False
-    troubled: bool = False
-    suspended: bool = False
+    recently_failing: bool = False
+    provider_suspended: bool = False
     over_budget: bool = False
-    refusal: str = ""
+    budget_message: str = ""
     wait: timedelta = timedelta(0)
 
 
 class StaleClaimError(Exception):
-    """Somebody cancelled, or the lease ran out: the request is not this worker's any more."""
+    """The claim is no longer valid: the request was cancelled, or the lease ran out."""

@@ -1,7 +1,8 @@
-"""A status change → everybody who watches, after the commit. Losing one harms nobody: who subscribes gets the state.
+"""Publish status changes to the processes that serve live updates, after the commit.
 
-All updates go to one group, to which each process that serves live updates belongs once. Which socket wants which of
-them is known there, so that watching costs Redis nothing, and a change is sent once however many watch it.
+An update may get lost: a subscriber gets the current state when it subscribes. All updates go to one Channels group,
+which each serving process joins once. That process knows which socket subscribes to which request. So subscriptions
+cost Redis nothing, and a change is sent once for any number of subscribers.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from generation.states import Status
 
 logger = logging.getLogger(__name__)
 
-#: Updates that wait for a slow Redis; past this they are dropped, since a transition must not wait for its audience.
-_MOST_PENDING: Final = 10_000
-#: Updates, and characters of their texts, past which a message takes no more.
-_MOST_AT_ONCE: Final = 100
-_MOST_CHARACTERS: Final = 64 * 1024
+#: Maximum number of updates that wait for a slow Redis. Further ones are dropped, since a transition must not wait.
+_MAX_PENDING: Final = 10_000
+#: A message gets no further update once it has this number of updates, or of characters in their texts.
+_MAX_UPDATES: Final = 100
+_MAX_CHARACTERS: Final = 64 * 1024
 #: The Channels group of the processes that serve live updates.
 UPDATES: Final = "updates"
-#: The Channels group of the workers, which are told of cancelled requests, each with its newest claim, so that they
-#: break off the call of that claim and of no later one.
+#: The Channels group of the workers. They receive cancelled requests, each with its newest claim, so that they cancel
+#: the call of that claim and of no later one.
 CANCELLATIONS: Final = "cancellations"
 
 
 class Update(NamedTuple):
-    """What a request has become, with what tells who may see it. ``text`` is the message to clients, ready to be sent:
-    it is made once, and not once for each who gets it."""
+    """The new state of a request, with the ids by which permissions are checked. ``text`` is the complete message to
+    clients, so that it is encoded once and not for each subscriber."""
 
     request_id: str
     batch_id: str | None
@@ -50,7 +51,7 @@ class Update(NamedTuple):
 
 
 def update_of(request: GenerationRequest) -> Update:
-    """The request's present state."""
+    """Return the request's current state as an update."""
     message = {"type": "update", "requestId": request.pk, "data": representations.status(request)}
     return Update(
         request_id=request.pk,
@@ -63,29 +64,29 @@ def update_of(request: GenerationRequest) -> Update:
 
 
 def message_of(updates: Sequence[Update]) -> dict[str, Any]:
-    """The updates as they go through the channel layer."""
+    """Return the message with these updates for the channel layer."""
     return {"type": "request.updates", "updates": [update._asdict() for update in updates]}
 
 
 async def next_message(layer: Any, channel: str) -> Any:
-    """Return the next message of the channel that can be read.
+    """Return the next readable message of the channel.
 
-    Messages of an older version, or under another ``SECRET_KEY``, cannot be. They are dropped here, since an exception
-    would make the caller listen on a new channel while the old one goes on filling.
+    Messages of an older version, or encrypted with another ``SECRET_KEY``, are unreadable. They are dropped here, since
+    an exception would make the caller listen on a new channel while the old one fills up.
     """
     while True:
         try:
             return await layer.receive(channel)
         except (InvalidToken, ValueError) as error:
-            logger.warning("a message that cannot be read was dropped: %r", error)
+            logger.warning("an unreadable message was dropped: %r", error)
 
 
 def announce(requests: Sequence[GenerationRequest]) -> None:
-    """Send the requests' present states once the transaction commits."""
-    # Before, nobody knows the ids of the request and its batch.
-    watched = [request for request in requests if request.sequence > 1 or request.project_id]
-    if watched:
-        transaction.on_commit(lambda: _publish(watched), robust=True)
+    """Publish the requests' current states once the transaction commits."""
+    # A new request without a project has no subscriber yet: no client knows its id or that of its batch.
+    announced = [request for request in requests if request.sequence > 1 or request.project_id]
+    if announced:
+        transaction.on_commit(lambda: _publish(announced), robust=True)
 
 
 def _publish(requests: Sequence[GenerationRequest]) -> None:
@@ -98,27 +99,29 @@ def _cancelled_claim(request: GenerationRequest) -> int:
 
 
 class _Sender:
-    """Updates on their way to Redis, each with the claim that it cancels or 0. Updates that come while a message is
-    under way go along in the next one: a message costs more than its content."""
+    """Sends updates to Redis, each with the number of the claim that it cancels or 0.
+
+    Updates that arrive while a message is being sent go into the next one, since a message costs more than its content.
+    """
 
     def __init__(self) -> None:
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Begin with nothing: after a fork, what waits is the parent's."""
+    def reset(self) -> None:
+        """Start with an empty queue: after a fork, the pending updates belong to the parent."""
         self._lock = threading.Lock()
         self._pending: deque[tuple[Update, int]] = deque()
         self._is_sending = False
 
     def put(self, updates: Sequence[tuple[Update, int]]) -> None:
-        """Send them soon. Waits for nobody."""
+        """Queue the updates to be sent. Does not block."""
         with self._lock:
-            admitted = updates[: _MOST_PENDING - len(self._pending)]
-            self._pending.extend(admitted)
-            begin, self._is_sending = not self._is_sending, True
-        if len(admitted) < len(updates):
-            logger.warning("%d updates dropped: %d are waiting", len(updates) - len(admitted), _MOST_PENDING)
-        if begin:
+            accepted = updates[: _MAX_PENDING - len(self._pending)]
+            self._pending.extend(accepted)
+            is_idle, self._is_sending = not self._is_sending, True
+        if len(accepted) < len(updates):
+            logger.warning("%d updates dropped: %d are waiting", len(updates) - len(accepted), _MAX_PENDING)
+        if is_idle:
             try:
                 event_loop.loop.submit(self._send())
             except BaseException:
@@ -127,33 +130,33 @@ class _Sender:
 
     async def _send(self) -> None:
         try:
-            while some := self._take():
-                await _to_groups(some)
+            while updates := self._next_updates():
+                await _send_to_groups(updates)
         except BaseException:
             self._is_sending = False
             raise
 
-    def _take(self) -> list[tuple[Update, int]]:
-        some: list[tuple[Update, int]] = []
+    def _next_updates(self) -> list[tuple[Update, int]]:
+        updates: list[tuple[Update, int]] = []
         characters = 0
         with self._lock:
-            while self._pending and len(some) < _MOST_AT_ONCE and characters < _MOST_CHARACTERS:
-                some.append(self._pending.popleft())
-                characters += len(some[-1][0].text)
-            self._is_sending = bool(some)
-        return some
+            while self._pending and len(updates) < _MAX_UPDATES and characters < _MAX_CHARACTERS:
+                updates.append(self._pending.popleft())
+                characters += len(updates[-1][0].text)
+            self._is_sending = bool(updates)
+        return updates
 
 
-async def _to_groups(updates: Sequence[tuple[Update, int]]) -> None:
+async def _send_to_groups(updates: Sequence[tuple[Update, int]]) -> None:
     try:
         layer = get_channel_layer()
         assert layer is not None  # noqa: S101  CHANNEL_LAYERS has a default
         await layer.group_send(UPDATES, message_of([update for update, _ in updates]))
         if cancelled := {update.request_id: claim for update, claim in updates if claim}:
             await layer.group_send(CANCELLATIONS, {"type": "request.cancelled", "claims": cancelled})
-    except Exception as error:  # whatever the layer's client raises, the state in the database stands
+    except Exception as error:  # the layer's client raises errors of many kinds; the state in the database is valid
         logger.warning("%d updates not sent: %s", len(updates), error)
 
 
 _sender: Final = _Sender()
-os.register_at_fork(after_in_child=_sender.forget)
+os.register_at_fork(after_in_child=_sender.reset)

@@ -1,4 +1,4 @@
-"""How staff pick requests: conditions as words, which mean the same on a page, in an export and in a bulk action."""
+"""Staff's filters of requests: conditions as text, with the same meaning on a page, in an export and a bulk action."""
 
 from __future__ import annotations
 
@@ -21,34 +21,37 @@ from generation.states import ACTIVE, GenerationType, Priority, Status
 
 Requests = QuerySet[GenerationRequest]
 
-#: The search, as a condition among the others.
+#: The condition with the search text.
 SEARCH: Final = "q"
 #: The status of requests that are queued or in progress.
 ACTIVE_STATUS: Final = "active"
-_LONGEST: Final = 255
+_MAX_LENGTH: Final = 255
 _WORDS: Final = re.compile(r"\w+")
-#: Words are frequent when so many of the newest have them; the answer is remembered for some seconds.
+#: Words are frequent if at least ``_FREQUENT`` of the newest ``_SAMPLE`` prompts have them, or more than ``_FEW``
+#: requests in all. That is cached for 60 s.
 _SAMPLE: Final = 2_000
 _FREQUENT: Final = 40
 _frequent: Final[TTLCache[tuple[str, ...], bool]] = TTLCache(maxsize=256, ttl=60)
-#: The cache changes with each look, since that drops what is too old. It is not held during a query.
+#: Guards the cache, which drops expired entries also when it is read. Not held during a query.
 _frequent_lock: Final = threading.Lock()
-#: The most that are told apart by their ids.
+#: Maximum number of requests that are filtered by their ids.
 _FEW: Final = 1_000
-#: More words than anybody searches for.
-_MOST_WORDS: Final = 12
-_BEGINNING_OF_ID: Final = re.compile(r"vga_([0-9]{4,16})(_[0-9a-z]*)?", re.ASCII)
+#: Further words of a search are ignored.
+_MAX_WORDS: Final = 12
+_ID_PREFIX: Final = re.compile(r"vga_([0-9]{4,16})(_[0-9a-z]*)?", re.ASCII)
 
 
 def matching(requests: Requests, conditions: Mapping[str, str]) -> Requests:
-    """Return the requests that fulfil every condition. A blank value does not count. A name that is not a
-    condition, or a value that makes no sense, matches no request: dropping it would act on more than was asked for."""
+    """Return the requests that fulfill every condition. A blank value is ignored.
+
+    An unknown condition or an invalid value matches no request. Ignoring it would select more than was requested.
+    """
     for name, value in conditions.items():
-        narrow = CONDITIONS.get(name)
-        if narrow is None:
+        apply_condition = CONDITIONS.get(name)
+        if apply_condition is None:
             return requests.none()
         if value.strip():
-            requests = requests.none() if _is_odd(value) else narrow(requests, value)
+            requests = apply_condition(requests, value) if _is_storable(value) else requests.none()
     return requests
 
 
@@ -58,13 +61,13 @@ def known(parameters: Mapping[str, str]) -> dict[str, str]:
 
 
 def in_words(conditions: Mapping[str, str]) -> str:
-    """The conditions for people, in the order of their names."""
+    """Return the conditions as readable text, in the order of their names."""
     named = {"search" if name == SEARCH else name: value for name, value in conditions.items()}
     return ", ".join(f"{name} {value}" for name, value in sorted(named.items())) or "no condition"
 
 
 def period(day: str) -> tuple[datetime, datetime] | None:
-    """The beginning and the end of a year, month or day that is written as ``2026``, ``2026-01`` or ``2026-01-31``."""
+    """Return start and end of a year, month or day: ``2026``, ``2026-01`` or ``2026-01-31``; None if it is invalid."""
     if not re.fullmatch(r"\d{4}(-\d\d){0,2}", day, re.ASCII):
         return None
     parts = [int(part) for part in day.split("-")]
@@ -82,32 +85,32 @@ def period(day: str) -> tuple[datetime, datetime] | None:
 
 
 def time_of(request_id: str) -> datetime:
-    """When a request was submitted, by its id."""
+    """Return the time at which a request was submitted, from its id."""
     return datetime.fromtimestamp(int(request_id.split("_")[1]) / 1_000_000, UTC)
 
 
-def _is_odd(value: str) -> bool:
-    return len(value) > _LONGEST or "\0" in value
+def _is_storable(value: str) -> bool:
+    return len(value) <= _MAX_LENGTH and "\0" not in value
 
 
 def _first_id(moment: datetime) -> str:
     return oldest_request_id(int(moment.timestamp() * 1_000_000))
 
 
-def _moment(value: str) -> datetime | None:
+def _parse_time(value: str) -> datetime | None:
     try:
-        found = datetime.fromisoformat(value)
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 
 
 def _equal(column: str, choices: Collection[str] = ()) -> Callable[[Requests, str], Requests]:
-    def narrow(requests: Requests, value: str) -> Requests:
+    def condition(requests: Requests, value: str) -> Requests:
         value = identifiers.identifier(value)
         return requests.none() if choices and value not in choices else requests.filter(**{column: value})
 
-    return narrow
+    return condition
 
 
 def _status(requests: Requests, value: str) -> Requests:
@@ -117,19 +120,19 @@ def _status(requests: Requests, value: str) -> Requests:
 
 
 def _on(requests: Requests, value: str) -> Requests:
-    if (found := period(value)) is None:
+    if (interval := period(value)) is None:
         return requests.none()
-    begin, end = found
+    begin, end = interval
     return requests.filter(pk__gte=_first_id(begin), pk__lt=_first_id(end))
 
 
 def _after(requests: Requests, value: str) -> Requests:
-    moment = _moment(value)
+    moment = _parse_time(value)
     return requests.filter(pk__gte=_first_id(moment)) if moment else requests.none()
 
 
 def _before(requests: Requests, value: str) -> Requests:
-    moment = _moment(value)
+    moment = _parse_time(value)
     return requests.filter(pk__lt=_first_id(moment)) if moment else requests.none()
 
 
@@ -139,54 +142,54 @@ def _owner(requests: Requests, value: str) -> Requests:
 
 
 def _provider(requests: Requests, value: str) -> Requests:
-    """Whose provider, that of any attempt, it was."""
-    asked = GenerationAttempt.objects.filter(provider=value)
-    # Nothing newer than the newest of them need be looked at, and of the rest nothing that was never claimed: the
-    # newest may all be waiting.
-    newest = asked.order_by("-request_id").values("request_id")[:1]
-    return requests.filter(claims__gt=0, pk__lte=Subquery(newest), pk__in=asked.values("request_id"))
+    """Filter by the provider of any attempt."""
+    attempts = GenerationAttempt.objects.filter(provider=value)
+    # The first two conditions only save time: a scan from the newest request skips those after the provider's newest
+    # attempt, and those that were never claimed, since the newest may all be queued.
+    newest = attempts.order_by("-request_id").values("request_id")[:1]
+    return requests.filter(claims__gt=0, pk__lte=Subquery(newest), pk__in=attempts.values("request_id"))
 
 
 def _error(requests: Requests, value: str) -> Requests:
     failed = requests.filter(status=Status.FAILED)
-    return failed.alias(_code=KT("error__code")).filter(_code=value)  # as the index has it
+    return failed.alias(_code=KT("error__code")).filter(_code=value)  # the expression of the index
 
 
 def _search(requests: Requests, value: str) -> Requests:
-    """By id or the beginning of one, by batch, by project, or by words of the prompt."""
+    """Search by request id or the beginning of one, by batch, by project, or by words of the prompt."""
     text = identifiers.identifier(value)
     if BATCH_ID.fullmatch(text):
         return requests.filter(batch_id=text)
-    if beginning := _BEGINNING_OF_ID.fullmatch(text):
-        return _beginning_with(requests, text, beginning[1])
+    if prefix := _ID_PREFIX.fullmatch(text):
+        return _with_id_prefix(requests, text, prefix[1])
     if GenerationRequest.objects.filter(project_id=text).order_by().exists():
         return requests.filter(project_id=text)
-    return _with_words(requests, _WORDS.findall(text)[:_MOST_WORDS])
+    return _with_words(requests, _WORDS.findall(text)[:_MAX_WORDS])
 
 
-def _beginning_with(requests: Requests, text: str, digits: str) -> Requests:
-    # Numbers rather than letters, whose order is another one in another collation.
-    first, past = (oldest_request_id(int(f"{number}".ljust(16, "0"))) for number in (int(digits), int(digits) + 1))
-    return requests.filter(pk__gte=first, pk__lt=past, pk__startswith=text)
+def _with_id_prefix(requests: Requests, text: str, digits: str) -> Requests:
+    # The range is by the digits alone, since the order of letters depends on the collation.
+    first, end = (oldest_request_id(int(f"{number}".ljust(16, "0"))) for number in (int(digits), int(digits) + 1))
+    return requests.filter(pk__gte=first, pk__lt=end, pk__startswith=text)
 
 
 def _with_words(requests: Requests, words: list[str]) -> Requests:
-    """Those with every word, from its beginning, in the prompt."""
+    """Return the requests whose prompt has, for each of the words, a word that begins with it."""
     if not words:
         return requests.none()
-    found = _few_with(tuple(words))
-    if found is not None:
-        return requests.filter(pk__in=found)
+    ids = _ids_with_words(tuple(words))
+    if ids is not None:
+        return requests.filter(pk__in=ids)
     for word in words:
         requests = requests.filter(prompt__iregex=rf"\m{word}")
     return requests
 
 
-def _few_with(words: tuple[str, ...]) -> list[str] | None:
-    """The ids of all requests with these words, by their index; ``None`` where there are many. Then they are soon met
-    on the way from the newest down, while sorting what the index finds would take as long as there are.
+def _ids_with_words(words: tuple[str, ...]) -> list[str] | None:
+    """Return the ids of all requests with these words from the index, or None if the words are frequent.
 
-    PostgreSQL cannot choose between the two by itself, since it does not know how frequent the beginnings of words are.
+    For frequent words, a scan from the newest request soon finds enough, while sorting all matches of the index would
+    be slow. PostgreSQL cannot choose between the two, since it has no statistics of word prefixes.
     """
     with _frequent_lock:
         if words in _frequent:
@@ -197,9 +200,9 @@ def _few_with(words: tuple[str, ...]) -> list[str] | None:
     if newest.order_by()[:_FREQUENT].count() < _FREQUENT:
         query = SearchQuery(" & ".join(f"{word}:*" for word in words), config="simple", search_type="raw")
         rows = GenerationRequest.objects.alias(_words=SearchVector("prompt", config="simple")).filter(_words=query)
-        found = list(rows.order_by().values_list("pk", flat=True)[: _FEW + 1])
-        if len(found) <= _FEW:
-            return found
+        ids = list(rows.order_by().values_list("pk", flat=True)[: _FEW + 1])
+        if len(ids) <= _FEW:
+            return ids
     with _frequent_lock:
         _frequent[words] = True
     return None

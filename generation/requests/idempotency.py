@@ -1,4 +1,4 @@
-"""Idempotency keys: a call that a client repeats with the same key is answered as the first time."""
+"""Idempotency keys: a call that a client repeats with the same key gets the answer of the first call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.db import transaction
 from generation.db.functions import Now
 from generation.models import IdempotencyKey
 
-#: How long the answer to an ``Idempotency-Key`` is stored.
+#: How long the answer of a call with an ``Idempotency-Key`` is stored.
 IDEMPOTENCY_LIFETIME: Final = timedelta(hours=24)
 
 
@@ -26,8 +26,8 @@ def run_idempotently(
 ) -> tuple[dict[str, Any], bool]:
     """Run ``act`` and return its answer, or the stored answer and ``True`` if the owner has used the key before.
 
-    The key is written in the transaction of ``act``, and a second caller waits for its row, so that of concurrent
-    callers one acts. Raises :class:`KeyReusedError` if the key was used with another fingerprint.
+    The key is written in the transaction of ``act``. A concurrent caller waits for its row, so that only one of them
+    runs ``act``. Raises :class:`KeyReusedError` if the key was used with another fingerprint.
     """
     with transaction.atomic():
         IdempotencyKey.objects.filter(owner=owner, key=key, created_at__lt=Now() - IDEMPOTENCY_LIFETIME).delete()

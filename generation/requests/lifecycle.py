@@ -1,7 +1,8 @@
-"""The only writer of a status. Each function is one outcome: the step, the attempt's row, the ledger.
+"""The lifecycle of a request: the only module that writes a status.
 
-Every step locks the request first and its ledger row second, and several requests in the order of their ids, so that
-no two steps can wait for each other. All times are the database's.
+Each function is one outcome, and writes the transition, the attempt's row and the queue row together. It locks the
+request first and its queue row second, and several requests in the order of their ids, so that there are no deadlocks.
+All times are the database's.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from generation.models.options import GenerationOptions
 from generation.providers import budgets
 from generation.queue import batch_limits, dispatch
 from generation.requests import transitions
-from generation.requests.claims import NO_OUTCOME, Claim, Failure
+from generation.requests.claims import NO_OUTCOME, AttemptFailure, Claim
 from generation.requests.rows import read_request
 from generation.states import (
     ACTIVE,
@@ -47,8 +48,8 @@ from generation.telemetry import correlation, tracing
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
 
-#: What a new row has of a request as it stands.
-_GIVEN: Final = ("id", "type", "prompt", "priority", "project_id", "page_id", "metadata", "max_attempts")
+#: Columns that the submitting statement copies from a request.
+_COPIED: Final = ("id", "type", "prompt", "priority", "project_id", "page_id", "metadata", "max_attempts")
 _COMPLETED: Final = Transition(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
 _FAILED: Final = Transition(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED)
 #: A worker was lost, and no attempt is left.
@@ -57,7 +58,7 @@ _LOST: Final = Transition(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRE
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewRequest:
-    """A request as it is submitted, already checked."""
+    """A validated request that is to be submitted."""
 
     type: str
     prompt: str
@@ -71,16 +72,16 @@ class NewRequest:
     estimated_cost: Decimal | None = None
 
 
-# --- Into the queue ---------------------------------------------------------------------------------------------------
+# --- Queueing ---------------------------------------------------------------------------------------------------------
 
 
 def submit(
     drafts: Sequence[NewRequest], *, owner: User, batch: GenerationBatch | None = None
 ) -> list[GenerationRequest]:
-    """Create queued requests with their ledger rows and history, and send messages once all that is committed, as far
-    as the queues have room. Of a batch with a limit only as many may start as it has places; the others are held."""
-    call, trace = correlation.current(), tracing.traceparent()
-    places_free = batch.max_concurrent if batch and batch.max_concurrent else len(drafts)
+    """Create queued requests with their queue rows and history, and send messages after the commit, up to the capacity
+    of the queues. If the batch has a limit, the requests beyond it are held."""
+    http_request_id, trace = correlation.current(), tracing.traceparent()
+    free_slots = batch.max_concurrent if batch and batch.max_concurrent else len(drafts)
     requests = [
         GenerationRequest(
             id=new_request_id(),
@@ -94,7 +95,7 @@ def submit(
             metadata=draft.metadata,
             max_attempts=draft.max_attempts,
             estimated_cost=draft.estimated_cost,
-            http_request_id=call,
+            http_request_id=http_request_id,
             traceparent=trace,
         )
         for draft in drafts
@@ -103,36 +104,36 @@ def submit(
         if draft.options:
             request.options = draft.options
     ordered = sorted(requests, key=lambda request: (-WEIGHTS[request.priority], request.pk))
-    leaving = dispatch.select_sendable([(request, WEIGHTS[request.priority]) for request in ordered[:places_free]])
-    sent = {request_id for request_id, _ in leaving}
-    given = [
-        {column: getattr(request, column) for column in _GIVEN}
+    messages = dispatch.select_sendable([(request, WEIGHTS[request.priority]) for request in ordered[:free_slots]])
+    sent = {request_id for request_id, _ in messages}
+    rows = [
+        {column: getattr(request, column) for column in _COPIED}
         | {
             "estimated_cost": None if request.estimated_cost is None else str(request.estimated_cost),
             "priority_weight": WEIGHTS[request.priority],
-            "held": index >= places_free,
+            "held": index >= free_slots,
             "sent": request.pk in sent,
         }
         for index, request in enumerate(ordered)
     ]
-    of_all: dict[str, Any] = {
+    common: dict[str, Any] = {
         "owner": owner.pk,
         "batch": batch and batch.pk,
-        "http_request": call,
+        "http_request": http_request_id,
         "traceparent": trace,
     }
-    parameters = of_all | {"lost_after": settings.REDISPATCH_AFTER, "counted": queries.COUNTED}
-    found = fetch_all(queries.SUBMIT, parameters | {"requests": json.dumps(given)})
-    _record_submitted(ordered, found)
+    parameters = common | {"lost_after": settings.REDISPATCH_AFTER, "counted": queries.COUNTED}
+    ahead = fetch_all(queries.SUBMIT, parameters | {"requests": json.dumps(rows)})
+    _record_submitted(ordered, ahead)
     transitions.schedule_side_effects(requests, transitions.SUBMIT)
-    dispatch.send_after_commit(leaving)
+    dispatch.send_after_commit(messages)
     return requests
 
 
-def _record_submitted(ordered: Sequence[GenerationRequest], found: Sequence[Row]) -> None:
-    """Set on the new requests, which are in the order of the queue, what the database gave them."""
-    counts: dict[Any, Any] = {weight: count for _, weight, count in found}
-    now: Any = found[0][0]
+def _record_submitted(ordered: Sequence[GenerationRequest], ahead: Sequence[Row]) -> None:
+    """Set the database's time and the queue rows ahead on the new requests, which are in the order of the queue."""
+    counts: dict[Any, Any] = {weight: count for _, weight, count in ahead}
+    now: Any = ahead[0][0]
     for index, request in enumerate(ordered):
         weight = WEIGHTS[request.priority]
         request.created_at = now
@@ -142,7 +143,7 @@ def _record_submitted(ordered: Sequence[GenerationRequest], found: Sequence[Row]
 
 
 def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
-    """Queue a failed or cancelled request again, with all its attempts before it. ``None`` for any other."""
+    """Queue a failed or cancelled request again, with its full number of attempts. Return None for any other."""
     with transaction.atomic(savepoint=False):
         source = (
             GenerationRequest.objects.select_for_update()
@@ -152,15 +153,15 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
         )
         if source is None:
             return None
-        edge = Transition(Status(source), Status.QUEUED, Reason.RETRIED)
-        fresh: dict[str, Any] = {"attempts": 0, "waits": 0, "error": None, "started_at": None, "completed_at": None}
-        [request] = transitions.apply_transition([request_id], edge, actor=actor, **fresh)
+        transition = Transition(Status(source), Status.QUEUED, Reason.RETRIED)
+        reset: dict[str, Any] = {"attempts": 0, "waits": 0, "error": None, "started_at": None, "completed_at": None}
+        [request] = transitions.apply_transition([request_id], transition, actor=actor, **reset)
         weight = WEIGHTS[request.priority]
         held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
-        leaving = [] if held else dispatch.select_sendable([(request, weight)])
-        sent = dispatch.dispatch_columns() if leaving else {}
+        messages = [] if held else dispatch.select_sendable([(request, weight)])
+        sent = dispatch.dispatch_columns() if messages else {}
         GenerationQueue.objects.create(request=request, priority_weight=weight, held=held, **sent)
-        dispatch.send_after_commit(leaving)
+        dispatch.send_after_commit(messages)
     return request
 
 
@@ -168,10 +169,10 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
 
 
 def claim(request_id: str, *, worker: str) -> Claim | None:
-    """Make a queued request that may start now this worker's. ``None`` where it is not to be had: somebody was first,
-    it was cancelled or paused, it is not due yet, its batch has no place free, or there is no such request."""
-    if taken := _claim_queued(request_id, worker=worker, reserved=False):
-        return taken
+    """Claim a queued request for this worker. Return None if it cannot start: another worker has claimed it, it was
+    cancelled or paused, it is not due yet, its batch has no free slot, or there is no such request."""
+    if claimed := _claim_queued(request_id, worker=worker, reserved=False):
+        return claimed
     with transaction.atomic():
         if not batch_limits.batch_has_free_slot(request_id):
             return None
@@ -179,14 +180,14 @@ def claim(request_id: str, *, worker: str) -> Claim | None:
 
 
 def _claim_queued(request_id: str, *, worker: str, reserved: bool) -> Claim | None:
-    asked_at = time.monotonic()
+    lease_requested_at = time.monotonic()
     parameters = {"request": request_id, "worker": worker, "lease": settings.LEASE, "reserved": reserved}
     row = fetch_one(queries.CLAIM, parameters)
     if row is None:
         return None
     request = read_request(row)
     transitions.schedule_side_effects([request], transitions.CLAIM)
-    return Claim(request, request.claims, asked_at)
+    return Claim(request, request.claims, lease_requested_at)
 
 
 def complete(
@@ -202,63 +203,69 @@ def complete(
     lost_cost: Decimal | None = None,
     expired: bool = False,
 ) -> bool:
-    """The image is stored. ``cost`` is in US dollars; where it is not known, the ``estimate`` is booked.
-    ``paid_by`` is the earlier claim that made the call, of which some cost may be booked already; ``lost_cost`` is what
-    a call of this claim may have cost beside it. ``expired`` ends a claim only if its lease ran out. False if the claim
-    is stale: then the image is not shown, but its cost is booked all the same."""
-    noted: dict[str, Any] = {"model": model, "provider_request_id": provider_request_id, "usage": usage or {}}
-    noted["cost"] = None if cost is None else Decimal(cost)
-    known = estimate if cost is None else cost
-    price = None if known is None else Decimal(known)
-    payer = claim.number if paid_by is None else paid_by
-    paid_earlier = payer != claim.number
+    """Complete the request with its stored image. Return False if the claim is stale: then the image is not used, but
+    its cost is still booked.
+
+    ``cost`` is in US dollars; if it is unknown, the ``estimate`` is booked. ``paid_by`` is the number of the earlier
+    claim that made the call, whose cost may be booked in part. ``lost_cost`` is the possible cost of a further call by
+    this claim. With ``expired``, the claim is ended only if its lease ran out.
+    """
+    call: dict[str, Any] = {"model": model, "provider_request_id": provider_request_id, "usage": usage or {}}
+    call["cost"] = None if cost is None else Decimal(cost)
+    cost_or_estimate = estimate if cost is None else cost
+    price = None if cost_or_estimate is None else Decimal(cost_or_estimate)
+    paying_claim = claim.number if paid_by is None else paid_by
+    paid_earlier = paying_claim != claim.number
     booked = lost_cost if paid_earlier else price
-    succeeded: dict[str, Any] = {"outcome": AttemptOutcome.SUCCEEDED, "booked": booked, "model": model}
-    succeeded |= {"provider_request": provider_request_id, "usage": json.dumps(noted["usage"]), "cost": noted["cost"]}
+    attempt: dict[str, Any] = {"outcome": AttemptOutcome.SUCCEEDED, "booked": booked, "model": model}
+    attempt |= {"provider_request": provider_request_id, "usage": json.dumps(call["usage"]), "cost": call["cost"]}
     if paid_earlier:
-        succeeded["cost"] = None if lost_cost else Decimal(0)
-    # The end of a claim is one statement; with the cost of an earlier claim it is a transaction.
+        attempt["cost"] = None if lost_cost else Decimal(0)
+    # Ending a claim is one statement. Together with the cost of an earlier claim it needs a transaction.
     with transaction.atomic() if paid_earlier else nullcontext():
-        done = _end(claim, _COMPLETED, succeeded, result=result, expired=expired)
-        if paid_earlier or not done:
-            budgets.book_late(claim.request, payer, {} if done else noted, price)
-    return done
+        completed = _end(claim, _COMPLETED, attempt, result=result, expired=expired)
+        if paid_earlier or not completed:
+            budgets.book_late(claim.request, paying_claim, {} if completed else call, price)
+    return completed
 
 
-def fail(claim: Claim, failure: Failure) -> bool:
-    """No picture, and no further try. ``False`` where the claim is void."""
-    return _end(claim, _FAILED, failure.as_attempt(), error=failure.as_error())
+def fail(claim: Claim, failure: AttemptFailure) -> bool:
+    """Fail the request for good. Return False if the claim is stale."""
+    return _end(claim, _FAILED, failure.attempt_parameters(), error=failure.request_error())
 
 
-def retry_later(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
-    """No image this time: back into the queue, behind those that had no try, and not before ``delay`` is over.
-    ``False`` where the claim is void."""
-    return _requeue(claim, Reason.RETRY, failure.as_attempt(), weight=RETRY_WEIGHT, delay=delay)
+def retry_later(claim: Claim, failure: AttemptFailure, *, delay: timedelta) -> bool:
+    """Queue the request again after a failed attempt, behind requests without one, and not due before the delay is
+    over. Return False if the claim is stale."""
+    return _requeue(claim, Reason.RETRY, failure.attempt_parameters(), weight=RETRY_WEIGHT, delay=delay)
 
 
-def snooze(claim: Claim, failure: Failure, *, delay: timedelta) -> bool:
-    """Told to wait, which is not failing: as :func:`retry_later`, but the attempt is given back and a wait counted."""
-    return _requeue(
-        claim, Reason.POSTPONED, failure.as_attempt(), weight=RETRY_WEIGHT, delay=delay, attempts_back=1, waits=1
-    )
+def snooze(claim: Claim, failure: AttemptFailure, *, delay: timedelta) -> bool:
+    """Queue the request again as :func:`retry_later` does, but count a wait and no attempt, since the provider did not
+    fail but asked to wait. Return False if the claim is stale."""
+    attempt = failure.attempt_parameters()
+    return _requeue(claim, Reason.POSTPONED, attempt, weight=RETRY_WEIGHT, delay=delay, attempts_back=1, waits=1)
 
 
-def fall_back(claim: Claim, failure: Failure, *, counts: bool) -> Claim | None:
-    """No image from this provider, but perhaps from another one, which is tried at once: the claim ends and the same
-    worker has the next one. Unless it ``counts``, the attempt is given back. ``None`` where the claim is void, or the
-    request is paused and waits in the queue."""
-    reason = Reason.RETRY if counts else Reason.POSTPONED
-    back = 0 if counts else 1
+def fall_back(claim: Claim, failure: AttemptFailure, *, uses_attempt: bool) -> Claim | None:
+    """End the claim after a provider failed, and return a new claim of the same worker for the next provider.
+
+    Unless it ``uses_attempt``, the attempt is not counted. Return None if the claim is stale, or if the request is
+    paused and now waits in the queue.
+    """
+    reason = Reason.RETRY if uses_attempt else Reason.POSTPONED
+    attempts_back = 0 if uses_attempt else 1
+    attempt = failure.attempt_parameters()
     with transaction.atomic():
-        if not _requeue(claim, reason, failure.as_attempt(), weight=RETRY_WEIGHT, attempts_back=back, may_leave=False):
+        if not _requeue(claim, reason, attempt, weight=RETRY_WEIGHT, attempts_back=attempts_back, send_now=False):
             return None
-        # Others see only the end of this transaction, in which the request has the place that it had.
+        # Other transactions see only the state after the commit, in which the request still has its slot in the batch.
         return _claim_queued(claim.request.pk, worker=claim.request.worker, reserved=True)
 
 
 def release(claim: Claim, *, delay: timedelta = timedelta(0), waits_for: str = "") -> bool:
-    """Nothing was sent, and this worker will not send it: another may, at the old priority and with the attempt given
-    back; after the delay, or as soon as what it ``waits_for`` has come about. ``False`` where the claim is void."""
+    """Release a claim under which nothing was sent: queue the request again at its priority, without counting the
+    attempt. It is due after the delay, or as soon as ``waits_for`` is made due. Return False if the claim is stale."""
     weight = WEIGHTS[claim.request.priority]
     abandoned = {"outcome": AttemptOutcome.ABANDONED}
     return _requeue(
@@ -266,56 +273,58 @@ def release(claim: Claim, *, delay: timedelta = timedelta(0), waits_for: str = "
     )
 
 
-# --- From outside -----------------------------------------------------------------------------------------------------
+# --- Cancel and rescue ------------------------------------------------------------------------------------------------
 
 
 def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
-    """Give up what is queued or running of these, at once and for good. Returns the ids of what was given up."""
+    """Cancel those of the requests that are queued or in progress. Return their ids."""
     cancelled: list[str] = []
     with transaction.atomic():
-        # The locks keep the statuses from changing between this look and the steps below; their order is everybody's.
-        found = list(
+        # The locks, in the common order, keep the statuses from changing before the updates below.
+        active = list(
             GenerationRequest.objects.select_for_update()
             .filter(pk__in=request_ids, status__in=ACTIVE)
             .order_by("pk")
             .values_list("pk", "status")
         )
-        # Before the history, which is counted with the provider that each attempt has by then.
-        _abandon_attempts([pk for pk, status in found if status == Status.IN_PROGRESS])
+        # Before the transition: the counters take the provider from each attempt when the history is written.
+        _abandon_attempts([pk for pk, status in active if status == Status.IN_PROGRESS])
         for source in ACTIVE:
-            ids = [pk for pk, status in found if status == source]
-            edge = Transition(source, Status.CANCELLED, Reason.CANCELLED)
+            ids = [pk for pk, status in active if status == source]
+            transition = Transition(source, Status.CANCELLED, Reason.CANCELLED)
             values: dict[str, Any] = {"completed_at": Now(), "lease_expires_at": None, "worker": ""}
-            cancelled += [request.pk for request in transitions.apply_transition(ids, edge, actor=actor, **values)]
+            changed = transitions.apply_transition(ids, transition, actor=actor, **values)
+            cancelled += [request.pk for request in changed]
         GenerationQueue.objects.filter(pk__in=cancelled).delete()
     return cancelled
 
 
 def _abandon_attempts(request_ids: Collection[str]) -> None:
-    """End the running attempts of these requests. A call under way may be billed whether its image is wanted or not, so
-    its estimate is booked."""
+    """End the running attempts of these requests. A running call may be billed although its image is not used, so its
+    estimate is booked."""
     rows = GenerationAttempt.objects.filter(request_id__in=request_ids, outcome=AttemptOutcome.RUNNING)
-    # The lock waits for a call that is being noted at this moment, so that the UPDATE sees it.
+    # The lock waits for a transaction that is recording a call, so that the UPDATE sees the call.
     running = list(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
     if not running:
         return
     attempts = GenerationAttempt.objects.filter(pk__in=running)
-    begun = When(call_started_at__isnull=False, billable=True, then=F("estimated_cost"))
-    attempts.update(outcome=AttemptOutcome.ABANDONED, finished_at=Now(), booked_cost=Case(begun))
+    estimate = When(call_started_at__isnull=False, billable=True, then=F("estimated_cost"))
+    attempts.update(outcome=AttemptOutcome.ABANDONED, finished_at=Now(), booked_cost=Case(estimate))
     by_owner = attempts.filter(booked_cost__gt=0).values("request__owner")
     by_owner = by_owner.annotate(cost=Sum("booked_cost"), calls=Count("pk"))
-    # Rows of several owners are locked in the order of their ids.
+    # Lock the spending of several owners in the order of their ids.
     for row in by_owner.order_by("request__owner"):
         budgets.book(row["request__owner"], row["cost"], calls=row["calls"])
 
 
 def rescue(request_id: str, *, storage_error: OSError | None = None) -> Status | None:
-    """Take a request from a worker whose lease ran out: back into the queue; or, after its last attempt, completed with
-    the image that an attempt left in the storage, or failed. Returns its new status, None if there is nothing to rescue
-    (any more). Raises ``OSError`` where the storage cannot say whether there is an image; with the ``storage_error`` of
-    a moment ago, the storage is not asked again.
+    """End a claim whose lease ran out, and return the new status of its request; None if the lease has not run out.
 
-    A call that costs money and was not answered may have been billed, so it is repeated once at the most.
+    The request is queued again. After its last attempt it is completed if an attempt left an image in the storage, else
+    it fails. A billable call without an answer may have been billed, so it is repeated at most once.
+
+    Raises ``OSError`` if the storage cannot tell whether there is an image. If the caller has just had such an error
+    and passes it as ``storage_error``, it is raised without accessing the storage.
     """
     with transaction.atomic():
         row = fetch_one(queries.RESCUE, {"request": request_id})
@@ -323,58 +332,58 @@ def rescue(request_id: str, *, storage_error: OSError | None = None) -> Status |
             return None
         request = read_request(row)
         claim = Claim(request, request.claims)
-        failure, again = _lost_attempt(request, *row[-4:])
-        # The call keeps its place at the provider until its deadline.
-        attempt = failure.as_attempt() | {"keep_deadline": True}
-        if again:
-            # The dispatcher sends it. Redis is not asked while the row is locked.
-            ends: dict[str, Any] = {"weight": RETRY_WEIGHT, "expired": True, "may_leave": False}
-            return Status.QUEUED if _requeue(claim, Reason.LEASE_EXPIRED, attempt, **ends) else None
-    # The storage may be slow, so it is asked without a lock on the row.
+        failure, may_retry = _lost_attempt(request, *row[-4:])
+        # The call keeps its slot at the provider until its deadline.
+        attempt = failure.attempt_parameters() | {"keep_deadline": True}
+        if may_retry:
+            # The dispatcher sends it, since Redis must not be accessed while the row is locked.
+            options: dict[str, Any] = {"weight": RETRY_WEIGHT, "expired": True, "send_now": False}
+            return Status.QUEUED if _requeue(claim, Reason.LEASE_EXPIRED, attempt, **options) else None
+    # The storage may be slow, so it is accessed without a lock on the row.
     if storage_error is not None:
         raise storage_error
     receipt = receipts.find(request_id)
     if receipt is not None:
-        done = complete(claim, **receipt, lost_cost=failure.cost, expired=True)
-        return Status.COMPLETED if done else None
-    done = _end(claim, _LOST, attempt, error=failure.as_error(), expired=True)
-    return Status.FAILED if done else None
+        ended = complete(claim, **receipt, lost_cost=failure.cost, expired=True)
+        return Status.COMPLETED if ended else None
+    ended = _end(claim, _LOST, attempt, error=failure.request_error(), expired=True)
+    return Status.FAILED if ended else None
 
 
 def _lost_attempt(
     request: GenerationRequest, provider: Any, is_unknown: Any, estimate: Any, unknown_before: Any
-) -> tuple[Failure, bool]:
-    """Return why the attempt of a lost worker failed, and whether another attempt may follow."""
+) -> tuple[AttemptFailure, bool]:
+    """Return the failure of a lost worker's attempt, and whether another attempt may follow."""
     code = ErrorCode.UNKNOWN_OUTCOME if is_unknown else ErrorCode.WORKER_LOST
-    again = request.attempts < request.max_attempts and not (is_unknown and unknown_before)
+    may_retry = request.attempts < request.max_attempts and not (is_unknown and unknown_before)
     cost = estimate if is_unknown else None
-    return Failure(message=code.label, code=code, retryable=True, provider=provider, cost=cost), again
+    return AttemptFailure(message=code.label, code=code, retryable=True, provider=provider, cost=cost), may_retry
 
 
 def unknown_outcomes(request: GenerationRequest) -> int:
-    """Return how many calls for this request may have been billed without an answer that is understood."""
+    """Return the number of this request's calls that may have been billed without an understood answer."""
     rows = GenerationAttempt.objects.filter(request=request, billable=True, call_started_at__isnull=False)
     return rows.filter(error_code__in=[ErrorCode.UNKNOWN_OUTCOME, ErrorCode.INTERNAL]).count()
 
 
-# --- What they share --------------------------------------------------------------------------------------------------
+# --- Shared -----------------------------------------------------------------------------------------------------------
 
 
 def _end(
     claim: Claim,
-    edge: Transition,
+    transition: Transition,
     attempt: dict[str, Any],
     *,
     result: dict[str, Any] | None = None,
     error: dict[str, Any] | None = None,
     expired: bool = False,
 ) -> bool:
-    """End a claim and its request. ``attempt`` are parameters of the statement. False where the claim is void."""
-    parameters = _end_values(claim, edge, attempt, expired)
+    """End a claim and its request. ``attempt`` are parameters of the statement. Return False if the claim is stale."""
+    parameters = _end_parameters(claim, transition, attempt, expired)
     texts = {"result": result and json.dumps(result), "error": error and json.dumps(error)}
-    row = fetch_one(queries.END, parameters | {"target": edge.target} | texts)
+    row = fetch_one(queries.END, parameters | {"target": transition.target} | texts)
     if row is not None:
-        transitions.schedule_side_effects([read_request(row)], edge)
+        transitions.schedule_side_effects([read_request(row)], transition)
     return row is not None
 
 
@@ -389,25 +398,28 @@ def _requeue(
     attempts_back: int = 0,
     waits: int = 0,
     expired: bool = False,
-    may_leave: bool = True,
+    send_now: bool = True,
 ) -> bool:
-    """End a claim and queue its request again. What may start now leaves at once; with a delay the dispatcher sends it
-    when it is due. False where the claim is void."""
-    edge = Transition(Status.IN_PROGRESS, Status.QUEUED, reason)
-    leaving = dispatch.select_sendable([(claim.request, weight)]) if may_leave and not delay else []
-    parameters = _end_values(claim, edge, attempt, expired)
+    """End a claim and queue its request again. Return False if the claim is stale.
+
+    With ``send_now`` and no delay, its message is sent after the commit; else the dispatcher sends it when it is due.
+    ``attempts_back`` and ``waits`` are subtracted from the request's attempts and added to its waits.
+    """
+    transition = Transition(Status.IN_PROGRESS, Status.QUEUED, reason)
+    messages = dispatch.select_sendable([(claim.request, weight)]) if send_now and not delay else []
+    parameters = _end_parameters(claim, transition, attempt, expired)
     parameters |= {"attempts_back": attempts_back, "waits": waits, "weight": weight, "delay": delay}
-    parameters |= {"waits_for": waits_for, "sent": bool(leaving), "lost_after": settings.REDISPATCH_AFTER}
+    parameters |= {"waits_for": waits_for, "sent": bool(messages), "lost_after": settings.REDISPATCH_AFTER}
     row = fetch_one(queries.RELEASE, parameters)
     if row is None:
         return False
-    transitions.schedule_side_effects([read_request(row)], edge)
+    transitions.schedule_side_effects([read_request(row)], transition)
     is_held = row[-1]
-    dispatch.send_after_commit([] if is_held else leaving)
+    dispatch.send_after_commit([] if is_held else messages)
     return True
 
 
-def _end_values(claim: Claim, edge: Transition, attempt: dict[str, Any], expired: bool) -> dict[str, Any]:
-    transitions.check(edge)
+def _end_parameters(claim: Claim, transition: Transition, attempt: dict[str, Any], expired: bool) -> dict[str, Any]:
+    transitions.check(transition)
     ending: dict[str, Any] = {"request": claim.request.pk, "claim": claim.number, "expired": expired}
-    return ending | {"reason": edge.reason} | NO_OUTCOME | attempt
+    return ending | {"reason": transition.reason} | NO_OUTCOME | attempt

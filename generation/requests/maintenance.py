@@ -1,4 +1,4 @@
-"""What the dispatcher mends, one kind of thing a function, in small steps whose cost follows what there is to do."""
+"""The dispatcher's maintenance tasks, one per function, in bounded steps. An idle pass costs next to nothing."""
 
 from __future__ import annotations
 
@@ -24,36 +24,34 @@ from generation.storage import receipts
 
 logger = logging.getLogger(__name__)
 
-#: The most rows that one step touches.
+#: Maximum number of rows that one step changes.
 _STEP: Final = 500
-#: A process that has not been heard of for so long is gone, and its row with it.
-_FORGET_PROCESS_AFTER: Final = timedelta(hours=1)
+#: The row of a process without a heartbeat for this time is deleted.
+_DELETE_PROCESS_AFTER: Final = timedelta(hours=1)
 
 
 def rescue_expired() -> int:
-    """Take requests from workers whose lease ran out. Returns how many."""
+    """End the claims whose lease ran out, by :func:`lifecycle.rescue`. Return their number."""
     expired = fetch_all(queries.EXPIRED, {"most": _STEP})
     storage_error: OSError | None = None
     rescued = []
     for (request_id,) in expired:
         try:
-            became = lifecycle.rescue(request_id, storage_error=storage_error)
+            new_status = lifecycle.rescue(request_id, storage_error=storage_error)
         except OSError as error:
-            # Each look at an unavailable storage takes its time-out, so the others do without until the next pass.
+            # Each access to an unavailable storage takes its time-out, so the others of this pass do without.
             storage_error = error
             logger.warning("%s is not rescued while the storage is unavailable: %s", request_id, error)
             continue
-        except (
-            Exception
-        ) as error:  # a fault in one request's rows or receipt must not keep the others from their rescue
+        except Exception as error:  # a fault in one request's rows or receipt must not prevent the other rescues
             if is_outage(error):
                 raise
             logger.exception("%s cannot be rescued", request_id, extra={"action": "error", "request_id": request_id})
             continue
-        if became == Status.COMPLETED:
-            with suppress(OSError):  # one that stays does no harm
+        if new_status == Status.COMPLETED:
+            with suppress(OSError):  # a receipt that is left does no harm
                 receipts.drop(request_id)
-        if became is not None:
+        if new_status is not None:
             rescued.append(request_id)
     if rescued:
         logger.warning("rescued %s", ", ".join(rescued), extra={"action": "rescue", "rescued": len(rescued)})
@@ -61,7 +59,8 @@ def rescue_expired() -> int:
 
 
 def promote_long_waiting() -> int:
-    """Move who has waited so long up a step, so that low is never starved. Returns how many."""
+    """Raise the weight of requests that have waited for ``PROMOTION_AFTER``, so that low priority is never starved.
+    Return their number."""
     promoted = 0
     for weight in sorted(WEIGHTS.values(), reverse=True)[1:]:
         with transaction.atomic():
@@ -71,7 +70,7 @@ def promote_long_waiting() -> int:
                 .order_by("weight_since")
                 .values_list("pk", flat=True)[:_STEP]
             )
-            # Its message waits in the lower queue; a second one in the higher does no harm.
+            # Their messages are still in the lower queue; second ones in the higher queue do no harm.
             promoted += GenerationQueue.objects.filter(pk__in=waiting).update(
                 priority_weight=next_weight(weight), weight_since=Now(), dispatched_at=None, redispatch_at=None
             )
@@ -81,30 +80,34 @@ def promote_long_waiting() -> int:
 
 
 def fill_batches() -> int:
-    """Send what is held although its batch has a place. Returns how many."""
+    """Send held requests of batches that have a free slot. Return their number."""
     return sum(batch_limits.fill_batch(batch_id) for batch_id in batch_limits.batches_to_fill(limit=_STEP))
 
 
 def restore_queue_rows() -> int:
-    """Give queued requests back the ledger row that they lost, which only a hand in the database can have taken."""
+    """Create missing queue rows of queued requests, which only a manual change of the database can have deleted. Return
+    their number."""
     entry = GenerationQueue.objects.filter(request_id=OuterRef("pk"))
-    # In the order of their keys: two that insert the same rows wait for each other's unique keys.
+    # In the order of their keys: two transactions that insert the same rows wait for each other's unique keys.
     missing = GenerationRequest.objects.filter(~Exists(entry), status=Status.QUEUED).order_by("pk")[:_STEP]
     rows = [GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority]) for request in missing]
     return len(GenerationQueue.objects.bulk_create(rows, ignore_conflicts=True))
 
 
 def resend_lost_messages() -> int:
-    """Where Redis has lost what it held, send it again. Returns how many rows. Raises :class:`BrokerUnavailable`."""
+    """Make lost messages due again if Redis has lost its data. Return their number. Raises
+    :class:`generation.queue.broker.BrokerUnavailable`."""
     lost = dispatch.resend_lost()
     if lost:
-        logger.warning("redis was emptied, %d messages are sent again", lost, extra={"action": "resend", "lost": lost})
+        logger.warning(
+            "Redis lost its data, %d messages are sent again", lost, extra={"action": "resend", "lost": lost}
+        )
     return lost
 
 
 def delete_dead_processes() -> int:
-    """Drop the rows of processes that ended without signing off."""
+    """Delete the rows of processes that ended without deleting them. Return their number."""
     with transaction.atomic():
-        dead = locked_keys(WorkerProcess.objects.filter(seen_at__lt=Now() - _FORGET_PROCESS_AFTER), limit=_STEP)
+        dead = locked_keys(WorkerProcess.objects.filter(seen_at__lt=Now() - _DELETE_PROCESS_AFTER), limit=_STEP)
         deleted, _ = WorkerProcess.objects.filter(pk__in=dead).delete()
     return deleted

@@ -1,4 +1,4 @@
-"""Permission for a worker to call a provider, and to keep its claims. All times are the database's."""
+"""A worker's permission to call a provider, and the leases of its claims. All times are the database's."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from generation.providers.pricing import OverBudgetError
 from generation.queue import batch_limits, pauses
 from generation.requests.claims import CallPermit, Claim, StaleClaimError
 
-#: Before a request whose provider has no place free is tried again.
-_NO_PLACE_WAIT: Final = timedelta(seconds=1)
-#: Before one whose provider is paused is tried again, unless the provider is resumed: then it is woken.
+#: Wait of a request whose provider has no free slot.
+_NO_SLOT_WAIT: Final = timedelta(seconds=1)
+#: Wait of a request whose provider is paused. It is made due earlier if the provider is resumed.
 _PAUSED_WAIT: Final = timedelta(hours=1)
 
 
@@ -36,15 +36,17 @@ def begin_call(
     estimate: Decimal | None = None,
     pace: Callable[[], timedelta] | None = None,
 ) -> CallPermit:
-    """Note the call that is about to be sent, how long it may take and its expected price in US dollars. Only if it is
-    granted may it be sent. ``pace`` counts it as one more call of a rate and says how long to wait where there is no
-    room; it is asked last and before any lock is taken, so that a slow Redis holds no row. Raises
-    :class:`StaleClaimError`."""
-    noted: dict[str, Any] = {"provider": provider, "model": model, "prompt": prompt, "billable": billable}
-    under_budget = billable and bool(estimate) and budgets.limit(claim.request.owner_id) is not None
-    if not under_budget:
-        it: dict[str, Any] = {"request": claim.request.pk, "claim": claim.number}
-        if execute(queries.BEGIN_CALL, it | noted | {"estimate": estimate, "deadline": deadline}):
+    """Record the call that is about to be sent in the attempt's row. It may only be sent if the permit is granted.
+
+    ``deadline`` is the longest duration of the call, ``estimate`` its expected price in US dollars. ``pace`` counts the
+    call against the provider's rate limit, and returns how long to wait if the limit is reached. It is called after
+    all other checks but before any lock is taken, so that a slow Redis blocks no row. Raises :class:`StaleClaimError`.
+    """
+    call: dict[str, Any] = {"provider": provider, "model": model, "prompt": prompt, "billable": billable}
+    has_budget = billable and bool(estimate) and budgets.limit(claim.request.owner_id) is not None
+    if not has_budget:
+        key: dict[str, Any] = {"request": claim.request.pk, "claim": claim.number}
+        if execute(queries.BEGIN_CALL, key | call | {"estimate": estimate, "deadline": deadline}):
             return CallPermit(granted=True)
     if pace is not None:
         if refused := _refusal(provider, circuit_breaker.state(provider)):
@@ -58,27 +60,27 @@ def begin_call(
             raise StaleClaimError
         if refused := _refusal(provider, state):
             return refused
-        if under_budget and estimate is not None:
+        if has_budget and estimate is not None:
             try:
                 budgets.check_call(claim.request.owner_id, estimate, attempt=claim.attempt())
             except OverBudgetError as error:
-                return CallPermit(granted=False, over_budget=True, refusal=str(error))
+                return CallPermit(granted=False, over_budget=True, budget_message=str(error))
         if state is not None:
             probe = circuit_breaker.begin_probe(state, deadline=deadline)
         times: dict[str, Any] = {"call_started_at": Now(), "call_deadline_at": Now() + deadline}
-        claim.attempt().update(**noted, estimated_cost=estimate, **times)
-    return CallPermit(granted=True, probe=probe, troubled=state is not None and state.failures > 0)
+        claim.attempt().update(**call, estimated_cost=estimate, **times)
+    return CallPermit(granted=True, probe=probe, recently_failing=state is not None and state.failures > 0)
 
 
 def _refusal(provider: str, state: ProviderState | None) -> CallPermit | None:
-    """Return why the provider may not be called now, or None if it may. Exact only while its row is locked."""
+    """Return a refused permit if the provider may not be called now, else None. Exact only while its row is locked."""
     if pauses.provider_is_paused(provider):
-        return CallPermit(granted=False, suspended=True, wait=_PAUSED_WAIT)
+        return CallPermit(granted=False, provider_suspended=True, wait=_PAUSED_WAIT)
     if state is not None:
         if wait := circuit_breaker.remaining(state):
-            return CallPermit(granted=False, suspended=True, wait=wait)
+            return CallPermit(granted=False, provider_suspended=True, wait=wait)
         if not batch_limits.provider_has_free_slot(state):
-            return CallPermit(granted=False, wait=_NO_PLACE_WAIT)
+            return CallPermit(granted=False, wait=_NO_SLOT_WAIT)
     return None
 
 
@@ -89,12 +91,12 @@ def has_called_provider(claim: Claim) -> bool:
 
 
 def release_provider_slot(claim: Claim) -> None:
-    """The provider is not at it any more, although the claim is void: its place there is free."""
+    """Free the slot at the provider of a call that has ended although its claim is stale."""
     claim.attempt().update(call_deadline_at=None)
 
 
 def extend_leases(claims: Collection[tuple[str, int]], *, worker: str) -> set[tuple[str, int]]:
-    """Renew the leases of what this worker still works on, by ids and claim numbers. Returns those it still holds."""
+    """Extend the leases of this worker's claims, given by request ids and claim numbers. Return the valid claims."""
     parameters: dict[str, Any] = {"requests": [pk for pk, _ in claims], "claims": [number for _, number in claims]}
-    held = fetch_all(queries.EXTEND_LEASES, parameters | {"worker": worker, "lease": settings.LEASE})
-    return {(request_id, number) for request_id, number in held}
+    valid = fetch_all(queries.EXTEND_LEASES, parameters | {"worker": worker, "lease": settings.LEASE})
+    return {(request_id, number) for request_id, number in valid}

@@ -1,4 +1,4 @@
-"""A request as clients see it: the one shape that the API answers with and that live updates carry."""
+"""Requests and batches as clients see them, in the API's answers and in live updates."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from generation.storage import images, signed_urls
 
 _ERROR_FIELDS: Final = ("message", "code", "retryable", "provider", "stage", "category")
 
-#: The keys of ``metadata`` that :func:`status` writes, besides ``maxAttempts``, which the client may set. A client's
-#: own value of such a key would be lost.
+#: Keys of ``metadata`` that :func:`status` overwrites. A client's own value would be lost. ``maxAttempts``, which it
+#: writes too, is not listed, since clients may set it.
 RESERVED_METADATA: Final = ("requestedAt", "startedAt", "completedAt", "attempts", "generationTime")
 
 
 def timestamp(moment: datetime | None) -> str | None:
-    """RFC 3339 in UTC with milliseconds and ``Z``."""
+    """Return the time as RFC 3339 in UTC with milliseconds and ``Z``."""
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def absolute(path: str) -> str:
-    """The address under which clients reach a path of ours."""
+    """Return the absolute URL at which clients reach a path of this service."""
     return f"{settings.PUBLIC_BASE_URL}{path}"
 
 
 def generation_time(request: GenerationRequest) -> int | None:
-    """From the start of the last attempt to the end, in ms."""
+    """Return the time from the start of the last attempt to the end of the request in ms."""
     if request.started_at is None or request.completed_at is None:
         return None
     return round((request.completed_at - request.started_at).total_seconds() * 1000)
@@ -70,11 +70,12 @@ def _result(request: GenerationRequest, *, image_data: bool) -> dict[str, Any]:
 def _error(request: GenerationRequest) -> dict[str, Any] | None:
     if request.error is None:
         return None
-    return {name: request.error.get(name) for name in _ERROR_FIELDS}  # what failed long ago has fewer
+    return {name: request.error.get(name) for name in _ERROR_FIELDS}  # errors of old versions lack some
 
 
 def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str, Any]:
-    """The status shape. ``image_data`` puts the picture itself into ``result``. Raises ``OSError`` if it is gone."""
+    """Return the status of a request. ``image_data`` includes the image in ``result``; raises ``OSError`` if it cannot
+    be read."""
     return {
         "requestId": request.pk,
         "type": request.type,
@@ -101,33 +102,34 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
 
 
 def etag(request: GenerationRequest, *parts: object) -> str:
-    """Changes whenever the status shape does; ``parts`` is what else the answer depends on."""
-    # The addresses in a result are renewed in whole hours.
-    seen = (request.pk, request.sequence, signed_urls.expiry() if request.status == Status.COMPLETED else "", *parts)
-    return f'"{hashlib.sha256(repr(seen).encode()).hexdigest()[:32]}"'
+    """Return an entity tag that changes with :func:`status`; ``parts`` are other values that the answer depends on."""
+    # The signed URLs in a result are renewed at full hours.
+    values = (request.pk, request.sequence, signed_urls.expiry() if request.status == Status.COMPLETED else "", *parts)
+    return f'"{hashlib.sha256(repr(values).encode()).hexdigest()[:32]}"'
 
 
-def batch(found: GenerationBatch, requests: Sequence[GenerationRequest]) -> dict[str, Any]:
-    """A batch with its requests, which are given in their order."""
+def batch(row: GenerationBatch, requests: Sequence[GenerationRequest]) -> dict[str, Any]:
+    """Return a batch with its requests, which are given in the order of their index."""
     counts = dict.fromkeys(Status.values, 0)
     for request in requests:
         counts[request.status] += 1
     ended = [request.completed_at for request in requests if request.completed_at]
     is_over = len(ended) == len(requests)
     return {
-        "batchId": found.pk,
+        "batchId": row.pk,
         "status": _batch_status(counts),
-        "maxConcurrent": found.max_concurrent,
+        "maxConcurrent": row.max_concurrent,
         "counts": counts,
         "progress": round(100 * len(ended) / len(requests)) if requests else 100,
         "requests": [status(request) | {"index": index} for index, request in enumerate(requests)],
-        "createdAt": timestamp(found.created_at),
+        "createdAt": timestamp(row.created_at),
         "completedAt": timestamp(max(ended)) if is_over and ended else None,
     }
 
 
 def _batch_status(counts: dict[str, int]) -> str:
-    """As a request's: queued until one starts, in progress until all have ended, then the best that one reached."""
+    """Return the status of a batch: queued until a request starts, in progress until all have ended, then the best
+    status that a request has reached."""
     if any(counts[state] for state in ACTIVE):
         not_started = counts[Status.QUEUED] + counts[Status.CANCELLED]
         return Status.QUEUED if not_started == sum(counts.values()) else Status.IN_PROGRESS

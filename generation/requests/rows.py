@@ -1,4 +1,4 @@
-"""Instances of the rows that the hot statements return."""
+"""Model instances from the rows that the hand-written statements return."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from generation.db import queries
 from generation.db.execution import instances
 from generation.models import GenerationRequest
 
-#: Make a request of a row that begins with the columns ``queries.REQUEST``.
+#: Return a request from a row that begins with the columns ``queries.REQUEST``.
 read_request: Final = instances(GenerationRequest, queries.REQUEST)

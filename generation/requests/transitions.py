@@ -1,4 +1,4 @@
-"""How a status changes: a guarded statement, a row in the history, and what follows after the commit."""
+"""Status transitions: a guarded UPDATE, a row in the history, and side effects after the commit."""
 
 from __future__ import annotations
 
@@ -22,44 +22,45 @@ CLAIM: Final = Transition(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED)
 
 
 def apply_transition(
-    request_ids: Collection[str], edge: Transition, *, actor: User | None = None, **values: Any
+    request_ids: Collection[str], transition: Transition, *, actor: User | None = None, **values: Any
 ) -> list[GenerationRequest]:
-    """Change the status of several requests that the caller has locked where the step begins. Return them as they are
-    now. Raises ``ValueError`` for a step that no request can take."""
-    check(edge)
+    """Change the status of requests that the caller has locked in the transition's source status, and return them.
+    Raises ``ValueError`` for a transition that does not exist."""
+    check(transition)
     rows = GenerationRequest.objects.filter(pk__in=request_ids)
-    rows.filter(status=edge.source).update(status=edge.target, sequence=F("sequence") + 1, **values)
+    rows.filter(status=transition.source).update(status=transition.target, sequence=F("sequence") + 1, **values)
     requests = list(rows.order_by("pk"))
     if requests:
         StatusChange.objects.bulk_create(
             StatusChange(
                 request=request,
                 sequence=request.sequence,
-                from_status=edge.source or "",
-                to_status=edge.target,
-                reason=edge.reason,
+                from_status=transition.source or "",
+                to_status=transition.target,
+                reason=transition.reason,
                 claim=request.claims,
                 actor=actor,
             )
             for request in requests
         )
-        schedule_side_effects(requests, edge)
+        schedule_side_effects(requests, transition)
     return requests
 
 
-def check(edge: Transition) -> None:
-    """Raise ``ValueError`` for a step that no request can take."""
-    if edge not in TRANSITIONS:
-        raise ValueError(f"{edge.source} → {edge.target} ({edge.reason}) is not a step of a request")
+def check(transition: Transition) -> None:
+    """Raise ``ValueError`` for a transition that does not exist."""
+    if transition not in TRANSITIONS:
+        source, target, reason = transition
+        raise ValueError(f"there is no transition {source} → {target} ({reason})")
 
 
-def schedule_side_effects(requests: Sequence[GenerationRequest], edge: Transition) -> None:
-    """After the commit, tell of a step that these requests took: subscribers, requests that wait for a place in the
-    batch or for the image, and the metrics."""
+def schedule_side_effects(requests: Sequence[GenerationRequest], transition: Transition) -> None:
+    """After the commit, publish the transition to subscribers, count it in the metrics, and wake requests that wait for
+    a slot in the batch or for the image."""
     events.announce(requests)
     if settings.ENABLE_METRICS:
-        transaction.on_commit(lambda: _count(requests, edge), robust=True)
-    if edge.source is None or edge.target == Status.IN_PROGRESS:
+        transaction.on_commit(lambda: _count(requests, transition), robust=True)
+    if transition.source is None or transition.target == Status.IN_PROGRESS:
         return
     for batch_id in {request.batch_id for request in requests if request.batch_id}:
         batch_limits.fill_batch_after_commit(batch_id)
@@ -67,6 +68,6 @@ def schedule_side_effects(requests: Sequence[GenerationRequest], edge: Transitio
         result_cache.wake_after_commit(request)
 
 
-def _count(requests: Sequence[GenerationRequest], edge: Transition) -> None:
+def _count(requests: Sequence[GenerationRequest], transition: Transition) -> None:
     for request in requests:
-        metrics.count_transition(request, edge)
+        metrics.count_transition(request, transition)

@@ -332,7 +332,7 @@ def test_a_step_that_broke_off_is_done_again_and_counted_once(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(bulk_actions, "_moved", break_off)
+        patched.setattr(bulk_actions, "_record_step", break_off)
         with pytest.raises(RuntimeError, match="killed"):
             bulk_actions.advance(row.pk)
     assert {status_of(one) for one in requests} == {Status.QUEUED}

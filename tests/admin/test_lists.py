@@ -17,7 +17,7 @@ from django.test import Client
 
 from generation.models import BulkAction, GenerationRequest, ProviderState
 from generation.requests import filters, lifecycle, permits, services
-from generation.requests.claims import Failure
+from generation.requests.claims import AttemptFailure
 from generation.states import Status
 from tests.admin.pages import ACT, BULK, EXPORT, LISTS, REQUESTS, act, list_of, listed, text, told
 from tests.support.requests import in_status, queued
@@ -48,7 +48,7 @@ def book(alice: User, charlie: User) -> dict[str, str]:
         claim = lifecycle.claim(request.pk, worker="worker-1")
         assert claim is not None
         permits.begin_call(claim, provider="openai", model="m", prompt="p", deadline=timedelta(seconds=60))
-        failure = Failure(message="Safety first", code="refused_input", retryable=False, provider="openai")
+        failure = AttemptFailure(message="Safety first", code="refused_input", retryable=False, provider="openai")
         assert lifecycle.fail(claim, failure)
     for _ in range(3):
         queued(charlie, project_id="another-book", priority="low", prompt="A castle by the sea")

@@ -14,7 +14,7 @@ from django.test import Client
 from generation.models import GenerationRequest
 from generation.providers import circuit_breaker
 from generation.requests import filters, lifecycle, permits, services
-from generation.requests.claims import Claim, Failure
+from generation.requests.claims import AttemptFailure, Claim
 from generation.states import Status
 from tests.admin.pages import BATCHES, EXPORT, LISTS, REQUESTS, list_of, listed, page_of, text
 from tests.api.helpers import completed
@@ -169,7 +169,7 @@ def test_the_provider_filter_goes_by_the_attempts(viewer: Client, alice: User) -
 def test_the_page_of_a_request_tells_everything(viewer: Client, alice: User) -> None:
     claim = claimed(alice, project_id="book-1")
     _begin(claim)
-    failure = Failure(
+    failure = AttemptFailure(
         message="Safety first", code="refused_input", retryable=False, provider="clipart", provider_request_id="req_77"
     )
     assert lifecycle.fail(claim, failure)
@@ -199,7 +199,7 @@ def test_a_completed_request_shows_its_image_from_the_same_host(viewer: Client, 
 def test_text_of_other_users_is_shown_as_text(operator: Client, alice: User, groups: None) -> None:
     User.objects.filter(pk=alice.pk).update(username=f"al{SCRIPT}"[:150])
     claim = claimed(alice, prompt=SCRIPT, project_id=SCRIPT, page_id=SCRIPT, metadata={"title": SCRIPT, SCRIPT: 1})
-    failure = Failure(
+    failure = AttemptFailure(
         message=SCRIPT, code="invalid_request", retryable=False, provider="openai", provider_request_id=SCRIPT
     )
     assert lifecycle.fail(claim, failure)

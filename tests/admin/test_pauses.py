@@ -17,7 +17,7 @@ from generation.models import GenerationBatch, GenerationQueue, Pause
 from generation.providers import circuit_breaker
 from generation.queue import batch_limits, broker, dispatch, pauses
 from generation.requests import lifecycle, permits
-from generation.requests.claims import CallPermit, Claim, Failure
+from generation.requests.claims import AttemptFailure, CallPermit, Claim
 from generation.states import WEIGHTS, Status
 from tests.admin.pages import PAUSES, REQUESTS, text, told
 from tests.api.helpers import PREFIX, body, post_json
@@ -108,7 +108,7 @@ def test_a_paused_provider_is_not_called_and_resuming_wakes_the_waiting(operator
     pause(operator, "provider", "clipart")
     permit = _begin(claim)
     assert not permit.granted
-    assert permit.suspended
+    assert permit.provider_suspended
     assert circuit_breaker.is_open("clipart")
     assert lifecycle.release(claim, delay=permit.wait, waits_for="clipart")
     assert lifecycle.claim(claim.request.pk, worker="worker-1") is None
@@ -122,8 +122,8 @@ def test_a_paused_provider_is_not_called_and_resuming_wakes_the_waiting(operator
 def test_another_provider_is_not_asked_for_what_is_paused(operator: Client, alice: User) -> None:
     claim = claimed(alice, type="cover")
     pause(operator, "type", "cover")
-    failure = Failure(message="away", code="unavailable", retryable=True, provider="openai")
-    assert lifecycle.fall_back(claim, failure, counts=False) is None
+    failure = AttemptFailure(message="away", code="unavailable", retryable=True, provider="openai")
+    assert lifecycle.fall_back(claim, failure, uses_attempt=False) is None
     assert GenerationQueue.objects.get().request_id == claim.request.pk
     claim.request.refresh_from_db()
     assert claim.request.status == Status.QUEUED

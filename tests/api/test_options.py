@@ -72,7 +72,7 @@ def test_a_provider_that_is_not_configured_is_rejected(api: APIClient, provider:
 def test_the_error_names_the_provider_and_the_unsupported_option(api: APIClient, settings: Any) -> None:
     configured(settings, "openai")
     error = assert_error(post_json(api, body(metadata={"seed": 7})), 400, "validation_error")
-    assert error["errors"][0]["msg"] == "openai gpt-image-2 does not honour seed."
+    assert error["errors"][0]["msg"] == "openai gpt-image-2 does not support seed."
 
 
 def test_an_unsupported_request_of_a_batch_is_named_by_its_index(api: APIClient, settings: Any) -> None:

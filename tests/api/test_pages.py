@@ -13,7 +13,7 @@ from django.test import Client
 from generation import caching
 from generation.reports import trends
 from generation.requests import lifecycle
-from generation.requests.claims import Claim, Failure
+from generation.requests.claims import AttemptFailure, Claim
 from generation.states import ErrorCode, Status
 from tests.api.helpers import UNKNOWN_ID, completed
 from tests.support.requests import claimed, in_status
@@ -35,7 +35,7 @@ def page(alice: User) -> Client:
 
 
 def _fail(claim: Claim, code: str, message: str) -> None:
-    assert lifecycle.fail(claim, Failure(message=message, code=code, retryable=False, provider="openai"))
+    assert lifecycle.fail(claim, AttemptFailure(message=message, code=code, retryable=False, provider="openai"))
 
 
 @pytest.mark.parametrize("at", ["/", "/queue", f"/requests/{UNKNOWN_ID}"])

@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from generation.models import GenerationRequest
 from generation.requests import lifecycle
-from generation.requests.claims import Failure
+from generation.requests.claims import AttemptFailure
 from generation.states import PROGRESS, Status
 from tests.api.helpers import address, assert_error, client_for, completed, image_bytes
 from tests.support.requests import FAILURE, PROMPT, back_in_queue, claimed, in_status, queued
@@ -155,7 +155,9 @@ def test_a_failed_request_says_why(api: APIClient, alice: User) -> None:
 
 def test_a_refusal_names_stage_and_category(api: APIClient, alice: User) -> None:
     claim = claimed(alice)
-    failure = Failure(message="Refused", code="refused_output", retryable=False, stage="output", category="violence")
+    failure = AttemptFailure(
+        message="Refused", code="refused_output", retryable=False, stage="output", category="violence"
+    )
     assert lifecycle.fail(claim, failure)
     shown = _status(api, claim.request)["error"]
     assert (shown["stage"], shown["category"]) == ("output", "violence")
@@ -170,7 +172,7 @@ def test_an_old_failure_without_stage_and_category_has_null(api: APIClient, alic
 
 def test_a_failure_without_a_provider_names_none(api: APIClient, alice: User) -> None:
     claim = claimed(alice)
-    assert lifecycle.fail(claim, Failure(message="A fault on our side", code="internal", retryable=False))
+    assert lifecycle.fail(claim, AttemptFailure(message="A fault on our side", code="internal", retryable=False))
     assert _status(api, claim.request)["error"]["provider"] is None
 
 

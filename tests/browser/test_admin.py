@@ -18,13 +18,14 @@ SCRIPT = "<script>window.smuggled = 1</script><img src=x onerror='window.smuggle
 _SET_UP = f"""
 from django.contrib.auth.models import User
 from django.db import transaction
-from generation.requests.claims import Failure
+from generation.requests.claims import AttemptFailure
 from generation.requests import lifecycle
 from tests.support.requests import claimed
 alice = User.objects.get(username="alice")
 with transaction.atomic():  # no worker sees it before it has failed
     claim = claimed(alice, prompt={SCRIPT!r}, project_id={SCRIPT!r}, metadata={{"a": {SCRIPT!r}}})
-    lifecycle.fail(claim, Failure(message={SCRIPT!r}, code="invalid_request", retryable=False, provider="openai"))
+    failure = AttemptFailure(message={SCRIPT!r}, code="invalid_request", retryable=False, provider="openai")
+    lifecycle.fail(claim, failure)
 print(claim.request.pk)
 """
 

@@ -171,7 +171,7 @@ def fresh(adapter: Adapter, fake: FakeProvider) -> Iterator[Caller]:
 
 
 def job() -> RunningAttempt:
-    claim: Any = SimpleNamespace(request=SimpleNamespace(pk="vga_1"), number=1, asked_at=time.monotonic())
+    claim: Any = SimpleNamespace(request=SimpleNamespace(pk="vga_1"), number=1, lease_requested_at=time.monotonic())
     return RunningAttempt(claim)
 
 

@@ -51,7 +51,7 @@ def submit(owner: User, cost: Decimal | None = PRICE) -> GenerationRequest:
 
 def has_room(owner: User, cost: Decimal = PRICE) -> bool:
     try:
-        with budgets.reserving(owner.pk, [cost]):
+        with budgets.reserve(owner.pk, [cost]):
             pass
     except OverBudgetError:
         return False
@@ -74,8 +74,8 @@ def test_a_submit_over_the_budget_gets_402_and_stores_nothing(api: APIClient, al
     assert post_json(api, body()).status_code == 200
     said = assert_over_budget(post_json(api, body()))
     assert said == (
-        "The budget is USD 0.05 a day: 0.00 is spent and 0.03 set aside for what waits; 0.02 is left, and this may cost"
-        " 0.03. A new day begins at 00:00 UTC."
+        "The budget is USD 0.05 a day: 0.00 is spent, 0.03 is reserved for active requests, 0.02 is left, and this may"
+        " cost 0.03. A new day begins at 00:00 UTC."
     )
     assert GenerationRequest.objects.count() == 1
 

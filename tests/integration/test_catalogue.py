@@ -95,15 +95,15 @@ def test_only_models_that_honor_every_option_are_called(metadata: dict[str, Any]
 @pytest.mark.parametrize(
     ("metadata", "option", "says"),
     [
-        ({"provider": "openai", "seed": 7}, "seed", "openai gpt-image-2 does not honour seed."),
+        ({"provider": "openai", "seed": 7}, "seed", "openai gpt-image-2 does not support seed."),
         ({"provider": "clipart"}, "provider", "The provider clipart is not configured."),
-        ({"model": "midjourney"}, "model", "No model midjourney is known of openai, stability, google."),
+        ({"model": "midjourney"}, "model", "No model midjourney is configured for openai, stability, google."),
         (
             {"model": "core", "quality": "high"},
             "quality",
-            "core does not honour quality; it takes low, medium",
+            "core does not support quality; it supports low, medium",
         ),
-        ({"provider": "google", "aspectRatio": "5:7"}, "aspectRatio", "it makes 16:9, 1:1, 21:9"),
+        ({"provider": "google", "aspectRatio": "5:7"}, "aspectRatio", "it supports 16:9, 1:1, 21:9"),
     ],
 )
 def test_an_option_that_no_model_supports_is_refused_by_name(metadata: dict[str, Any], option: str, says: str) -> None:

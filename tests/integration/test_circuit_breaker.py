@@ -51,7 +51,7 @@ def test_five_failures_in_a_row_open_the_breaker_for_30_seconds(alice: User, cod
     fail(code)
     refused = permit(alice)
     assert not refused.granted
-    assert refused.suspended
+    assert refused.provider_suspended
     assert 25 < refused.wait.total_seconds() <= 30
     assert [(one.provider, one.reason, one.is_open) for one in circuit_breaker.open_breakers()] == [
         ("openai", code, True)
@@ -114,7 +114,7 @@ def test_when_the_pause_is_over_one_call_is_let_through_and_no_other(alice: User
 
     assert at_once(*(lambda claim=claim: granted(claim) for claim in claims)).count(True) == 1
     refused = permit(alice)
-    assert (refused.granted, refused.suspended) == (False, True)
+    assert (refused.granted, refused.provider_suspended) == (False, True)
     assert 170 < refused.wait.total_seconds() <= 180  # the deadline of the probe's call
 
 
@@ -185,7 +185,7 @@ def test_a_probe_lost_with_its_worker_is_repeated_after_its_deadline(alice: User
 def test_a_rate_limited_provider_is_called_again_after_the_named_time(alice: User) -> None:
     fail("rate_limited", wait=timedelta(seconds=45))
     refused = permit(alice)
-    assert (refused.granted, refused.suspended) == (False, True)
+    assert (refused.granted, refused.provider_suspended) == (False, True)
     assert 40 < refused.wait.total_seconds() <= 45
     assert [one.is_open for one in circuit_breaker.open_breakers()] == [False]
     end_pauses()
@@ -304,7 +304,7 @@ def test_a_probe_that_is_cancelled_leaves_the_way_open_for_the_next(alice: User,
     worker.start()
     wait_until(lambda: vendors.fake.stats().active, what="the probe")
     assert circuit_breaker.is_open("openai")
-    for job in list(runtime._jobs.values()):
+    for job in list(runtime._attempts.values()):
         job.cancel("cancelled")
     worker.join(20)
     assert not circuit_breaker.is_open("openai")
@@ -355,4 +355,4 @@ def test_a_rate_limits_the_calls_begun_and_counts_only_those_sent(alice: User, v
 def test_without_redis_no_rate_is_enforced_and_no_call_waits(caplog: pytest.LogCaptureFixture) -> None:
     rates = RateLimiter("redis://127.0.0.1:1/0")
     assert [rates.take("openai", calls=1, per_seconds=60) for _ in range(5)] == [0.0] * 5
-    assert caplog.text.count("is not counted") == 1
+    assert caplog.text.count("is not enforced") == 1

@@ -84,7 +84,7 @@ def _complete(alice: User) -> None:
 
 
 def _move_on(alice: User) -> None:
-    claim = lifecycle.fall_back(called(alice), FAILURE, counts=True)
+    claim = lifecycle.fall_back(called(alice), FAILURE, uses_attempt=True)
     assert claim
     assert lifecycle.complete(claim, result=RESULT, model="m")
 

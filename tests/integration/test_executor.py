@@ -358,7 +358,7 @@ def test_an_attempt_that_loses_its_claim_stops_retrying_the_storage(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = Runtime(slots=1)
-    jobs: dict[Any, Any] = runtime._jobs
+    jobs: dict[Any, Any] = runtime._attempts
     tries = storage_that_fails(monkeypatch, then=lambda: [job.cancel("cancelled") for job in jobs.values()])
     provider = Scripted(lambda _: png())
     executor(provider, runtime).run(queued(alice).pk)

@@ -212,7 +212,7 @@ def test_a_model_whose_name_would_change_the_address_is_not_asked_for(fake: Fake
 
 def test_a_seed_that_does_not_fit_is_refused(fake: FakeProvider) -> None:
     error = fail(provider(fake, api_key=KEY), seed=2**31)
-    assert (error.code, error.message) == ("invalid_request", "Google knows no seed of this size")
+    assert (error.code, error.message) == ("invalid_request", "Google does not support seed 2147483648")
 
 
 def test_a_seed_that_was_sent_is_reported_with_the_image(fake: FakeProvider) -> None:

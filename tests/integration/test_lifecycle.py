@@ -218,7 +218,7 @@ def test_a_heartbeat_extends_only_the_leases_that_this_worker_holds(alice: User)
 
 def test_a_step_that_is_not_in_the_table_is_refused(alice: User) -> None:
     request = queued(alice)
-    with pytest.raises(ValueError, match="is not a step"):
+    with pytest.raises(ValueError, match="there is no transition"):
         apply_transition([request.pk], Transition(Status.QUEUED, Status.COMPLETED, Reason.COMPLETED))
 
 

@@ -65,7 +65,7 @@ def spent(owner: User) -> Decimal:
 
 def has_room(owner: User, cost: Decimal = PRICE) -> bool:
     try:
-        with budgets.reserving(owner.pk, [cost]):
+        with budgets.reserve(owner.pk, [cost]):
             return True
     except OverBudgetError:
         return False
@@ -152,7 +152,7 @@ def test_a_cancel_while_the_image_is_stored_books_the_known_cost(
         # The price was raised since the call began.
         GenerationAttempt.objects.update(estimated_cost="0.01")
         services.cancel(user=alice, request_id=request.pk)
-        for job in list(runtime._jobs.values()):
+        for job in list(runtime._attempts.values()):
             job.cancel("cancelled")
         raise OSError("disk full")
 
@@ -187,7 +187,7 @@ def test_a_cancel_during_the_call_books_it(alice: User, stability: Vendors, sett
     with under_way(request, stability) as runtime:
         assert services.cancel(user=alice, request_id=request.pk)
         assert spent(alice) == PRICE
-        for job in list(runtime._jobs.values()):
+        for job in list(runtime._attempts.values()):
             job.cancel("cancelled")
     assert spent(alice) == PRICE
     with pytest.raises(OverBudgetError):

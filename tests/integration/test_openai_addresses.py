@@ -16,7 +16,7 @@ from tests.support.stack import wait_until
 from workers import image_check
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.openai import OpenAIProvider
-from workers.providers.openai_images import ImageAddresses
+from workers.providers.openai_images import ImageUrls
 
 KEY = "sk-proj-very-secret-0123456789"
 REQUEST = ImageRequest(request_id="vga_1", type="cover", subject="x", prompt="A friendly dragon", model="their-model")
@@ -97,7 +97,7 @@ def test_an_image_of_another_origin_is_not_fetched(fake: FakeProvider, elsewhere
     fake.script(f"url={address.format(elsewhere=elsewhere.base_url, elsewhere_host=host, port=port)}")
     error = fail(fake, "cdn.example.org", "[::1]:1")
     assert error.code == "invalid_image"  # final, since another call would be billed and end the same
-    assert "address" in error.message
+    assert "URL" in error.message
     assert error.provider_request_id == "req_fake_1"
     assert (fake.stats().count, elsewhere.stats().count) == (1, 0)
 
@@ -149,7 +149,7 @@ def test_an_image_on_a_named_host_is_bounded(fake: FakeProvider, elsewhere: Fake
     ],
 )
 def test_only_a_named_host_and_port_is_followed(host: str, address: str, is_followed: bool) -> None:
-    addresses = ImageAddresses(base_url="https://api.example.org/v1", hosts=[host])
+    addresses = ImageUrls(base_url="https://api.example.org/v1", hosts=[host])
     assert addresses.may_follow(httpx2.URL(address)) is is_followed
 
 

@@ -100,5 +100,5 @@ def test_an_option_the_vendor_lacks_is_refused_before_the_call(
     caller: Caller, fake: FakeProvider, option: dict[str, Any], name: str
 ) -> None:
     error = caller.fail(PROMPT, **option)
-    assert (error.code, error.message) == ("invalid_request", f"OpenAI knows no {name}")
+    assert (error.code, error.message) == ("invalid_request", f"OpenAI does not support {name}")
     assert fake.stats().count == 0

@@ -23,7 +23,7 @@ from generation.models import GenerationQueue, StatusChange
 from generation.queue import dispatch
 from generation.realtime import hub
 from generation.requests import lifecycle, retention
-from generation.requests.claims import Failure
+from generation.requests.claims import AttemptFailure
 from tests.support.queries import queries_of
 from tests.support.requests import claimed, queued
 
@@ -40,7 +40,7 @@ def pages_of(act: Callable[[], Any]) -> int:
 @pytest.mark.parametrize(("rows", "pages"), [(0, 1), (1, 1), (2, 2), (5, 3)])
 def test_requeue_reads_ids_in_pages(alice: User, monkeypatch: pytest.MonkeyPatch, rows: int, pages: int) -> None:
     monkeypatch.setattr(requeue, "_PAGE", PAGE)
-    failure = Failure(message="It went wrong", code="auth", retryable=False)
+    failure = AttemptFailure(message="It went wrong", code="auth", retryable=False)
     for _ in range(rows):
         assert lifecycle.fail(claimed(alice), failure)
     out = io.StringIO()

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
 from generation.requests import lifecycle
-from generation.requests.claims import Failure
+from generation.requests.claims import AttemptFailure
 from generation.states import Status
 from tests.support.broker import lose_all_messages, messages
 from tests.support.requests import claimed, in_status, queued
@@ -30,7 +30,7 @@ def requeue(*arguments: str) -> list[str]:
 
 def failed(owner: User, code: str) -> str:
     claim = claimed(owner)
-    assert lifecycle.fail(claim, Failure(message="It went wrong", code=code, retryable=False))
+    assert lifecycle.fail(claim, AttemptFailure(message="It went wrong", code=code, retryable=False))
     return claim.request.pk
 
 
@@ -86,7 +86,9 @@ def test_all_that_failed_with_a_code_are_queued_and_no_others(alice: User) -> No
 def test_a_lost_message_is_sent_again(alice: User) -> None:
     without_row, without_message = queued(alice), queued(alice)
     retry = claimed(alice)
-    assert lifecycle.retry_later(retry, Failure(message="", code="timeout", retryable=True), delay=timedelta(minutes=5))
+    assert lifecycle.retry_later(
+        retry, AttemptFailure(message="", code="timeout", retryable=True), delay=timedelta(minutes=5)
+    )
     lose_all_messages()
     GenerationQueue.objects.filter(pk=without_row.pk).delete()
     assert requeue("--lost") == ["1 queue rows restored", "1 to be sent again", "2 sent"]

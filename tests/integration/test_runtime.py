@@ -117,7 +117,7 @@ def test_a_cancel_whose_signal_got_lost_is_noticed_by_the_heartbeat(
         lifecycle.cancel([claim.request.pk], actor=alice)
         assert caller.cancelled.wait(5)
         caller.join(5)
-    assert str(caller.ended) == "the claim is void"
+    assert str(caller.ended) == "the claim is stale"
 
 
 def test_the_heartbeat_keeps_the_lease_of_running_work_and_of_nothing_else(alice: User, runtime: Runtime) -> None:

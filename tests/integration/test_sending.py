@@ -85,7 +85,7 @@ def test_workers_hear_of_what_was_cancelled_and_of_nothing_else() -> None:
 def test_updates_over_the_limit_are_dropped_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(events, "_MOST_PENDING", 3)
+    monkeypatch.setattr(events, "_MAX_PENDING", 3)
 
     def put() -> None:
         events._sender.put([(_update(number), False) for number in range(5)])

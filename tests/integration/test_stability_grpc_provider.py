@@ -151,7 +151,7 @@ def test_an_option_the_vendor_lacks_is_refused_before_the_call(
     caller: Caller, fake: FakeProvider, option: dict[str, Any], what: str
 ) -> None:
     error = caller.fail(**option)
-    assert (error.code, error.message) == ("invalid_request", f"Stability knows no {what}")
+    assert (error.code, error.message) == ("invalid_request", f"Stability does not support {what}")
     assert fake.stats().count == 0
 
 

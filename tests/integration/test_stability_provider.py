@@ -167,7 +167,7 @@ def test_the_name_of_a_model_cannot_lead_to_another_address(caller: Caller, fake
 
 def test_an_option_the_vendor_lacks_is_refused_before_the_call(caller: Caller, fake: FakeProvider) -> None:
     error = caller.fail(quality="high")
-    assert (error.code, error.message) == ("invalid_request", "Stability knows no quality")
+    assert (error.code, error.message) == ("invalid_request", "Stability does not support quality")
     assert fake.stats().count == 0
 
 

@@ -11,13 +11,13 @@ from django.contrib.auth.models import User
 from generation.db.functions import Now
 from generation.models import GenerationRequest
 from generation.requests import lifecycle
-from generation.requests.claims import Claim, Failure
+from generation.requests.claims import AttemptFailure, Claim
 from generation.requests.lifecycle import NewRequest
 from generation.states import Status
 from generation.storage import images
 
 PROMPT = "A friendly dragon playing in a garden"
-FAILURE = Failure(message="The provider is away", code="unavailable", retryable=True, provider="clipart")
+FAILURE = AttemptFailure(message="The provider is away", code="unavailable", retryable=True, provider="clipart")
 RESULT = {
     "image_key": "results/aa/bb/aabb.png",
     "thumbnail_key": "thumbnails/cc/dd/ccdd.webp",

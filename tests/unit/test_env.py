@@ -102,7 +102,7 @@ def test_misspelt_names_are_warned_about(tmp_path: Path) -> None:
     done = run("manage", tmp_path, {"DEBUG": "true"} | dict.fromkeys(misspelt, "1"))
     assert done.returncode == 0
     for name, meant in misspelt.items():
-        assert f"{name} is not read by anything; did you mean {meant}?" in done.stderr
+        assert f"{name} is not a known setting; did you mean {meant}?" in done.stderr
 
 
 def test_names_of_others_are_not_warned_about(tmp_path: Path) -> None:

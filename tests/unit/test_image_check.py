@@ -125,14 +125,14 @@ def test_no_part_of_an_image_passes_for_the_whole(name: str) -> None:
     whole = TO_CUT[name]()
     assert image_check.check(whole).data == whole
     for length in range(1, len(whole)):
-        with pytest.raises(ProviderError, match="no sound image"):
+        with pytest.raises(ProviderError, match="no valid image"):
             image_check.check(whole[:length])
 
 
 def test_every_flipped_bit_of_a_png_is_noticed() -> None:
     whole = TO_CUT["PNG"]()
     for bit in range(8 * len(whole)):
-        with pytest.raises(ProviderError, match="no sound image"):
+        with pytest.raises(ProviderError, match="no valid image"):
             image_check.check(flipped(whole, bit))
 
 

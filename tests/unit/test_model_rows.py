@@ -47,11 +47,11 @@ def test_no_rule_and_no_usage_makes_pricing_raise() -> None:
     usages: list[Any] = [*({"images": value, "output_image": value} for value in ODD_VALUES), *ODD_VALUES]
     for rule, usage in itertools.product(rules, usages):
         cost = pricing.cost(rule, usage)
-        assert cost is None or Decimal(0) <= cost <= pricing.MOST_COST, (rule, usage)
+        assert cost is None or Decimal(0) <= cost <= pricing.MAX_COST, (rule, usage)
     qualities: list[Any] = ["", "medium", None, 5, []]
     for rule, quality in itertools.product(rules, qualities):
         estimate = pricing.estimate(rule, quality=quality)
-        assert estimate is None or Decimal(0) <= estimate <= pricing.MOST_COST, (rule, quality)
+        assert estimate is None or Decimal(0) <= estimate <= pricing.MAX_COST, (rule, quality)
 
 
 @pytest.mark.parametrize(

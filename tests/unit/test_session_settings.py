@@ -34,8 +34,8 @@ def test_no_session_keeps_locks_or_runs_without_end(kind: Kind) -> None:
 
 @pytest.mark.parametrize("name", ["lock", "statement"])
 def test_a_heartbeat_that_timed_out_leaves_time_for_another(name: str) -> None:
-    trusted = runtime._OWN_SHARE * LEASE.total_seconds()
-    assert HEARTBEAT_INTERVAL.total_seconds() + limit(Kind.WORKER, name) + runtime._BEAT_AGAIN < trusted
+    trusted = runtime._LEASE_SHARE * LEASE.total_seconds()
+    assert HEARTBEAT_INTERVAL.total_seconds() + limit(Kind.WORKER, name) + runtime._HEARTBEAT_RETRY < trusted
 
 
 @pytest.mark.parametrize("kind", [Kind.WEB, Kind.REALTIME])

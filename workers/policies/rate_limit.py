@@ -1,4 +1,4 @@
-"""How many calls of a provider may begin in a time, counted in Redis over all workers."""
+"""Rate limits of providers: a sliding window in Redis, shared by all workers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from generation.caching import Cooldown
 
 logger = logging.getLogger(__name__)
 
-#: Redis answers sooner, or the rate is not kept: the provider itself still keeps it, and says so.
-_PATIENCE: Final = 0.5
-#: Before another try where the window does not say when it has room.
+#: Time limit of Redis in seconds. Past it, the call begins unlimited; the provider still enforces its own rate limit.
+_TIMEOUT: Final = 0.5
+#: Minimum wait in seconds.
 _SHORTEST_WAIT: Final = 0.05
-#: A sorted set holds one member for each call, by its time. That time is the server's, so that a worker whose clock is
-#: wrong neither stops the others nor is let through. Returns 0 if the call may begin, else the microseconds to wait.
+#: A sorted set has one member for each call, scored by its time. It is the server's time, so that a worker with a wrong
+#: clock neither blocks the others nor exceeds the limit. Returns 0 if the call may begin, else microseconds to wait.
 _TAKE: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -37,16 +37,16 @@ return ends[2] + window - now
 
 
 class RateLimiter:
-    """A moving window for each provider."""
+    """A sliding window for each provider."""
 
     def __init__(self, redis_url: str) -> None:
-        redis = Redis.from_url(redis_url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+        redis = Redis.from_url(redis_url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
         self._take: Any = redis.register_script(_TAKE)
         self._cooldown = Cooldown()
 
     def take(self, provider: str, *, calls: int, per_seconds: int) -> float:
-        """Take one of so many calls in so many seconds. Returns 0, or after how many seconds there is one again, at
-        most those of the window. Without Redis nothing is counted."""
+        """Count a call against the limit of ``calls`` in ``per_seconds``. Return 0 if it may begin, else the seconds to
+        wait, at most the length of the window. If Redis is unavailable, return 0 without counting."""
         if self._cooldown.is_active():
             return 0.0
         try:
@@ -54,6 +54,6 @@ class RateLimiter:
             wait = int(self._take(keys=[f"vga:rate:{provider}"], args=arguments)) / 1_000_000
         except RedisError as error:
             self._cooldown.start()
-            logger.warning("the rate of %s is not counted at the moment: %s", provider, error)
+            logger.warning("the rate limit of %s is not enforced at the moment: %s", provider, error)
             return 0.0
         return min(max(wait, _SHORTEST_WAIT), per_seconds) if wait else 0.0

@@ -1,4 +1,4 @@
-"""How long to wait before another attempt."""
+"""The delay before another attempt."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-#: However often it failed and whatever a provider says, nobody waits longer than this.
+#: Maximum delay, also if a provider asks for a longer one.
 LONGEST_DELAY: Final = timedelta(minutes=10)
-#: A delay is spread by up to this share, so that what failed together does not come back together.
+#: Each delay is extended by up to this share at random, so that requests that failed together are not retried together.
 _JITTER: Final = 0.25
 
 
@@ -20,12 +20,12 @@ class RetryPolicy:
     base: timedelta
 
     def delay(self, attempt: int, *, retry_after: float | None = None, spread: float | None = None) -> timedelta:
-        """How long to wait after the attempt of this number, from 1. ``retry_after`` is in seconds; ``spread`` lies
-        between 0 and 1 and is random unless given."""
-        exponent = min(attempt - 1, 30)  # past this every base has reached the longest delay
+        """Return the delay after the attempt of this number, from 1. ``retry_after`` is the provider's minimum in
+        seconds; ``spread`` is from 0 to 1, and random unless given."""
+        exponent = min(attempt - 1, 30)  # avoids overflow; every base has reached the longest delay by then
         backoff: timedelta = self.base * 2**exponent
-        chance = random.random() if spread is None else spread  # noqa: S311  spreads load, guards nothing
-        wanted = backoff * (1 + _JITTER * chance)
+        share = random.random() if spread is None else spread  # noqa: S311  not for security
+        delay = backoff * (1 + _JITTER * share)
         if retry_after is not None and retry_after > 0:
-            wanted = max(wanted, timedelta(seconds=min(retry_after, LONGEST_DELAY.total_seconds())))
-        return min(wanted, LONGEST_DELAY)
+            delay = max(delay, timedelta(seconds=min(retry_after, LONGEST_DELAY.total_seconds())))
+        return min(delay, LONGEST_DELAY)

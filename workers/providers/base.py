@@ -1,7 +1,7 @@
-"""What every image provider looks like to the rest of the product.
+"""The interface of image providers.
 
 A provider turns one :class:`ImageRequest` into one :class:`ImageAnswer`, or raises one :class:`ProviderError`.
-It knows nothing of the database, of Celery or of HTTP clients of ours, so that it can be tried on its own.
+It does not depend on the database, on Celery or on the API, so that it can be used on its own.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRequest:
-    """One picture to make.
+    """One image to generate.
 
-    ``subject`` is what the client wrote; ``prompt`` is the same with the style phrases of its type added, which is
-    what a model is sent. ``aspect_ratio`` is ``W:H``, and ``width`` and ``height`` are the pixels that the model makes
-    of it; a vendor is told the one or the other. ``seed`` is ``None`` when the client gave none. ``title`` is the text
-    that a cover leaves room for and shows. ``model`` is the vendor's name of the model, and never empty for a vendor.
+    ``subject`` is the client's prompt; ``prompt`` has the style phrases of its type added, and is sent to the model.
+    ``aspect_ratio`` is ``W:H``, and ``width`` and ``height`` are the model's pixels for it; a vendor gets the one or
+    the other. ``seed`` is None if the client gave none. ``title`` is the text that a cover shows. ``model`` is the
+    vendor's name of the model; only the built-in provider accepts an empty one.
     """
 
     request_id: str
@@ -45,10 +45,10 @@ class ImageRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageAnswer:
-    """The bytes that a provider returned, unchecked, with what it said about them.
+    """The unchecked bytes of a provider's image, with the provider's information about them.
 
-    ``usage`` is what the vendor counted, by names that a price rule can refer to: ``images``, and in tokens
-    ``input_text``, ``input_image``, ``output_text``, ``output_image``. Empty where it did not say.
+    ``usage`` has the vendor's counts by the names that a price rule uses: ``images``, and in tokens ``input_text``,
+    ``input_image``, ``output_text``, ``output_image``. It is empty if the vendor reported none.
     """
 
     data: bytes = field(repr=False)
@@ -62,12 +62,12 @@ class ImageAnswer:
 
 
 class ProviderError(Exception):
-    """A call that gave no picture. ``code`` is one of ``generation.states.ErrorCode``.
+    """A call that gave no image. ``code`` is one of ``generation.states.ErrorCode``.
 
-    ``retry_after`` is in seconds, where the provider named a time. ``message`` is shown to the client: it never
-    carries a key, a header or a raw body. ``sent`` is False where the request never left us, so that nothing can have
-    been billed. ``scope`` is what the error says something about, and ``retryable`` whether another attempt may help;
-    without them, the code's policy says it.
+    ``retry_after`` is in seconds, if the provider named a time. ``message`` is shown to the client: it never contains
+    a key, a header or a raw body. ``sent`` is False if the request was not sent, so that nothing can have been billed.
+    ``scope`` is what the error is about, and ``retryable`` whether another attempt may help; by default, the code's
+    policy decides both.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ProviderError(Exception):
         self.provider_request_id = provider_request_id
         self.detail = dict(detail or {})
         self.sent = sent
-        #: Set by the worker where the vendor's usage was known before the call failed. In US dollars.
+        #: In US dollars. Set by the worker if the vendor's usage was known before the call failed.
         self.cost: Decimal | None = None
         self._scope = scope
         self._retryable = retryable
@@ -97,22 +97,21 @@ class ProviderError(Exception):
     @property
     def retryable(self) -> bool:
         """Whether another attempt may help."""
-        # Here, since an adapter need not load Django to be used.
+        # Imported here, so that an adapter can be used without loading Django.
         from generation.providers.error_policy import is_retryable
 
         return is_retryable(self.code) if self._retryable is None else self._retryable
 
     @property
     def scope(self) -> ErrorScope:
-        """How much the error says something about."""
+        """What the error is about."""
         from generation.providers.error_policy import POLICIES
 
         return self._scope or POLICIES[self.code].scope
 
 
 class CallProgress:
-    """Whether the request of one call has begun to leave us. A call that ends without an answer after that may have
-    been billed."""
+    """The progress of one call. From ``sent`` on, a call that ends without an answer may have been billed."""
 
     def __init__(self) -> None:
         self.sent = False
@@ -122,26 +121,26 @@ _PROGRESS: Final[ContextVar[CallProgress | None]] = ContextVar("call_progress", 
 
 
 def track_progress() -> CallProgress:
-    """Return the progress of the call that the current task makes from now on."""
+    """Start to track the next call of the current task, and return its progress."""
     progress = CallProgress()
     _PROGRESS.set(progress)
     return progress
 
 
 def mark_sent() -> None:
-    """Note that the vendor may have received the request. Every adapter calls it before the first byte leaves."""
+    """Note that the vendor may have received the request. Every adapter calls it before it sends the first byte."""
     if (progress := _PROGRESS.get()) is not None:
         progress.sent = True
 
 
 @runtime_checkable
 class Provider(Protocol):
-    """One vendor, or the built-in one."""
+    """An image provider: a vendor's API, or the built-in one."""
 
     name: ClassVar[str]
-    #: Whether a call costs money, so that one whose answer was lost is not lightly repeated.
+    #: Whether a call costs money. If so, a call whose answer was lost is repeated at most once.
     billable: ClassVar[bool]
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
-        """Make the picture. Raises :class:`ProviderError`; cancelling the coroutine abandons the call."""
+        """Generate the image. Raises :class:`ProviderError`. If the coroutine is cancelled, the call is abandoned."""
         ...

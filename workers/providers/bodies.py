@@ -1,4 +1,4 @@
-"""Bodies of HTTP answers: bounded, inflated, and read by their content rather than by their declared type."""
+"""Bodies of HTTP answers: bound and inflate them, and parse them by content rather than by declared type."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from generation.states import ErrorCode
 from workers.providers.base import ProviderError
 from workers.providers.support import MAX_ANSWER_BYTES, too_long
 
-#: An error is judged by its status and the beginning of its body, so a longer body is cut here.
+#: The body of an error is truncated here. Its status and the beginning of its body suffice.
 MAX_ERROR_BYTES: Final = 1024 * 1024
-#: The most that one call of zlib may return.
+#: Maximum bytes that one call of zlib may return.
 _PIECE: Final = 256 * 1024
-#: More layers of compression are left as they are.
-_MOST_LAYERS: Final = 3
+#: A body with more layers of compression is not inflated.
+_MAX_LAYERS: Final = 3
 _COMPRESSED: Final = frozenset({"gzip", "x-gzip", "deflate"})
-#: Characters that are read of an error in plain text.
-_LONGEST_TEXT: Final = 8000
+#: Maximum characters that are read of an error in plain text.
+_MAX_LENGTH: Final = 8000
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml", "text/xml", "application/xml"})
 
 _SIGNATURES: Final = {
@@ -37,7 +37,7 @@ _SIGNATURES: Final = {
     b"MM\0*": "image/tiff",
 }
 _LITERAL: Final = re.compile(r"b?(['\"])(.*)\1", re.DOTALL)
-#: Characters that base64 picks up on its way, and the URL-safe alphabet.
+#: Removes characters that are inserted into base64 in transit, and translates the URL-safe alphabet.
 _NORMALIZE: Final = str.maketrans("-_", "+/", " \t\r\n\f\v\\\ufeff\u200b")
 
 
@@ -47,9 +47,9 @@ _NORMALIZE: Final = str.maketrans("-_", "+/", " \t\r\n\f\v\\\ufeff\u200b")
 async def bound_answer(response: httpx2.Response) -> None:
     """Bound and inflate the body while it is read: for ``event_hooks={"response": [bound_answer]}``.
 
-    httpx2 would inflate what this hook's stream yields, that is behind the bound. So the inflating is done here, and
-    the header that asks httpx2 for it is removed. A success that is too long raises :class:`ProviderError`; an error
-    is cut, so that its status decides.
+    httpx2 would inflate the body after this hook's stream has bounded it. So the body is inflated here, and the header
+    that makes httpx2 inflate it is removed. A success that is too long raises :class:`ProviderError`; an error is
+    truncated, so that its status decides.
     """
     if response.is_success and _length(response.headers) > MAX_ANSWER_BYTES:
         raise too_long()
@@ -61,15 +61,15 @@ async def bound_answer(response: httpx2.Response) -> None:
 
 
 def _length(headers: Mapping[str, str]) -> int:
-    said = headers.get("content-length", "")
-    return int(said) if said.isdecimal() else 0
+    value = headers.get("content-length", "")
+    return int(value) if value.isdecimal() else 0
 
 
 def _layers(headers: httpx2.Headers) -> list[_Inflater]:
-    """One inflater for each compression, the outermost first; none where one of them is unknown."""
-    said = [value.strip().lower() for value in headers.get_list("content-encoding", split_commas=True)]
-    names = [name for name in said if name not in {"", "identity"}]
-    if len(names) > _MOST_LAYERS or not _COMPRESSED.issuperset(names):
+    """Return one inflater for each layer of compression, the outermost first; none if one of them is unknown."""
+    encodings = [value.strip().lower() for value in headers.get_list("content-encoding", split_commas=True)]
+    names = [name for name in encodings if name not in {"", "identity"}]
+    if len(names) > _MAX_LAYERS or not _COMPRESSED.issuperset(names):
         return []
     return [_Inflater(name) for name in reversed(names)]
 
@@ -81,17 +81,17 @@ class _Bounded(httpx2.AsyncByteStream):
         self._is_success = is_success
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        most = MAX_ANSWER_BYTES if self._is_success else MAX_ERROR_BYTES
-        received = passed = 0
+        limit = MAX_ANSWER_BYTES if self._is_success else MAX_ERROR_BYTES
+        received = inflated = 0
         try:
             async for chunk in self._stream:
                 received += len(chunk)
                 for piece in self._inflate(chunk):
-                    passed += len(piece)
-                    if passed > most:
+                    inflated += len(piece)
+                    if inflated > limit:
                         break
                     yield piece
-                if max(received, passed) > most:
+                if max(received, inflated) > limit:
                     if self._is_success:
                         raise too_long()
                     return
@@ -112,8 +112,8 @@ class _Bounded(httpx2.AsyncByteStream):
 
 
 class _Inflater:
-    """Inflates in small pieces. What begins like no compressed data passes unchanged: some proxies inflate a body and
-    leave the header."""
+    """Inflates in small pieces. Data that does not begin like compressed data passes unchanged, since some proxies
+    inflate a body and keep the header."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -123,11 +123,11 @@ class _Inflater:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the end came."""
+        """Whether the end of the compressed data was reached."""
         return self._zlib is None or self._zlib.eof
 
     def inflate(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Raises ``zlib.error``."""
+        """Yield the inflated data. Raises ``zlib.error``."""
         for chunk in chunks:
             data = self._begin + chunk
             if not self._is_plain and self._zlib is None:
@@ -158,7 +158,7 @@ def _decompressor(name: str, begin: bytes) -> zlib._Decompress | None:
         return zlib.decompressobj(31)
     if begin[0] & 0x0F == 8 and int.from_bytes(begin[:2], "big") % 31 == 0:
         return zlib.decompressobj()
-    # Some servers say deflate and leave out the header of zlib. Such data never begins with one of these.
+    # Some servers send raw deflate data without the zlib header. Such data never begins with one of these.
     if name == "deflate" and not begin.startswith((b"{", b"[", b"<")) and not image_type(begin):
         return zlib.decompressobj(-zlib.MAX_WBITS)
     return None
@@ -168,7 +168,7 @@ def _decompressor(name: str, begin: bytes) -> zlib._Decompress | None:
 
 
 def image_type(content: bytes) -> str:
-    """Return the content type by the first bytes, or nothing where they are of no image."""
+    """Return the content type by the first bytes, or an empty string if they are not an image's."""
     for signature, kind in _SIGNATURES.items():
         if content.startswith(signature):
             return kind
@@ -178,7 +178,7 @@ def image_type(content: bytes) -> str:
 
 
 def read_json(content: bytes | str, charset: str = "") -> object:
-    """Parse JSON, with or without a byte order mark. Raises ``ValueError`` for whatever cannot be read."""
+    """Parse JSON, with or without a byte order mark. Raises ``ValueError`` if it is invalid."""
     try:
         return json.loads((content if isinstance(content, str) else _text(content, charset)).lstrip("\ufeff"))
     except RecursionError:
@@ -186,34 +186,34 @@ def read_json(content: bytes | str, charset: str = "") -> object:
 
 
 def read_error(content: bytes | str, headers: Mapping[str, str]) -> object:
-    """Parse the body of an error: JSON, else the text where it is one; ``None`` for a page and for bytes."""
+    """Parse the body of an error: return the JSON value, else the plain text, or None for a page or binary data."""
     try:
-        said = read_json(content, _charset(headers))
+        parsed = read_json(content, _charset(headers))
     except ValueError:
         is_page = content[:1000].lstrip()[:1] in {b"<", "<"} or _kind(headers) in _PAGES
-        text = content if isinstance(content, str) else content[:_LONGEST_TEXT].decode(errors="replace")
-        return None if is_page or "\ufffd" in text else text[:_LONGEST_TEXT]
-    # Google wraps some errors in a list, and so do servers that put another API before Google's.
-    return next(iter(said), None) if isinstance(said, list) else said
+        text = content if isinstance(content, str) else content[:_MAX_LENGTH].decode(errors="replace")
+        return None if is_page or "\ufffd" in text else text[:_MAX_LENGTH]
+    # Google wraps some errors in a list, and so do servers that translate Google's API to another one.
+    return next(iter(parsed), None) if isinstance(parsed, list) else parsed
 
 
-def read_answer(content: bytes | str, headers: Mapping[str, str], vendor: str, number: str) -> object:
-    """Read an answer that is a success by its status: the bytes of an image, or what the JSON holds.
+def read_answer(content: bytes | str, headers: Mapping[str, str], vendor: str, call_id: str) -> object:
+    """Parse an answer with a status of success: return the bytes of an image, or the JSON value.
 
-    The declared type decides only where the content cannot be read. Raises :class:`ProviderError`.
+    The declared type decides only if the content is neither. Raises :class:`ProviderError`.
     """
     data = content.encode(errors="replace") if isinstance(content, str) else content
     kind = _kind(headers)
     if image_type(data):
         return data
     try:
-        said = read_json(content, _charset(headers))
+        parsed = read_json(content, _charset(headers))
     except ValueError:
-        said = data.decode("ascii", "replace") if kind in {"", "text/plain"} else None
+        parsed = data.decode("ascii", "replace") if kind in {"", "text/plain"} else None
     else:
-        if not isinstance(said, str):
-            return said
-    if said is not None and (image := decode_base64(said)) and image_type(image):
+        if not isinstance(parsed, str):
+            return parsed
+    if parsed is not None and (image := decode_base64(parsed)) and image_type(image):
         return image
     begin = data.lstrip()[:1]
     if not begin:
@@ -221,43 +221,42 @@ def read_answer(content: bytes | str, headers: Mapping[str, str], vendor: str, n
     if kind.startswith("image/") or kind == "application/octet-stream":
         return data
     if begin == b"<" or kind in _PAGES or (kind in {"", "text/plain"} and begin not in {b"{", b"["}):
-        # A gateway's page: the vendor has not answered, and the next attempt may reach it. It says nothing about the
-        # vendor.
+        # A gateway's page says nothing about the vendor: it has not answered, and the next attempt may reach it.
         raise ProviderError(
             f"Something other than {vendor} answered",
             code=ErrorCode.UNAVAILABLE,
-            provider_request_id=number,
+            provider_request_id=call_id,
             scope=ErrorScope.REQUEST,
         )
-    # It came and may have been billed; another call may be billed again.
-    raise unreadable(f"{vendor}'s answer", number)
+    # The answer may have been billed, and another call may be billed again, so the error is final.
+    raise unreadable(f"{vendor}'s answer", call_id)
 
 
-def read_image(encoded: object, vendor: str, number: str) -> bytes:
+def read_image(encoded: object, vendor: str, call_id: str) -> bytes:
     """Decode the base64 of an answer. Raises :class:`ProviderError`."""
     if (data := decode_base64(encoded)) is None:
-        raise unreadable(f"{vendor}'s image", number)
+        raise unreadable(f"{vendor}'s image", call_id)
     return data
 
 
-def unreadable(what: str, number: str = "") -> ProviderError:
-    """For something that came, was probably billed, and cannot be read."""
-    return ProviderError(f"{what} cannot be read", code=ErrorCode.INVALID_IMAGE, provider_request_id=number)
+def unreadable(content: str, call_id: str = "") -> ProviderError:
+    """Return the error for content that was received, was probably billed, and cannot be read."""
+    return ProviderError(f"{content} cannot be read", code=ErrorCode.INVALID_IMAGE, provider_request_id=call_id)
 
 
 def decode_base64(value: object) -> bytes | None:
-    """Decode base64 as servers write it, or return ``None``.
+    """Decode base64 in the variants that servers send, or return ``None``.
 
-    Accepts a ``data:`` URL, white space, either alphabet, padding that is missing or in the middle, percent signs, and
-    the quotes and backslashes of another encoding around it.
+    Accepts a ``data:`` URL, white space, either alphabet, padding that is missing or in the middle, percent encoding,
+    and the quotes and backslashes of an encoding around it.
     """
     if not isinstance(value, str):
         return None
     with suppress(ValueError):
-        return b64decode(value, validate=True)  # as nearly all do, without a copy
+        return b64decode(value, validate=True)  # the usual case, without a copy
     text = value.strip()
     if text[:2] in {"b'", 'b"'} or text[:1] in {"'", '"'}:
-        text = found[2] if (found := _LITERAL.fullmatch(text)) else text
+        text = match[2] if (match := _LITERAL.fullmatch(text)) else text
     if text[:5].lower() == "data:":
         head, _, text = text.partition(",")
         if not head.lower().replace(" ", "").endswith(";base64"):
@@ -279,8 +278,8 @@ def _kind(headers: Mapping[str, str]) -> str:
 
 
 def _charset(headers: Mapping[str, str]) -> str:
-    found = re.search(r"charset\s*=\s*\"?([\w.:-]{1,40})", headers.get("content-type", ""), re.IGNORECASE)
-    return found[1] if found else ""
+    match = re.search(r"charset\s*=\s*\"?([\w.:-]{1,40})", headers.get("content-type", ""), re.IGNORECASE)
+    return match[1] if match else ""
 
 
 def _text(content: bytes, charset: str) -> str:

@@ -1,7 +1,7 @@
-"""Google's Gemini through the official SDK: the Developer API by key, or Vertex by project.
+"""The adapter for Google's Gemini with the official SDK: the Developer API by key, or Vertex AI by project.
 
-The queue retries and the runtime sets the deadline, so the SDK does neither. Nor does it read the answers,
-since it repeats words that it does not know in warnings.
+The queue retries calls and the runtime limits their time, so both are disabled in the SDK. Its parsing of answers is
+not used either, since it logs unknown values of answers in warnings.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.google_errors import VENDOR, error_in, status_error
 from workers.providers.support import PerEventLoop, name, reject_unsupported, unsendable_key, unsupported
 
-#: What has pictures on either side, whatever the SDK's version takes for its default.
+#: API versions that support images, independent of the defaults of the SDK's version.
 _DEVELOPER_API, _VERTEX_API = "v1beta", "v1beta1"
 _IMAGE_SIZES: Final = {"low": "1K", "medium": "1K", "high": "2K"}
 _LARGEST_SEED: Final = 2**31 - 1
 
-#: Finish reasons by which the safety system says no to what was drawn. Those that are not here say that nothing was.
+#: Finish reasons of an image that the safety system refused. With other reasons, no image was generated.
 _REFUSALS: Final = frozenset(
     {
         *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
         *("SAFETY", "PROHIBITED_CONTENT", "RECITATION", "BLOCKLIST", "SPII", "MODEL_ARMOR", "ESCALATION"),
     }
 )
-#: Another way of writing them would be needed, or another account.
-_IN_VAIN: Final[dict[str, tuple[ErrorCode, ErrorScope | None, str]]] = {
+#: Finish reasons after which a retry would not help, since it takes another prompt or account.
+_FINAL_REASONS: Final[dict[str, tuple[ErrorCode, ErrorScope | None, str]]] = {
     "LANGUAGE": (
         ErrorCode.INVALID_REQUEST,
         ErrorScope.MODEL,
-        "Google's model does not know the language of the prompt",
+        "Google's model does not support the language of the prompt",
     ),
     "PUP_LIMITED_DISABLED": (ErrorCode.AUTH, None, "Google has limited or closed the account"),
 }
@@ -56,7 +56,7 @@ class _Client(NamedTuple):
 
 
 class GoogleProvider:
-    """Keeps one client, and with it its connections, for each event loop that calls."""
+    """Calls ``generateContent``."""
 
     name: ClassVar[str] = "google"
     billable: ClassVar[bool] = True
@@ -71,9 +71,9 @@ class GoogleProvider:
         timeout: float,
         credentials: Credentials | None = None,
     ) -> None:
-        """With ``api_key`` it is the Developer API; without, ``project`` and ``location`` on Vertex, signed in by
-        ``credentials`` or else by what Google calls application default credentials. ``base_url`` is Google's own where
-        it is empty; ``timeout`` is how long, in seconds, a call may take at most."""
+        """With ``api_key`` the Developer API is used; without, ``project`` and ``location`` on Vertex AI, with
+        ``credentials`` or else Google's application default credentials. An empty ``base_url`` means Google's own;
+        ``timeout`` is the time limit of a call in seconds."""
         self._api_key = api_key
         self._project = project
         self._location = location
@@ -83,9 +83,9 @@ class GoogleProvider:
         self._clients = PerEventLoop(self._new_client, _Client.close)
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
-        """One call of ``generateContent``. Raises :class:`ProviderError`."""
+        """Generate an image with one call. Raises :class:`ProviderError`."""
         config = self._config(request)
-        # The errors below are raised `from None`: what they come from may carry the request with the key.
+        # Errors are raised `from None`, since their causes may contain the request with the key.
         try:
             answer = await self._clients.get().sdk.aio.models.generate_content(
                 model=request.model, contents=request.prompt, config=config
@@ -94,34 +94,34 @@ class GoogleProvider:
             raise http.connection_error(VENDOR, error) from None
         except GoogleAuthError as error:
             raise _no_credentials(error) from None
-        except UnicodeEncodeError:  # its text has the header in it
+        except UnicodeEncodeError:  # its text contains the header
             raise unsendable_key() from None
-        except ValueError:  # of the SDK, for a name that would change the address
-            raise unsupported("No model of Google's has such a name") from None
-        said = answer.sdk_http_response or types.HttpResponse()
-        headers = {key.lower(): value for key, value in (said.headers or {}).items()}
-        return answer_of(bodies.read_answer(said.body or "", headers, VENDOR, ""), request, headers)
+        except ValueError:  # of the SDK, for a model name that would change the URL
+            raise unsupported("Google has no model of this name") from None
+        response = answer.sdk_http_response or types.HttpResponse()
+        headers = {key.lower(): value for key, value in (response.headers or {}).items()}
+        return answer_of(bodies.read_answer(response.body or "", headers, VENDOR, ""), request, headers)
 
     async def aclose(self) -> None:
-        """Close the connections of the loop that runs."""
+        """Close the connections of the running event loop."""
         await self._clients.close()
 
     def _config(self, request: ImageRequest) -> types.GenerateContentConfig:
         formats = {"png"} if self._api_key else {"png", "jpeg"}
-        unknown = {
+        unsupported_options = {
             "negativePrompt": bool(request.negative_prompt),
             f"outputFormat {request.output_format}": request.output_format not in formats,
-            "seed of this size": request.seed is not None and not 0 <= request.seed <= _LARGEST_SEED,
+            f"seed {request.seed}": request.seed is not None and not 0 <= request.seed <= _LARGEST_SEED,
             f"quality {request.quality}": bool(request.quality) and request.quality not in _IMAGE_SIZES,
         }
-        reject_unsupported(VENDOR, unknown)
+        reject_unsupported(VENDOR, unsupported_options)
         return types.GenerateContentConfig(
             response_modalities=["IMAGE"],
             seed=request.seed,
             image_config=types.ImageConfig(
                 aspect_ratio=request.aspect_ratio,
                 image_size=_IMAGE_SIZES.get(request.quality),
-                # PNG is what comes anyway.
+                # PNG is the default.
                 output_mime_type=None if request.output_format == "png" else f"image/{request.output_format}",
             ),
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
@@ -137,13 +137,13 @@ class GoogleProvider:
             "credentials": self._credentials,
         }
         sdk = genai.Client(
-            # Said in full, since the SDK would take what is left out from environment variables of its own.
+            # All arguments are given, since the SDK would read omitted ones from environment variables.
             vertexai=not self._api_key,
             **({"api_key": self._api_key} if self._api_key else on_vertex),
             http_options=types.HttpOptions(
                 api_version=_DEVELOPER_API if self._api_key else _VERTEX_API,
                 base_url=self._base_url or None,
-                timeout=math.ceil(self._timeout * 1000),  # in ms; tells Google, while the client keeps its own time
+                timeout=math.ceil(self._timeout * 1000),  # in ms; sent to Google, the client has its own time limit
                 httpx_async_client=client,
             ),
         )
@@ -151,50 +151,52 @@ class GoogleProvider:
 
 
 def answer_of(body: object, request: ImageRequest, headers: Mapping[str, str]) -> ImageAnswer:
-    """Return the image that is in this answer with status 200. Raises :class:`ProviderError` where there is none."""
-    if isinstance(body, list):  # what streams comes in a list
+    """Return the image in an answer with status 200. Raises :class:`ProviderError` if it has none."""
+    if isinstance(body, list):  # the format of streamed answers
         body = next(iter(body), None)
-    said = http.mapping(body)
-    request_id = name(_get(said, "responseId", "response_id"))
-    feedback = http.mapping(_get(said, "promptFeedback", "prompt_feedback"))
-    candidate = http.mapping(next(iter(http.items(said.get("candidates"))), None))
+    parsed = http.mapping(body)
+    request_id = name(_get(parsed, "responseId", "response_id"))
+    feedback = http.mapping(_get(parsed, "promptFeedback", "prompt_feedback"))
+    candidate = http.mapping(next(iter(http.items(parsed.get("candidates"))), None))
     finish = name(_get(candidate, "finishReason", "finish_reason"))
     if blocked := name(_get(feedback, "blockReason", "block_reason")):
         raise _refusal("input", blocked, feedback, request_id)
     if finish in _REFUSALS or refusals.is_refusal(finish):
         raise _refusal("output", finish, candidate, request_id)
-    picture = next(_pictures(candidate), None)
-    if picture is None:
-        raise _without_image(said, candidate, finish, request, headers)
+    image = next(_images(candidate), None)
+    if image is None:
+        raise _no_image_error(parsed, candidate, finish, request, headers)
     return ImageAnswer(
-        data=bodies.read_image(picture.get("data"), VENDOR, request_id),
-        content_type=name(_get(picture, "mimeType", "mime_type")),
+        data=bodies.read_image(image.get("data"), VENDOR, request_id),
+        content_type=name(_get(image, "mimeType", "mime_type")),
         model=request.model,
         seed=request.seed,
         provider_request_id=request_id,
-        usage=usage_of(said),
+        usage=usage_of(parsed),
     )
 
 
-def _without_image(
-    said: Mapping[str, object],
+def _no_image_error(
+    parsed: Mapping[str, object],
     candidate: Mapping[str, object],
     finish: str,
     request: ImageRequest,
     headers: Mapping[str, str],
 ) -> ProviderError:
-    request_id = name(_get(said, "responseId", "response_id"))
-    if error := error_in(said, headers, model=request.model):
+    request_id = name(_get(parsed, "responseId", "response_id"))
+    if error := error_in(parsed, headers, model=request.model):
         return error
-    # The model may refuse in its own words, with a finish that says nothing.
+    # The model may refuse in its own words, with an unspecific finish reason.
     parts = [http.mapping(item) for item in http.items(http.mapping(candidate.get("content")).get("parts"))]
     texts = [_get(candidate, "finishMessage", "finish_message"), *(part.get("text") for part in parts)]
     if any(isinstance(text, str) and refusals.speaks_of_refusal(text) for text in texts):
-        return refusals.error(VENDOR, refusals.Refusal(), number=request_id, reason=finish)
+        return refusals.error(VENDOR, refusals.Refusal(), call_id=request_id, reason=finish)
     if any(_get(part, "fileData", "file_data") for part in parts):
-        message = "Google answered with an address instead of an image, and that is not followed"
+        message = "Google answered with a URL instead of an image, which is not fetched"
         return ProviderError(message, code=ErrorCode.INVALID_IMAGE, provider_request_id=request_id)
-    code, scope, message = _IN_VAIN.get(finish, (ErrorCode.EMPTY_RESULT, None, "Google answered without an image"))
+    code, scope, message = _FINAL_REASONS.get(
+        finish, (ErrorCode.EMPTY_RESULT, None, "Google answered without an image")
+    )
     return ProviderError(
         message,
         code=code,
@@ -204,32 +206,32 @@ def _without_image(
     )
 
 
-def _get(said: Mapping[str, object], *keys: str) -> object:
-    """The value of the first key that has one: proxies write Google's names in snake case."""
-    return next((said[key] for key in keys if said.get(key)), None)
+def _get(parsed: Mapping[str, object], *keys: str) -> object:
+    """Return the value of the first key that has one. Some proxies write Google's names in snake case."""
+    return next((parsed[key] for key in keys if parsed.get(key)), None)
 
 
-def _pictures(candidate: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    """Those that are meant as the answer; a model that thinks makes sketches on the way."""
+def _images(candidate: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    """Yield the images of the answer, without the drafts of a thinking model."""
     for item in http.items(http.mapping(candidate.get("content")).get("parts")):
         part = http.mapping(item)
-        picture = http.mapping(_get(part, "inlineData", "inline_data"))
-        if picture.get("data") and not part.get("thought"):
-            yield picture
+        image = http.mapping(_get(part, "inlineData", "inline_data"))
+        if image.get("data") and not part.get("thought"):
+            yield image
 
 
-def usage_of(said: Mapping[str, object]) -> dict[str, int]:
-    """What Google counted. Thoughts are billed as text."""
-    usage = http.mapping(said.get("usageMetadata"))
-    asked = _by_modality(usage.get("promptTokensDetails"))
-    made = _by_modality(usage.get("candidatesTokensDetails"))
-    counted = {
-        "input_text": asked.get("TEXT", 0) if asked else http.count(usage.get("promptTokenCount")),
-        "input_image": asked.get("IMAGE", 0),
-        "output_text": made.get("TEXT", 0) + http.count(usage.get("thoughtsTokenCount")),
-        "output_image": made.get("IMAGE", 0) if made else http.count(usage.get("candidatesTokenCount")),
+def usage_of(parsed: Mapping[str, object]) -> dict[str, int]:
+    """Return the usage that Google reports. Thoughts are billed as text."""
+    usage = http.mapping(parsed.get("usageMetadata"))
+    input_ = _by_modality(usage.get("promptTokensDetails"))
+    output = _by_modality(usage.get("candidatesTokensDetails"))
+    tokens = {
+        "input_text": input_.get("TEXT", 0) if input_ else http.count(usage.get("promptTokenCount")),
+        "input_image": input_.get("IMAGE", 0),
+        "output_text": output.get("TEXT", 0) + http.count(usage.get("thoughtsTokenCount")),
+        "output_image": output.get("IMAGE", 0) if output else http.count(usage.get("candidatesTokenCount")),
     }
-    return {"images": 1} | {unit: number for unit, number in counted.items() if number}
+    return {"images": 1} | {unit: count for unit, count in tokens.items() if count}
 
 
 def _by_modality(details: object) -> dict[str, int]:
@@ -237,13 +239,13 @@ def _by_modality(details: object) -> dict[str, int]:
     return {name(entry.get("modality")): http.count(entry.get("tokenCount")) for entry in counts}
 
 
-def _refusal(stage: str, reason: str, why: Mapping[str, object], request_id: str) -> ProviderError:
-    """``why`` is what holds the safety ratings. Where none of them is to blame, the reason is all that is known."""
-    ratings = map(http.mapping, http.items(_get(why, "safetyRatings", "safety_ratings")))
-    to_blame = [name(rating.get("category")) for rating in ratings if rating.get("blocked") is True]
-    categories = list(filter(None, to_blame)) or [reason]
+def _refusal(stage: str, reason: str, rated: Mapping[str, object], request_id: str) -> ProviderError:
+    """Return the error for a refusal. Its categories are those of the blocking safety ratings, else the reason."""
+    ratings = map(http.mapping, http.items(_get(rated, "safetyRatings", "safety_ratings")))
+    blocking = [name(rating.get("category")) for rating in ratings if rating.get("blocked") is True]
+    categories = list(filter(None, blocking)) or [reason]
     return refusals.error(
-        VENDOR, refusals.Refusal(stage=stage, categories=categories), number=request_id, reason=reason
+        VENDOR, refusals.Refusal(stage=stage, categories=categories), call_id=request_id, reason=reason
     )
 
 

@@ -1,7 +1,7 @@
-"""Meaning of the errors of OpenAI, and of servers and gateways that speak its API.
+"""The meaning of errors of OpenAI, and of compatible servers and gateways.
 
 Their shapes differ: ``{"error": {…}}``, an error within the error, ``{"error": "text"}``, ``{"detail": …}``, or type,
-code and message without anything around them.
+code and message at the top level.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NO_SUCH_MODEL: Final = frozenset(
         "deployment_not_found",
     }
 )
-_GONE: Final = (
+_RETIRED_PHRASES: Final = (
     "not found",
     "does not exist",
     "no longer",
@@ -42,20 +42,20 @@ _GONE: Final = (
     "shut down",
     "unknown",
 )
-#: Parameters whose limits differ from model to model. Anything else may be about the prompt.
-_OF_THE_MODEL: Final = frozenset(
+#: Parameters whose limits differ from model to model. Other errors may be about the prompt.
+_MODEL_PARAMS: Final = frozenset(
     {
         *("size", "quality", "output_format", "output_compression", "background", "style", "response_format", "n"),
         *("moderation", "seed", "aspect_ratio", "width", "height", "negative_prompt", "safety_identifier", "stream"),
     }
 )
-#: The prompt is longer than this model takes.
+#: Codes for a prompt that is too long for the model.
 _TOO_LONG: Final = frozenset({"string_above_max_length", "context_length_exceeded", "prompt_too_long"})
-#: Keys of an entry that say whether its image was held back.
+#: Keys of an entry that tell whether its image was withheld.
 _VERDICTS: Final = ("error", "content_filter_results", "content_filter_result", "finish_reason", "finishReason")
 _NOTHING: Final = frozenset({"None", "null", "none"})
-_DEEPEST: Final = 4
-#: Names that any gateway gives to a 4xx of its own, without underscores.
+_MAX_DEPTH: Final = 4
+#: Names that gateways use for a 4xx of their own, without underscores.
 _GENERIC: Final = frozenset(
     {
         *("error", "forbidden", "unauthorized", "accessdenied", "denied", "blocked", "badrequest", "notfound"),
@@ -65,18 +65,18 @@ _GENERIC: Final = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Said:
-    """The content of an error: its names, its sentence, and how sure it is that the vendor itself speaks."""
+class _ErrorContent:
+    """The content of an error: its names, its text, and evidence that it comes from the vendor itself."""
 
     type: str = ""
     code: str = ""
     param: str = ""
     text: str = ""
-    #: It names a type or a code.
+    #: It has a specific type or code.
     is_named: bool = False
-    #: It stands under ``error`` or ``detail``, as all such servers have it.
-    is_theirs: bool = False
-    #: Objects that may hold a status as a number.
+    #: It was under ``error`` or ``detail``, as in all compatible servers.
+    has_vendor_shape: bool = False
+    #: Objects that may contain a status as a number.
     parts: tuple[object, ...] = ()
 
     @property
@@ -85,14 +85,14 @@ class _Said:
 
 
 def status_error(status: int, headers: Mapping[str, str], content: bytes, *, model: str) -> ProviderError:
-    """Judge an answer with an error status. ``content`` is its body, of whatever kind."""
+    """Return the error for an answer with an error status. ``content`` is its body, of any type."""
     return _judge(status, headers, bodies.read_error(content, headers), model=model)
 
 
 def error_in(answer: Mapping[str, object], headers: Mapping[str, str], *, model: str) -> ProviderError | None:
-    """Judge an error that came with a status of success, by the status that it names or that its words imply.
+    """Return the error in an answer with a status of success, by the status that it contains or that its words imply.
 
-    An error with neither is final: what the call cost is not known, and a second one may cost the same.
+    An error without either is final, since the call may have been billed, and another one may be, too.
     """
     parts = list(_errors(answer))
     if not parts:
@@ -111,7 +111,7 @@ def refusal_in(answer: Mapping[str, object]) -> refusals.Refusal | None:
 
 
 def _errors(answer: Mapping[str, object]) -> Iterator[object]:
-    """The values under keys of errors, and the answer itself where it looks like one."""
+    """Yield the values under keys of errors, and the answer itself if it looks like an error."""
     for key in ("error", "errors", "detail"):
         if value := answer.get(key):
             yield value
@@ -124,51 +124,51 @@ def _errors(answer: Mapping[str, object]) -> Iterator[object]:
 
 
 def _judge(status: int, headers: Mapping[str, str], body: object, *, model: str) -> ProviderError:
-    number = http.request_id(headers)
+    call_id = http.request_id(headers)
     wait = http.retry_after(headers)
-    said = _read(body)
+    error = _read(body)
     detail: dict[str, Any] = {"status": status}
-    detail |= {key: word for key in ("type", "code", "param") if (word := name(getattr(said, key)))}
+    detail |= {key: word for key in ("type", "code", "param") if (word := name(getattr(error, key)))}
     if refusal := refusals.find(body, status=status):
-        return refusals.error(VENDOR, refusal, number=number, **detail)
-    if not said.is_theirs and not said.is_named:
-        return statuses.page_error(VENDOR, status, retry_after=wait, number=number)
-    code, scope, words = _meaning(status, headers, said, model)
-    return ProviderError(words, code=code, scope=scope, retry_after=wait, provider_request_id=number, detail=detail)
+        return refusals.error(VENDOR, refusal, call_id=call_id, **detail)
+    if not error.has_vendor_shape and not error.is_named:
+        return statuses.page_error(VENDOR, status, retry_after=wait, call_id=call_id)
+    code, scope, words = _meaning(status, headers, error, model)
+    return ProviderError(words, code=code, scope=scope, retry_after=wait, provider_request_id=call_id, detail=detail)
 
 
-def _read(body: object) -> _Said:
-    """Find the error in whichever shape it comes."""
+def _read(body: object) -> _ErrorContent:
+    """Find the error in any of the shapes."""
     parts: list[object] = [body]
-    is_theirs = False
-    # RFC 9457 has a detail too: gateways write it, and no vendor does.
+    has_vendor_shape = False
+    # RFC 9457 has a detail, too, but only gateways use that format.
     keys = ("error",) if {"title", "status"} <= http.mapping(body).keys() else ("error", "detail")
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         inner = next((value for key in keys if (value := http.mapping(parts[-1]).get(key))), None)
         inner = next(iter(inner), None) if isinstance(inner, list) else inner
         if inner is None:
             break
-        is_theirs = is_theirs or isinstance(inner, str | dict)
+        has_vendor_shape = has_vendor_shape or isinstance(inner, str | dict)
         parts.append(inner)
     last = parts[-1]
     if isinstance(last, str):
-        return _Said(text=last, is_theirs=is_theirs, parts=tuple(parts))
-    said = http.mapping(last)
-    location = http.items(said.get("loc"))  # of FastAPI
-    kind, code = _word(said.get("type")), _word(said.get("code"))
-    return _Said(
+        return _ErrorContent(text=last, has_vendor_shape=has_vendor_shape, parts=tuple(parts))
+    error = http.mapping(last)
+    location = http.items(error.get("loc"))  # FastAPI's field for the parameter
+    kind, code = _word(error.get("type")), _word(error.get("code"))
+    return _ErrorContent(
         type=kind,
         code=code,
-        param=_word(said.get("param")) or (_word(location[-1]) if location else ""),
-        text=str(said.get("message") or said.get("msg") or ""),
-        is_named=(is_theirs or bool(said.get("message"))) and (_is_telling(kind) or _is_telling(code)),
-        is_theirs=is_theirs,
+        param=_word(error.get("param")) or (_word(location[-1]) if location else ""),
+        text=str(error.get("message") or error.get("msg") or ""),
+        is_named=(has_vendor_shape or bool(error.get("message"))) and (_is_specific(kind) or _is_specific(code)),
+        has_vendor_shape=has_vendor_shape,
         parts=tuple(parts),
     )
 
 
-def _is_telling(word: str) -> bool:
-    """Whether a type or code says more than a status does."""
+def _is_specific(word: str) -> bool:
+    """Return whether a type or code has more information than a status."""
     plain = word.lower().replace("_", "").replace("-", "").replace(" ", "")
     return bool(name(word)) and not plain.isdecimal() and plain not in _GENERIC
 
@@ -180,17 +180,17 @@ def _word(value: object) -> str:
 
 
 def _meaning(
-    status: int, headers: Mapping[str, str], said: _Said, model: str
+    status: int, headers: Mapping[str, str], error: _ErrorContent, model: str
 ) -> tuple[ErrorCode, ErrorScope | None, str]:
-    if status == 402 or said.code in _OUT_OF_CREDIT or said.type in _OUT_OF_CREDIT:
+    if status == 402 or error.code in _OUT_OF_CREDIT or error.type in _OUT_OF_CREDIT:
         return ErrorCode.QUOTA_EXHAUSTED, None, "The quota or credit at OpenAI is used up"
     if status in {401, 403}:
-        return _not_allowed(status, said, model)
-    if _knows_no_model(status, said, model):
+        return _not_allowed(status, error, model)
+    if _is_unknown_model(status, error, model):
         return ErrorCode.MODEL_RETIRED, None, f"OpenAI has no model {model}"
-    if statuses.ran_out_of_time(status, said.words):
+    if statuses.ran_out_of_time(status, error.words):
         return statuses.unanswered(VENDOR)
-    # Its own word on whether to try again counts for more than the status.
+    # OpenAI's own advice on retries overrides the status.
     advice = headers.get("x-should-retry", "").lower()
     if status == 429:
         if advice == "false":
@@ -201,29 +201,29 @@ def _meaning(
         code, scope, words = statuses.unavailable(VENDOR, status)
         return code, scope if is_fault else ErrorScope.REQUEST, words
     if status in statuses.WRONG_ADDRESS:
-        return statuses.nothing_here(VENDOR, status)
-    param = name(said.param)
-    # A fault that is not to be tried again says nothing about the prompt either.
-    is_limit = param in _OF_THE_MODEL or said.code in _TOO_LONG or statuses.is_limit(said.text)
+        return statuses.not_found(VENDOR, status)
+    param = name(error.param)
+    # A fault that must not be retried counts as a limit, since it says nothing about the prompt either.
+    is_limit = param in _MODEL_PARAMS or error.code in _TOO_LONG or statuses.is_limit(error.text)
     return statuses.not_accepted(VENDOR, status, param=param, is_limit=is_limit or status == 413 or is_fault)
 
 
-def _not_allowed(status: int, said: _Said, model: str) -> tuple[ErrorCode, ErrorScope | None, str]:
+def _not_allowed(status: int, error: _ErrorContent, model: str) -> tuple[ErrorCode, ErrorScope | None, str]:
     if status == 403 and (
-        said.param == "model" or said.code in _NO_SUCH_MODEL or statuses.is_about_model(said.text, model)
+        error.param == "model" or error.code in _NO_SUCH_MODEL or statuses.is_about_model(error.text, model)
     ):
         return ErrorCode.AUTH, ErrorScope.MODEL, f"OpenAI does not allow this account to use the model {model}"
-    if status == 403 and not (said.is_theirs and said.is_named) and not statuses.is_about_account(said.text):
-        # Gateways write such a 403 for reasons of their own.
+    if status == 403 and not (error.has_vendor_shape and error.is_named) and not statuses.is_about_account(error.text):
+        # Gateways send such a 403 for reasons of their own.
         return statuses.not_accepted(VENDOR, status)
     return ErrorCode.AUTH, None, "OpenAI does not accept the key"
 
 
-def _knows_no_model(status: int, said: _Said, model: str) -> bool:
-    if said.code in _NO_SUCH_MODEL or said.type in _NO_SUCH_MODEL:
+def _is_unknown_model(status: int, error: _ErrorContent, model: str) -> bool:
+    if error.code in _NO_SUCH_MODEL or error.type in _NO_SUCH_MODEL:
         return True
     if status not in {400, 404, 410}:
         return False
-    text = said.text.lower()
-    is_gone = statuses.is_about_model(text, model) and any(words in text for words in _GONE)
-    return said.param == "model" or (is_gone and not said.param)
+    text = error.text.lower()
+    is_retired = statuses.is_about_model(text, model) and any(phrase in text for phrase in _RETIRED_PHRASES)
+    return error.param == "model" or (is_retired and not error.param)

@@ -1,7 +1,7 @@
-"""Stability's REST API (v2beta), or any server that speaks it.
+"""The adapter for Stability's REST API (v2beta), or any compatible server.
 
-A style preset is never sent: the phrase of the image style stands in the prompt already, only one of the endpoints
-knows presets, and their effect on top of a phrase is not ours to judge.
+A style preset is never sent: the prompt already has the phrase of the image style, only one of the endpoints supports
+presets, and their effect in addition to a phrase is unknown.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from workers.providers.support import PerEventLoop, name, reject_unsupported, un
 
 VENDOR: Final = "Stability"
 
-#: A model's name becomes part of an address.
+#: A valid model name, which becomes part of the URL.
 _MODEL: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
-#: How an error names the field that it is about: ``aspect_ratio: must be one of …``.
+#: The field at the beginning of an error: ``aspect_ratio: must be one of …``.
 _FIELD: Final = re.compile(r"([a-z_]{1,32}):")
 _SEED: Final = re.compile(r"[0-9]{1,10}")
-#: Fields that are about the prompt. The limits of all others differ from model to model.
-_OF_THE_PROMPT: Final = frozenset({"prompt", "text_prompts", "image", "init_image"})
-#: How an answer in JSON says that the image was blurred, in this and in the older version of the API.
+#: Fields with the client's content. The limits of all other fields differ from model to model.
+_CONTENT_FIELDS: Final = frozenset({"prompt", "text_prompts", "image", "init_image"})
+#: Finish reasons of a blurred image, in this and in the older version of the API.
 _FILTERED: Final = frozenset({"CONTENT_FILTERED", "CONTENT_FILTER", "FILTERED", "FILTER"})
-_MADE: Final = frozenset({"", "SUCCESS", "STOP", "NULL"})
+_SUCCESS_REASONS: Final = frozenset({"", "SUCCESS", "STOP", "NULL"})
 
 
 class StabilityProvider:
@@ -40,21 +40,21 @@ class StabilityProvider:
     billable: ClassVar[bool] = True
 
     def __init__(self, *, api_key: str, base_url: str, timeout: float) -> None:
-        """``timeout`` is how long, in seconds, a call may take at most."""
+        """``timeout`` is the time limit of a call in seconds."""
         self._api_key = api_key
         self._base_url = base_url.rstrip("/")
         self._timeout = timeout
         self._clients = PerEventLoop(self._client, httpx2.AsyncClient.aclose)
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
-        """One call. A seed of 0 is sent, and to Stability means any; the answer has the one that was used.
+        """Generate an image with one call. Raises :class:`ProviderError`.
 
-        Raises :class:`ProviderError`.
+        A seed of 0 means a random seed to Stability; the answer has the seed that was used.
         """
         reject_unsupported(VENDOR, {"quality": bool(request.quality)})
         authorization = bearer(self._api_key)
         fields = form(request)
-        # The errors are raised `from None`: the client's carry the request with the key.
+        # Errors are raised `from None`, since those of the client contain the request with the key.
         try:
             response = await self._clients.get().post(
                 f"{self._base_url}/v2beta/stable-image/generate/{endpoint(request.model)}",
@@ -68,7 +68,7 @@ class StabilityProvider:
         return answer_of(response.headers, response.content, request)
 
     async def aclose(self) -> None:
-        """Close the connections of the loop that runs."""
+        """Close the connections of the running event loop."""
         await self._clients.close()
 
     def _client(self) -> httpx2.AsyncClient:
@@ -76,14 +76,14 @@ class StabilityProvider:
 
 
 def bearer(api_key: str) -> str:
-    """The header that carries the key. Raises :class:`ProviderError` for a key that none can carry."""
+    """Return the authorization header. Raises :class:`ProviderError` for a key that a header cannot contain."""
     if not (api_key.isascii() and api_key.isprintable()):
         raise unsendable_key()
     return f"Bearer {api_key}"
 
 
 def endpoint(model: str) -> str:
-    """The last part of the address: ``sd3`` for all models of that family, else the model itself. Raises
+    """Return the last part of the URL's path: ``sd3`` for all models of that family, else the model's name. Raises
     :class:`ProviderError`."""
     if not _MODEL.fullmatch(model):
         raise no_model(model)
@@ -91,7 +91,7 @@ def endpoint(model: str) -> str:
 
 
 def form(request: ImageRequest) -> dict[str, str]:
-    """The fields that are sent. What was not asked for is left to Stability."""
+    """Return the form fields of the request. Stability uses its defaults for omitted ones."""
     fields = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
@@ -104,33 +104,33 @@ def form(request: ImageRequest) -> dict[str, str]:
 
 
 def status_error(status: int, headers: Mapping[str, str], body: bytes, *, model: str) -> ProviderError:
-    """Judge an answer with an error status."""
+    """Return the error for an answer with an error status."""
     return _judge(status, headers, bodies.read_error(body, headers), model=model)
 
 
 def _judge(status: int, headers: Mapping[str, str], body: object, *, model: str) -> ProviderError:
-    said = http.mapping(body)
+    parsed = http.mapping(body)
     detail: dict[str, Any] = {"status": status}
-    if error_name := name(said.get("name")):
+    if error_name := name(parsed.get("name")):
         detail["name"] = error_name
-    if param := _param(said.get("errors")):
+    if param := _param(parsed.get("errors")):
         detail["param"] = param
-    number = request_id(headers) or name(said.get("id"))
+    call_id = request_id(headers) or name(parsed.get("id"))
     if refusal := refusals.find(body, status=status):
-        return refusals.error(VENDOR, refusal, number=number, **detail)
-    if not _is_theirs(said):
-        return statuses.page_error(VENDOR, status, retry_after=retry_after(headers), number=number)
-    code, scope, words = _meaning(status, detail, _text(said), model)
+        return refusals.error(VENDOR, refusal, call_id=call_id, **detail)
+    if not _has_vendor_shape(parsed):
+        return statuses.page_error(VENDOR, status, retry_after=retry_after(headers), call_id=call_id)
+    code, scope, words = _meaning(status, detail, _text(parsed), model)
     return ProviderError(
-        words, code=code, scope=scope, retry_after=retry_after(headers), provider_request_id=number, detail=detail
+        words, code=code, scope=scope, retry_after=retry_after(headers), provider_request_id=call_id, detail=detail
     )
 
 
-def _is_theirs(said: Mapping[str, object]) -> bool:
-    """Whether an error has Stability's shape: a name, and errors or an id."""
-    has_name = isinstance(said.get("name"), str)
-    return (has_name and any(key in said for key in ("errors", "id", "message"))) or isinstance(
-        said.get("errors"), list
+def _has_vendor_shape(parsed: Mapping[str, object]) -> bool:
+    """Return whether an error has Stability's shape: a name with errors, an id or a message, or a list of errors."""
+    has_name = isinstance(parsed.get("name"), str)
+    return (has_name and any(key in parsed for key in ("errors", "id", "message"))) or isinstance(
+        parsed.get("errors"), list
     )
 
 
@@ -151,77 +151,79 @@ def _meaning(status: int, detail: Mapping[str, Any], text: str, model: str) -> t
     if statuses.is_fault(status):
         return statuses.unavailable(VENDOR, status)
     if status in statuses.WRONG_ADDRESS:
-        return statuses.nothing_here(VENDOR, status)
-    is_limit = (bool(param) and param not in _OF_THE_PROMPT) or statuses.is_limit(text)
+        return statuses.not_found(VENDOR, status)
+    is_limit = (bool(param) and param not in _CONTENT_FIELDS) or statuses.is_limit(text)
     return statuses.not_accepted(VENDOR, status, param=param, is_limit=is_limit or status == 413)
 
 
-def _text(said: Mapping[str, object]) -> str:
-    sentences = [said.get("message"), *http.items(said.get("errors"))]
+def _text(parsed: Mapping[str, object]) -> str:
+    sentences = [parsed.get("message"), *http.items(parsed.get("errors"))]
     return " ".join(sentence for sentence in sentences if isinstance(sentence, str))
 
 
 def _param(errors: object) -> str:
-    """The field that the first of the errors is about."""
+    """Return the field that the first of the errors names."""
     first = errors[0] if isinstance(errors, list) and errors else None
-    found = _FIELD.match(first) if isinstance(first, str) else None
-    return found[1] if found else ""
+    match = _FIELD.match(first) if isinstance(first, str) else None
+    return match[1] if match else ""
 
 
 def no_model(model: str, *, sent: bool = False) -> ProviderError:
-    """The model does not exist, or not any more."""
+    """Return the error for a model that does not exist or was retired."""
     message = f"Stability has no model {model or '(none named)'}"
     return ProviderError(message, code=ErrorCode.MODEL_RETIRED, sent=sent)
 
 
 def answer_of(headers: Mapping[str, str], content: bytes, request: ImageRequest) -> ImageAnswer:
-    """Read an answer that is a success by its status: an image, or JSON with one. Raises :class:`ProviderError`."""
-    number = request_id(headers)
+    """Parse an answer with a status of success: an image, or JSON with one. Raises :class:`ProviderError`."""
+    call_id = request_id(headers)
     reason = headers.get("finish-reason", "").upper()
     if reason in _FILTERED:
-        # It comes with an image that was made unrecognizable.
-        raise refusals.error(VENDOR, refusals.Refusal(stage="output"), number=number)
+        # The answer has a blurred image.
+        raise refusals.error(VENDOR, refusals.Refusal(stage="output"), call_id=call_id)
     if reason == "SUCCESS" and content.strip()[:1] not in {b"{", b"["}:
-        said: object = content  # whatever its type is said to be
+        parsed: object = content  # whatever its declared type
     else:
-        said = bodies.read_answer(content, headers, VENDOR, number)
+        parsed = bodies.read_answer(content, headers, VENDOR, call_id)
     seed = headers.get("seed", "")
-    if not isinstance(said, bytes):
-        reason, seed, said = _read_json(said, headers, request)
-    if reason not in _MADE:
-        raise _empty("Stability made no image", number, reason=name(reason))
-    if not said:
-        raise _empty("Stability answered without an image", number)
+    if not isinstance(parsed, bytes):
+        reason, seed, parsed = _read_json(parsed, headers, request)
+    if reason not in _SUCCESS_REASONS:
+        raise _empty("Stability made no image", call_id, reason=name(reason))
+    if not parsed:
+        raise _empty("Stability answered without an image", call_id)
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     declared = kind if kind.startswith("image/") else f"image/{request.output_format}"
     return ImageAnswer(
-        data=said,
-        content_type=bodies.image_type(said) or declared,
+        data=parsed,
+        content_type=bodies.image_type(parsed) or declared,
         model=request.model,
         seed=int(seed) if _SEED.fullmatch(seed) else None,
-        provider_request_id=number,
+        provider_request_id=call_id,
         usage={"images": 1},
     )
 
 
 def _read_json(body: object, headers: Mapping[str, str], request: ImageRequest) -> tuple[str, str, bytes]:
-    """Return finish reason, seed and image of an answer in JSON, though an image was asked for."""
-    said = http.mapping(body)
-    number = request_id(headers) or name(said.get("id"))
-    made = http.mapping(next(iter(http.items(said.get("artifacts"))), None)) or said  # the older version has a list
-    reason = str(made.get("finish_reason") or made.get("finishReason") or "").upper()
+    """Return finish reason, seed and image of an answer in JSON, which some servers send though an image was
+    requested."""
+    parsed = http.mapping(body)
+    call_id = request_id(headers) or name(parsed.get("id"))
+    # The older version of the API has a list.
+    image = http.mapping(next(iter(http.items(parsed.get("artifacts"))), None)) or parsed
+    reason = str(image.get("finish_reason") or image.get("finishReason") or "").upper()
     if reason in _FILTERED or refusals.is_refusal(reason):
-        raise refusals.error(VENDOR, refusals.Refusal(stage="output"), number=number)
-    encoded = made.get("image") or made.get("base64") or made.get("b64_json")
+        raise refusals.error(VENDOR, refusals.Refusal(stage="output"), call_id=call_id)
+    encoded = image.get("image") or image.get("base64") or image.get("b64_json")
     if encoded:
-        return reason, str(made.get("seed", "")), bodies.read_image(encoded, VENDOR, number)
-    parts = [said[key] for key in ("error", "errors") if said.get(key)]
-    if parts or _is_theirs(said) or isinstance(said.get("message"), str):
-        # Without a status in it an error is final: what the call cost is not known, and another may cost the same.
-        status = statuses.implied([said, *parts], around=said) or 400
+        return reason, str(image.get("seed", "")), bodies.read_image(encoded, VENDOR, call_id)
+    parts = [parsed[key] for key in ("error", "errors") if parsed.get(key)]
+    if parts or _has_vendor_shape(parsed) or isinstance(parsed.get("message"), str):
+        # An error without a status is final, since the call may have been billed, and another one may be, too.
+        status = statuses.implied([parsed, *parts], around=parsed) or 400
         raise _judge(status, headers, body, model=request.model)
     return reason, "", b""
 
 
-def _empty(message: str, number: str, **detail: Any) -> ProviderError:
-    return ProviderError(message, code=ErrorCode.EMPTY_RESULT, provider_request_id=number, detail=detail)
+def _empty(message: str, call_id: str, **detail: Any) -> ProviderError:
+    return ProviderError(message, code=ErrorCode.EMPTY_RESULT, provider_request_id=call_id, detail=detail)

@@ -1,6 +1,6 @@
-"""Stability's older gRPC service, through the messages of its SDK.
+"""The adapter for Stability's older gRPC service, with the message classes of its SDK.
 
-The SDK's client blocks and its retries are its own, so only its generated code is used, over ``grpc.aio``.
+The SDK's client blocks and retries by itself, so only its generated code is used, with ``grpc.aio``.
 """
 
 from __future__ import annotations
@@ -24,47 +24,47 @@ from workers.providers.base import ImageAnswer, ImageRequest, ProviderError, mar
 from workers.providers.stability import VENDOR, bearer, no_model
 from workers.providers.support import MAX_ANSWER_BYTES, PerEventLoop, name, reject_unsupported, too_long
 
-#: The most bytes of one message, by the vendor's own client.
+#: Maximum bytes of a message, as in the vendor's own client.
 _MAX_MESSAGE_BYTES: Final = 10 * 1024 * 1024
-#: How long a channel may take to notice that its connection is gone.
-_NEWS_SECONDS: Final = 0.25
+#: How long a channel may take to notice that its connection is lost.
+_STATE_CHANGE_SECONDS: Final = 0.25
 _LARGEST_SEED: Final = 4_294_967_294
-_SIDES_DIVIDE_BY: Final = 64
+_SIDE_STEP: Final = 64
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    # Whether a call is repeated is not the library's business.
+    # The queue retries calls, not the library.
     ("grpc.enable_retries", 0),
-    # No algorithm but none: a compressed answer would be bounded only before it is inflated.
+    # Allow only the algorithm "identity": the library bounds a compressed answer only before inflating it.
     ("grpc.compression_enabled_algorithms_bitset", 1),
-    # A new channel tries at once, however recently another one failed.
+    # A new channel connects at once, without the backoff of an earlier one.
     ("grpc.use_local_subchannel_pool", 1),
 )
 _READY: Final = grpc.ChannelConnectivity.READY
 _FAILED: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
-#: What the service itself says, and what it means.
+#: The meaning of the service's own statuses.
 _MEANINGS: Final[dict[str, tuple[ErrorCode, ErrorScope | None, str]]] = {
     "UNAUTHENTICATED": (ErrorCode.AUTH, None, "Stability does not accept the key"),
     "PERMISSION_DENIED": (ErrorCode.AUTH, None, "Stability does not accept the key"),
-    # The vendor's client takes it for that and nothing else.
+    # The vendor's own client interprets it so, too.
     "RESOURCE_EXHAUSTED": (ErrorCode.QUOTA_EXHAUSTED, None, "The credit at Stability is used up"),
     "INVALID_ARGUMENT": (ErrorCode.INVALID_REQUEST, None, "Stability does not accept the request"),
     "OUT_OF_RANGE": (ErrorCode.INVALID_REQUEST, ErrorScope.MODEL, "Stability does not accept the request"),
     "FAILED_PRECONDITION": (ErrorCode.INVALID_REQUEST, None, "Stability does not accept the request"),
-    # It is not about the prompt, and another provider may be asked.
+    # Scope model, since it is not about the prompt, and another provider may be called.
     "UNIMPLEMENTED": (ErrorCode.INVALID_REQUEST, ErrorScope.MODEL, "Stability does not offer this service any more"),
 }
-#: Words in the details of a status for a request that is beyond this model.
+#: Words in a status's details about limits of the model.
 _LIMIT: Final = re.compile(
     r"\b(?:dimension|width|height|size|resolution|pixel|step|sampler?|seed|cfg|engine|style)", re.IGNORECASE
 )
-_TOO_FAST: Final = re.compile(r"rate[ _-]?limit|too many requests|slow down|throttl", re.IGNORECASE)
-#: How the library says that no gRPC came at all, but the page of a proxy.
+_RATE_LIMIT: Final = re.compile(r"rate[ _-]?limit|too many requests|slow down|throttl", re.IGNORECASE)
+#: The library's message for an answer that is not gRPC, such as the page of a proxy.
 _PAGE: Final = re.compile(r"http2 header with status: (\d{3})", re.IGNORECASE)
-#: The service has a fault, if it was the service that said so.
+#: Statuses of a fault of the service, unless the library itself reports them.
 _FAULTS: Final = {"UNAVAILABLE", "INTERNAL", "UNKNOWN", "ABORTED", "DATA_LOSS"}
-#: The HTTP status by which words about a refusal are judged.
-_LIKE_HTTP: Final = {
+#: The HTTP status that corresponds to a status, for recognizing refusals.
+_HTTP_STATUSES: Final = {
     "UNAUTHENTICATED": 401,
     "RESOURCE_EXHAUSTED": 429,
     "PERMISSION_DENIED": 403,
@@ -84,31 +84,31 @@ class StabilityGrpcProvider:
     billable: ClassVar[bool] = True
 
     def __init__(self, *, api_key: str, host: str, timeout: float) -> None:
-        """``host`` is ``name:port``, reached over TLS unless it is on loopback; ``timeout`` is how long, in seconds, a
-        call may take at most."""
+        """``host`` is ``name:port``, which is called over TLS unless it is on loopback; ``timeout`` is the time limit
+        of a call in seconds."""
         self._api_key = api_key
         self._timeout = timeout
         self._channels: PerEventLoop[Any] = PerEventLoop(lambda: _channel(host), lambda channel: channel.close())
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
-        """One call. A seed of 0 means any to Stability; the answer has the one that was used.
+        """Generate an image with one call. Raises :class:`ProviderError`.
 
-        Raises :class:`ProviderError`.
+        A seed of 0 means a random seed; the answer has the seed that was used.
         """
-        asked = _message(request)
+        message = _message(request)
         metadata = (("authorization", bearer(self._api_key)),)
         channel = await self._connected()
         mark_sent()
         call = GenerationServiceStub(channel).Generate(
-            asked, metadata=metadata, timeout=self._timeout + support.SPARE_SECONDS
+            message, metadata=metadata, timeout=self._timeout + support.SPARE_SECONDS
         )
-        # The errors are raised `from None`: the library's carry whatever the other side said.
+        # Errors are raised `from None`, since those of the library contain the server's text.
         try:
             answers = [answer async for answer in _bounded(call)]
         except grpc.aio.AioRpcError as error:
             raise rpc_error(
                 error.code().name,
-                _said(error),
+                _details(error),
                 still_connected=await _stays_connected(channel),
                 model=request.model,
             ) from None
@@ -116,17 +116,17 @@ class StabilityGrpcProvider:
             task = asyncio.current_task()
             if task and task.cancelling():
                 raise
-            raise support.unknown_outcome(VENDOR) from None  # not we were cancelled, but the channel was closed
+            raise support.unknown_outcome(VENDOR) from None  # the channel was closed, and this task was not cancelled
         finally:
-            call.cancel()  # what has ended is not cancelled any more
-        return _picture(answers, model=request.model)
+            call.cancel()  # no effect on a call that has ended
+        return _answer(answers, model=request.model)
 
     async def aclose(self) -> None:
-        """Close the connection of the loop that runs."""
+        """Close the connection of the running event loop."""
         await self._channels.close()
 
     async def _connected(self) -> Any:
-        """The channel, once it is known that there is somebody: what fails later may have been sent."""
+        """Return the channel once it is connected. An error before that means that nothing was sent."""
         channel = self._channels.get()
         try:
             async with asyncio.timeout(support.CONNECT_SECONDS):
@@ -136,16 +136,19 @@ class StabilityGrpcProvider:
                     await channel.wait_for_state_change(state)
                 else:
                     return channel
-        except (TimeoutError, grpc.aio.UsageError):  # the latter where another call has just given the channel up
+        except (TimeoutError, grpc.aio.UsageError):  # the latter if another call has just closed the channel
             pass
         if self._channels.get() is channel:
-            await self._channels.close()  # it would wait longer with each failure until it tries again
+            await self._channels.close()  # its backoff would grow with each failure
         raise support.unreachable(VENDOR)
 
 
 def rpc_error(status: str, details: str, *, still_connected: bool, model: str) -> ProviderError:
-    """Judge a status. The library reports a broken connection as it reports a service that says that it is not
-    available; but in the first case it is not connected afterwards."""
+    """Return the error for a gRPC status.
+
+    The library reports a broken connection with the same status as a service that is unavailable. After a broken
+    connection, the channel is not connected.
+    """
     detail = {"status": status}
     if status == "RESOURCE_EXHAUSTED" and "message larger than max" in details:
         return too_long(_MAX_MESSAGE_BYTES)
@@ -155,14 +158,14 @@ def rpc_error(status: str, details: str, *, still_connected: bool, model: str) -
         return statuses.page_error(VENDOR, int(page[1]))
     if status in {"DEADLINE_EXCEEDED", "CANCELLED"}:
         return support.unknown_outcome(VENDOR)
-    # A credit that is used up comes as its own status, as a rate limit does over HTTP.
-    if refusal := refusals.find({"details": details}, status=_LIKE_HTTP.get(status, 400)):
+    # Exhausted credit has a status of its own, which is treated like 429 here.
+    if refusal := refusals.find({"details": details}, status=_HTTP_STATUSES.get(status, 400)):
         return refusals.error(VENDOR, refusal, **detail)
     if status == "NOT_FOUND":
         return no_model(model, sent=True)
     if status in _MEANINGS:
         code, scope, words = _MEANINGS[status]
-        if status == "RESOURCE_EXHAUSTED" and _TOO_FAST.search(details):
+        if status == "RESOURCE_EXHAUSTED" and _RATE_LIMIT.search(details):
             code, words = ErrorCode.RATE_LIMITED, "Stability asks to wait"
         elif status == "PERMISSION_DENIED" and statuses.is_about_model(details, model):
             scope, words = ErrorScope.MODEL, f"Stability does not allow this account to use the model {model}"
@@ -175,17 +178,18 @@ def rpc_error(status: str, details: str, *, still_connected: bool, model: str) -
     return support.unknown_outcome(VENDOR)
 
 
-def _said(error: grpc.aio.AioRpcError) -> str:
-    """The words of a status, and those in its metadata, where richer errors stand."""
-    richer = [value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"]
-    texts = [value.decode("latin-1") if isinstance(value, bytes) else value for value in richer]
+def _details(error: grpc.aio.AioRpcError) -> str:
+    """Return the details of a status, with the detailed errors in its metadata."""
+    details = [value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"]
+    texts = [value.decode("latin-1") if isinstance(value, bytes) else value for value in details]
     return " ".join([error.details() or "", *texts])
 
 
 async def _stays_connected(channel: Any) -> bool:
-    """A call that broke off is reported a moment before the channel knows."""
+    """Return whether the channel stays connected. A broken call is reported a moment before the channel's state
+    changes."""
     try:
-        async with asyncio.timeout(_NEWS_SECONDS):
+        async with asyncio.timeout(_STATE_CHANGE_SECONDS):
             await channel.wait_for_state_change(_READY)
     except TimeoutError:
         return True
@@ -193,8 +197,8 @@ async def _stays_connected(channel: Any) -> bool:
 
 
 def _channel(host: str) -> Any:
-    # The usual strategy (epoll1) misses one reset in a hundred, and the call then lasts until its time-out. It is read
-    # when the first channel is made.
+    # The default strategy (epoll1) misses one connection reset in a hundred, and the call then lasts until its
+    # time-out. The library reads the variable when the first channel is created.
     os.environ.setdefault("GRPC_POLL_STRATEGY", "poll")
     if support.is_loopback(host.rpartition(":")[0]):
         return grpc.aio.insecure_channel(host, options=(*_OPTIONS, ("grpc.enable_http_proxy", 0)))
@@ -208,7 +212,7 @@ def _message(request: ImageRequest) -> Any:
         {
             "quality": bool(request.quality),
             f"outputFormat {request.output_format} over gRPC": request.output_format != "png",
-            f"size {request.width}x{request.height}": any(side % _SIDES_DIVIDE_BY for side in sides),
+            f"size {request.width}x{request.height}": any(side % _SIDE_STEP for side in sides),
             f"seed {request.seed}": request.seed is not None and not 0 <= request.seed <= _LARGEST_SEED,
         },
     )
@@ -220,55 +224,56 @@ def _message(request: ImageRequest) -> Any:
         width=request.width,
         height=request.height,
         samples=1,
-        # The vendor's client always sends one, and makes one up for 0.
+        # Like the vendor's client, always send a seed, a random one instead of 0.
         seed=[request.seed or 1 + secrets.randbelow(_LARGEST_SEED)],
     )
     return messages.Request(engine_id=request.model, request_id=request.request_id, prompt=prompts, image=image)
 
 
 async def _bounded(call: Any) -> Any:
-    left = MAX_ANSWER_BYTES
+    remaining = MAX_ANSWER_BYTES
     async for answer in call:
-        if answer is None:  # the library's way to say that it is no message
+        if answer is None:  # the library yields None for an invalid message
             raise bodies.unreadable("Stability's answer")
-        left -= answer.ByteSize()
-        if left < 0:
+        remaining -= answer.ByteSize()
+        if remaining < 0:
             raise too_long()
         yield answer
 
 
-def _picture(answers: Iterable[Any], *, model: str) -> ImageAnswer:
+def _answer(answers: Iterable[Any], *, model: str) -> ImageAnswer:
     call_id = ""
-    pictures = []
+    images = []
     for answer in answers:
         call_id = name(answer.answer_id) or call_id
         for artifact in answer.artifacts:
             if refusal := _refusal(artifact, call_id):
                 raise refusal
             if artifact.type == messages.ARTIFACT_IMAGE and artifact.finish_reason != messages.ERROR:
-                pictures.append(artifact)
-    if not pictures or not pictures[0].binary:
+                images.append(artifact)
+    if not images or not images[0].binary:
         message = "Stability answered without an image"
         raise ProviderError(message, code=ErrorCode.EMPTY_RESULT, provider_request_id=call_id)
-    picture = pictures[0]
+    image = images[0]
     return ImageAnswer(
-        data=picture.binary,
-        content_type=picture.mime if picture.mime.startswith("image/") else "image/png",
+        data=image.binary,
+        content_type=image.mime if image.mime.startswith("image/") else "image/png",
         model=model,
-        seed=picture.seed,
+        seed=image.seed,
         provider_request_id=call_id,
         usage={"images": 1},
     )
 
 
 def _refusal(artifact: Any, call_id: str) -> ProviderError | None:
-    """A picture that was filtered is a refusal, whatever there is to be seen; so is a text, which is the prompt."""
+    """Return the refusal in an artifact: a filtered image, whatever its content, or a filtered text, which is the
+    prompt."""
     categories: list[str] = []
-    filtered = artifact.finish_reason == messages.FILTER
+    is_filtered = artifact.finish_reason == messages.FILTER
     if artifact.type == messages.ARTIFACT_CLASSIFICATIONS:
-        filtered = filtered or artifact.classifier.realized_action in _OBSCURED
+        is_filtered = is_filtered or artifact.classifier.realized_action in _OBSCURED
         categories = [word for category in artifact.classifier.exceeds if (word := name(category.name))]
-    if not filtered:
+    if not is_filtered:
         return None
     stage = "input" if artifact.type == messages.ARTIFACT_TEXT else "output"
-    return refusals.error(VENDOR, refusals.Refusal(stage=stage, categories=categories), number=call_id)
+    return refusals.error(VENDOR, refusals.Refusal(stage=stage, categories=categories), call_id=call_id)

@@ -1,4 +1,4 @@
-"""Meaning of an HTTP status by itself, and the status of an error that states it only in its body."""
+"""The meaning of HTTP statuses, and the status of an error that comes with status 200."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from generation.providers.error_policy import ErrorScope
 from generation.states import ErrorCode
 from workers.providers.base import ProviderError
 
-#: The request reached the vendor, or may have, and no answer came in time: it may have been billed. 499 and 460 say
-#: that a gateway on the way gave up, 524 and 598 are gateways' own spellings of 504.
+#: The vendor may have received the request, and no answer came in time: it may have been billed. With 499 and 460 a
+#: gateway's client closed the connection; 524, 598 and 599 are variants of 504.
 UNANSWERED: Final = frozenset({460, 499, 504, 524, 598, 599})
-#: A wrong address, or a gateway that does not know the way.
+#: A wrong URL, or a gateway without a matching route.
 WRONG_ADDRESS: Final = frozenset({404, 405, 410, 421})
-_AGAIN: Final = frozenset({408, 409, 425})
+_RETRYABLE: Final = frozenset({408, 409, 425})
 
-#: The words of an error → the status that such an error has. The first that is found counts.
+#: The status that the words of an error imply. The first pattern that matches decides.
 _IMPLIED: Final = (
     (
         re.compile(r"insufficient_(?:quota|credit|fund|balance)|billing|payment|out_of_credit|exceeded_your_.*quota"),
@@ -44,23 +44,23 @@ _UNSUPPORTED: Final = re.compile(r"(?:\bnot|n't|\bun)[ -]?support", re.IGNORECAS
 _MODEL: Final = re.compile(r"\b(?:model|engine)s?\b", re.IGNORECASE)
 
 
-def page_error(vendor: str, status: int, *, retry_after: float | None = None, number: str = "") -> ProviderError:
-    """Judge an error that is not in the vendor's own shape: the page of a firewall, a proxy or a gateway.
+def page_error(vendor: str, status: int, *, retry_after: float | None = None, call_id: str = "") -> ProviderError:
+    """Return the error for an answer in another shape than the vendor's: a page of a firewall, a proxy or a gateway.
 
-    It says nothing about the key, the account or the models, whatever its status.
+    Whatever its status, it says nothing about the key, the account or the models.
     """
-    code, scope, words = _of_a_page(vendor, status)
+    code, scope, words = _page_meaning(vendor, status)
     return ProviderError(
         words,
         code=code,
         scope=scope,
         retry_after=retry_after,
-        provider_request_id=number,
+        provider_request_id=call_id,
         detail={"status": status},
     )
 
 
-def _of_a_page(vendor: str, status: int) -> tuple[ErrorCode, ErrorScope | None, str]:
+def _page_meaning(vendor: str, status: int) -> tuple[ErrorCode, ErrorScope | None, str]:
     if status in UNANSWERED:
         return unanswered(vendor)
     if status == 429:
@@ -75,38 +75,38 @@ def _of_a_page(vendor: str, status: int) -> tuple[ErrorCode, ErrorScope | None, 
 
 
 def unanswered(vendor: str) -> tuple[ErrorCode, ErrorScope | None, str]:
-    """A gateway, or the vendor itself, gave up waiting for the image."""
+    """Return the meaning of a time-out of a gateway or of the vendor itself."""
     return ErrorCode.UNKNOWN_OUTCOME, None, f"{vendor} ran out of time, so it is not known whether there is an image"
 
 
 def unavailable(vendor: str, status: int) -> tuple[ErrorCode, ErrorScope | None, str]:
-    """A fault of the vendor's that may pass."""
+    """Return the meaning of a temporary fault of the vendor."""
     return ErrorCode.UNAVAILABLE, None, f"{vendor} is not available at the moment (status {status})"
 
 
-def nothing_here(vendor: str, status: int) -> tuple[ErrorCode, ErrorScope | None, str]:
-    """The vendor itself serves nothing at this address."""
+def not_found(vendor: str, status: int) -> tuple[ErrorCode, ErrorScope | None, str]:
+    """Return the meaning of an error of the vendor that it serves nothing at this address."""
     return ErrorCode.UNAVAILABLE, ErrorScope.REQUEST, f"{vendor} has nothing at this address (status {status})"
 
 
 def not_accepted(
     vendor: str, status: int, *, param: str = "", is_limit: bool = False
 ) -> tuple[ErrorCode, ErrorScope | None, str]:
-    """The vendor does not accept the request: because of a limit of the model (``is_limit``), or of its content."""
-    what = f": {param}" if param else ""
+    """Return the meaning of a rejected request: because of a limit of the model (``is_limit``), or of its content."""
+    suffix = f": {param}" if param else ""
     scope = ErrorScope.MODEL if is_limit else ErrorScope.REQUEST
-    return ErrorCode.INVALID_REQUEST, scope, f"{vendor} does not accept the request (status {status}{what})"
+    return ErrorCode.INVALID_REQUEST, scope, f"{vendor} does not accept the request (status {status}{suffix})"
 
 
 def is_fault(status: int) -> bool:
-    """Whether the status alone says that the same request may succeed later."""
-    return status in _AGAIN or status >= 500
+    """Return whether the same request may succeed later, by the status alone."""
+    return status in _RETRYABLE or status >= 500
 
 
 def ran_out_of_time(status: int, words: Iterable[str]) -> bool:
-    """Whether the vendor had the request and no answer came in time.
+    """Return whether the vendor received the request but gave no answer in time.
 
-    Some gateways say so with another status: LiteLLM's time-out of the call behind it is a 408.
+    Some gateways use another status for that: LiteLLM reports the time-out of its call to the vendor as 408.
     """
     if status in UNANSWERED:
         return True
@@ -115,37 +115,37 @@ def ran_out_of_time(status: int, words: Iterable[str]) -> bool:
 
 
 def is_about_account(text: str) -> bool:
-    """Whether the words of an error are about the caller's key or account."""
+    """Return whether the text of an error is about the caller's key or account."""
     return bool(_ACCOUNT.search(text))
 
 
 def is_about_model(text: str, model: str) -> bool:
-    """Whether the words of an error are about one model."""
+    """Return whether the text of an error is about one model."""
     return bool(_MODEL.search(text)) or bool(model and model in text)
 
 
 def is_limit(text: str) -> bool:
-    """Whether the words of an error name something that this model or server has no support for."""
+    """Return whether the text of an error names a feature that this model or server does not support."""
     return bool(_UNSUPPORTED.search(text))
 
 
-def implied(said: Iterable[object], *, around: Mapping[str, object]) -> int:
-    """Return the status that an error in a 200 has, or 0.
+def implied(errors: Iterable[object], *, around: Mapping[str, object]) -> int:
+    """Return the status of an error in an answer with status 200, or 0.
 
-    It is a number in one of the error's objects or in the answer around them, else what the words of the error say.
+    It is a number in one of the error's objects or in the answer around them, else the status that the words imply.
     """
-    parts = [item for one in said for item in (one if isinstance(one, list) else [one])]
-    for one in (*parts, around):
-        if not isinstance(one, Mapping):
+    parts = [item for error in errors for item in (error if isinstance(error, list) else [error])]
+    for part in (*parts, around):
+        if not isinstance(part, Mapping):
             continue
         for key in _STATUS_KEYS:
-            if 400 <= (number := _number(one.get(key))) <= 599:
-                return number
-    words = [_snake(word) for one in parts for word in _words(one)]
+            if 400 <= (status := _status_number(part.get(key))) <= 599:
+                return status
+    words = [_snake(word) for part in parts for word in _words(part)]
     return next((status for pattern, status in _IMPLIED if any(map(pattern.search, words))), 0)
 
 
-def _number(value: Any) -> int:
+def _status_number(value: Any) -> int:
     if isinstance(value, str) and re.fullmatch(r"\d{3}", value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0

@@ -69,8 +69,8 @@ _OUTAGE: Final = {
 OVER_BUDGET: Final = {
     402: error(
         "The possible cost exceeds the rest of the owner's budget for this day (UTC).",
-        "The budget is USD 5.00 a day: 4.92 is spent and 0.06 set aside for what waits; 0.02 is left, and this may cost"
-        " 0.05. A new day begins at 00:00 UTC.",
+        "The budget is USD 5.00 a day: 4.92 is spent, 0.06 is reserved for active requests, 0.02 is left, and this may"
+        " cost 0.05. A new day begins at 00:00 UTC.",
         "over_budget",
     )
 }
