@@ -25,7 +25,7 @@ PHRASES: Final = {
     r"\blately\b": "recently",
     r"\bmend(s|ed|ing)?\b": "fix",
     r"\bledgers?\b": "queue row, GenerationQueue",
-    r"\bpictures?\b": "image",
+    r"\bpictures?\b(?!(?<=\"pictures)\")": "image",  # "Pictures" is a tag of the API, which generated clients use
     r"\bleft alone\b|\bleaves? (\w+ ){1,4}alone\b": "not called, skipped",
     r"\bgiv(e|es|en|ing) back\b|\bgave back\b|\bgives? it back\b": "release",
     r"\bis no (page|thing|longer there)\b": "say what it is",

@@ -1,4 +1,4 @@
-"""How the staff's pages look, and what stands in their navigation."""
+"""Look and navigation of the admin (unfold)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def _item(title: str, icon: str, model: str, app: str = "generation") -> dict[st
 
 
 UNFOLD: Final[dict[str, Any]] = {
-    "SITE_TITLE": "Visual generation",
-    "SITE_HEADER": "Visual generation",
-    "SITE_SUBHEADER": "Staff",
+    "SITE_TITLE": "Visual Generation",
+    "SITE_HEADER": "Visual Generation",
+    "SITE_SUBHEADER": "Administration",
     "SITE_SYMBOL": "palette",
     "SITE_URL": "/",
     "DASHBOARD_CALLBACK": "generation.admin.index.dashboard",
@@ -54,9 +54,9 @@ UNFOLD: Final[dict[str, Any]] = {
         "show_all_applications": False,
         "navigation": [
             {
-                "title": "Work",
+                "title": "Generation",
                 "items": [
-                    {"title": "Today", "icon": "monitoring", "link": reverse_lazy("admin:index")},
+                    {"title": "Dashboard", "icon": "monitoring", "link": reverse_lazy("admin:index")},
                     _item("Requests", "image", "generationrequest"),
                     _item("Batches", "stacks", "generationbatch"),
                     _item("Attempts", "replay", "generationattempt"),
@@ -75,14 +75,14 @@ UNFOLD: Final[dict[str, Any]] = {
                 ],
             },
             {
-                "title": "People and money",
+                "title": "Accounts and costs",
                 "separator": True,
                 "items": [
                     _item("Users", "group", "user", "auth"),
                     _item("Groups", "shield_person", "group", "auth"),
                     _item("Budgets", "savings", "budget"),
                     _item("Spending", "payments", "spending"),
-                    _item("Audit", "history", "logentry", "admin"),
+                    _item("Audit log", "history", "logentry", "admin"),
                 ],
             },
         ],

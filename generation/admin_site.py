@@ -1,6 +1,6 @@
-"""The site that the staff's pages belong to: its policy for scripts, its sign-in, and what every page shows.
+"""The admin site: its Content Security Policy, its sign-in, and the context of every page.
 
-It stands outside of :mod:`generation.admin`, which registers its pages with it."""
+It is not part of :mod:`generation.admin`, because that package registers its pages while the site is being built."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from generation.access.rate_limits import RateExceeded, limit_sign_in
 from generation.queue import pauses
 
 _CDN: Final[str] = getattr(settings, "CDN_BASE_URL", "")
-#: unfold's pages are driven by Alpine, which makes functions of the expressions in them, and colours are set in a
-#: ``<style>``. No script stands in a page, so what somebody smuggles into one does not run.
+#: Alpine, which unfold uses, compiles expressions (``unsafe-eval``), and unfold sets colors in a ``<style>``. Inline
+#: scripts are not allowed, so an injected script does not run.
 POLICY: Final[dict[str, Any]] = {
     "default-src": [SELF],
     "script-src": [SELF, UNSAFE_EVAL],
@@ -38,19 +38,19 @@ _with_policy: Final[Callable[[_View], _View]] = csp(POLICY)
 
 
 class StaffSignInForm(BoundedPasswordForm, AuthenticationForm):
-    """unfold's, with the bounds of every other one."""
+    """unfold's form with the bounds of the other sign-in forms."""
 
 
 class StaffSite(UnfoldAdminSite):
     """The admin."""
 
     login_form = StaffSignInForm
-    index_title = "Today"
-    index_template = "admin/today.html"
+    index_title = "Dashboard"
+    index_template = "admin/dashboard.html"
     enable_nav_sidebar = True
 
     def get_urls(self) -> list[Any]:
-        # No page links to the public page of an object, and the redirect to one is an error for odd keys.
+        # No page uses view_on_site, and its redirect fails with a server error for malformed keys.
         return [url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site"]
 
     def admin_view(self, view: _View, cacheable: bool = False) -> _View:
@@ -61,9 +61,9 @@ class StaffSite(UnfoldAdminSite):
             try:
                 limit_sign_in(request, request.POST.get("username", "")[:150])
             except RateExceeded as refused:
-                text = "Too many attempts to sign in. Try again in a minute."
+                text = "Too many sign-in attempts. Try again in a minute."
                 return HttpResponse(text, status=429, headers=refused.headers)
-        if REDIRECT_FIELD_NAME not in request.GET:  # unfold's form does not say where to go afterwards
+        if REDIRECT_FIELD_NAME not in request.GET:  # unfold's form does not send the next address
             given: Any = request.GET.copy()
             given[REDIRECT_FIELD_NAME] = reverse("admin:index")
             request.GET = given

@@ -1,6 +1,6 @@
-"""The vocabulary: statuses, priorities, kinds of picture, error codes, and which status may follow which.
+"""The vocabulary: statuses, priorities, image types, error codes, and the legal transitions between statuses.
 
-Nothing here reads or writes anything, so everything may import it.
+This module does no I/O, so every module may import it.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from django.db.models import TextChoices
 
 
 class Status(TextChoices):
-    """Where a request stands."""
+    """The status of a request."""
 
-    #: Waits in the ledger for a worker; a claim moves it on. Lasts as long as the queue ahead, or a retry's delay.
+    #: Has a queue row; a claim starts it. Lasts as long as the queue ahead of it, or a retry's delay.
     QUEUED = "queued", "Queued"
-    #: One worker holds a claim with a lease on it; that worker, a cancel or the lease's end moves it on.
+    #: A worker holds a claim with a lease; that worker, a cancel or the lease's expiry ends it.
     IN_PROGRESS = "in-progress", "In progress"
-    #: Has its picture. Final.
+    #: Has its image. Final.
     COMPLETED = "completed", "Completed"
-    #: Has an error, and no attempts left or no use for another. Final unless somebody retries it by hand.
+    #: Has an error, and no attempts left or an error that is not retried. Final unless retried manually.
     FAILED = "failed", "Failed"
-    #: Its owner or the staff gave it up. Final unless somebody retries it by hand.
+    #: Cancelled by its owner or by staff. Final unless retried manually.
     CANCELLED = "cancelled", "Cancelled"
 
 
 TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 ACTIVE: Final = frozenset(Status) - TERMINAL
-#: Over without a picture; these can be tried again by hand.
+#: Ended without an image; these can be retried manually.
 GIVEN_UP: Final = TERMINAL - {Status.COMPLETED}
 
-#: Percent, where nothing finer is known.
+#: Percent, if no finer progress is known.
 PROGRESS: Final[Mapping[str, int]] = {
     Status.QUEUED: 0,
     Status.IN_PROGRESS: 50,
@@ -42,7 +42,7 @@ PROGRESS: Final[Mapping[str, int]] = {
 
 
 class Priority(TextChoices):
-    """What the client asked for, the most pressing first; also the names of the Celery queues."""
+    """The priority of a request, most urgent first; also the names of the Celery queues."""
 
     URGENT = "urgent", "Urgent"
     HIGH = "high", "High"
@@ -56,7 +56,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     Priority.NORMAL: 10,
     Priority.LOW: 1,
 }
-#: A retry makes room for those that have not had their first try.
+#: A retry has the lowest weight, so that first attempts go before it.
 RETRY_WEIGHT: Final = WEIGHTS[Priority.LOW]
 
 
@@ -71,7 +71,7 @@ def next_weight(weight: int) -> int:
 
 
 class GenerationType(TextChoices):
-    """What kind of picture is wanted."""
+    """The type of image."""
 
     COLORING_PAGE = "coloring-page", "Coloring page"
     COVER = "cover", "Cover"
@@ -97,48 +97,48 @@ class ErrorCode(TextChoices):
     """Why a request failed."""
 
     REFUSED_INPUT = "refused_input", "The provider's safety system refused the prompt"
-    REFUSED_OUTPUT = "refused_output", "The provider's safety system refused the picture"
-    INVALID_REQUEST = "invalid_request", "The provider does not accept the request"
-    AUTH = "auth", "The provider does not accept the key"
+    REFUSED_OUTPUT = "refused_output", "The provider's safety system refused the image"
+    INVALID_REQUEST = "invalid_request", "The provider rejected the request as invalid"
+    AUTH = "auth", "The provider rejected the API key"
     QUOTA_EXHAUSTED = "quota_exhausted", "The provider's quota or credit is used up"
-    RATE_LIMITED = "rate_limited", "The provider asks to wait"
-    UNAVAILABLE = "unavailable", "The provider is not reachable or has a fault"
-    TIMEOUT = "timeout", "Nothing could be sent to the provider in time"
-    UNKNOWN_OUTCOME = "unknown_outcome", "Sent, but no answer came; it may have been billed"
-    EMPTY_RESULT = "empty_result", "The provider answered without a picture"
-    INVALID_IMAGE = "invalid_image", "What the provider sent is not a sound picture"
-    MODEL_RETIRED = "model_retired", "The model does not exist any more"
-    STORAGE = "storage", "The picture could not be stored"
-    WORKER_LOST = "worker_lost", "The worker stopped in the middle of the work"
-    INTERNAL = "internal", "A fault of ours"
+    RATE_LIMITED = "rate_limited", "The provider's rate limit was reached"
+    UNAVAILABLE = "unavailable", "The provider is unreachable or has a server error"
+    TIMEOUT = "timeout", "The request could not be sent to the provider in time"
+    UNKNOWN_OUTCOME = "unknown_outcome", "Sent to the provider without an answer; it may have been billed"
+    EMPTY_RESULT = "empty_result", "The provider's answer has no image"
+    INVALID_IMAGE = "invalid_image", "The provider sent a broken image"
+    MODEL_RETIRED = "model_retired", "The model is no longer available"
+    STORAGE = "storage", "The image could not be stored"
+    WORKER_LOST = "worker_lost", "The worker stopped during the attempt"
+    INTERNAL = "internal", "Internal error"
 
 
 class AttemptOutcome(TextChoices):
-    """What came of one claim."""
+    """The outcome of one claim."""
 
     RUNNING = "running", "Running"
     SUCCEEDED = "succeeded", "Succeeded"
     FAILED = "failed", "Failed"
-    #: Ended from outside: cancelled, or given back.
+    #: Ended from outside: the request was cancelled, or the claim released.
     ABANDONED = "abandoned", "Abandoned"
 
 
 class ProcessKind(TextChoices):
-    """What a process that reports itself does."""
+    """The kind of a process that sends heartbeats."""
 
     WORKER = "worker", "Worker"
     DISPATCHER = "dispatcher", "Dispatcher"
 
 
 class StyleScope(TextChoices):
-    """What a style phrase belongs to."""
+    """What a prompt style applies to."""
 
-    TYPE = "type", "Type of picture"
+    TYPE = "type", "Image type"
     IMAGE_STYLE = "image-style", "Image style"
 
 
 class PauseScope(TextChoices):
-    """What is paused."""
+    """The scope of a pause."""
 
     EVERYTHING = "everything", "Everything"
     PRIORITY = "priority", "Priority"
@@ -147,7 +147,7 @@ class PauseScope(TextChoices):
 
 
 class BulkActionName(TextChoices):
-    """What staff can do to requests, one or many."""
+    """The actions of staff on one or many requests."""
 
     CANCEL = "cancel", "Cancel"
     RETRY = "retry", "Retry"
@@ -156,18 +156,18 @@ class BulkActionName(TextChoices):
 
 
 class Reason(TextChoices):
-    """Why a status changed. The status says where a request is, the reason how it came there."""
+    """The reason of a status change."""
 
     SUBMITTED = "submitted", "submitted"
     CLAIMED = "claimed", "claimed by a worker"
-    COMPLETED = "completed", "picture stored"
+    COMPLETED = "completed", "image stored"
     FAILED = "failed", "failed"
     RETRY = "retry", "retry after an error"
-    POSTPONED = "postponed", "told to wait"
-    GIVEN_BACK = "given_back", "given back by the worker"
+    POSTPONED = "postponed", "the provider asked to wait"
+    GIVEN_BACK = "given_back", "released by the worker"
     LEASE_EXPIRED = "lease_expired", "worker lost"
     CANCELLED = "cancelled", "cancelled"
-    RETRIED = "retried", "retried by hand"
+    RETRIED = "retried", "retried manually"
 
 
 class Transition(NamedTuple):
@@ -229,8 +229,8 @@ def diagram() -> str:
 
 #: What to do about each error: for the pages, the admin and the command line.
 ADVICE: Final[Mapping[str, str]] = {
-    ErrorCode.REFUSED_INPUT: "Say it in other words: safety systems often stumble over a single one.",
-    ErrorCode.REFUSED_OUTPUT: "Try again with another seed, or say it in other words.",
+    ErrorCode.REFUSED_INPUT: "Rephrase the prompt: often a single word triggers the safety system.",
+    ErrorCode.REFUSED_OUTPUT: "Generate a new variation, or rephrase the prompt.",
     ErrorCode.INVALID_REQUEST: "Correct the request; the message says what is not accepted.",
     ErrorCode.AUTH: "Check the provider's key in the settings, and whether it may use this model.",
     ErrorCode.QUOTA_EXHAUSTED: "Add credit at the provider, then try again.",
@@ -238,13 +238,13 @@ ADVICE: Final[Mapping[str, str]] = {
     ErrorCode.UNAVAILABLE: "Try again later; the provider's status page may say more.",
     ErrorCode.TIMEOUT: "Try again; if it happens often, check the network between the workers and the provider.",
     ErrorCode.UNKNOWN_OUTCOME: (
-        "Look at the provider's bill before trying again: it may have been paid for. If it happens often, raise "
+        "Check the provider's bill before you retry: the call may have been charged. If it happens often, raise "
         "PROVIDER_TIMEOUT_MS."
     ),
-    ErrorCode.EMPTY_RESULT: "Try again, or say more plainly that a picture is wanted.",
+    ErrorCode.EMPTY_RESULT: "Try again, or ask for an image more clearly in the prompt.",
     ErrorCode.INVALID_IMAGE: "Try again, or choose another model.",
-    ErrorCode.MODEL_RETIRED: "Choose another model, or name a successor for this one.",
-    ErrorCode.STORAGE: "Free space where pictures are kept, or correct its settings, then try again.",
-    ErrorCode.WORKER_LOST: "Try again; if it happens often, look at the workers' logs and memory.",
-    ErrorCode.INTERNAL: "Look at the workers' logs.",
+    ErrorCode.MODEL_RETIRED: "Choose another model, or set a successor for this one.",
+    ErrorCode.STORAGE: "Free space in the image storage, or correct its settings, then try again.",
+    ErrorCode.WORKER_LOST: "Try again; if it happens often, check the workers' logs and memory.",
+    ErrorCode.INTERNAL: "Check the workers' logs.",
 }

@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_keepdb(django_db_keepdb: bool) -> bool:
-    """What is in a server of our own goes with it. To drop it before, nobody may be connected, autovacuum included."""
+    """Keep the test database: it ends with our own server. Dropping it needs every connection closed first, also those
+    of autovacuum."""
     return django_db_keepdb or servers.is_ours("DATABASE_URL")
 
 
@@ -106,10 +107,10 @@ def empty_queues() -> Iterator[None]:
 
 @pytest.fixture
 def no_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Redis's address with nobody behind it."""
+    """A broker address without a server."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        nobody = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
+        unreachable = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
 
     def forget_connections() -> None:
         # Celery keeps pools by address and remembers the one in use.
@@ -118,7 +119,7 @@ def no_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         application.amqp._producer_pool = None
 
     with monkeypatch.context() as patch:
-        patch.setenv("CELERY_BROKER_URL", nobody)
+        patch.setenv("CELERY_BROKER_URL", unreachable)
         forget_connections()
         yield
     forget_connections()

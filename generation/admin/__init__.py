@@ -1,5 +1,5 @@
-"""What the staff look at and do. Every row that the system writes is read-only here; what changes one goes through
-``services``, which asks for the permission and writes down who did it."""
+"""The admin. Rows that the system writes are read-only; actions on them go through ``services``, which checks the
+permission and records the action in the audit log."""
 
 from generation.admin import attempts, audit_log, batches, bulk_actions, index, pauses, providers, requests, users
 

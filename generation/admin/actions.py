@@ -1,4 +1,4 @@
-"""An action on one request, some, or all that match: asked for, confirmed, done through ``services``, and counted."""
+"""Actions on one, several or all matching requests: confirmation page, call of ``services``, and result messages."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from generation.requests.services import Outcome
 from generation.states import BulkActionName, Priority
 from generation.templatetags.formats import requests
 
-#: More than a page of the list has.
+#: The most selected requests; a page of the list has fewer.
 _MOST: Final = 500
-#: To how many it is counted how many match.
+#: Matching requests are counted up to this number.
 _COUNTED: Final = 10_000
 _SHOWN: Final = 20
 _TEMPLATE: Final = "admin/generation/generationrequest/confirm.html"
-#: What the confirmation says will happen.
+#: The explanation on the confirmation page.
 _EXPLAINED: Final = {
-    BulkActionName.CANCEL: "What is queued or in progress is given up at once and for good. A provider's call that is"
-    " under way is broken off, and may be billed all the same.",
-    BulkActionName.RETRY: "What failed or was cancelled is queued again with all its attempts before it, which may cost"
-    " money.",
-    BulkActionName.REQUEUE: "What is queued is sent again at once, whatever it waits for, and with the weight of its"
-    " priority.",
-    BulkActionName.PRIORITY: "What is queued waits with the new priority from now on.",
+    BulkActionName.CANCEL: "Requests that are queued or in progress are cancelled at once. A provider call under way"
+    " is aborted, and may still be billed.",
+    BulkActionName.RETRY: "Requests that failed or were cancelled are queued again with a full set of attempts,"
+    " which may cost money.",
+    BulkActionName.REQUEUE: "Queued requests are dispatched again at once, regardless of any delay, with the weight of"
+    " their priority.",
+    BulkActionName.PRIORITY: "Queued requests get the new priority.",
 }
 _PAST: Final = {
     BulkActionName.CANCEL: "Cancelled",
@@ -50,14 +50,14 @@ _PAST: Final = {
 
 
 def from_list(name: str) -> Callable[[Any, HttpRequest, QuerySet[Any]], HttpResponse]:
-    """What the list calls for an action with what was selected in it."""
+    """Return the list's handler of an action: it shows the confirmation page for the selection."""
 
     def ask(page: Any, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse:
         if request.POST.get("select_across") == "1":
             return _confirm(page, request, name, conditions=_conditions(request.GET))
         ids = request.POST.getlist(ACTION_CHECKBOX_NAME)
         if len(ids) > _MOST:
-            messages.error(request, f"Select at most {_MOST} requests, or everything that matches.")
+            messages.error(request, f"Select at most {_MOST} requests, or all matching requests.")
             return redirect(request.get_full_path())
         return _confirm(page, request, name, ids=ids)
 
@@ -65,16 +65,16 @@ def from_list(name: str) -> Callable[[Any, HttpRequest, QuerySet[Any]], HttpResp
 
 
 def act(page: Any, request: HttpRequest) -> HttpResponse:
-    """GET: ask whether it is meant. POST: do it."""
+    """GET: show the confirmation page. POST: run the action."""
     if request.method not in {"GET", "POST"}:
         return HttpResponseNotAllowed(["GET", "POST"])
     given = request.POST if request.method == "POST" else request.GET
     name, ids = given.get("action", ""), given.getlist("ids")
     argument = given.get("argument", "")
     if name not in BulkActionName.values or len(ids) > _MOST or any("\0" in one for one in ids):
-        return HttpResponseBadRequest("There is no such action.", content_type="text/plain")
+        return HttpResponseBadRequest("Unknown action.", content_type="text/plain")
     user = request.user
-    assert isinstance(user, User)  # noqa: S101  narrows the type; the site lets nobody else in
+    assert isinstance(user, User)  # noqa: S101  narrows the type; the site requires a signed-in user
     if not (page.has_view_permission(request) and user.has_perm(roles.PERMISSIONS[name])):
         audit.refused(user, f"{name} {', '.join(ids[:3])}".rstrip(), address=client_address(request))
         raise PermissionDenied
@@ -103,20 +103,20 @@ def act(page: Any, request: HttpRequest) -> HttpResponse:
 def _begin(request: HttpRequest, conditions: dict[str, str], asked: dict[str, Any]) -> HttpResponse:
     begun = bulk_actions.start(conditions=conditions, **asked)
     if begun is None:
-        messages.warning(request, "Nothing matches any more.")
+        messages.warning(request, "No request matches any more.")
         return redirect(_list(conditions))
     return redirect("admin:generation_bulkaction_change", begun.pk)
 
 
 def _tell(request: HttpRequest, name: str, outcome: Outcome) -> None:
-    """How many it was done to, and why not to the others."""
+    """Show how many requests were changed, and why the others were not."""
     if outcome.done:
         messages.success(request, f"{_PAST[BulkActionName(name)]} {requests(len(outcome.done))}.")
     for reason, ids in outcome.refused.items():
         shown = ", ".join(ids[:_SHOWN]) + (" …" if len(ids) > _SHOWN else "")
-        messages.warning(request, f"Refused {requests(len(ids))}, since {reason}: {shown}")
+        messages.warning(request, f"Skipped {requests(len(ids))} because {reason}: {shown}")
     if not outcome.done and not outcome.refused:
-        messages.warning(request, "Nothing was selected.")
+        messages.warning(request, "No request was selected.")
 
 
 def _confirm(
@@ -135,7 +135,7 @@ def _confirm(
         rows = rows.filter(pk__in=ids or [])
         count = len(ids or [])
     if not count:
-        messages.warning(request, "Nothing matches.")
+        messages.warning(request, "No request matches.")
         return redirect(_list(conditions or {}))
     shown = rows.select_related("owner").defer("metadata", "result", "error").order_by("-pk")[:_SHOWN]
     counted = f"more than {_COUNTED:,} requests" if count > _COUNTED else requests(count)

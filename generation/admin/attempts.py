@@ -1,4 +1,4 @@
-"""Attempts: the calls that were made, whoever made them."""
+"""The list of attempts, that is of claims and their provider calls."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from generation.templatetags.formats import NONE, charges, duration
 
 
 def costs_and_providers(request_ids: Collection[str]) -> tuple[dict[str, Decimal], dict[str, str]]:
-    """What the attempts of each request cost together, where that is known, and the last provider that was asked; in
-    one query."""
+    """Return the known cost of all attempts and the last provider called, by request, in one query."""
     costs: dict[str, Decimal] = {}
     providers: dict[str, str] = {}
     found = GenerationAttempt.objects.filter(request_id__in=request_ids).order_by("claim")
@@ -36,7 +35,7 @@ def costs_and_providers(request_ids: Collection[str]) -> tuple[dict[str, Decimal
 
 
 class ProviderFilter(OneOfTheProviders):
-    """By the attempt's own provider."""
+    """Filter by the attempt's provider."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
@@ -52,7 +51,7 @@ class GenerationAttemptAdmin(KeysetAdmin):
     list_display_links = None
     list_filter = (ProviderFilter,)
     search_fields = ("id",)
-    search_help_text = "Request id, or the provider's own id of the call"
+    search_help_text = "Request ID, or the provider's request ID"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[GenerationAttempt]:
         return GenerationAttempt.objects.defer("usage", "prompt", "error_message")
@@ -75,7 +74,7 @@ class GenerationAttemptAdmin(KeysetAdmin):
     def error(self, row: GenerationAttempt) -> str:
         return row.error_code or NONE
 
-    @display(description="took")
+    @display(description="duration")
     def took(self, row: GenerationAttempt) -> str:
         return duration(between(row.started_at, row.finished_at))
 

@@ -1,4 +1,4 @@
-"""The audit: who did what to which, when and from where."""
+"""The audit log: user, action, object, time and address."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LogEntryAdmin(KeysetAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[LogEntry]:
         return LogEntry.objects.select_related("user", "content_type")
 
-    @display(description="what")
+    @display(description="action")
     def what(self, row: LogEntry) -> str:
         return row.get_change_message() or row.get_action_flag_display()
 

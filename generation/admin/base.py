@@ -1,4 +1,4 @@
-"""What several of the pages share: rows that nobody edits, and lists of any length."""
+"""Base classes: read-only rows, and keyset-paginated lists."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from generation.access import audit
 from generation.admin.changelists import StrictAdmin, StrictChangeList
 from generation.templatetags.formats import NONE
 
-#: Of a page's address: where it begins, by the key of the row before it (``older.KEY``) or after it (``newer.KEY``).
+#: URL parameter of a page: the rows before a key (``older.KEY``) or after it (``newer.KEY``).
 _PAGE: Final = "p"
-#: The column that Django puts before the others where there are actions.
+#: The column that Django adds in front if there are actions.
 _CHECKBOXES: Final = "action_checkbox"
 _CHECKBOX_CELL: Final = (
-    '<td class="vg-check" data-label="Select record"><input type="checkbox" name="{}" value="{}" '
+    '<td class="vg-check" data-label="Select"><input type="checkbox" name="{}" value="{}" '
     f'class="{" ".join(CHECKBOX_CLASSES)} action-select" aria-label="Select record"></td>'
 )
 
 
 class ReadOnly:
-    """Rows that the system writes."""
+    """Rows that only the system writes."""
 
     is_read_only: Final = True
 
@@ -53,7 +53,7 @@ class ReadOnly:
 
 
 class _OnePage(Paginator):
-    """Django's list asks a paginator for the number of rows, which nobody counts here."""
+    """A paginator that does not count rows."""
 
     @cached_property
     def count(self) -> int:
@@ -61,7 +61,7 @@ class _OnePage(Paginator):
 
 
 class KeysetChangeList(StrictChangeList):
-    """A list by key, the newest first. A page costs the same wherever it is, and nothing is counted."""
+    """A keyset-paginated list, newest first. Every page costs the same, and rows are not counted."""
 
     newer: str = ""
     older: str = ""
@@ -82,7 +82,7 @@ class KeysetChangeList(StrictChangeList):
             self.newer = f"newer.{found[0].pk}" if more_newer else ""
             self.older = f"older.{found[-1].pk}" if more_older else ""
         self.goes_on = more_newer or more_older
-        # Whether there is more than what is shown is all that the page wants to know.
+        # The page only needs to know whether there are more rows.
         self.result_count = len(found) + self.goes_on
         self.full_result_count = self.result_count
         self.show_full_result_count = False
@@ -93,20 +93,20 @@ class KeysetChangeList(StrictChangeList):
         self.model_admin.complete(found)
 
     def _first(self, count: int, rows: QuerySet[Any], order: str) -> list[Any]:
-        """So many of the rows, in this order. Which ones is asked first, since an index alone tells that: for whole
-        rows PostgreSQL takes walking the primary key for cheaper than the index of a filter, and where the newest tenth
-        is queued it reads all that to reach what is completed."""
+        """Return the first rows in this order. The keys are selected first, by an index-only scan: for whole rows
+        PostgreSQL prefers to walk the primary key over a filter's index, and if the newest tenth is queued it reads
+        all of it to reach completed rows."""
         keys = rows.order_by(order).values("pk")[:count]
         return list(self.root_queryset.filter(pk__in=keys).order_by(order))
 
     @cached_property
     def headers(self) -> list[dict[str, Any]]:
-        """What stands above the columns, as unfold's template wants it."""
+        """The column headers, as unfold's template expects them."""
         return list(result_headers(self))
 
     def lines(self) -> Iterator[SafeString]:
-        """The cells of each row. unfold asks for the headers again for each row and renders a template for each badge
-        and check box, which takes longer than all the rest of a page."""
+        """Render the cells of each row. unfold computes the headers again for each row and renders a template for each
+        badge and check box, which takes longer than the rest of the page."""
         labels = [header["text"] for header in self.headers]
         for row in self.result_list:
             cells = zip(self.list_display, labels, strict=True)
@@ -128,7 +128,7 @@ class KeysetChangeList(StrictChangeList):
         return format_html('<td data-label="{}">{}</td>', label, shown)
 
     def page_url(self, page: str) -> str:
-        """The address of a page."""
+        """The URL of a page."""
         return str(self.get_query_string({_PAGE: page}))
 
     @property
@@ -145,7 +145,7 @@ class KeysetChangeList(StrictChangeList):
 
     @property
     def whole_url(self) -> str:
-        """The list from its beginning."""
+        """The URL of the list's first page."""
         return str(self.get_query_string(remove=[_PAGE]))
 
     def _checked(self, key: str) -> str:
@@ -157,7 +157,7 @@ class KeysetChangeList(StrictChangeList):
 
 
 class KeysetAdmin(ReadOnly, StrictAdmin):
-    """A long list of rows that the system writes."""
+    """A read-only, keyset-paginated list."""
 
     show_full_result_count = False
     list_per_page = 50
@@ -165,7 +165,7 @@ class KeysetAdmin(ReadOnly, StrictAdmin):
     ordering = ("-pk",)
     sortable_by = ()
     list_filter_submit = True
-    show_facets = ShowFacets.NEVER  # they count
+    show_facets = ShowFacets.NEVER  # facets count rows
     change_list_template = "admin/keyset_change_list.html"
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -180,15 +180,15 @@ class KeysetAdmin(ReadOnly, StrictAdmin):
         return queryset.none() if "\0" in text else self.found(queryset, text), False
 
     def found(self, rows: QuerySet[Any], text: str) -> QuerySet[Any]:
-        """Those of the rows that the search for this text finds."""
+        """Return the rows that match the search text."""
         return rows.none()
 
     def complete(self, rows: list[Any]) -> None:
-        """Look up what the rows of a page need besides, for all of them at once."""
+        """Add related data to the rows of a page, in one query for all."""
 
 
 class KeysetPageAdmin(KeysetAdmin):
-    """Such a list whose rows have a page each, which shows one and changes nothing."""
+    """A keyset-paginated list with a read-only page per row."""
 
     page_template: str
 
@@ -212,35 +212,35 @@ class KeysetPageAdmin(KeysetAdmin):
         return TemplateResponse(request, self.page_template, context)
 
     def _list_it_came_from(self, request: HttpRequest) -> str:
-        """The address of the list, with the filters that it had when the page was opened from it."""
+        """Return the URL of the list with the filters from which the page was opened."""
         address = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
         filters = QueryDict(request.GET.get("_changelist_filters", ""))
         return f"{address}?{filters.urlencode()}" if filters else address
 
     def row_of(self, object_id: str) -> Any:
-        """The row with this key as it stands in an address, if there is one."""
+        """Return the row with this key from the URL, or None."""
         raise NotImplementedError
 
     def page(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        """What the page shows."""
+        """Return the context of the page."""
         raise NotImplementedError
 
 
 def key_in(object_id: str, pattern: re.Pattern[str]) -> str:
-    """The id that an address has; the admin writes them in its own with an escape for each ``_``."""
+    """Return the ID from a URL; the admin escapes each ``_`` in its own links."""
     return object_id if pattern.fullmatch(object_id) else unquote(object_id)
 
 
 def between(begin: datetime | None, end: datetime | None) -> timedelta | None:
-    """From one to the other, if both are known."""
+    """Return the time from begin to end, if both are known."""
     return end - begin if begin and end else None
 
 
 def badge(kind: str, text: str) -> SafeString:
-    """A word in the colour of its kind: of a status, an outcome, or how well something is."""
+    """Render a badge in the color of its kind: a status, an outcome or a health."""
     return format_html('<span class="vg-badge vg-{}">{}</span>', kind, text)
 
 
 def history(thing: Model, user: Any) -> list[Any]:
-    """What staff did to the object, for those who may see that."""
+    """Return the audit log of the object, if the user may see it."""
     return audit.of(thing) if user.has_perm("admin.view_logentry") else []

@@ -1,4 +1,4 @@
-"""Batches, with how far each is."""
+"""Batches and their progress."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class GenerationBatchAdmin(KeysetPageAdmin):
     page_template = "admin/generation/generationbatch/page.html"
     list_display = ("id", "progress", "standing", "owner_name", "priority", "max_concurrent", "created_at")
     search_fields = ("id",)
-    search_help_text = "Id, or the name of the owner"
+    search_help_text = "Batch ID or owner"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[GenerationBatch]:
         return GenerationBatch.objects.select_related("owner")
@@ -36,7 +36,7 @@ class GenerationBatchAdmin(KeysetPageAdmin):
         return rows.filter(pk=text) if BATCH_ID.fullmatch(text) else rows.filter(owner__username=text)
 
     def complete(self, rows: list[Any]) -> None:
-        """How many requests of each stand where, in one query."""
+        """Count the requests of each batch by status, in one query."""
         found = GenerationRequest.objects.filter(batch_id__in=[row.pk for row in rows]).order_by()
         counts: dict[str, Counter[str]] = {}
         for batch_id, status, count in found.values_list("batch_id", "status").annotate(count=Count("pk")):
@@ -80,7 +80,7 @@ class GenerationBatchAdmin(KeysetPageAdmin):
 
 
 def bar(done: int, total: int) -> SafeString:
-    """How much of it is done."""
+    """Render a progress bar."""
     percent = round(100 * done / total) if total else 100
     return format_html(
         '<span class="vg-bar"><progress max="100" value="{}"></progress><span>{} of {}</span></span>',

@@ -1,4 +1,4 @@
-"""Bulk actions: how far each is, what was refused and why, and a way to stop it."""
+"""Bulk actions: progress, refusals with reasons, and a stop button."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from generation.models import BulkAction
 from generation.requests import bulk_actions, filters
 from generation.templatetags.formats import NONE
 
-_STATE_LOOKS: Final = {"running": "running", "done": "completed", "ended early": "failed"}
-#: Digits of the largest key.
+_STATE_LOOKS: Final = {"running": "running", "done": "completed", "stopped early": "failed"}
+#: Digits of the largest bigint key.
 _LONGEST_KEY: Final = 19
 
 
 @admin.register(BulkAction)
 class BulkActionAdmin(KeysetPageAdmin):
     page_template = "admin/generation/bulkaction/page.html"
-    list_display = ("__str__", "matching", "state", "seen", "done", "refused", "who", "created_at")
+    list_display = ("__str__", "matching", "state", "seen", "done", "skipped", "who", "created_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkAction]:
         return BulkAction.objects.select_related("requested_by")
 
-    @display(description="all with")
+    @display(description="filter")
     def matching(self, row: BulkAction) -> str:
         return filters.in_words(row.conditions)
 
@@ -41,7 +41,11 @@ class BulkActionAdmin(KeysetPageAdmin):
     def state(self, row: BulkAction) -> SafeString:
         return badge(_STATE_LOOKS[_state(row)], _state(row))
 
-    @display(description="by")
+    @display(description="skipped")
+    def skipped(self, row: BulkAction) -> int:
+        return row.refused
+
+    @display(description="user")
     def who(self, row: BulkAction) -> str:
         return row.requested_by.get_username() if row.requested_by else NONE
 
@@ -69,18 +73,18 @@ class BulkActionAdmin(KeysetPageAdmin):
         }
 
     def stop(self, request: HttpRequest, bulk_id: int) -> HttpResponse:
-        """POST: end it before its time."""
+        """POST: stop the bulk action."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         row = get_object_or_404(BulkAction, pk=bulk_id)
         if bulk_actions.stop(user=request.user, bulk=row, address=client_address(request)):  # type: ignore[arg-type]
-            messages.success(request, "Stopped. What was done stays done.")
+            messages.success(request, "Stopped. Requests that were already changed stay changed.")
         else:
-            messages.warning(request, "It had ended already.")
+            messages.warning(request, "The bulk action had already finished.")
         return redirect("admin:generation_bulkaction_change", row.pk)
 
 
 def _state(row: BulkAction) -> str:
     if row.finished_at is None:
         return "running"
-    return "ended early" if row.error else "done"
+    return "stopped early" if row.error else "done"

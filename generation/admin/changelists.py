@@ -1,4 +1,4 @@
-"""Shared by every list of the admin: links that keep the other parameters, and addresses that are refused."""
+"""Base of every admin list: links that keep the other parameters, and refusal of malformed URLs."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from generation.admin import deletion
 
 logger = logging.getLogger(__name__)
 
-#: Parameters of a list's address that select no rows.
+#: Parameters of a list's URL that do not filter rows.
 PLAIN: Final = frozenset({ALL_VAR, ORDER_VAR, PAGE_VAR, ERROR_FLAG, IS_FACETS_VAR, IS_POPUP_VAR, TO_FIELD_VAR})
-#: Exceptions of Django and the database drivers for parameters that make no sense.
+#: Exceptions of Django and the database driver for malformed parameters.
 _ODD: Final = (
     IncorrectLookupParameters,
     SuspiciousOperation,
@@ -48,13 +48,13 @@ _LARGEST_KEY: Final = 2**63 - 1
 
 
 class OddAddressError(Exception):
-    """An address with parameters that the list does not have, or with values that make no sense."""
+    """A URL with unknown parameters or malformed values."""
 
 
 def query_string(
     parameters: Mapping[str, Any], *, add: Mapping[str, Any] | None = None, remove: Collection[str] = ()
 ) -> str:
-    """Return the query with these parameters replaced, and these removed by their exact names."""
+    """Return the query string with some parameters replaced, and others removed by their exact names."""
     changed = add or {}
     kept = {name: value for name, value in parameters.items() if name not in remove and name not in changed}
     kept |= {name: value for name, value in changed.items() if value is not None}
@@ -62,46 +62,46 @@ def query_string(
 
 
 def refuse_unknown(parameters: QueryDict, known: Collection[str]) -> None:
-    """Raise :class:`OddAddressError` if the address has a parameter that is neither plain nor among these."""
+    """Raise :class:`OddAddressError` if the URL has a parameter that is neither in ``PLAIN`` nor known."""
     if unknown := sorted(set(parameters) - PLAIN - set(known)):
         named = ", ".join(unknown)[:_LONGEST_NAMES]
         raise OddAddressError("".join(letter if letter.isprintable() else "?" for letter in named))
 
 
 def refuse(request: HttpRequest, error: OddAddressError, address: str) -> HttpResponse:
-    """Lead to a list that shows everything, with a message that says why; nothing else is done."""
+    """Redirect to the unfiltered list with an error message; no action is run."""
     cause = str(error) or repr(error.__cause__)
     logger.warning("refused the address of a list: %s", cause[:200], extra={"action": "list-refused"})
-    what = f" ({error})" if str(error) else ""
+    detail = f" ({error})" if str(error) else ""
     messages.error(
         request,
-        f"The address has a filter that this list does not know, or a value that makes no sense{what}. Nothing was "
-        "done, and the list is shown without filters.",
+        f"The link has an unknown filter or an invalid value{detail}. No action was run, and the list is shown "
+        "without filters.",
     )
     return redirect(address)
 
 
 class StrictChangeList(ChangeList):
-    """A list that is narrowed only by the filters that its page shows."""
+    """A list that accepts only the filters that its page shows."""
 
     def get_query_string(self, new_params: dict[str, Any] | None = None, remove: list[str] | None = None) -> str:
-        # Django removes every parameter that begins with one of the names, so that "p" takes "project" with it.
+        # Django removes by prefix, so that removing "p" also removes "project".
         return query_string(self.filter_params, add=new_params, remove=remove or ())
 
     def get_filters(self, request: HttpRequest) -> Any:
         found = super().get_filters(request)
-        # A filter without choices is not applied, so its parameters would be dropped without a word.
+        # Django silently drops the parameters of a filter that has no choices.
         applied = {name for spec in found[0] for name in spec.expected_parameters()}
         refuse_unknown(request.GET, applied | ({SEARCH_VAR} if self.search_fields else set()))
         return found
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        len(self.result_list)  # evaluate it here, where an odd value is refused, rather than while rendering
+        len(self.result_list)  # evaluate here, where a malformed value is refused, rather than in the template
 
 
 class StrictAdmin(ModelAdmin):
-    """Base of every page of the admin: no parameter, key or form of an address leads to an error of the server."""
+    """Base of every admin page: no parameter, key or form field leads to a server error."""
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return StrictChangeList
@@ -122,18 +122,18 @@ class StrictAdmin(ModelAdmin):
             raise PermissionDenied
         self._drop_odd_keys(request)
         try:
-            # Django writes a deletion down before it deletes.
+            # Django logs a deletion before it deletes.
             with transaction.atomic() if request.POST.get("action") == "delete_selected" else nullcontext():
                 answer: HttpResponse = super().changelist_view(request, extra_context)
         except OddAddressError as error:
             return refuse(request, error, request.path)
         except (ProtectedError, RestrictedError):
-            messages.error(request, "Something that depends on one of them came meanwhile. Nothing was deleted.")
+            messages.error(request, "New dependent rows prevent the deletion. Nothing was deleted.")
             return redirect(request.get_full_path())
         return answer
 
     def _drop_odd_keys(self, request: HttpRequest) -> None:
-        """Take those keys out of the selection that no row can have."""
+        """Remove keys from the selection that no row can have."""
         selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
         if any(not self._may_be_key(key) for key in selected):
             post = request.POST.copy()
@@ -181,6 +181,6 @@ class StrictAdmin(ModelAdmin):
         try:
             answer: HttpResponse = super().delete_view(request, object_id, extra_context)
         except (ProtectedError, RestrictedError):
-            messages.error(request, "Something that depends on it came meanwhile. It was not deleted.")
+            messages.error(request, "New dependent rows prevent the deletion. Nothing was deleted.")
             return redirect(request.path)
         return answer

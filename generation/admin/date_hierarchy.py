@@ -1,5 +1,5 @@
-"""The way to a year, a month or a day. What there is to choose from is told by the first and the last id alone, which
-begin with their time, so nothing is scanned."""
+"""Drill down to a year, month or day. The first and last request IDs give the range, since IDs begin with their time;
+no rows are scanned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from generation.requests import filters
 
 @dataclass(kw_only=True, slots=True)
 class Calendar:
-    """Where one is, and where one can go: pairs of a name and an address."""
+    """The chosen period, and links to wider and narrower ones as pairs of label and URL."""
 
     up: list[tuple[str, str]] = field(default_factory=list)
     here: str = ""
@@ -22,7 +22,7 @@ class Calendar:
 
     @classmethod
     def of(cls, chosen: str, pages: Any) -> Calendar:
-        """For the period that is chosen, as ``2026``, ``2026-01`` or ``2026-01-31``."""
+        """Build it for a period such as ``2026``, ``2026-01`` or ``2026-01-31``; empty or invalid: all dates."""
 
         def to(period: str) -> str:
             address: str = pages.get_query_string({"on": period or None})

@@ -1,4 +1,4 @@
-"""Deactivating users, and what becomes of the requests that they have queued."""
+"""Deactivate users, and optionally cancel their active requests."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from generation.requests import bulk_actions, filters
 from generation.states import ACTIVE, BulkActionName
 from generation.templatetags.formats import requests
 
-#: Users that are deactivated at once.
+#: The most users to deactivate at once.
 MOST: Final = 200
 _LIST: Final = "admin:auth_user_changelist"
 
 
 def waiting(users: list[User]) -> dict[int, int]:
-    """How many requests of each of these users are queued or in progress."""
+    """Return the number of queued or running requests of each user."""
     rows = GenerationRequest.objects.filter(owner__in=users, status__in=ACTIVE).order_by()
     return dict(rows.values_list("owner").annotate(count=Count("pk")))
 
 
 def warn_of_queue(request: HttpRequest, user: User) -> None:
-    """Say that the requests of a user who was just deactivated run on, and where they are canceled."""
+    """Warn that a deactivated user's requests continue, with a link to cancel them."""
     if count := waiting([user]).get(user.pk):
         address = reverse("admin:auth_user_deactivate_many") + f"?ids={user.pk}"
-        text = '{} of {} run on. <a class="vg-link" href="{}">Cancel the queue of this user</a>'
+        text = '{} by {} will continue. <a class="vg-link" href="{}">Cancel this user’s requests</a>'
         messages.warning(request, format_html(text, requests(count), user.get_username(), address))
 
 
 def deactivate(admin: Any, request: HttpRequest) -> HttpResponse:
-    """GET: show the users and what they have queued. POST: deactivate them, and cancel that where it was chosen."""
+    """GET: show the users and their active requests. POST: deactivate them, and cancel the requests if chosen."""
     if request.method not in {"GET", "POST"}:
         return HttpResponseNotAllowed(["GET", "POST"])
     if not admin.has_change_permission(request):
@@ -68,7 +68,7 @@ def _ask(admin: Any, request: HttpRequest, users: list[User]) -> HttpResponse:
     context = {
         **admin.admin_site.each_context(request),
         "opts": admin.opts,
-        "title": f"Cancel the queue of {named}" if all_inactive else f"Deactivate {named}",
+        "title": f"Cancel the requests of {named}" if all_inactive else f"Deactivate {named}",
         "rows": [(user, f"{requests(counts.get(user.pk, 0))} queued or in progress") for user in users],
         "waiting": sum(counts.values()),
         "may_cancel": request.user.has_perm(roles.PERMISSIONS[BulkActionName.CANCEL]),
@@ -105,9 +105,9 @@ def _do(admin: Any, request: HttpRequest, users: list[User]) -> HttpResponse:
         )
     ]
     if not begun:
-        messages.info(request, "There was nothing to cancel.")
+        messages.info(request, "There were no requests to cancel.")
         return redirect(_LIST)
     if len(begun) == 1:
         return redirect("admin:generation_bulkaction_change", begun[0].pk)
-    messages.success(request, f"Canceling the queues of {len(begun)} users.")
+    messages.success(request, f"Cancelling the requests of {len(begun)} users.")
     return redirect("admin:generation_bulkaction_changelist")

@@ -1,4 +1,4 @@
-"""Find what forbids a deletion, by counting. Django would load every row that depends on the object."""
+"""Find the dependent rows that prevent a deletion, by counting. Django would load every dependent row."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, Final
 from django.db.models import CASCADE, PROTECT, RESTRICT, Model, QuerySet
 from django.http import HttpRequest
 
-#: ``deleted_objects``, ``model_count``, ``perms_needed`` and ``protected``, as Django's pages want them.
+#: ``deleted_objects``, ``model_count``, ``perms_needed`` and ``protected``, as Django's templates expect them.
 Found = tuple[list[Any], dict[str, int], set[str], list[str]]
-#: Dependent rows are counted to so many.
+#: Dependent rows are counted up to this number.
 _COUNTED: Final = 1_000
-#: More than a page of any list has.
+#: More than any list shows per page.
 _MOST_AT_ONCE: Final = 200
 
 
 def look(objects: Iterable[Model] | QuerySet[Any], request: HttpRequest, admin: Any) -> Found:
-    """Return what would be deleted with these objects, which permissions that needs, and what forbids it."""
+    """Return the rows deleted with these objects, the missing permissions, and the rows that prevent it."""
     rows = list(objects[: _MOST_AT_ONCE + 1]) if isinstance(objects, QuerySet) else list(objects)
     several = str(admin.opts.verbose_name_plural)
     if len(rows) > _MOST_AT_ONCE:

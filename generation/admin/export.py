@@ -1,7 +1,7 @@
-"""A filtered list as CSV, written while it is read: however long it is, neither side holds it as a whole.
+"""Stream a filtered list as CSV, in constant memory.
 
-An export holds a thread of the web server until its client has read it. So there is one for a user and few in a process
-at a time, and a client that stops reading is disconnected.
+An export occupies a thread of the web server until its client has read it. So there is one per user and a few per
+process at a time, and a client that stops reading is disconnected.
 """
 
 from __future__ import annotations
@@ -36,39 +36,39 @@ _COLUMNS: Final = (
 )
 logger = logging.getLogger(__name__)
 
-#: With one of these a spreadsheet takes a cell for a formula.
+#: A spreadsheet treats a cell that begins with one of these as a formula.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-#: Excel takes a file without it for the system's old character set.
+#: Without it Excel reads the file in the system's legacy encoding.
 _BYTE_ORDER_MARK: Final = "\ufeff"
-#: Exports that a process writes at once.
+#: Concurrent exports per process.
 _MOST: Final = 2
-#: Seconds by which the key of an export outlives the time that its client has for reading.
+#: Seconds by which the Redis key of an export outlives the client's read timeout.
 _MARGIN: Final = 30
 _ONE_AT_A_TIME: Final = (
-    "Another export of yours is still being written. Begin the next one when it has ended; a download that "
-    "was abandoned ends by itself within two minutes."
+    "Your previous export is still running. Start the next one when it has finished; an abandoned download "
+    "ends by itself within two minutes."
 )
 
 
 class _Line:
-    """A file that hands back what is written."""
+    """A file whose ``write`` returns the text."""
 
     def write(self, line: str) -> str:
         return line
 
 
 def cell(value: object) -> str:
-    """As text that a spreadsheet takes for text."""
+    """Return the value as text that no spreadsheet treats as a formula."""
     text = "" if value is None else str(value)
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
 class BusyError(Exception):
-    """There is no room for another export at the moment. Its text is for the user."""
+    """Too many exports are running. The message is shown to the user."""
 
 
 class _Place:
-    """The one export of a user. A key in Redis tells the other processes, as long as Redis is there."""
+    """The slot of a user's one export: in this process, and across processes by a key in Redis if it is available."""
 
     _lock: ClassVar = threading.Lock()
     _writing: ClassVar[set[int]] = set()
@@ -83,7 +83,7 @@ class _Place:
             if user_id in self._writing:
                 raise BusyError(_ONE_AT_A_TIME)
             if len(self._writing) >= _MOST:
-                raise BusyError("Several exports are being written at the moment. Try again in a minute.")
+                raise BusyError("Several exports are running. Try again in a minute.")
             self._writing.add(user_id)
         if not self._is_first():
             self._leave()
@@ -97,12 +97,12 @@ class _Place:
             return True
 
     def extend(self) -> None:
-        """Keep the key while pages are written."""
+        """Extend the key's TTL while pages are written."""
         with suppress(RedisError):
             _redis().expire(self._key, self._seconds)
 
     def free(self) -> None:
-        """Let the user begin another one."""
+        """Release the slot."""
         if not self._is_open:
             return
         self._is_open = False
@@ -122,7 +122,7 @@ def _redis() -> Any:
 
 
 class _Pages:
-    """The text of an export, a page at a time. The reader closes it, even if it was never begun."""
+    """The text of an export, page by page. The server closes it, even if it was never started."""
 
     def __init__(self, conditions: dict[str, str], place: _Place) -> None:
         self._pages = _pages(conditions)
@@ -140,16 +140,16 @@ class _Pages:
             raise
 
     def close(self) -> None:
-        """Free its place."""
+        """Release the slot."""
         self._pages.close()
         self._place.free()
 
 
 def answer(request: HttpRequest) -> StreamingHttpResponse:
-    """Return all that matches the conditions of the address, the newest first. Raises :class:`BusyError`."""
+    """Return the requests that match the query string as CSV, newest first. Raises :class:`BusyError`."""
     conditions = filters.known({name: request.GET.get(name, "") for name in request.GET})
     user = request.user
-    assert isinstance(user, User)  # noqa: S101  narrows the type; the site lets nobody else in
+    assert isinstance(user, User)  # noqa: S101  narrows the type; the site requires a signed-in user
     place = _Place(user.pk)
     try:
         told = f"Exported requests with {filters.in_words(conditions)}"
@@ -172,7 +172,7 @@ def _pages(conditions: dict[str, str]) -> Generator[str]:
     rows = filters.matching(GenerationRequest.objects.all(), conditions).select_related("owner")
     rows = rows.defer("metadata", "result").order_by("-pk")
     last = ""
-    # By key rather than by a cursor of the database, which would hold a transaction open as long as the client reads.
+    # Paged by key: a database cursor would hold a transaction open as long as the client reads.
     while True:
         with long_statements():
             found = list((rows.filter(pk__lt=last) if last else rows)[:_CHUNK])

@@ -1,4 +1,4 @@
-"""Pictures on the staff's pages, by addresses of the page's own host whatever name it was reached by."""
+"""Images on the admin's pages, by URLs relative to the host under which the page was opened."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def _here(address: str) -> str:
 
 
 def address(request: GenerationRequest, kind: str = "image") -> str:
-    """Where the picture or thumbnail of a completed request is."""
+    """Return the URL of the image or thumbnail of a completed request."""
     return _here(signed_urls.signed_url(kind, request.pk))
 
 
 def small(request: GenerationRequest) -> SafeString:
-    """The thumbnail, or an empty frame where there is none."""
+    """Render the thumbnail, or an empty frame if the request is not completed."""
     if request.status != Status.COMPLETED:
         return format_html('<span class="vg-thumb vg-thumb-{}"></span>', request.status)
     return format_html(

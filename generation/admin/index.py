@@ -1,4 +1,4 @@
-"""The first page: how today goes, and what needs a person."""
+"""The dashboard: figures of the last 24 hours, and findings that need attention."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from generation.templatetags.formats import NONE, dollars, duration
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """What unfold calls for its first page."""
+    """Add the context of the index page; called by unfold."""
     user = request.user
-    assert isinstance(user, User)  # noqa: S101  narrows the type; the site lets nobody else in
+    assert isinstance(user, User)  # noqa: S101  narrows the type; the site requires a signed-in user
     return context | found(user)
 
 
 def found(user: User) -> dict[str, Any]:
-    """What the page shows to those who may see requests, and nothing to others."""
+    """Return the context of the page; without the permission to view requests it is empty."""
     if not user.has_perm("generation.view_generationrequest"):
         return {"may_see": False}
     day, queue = statistics.metrics(), statistics.queue_status()
@@ -31,15 +31,15 @@ def found(user: User) -> dict[str, Any]:
         "may_see": True,
         "health": day["healthStatus"],
         "cards": [
-            ("Queued", f"{queue['queueLength']:,}", f"oldest since {_clock(queue['oldestQueuedAt'])}"),
+            ("Queued", f"{queue['queueLength']:,}", f"oldest {_clock(queue['oldestQueuedAt'])}"),
             (
                 "In progress",
                 f"{queue['activeRequests']:,}",
                 f"of {queue['capacity']} slots",
             ),
-            ("Wait", duration(queue["averageWaitTime"]), _waits()),
-            ("Completed", f"{day['requestsCompleted']:,}", "in 24 hours"),
-            ("Failed", f"{day['requestsFailed']:,}", f"{day['failureRate']:.1%} of 24 hours"),
+            ("Average wait", duration(queue["averageWaitTime"]), _waits()),
+            ("Completed", f"{day['requestsCompleted']:,}", "last 24 h"),
+            ("Failed", f"{day['requestsFailed']:,}", f"{day['failureRate']:.1%}, last 24 h"),
             ("Spent today", dollars(statistics.spent_today()), "since midnight, UTC"),
         ],
         "backlog": [
@@ -64,12 +64,12 @@ def found(user: User) -> dict[str, Any]:
 
 
 def _waits() -> str:
-    """What the average wait is of, and the wait that 95 % did not exceed."""
+    """Return the 95th percentile of the wait in words."""
     most = counters.quantile(statistics.waits(), 0.95)
     if most is None:
         return "from submit to start"
     longest = counters.BOUNDS[-1]
-    return f"95 % within {duration(most)}" if most <= longest else f"5 % over {duration(longest)}"
+    return f"95% within {duration(most)}" if most <= longest else f"5% over {duration(longest)}"
 
 
 def _clock(moment: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The filters of the list of requests. What they mean is in :mod:`generation.requests.filters`."""
+"""The filters of the list of requests. :mod:`generation.requests.filters` implements them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from generation.states import ErrorCode, GenerationType, PauseScope, Priority, S
 
 
 class _Narrows:
-    """By a condition of this name."""
+    """Filter by the condition with this name."""
 
     parameter_name: str
 
@@ -27,7 +27,7 @@ class _Narrows:
 
 
 class _MomentForm(SearchForm):
-    """A moment, in UTC."""
+    """A date and time in UTC."""
 
     def __init__(self, name: str, label: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(name, label, *args, **kwargs)
@@ -67,7 +67,7 @@ def _text(name: str, title_: str, form: type[SearchForm] = SearchForm) -> type:
 
 
 class OneOfTheProviders(DropdownFilter):
-    """A choice among those that there are."""
+    """One of the configured providers."""
 
     title = "provider"
     parameter_name = "provider"
@@ -77,7 +77,7 @@ class OneOfTheProviders(DropdownFilter):
 
 
 class ProviderFilter(_Narrows, OneOfTheProviders):
-    """By the provider of any attempt."""
+    """Filter by the provider of any attempt."""
 
 
 OF_REQUESTS = (

@@ -1,4 +1,4 @@
-"""Pauses: what is paused, and pausing and resuming."""
+"""The page that shows, sets and ends pauses."""
 
 from __future__ import annotations
 
@@ -70,40 +70,40 @@ class PauseAdmin(ReadOnly, StrictAdmin):
         return redirect("admin:generation_pause_changelist")
 
     def pause(self, request: HttpRequest) -> HttpResponse:
-        """POST: start nothing more of this."""
+        """POST: pause a scope."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         scope, value = request.POST.get("scope", ""), request.POST.get("value", "")
         reason = request.POST.get("reason", "").replace("\0", "").strip()[:_LONGEST_REASON]
         try:
             made = services.pause(
-                user=request.user,  # type: ignore[arg-type]  # the site lets nobody else in
+                user=request.user,  # type: ignore[arg-type]  # the site requires a signed-in user
                 scope=scope,
                 value=value,
                 reason=reason,
                 address=client_address(request),
             )
         except ValueError:
-            messages.error(request, "There is nothing like that to pause.")
+            messages.error(request, "This cannot be paused.")
         else:
             if made:
-                messages.success(request, f"Paused {made}. What runs goes on.")
+                messages.success(request, f"Paused {made}. Running requests continue.")
             else:
-                messages.warning(request, "It was paused already.")
+                messages.warning(request, "Already paused.")
         return redirect("admin:generation_pause_changelist")
 
     def resume(self, request: HttpRequest) -> HttpResponse:
-        """POST: let it start."""
+        """POST: resume a scope."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         scope, value = request.POST.get("scope", ""), request.POST.get("value", "")
         found = None if "\0" in scope + value else Pause.objects.filter(scope=scope, value=value).first()
         where = client_address(request)
-        # Asked for even where there is nothing to resume, so that the answer tells nobody what is paused.
+        # Checked even if nothing is paused, so that the answer does not reveal pauses to users without the permission.
         wanted = found or Pause(scope=scope, value=value)
         user: Any = request.user
         if services.resume(user=user, paused=wanted, address=where):
             messages.success(request, f"Resumed {wanted}.")
         else:
-            messages.warning(request, "It was resumed already.")
+            messages.warning(request, "Already resumed.")
         return redirect("admin:generation_pause_changelist")

@@ -1,4 +1,4 @@
-"""What staff set: providers' limits, models, phrases and budgets; and what is spent and which processes are up."""
+"""Settings of staff: provider limits, models, prompt styles and budgets; and the lists of spending and processes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from generation.providers import circuit_breaker
 from generation.queue import pauses, processes
 
 _ABOUT_MODELS: Final = {
-    "preference": "Of several models that can do what is wished, the one with the lowest number is tried first.",
-    "capabilities": "The options of a request that it honours, or one value of an option, such as outputFormat:png.",
-    "sizes": "Pixels for each aspect ratio, or under “any” the rule by which they are found.",
-    "price_rule": "What a picture costs, in US dollars.",
-    "shutdown_date": "From this day on, its successor stands in for it.",
-    "successor": "Stands in for it where it is not enabled or was shut down.",
+    "preference": "Among the models that support a request, the one with the lowest number is used first.",
+    "capabilities": "Supported options of a request, or one value of an option, such as outputFormat:png.",
+    "sizes": "Width and height in pixels by aspect ratio, or a rule under “any”.",
+    "price_rule": "Price of an image, in US dollars.",
+    "shutdown_date": "From this day on, the successor is used instead.",
+    "successor": "Used instead when this model is disabled or shut down.",
 }
 
 
 class _JSONFormField(forms.JSONField):
-    """Django's, for which JSON of any depth and numbers of any length are a mistake of the form."""
+    """Django's field, which reports too deep JSON and too long numbers as form errors instead of failing."""
 
     def to_python(self, value: Any) -> Any:
         try:
@@ -44,7 +44,7 @@ class _JSONFormField(forms.JSONField):
     def bound_data(self, data: Any, initial: Any) -> Any:
         try:
             value = super().bound_data(data, initial)
-            json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be shown
+            json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate cannot be encoded
         except (RecursionError, ValueError):
             return InvalidJSONInput(data)
         return value
@@ -69,7 +69,7 @@ class ProviderModelAdmin(StrictAdmin):
     list_filter = ("provider", "enabled")
     list_select_related = ("successor",)
     search_fields = ("name", "provider")
-    # As high as what is written in it.
+    # Grows with its text.
     formfield_overrides: ClassVar = {
         JSONField: {"widget": UnfoldAdminExpandableTextareaWidget, "form_class": _JSONFormField}
     }
@@ -86,22 +86,24 @@ class ProviderStateAdmin(StrictAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         fields = tuple(super().get_readonly_fields(request, obj))
-        return (*fields, "provider") if obj else fields  # its key: another name would make another row
+        return (*fields, "provider") if obj else fields  # the primary key: changing it would insert another row
 
-    @display(description="state", label={"called": "success", "left alone": "danger", "paused": "warning"})
+    @display(description="state", label={"active": "success", "circuit open": "danger", "paused": "warning"})
     def state(self, row: ProviderState) -> str:
         if ("provider", row.provider) in pauses.recent():
             return "paused"
-        return "left alone" if row.provider in {one.provider for one in circuit_breaker.open_breakers()} else "called"
+        is_open = row.provider in {one.provider for one in circuit_breaker.open_breakers()}
+        return "circuit open" if is_open else "active"
 
-    @admin.action(permissions=["change"], description="Call again what is left alone")
+    @admin.action(permissions=["change"], description="Close the circuit breaker")
     def call_again(self, request: HttpRequest, rows: QuerySet[ProviderState]) -> None:
         closed = [row for row in rows if circuit_breaker.close(row.provider)]
         user: Any = request.user
         for row in closed:
-            audit.record(user, row, "Called again", address=client_address(request))
+            audit.record(user, row, "Closed the circuit breaker", address=client_address(request))
         names = ", ".join(row.provider for row in closed)
-        self.message_user(request, f"Called again: {names or 'none, since none was left alone'}")
+        text = f"Closed the circuit breaker of {names}." if closed else "No circuit breaker was open."
+        self.message_user(request, text)
 
 
 @admin.register(Budget)

@@ -1,4 +1,4 @@
-"""All that is known of one request."""
+"""The context of the page of one request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from generation.reports import timeline
 from generation.states import ACTIVE, GIVEN_UP, BulkActionName, Status
 from generation.templatetags.formats import NONE, charges, dollars, duration
 
-#: With which statuses an action can do something.
+#: Statuses in which an action has an effect.
 _POSSIBLE = {
     BulkActionName.CANCEL: ACTIVE,
     BulkActionName.RETRY: GIVEN_UP,
@@ -28,9 +28,9 @@ _POSSIBLE = {
 
 
 def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
-    """What the page shows."""
+    """Return the context of the page."""
     user = request.user
-    assert isinstance(user, User)  # noqa: S101  narrows the type; the site lets nobody else in
+    assert isinstance(user, User)  # noqa: S101  narrows the type; the site requires a signed-in user
     steps = timeline.steps(one)
     attempts = [step.attempt for step in steps if step.attempt]
     cost = charges((attempt.cost, attempt.booked_cost) for attempt in attempts)
@@ -71,11 +71,11 @@ def _facts(one: GenerationRequest, cost: str) -> list[tuple[str, str]]:
         ("Project", one.project_id),
         ("Page", one.page_id),
         ("Submitted", f"{one.created_at:%Y-%m-%d %H:%M:%S} UTC"),
-        ("Waited", duration(between(one.created_at, began))),
-        ("Took", duration(took)),
-        ("Attempts", f"{one.attempts} of {one.max_attempts}" + (f", told to wait {one.waits}×" if one.waits else "")),
+        ("Wait", duration(between(one.created_at, began))),
+        ("Duration", duration(took)),
+        ("Attempts", f"{one.attempts} of {one.max_attempts}" + (f", postponed {one.waits}×" if one.waits else "")),
         ("Worker", one.worker),
         ("Cost", cost),
-        ("Estimate", dollars(one.estimated_cost) if one.estimated_cost is not None else ""),
+        ("Estimated cost", dollars(one.estimated_cost) if one.estimated_cost is not None else ""),
     ]
     return [(name, value) for name, value in facts if value not in {"", NONE}]

@@ -1,4 +1,4 @@
-"""The list of requests, and the page of one."""
+"""The list of requests and the page of one request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from generation.states import BulkActionName, Status
 from generation.templatetags.formats import NONE, dollars, duration
 
 _EXCERPT: Final = 90
-#: What a row of the list is made of. The prompt is as long as it is, and the documents are longer.
+#: The columns of a row. The list does not load the prompt, which can be long, nor the JSON documents.
 _LISTED: Final = (
     *("id", "type", "status", "priority", "project_id", "attempts", "max_attempts"),
     *("created_at", "started_at", "completed_at", "owner__username"),
@@ -39,7 +39,7 @@ _LISTED: Final = (
 
 
 class RequestChangeList(KeysetChangeList):
-    """The list, with the days on which there is something."""
+    """The list with its date drill-down."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -49,7 +49,7 @@ class RequestChangeList(KeysetChangeList):
 @admin.register(GenerationRequest)
 class GenerationRequestAdmin(KeysetPageAdmin):
     list_display = (
-        *("picture", "what", "status_badge", "priority", "owner_name", "project", "waited", "took", "tries", "cost"),
+        *("image", "what", "status_badge", "priority", "owner_name", "project", "waited", "took", "tries", "cost"),
         "provider",
     )
     list_display_links = ("what",)
@@ -57,7 +57,7 @@ class GenerationRequestAdmin(KeysetPageAdmin):
     change_list_template = "admin/generation/generationrequest/change_list.html"
     page_template = "admin/generation/generationrequest/page.html"
     search_fields = ("id",)
-    search_help_text = "Id, project, or words of the prompt"
+    search_help_text = "ID, project, or words of the prompt"
     actions = tuple(f"act_{name}" for name in BulkActionName.values)
 
     # --- The list ---
@@ -75,20 +75,20 @@ class GenerationRequestAdmin(KeysetPageAdmin):
         return filters.matching(queryset, {filters.SEARCH: search_term}), False
 
     def complete(self, rows: list[Any]) -> None:
-        """Whose providers they had and what those cost."""
+        """Add the providers and costs of the requests."""
         costs, providers = attempts.costs_and_providers([row.pk for row in rows])
         for row in rows:
             row.spent, row.asked = costs.get(row.pk), providers.get(row.pk, "")
 
     @display(description="")
-    def picture(self, row: GenerationRequest) -> SafeString:
+    def image(self, row: GenerationRequest) -> SafeString:
         return images.small(row)
 
     @display(description="request")
     def what(self, row: Any) -> SafeString:
         more = "…" if len(row.excerpt) == _EXCERPT else ""
         return format_html(
-            '<span class="vg-what"><span>{}{}</span><small>{}</small><small class="vg-id">{}</small></span>',
+            '<span class="vg-summary"><span>{}{}</span><small>{}</small><small class="vg-id">{}</small></span>',
             row.excerpt,
             more,
             row.get_type_display(),
@@ -107,12 +107,12 @@ class GenerationRequestAdmin(KeysetPageAdmin):
     def project(self, row: GenerationRequest) -> str:
         return (row.project_id if len(row.project_id) <= 24 else f"{row.project_id[:23]}…") or NONE
 
-    @display(description="waited")
+    @display(description="wait")
     def waited(self, row: GenerationRequest) -> str:
         end = row.started_at or row.completed_at or datetime.now(UTC)
         return duration(between(row.created_at, end))
 
-    @display(description="took")
+    @display(description="duration")
     def took(self, row: GenerationRequest) -> str:
         end = row.completed_at or (datetime.now(UTC) if row.status == Status.IN_PROGRESS else None)
         return duration(between(row.started_at, end))
@@ -138,10 +138,10 @@ class GenerationRequestAdmin(KeysetPageAdmin):
         return request_detail.context(request, row)
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        # Not the right to change it, which nobody has.
+        # The base class also accepts the change permission, which no role has.
         return bool(request.user.has_perm("generation.view_generationrequest"))
 
-    # --- What is done to them ---
+    # --- Actions and export ---
 
     def get_urls(self) -> list[URLPattern]:
         views = [
@@ -172,7 +172,7 @@ class GenerationRequestAdmin(KeysetPageAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         permission = roles.PERMISSIONS.get(request.POST.get("action", "").removeprefix("act_"))
         if permission and not request.user.has_perm(permission):
-            # Django would pass over an action that is not offered to this user.
+            # Django silently ignores an action that is not offered to this user.
             audit.refused(request.user, request.POST["action"], address=client_address(request))  # type: ignore[arg-type]
             raise PermissionDenied
         answer: HttpResponse = super().changelist_view(request, extra_context)

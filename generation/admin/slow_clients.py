@@ -1,4 +1,4 @@
-"""Clients that stop reading an answer: the server's thread waits for them without end, so the kernel has to give up."""
+"""Disconnect clients that stop reading a response: the server's thread would wait forever, so the kernel times out."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
 def drop_stalled(environ: Mapping[str, Any], *, after_ms: int) -> None:
-    """Have the kernel close this server's connections whose clients take nothing for so long (``TCP_USER_TIMEOUT``).
+    """Set ``TCP_USER_TIMEOUT``: the kernel closes connections whose clients accept no data for this time.
 
-    granian hands an application no socket, so the process looks for the connections to its own port. Elsewhere than on
-    Linux nothing is done.
+    granian does not pass the socket to the application, so it is set on all connections to the process's port. Does
+    nothing on systems other than Linux.
     """
     if sys.platform != "linux":
         return
@@ -31,7 +31,7 @@ def drop_stalled(environ: Mapping[str, Any], *, after_ms: int) -> None:
 
 
 def _connections(port: int) -> Iterator[socket.socket]:
-    """Return the TCP connections that clients have made to this port of this process."""
+    """Yield the TCP connections of clients to this port of this process."""
     for name in os.listdir(_DESCRIPTORS):
         try:
             duplicate = os.dup(int(name))
@@ -39,7 +39,7 @@ def _connections(port: int) -> Iterator[socket.socket]:
             continue  # closed meanwhile
         try:
             found = socket.socket(fileno=duplicate)
-        except OSError:  # no socket
+        except OSError:  # not a socket
             os.close(duplicate)
             continue
         with found:

@@ -1,4 +1,4 @@
-"""Users, with what they use; and what those who may edit users may not."""
+"""Users with their usage, and limits for staff who may edit users."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from generation.providers import budgets
 from generation.states import ACTIVE
 from generation.templatetags.formats import NONE, dollars
 
-#: What only a superuser gives, since whoever has it has everything.
+#: Fields that only a superuser may set, since they can grant every permission.
 _BEYOND = ("is_superuser", "user_permissions")
 _MONTH = timedelta(days=30)
 
@@ -72,7 +72,7 @@ class UserAdmin(DjangosUserAdmin, StrictAdmin):
             return "superuser"
         return ", ".join(group.name for group in row.groups.all()) or NONE
 
-    @display(description="queued or running")
+    @display(description="active requests")
     def waiting(self, row: Any) -> int:
         return row.active or 0
 
@@ -80,7 +80,7 @@ class UserAdmin(DjangosUserAdmin, StrictAdmin):
     def today(self, row: Any) -> str:
         return dollars(row.spent_today or 0)
 
-    @display(description="spent in 30 days")
+    @display(description="spent, 30 days")
     def month(self, row: Any) -> str:
         return dollars(row.spent_month or 0)
 
@@ -90,14 +90,14 @@ class UserAdmin(DjangosUserAdmin, StrictAdmin):
         query = urlencode({"owner": row.get_username()})
         return format_html('<a class="vg-link" href="{}?{}">Requests</a>', address, query)
 
-    # --- Permissions to edit, and to give ---
+    # --- Permissions to edit and to grant ---
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         fields = tuple(super().get_readonly_fields(request, obj))
         return fields if request.user.is_superuser else (*fields, *_BEYOND)
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        # With the password of a user comes all that this user may do.
+        # Changing a user's password gives access to all of the user's permissions.
         return not _has_more(obj, request) and bool(super().has_change_permission(request, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -117,17 +117,17 @@ class UserAdmin(DjangosUserAdmin, StrictAdmin):
         return [path("deactivate/", view, name="auth_user_deactivate_many"), *super().get_urls()]
 
     def deactivate_many(self, request: HttpRequest) -> HttpResponse:
-        """The page that deactivates users and cancels their queues."""
+        """The page that deactivates users and cancels their requests."""
         return deactivation.deactivate(self, request)
 
-    @action(description="Deactivate, cancel the queue", url_path="deactivate", permissions=["change"])
+    @action(description="Deactivate, cancel requests", url_path="deactivate", permissions=["change"])
     def deactivate(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Lead to that page for one user."""
+        """Redirect to that page for one user."""
         return redirect(f"{reverse('admin:auth_user_deactivate_many')}?{urlencode({'ids': object_id})}")
 
-    @admin.action(permissions=["change"], description="Deactivate, cancel the queue")
+    @admin.action(permissions=["change"], description="Deactivate, cancel requests")
     def deactivate_selected(self, request: HttpRequest, rows: QuerySet[User]) -> HttpResponse:
-        """Lead to that page for the selected users."""
+        """Redirect to that page for the selected users."""
         ids = list(rows.order_by("pk").values_list("pk", flat=True)[: deactivation.MOST + 1])
         return redirect(f"{reverse('admin:auth_user_deactivate_many')}?{urlencode({'ids': ids}, doseq=True)}")
 
@@ -155,20 +155,20 @@ class GroupAdmin(DjangosGroupAdmin, StrictAdmin):
 
 
 def _has_more(obj: Model | None, request: HttpRequest) -> bool:
-    """Whether a user or group holds more permissions than the user of the request."""
+    """Return whether a user or group has permissions that the current user lacks."""
     if isinstance(obj, User):
         return _is_beyond(request, _held_by(obj), is_superuser=obj.is_superuser)
     return isinstance(obj, Group) and _is_beyond(request, _held_in(obj))
 
 
 def _is_beyond(request: HttpRequest, held: set[str], *, is_superuser: bool = False) -> bool:
-    """Whether these permissions are more than the user has."""
+    """Return whether the current user lacks one of these permissions."""
     user = request.user
     return not user.is_superuser and (is_superuser or not held <= user.get_all_permissions())
 
 
 def _held_by(user: User) -> set[str]:
-    """The permissions of a user, also of one who is not active at the moment."""
+    """Return the permissions of a user, active or not."""
     rows = Permission.objects.filter(Q(group__user=user) | Q(user=user)).select_related("content_type")
     return {_name(one) for one in rows}
 

@@ -19,21 +19,21 @@ from generation.states import WEIGHTS
 
 
 class BatchNotFound(NotFound):
-    """No batch, or somebody else's."""
+    """The batch does not exist or belongs to another user."""
 
     default_detail = "Batch not found"
 
 
 class BatchViewSet(viewsets.ViewSet):
-    """Submit many requests as one, watch them, give them up."""
+    """Submit, read and cancel batches."""
 
     def create(self, request: Request) -> Response:
-        wishes = batch_arguments(validate(BatchSerializer, request.data))
+        arguments = batch_arguments(validate(BatchSerializer, request.data))
 
         def act() -> dict[str, Any]:
-            limit_submits(request, cost=len(wishes["drafts"]))
-            batch, requests = services.submit_batch(owner=current_user(request), **wishes)
-            place = estimates.queue_position(min(reversed(requests), key=lambda created: WEIGHTS[created.priority]))
+            limit_submits(request, cost=len(arguments["drafts"]))
+            batch, requests = services.submit_batch(owner=current_user(request), **arguments)
+            position = estimates.queue_position(min(reversed(requests), key=lambda created: WEIGHTS[created.priority]))
             return {
                 "success": True,
                 "batchId": batch.pk,
@@ -42,7 +42,7 @@ class BatchViewSet(viewsets.ViewSet):
                     for index, created in enumerate(requests)
                 ],
                 "count": len(requests),
-                "estimatedWaitTime": place.estimated_wait if place else 0,
+                "estimatedWaitTime": position.estimated_wait if position else 0,
             }
 
         return idempotent_response(request, act, location=("generation:batch", "batchId"))

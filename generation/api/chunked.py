@@ -1,4 +1,4 @@
-"""Bodies that come in chunks, from clients that do not know the length beforehand, and from proxies for HTTP/2."""
+"""Chunked request bodies, as sent by clients that do not know the length beforehand and by proxies for HTTP/2."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def with_length(application: WSGIApplication) -> WSGIApplication:
-    """Give such a body its length, since Django takes one without a length for empty.
+    """Set the Content-Length of a chunked body, since Django takes a body without one for empty.
 
-    No more is read than tells that it is too large.
+    Reads at most one byte more than the limit, which is enough to tell that the body is too large.
     """
 
     def read_first(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -1,4 +1,4 @@
-"""JSON instead of Django's HTML error pages where programs call."""
+"""Middleware that replaces Django's HTML error pages with JSON at the URLs for programs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from generation.api import errors
 
 logger = logging.getLogger(__name__)
 
-#: Addresses that programs call. /api/docs is a page, but its errors are for programs too.
+#: Paths that programs call. /api/docs is an HTML page, but its errors are JSON too.
 _FOR_PROGRAMS: Final = re.compile(r"/(api|healthz|readyz|metrics)(/|$)")
-#: Exceptions for which Django has an answer other than 500.
+#: Exceptions that Django answers with a status other than 500.
 _ANSWERED: Final = (Http404, PermissionDenied, SuspiciousOperation, BadRequest, MultiPartParserError)
 
 
 class JsonErrors(MiddlewareMixin):
-    """Replace HTML error pages of addresses that programs call, and Django's debug page about a foreign ``Host``."""
+    """Replace HTML error pages at the paths that programs call, and Django's debug page about a disallowed ``Host``."""
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> JsonResponse | None:
-        """Log what a view raised, since the debug page with its traceback is not sent."""
+        """Log an unexpected exception of a view, since Django's debug page with its traceback is not sent."""
         if isinstance(exception, _ANSWERED) or not _FOR_PROGRAMS.match(request.path_info):
             return None
         logger.error("unexpected error at %s", request.path_info, exc_info=exception)
@@ -35,7 +35,7 @@ class JsonErrors(MiddlewareMixin):
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if response.status_code < 400 or not response.headers.get("Content-Type", "").startswith("text/html"):
             return response
-        if not (_FOR_PROGRAMS.match(request.path_info) or (response.status_code == 400 and _is_foreign(request))):
+        if not (_FOR_PROGRAMS.match(request.path_info) or (response.status_code == 400 and _is_wrong_host(request))):
             return response
         message, code = errors.PLAIN.get(response.status_code, errors.PLAIN[500])
         replaced = JsonResponse({"error": message, "code": code}, status=response.status_code)
@@ -45,7 +45,7 @@ class JsonErrors(MiddlewareMixin):
         return replaced
 
 
-def _is_foreign(request: HttpRequest) -> bool:
+def _is_wrong_host(request: HttpRequest) -> bool:
     try:
         request.get_host()
     except DisallowedHost:

@@ -1,4 +1,4 @@
-"""One shape for every error: ``error`` for people, ``code`` for programs, and ``errors`` with a path for each field."""
+"""The error format of the API: ``error`` for people, ``code`` for programs, ``errors`` with a path for each field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, status
 from rest_framework.response import Response
-from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenRefused
+from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenAuthenticationFailed
 from rest_framework_simplejwt.exceptions import TokenError
 
 from generation.db import outages
@@ -23,14 +23,14 @@ logger = logging.getLogger(__name__)
 
 
 class BodyTooLarge(exceptions.APIException):
-    """The body has more bytes than any call needs."""
+    """The body is larger than the limit."""
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_detail = "The body is larger than 1 MiB"
     default_code = "body_too_large"
 
 
-#: Text and code of the errors that need no more than their status.
+#: Message and code of the errors that depend only on the status.
 PLAIN: Final = {
     400: ("Bad request", "bad_request"),
     403: ("You may not do this", "permission_denied"),
@@ -42,24 +42,24 @@ PLAIN: Final = {
 
 
 def plain(code: int) -> JsonResponse:
-    """Return the answer outside of DRF's views for a status in :data:`PLAIN`."""
+    """Return the response for a status in :data:`PLAIN`, for use outside DRF's views."""
     message, name = PLAIN[code]
     return JsonResponse({"error": message, "code": name}, status=code)
 
 
 class InvalidValue(exceptions.APIException):
-    """One value that cannot be accepted, with the path at which it stands."""
+    """One invalid value, with its path."""
 
     status_code = status.HTTP_400_BAD_REQUEST
     default_code = "validation_error"
 
     def __init__(self, path: str, message: str, code: str) -> None:
         super().__init__(message)
-        self.faults = [{"path": printable(path), "msg": message, "code": code}]
+        self.field_errors = [{"path": printable(path), "msg": message, "code": code}]
 
 
 class NotFound(exceptions.APIException):
-    """What is not there, or is somebody else's: the two look the same, to the byte."""
+    """The request does not exist or belongs to another user: both responses are identical, byte for byte."""
 
     status_code = status.HTTP_404_NOT_FOUND
     default_detail = "Request not found"
@@ -67,22 +67,22 @@ class NotFound(exceptions.APIException):
 
 
 def printable(text: str) -> str:
-    """What an answer can carry, whatever the client put into its names and values, and not longer than of use."""
+    """Return a client's text made safe for a response: valid UTF-8, without NUL, at most 200 characters."""
     return text.encode("utf-8", "replace").decode().replace("\0", "?")[:200]
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
-    """DRF's hook: every exception of a view becomes the one shape. Unknown ones are logged and told nothing of."""
+    """Return the error response for an exception of a view (DRF's hook). Unexpected ones are logged and become 500."""
     if isinstance(error, exceptions.ValidationError):
-        return _validation(list(_faults(error.detail, "")))
+        return _validation(list(_field_errors(error.detail, "")))
     if isinstance(error, InvalidValue):
-        return _validation(error.faults)
-    if isinstance(error, TokenRefused | TokenError):
+        return _validation(error.field_errors)
+    if isinstance(error, TokenAuthenticationFailed | TokenError):
         return _unauthenticated("Invalid token", "token_not_valid")
     if isinstance(error, exceptions.NotAuthenticated):
         return _unauthenticated("Access denied", "not_authenticated")
     if isinstance(error, exceptions.AuthenticationFailed):
-        # A wrong name or password; what is wrong with a token is the branch above.
+        # A wrong name or password; the branch above handles token errors.
         codes = error.get_codes()
         return _unauthenticated(_sentence(error.detail), codes if isinstance(codes, str) else "authentication_failed")
     if isinstance(error, Http404):
@@ -99,7 +99,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         return _answer(
             error.status_code, _sentence(error.detail), codes if isinstance(codes, str) else "error", headers
         )
-    if isinstance(error, IntegrityError) and _client_is_gone(context):
+    if isinstance(error, IntegrityError) and _user_is_deleted(context):
         return _unauthenticated("Invalid token", "token_not_valid")
     if outages.is_outage(error):
         logger.error("the database is not reachable: %s", error)
@@ -108,8 +108,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     return _answer(500, *PLAIN[500])
 
 
-def _client_is_gone(context: dict[str, Any]) -> bool:
-    """Whether the user was deleted since this process looked, so that nothing can be theirs."""
+def _user_is_deleted(context: dict[str, Any]) -> bool:
+    """Return whether the user was deleted since authentication, so that a foreign key to it fails."""
     return not get_user_model().objects.filter(pk=context["request"].user.pk).exists()
 
 
@@ -121,12 +121,12 @@ def _unauthenticated(message: str, name: str) -> Response:
     return _answer(401, message, name, {"WWW-Authenticate": 'Bearer realm="api"'})
 
 
-def _validation(faults: list[dict[str, str]]) -> Response:
-    first = faults[0]
+def _validation(field_errors: list[dict[str, str]]) -> Response:
+    first = field_errors[0]
     message = f"{first['path']}: {first['msg']}" if first["path"] else first["msg"]
-    if len(faults) > 1:
-        message += f" (and {len(faults) - 1} more)"
-    return _answer(400, message, "validation_error", errors=faults)
+    if len(field_errors) > 1:
+        message += f" (and {len(field_errors) - 1} more)"
+    return _answer(400, message, "validation_error", errors=field_errors)
 
 
 def _sentence(detail: Any) -> str:
@@ -135,43 +135,43 @@ def _sentence(detail: Any) -> str:
     return printable(str(detail))
 
 
-def _faults(detail: Any, path: str) -> Any:
+def _field_errors(detail: Any, path: str) -> Any:
     if isinstance(detail, dict):
         for name, inner in detail.items():
             if name == "non_field_errors":
-                here = path
-            elif isinstance(name, int):  # the members of a list, of which only the faulty ones are there
-                here = f"{path}[{name}]"
+                inner_path = path
+            elif isinstance(name, int):  # members of a list by index, only the invalid ones
+                inner_path = f"{path}[{name}]"
             else:
-                here = f"{path}.{name}" if path else str(name)
-            yield from _faults(inner, here)
+                inner_path = f"{path}.{name}" if path else str(name)
+            yield from _field_errors(inner, inner_path)
     elif isinstance(detail, list):
         for index, inner in enumerate(detail):
             # DRF uses lists both for the messages of one field and for the members of a list field.
-            yield from _faults(inner, f"{path}[{index}]" if isinstance(inner, dict | list) else path)
+            yield from _field_errors(inner, f"{path}[{index}]" if isinstance(inner, dict | list) else path)
     else:
         yield {"path": printable(path), "msg": printable(str(detail)), "code": getattr(detail, "code", "invalid")}
 
 
-@csrf_exempt  # it does nothing, and the page about a missing CSRF token is HTML
+@csrf_exempt  # it changes nothing, and Django's page about a missing CSRF token is HTML
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> JsonResponse:
-    """Django's handler404, and the view of every address without another: the one shape there, too."""
+    """Return a JSON 404: Django's handler404, and the view of every URL without another view."""
     return plain(404)
 
 
 def method_not_allowed(request: HttpRequest, allowed: str) -> JsonResponse:
-    """Answer a wrong method where the view is not one of DRF's."""
+    """Return a JSON 405 with ``Allow``, for views that are not DRF's."""
     error = {"error": f'Method "{printable(str(request.method))}" not allowed.', "code": "method_not_allowed"}
     return JsonResponse(error, status=405, headers={"Allow": allowed})
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
-    """Django's handler400: a forbidden host, a malformed upload."""
+    """Return a JSON 400: Django's handler400, as for a disallowed host or a malformed upload."""
     return plain(400)
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
-    """Django's handler500, for what fails outside a view of ours: 503 where the database is unavailable."""
+    """Return a JSON 500, or 503 if the database is unavailable: Django's handler500, for errors outside DRF's views."""
     if outages.is_outage(sys.exc_info()[1]):  # Django calls this while it handles the exception
         body = {"error": outages.MESSAGE, "code": outages.CODE}
         return JsonResponse(body, status=503, headers={"Retry-After": str(outages.RETRY_AFTER)})

@@ -1,4 +1,4 @@
-"""Fields that take the JSON type they name and nothing that merely converts to it."""
+"""Serializer fields that accept only the JSON type they name, without converting other types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOST_PLUS: Final = re.compile(r"(\d{4}-?\d\d-?\d\d[T ]\d\d[\d:.,]*) +(\d\d(?::?
 
 
 class StringField(serializers.CharField):
-    """A JSON string; a number or a boolean is refused instead of being written out."""
+    """A JSON string; a number or a boolean is rejected instead of converted."""
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
@@ -23,19 +23,19 @@ class StringField(serializers.CharField):
 
 
 class NameField(StringField):
-    """A client's name or an id of ours."""
+    """A name chosen by the client, or an id made by the server."""
 
     def to_internal_value(self, data: Any) -> str:
         return identifiers.identifier(super().to_internal_value(data))
 
 
 class TextField(StringField):
-    """A text for people. It has to show something, and invisible characters do not count for ``min_length``."""
+    """A text with visible characters; invisible ones do not count for ``min_length``."""
 
     def to_internal_value(self, data: Any) -> str:
         value = super().to_internal_value(data)
         if self.max_length is not None and len(value) > self.max_length:
-            return value  # a validator refuses it
+            return value  # a validator rejects it
         length = visible_length(value)
         if not length and not self.allow_blank:
             self.fail("blank")
@@ -45,29 +45,29 @@ class TextField(StringField):
 
 
 class UserNameField(StringField):
-    """The name of a user, in any of its spellings."""
+    """A user name in any Unicode spelling, returned normalized."""
 
     def to_internal_value(self, data: Any) -> str:
         return identifiers.user_name(super().to_internal_value(data))
 
 
-class MomentField(serializers.DateTimeField):
-    """A date and time of ISO 8601 in a query, in which an unescaped plus has become a blank."""
+class QueryDateTimeField(serializers.DateTimeField):
+    """An ISO 8601 date and time in a query string, where an unescaped plus is decoded as a space."""
 
     default_error_messages: ClassVar = {
-        "plus": "Write the plus of a time zone as %2B in a query: {escaped}.",
+        "plus": "Escape the plus of the time zone as %2B in a query: {escaped}.",
     }
 
     def to_internal_value(self, value: Any) -> Any:
         if isinstance(value, str):
-            value = value.strip().upper()  # RFC 3339 allows a small t and z
+            value = value.strip().upper()  # RFC 3339 allows a lowercase t and z
             if match := _LOST_PLUS.fullmatch(value):
                 self.fail("plus", escaped=f"{match[1]}%2B{match[2]}")
         return super().to_internal_value(value)
 
 
 class IntegerField(serializers.IntegerField):
-    """A JSON whole number, which 3.0 is, too; neither a string nor a boolean nor a fraction."""
+    """A JSON integer, including 3.0; not a string, a boolean or a fraction."""
 
     def to_internal_value(self, data: Any) -> int:
         if isinstance(data, bool) or not isinstance(data, int | float) or data % 1 != 0:
@@ -85,7 +85,7 @@ class BooleanField(serializers.BooleanField):
 
 
 class ChoiceField(serializers.ChoiceField):
-    """One of the strings."""
+    """One of the configured strings."""
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str) or data not in self.choices:
@@ -94,7 +94,7 @@ class ChoiceField(serializers.ChoiceField):
 
 
 class BodySerializer(serializers.Serializer[dict[str, Any]]):
-    """An object of a body, in which null at an optional field means that the field was left out."""
+    """An object in a body, where null for an optional field means that the field is absent."""
 
     def get_fields(self) -> dict[str, Any]:
         fields = super().get_fields()
@@ -103,9 +103,9 @@ class BodySerializer(serializers.Serializer[dict[str, Any]]):
         return fields
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        return dict(super().to_internal_value(self.given(data)))
+        return dict(super().to_internal_value(self.without_nulls(data)))
 
-    def given(self, data: Any) -> Any:
+    def without_nulls(self, data: Any) -> Any:
         """Return the data without the optional fields that are null."""
         if not isinstance(data, dict):
             return data

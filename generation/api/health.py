@@ -1,4 +1,4 @@
-"""Whether the process is up, and whether the whole can do its work. For machines, so without a token."""
+"""Liveness and readiness endpoints for load balancers and monitoring, without authentication."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def _database() -> bool:
-    """Whether it takes writes: after a failover the address may still lead to a standby."""
+    """Return True if the database accepts writes: after a failover the address may still lead to a standby."""
     with connection.cursor() as cursor:
         cursor.execute("SHOW transaction_read_only")
         if cursor.fetchone() != ("off",):
@@ -35,7 +35,7 @@ def _worker() -> bool:
     return processes.live_workers().exists()
 
 
-#: In this order. Workers report themselves in the database.
+#: Checked in this order: workers report themselves in the database, so "worker" needs "database".
 _CHECKS: Final[dict[str, Callable[[], bool]]] = {"database": _database, "broker": _broker, "worker": _worker}
 
 
@@ -43,7 +43,7 @@ _CHECKS: Final[dict[str, Callable[[], bool]]] = {"database": _database, "broker"
 @authentication_classes([])
 @permission_classes([])
 def healthz(request: Request) -> Response:
-    """GET /healthz: this process answers."""
+    """GET /healthz: return 200 while this process runs; check nothing else."""
     return Response({"status": "ok"})
 
 
@@ -51,16 +51,16 @@ def healthz(request: Request) -> Response:
 @authentication_classes([])
 @permission_classes([])
 def readyz(request: Request) -> Response:
-    """GET /readyz: the database, the broker and at least one worker, each by name; 503 where one is missing."""
-    found: dict[str, str] = {}
+    """GET /readyz: check the database, the broker and at least one worker by name; return 503 if one fails."""
+    results: dict[str, str] = {}
     for name, check in _CHECKS.items():
-        if name == "worker" and found["database"] == "unreachable":
-            found[name] = "unreachable"  # a probe does not wait for a second connection that does not come
+        if name == "worker" and results["database"] == "unreachable":
+            results[name] = "unreachable"  # skip a second connection attempt, so that the probe is not slow
             continue
         try:
-            found[name] = "ok" if check() else "missing"
-        except Exception as error:  # whatever it is, the answer is that it cannot be reached
+            results[name] = "ok" if check() else "missing"
+        except Exception as error:  # any error means that the check failed
             logger.warning("not ready: %s: %s", name, error)
-            found[name] = "unreachable"
-    ready = set(found.values()) == {"ok"}
-    return Response({"status": "ok" if ready else "unavailable", "checks": found}, status=200 if ready else 503)
+            results[name] = "unreachable"
+    ready = set(results.values()) == {"ok"}
+    return Response({"status": "ok" if ready else "unavailable", "checks": results}, status=200 if ready else 503)

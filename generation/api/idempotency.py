@@ -1,4 +1,4 @@
-"""What several endpoints do with a call: who makes it, how often it may come, and once for one key."""
+"""Helpers of several endpoints: current user, query flags, ETags, submit rate limit and idempotency keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LONGEST_KEY = 255
 
 
 class KeyReused(APIException):
-    """The key was used for something else."""
+    """The key was already used with another body or URL."""
 
     status_code = status.HTTP_409_CONFLICT
     default_detail = "This Idempotency-Key was used with another request"
@@ -35,13 +35,13 @@ class KeyReused(APIException):
 
 
 def current_user(request: Request) -> User:
-    """The user, of whom the permission made sure."""
-    assert isinstance(request.user, User)  # noqa: S101  narrows the type; the permission has refused all others
+    """Return the authenticated user of the call."""
+    assert isinstance(request.user, User)  # noqa: S101  narrows the type; the permission class rejects anonymous users
     return request.user
 
 
 def flag(request: Request, name: str, *, default: bool) -> bool:
-    """A query parameter that is ``true`` or ``false``. Raises :class:`InvalidValue`."""
+    """Return a query parameter that is ``true`` or ``false``. Raises :class:`InvalidValue`."""
     value = request.query_params.get(name)
     if value is None:
         return default
@@ -51,13 +51,13 @@ def flag(request: Request, name: str, *, default: bool) -> bool:
 
 
 def matches_etag(request: Request, etag: str) -> bool:
-    """Whether the client says that it has this very answer, which then need not be sent again."""
+    """Return whether ``If-None-Match`` contains this ETag, so that 304 can be sent."""
     known = parse_etags(request.headers.get("If-None-Match", ""))
     return not {"*", etag, f"W/{etag}"}.isdisjoint(known)
 
 
 def limit_submits(request: Request, *, cost: int = 1) -> None:
-    """Count a submit of so many requests for the user and the address. Raises ``RateExceeded``."""
+    """Count ``cost`` submitted requests against the limits of the user and the IP address. Raises ``RateExceeded``."""
     consume(
         request._request,
         "submit",
@@ -69,9 +69,11 @@ def limit_submits(request: Request, *, cost: int = 1) -> None:
 
 
 def idempotent_response(request: Request, act: Callable[[], dict[str, Any]], *, location: tuple[str, str]) -> Response:
-    """Do it and answer what it returns; with an ``Idempotency-Key``, once for one key. ``location`` is the name of the
-    address of what was made and the key of its id in the answer. What ``act`` raises uses up no key. Raises
-    :class:`KeyReused`, :class:`InvalidValue`."""
+    """Call ``act`` and return its result as the response; with an ``Idempotency-Key``, call it once for each key.
+
+    ``location`` is the URL name of the created object and the key of its id in the result. If ``act`` raises, the key
+    stays unused. Raises :class:`KeyReused`, :class:`InvalidValue`.
+    """
     key = request.headers.get(_KEY_HEADER)
     if key is None:
         answer, replayed = act(), False
@@ -93,6 +95,6 @@ def idempotent_response(request: Request, act: Callable[[], dict[str, Any]], *, 
 
 
 def _fingerprint(request: Request) -> str:
-    """The same for the same body at the same address, however its JSON was laid out."""
+    """Return a hash of path and body that does not depend on the JSON's whitespace or the order of its keys."""
     body = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{request.path.rstrip('/')}\n{body}".encode()).hexdigest()

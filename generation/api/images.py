@@ -1,4 +1,4 @@
-"""The bytes of pictures: by token, by the session of the pages, or by a signed address."""
+"""Endpoints for the bytes of images: by access token, by browser session, or by signed URL."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from generation.storage import images, signed_urls
 _ONE_RANGE: Final = re.compile(r"bytes=(?:([0-9]{1,12})-([0-9]{0,12})|-([0-9]{1,12}))")
 
 
-class PictureGone(exceptions.APIException):
-    """The request is there, the bytes of its picture are not."""
+class ImageGone(exceptions.APIException):
+    """The request exists, but its image file does not."""
 
     status_code = status.HTTP_410_GONE
-    default_detail = "The picture is not stored any more"
+    default_detail = "The image is no longer stored"
     default_code = "picture_gone"
 
 
 class RangeNotSatisfiable(exceptions.APIException):
-    """The picture ends before the part that was asked for begins."""
+    """The requested range begins after the end of the image."""
 
     status_code = status.HTTP_416_REQUESTED_RANGE_NOT_SATISFIABLE
-    default_detail = "The picture has no such part"
+    default_detail = "The image has no such range"
     default_code = "range_not_satisfiable"
 
     def __init__(self, length: int) -> None:
@@ -43,16 +43,16 @@ class RangeNotSatisfiable(exceptions.APIException):
 
 
 @contextmanager
-def reading_pictures() -> Iterator[None]:
-    """Where a file is gone, that is what the client is told. Raises :class:`PictureGone`."""
+def missing_file_is_gone() -> Iterator[None]:
+    """Raise :class:`ImageGone` instead of ``FileNotFoundError``."""
     try:
         yield
     except FileNotFoundError:
-        raise PictureGone from None
+        raise ImageGone from None
 
 
 class SignedUrlOrAuthenticated(permissions.IsAuthenticated):
-    """Lets in whoever has the signed address, and else whoever is signed in."""
+    """Permit calls with a valid signed URL, and otherwise authenticated users."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         view.signed = signed_urls.signature_is_valid(
@@ -64,14 +64,14 @@ class SignedUrlOrAuthenticated(permissions.IsAuthenticated):
         return view.signed or super().has_permission(request, view)
 
 
-class PictureViewSet(viewsets.ViewSet):
-    """The bytes of one of the two files that a result has."""
+class ImageFileViewSet(viewsets.ViewSet):
+    """The bytes of one of the two files of a result: the image or the thumbnail."""
 
     permission_classes = (SignedUrlOrAuthenticated,)
     kind: str
     signed = False
 
-    @reading_pictures()
+    @missing_file_is_gone()
     def retrieve(self, request: Request, request_id: str, extension: str) -> HttpResponseBase:
         if self.signed:
             found = selectors.any_request(request_id)
@@ -88,42 +88,44 @@ class PictureViewSet(viewsets.ViewSet):
             "ETag": f'"{sha256}"',
             "Accept-Ranges": "bytes",
             "Content-Disposition": f'inline; filename="{found.pk}.{stored_extension}"',
-            # A picture needs nothing, so a disguised document gets nothing.
+            # An image loads nothing, so deny everything to a document disguised as an image.
             "Content-Security-Policy": "default-src 'none'; sandbox",
         }
         if matches_etag(request, headers["ETag"]):
             return HttpResponseNotModified(headers=headers)
         content_type = images.CONTENT_TYPES[stored_extension]
-        # Parts are ours, since the proxy does not know the picture by our ETag.
+        # Serve ranges here: the proxy does not know this ETag, so it cannot evaluate If-Range.
         if "Range" not in request.headers and (path := images.path_for_proxy(key)):
             return HttpResponse(content_type=content_type, headers=headers | {"X-Accel-Redirect": path})
-        return _part(request, images.read(key), content_type, headers)
+        return _bytes_response(request, images.read(key), content_type, headers)
 
     def requested_extension(self, found: GenerationRequest) -> str:
-        """Return an extension that works beside that of the stored format."""
+        """Return an extension to accept in addition to that of the stored format."""
         return ""
 
 
-class ImageViewSet(PictureViewSet):
+class ImageViewSet(ImageFileViewSet):
     """The image itself."""
 
     kind = "image"
 
     def requested_extension(self, found: GenerationRequest) -> str:
-        """Return that of the format that was asked for. A client that asked for PNG has built its address before the
-        answer, and the content type says what came."""
+        """Return the extension of the requested format.
+
+        A client that requested PNG may build the URL before the result is known; Content-Type names the actual format.
+        """
         requested = images.EXTENSIONS.get(found.result.get("requested_type", ""))
         return f".{requested}" if requested else ""
 
 
-class ThumbnailViewSet(PictureViewSet):
-    """Its small version."""
+class ThumbnailViewSet(ImageFileViewSet):
+    """The thumbnail of the image."""
 
     kind = "thumbnail"
 
 
-def _part(request: Request, data: bytes, content_type: str, headers: dict[str, str]) -> HttpResponse:
-    """The whole, or the part that was asked for."""
+def _bytes_response(request: Request, data: bytes, content_type: str, headers: dict[str, str]) -> HttpResponse:
+    """Return all bytes with 200, or the requested range with 206."""
     wanted = _range(request, len(data), headers["ETag"])
     if wanted is None:
         return HttpResponse(data, content_type=content_type, headers=headers)
@@ -132,8 +134,10 @@ def _part(request: Request, data: bytes, content_type: str, headers: dict[str, s
 
 
 def _range(request: Request, length: int, etag: str) -> range | None:
-    """Which bytes were asked for. ``None`` is the whole, as for several ranges, malformed ones, and those of a picture
-    that is not this one (RFC 9110). Raises :class:`RangeNotSatisfiable`."""
+    """Return the requested range of bytes, or None for all of them. Raises :class:`RangeNotSatisfiable`.
+
+    None also for several ranges, malformed ones, and an ``If-Range`` with another ETag (RFC 9110).
+    """
     match = _ONE_RANGE.fullmatch(request.headers.get("Range", "").strip())
     if match is None or request.method != "GET" or request.headers.get("If-Range", etag) != etag:
         return None

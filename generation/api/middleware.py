@@ -1,4 +1,4 @@
-"""Around every call: its id, how long it took, and its span."""
+"""Middleware for every HTTP call: correlation id, duration metric and trace span."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 
 
 def observe(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Middleware, the outermost one."""
+    """Bind the correlation id, measure the duration and open a span; the outermost middleware."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        call = correlation.accepted(request.headers.get(correlation.HEADER, ""))
+        call_id = correlation.accepted(request.headers.get(correlation.HEADER, ""))
         method = request.method if request.method in _METHODS else "OTHER"
-        begun = time.perf_counter()
+        started = time.perf_counter()
         parent = request.headers.get("traceparent", "")
         with (
-            correlation.bound_to(call),
+            correlation.bound_to(call_id),
             tracing.span(f"{method}", "server", parent=parent, http__request__method=str(method)) as span,
         ):
             response = get_response(request)
@@ -32,10 +32,10 @@ def observe(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[Ht
                 span.update_name(f"{method} {route}")
                 span.set_attribute("http.route", route)
                 span.set_attribute("http.response.status_code", response.status_code)
-        response[correlation.HEADER] = call
+        response[correlation.HEADER] = call_id
         if settings.ENABLE_METRICS:
-            # By the route's name and not its address, of which there is one for each request.
-            seconds = time.perf_counter() - begun
+            # Label by the route's name: the path contains ids, so its cardinality is unbounded.
+            seconds = time.perf_counter() - started
             metrics.HTTP.labels(method, route, response.status_code).observe(seconds)
         return response
 

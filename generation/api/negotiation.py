@@ -1,4 +1,4 @@
-"""Which format an answer has: the one that there is, or of several the one that is asked for."""
+"""Content negotiation: ignore ``Accept`` where there is one format, or let ``?format=`` choose among several."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from generation.api.errors import InvalidValue
 
 
 class IgnoreAcceptNegotiation(DefaultContentNegotiation):
-    """Overlooks ``Accept`` and ``?format=``: a picture or a status serves a client better than 406 does."""
+    """Ignore ``Accept`` and ``?format=``: an image or a status helps a client more than a 406."""
 
     def select_renderer(  # type: ignore[override]
         self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
@@ -23,7 +23,7 @@ class IgnoreAcceptNegotiation(DefaultContentNegotiation):
 
 
 class QueryFormatNegotiation(DefaultContentNegotiation):
-    """What ``?format=`` names, else what ``Accept`` prefers, else the first."""
+    """Choose the renderer that ``?format=`` names, else the one ``Accept`` prefers, else the first."""
 
     def select_renderer(  # type: ignore[override]
         self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None

@@ -1,4 +1,4 @@
-"""Pages of a list by the id of their last row: the thousandth costs what the first does."""
+"""Keyset pagination by the id of a page's last row: the thousandth page costs as much as the first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from generation.requests.representations import absolute
 
 
 class NewestFirstPagination(CursorPagination):
-    """DRF's, but a cursor that was tampered with is a 400, and the addresses are those that clients know."""
+    """DRF's cursor pagination, with 400 for an invalid cursor and links under the public base URL."""
 
     ordering = "-id"
     cursor_query_param = "cursor"
@@ -36,13 +36,13 @@ class NewestFirstPagination(CursorPagination):
         return cursor
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
-        # The keys first, which an index answers alone. Asked for whole rows, PostgreSQL takes walking the primary key
-        # for cheaper, and may step over all that is queued before it comes to the first that is completed.
-        found: list[Any] = super().paginate_queryset(queryset.values("id"), request, view) or []
-        keys = [row["id"] for row in found]
+        # Select only the keys first, by an index-only scan. For whole rows the planner estimates a walk along the
+        # primary key as cheaper, which may step over all queued rows before it reaches the first completed one.
+        page: list[Any] = super().paginate_queryset(queryset.values("id"), request, view) or []
+        keys = [row["id"] for row in page]
         self.base_url = absolute(request.get_full_path())
         rows = selectors.requests_by_id(keys)
-        return [rows[key] for key in keys if key in rows]  # somebody may have removed one meanwhile
+        return [rows[key] for key in keys if key in rows]  # a row may have been deleted between the two queries
 
     def get_paginated_response(self, data: Any) -> Response:
         return Response({"results": data, "next": self.get_next_link(), "previous": self.get_previous_link()})

@@ -1,4 +1,4 @@
-"""JSON as strictly as the database and the wire need it, so that nothing odd gets past the door."""
+"""A strict JSON parser that rejects values PostgreSQL cannot store or clients cannot represent."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from rest_framework.parsers import BaseParser
 from generation.api.errors import BodyTooLarge, InvalidValue
 
 MAX_BODY_BYTES: Final = 1024 * 1024
-#: Nesting of metadata, and of the whole body: a batch's list and item around it.
+#: Maximum nesting of metadata, and of the whole body, which adds a batch's list and item.
 MAX_METADATA_DEPTH: Final = 8
 MAX_DEPTH: Final = MAX_METADATA_DEPTH + 4
-#: Whole numbers beyond 64 bits are exact in no database column and in hardly any client, and JSON does not tell whole
-#: numbers from others: 1e19 is one.
+#: Integers beyond 64 bits are exact in no database column and in hardly any client. The bound applies to all numbers,
+#: since JSON does not tell integers from others: 1e19 is an integer.
 NUMBER_LIMIT: Final = 2**63
-_MOST_DIGITS: Final = len(str(-NUMBER_LIMIT))
+_MAX_DIGITS: Final = len(str(-NUMBER_LIMIT))
 #: The byte order marks of UTF-16 and UTF-32.
 _OTHER_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
 class StrictJSONParser(BaseParser):
-    """UTF-8 JSON of bounded size and depth, with a byte order mark or without. Refuses NaN, infinities, NUL, lone
-    surrogates and repeated names."""
+    """UTF-8 JSON of bounded size and depth, with or without a byte order mark.
+
+    Rejects NaN, infinities, NUL, lone surrogates and duplicate names.
+    """
 
     media_type = "application/json"
 
@@ -39,14 +41,14 @@ class StrictJSONParser(BaseParser):
             raise BodyTooLarge
         body = stream.read(MAX_BODY_BYTES)
         if len(body) != length:
-            raise ParseError("The body is not as long as Content-Length says")
+            raise ParseError("The body is shorter than its Content-Length")
         if body.startswith(_OTHER_MARKS):
             raise ParseError("The body is UTF-16 or UTF-32; send UTF-8")
         try:
             data = json.loads(
                 body.removeprefix(codecs.BOM_UTF8).decode("utf-8"),
                 parse_int=_integer,
-                parse_constant=_refuse_constant,
+                parse_constant=_reject_constant,
                 object_pairs_hook=_object,
             )
         except UnicodeDecodeError:
@@ -60,7 +62,7 @@ class StrictJSONParser(BaseParser):
 
 
 def check_value(value: Any, path: str = "", depth: int = 0, *, max_depth: int = MAX_DEPTH) -> None:
-    """Raise :class:`InvalidValue` with its path for what JSON allows and a database does not."""
+    """Raise :class:`InvalidValue` with the path of a value that JSON allows and the database does not."""
     if isinstance(value, str):
         _check_text(value, path)
     elif isinstance(value, dict | list):
@@ -83,22 +85,20 @@ def _check_text(text: str, path: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidValue(
-            path, "Half a surrogate pair is not a character", "surrogate_characters_not_allowed"
-        ) from None
+        raise InvalidValue(path, "Lone surrogates are not allowed", "surrogate_characters_not_allowed") from None
 
 
 def _integer(digits: str) -> float:
-    # Thousands of digits take long to convert; what is infinite is refused with its path, like any number too large.
-    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
+    # Thousands of digits take long to convert. check_value() rejects infinity with its path, like any too large number.
+    return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("duplicate name in an object")
     return members

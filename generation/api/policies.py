@@ -1,4 +1,4 @@
-"""What a browser may do with an answer."""
+"""Content Security Policy of responses."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from csp.middleware import CSPMiddleware
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-#: For what is no page: it loads nothing, and no page may frame it.
-_NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
+#: CSP for non-HTML responses: load nothing, never be framed.
+_DENY_ALL: Final = "default-src 'none'; frame-ancestors 'none'"
 
 
 class ContentSecurityPolicy(CSPMiddleware):
-    """django-csp's, for pages. Everything else gets one that is the same for all, and stricter."""
+    """Send django-csp's policy with HTML pages, and a constant, stricter policy with all other responses."""
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if response.headers.get("Content-Type", "").startswith("text/html"):
             return super().process_response(request, response)
-        response.headers.setdefault(HEADER, _NOTHING)
+        response.headers.setdefault(HEADER, _DENY_ALL)
         return response

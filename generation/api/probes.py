@@ -1,4 +1,4 @@
-"""Probes of load balancers and Prometheus, which call each process by its address and not by our name."""
+"""Host check that lets the probes of load balancers and Prometheus pass, which call processes by IP address."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ _METHODS: Final = frozenset({"GET", "HEAD"})
 
 
 class CommonMiddleware(common.CommonMiddleware):
-    """Django's, which checks the ``Host`` header, but not that of a probe. Its answers contain no address that could be
-    made of the header."""
+    """Django's CommonMiddleware without the ``Host`` check for probes.
+
+    This is safe, since the responses to probes contain no URL built from the header.
+    """
 
     def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
         if request.path_info in _PATHS and request.method in _METHODS:

@@ -1,4 +1,4 @@
-"""GET /metrics, for Prometheus."""
+"""The endpoint ``GET /metrics`` for Prometheus."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from generation.reports import prometheus
 _CODES: Final = {401: "not_authenticated", 403: "permission_denied", 404: "not_found"}
 
 
-@extend_schema(exclude=True)  # it is Prometheus's format, not the API's
+@extend_schema(exclude=True)  # the format is Prometheus's, not the API's
 @api_view(["GET", "HEAD"])
 @authentication_classes([])
 @permission_classes([])
 def metrics(request: Request) -> HttpResponse:
-    """GET /metrics: what the processes of this server counted, and what holds for the whole."""
-    found = prometheus.answer(request.headers.get("Authorization", ""), tables=True)
-    if found.status != 200:
-        error = {"error": found.body.decode().strip(), "code": _CODES[found.status]}
-        answer = JsonResponse(error, status=found.status)
-        if challenge := found.headers.get("WWW-Authenticate"):
-            answer["WWW-Authenticate"] = challenge
-        return answer
-    return HttpResponse(found.body, headers=found.headers)
+    """GET /metrics: the counters of this server's processes, and the gauges of the whole installation."""
+    answer = prometheus.answer(request.headers.get("Authorization", ""), tables=True)
+    if answer.status != 200:
+        error = {"error": answer.body.decode().strip(), "code": _CODES[answer.status]}
+        response = JsonResponse(error, status=answer.status)
+        if challenge := answer.headers.get("WWW-Authenticate"):
+            response["WWW-Authenticate"] = challenge
+        return response
+    return HttpResponse(answer.body, headers=answer.headers)

@@ -1,4 +1,4 @@
-"""How the whole is doing."""
+"""The endpoints of queue status and statistics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from generation.reports import statistics
 
 
 class QueueViewSet(viewsets.ViewSet):
-    """The queue now, and the last days. The same for everybody: it names nobody's requests."""
+    """The current queue and the statistics of the last days, the same for all users: no single request is named."""
 
     def status(self, request: Request) -> Response:
         return Response(statistics.queue_status())

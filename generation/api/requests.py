@@ -1,4 +1,4 @@
-"""The endpoints of a request: thin, since what they do is in ``services`` and what they read in ``selectors``."""
+"""The endpoints of a request. Writes are in ``services``, reads in ``selectors``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from generation.access.client_address import client_address
 from generation.api.errors import NotFound
 from generation.api.idempotency import current_user, flag, idempotent_response, limit_submits, matches_etag
-from generation.api.images import reading_pictures
+from generation.api.images import missing_file_is_gone
 from generation.api.pagination import NewestFirstPagination
 from generation.api.serializers import ListSerializer, SubmitSerializer, filters, new_request, validate
 from generation.models import GenerationRequest
@@ -24,13 +24,13 @@ from generation.states import Status
 
 
 class RequestNotCancellable(NotFound):
-    """The guide's words for what cannot be cancelled, whether it is there or not."""
+    """The request does not exist or is not in a status in which it can be cancelled."""
 
     default_detail = "Request not found or cannot be cancelled"
 
 
 class RequestNotRetryable(APIException):
-    """It is there, but it neither failed nor was it cancelled."""
+    """The request is neither failed nor cancelled."""
 
     status_code = status.HTTP_409_CONFLICT
     default_detail = "Only a failed or cancelled request can be retried"
@@ -38,46 +38,46 @@ class RequestNotRetryable(APIException):
 
 
 class GenerationViewSet(viewsets.ViewSet):
-    """Submit a request, watch it, give it up, try it again."""
+    """Submit, read, list, cancel and retry requests."""
 
     def submit(self, request: Request) -> Response:
-        wish = new_request(validate(SubmitSerializer, request.data))
+        draft = new_request(validate(SubmitSerializer, request.data))
 
         def act() -> dict[str, Any]:
             limit_submits(request)
-            created = services.submit(owner=current_user(request), draft=wish)
-            place = estimates.queue_position(created)
+            created = services.submit(owner=current_user(request), draft=draft)
+            position = estimates.queue_position(created)
             return {
                 "success": True,
                 "requestId": created.pk,
                 "status": created.status,
-                "estimatedWaitTime": place.estimated_wait if place else 0,
+                "estimatedWaitTime": position.estimated_wait if position else 0,
             }
 
         return idempotent_response(request, act, location=("generation:status", "requestId"))
 
-    @reading_pictures()
+    @missing_file_is_gone()
     def retrieve(self, request: Request, request_id: str) -> HttpResponseBase:
         found = self._find(request, request_id)
         image_data = flag(request, "imageData", default=True)
-        place = estimates.queue_position(found) if found.status == Status.QUEUED else None
-        etag = representations.etag(found, image_data, place)
+        position = estimates.queue_position(found) if found.status == Status.QUEUED else None
+        etag = representations.etag(found, image_data, position)
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if matches_etag(request, etag):
             return HttpResponseNotModified(headers=headers)
-        shape = representations.status(found, image_data=image_data)
-        if place:
-            shape |= {"queuePosition": place.position, "estimatedWaitTime": place.estimated_wait}
-        return Response(shape, headers=headers)
+        body = representations.status(found, image_data=image_data)
+        if position:
+            body |= {"queuePosition": position.position, "estimatedWaitTime": position.estimated_wait}
+        return Response(body, headers=headers)
 
     def list(self, request: Request) -> Response:
-        # What stands there twice is a list, which no filter takes.
-        parameters = {name: found[0] if len(found) == 1 else found for name, found in request.query_params.lists()}
+        # A repeated parameter becomes a list, which every filter rejects.
+        parameters = {name: values[0] if len(values) == 1 else values for name, values in request.query_params.lists()}
         query = validate(ListSerializer, parameters)
-        found = selectors.matching(selectors.visible_to(current_user(request)), filters(query))
-        pages = NewestFirstPagination(page_size=query["limit"])
-        page = pages.paginate_queryset(found, request)
-        return pages.get_paginated_response([representations.status(one) for one in page])
+        matching = selectors.matching(selectors.visible_to(current_user(request)), filters(query))
+        pagination = NewestFirstPagination(page_size=query["limit"])
+        page = pagination.paginate_queryset(matching, request)
+        return pagination.get_paginated_response([representations.status(row) for row in page])
 
     def cancel(self, request: Request, request_id: str) -> Response:
         if not services.cancel(
@@ -88,18 +88,20 @@ class GenerationViewSet(viewsets.ViewSet):
 
     def retry(self, request: Request, request_id: str) -> Response:
         found = self._find(request, request_id)
-        limit_submits(request)  # it buys as many attempts as a submit does
+        limit_submits(request)  # a retry may cost as many attempts as a submit
         try:
-            again = services.retry(user=current_user(request), request=found, address=client_address(request._request))
+            retried = services.retry(
+                user=current_user(request), request=found, address=client_address(request._request)
+            )
         except services.NotRetryableError:
             raise RequestNotRetryable from None
-        place = estimates.queue_position(again)
+        position = estimates.queue_position(retried)
         return Response(
             {
                 "success": True,
-                "requestId": again.pk,
-                "status": again.status,
-                "estimatedWaitTime": place.estimated_wait if place else 0,
+                "requestId": retried.pk,
+                "status": retried.status,
+                "estimatedWaitTime": position.estimated_wait if position else 0,
             }
         )
 

@@ -1,4 +1,4 @@
-"""What clients may send."""
+"""Serializers of request bodies and query strings."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from generation.api.fields import (
     BooleanField,
     ChoiceField,
     IntegerField,
-    MomentField,
     NameField,
+    QueryDateTimeField,
     StringField,
     TextField,
 )
@@ -31,10 +31,10 @@ from generation.states import GenerationType, ImageFormat, Priority, Status
 
 MAX_BATCH: Final = 100
 MAX_METADATA_BYTES: Final = 16 * 1024
-#: The largest seed that every provider with seeds takes.
+#: The largest seed that all providers with seeds accept.
 MAX_SEED: Final = 4_294_967_294
-#: Longer or flatter than this is no page, and no provider makes it.
-_MOST_EXTREME_RATIO: Final = 4
+#: The longer side divided by the shorter one, at most; no provider supports more.
+_MAX_RATIO: Final = 4
 
 
 class AspectRatioField(StringField):
@@ -49,8 +49,8 @@ class AspectRatioField(StringField):
             message = "Use square, portrait, landscape or W:H such as 3:4."
             raise serializers.ValidationError(message, code="invalid_choice")
         width, height = int(match[1]), int(match[2])
-        if max(width, height) > _MOST_EXTREME_RATIO * min(width, height):
-            raise serializers.ValidationError("The ratio must lie between 1:4 and 4:1.", code="out_of_range")
+        if max(width, height) > _MAX_RATIO * min(width, height):
+            raise serializers.ValidationError("The ratio must be between 1:4 and 4:1.", code="out_of_range")
         return value
 
 
@@ -58,63 +58,70 @@ class ProviderField(ChoiceField):
     """One of the configured providers."""
 
     def __init__(self, **more: Any) -> None:
-        message = f"Not configured here; there is {', '.join(settings.PROVIDERS)}."
+        message = f"Not configured; use one of: {', '.join(settings.PROVIDERS)}."
         super().__init__(settings.PROVIDERS, error_messages={"invalid_choice": message}, **more)
 
 
 class ModelField(StringField):
-    """A vendor's name of a model."""
+    """A model, by the vendor's name."""
 
 
 class MetadataSerializer(BodySerializer):
-    """The keys that mean something to us. All others are the client's, kept and echoed: at most 16 KiB of JSON in all,
-    and 8 levels deep. `requestedAt`, `startedAt`, `completedAt`, `attempts` and `generationTime` are the server's, and
-    are refused."""
+    """Options of a request. All other keys belong to the client and are stored and returned unchanged. At most 16 KiB
+    of JSON in total, at most 8 levels deep. `requestedAt`, `startedAt`, `completedAt`, `attempts` and `generationTime`
+    are written by the server and rejected here."""
 
-    title = StringField(max_length=200, required=False, allow_blank=True, help_text="Stands on a cover.")
-    imageStyle = TextField(max_length=100, required=False, help_text="Such as `cartoon` or `watercolor`.")
+    title = StringField(max_length=200, required=False, allow_blank=True, help_text="The title on a cover.")
+    imageStyle = TextField(max_length=100, required=False, help_text="For example `cartoon` or `watercolor`.")
     aspectRatio = AspectRatioField(
         required=False, help_text="`square`, `portrait`, `landscape`, or `W:H` up to 1:4 and 4:1."
     )
     maxAttempts = IntegerField(
-        min_value=1, max_value=10, required=False, help_text="How often a failure that may pass is tried; 3 by default."
+        min_value=1,
+        max_value=10,
+        required=False,
+        help_text="Maximum number of attempts if failures are temporary; 3 by default.",
     )
-    provider = ProviderField(required=False, help_text="The first one that is configured by default.")
-    model = ModelField(max_length=255, required=False, help_text="The provider's own name of a model.")
+    provider = ProviderField(required=False, help_text="By default the first configured provider.")
+    model = ModelField(max_length=255, required=False, help_text="A model, by the provider's name for it.")
     quality = ChoiceField(model_rows.QUALITIES, required=False)
     seed = IntegerField(
-        min_value=0, max_value=MAX_SEED, required=False, help_text="The same seed and prompt give the same picture."
+        min_value=0, max_value=MAX_SEED, required=False, help_text="The same seed and prompt give the same image."
     )
-    negativePrompt = StringField(max_length=1000, required=False, allow_blank=True, help_text="What is not to be seen.")
+    negativePrompt = StringField(
+        max_length=1000, required=False, allow_blank=True, help_text="Content that the image must not show."
+    )
     outputFormat = ChoiceField(ImageFormat.values, required=False)
-    useCache = BooleanField(required=False, help_text="Whether an earlier picture for the same wish will do.")
+    useCache = BooleanField(
+        required=False, help_text="Whether an earlier image of an equal request may be used instead of a new one."
+    )
     onRefusal = ChoiceField(
         ["fail", "fallback"],
         required=False,
-        help_text="Whether another provider is asked when one refuses the prompt; `fail` by default.",
+        help_text="Whether to try another provider if one refuses the prompt; `fail` by default.",
     )
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return :class:`ValidMetadata`."""
+        """Return the validated metadata as :class:`ValidMetadata`."""
         if not isinstance(data, dict):
             raise serializers.ValidationError("Expected an object.", code="invalid")
         try:
             check_value(data, max_depth=MAX_METADATA_DEPTH)
         except InvalidValue as error:
-            fault = error.faults[0]
-            raise serializers.ValidationError({fault["path"]: [fault["msg"]]}, code=fault["code"]) from None
+            first = error.field_errors[0]
+            raise serializers.ValidationError({first["path"]: [first["msg"]]}, code=first["code"]) from None
         if len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_METADATA_BYTES:
             raise serializers.ValidationError("Larger than 16 KiB.", code="max_length")
         if reserved := [name for name in RESERVED_METADATA if name in data]:
             message = "The server writes this key; use another name."
-            faults = {name: [serializers.ErrorDetail(message, code="reserved")] for name in reserved}
-            raise serializers.ValidationError(faults)
+            errors = {name: [serializers.ErrorDetail(message, code="reserved")] for name in reserved}
+            raise serializers.ValidationError(errors)
         known = super().to_internal_value(data)
-        return ValidMetadata.of({**self.given(data), **known})
+        return ValidMetadata.of({**self.without_nulls(data), **known})
 
 
 class ValidMetadata(NamedTuple):
-    """Metadata that at least one configured model can honour, with what was parsed and looked up on the way."""
+    """Metadata that at least one configured model supports, with the parsed options and the estimated cost."""
 
     metadata: dict[str, Any]
     options: GenerationOptions
@@ -123,7 +130,7 @@ class ValidMetadata(NamedTuple):
 
     @classmethod
     def of(cls, metadata: dict[str, Any]) -> ValidMetadata:
-        """Parse the metadata and choose a model. Raises ``ValidationError`` if no configured model can do it."""
+        """Parse the metadata and choose a model. Raises ``ValidationError`` if no configured model supports it."""
         options = GenerationOptions.parse(metadata)
         try:
             return cls(metadata, options, catalogue.estimate(options))
@@ -132,28 +139,31 @@ class ValidMetadata(NamedTuple):
 
 
 class SubmitSerializer(BodySerializer):
-    """The body of a submit, and one of the requests of a batch."""
+    """The body of a submit, and of each request in a batch."""
 
     type = ChoiceField(GenerationType.choices)
     prompt = TextField(
         min_length=10,
         max_length=1000,
-        help_text="What to show. White space around it is cut off; neither that nor invisible characters count.",
+        help_text="Content of the image. Surrounding white space is removed. Neither it nor invisible characters count"
+        " toward the minimum length.",
     )
-    priority = ChoiceField(Priority.choices, required=False, help_text="`normal`, or that of the batch, by default.")
+    priority = ChoiceField(
+        Priority.choices, required=False, help_text="By default `normal`, or the priority of the batch."
+    )
     projectId = NameField(
         max_length=255,
         required=False,
         allow_blank=True,
         source="project_id",
-        help_text="The client's own name of the book.",
+        help_text="The client's name or id of the book.",
     )
     pageId = NameField(
         max_length=255,
         required=False,
         allow_blank=True,
         source="page_id",
-        help_text="The client's own name of the page.",
+        help_text="The client's name or id of the page.",
     )
     metadata = MetadataSerializer(required=False)
 
@@ -167,7 +177,7 @@ class SubmitSerializer(BodySerializer):
 
 
 def new_request(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> NewRequest:
-    """What a :class:`SubmitSerializer` found valid. ``priority`` is for what names none of its own."""
+    """Return the validated data of a :class:`SubmitSerializer` as a NewRequest. ``priority`` is the default."""
     valid: ValidMetadata = data["metadata"]
     return NewRequest(
         type=data["type"],
@@ -183,14 +193,14 @@ def new_request(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> New
 
 
 class BatchOptionsSerializer(BodySerializer):
-    """What holds for all requests of a batch."""
+    """Options of all requests of a batch."""
 
     priority = ChoiceField(Priority.choices, default=Priority.NORMAL)
     maxConcurrent = IntegerField(
         min_value=1,
         max_value=50,
         default=None,
-        help_text="How many of the batch are in progress at once, at the most; no limit by default.",
+        help_text="Maximum number of the batch's requests in progress at the same time; no limit by default.",
     )
 
 
@@ -202,7 +212,7 @@ class BatchSerializer(BodySerializer):
 
 
 def batch_arguments(data: dict[str, Any]) -> dict[str, Any]:
-    """Of what a :class:`BatchSerializer` found valid, what :func:`generation.requests.services.submit_batch` takes."""
+    """Return the arguments of :func:`generation.requests.services.submit_batch` from a BatchSerializer's valid data."""
     options = data.get("batchOptions", {})
     priority = options.get("priority", Priority.NORMAL)
     return {
@@ -213,11 +223,11 @@ def batch_arguments(data: dict[str, Any]) -> dict[str, Any]:
 
 
 class CursorField(StringField):
-    """Where a page begins, as the addresses of pages have it."""
+    """The start of a page, as in the links ``next`` and ``previous``."""
 
 
 class ListSerializer(serializers.Serializer[dict[str, Any]]):
-    """The filters of the list. What is not known here is refused: a filter with a typo would show everything."""
+    """The filters of the list. Unknown names are rejected, since a misspelled filter would return everything."""
 
     status = ChoiceField(Status.choices, required=False)
     type = ChoiceField(GenerationType.choices, required=False)
@@ -225,11 +235,11 @@ class ListSerializer(serializers.Serializer[dict[str, Any]]):
     projectId = NameField(max_length=255, required=False, source="project_id")
     pageId = NameField(max_length=255, required=False, source="page_id")
     batchId = NameField(max_length=64, required=False, source="batch_id")
-    createdAfter = MomentField(required=False, source="created_at__gt", help_text="This moment itself is left out.")
-    createdBefore = MomentField(required=False, source="created_at__lt", help_text="This moment itself is left out.")
-    limit = serializers.IntegerField(min_value=1, max_value=100, default=20, help_text="How many on a page.")
+    createdAfter = QueryDateTimeField(required=False, source="created_at__gt", help_text="Exclusive.")
+    createdBefore = QueryDateTimeField(required=False, source="created_at__lt", help_text="Exclusive.")
+    limit = serializers.IntegerField(min_value=1, max_value=100, default=20, help_text="Requests per page.")
     cursor = CursorField(
-        max_length=500, required=False, help_text="Where the page begins: take it from `next` or `previous`."
+        max_length=500, required=False, help_text="The start of the page; take it from `next` or `previous`."
     )
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
@@ -239,17 +249,18 @@ class ListSerializer(serializers.Serializer[dict[str, Any]]):
 
 
 def filters(data: dict[str, Any]) -> dict[str, Any]:
-    """Of what a :class:`ListSerializer` found valid, the conditions on requests."""
+    """Return the query conditions from a ListSerializer's valid data, without ``limit`` and ``cursor``."""
     return {name: value for name, value in data.items() if name not in {"limit", "cursor"}}
 
 
 def validate(kind: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:
-    """What the serializer of this kind makes of the data. Raises ``ValidationError``."""
-    found: dict[str, Any] = _made(kind, tuple(settings.PROVIDERS)).run_validation(data)
-    return found
+    """Return the data validated by a serializer of this class. Raises ``ValidationError``."""
+    valid: dict[str, Any] = _serializer(kind, tuple(settings.PROVIDERS)).run_validation(data)
+    return valid
 
 
 @lru_cache(16)
-def _made(kind: type[serializers.Serializer[Any]], providers: tuple[str, ...]) -> serializers.Serializer[Any]:
-    # DRF copies the fields for each instance, which takes as long as a check. Nothing of a check stays in them.
+def _serializer(kind: type[serializers.Serializer[Any]], providers: tuple[str, ...]) -> serializers.Serializer[Any]:
+    # Share one instance: DRF copies the fields for each, which takes as long as a validation. run_validation() keeps no
+    # state in the instance or its fields. ``providers`` is only part of the cache key, since ProviderField reads it.
     return kind()

@@ -1,4 +1,4 @@
-"""The token endpoints: simplejwt's, with fields that take strings and nothing else."""
+"""The token endpoints of simplejwt, with fields that accept only strings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from generation.api.fields import StringField, UserNameField
 
 
 class ObtainSerializer(TokenObtainPairSerializer):
-    """Name and password, as strings and nothing else."""
+    """User name and password, with rate limits on sign-in."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -38,33 +38,35 @@ class ObtainSerializer(TokenObtainPairSerializer):
 
 
 class SingleUseRefreshToken(RefreshToken):
-    """A refresh token of which only one use succeeds, however many come at once."""
+    """A refresh token that can be used once, even by concurrent calls."""
 
     def blacklist(self) -> Any:
-        """Write the token into the blacklist. Raises ``TokenError`` where it is there already: the unique constraint
-        lets one of several concurrent inserts pass, and simplejwt does not ask whether it was its own."""
-        written: Any = super().blacklist()  # the stubs know of the row alone
-        if not written[1]:
+        """Insert the token into the blacklist. Raises ``TokenError`` if it is already there.
+
+        The unique constraint lets one of several concurrent inserts succeed; simplejwt ignores which call created it.
+        """
+        row_and_created: Any = super().blacklist()  # the stubs declare only the row
+        if not row_and_created[1]:
             raise TokenError("Token is blacklisted")
-        return written
+        return row_and_created
 
 
 class RefreshSerializer(TokenRefreshSerializer):
-    """A refresh token, which is used up by this."""
+    """A refresh token, which this call invalidates."""
 
     token_class = SingleUseRefreshToken
     refresh = StringField(max_length=4096)
 
     @odd_claims_refused()
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
-        # simplejwt overlooks a changed password here, and would hand out an access token that does not hold.
+        # simplejwt does not check for a changed password here and would issue an access token that is not accepted.
         BearerAuthentication().get_user(RefreshToken(attrs["refresh"]))
-        with transaction.atomic():  # or a token could be used up without a new pair
+        with transaction.atomic():  # otherwise a failure could blacklist the token without issuing a new pair
             return dict(super().validate(attrs))
 
 
 class VerifySerializer(TokenVerifySerializer):
-    """Any token of ours."""
+    """An access or refresh token of this server."""
 
     token = StringField(max_length=4096, write_only=True)
 
@@ -73,23 +75,23 @@ class VerifySerializer(TokenVerifySerializer):
         BearerAuthentication().get_user(UntypedToken(attrs["token"]))
         try:
             return dict(super().validate(attrs))
-        except ValidationError:  # it was used up, which is no fault of the body
+        except ValidationError:  # the token is blacklisted: 401, not 400
             raise InvalidToken from None
 
 
 class ObtainView(TokenObtainPairView):
-    """POST /api/token: name and password against an access and a refresh token."""
+    """POST /api/token: exchange name and password for an access and a refresh token."""
 
     serializer_class = ObtainSerializer
 
 
 class RefreshView(TokenRefreshView):
-    """POST /api/token/refresh: a refresh token against a new pair."""
+    """POST /api/token/refresh: exchange a refresh token for a new pair."""
 
     serializer_class = RefreshSerializer
 
 
 class VerifyView(TokenVerifyView):
-    """POST /api/token/verify: whether a token still holds."""
+    """POST /api/token/verify: check whether a token is valid."""
 
     serializer_class = VerifySerializer

@@ -1,7 +1,7 @@
-"""Request bodies that the application did not read, as when a call without a token is refused.
+"""Draining of request bodies that the application did not read, as when a call without a token is rejected.
 
-The server closes a connection with an unread body without telling the client, whose next call on it then fails. So the
-rest is read first, within bounds, or the answer says that the connection closes.
+The server closes a connection with an unread body without announcing it, so that the client's next call on it fails.
+Therefore the rest is read first, within bounds; otherwise the response says ``Connection: close``.
 """
 
 from __future__ import annotations
@@ -13,64 +13,64 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: The largest rest that is read, in bytes. It is larger than any body that is accepted.
-_MOST_BYTES: Final = 4 * 1024 * 1024
-_PIECE: Final = 64 * 1024
-#: Seconds for which an answer waits for a slow client to send the rest.
-_PATIENCE: Final = 2.0
-#: Bodies that are drained at once. A client that stops sending occupies a thread until its connection ends.
-_AT_ONCE: Final = 8
+#: Maximum number of bytes to drain; larger than any accepted body.
+_MAX_BYTES: Final = 4 * 1024 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
+#: Seconds for which a response waits for a slow client to send the rest.
+_TIMEOUT: Final = 2.0
+#: Maximum number of concurrent drains. A client that stops sending occupies a thread until its connection ends.
+_MAX_THREADS: Final = 8
 
 
 class _Body:
-    """``wsgi.input`` that knows how much of it was read."""
+    """A wrapper of ``wsgi.input`` that counts the bytes read."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self.taken = 0
+        self.bytes_read = 0
 
     def read(self, size: int = -1) -> bytes:
-        piece: bytes = self._stream.read(size)
-        self.taken += len(piece)
-        return piece
+        chunk: bytes = self._stream.read(size)
+        self.bytes_read += len(chunk)
+        return chunk
 
     def readline(self, size: int = -1) -> bytes:
         line: bytes = self._stream.readline(size)
-        self.taken += len(line)
+        self.bytes_read += len(line)
         return line
 
 
 class _Drain:
-    """Reads the rest of bodies in threads of its own, since the server's ``read`` blocks without a time limit."""
+    """Reads the rest of bodies in separate threads, since the server's ``read`` blocks without a time limit."""
 
     def __init__(self) -> None:
-        self._free = threading.BoundedSemaphore(_AT_ONCE)
+        self._slots = threading.BoundedSemaphore(_MAX_THREADS)
 
-    def ends(self, body: _Body) -> bool:
-        """Whether the rest was read within the bounds."""
-        if not self._free.acquire(blocking=False):
+    def run(self, body: _Body) -> bool:
+        """Return whether the rest was read within the bounds."""
+        if not self._slots.acquire(blocking=False):
             return False
-        is_read = threading.Event()
-        # A daemon, so that a client that stops sending does not hold up the end of the process.
-        threading.Thread(target=self._read, args=(body, is_read), name="drain", daemon=True).start()
-        return is_read.wait(_PATIENCE)
+        done = threading.Event()
+        # A daemon thread, so that a client that stops sending does not delay the exit of the process.
+        threading.Thread(target=self._read, args=(body, done), name="drain", daemon=True).start()
+        return done.wait(_TIMEOUT)
 
-    def _read(self, body: _Body, is_read: threading.Event) -> None:
+    def _read(self, body: _Body, done: threading.Event) -> None:
         try:
-            left = _MOST_BYTES
-            while piece := body.read(_PIECE):
-                left -= len(piece)
+            left = _MAX_BYTES
+            while chunk := body.read(_CHUNK_BYTES):
+                left -= len(chunk)
                 if left < 0:
                     return
-            is_read.set()
-        except Exception:  # noqa: S110  whatever the server raises, the connection has ended
+            done.set()
+        except Exception:  # noqa: S110  any exception of the server's stream means that the connection has ended
             pass
         finally:
-            self._free.release()
+            self._slots.release()
 
 
 def drain_unread_bodies(application: WSGIApplication) -> WSGIApplication:
-    """Read what the application left of each body, or answer with ``Connection: close``."""
+    """Read the unread rest of each body before the response, or send ``Connection: close``."""
     drain = _Drain()
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -85,7 +85,7 @@ def drain_unread_bodies(application: WSGIApplication) -> WSGIApplication:
             return None
 
         response = application(environ, start_later)
-        status, headers, *more = started  # Django has called it by now
+        status, headers, *more = started  # Django calls start_response before it returns
         if not _is_drained(environ, body, length, drain):
             headers = [*headers, ("Connection", "close")]
         start_response(status, headers, *more)
@@ -95,7 +95,7 @@ def drain_unread_bodies(application: WSGIApplication) -> WSGIApplication:
 
 
 def _length(environ: WSGIEnvironment) -> int | None:
-    """The length of the body, or ``None`` where it comes in chunks."""
+    """Return the length of the body in bytes, or None if it is chunked."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         return None
     try:
@@ -105,12 +105,13 @@ def _length(environ: WSGIEnvironment) -> int | None:
 
 
 def _is_drained(environ: WSGIEnvironment, body: _Body, length: int | None, drain: _Drain) -> bool:
-    left = None if length is None else length - body.taken
+    left = None if length is None else length - body.bytes_read
     if left is not None and left <= 0:
         return True
-    if left is not None and left > _MOST_BYTES:
+    if left is not None and left > _MAX_BYTES:
         return False
-    # A client that waits for "100 Continue" may send the body after a final answer, or not, so nothing can follow.
-    if not body.taken and environ.get("HTTP_EXPECT", "").lower() == "100-continue":
+    # A client that waits for "100 Continue" may or may not send the body after a final response, so the connection
+    # cannot be reused.
+    if not body.bytes_read and environ.get("HTTP_EXPECT", "").lower() == "100-continue":
         return False
-    return drain.ends(body)
+    return drain.run(body)

@@ -1,4 +1,4 @@
-"""Where the API is reached. Each address also works with a slash at its end."""
+"""URL routes of the API. Each also works with a trailing slash."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from generation.api.tokens import ObtainView, RefreshView, VerifyView
 app_name = "generation"
 
 _PREFIX = "api/visual-generation"
-# Whatever stands in its place is an id that nobody has, and is answered like any other unknown one.
+# Any text matches, so that a malformed id gets the same 404 as an unknown id.
 _ID = r"(?P<request_id>[^/]+?)"
 _BATCH_ID = r"(?P<batch_id>[^/]+?)"
 _EXTENSION = r"(?P<extension>(?:\.(?:png|jpeg|webp))?)"
 
 
-def _at(address: str, view: Callable[..., HttpResponseBase], name: str) -> URLPattern:
-    return re_path(rf"^{address}/?$", view, name=name)
+def _at(path: str, view: Callable[..., HttpResponseBase], name: str) -> URLPattern:
+    return re_path(rf"^{path}/?$", view, name=name)
 
 
 urlpatterns = [

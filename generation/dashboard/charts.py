@@ -1,4 +1,4 @@
-"""Where the marks of a chart go. The pages draw them as plain SVG."""
+"""Coordinates of the queue page's charts, which the template writes as SVG."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _RIGHT: Final = 8
 _TOP: Final = 12
 _BOTTOM: Final = 26
 _PLOT: Final = HEIGHT - _TOP - _BOTTOM
-#: An hour is named at every so many of them.
-_NAMED: Final = 4
+#: Every fourth hour has a label.
+_LABEL_EVERY: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bar:
-    """What ended in an hour: what failed stands on top of what was completed."""
+    """The requests that finished in one hour: failed ones stacked on completed ones."""
 
     start: datetime
     x: float
@@ -38,7 +38,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """The average wait of an hour, in seconds."""
+    """The average wait of one hour, in seconds."""
 
     start: datetime
     x: float
@@ -48,7 +48,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A line of the grid with the value that it stands for."""
+    """A grid line and its value."""
 
     y: float
     value: float
@@ -56,20 +56,20 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Name:
-    """An hour below the chart."""
+    """The label of an hour below the chart."""
 
     x: float
     start: datetime
 
 
 def bars(hours: Sequence[Hour]) -> tuple[list[Bar], list[Line]]:
-    """What ended in each hour."""
+    """Return the bars of finished requests per hour, and the grid."""
     top = _round_up(max((hour.completed + hour.failed for hour in hours), default=0), whole=True)
     step = _step(hours)
-    found = []
+    result = []
     for index, hour in enumerate(hours):
         completed, failed = (_PLOT * count / top for count in (hour.completed, hour.failed))
-        found.append(
+        result.append(
             Bar(
                 start=hour.start,
                 x=round(_LEFT + index * step + step * 0.15, 1),
@@ -82,11 +82,11 @@ def bars(hours: Sequence[Hour]) -> tuple[list[Bar], list[Line]]:
                 failed_height=round(failed, 1),
             )
         )
-    return found, _grid(top)
+    return result, _grid(top)
 
 
 def line(hours: Sequence[Hour]) -> tuple[list[Point], list[Line]]:
-    """The average wait of what started in each hour; hours without any are left out."""
+    """Return the average wait by hour of start, and the grid. Hours without a start are left out."""
     top = _round_up(max((hour.wait for hour in hours if hour.wait is not None), default=0.0))
     step = _step(hours)
     points = [
@@ -103,12 +103,12 @@ def line(hours: Sequence[Hour]) -> tuple[list[Point], list[Line]]:
 
 
 def names(hours: Sequence[Hour]) -> list[Name]:
-    """The hours that are named below."""
+    """Return the labels of the hours."""
     step = _step(hours)
     return [
         Name(x=round(_LEFT + (index + 0.5) * step, 1), start=hour.start)
         for index, hour in enumerate(hours)
-        if index % _NAMED == 1
+        if index % _LABEL_EVERY == 1
     ]
 
 
@@ -121,7 +121,7 @@ def _grid(top: float) -> list[Line]:
 
 
 def _round_up(value: float, *, whole: bool = False) -> float:
-    """The least of 1, 2, 5, 10, 20, … that is not less; a whole one has a half that is whole, too."""
+    """Round up to 1, 2, 5, 10, 20, …; with ``whole`` to 2, 4, 6, 8, 10, 20, …, whose halves are whole numbers."""
     if value <= (2 if whole else 1):
         return 2 if whole else 1
     power = 10 ** math.floor(math.log10(value))

@@ -1,4 +1,4 @@
-"""Signing in on the pages."""
+"""The sign-in form of the pages."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from generation.access.rate_limits import RateExceeded, limit_sign_in
 
 
 class SignInForm(BoundedPasswordForm):
-    """Name and password, tried as often as by token and no more. ``exceeded`` tells that it was too often."""
+    """Username and password, rate-limited together with the token endpoint. ``exceeded`` is set if over the limit."""
 
     error_messages = {  # noqa: RUF012  as Django's own
         **BoundedPasswordForm.error_messages,
-        "invalid_login": "The name or the password is wrong.",
+        "invalid_login": "Wrong username or password.",
     }
     exceeded: RateExceeded | None = None
 
     def __init__(self, request: HttpRequest | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(request, *args, **kwargs)
-        self.fields["username"].label = "Name"
+        self.fields["username"].label = "Username"
         for field in self.fields.values():
             field.widget.attrs["required"] = True
         self.fields["username"].widget.attrs |= {"autocapitalize": "none", "spellcheck": "false"}

@@ -1,4 +1,4 @@
-"""What can be chosen when a picture is submitted."""
+"""Options of the Studio's form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from generation.states import GenerationType, Priority, Status, StyleScope
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
-    """One type of picture: what it is for, the shape that it usually has, and an example. A cover has a ``title``."""
+    """A type of image with its description, default aspect ratio and an example prompt. A cover has a ``title``."""
 
     value: str
     label: str
@@ -27,14 +27,14 @@ KINDS: Final = (
     Kind(
         value=GenerationType.COLORING_PAGE,
         label="Coloring page",
-        hint="Black lines on white, to be coloured in.",
+        hint="Black outlines on white, for coloring in.",
         ratio="portrait",
         example="A friendly dragon playing in a garden",
     ),
     Kind(
         value=GenerationType.COVER,
         label="Cover",
-        hint="The front of a book, with its title.",
+        hint="The front cover of a book, with its title.",
         ratio="portrait",
         example="A brave knight and a dragon before a castle at sunset",
         title=True,
@@ -42,21 +42,21 @@ KINDS: Final = (
     Kind(
         value=GenerationType.ILLUSTRATION,
         label="Illustration",
-        hint="A scene in full colour.",
+        hint="A scene in full color.",
         ratio="square",
         example="A fox and an owl having a picnic in the forest",
     ),
     Kind(
         value=GenerationType.CHARACTER_REFERENCE,
         label="Character",
-        hint="One figure from several sides, to keep it the same on every page.",
+        hint="One character from several angles, for a consistent look on every page.",
         ratio="landscape",
         example="A small robot gardener with a watering can",
     ),
     Kind(
         value=GenerationType.BACKGROUND,
         label="Background",
-        hint="A setting without figures, with room in the middle.",
+        hint="A scene without characters, with room in the middle.",
         ratio="landscape",
         example="A quiet beach with palm trees and a lighthouse",
     ),
@@ -72,9 +72,9 @@ RATIOS: Final = (
 
 
 def offered() -> dict[str, Any]:
-    """For the page of the Studio: what its lists have."""
+    """Return the choices of the Studio's lists."""
     providers = [
-        {"name": name, "models": [{"name": model, "honours": _honoured(known)} for model, known in models]}
+        {"name": name, "models": [{"name": model, "supported": _supported(able)} for model, able in models]}
         for name, models in catalogue.offered_models().items()
     ]
     styles = PromptStyle.objects.filter(scope=StyleScope.IMAGE_STYLE).values_list("name", flat=True)
@@ -89,7 +89,7 @@ def offered() -> dict[str, Any]:
     }
 
 
-def _honoured(capabilities: frozenset[str]) -> list[str]:
-    """The options that the model takes at all; of some it takes certain values only, which the API tells."""
+def _supported(capabilities: frozenset[str]) -> list[str]:
+    """Return the options that the model supports. The API validates the values of an option."""
     names = {capability.partition(":")[0] for capability in capabilities}
     return [option for option in RESTRICTING if option in names]

@@ -1,4 +1,4 @@
-"""The pages that people look at. They show what is there; what changes anything is the API's."""
+"""The pages. They are read-only: every change goes through the API."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SignOut(LogoutView):
 @never_cache
 @login_required
 def studio(request: HttpRequest) -> HttpResponse:
-    """GET /: submit requests, and see what becomes of them."""
+    """GET /: the Studio, to submit requests and follow them."""
     return render(request, "studio.html", _common() | {"options": options.offered(), "advice": ADVICE})
 
 
@@ -57,23 +57,23 @@ def studio(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
-    """GET /requests/ID: one request, its picture and its history."""
-    found = selectors.find_request(request_id, user=_user(request))
-    if found is None:
+    """GET /requests/ID: one request with its image and timeline."""
+    item = selectors.find_request(request_id, user=_user(request))
+    if item is None:
         return render(request, "missing.html", _common(), status=404)
     return render(
         request,
         "request.html",
         _common()
         | {
-            "found": found,
-            "is_over": found.status in TERMINAL,
-            "shape": representations.status(found),
-            "generation_time": representations.generation_time(found),
-            "place": estimates.queue_position(found) if found.status == Status.QUEUED else None,
-            "problem": timeline.problem_of(found),
-            "steps": timeline.steps(found),
-            "owner": found.owner if found.owner_id != _user(request).pk else None,
+            "item": item,
+            "is_over": item.status in TERMINAL,
+            "representation": representations.status(item),
+            "generation_time": representations.generation_time(item),
+            "place": estimates.queue_position(item) if item.status == Status.QUEUED else None,
+            "problem": timeline.problem_of(item),
+            "steps": timeline.steps(item),
+            "owner": item.owner if item.owner_id != _user(request).pk else None,
         },
     )
 
@@ -82,7 +82,7 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
 @never_cache
 @login_required
 def queue(request: HttpRequest) -> HttpResponse:
-    """GET /queue: how the whole is doing, for the staff."""
+    """GET /queue: the state of the queue, the workers and the providers, for staff."""
     if not _user(request).is_staff:
         return render(request, "forbidden.html", _common(), status=403)
     hours = trends.by_hour()
@@ -117,12 +117,12 @@ def queue(request: HttpRequest) -> HttpResponse:
 
 @ttl_cache(seconds=10)
 def _findings() -> list[doctor.Finding]:
-    """What needs a person, as of at most 10 s ago: it asks every part, and many may look at the page."""
+    """Return the doctor's findings, cached for 10 s: each run checks every component, and many users may be viewing."""
     return doctor.findings()
 
 
 def _providers() -> list[dict[str, Any]]:
-    """Each configured one, and whether it is left alone and why."""
+    """Return the configured providers with their open circuit breakers and the reason."""
     suspended = {one.provider: one for one in circuit_breaker.open_breakers()}
     return [
         {"name": name, "suspension": found, "problem": timeline.problem(found.reason, "") if found else None}
@@ -132,13 +132,13 @@ def _providers() -> list[dict[str, Any]]:
 
 
 def _user(request: HttpRequest) -> User:
-    if not isinstance(request.user, User):  # login_required has refused everybody else
+    if not isinstance(request.user, User):  # login_required refuses anonymous users
         raise PermissionDenied
     return request.user
 
 
 def _common() -> dict[str, Any]:
-    """What the frame of every page has: where its WebSocket is, if not beside it."""
+    """Return the context of every page: the address of its WebSocket, if it is not at the page's own origin."""
     return {
         "realtime_base": settings.REALTIME_BASE_URL,
         "realtime_port": settings.REALTIME_PORT if settings.REALTIME_HAS_ITS_PORT else "",

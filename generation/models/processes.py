@@ -14,12 +14,13 @@ class WorkerProcess(models.Model):
     name = models.CharField(primary_key=True, max_length=255)
     kind = models.CharField(max_length=16, choices=ProcessKind.choices, default=ProcessKind.WORKER)
     slots = models.PositiveSmallIntegerField()
-    started_at = models.DateTimeField(db_default=Now())
-    seen_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField("started", db_default=Now())
+    seen_at = models.DateTimeField("last heartbeat", db_default=Now())
 
     class Meta:
         db_table = "generation_workers"
-        verbose_name_plural = "worker processes"
+        verbose_name = "process"
+        verbose_name_plural = "processes"
 
     def __str__(self) -> str:
         return self.name

@@ -1,4 +1,4 @@
-"""Who draws, and how: what the staff can edit, and what the workers know of each provider."""
+"""Providers, models and prompt styles: settings of staff, and the state that workers record."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_PHRASE: Final = 1_000
 
 
 class ProviderState(models.Model):
-    """What holds for a provider over all workers: limits that staff set, and whether it is left alone for a while.
+    """The state of a provider across all workers: limits set by staff, and the circuit breaker.
 
     At most ``max_concurrent`` calls are under way at once, and at most ``calls`` begin within ``per_seconds``. After
     ``failures`` one after the other it is not called until ``open_until`` because of ``reason``. Without a row there is
@@ -29,15 +29,16 @@ class ProviderState(models.Model):
     """
 
     provider = models.CharField(primary_key=True, max_length=32)
-    max_concurrent = models.PositiveSmallIntegerField(null=True, blank=True)
-    calls = models.PositiveIntegerField(null=True, blank=True)
-    per_seconds = models.PositiveIntegerField(null=True, blank=True)
-    failures = models.PositiveIntegerField(default=0, db_default=0)
+    max_concurrent = models.PositiveSmallIntegerField("max. concurrent calls", null=True, blank=True)
+    calls = models.PositiveIntegerField("max. calls per period", null=True, blank=True)
+    per_seconds = models.PositiveIntegerField("period in seconds", null=True, blank=True)
+    failures = models.PositiveIntegerField("consecutive failures", default=0, db_default=0)
     reason = models.CharField(max_length=32, choices=ErrorCode.choices, blank=True, default="", db_default="")
-    open_until = models.DateTimeField(null=True, blank=True)
+    open_until = models.DateTimeField("circuit open until", null=True, blank=True)
 
     class Meta:
         db_table = "generation_providers"
+        verbose_name = "provider"
         constraints: ClassVar = [
             models.CheckConstraint(
                 # Without the last two, a NULL in one of them would be neither true nor false, which passes.
@@ -55,15 +56,15 @@ class ProviderState(models.Model):
         mistakes: dict[str, str] = {}
         if self.max_concurrent is not None and not 1 <= self.max_concurrent <= _MOST_AT_ONCE:
             mistakes["max_concurrent"] = (
-                f"From 1 to {_MOST_AT_ONCE:,}, or empty for no limit. Pause the provider to call it no more."
+                f"From 1 to {_MOST_AT_ONCE:,}, or empty for no limit. To stop all calls, pause the provider."
             )
         if (self.calls is None) != (self.per_seconds is None):
-            mistakes["per_seconds"] = "A rate needs both, the calls and the seconds; leave both empty for no limit."
+            mistakes["per_seconds"] = "A rate needs both calls and seconds. Leave both empty for no limit."
         elif self.calls is not None and self.per_seconds is not None:
             if not 1 <= self.calls <= _MOST_CALLS:
-                mistakes["calls"] = f"From 1 to {_MOST_CALLS:,}. Pause the provider to call it no more."
+                mistakes["calls"] = f"From 1 to {_MOST_CALLS:,}. To stop all calls, pause the provider."
             if not 1 <= self.per_seconds <= _LONGEST_RATE:
-                mistakes["per_seconds"] = f"From 1 to {_LONGEST_RATE:,} seconds, which is a day."
+                mistakes["per_seconds"] = f"From 1 to {_LONGEST_RATE:,} seconds (one day)."
         if mistakes:
             raise ValidationError(mistakes)
 
@@ -114,6 +115,7 @@ class ProviderModel(models.Model):
 
     class Meta:
         db_table = "generation_provider_models"
+        verbose_name = "model"
         ordering: ClassVar = ["provider", "name"]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["provider", "name"], name="provider_model_unique"),
@@ -134,7 +136,7 @@ class ProviderModel(models.Model):
         if self.preference > _LARGEST_PREFERENCE:
             mistakes["preference"] = [f"At most {_LARGEST_PREFERENCE}."]
         if not self.name.isprintable() or " " in self.name:
-            mistakes["name"] = ["A model's name has no spaces and no control characters."]
+            mistakes["name"] = ["The name must not contain spaces or control characters."]
         if self.successor is not None and self.successor.provider != self.provider:
             mistakes["successor"] = ["The successor must be a model of the same provider."]
         if mistakes:
@@ -142,7 +144,7 @@ class ProviderModel(models.Model):
 
 
 class PromptStyle(models.Model):
-    """A phrase that is added to the client's prompt: by the type of picture, or by ``metadata.imageStyle``."""
+    """A phrase that is added to the client's prompt: by the type of image, or by ``metadata.imageStyle``."""
 
     scope = models.CharField(max_length=16, choices=StyleScope.choices)
     name = models.CharField(max_length=100)
@@ -165,5 +167,5 @@ class PromptStyle(models.Model):
         if len(text) > _LONGEST_PHRASE:
             raise ValidationError({"phrase": f"At most {_LONGEST_PHRASE:,} characters."})
         if not any(character.isprintable() and not character.isspace() for character in text):
-            raise ValidationError({"phrase": "A phrase needs words."})
+            raise ValidationError({"phrase": "Enter a phrase."})
         self.phrase = text

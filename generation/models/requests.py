@@ -1,4 +1,4 @@
-"""What is wanted: requests, batches of them, and the keys under which they were submitted."""
+"""Requests, batches of requests, and idempotency keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GenerationBatch(models.Model):
     id = models.CharField(primary_key=True, max_length=64, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="generation_batches")
     priority = models.CharField(max_length=10, choices=Priority.choices, default=Priority.NORMAL)
-    max_concurrent = models.PositiveSmallIntegerField(null=True, blank=True)
+    max_concurrent = models.PositiveSmallIntegerField("max. concurrent", null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -43,10 +43,10 @@ class GenerationBatch(models.Model):
 
 
 class GenerationRequest(models.Model):
-    """One picture that somebody wants, from submit to its end.
+    """A request for one image, from submit to its end.
 
     ``claims`` counts every claim and is the fence: a worker may write only while its claim is the newest.
-    ``attempts`` counts the tries that use up ``max_attempts``, ``waits`` how often it was told to wait instead.
+    ``attempts`` counts the tries that use up ``max_attempts``, ``waits`` how often it was postponed instead.
     ``sequence`` numbers the status changes from 1.
     """
 
@@ -93,9 +93,9 @@ class GenerationRequest(models.Model):
         verbose_name = "request"
         ordering: ClassVar = ["-id"]
         permissions: ClassVar = [
-            ("cancel_generationrequest", "Can cancel anybody's requests"),
-            ("retry_generationrequest", "Can retry anybody's requests"),
-            ("requeue_generationrequest", "Can send queued requests again"),
+            ("cancel_generationrequest", "Can cancel any user's requests"),
+            ("retry_generationrequest", "Can retry any user's requests"),
+            ("requeue_generationrequest", "Can requeue queued requests"),
             ("prioritise_generationrequest", "Can change the priority of queued requests"),
         ]
         indexes: ClassVar = [

@@ -15,7 +15,7 @@ class Spending(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
     day = models.DateField()
     calls = models.PositiveIntegerField(default=0)
-    cost = models.DecimalField(max_digits=14, decimal_places=6, default=0)
+    cost = models.DecimalField("cost in US dollars", max_digits=14, decimal_places=6, default=0)
 
     class Meta:
         db_table = "generation_spending"
@@ -33,7 +33,7 @@ class Budget(models.Model):
     owner = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="generation_budget"
     )
-    per_day = models.DecimalField(max_digits=12, decimal_places=2)
+    per_day = models.DecimalField("US dollars per day", max_digits=12, decimal_places=2)
 
     class Meta:
         db_table = "generation_budgets"
@@ -44,8 +44,8 @@ class Budget(models.Model):
 
 
 class SharedPicture(models.Model):
-    """One wish of one owner that may be answered with an earlier picture, by the hash of all that matters. ``holder``
-    is the request that is making it, or made it."""
+    """The result cache: the hash of an owner's request options, and the request that generates or generated the image
+    (``holder``)."""
 
     key = models.CharField(primary_key=True, max_length=64)
     holder = models.ForeignKey(

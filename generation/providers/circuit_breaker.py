@@ -261,7 +261,7 @@ def _open(provider: str, pause: timedelta, *, probe: bool, **values: Any) -> Non
 def _log_and_send(provider: str, code: str, pause: timedelta) -> None:
     logger.log(
         POLICIES[code].severity,
-        "%s is left alone for %g s: %s",
+        "%s is suspended for %g s: %s",
         provider,
         pause.total_seconds(),
         ErrorCode(code).label,

@@ -1,4 +1,4 @@
-"""Who is at the other end: by a token, as over HTTP, or by the session of our own pages."""
+"""Authentication of live connections: by access token, as over HTTP, or by the session of this site's pages."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from generation.db.functions import Now
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Looks into the database that may be under way at once in one process; more would only wait for each other.
+#: Four concurrent database reads per process; more would only wait for each other.
 _threads: Final = ThreadPoolExecutor(4, "realtime-database")
 
 
-def in_database(look: Callable[P, T]) -> Callable[P, Any]:
-    """An awaitable form of a function that reads the database. Channels' own would give all of them one thread."""
-    return DatabaseSyncToAsync(look, thread_sensitive=False, executor=_threads)
+def in_database(read: Callable[P, T]) -> Callable[P, Any]:
+    """Wrap a function that reads the database as an awaitable. Channels' own wrapper runs all of them in one thread."""
+    return DatabaseSyncToAsync(read, thread_sensitive=False, executor=_threads)
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody who has signed in, until ``expires_at`` (seconds since 1970). ``session_key`` is empty for a token."""
+    """A signed-in user, until ``expires_at`` (seconds since 1970, UTC). ``session_key`` is empty for a token."""
 
     user: User
     expires_at: float
@@ -45,17 +45,17 @@ class Identity:
 
     @property
     def seconds_left(self) -> float:
-        """Until it expires."""
+        """Return the seconds until it expires; negative afterwards."""
         return self.expires_at - time.time()
 
 
 class ForeignOriginError(Exception):
-    """A page that is not ours has brought along somebody's cookie."""
+    """A page of a foreign origin sent a session cookie."""
 
 
 @in_database
 def of_token(token: object) -> Identity | None:
-    """The user whom an access token names, or ``None`` where it does not hold."""
+    """Return the identity of an access token, or None if it is not valid."""
     if not isinstance(token, str):
         return None
     authentication = BearerAuthentication()
@@ -69,7 +69,7 @@ def of_token(token: object) -> Identity | None:
 
 @in_database
 def of_session(key: str) -> Identity | None:
-    """The user of a session that goes on, or ``None``."""
+    """Return the identity of an active session, or None."""
     request = HttpRequest()
     request.session = SessionStore(key)
     user = get_user(request)
@@ -79,29 +79,29 @@ def of_session(key: str) -> Identity | None:
 
 
 def headers_of(scope: Any) -> dict[str, str]:
-    """The headers of an ASGI scope, by their names in small letters."""
+    """Return the headers of an ASGI scope, by lowercase name."""
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def bearer_token(headers: Mapping[str, str]) -> str | None:
-    """The token in the ``Authorization`` header. Never one in the address, which servers write to logs."""
+    """Return the token in the ``Authorization`` header, or None. A token in the URL is ignored: servers log URLs."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
 
 
 def session_key(headers: Mapping[str, str]) -> str:
-    """The session's key, where its cookie may count; else an empty one.
+    """Return the key of the session cookie if it may be used, else an empty string. Raises ForeignOriginError.
 
-    A browser adds the cookie whoever asks, so it counts for our own pages alone. A client that names no origin is no
-    page, and has a token. For pages of ``CORS_ALLOWED_ORIGINS`` it does not count; a browser adds it to their WebSocket
-    where both have one site. Raises :class:`ForeignOriginError`.
+    Browsers add the cookie to calls of every page, so it is accepted only from this site's own pages. A client that
+    sends no Origin is not a page and uses a token. The cookie is ignored for pages of ``CORS_ALLOWED_ORIGINS``: a
+    browser adds it to their WebSockets if both are on the same site.
     """
     key = parse_cookie(headers.get("cookie", "")).get(settings.SESSION_COOKIE_NAME, "")
     if not key:
         return ""
     origin = headers.get("origin")
     if origin is None:
-        # A page's own GET names no origin; the browser says so, and no page can make it say so.
+        # A same-origin GET sends no Origin, but Sec-Fetch-Site, which only the browser can set.
         return key if headers.get("sec-fetch-site") == "same-origin" else ""
     if not is_allowed(origin, host=headers.get("host", "")):
         if origin in settings.CORS_ALLOWED_ORIGINS:
@@ -111,39 +111,46 @@ def session_key(headers: Mapping[str, str]) -> str:
 
 
 def is_allowed(origin: str, *, host: str) -> bool:
-    """Whether pages of this origin are ours: what clients reach us by, what is trusted by name, and the host itself on
-    whatever port, since on a laptop the pages have another one than live updates."""
+    """Return whether an origin is this site's own.
+
+    Own are ``PUBLIC_BASE_URL``, ``CSRF_TRUSTED_ORIGINS``, and the called host on any port, since on a laptop the pages
+    have another port than live updates.
+    """
     try:
-        asked, here = urlsplit(origin), urlsplit(f"//{host}")
+        page, called = urlsplit(origin), urlsplit(f"//{host}")
     except ValueError:
         return False
-    if asked.scheme not in {"http", "https"} or not asked.hostname:
+    if page.scheme not in {"http", "https"} or not page.hostname:
         return False
-    for trusted in (settings.PUBLIC_BASE_URL, *settings.CSRF_TRUSTED_ORIGINS):
-        known = urlsplit(trusted)
-        if known.scheme == asked.scheme and is_same_domain(asked.netloc, known.netloc.replace("*.", ".", 1)):
+    for url in (settings.PUBLIC_BASE_URL, *settings.CSRF_TRUSTED_ORIGINS):
+        trusted = urlsplit(url)
+        if trusted.scheme == page.scheme and is_same_domain(page.netloc, trusted.netloc.replace("*.", ".", 1)):
             return True
-    is_as_safe = asked.scheme == "https" or settings.PUBLIC_BASE_URL.startswith("http://")
-    return is_as_safe and asked.hostname == here.hostname and validate_host(_host(here), settings.ALLOWED_HOSTS)
+    is_as_safe = page.scheme == "https" or settings.PUBLIC_BASE_URL.startswith("http://")
+    return is_as_safe and page.hostname == called.hostname and validate_host(_host(called), settings.ALLOWED_HOSTS)
 
 
-def _host(address: SplitResult) -> str:
-    """As ``ALLOWED_HOSTS`` has it, without the port."""
-    return f"[{address.hostname}]" if ":" in str(address.hostname) else str(address.hostname)
+def _host(url: SplitResult) -> str:
+    """Return the host without the port, in the form of ``ALLOWED_HOSTS``: IPv6 addresses in brackets."""
+    return f"[{url.hostname}]" if ":" in str(url.hostname) else str(url.hostname)
 
 
 @in_database
 def revoked(identities: Collection[Identity]) -> list[Identity]:
-    """Those who may not go on: deactivated, with a new password or other rights, or signed out. Two queries for all."""
-    users = {user.pk: user for user in User.objects.filter(pk__in={one.user.pk for one in identities})}
-    keys = {one.session_key for one in identities if one.session_key}
+    """Return the identities that are no longer valid, in two queries for all.
+
+    Revoked by deactivation, deletion, a new password, a change of ``is_staff``, or sign-out.
+    """
+    users = {user.pk: user for user in User.objects.filter(pk__in={identity.user.pk for identity in identities})}
+    keys = {identity.session_key for identity in identities if identity.session_key}
     sessions = set(Session.objects.filter(pk__in=keys, expire_date__gt=Now()).values_list("pk", flat=True))
     return [
-        one
-        for one in identities
-        if not _is_as_before(one.user, users.get(one.user.pk)) or (one.session_key and one.session_key not in sessions)
+        identity
+        for identity in identities
+        if not _is_unchanged(identity.user, users.get(identity.user.pk))
+        or (identity.session_key and identity.session_key not in sessions)
     ]
 
 
-def _is_as_before(then: User, now: User | None) -> bool:
+def _is_unchanged(then: User, now: User | None) -> bool:
     return now is not None and now.is_active and (then.password, then.is_staff) == (now.password, now.is_staff)

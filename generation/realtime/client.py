@@ -1,4 +1,4 @@
-"""One client, whatever it is connected by."""
+"""One connected client, independent of the transport."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from generation.realtime.send_queue import SendQueue
 from generation.realtime.topics import Key
 from generation.requests.events import Update
 
-#: What one client may watch.
+#: Maximum number of subscriptions of a client.
 MAX_SUBSCRIPTIONS: Final = 200
-#: Requests of which it is remembered how far the client was told.
-_REMEMBERED: Final = 2_000
+#: Maximum number of requests whose last sent sequence is stored per client.
+_MAX_SEQUENCES: Final = 2_000
 
 
 class CloseCode(IntEnum):
-    """Why a connection is ended: 4000 and HTTP's status."""
+    """Why a connection is closed: 4000 plus the HTTP status."""
 
     NOT_AUTHENTICATED = 4401
     IDLE = 4408
@@ -28,10 +28,10 @@ class CloseCode(IntEnum):
 
 
 class Listener:
-    """One client: who it is, what it watches, and what waits to be sent to it."""
+    """One client: its identity, its subscriptions and its send queue."""
 
     def __init__(self) -> None:
-        self.outbox = SendQueue()
+        self.send_queue = SendQueue()
         self.identity: Identity | None = None
         self.keys: set[Key] = set()
         self.heard_at = time.monotonic()
@@ -39,33 +39,35 @@ class Listener:
         self._sequences: dict[str, int] = {}
 
     def sign_in(self, identity: Identity) -> None:
-        """Until the token or session expires."""
+        """Set the identity, and close the connection when its token or session expires."""
         self.sign_out()
         self.identity = identity
         loop = asyncio.get_running_loop()
-        self._expiry = loop.call_later(max(0, identity.seconds_left), self.outbox.close, CloseCode.NOT_AUTHENTICATED)
+        self._expiry = loop.call_later(
+            max(0, identity.seconds_left), self.send_queue.close, CloseCode.NOT_AUTHENTICATED
+        )
 
     def sign_out(self) -> None:
-        """It is nobody's any more, so no timer holds on to it."""
+        """Clear the identity and cancel the expiry timer, which would keep a reference to this object."""
         self.identity = None
         if self._expiry is not None:
             self._expiry.cancel()
 
     def frame(self, update: Update) -> str:
-        """The update as this client gets it."""
+        """Return the update in the format of the transport."""
         return update.text
 
     def deliver(self, update: Update) -> None:
-        """Send it, unless the client has that state or a later one: a status does not go backwards."""
-        if self.note(update.request_id, update.sequence):
-            self.outbox.put(self.frame(update))
+        """Send the update, unless the client has this state or a later one: a status never goes backwards."""
+        if self.record(update.request_id, update.sequence):
+            self.send_queue.put(self.frame(update))
 
-    def note(self, request_id: str, sequence: int) -> bool:
-        """Remember that the client is told this state. Returns whether it is news to it."""
+    def record(self, request_id: str, sequence: int) -> bool:
+        """Store the sequence as sent to the client. Returns False if this sequence or a later one was sent before."""
         if sequence <= self._sequences.get(request_id, 0):
             return False
         self._sequences.pop(request_id, None)
         self._sequences[request_id] = sequence
-        if len(self._sequences) > _REMEMBERED:
+        if len(self._sequences) > _MAX_SEQUENCES:
             del self._sequences[next(iter(self._sequences))]
         return True

@@ -1,4 +1,4 @@
-"""How many WebSockets are open."""
+"""The metric of open WebSockets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def counting_connections(application: Any) -> Application:
-    """The application, whose connections are counted while they last."""
+    """Wrap the application so that its open connections are counted."""
 
     async def counted(scope: Any, receive: Any, send: Any) -> None:
         with metrics.CONNECTIONS.track_inprogress():

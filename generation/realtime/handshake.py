@@ -1,4 +1,4 @@
-"""Checks of every connection to the realtime process, before it is routed."""
+"""Checks of every connection to the realtime process, before routing."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from generation.realtime.authentication import headers_of
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
-#: The largest body that the server reads to its end and throws away, so that the connection can be kept.
-_MOST_DRAINED: Final = 4 * 1024 * 1024
-#: ASGI extension that lets a handshake be refused with an answer of ours. Without it the server answers 403.
-_REFUSALS: Final = "websocket.http.response"
+#: Maximum bytes of a body that the server reads to the end and discards, so that the connection can be reused.
+_MAX_DRAINED: Final = 4 * 1024 * 1024
+#: ASGI extension for rejecting a handshake with a custom response. Without it the server sends 403.
+_DENIAL_RESPONSE: Final = "websocket.http.response"
 
 
 def only_as_configured(application: Application) -> Application:
-    """Refuse a ``Host`` that is not ours, and plain http where ``PUBLIC_BASE_URL`` is https, as Django does."""
+    """Reject a disallowed ``Host``, and plain http if ``PUBLIC_BASE_URL`` is https, as Django does."""
 
     async def checked(scope: Any, receive: Any, send: Any) -> None:
         headers = headers_of(scope)
@@ -41,9 +41,9 @@ def only_as_configured(application: Application) -> Application:
 
 
 def _is_secure(scope: Any, headers: dict[str, str]) -> bool:
-    """By the header of a proxy that is believed (``TRUSTED_PROXIES``), else by the connection itself."""
-    if settings.SECURE_PROXY_SSL_HEADER and (told := headers.get("x-forwarded-proto")) is not None:
-        return told.partition(",")[0].strip() == "https"
+    """Return whether the client uses TLS, by a trusted proxy's header (``TRUSTED_PROXIES``) or the connection."""
+    if settings.SECURE_PROXY_SSL_HEADER and (forwarded := headers.get("x-forwarded-proto")) is not None:
+        return forwarded.partition(",")[0].strip() == "https"
     return scope.get("scheme") in {"https", "wss"}
 
 
@@ -52,10 +52,10 @@ async def _refuse(scope: Any, receive: Any, send: Any, status: int, error: dict[
     if scope["type"] == "websocket":
         if (await receive())["type"] != "websocket.connect":
             return
-        if _REFUSALS not in scope.get("extensions", {}):
+        if _DENIAL_RESPONSE not in scope.get("extensions", {}):
             await send({"type": "websocket.close"})
             return
-        kind = _REFUSALS.rpartition(".")[0]
+        kind = _DENIAL_RESPONSE.rpartition(".")[0]
     headers = [(b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff")]
     if location:
         headers.append((b"location", location.encode("latin-1", "replace")))
@@ -71,12 +71,12 @@ def without_bodies(application: Application) -> Application:
     async def answered(scope: Any, receive: Any, send: Any) -> None:
         headers = headers_of(scope)
         length = headers.get("content-length", "0")
-        is_told = False
+        is_body_sent = False
 
         async def no_body() -> Any:
-            nonlocal is_told
-            if not is_told:
-                is_told = True
+            nonlocal is_body_sent
+            if not is_body_sent:
+                is_body_sent = True
                 return {"type": "http.request", "body": b"", "more_body": False}
             while (message := await receive())["type"] == "http.request":
                 pass
@@ -88,12 +88,12 @@ def without_bodies(application: Application) -> Application:
             await send(message)
 
         is_kept = "expect" not in headers and "transfer-encoding" not in headers
-        is_kept = is_kept and length.isdigit() and int(length) <= _MOST_DRAINED
+        is_kept = is_kept and length.isdigit() and int(length) <= _MAX_DRAINED
         await application(scope, no_body, send if is_kept else closing)
 
     return answered
 
 
 async def not_found(scope: Any, receive: Any, send: Any) -> None:
-    """Answer 404 at addresses that only the web process serves."""
+    """Send 404 for paths that only the web process serves."""
     await _refuse(scope, receive, send, 404, {"error": "Not found", "code": "not_found"})

@@ -1,7 +1,7 @@
-"""The one place in a process where updates come in and from which they go to those who watch.
+"""The hub of a process: receives updates from the channel layer and sends them to the subscribed clients.
 
-The channel layer may lose a message: it drops the newest when a process is behind, and everything while Redis is away.
-So the hub looks every ``REALTIME_RESYNC_MS`` for what changed and did not come, and sends that.
+The channel layer may lose messages: it drops the newest when a process is behind, and all while Redis is unavailable.
+So every ``REALTIME_RESYNC_MS`` the hub reads the changes that it did not receive from the database, and sends them.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from django.db.models import Max
 from generation.models import GenerationRequest, StatusChange
 from generation.realtime.authentication import in_database, revoked
 from generation.realtime.client import CloseCode, Listener
-from generation.realtime.replay import OVERTAKEN
+from generation.realtime.replay import MAX_COMMIT_LAG
 from generation.realtime.topics import Key, Snapshot, Topic, key_for, keys_of, snapshot
 from generation.requests import events
 from generation.requests.events import Update
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before Redis is tried again.
-_PAUSE: Final = 1
-#: Requests of which it is remembered how far they were told.
-_REMEMBERED: Final = 50_000
-#: Changes that are looked through at once: a usual round is one page.
+#: Seconds before a retry after an error of Redis.
+_RETRY_DELAY: Final = 1
+#: Maximum number of requests whose last delivered sequence is stored.
+_MAX_SEQUENCES: Final = 50_000
+#: Changes per query of a resync round; a usual round is one page.
 _PAGE: Final = 2_000
-#: Lost updates that are read at once.
+#: Lost updates per query.
 _CHUNK: Final = 500
 
 
 class _PendingSubscriber:
-    """Takes what comes while it is not known yet who may see it."""
+    """Collects the updates of a topic until it is known whether the user may see it."""
 
     def __init__(self) -> None:
         self.updates: list[Update] = []
@@ -50,68 +50,70 @@ class _PendingSubscriber:
 
 
 class Hub:
-    """Knows every client of the process. Belongs to the event loop on which it was first used."""
+    """All clients of the process and their subscriptions. Belongs to the event loop on which it was first used."""
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
         self._watching: dict[Key, set[Listener | _PendingSubscriber]] = {}
-        self._told: LRUCache[str, int] = LRUCache(_REMEMBERED)
+        self._delivered: LRUCache[str, int] = LRUCache(_MAX_SEQUENCES)
         self._marks: deque[int] = deque(maxlen=2)
         self._tasks: list[asyncio.Task[None]] = []
 
     def join(self, listener: Listener) -> None:
-        """From now on the client is looked after. The first one starts the hub."""
+        """Add a client. The first one starts the hub's tasks."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._look_after())]
+            self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._maintain())]
         self._listeners.add(listener)
 
     def leave(self, listener: Listener) -> None:
-        """It is gone."""
+        """Remove a disconnected client and its subscriptions."""
         self._listeners.discard(listener)
         for key in list(listener.keys):
             self._unwatch(listener, key)
         listener.sign_out()
 
-    async def watch(self, listener: Listener, target: Topic, welcome: Callable[[Snapshot], str]) -> bool:
-        """Send the client the welcome with the state now, and then every change. ``False`` for what is not there, or
-        not for its user. Raises :class:`django.db.Error`."""
-        assert listener.identity is not None  # noqa: S101  the caller has asked
+    async def watch(self, listener: Listener, topic: Topic, welcome: Callable[[Snapshot], str]) -> bool:
+        """Send the client the current state in a welcome message, and then every change.
+
+        Returns False if the topic does not exist or its user may not see it. Raises :class:`django.db.Error`.
+        """
+        assert listener.identity is not None  # noqa: S101  the caller checks it
         user = listener.identity.user
-        key = key_for(user, target)
-        # What changes during the look is kept, so that it is not missed; it is not sent before the look has told that
-        # the user may see it.
-        held = _PendingSubscriber()
-        self._add(held, key)
+        key = key_for(user, topic)
+        # Collect the updates that arrive during the query, so that none is missed, and send them only after the query
+        # has shown that the user may see the topic.
+        pending = _PendingSubscriber()
+        self._add(pending, key)
         try:
-            found: Snapshot | None = await snapshot(user, target)
+            state: Snapshot | None = await snapshot(user, topic)
         finally:
-            self._drop(held, key)
-        if found is None:
+            self._drop(pending, key)
+        if state is None:
             return False
-        if listener in self._listeners:  # else it has gone meanwhile
+        if listener in self._listeners:  # else it disconnected meanwhile
             self._add(listener, key)
             listener.keys.add(key)
-            for request_id, sequence in found.sequences.items():
-                listener.note(request_id, sequence)
-            listener.outbox.put(welcome(found))
-            for update in held.updates:
+            for request_id, sequence in state.sequences.items():
+                listener.record(request_id, sequence)
+            listener.send_queue.put(welcome(state))
+            for update in pending.updates:
                 listener.deliver(update)
         return True
 
-    def watches(self, listener: Listener, target: Topic) -> bool:
-        """Whether it is told of this already."""
-        return listener.identity is not None and key_for(listener.identity.user, target) in listener.keys
+    def watches(self, listener: Listener, topic: Topic) -> bool:
+        """Return whether the client is subscribed to the topic."""
+        return listener.identity is not None and key_for(listener.identity.user, topic) in listener.keys
 
-    def unwatch(self, listener: Listener, target: Topic) -> None:
-        """Send it nothing more of this, unless it watches something else that the update belongs to."""
+    def unwatch(self, listener: Listener, topic: Topic) -> None:
+        """Unsubscribe the client. It still gets updates that also belong to another topic of its subscriptions."""
         if listener.identity is not None:
-            self._unwatch(listener, key_for(listener.identity.user, target))
+            self._unwatch(listener, key_for(listener.identity.user, topic))
 
     def deliver(self, update: Update) -> None:
-        """Send the update to all who watch, unless it or a later one was."""
+        """Send the update to all subscribers, unless it or a later one of the same request was sent before."""
         listeners = self._audience(keys_of(update))
-        if listeners and update.sequence > self._told.get(update.request_id, 0):
-            self._told[update.request_id] = update.sequence
+        if listeners and update.sequence > self._delivered.get(update.request_id, 0):
+            self._delivered[update.request_id] = update.sequence
             for listener in listeners:
                 listener.deliver(update)
 
@@ -132,7 +134,7 @@ class Hub:
             self._watching.pop(key, None)
 
     async def _receive(self) -> None:
-        """Take in what the channel layer brings."""
+        """Deliver the updates that arrive from the channel layer, forever."""
         layer = get_channel_layer()
         assert layer is not None  # noqa: S101  CHANNEL_LAYERS has a default
         while True:
@@ -142,21 +144,21 @@ class Hub:
                 while True:
                     for update in _updates_in(await events.next_message(layer, channel)):
                         self.deliver(update)
-            except Exception as error:  # whatever the layer's client raises, it is tried again
+            except Exception as error:  # retry after any error of the layer's client
                 logger.warning("no live updates from Redis at the moment: %s", error)
-                # Else the layer would go on filling a channel that nobody takes from any more.
+                # Otherwise the layer would keep filling a channel that has no reader any more.
                 with contextlib.suppress(Exception):
                     await layer.flush()
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_RETRY_DELAY)
 
-    async def _look_after(self) -> None:
-        """Send what was lost, and end what may not or need not go on."""
+    async def _maintain(self) -> None:
+        """Periodically send lost updates and close the connections that are revoked or idle."""
         while True:
             for step in (self._send_lost, self._end_revoked, self._end_idle):
                 try:
                     await step()
-                except Exception as error:  # the next round makes up for it
-                    logger.warning("live updates were not looked after: %s", error)
+                except Exception as error:  # the next round retries
+                    logger.warning("maintenance of live updates failed: %s", error)
             await asyncio.sleep(settings.REALTIME_RESYNC.total_seconds())
 
     async def _send_lost(self) -> None:
@@ -164,41 +166,41 @@ class Hub:
         if self._watching:
             while since is not None:
                 since, changed = await _changed_after(since)
-                lost = [one.request_id for one in changed if self._is_news(one)]
+                lost = [state.request_id for state in changed if self._is_undelivered(state)]
                 for start in range(0, len(lost), _CHUNK):
                     for update in await _updates_of(lost[start : start + _CHUNK]):
                         self.deliver(update)
-        # Only now: what this round did not see, the next one does.
+        # Only after a complete round: if it failed, the next one starts from the same mark.
         self._marks.append(newest)
 
-    def _is_news(self, place: _Place) -> bool:
-        return place.sequence > self._told.get(place.request_id, 0) and bool(self._audience(keys_of(place)))
+    def _is_undelivered(self, state: _RequestState) -> bool:
+        return state.sequence > self._delivered.get(state.request_id, 0) and bool(self._audience(keys_of(state)))
 
     async def _end_revoked(self) -> None:
-        signed_in = [(one, one.identity) for one in self._listeners if one.identity]
+        signed_in = [(listener, listener.identity) for listener in self._listeners if listener.identity]
         ended = set(map(id, await revoked([identity for _, identity in signed_in])))
         for listener, identity in signed_in:
             if id(identity) in ended and listener.identity is identity:
-                listener.outbox.close(CloseCode.NOT_AUTHENTICATED)
+                listener.send_queue.close(CloseCode.NOT_AUTHENTICATED)
 
     async def _end_idle(self) -> None:
-        long_ago = time.monotonic() - settings.REALTIME_IDLE.total_seconds()
+        oldest = time.monotonic() - settings.REALTIME_IDLE.total_seconds()
         for listener in self._listeners:
-            if not listener.keys and listener.heard_at < long_ago:
-                listener.outbox.close(CloseCode.IDLE)
+            if not listener.keys and listener.heard_at < oldest:
+                listener.send_queue.close(CloseCode.IDLE)
 
 
 def _updates_in(message: dict[str, Any]) -> list[Update]:
-    """What was sent, or nothing where it is of another version, as while one is being replaced by the next."""
+    """Return the updates of a message, or none if another version of this program sent it, as during a deployment."""
     try:
         return [Update(**update) for update in message["updates"]]
     except (KeyError, TypeError) as error:
-        logger.warning("updates that are not understood were left out: %s", error)
+        logger.warning("updates of an unknown format were skipped: %s", error)
         return []
 
 
-class _Place(NamedTuple):
-    """How far a request has come, and to whom it belongs."""
+class _RequestState(NamedTuple):
+    """The latest sequence of a request, and the keys of its subscribers."""
 
     request_id: str
     batch_id: str | None
@@ -209,20 +211,22 @@ class _Place(NamedTuple):
 
 @in_database
 def _newest_change() -> int:
-    """The number up to which changes are known; some below it may still be under way."""
+    """Return the newest change's primary key minus the commit lag: lower keys may still be uncommitted."""
     newest: int = StatusChange.objects.aggregate(newest=Max("pk"))["newest"] or 0
-    return newest - OVERTAKEN
+    return newest - MAX_COMMIT_LAG
 
 
 @in_database
-def _changed_after(number: int) -> tuple[int | None, list[_Place]]:
-    """Return the requests of the next page of changes, each once, and the number after which the following page begins,
-    ``None`` at the end. The pages are for all who watch: what changes within two rounds is less than what could be
-    watched."""
+def _changed_after(number: int) -> tuple[int | None, list[_RequestState]]:
+    """Return the requests of the next page of changes, each once, and the key after which the following page begins.
+
+    The key is None at the end. The query covers all subscriptions, since the changes within two rounds are fewer than
+    the requests that may be subscribed to.
+    """
     fields = (f"request__{name}" for name in ("id", "batch_id", "owner_id", "project_id", "sequence"))
     page = list(StatusChange.objects.filter(pk__gt=number).order_by("pk").values_list("pk", *fields)[:_PAGE])
     following = page[-1][0] if len(page) == _PAGE else None
-    return following, [_Place(*row) for row in dict.fromkeys(row[1:] for row in page)]
+    return following, [_RequestState(*row) for row in dict.fromkeys(row[1:] for row in page)]
 
 
 @in_database

@@ -1,4 +1,4 @@
-"""How many messages a client may send. Each id of a list counts as a message of its own."""
+"""Rate limit of a client's messages. Each id of a list counts as one message."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Final
 
 from generation.realtime.client import MAX_SUBSCRIPTIONS
 
-#: Messages in a second, of a client that goes on sending.
+#: Sustained messages per second.
 RATE: Final = 60
-#: Messages that may come at once: enough to leave all subscriptions for as many others, or to subscribe to all again
-#: after a reconnect.
+#: Messages allowed at once: enough to replace all subscriptions by others, or to subscribe to all again after a
+#: reconnect.
 BURST: Final = 2 * MAX_SUBSCRIPTIONS + RATE
-#: Messages over the rate, with no quiet second in between, after which the connection is ended.
+#: Rejected messages, without a quiet second in between, after which the connection is closed.
 MOST_REFUSED: Final = 2 * RATE
 
 
 class MessageRate:
-    """A token bucket. ``refused`` is how many messages were over the rate since a quiet second."""
+    """A token bucket. ``refused`` counts the messages over the rate since the last quiet second."""
 
     def __init__(self) -> None:
         self._left = float(BURST)
@@ -25,7 +25,7 @@ class MessageRate:
         self.refused = 0
 
     def take(self, count: int = 1) -> bool:
-        """Return whether so many more messages are within the rate."""
+        """Return whether ``count`` more messages are within the rate, and count them if so."""
         now = time.monotonic()
         self._left = min(BURST, self._left + (now - self._at) * RATE)
         self._at = now

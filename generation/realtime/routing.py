@@ -1,4 +1,4 @@
-"""Where live updates are reached."""
+"""URL routes of live updates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from generation.realtime.sse import event_stream
 
 
 async def refuse(scope: Any, receive: Any, send: Any) -> None:
-    """For any other address: closed before it is accepted, so that the handshake is answered with 403."""
+    """Reject a WebSocket at any other path: close before accept, so that the handshake is answered with 403."""
     await send({"type": "websocket.close"})
 
 

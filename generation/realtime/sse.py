@@ -1,4 +1,4 @@
-"""The same updates as Server-Sent Events, for clients that have HTTP and no WebSocket."""
+"""Live updates as Server-Sent Events, for clients without WebSocket."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from generation.realtime.client import MAX_SUBSCRIPTIONS, Listener
 from generation.realtime.connection_limits import RETRY_AFTER, Slots
 from generation.realtime.hub import hub
 from generation.realtime.replay import Missed, changes, event_id, late_changes, missed, pages, states
-from generation.realtime.send_queue import PATIENCE, TRY_AGAIN_LATER, Closed
+from generation.realtime.send_queue import SEND_TIMEOUT, TRY_AGAIN_LATER, Closed
 from generation.realtime.topics import NAMES, Snapshot, Topic, first_hidden
 from generation.requests.events import Update
 
 logger = logging.getLogger(__name__)
 
-#: Ms after which a browser connects again.
+#: Milliseconds after which a browser reconnects.
 _RETRY: Final = 3_000
-#: Seconds for which a browser need not ask again what a page may send; django-cors-headers' default.
-_PREFLIGHT_HOLDS: Final = 86_400
+#: Seconds for which a browser may cache a preflight response; django-cors-headers' default.
+_PREFLIGHT_MAX_AGE: Final = 86_400
 
 
-class _Refused(Exception):  # noqa: N818  an answer and not an error of ours
-    """The answer, in the shape that all errors of the API have."""
+class _Refused(Exception):  # noqa: N818  a response, not an error of the server
+    """An error response in the format of the API."""
 
     def __init__(self, http_status: int, code: str, error: str, *, path: str = "", **headers: str) -> None:
         super().__init__(error)
@@ -45,21 +45,23 @@ class _Refused(Exception):  # noqa: N818  an answer and not an error of ours
 
 
 class _StreamListener(Listener):
-    """Gets each message as one event."""
+    """Receives each message as one Server-Sent Event."""
 
     def frame(self, update: Update) -> str:
         return event("update", update.text, event_id(update.request_id, update.sequence))
 
 
 def event(name: str, text: str, id_: str | None = None) -> str:
-    """One event on the wire. JSON has no line breaks, so the text is one line. An empty id makes the client forget its
-    last one."""
+    """Return an event as sent to the client.
+
+    The text is one line, since JSON has no line breaks. An empty id makes the client clear its last event id.
+    """
     id_line = "" if id_ is None else f"id: {id_}\n"
     return f"event: {name}\n{id_line}data: {text}\n\n"
 
 
 async def event_stream(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI application: ``GET`` with ``requestId``, ``batchId`` and ``projectId``, each as often as is wanted."""
+    """ASGI application: ``GET`` with ``requestId``, ``batchId`` and ``projectId``, each any number of times."""
     headers = authentication.headers_of(scope)
     cors = _cors(headers)
     if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
@@ -69,15 +71,15 @@ async def event_stream(scope: Any, receive: Any, send: Any) -> None:
     hub.join(listener)
     try:
         try:
-            targets = await _open(scope, headers, listener, slots)
+            topics = await _open(scope, headers, listener, slots)
         except _Refused as refused:
             await _answer(send, refused, cors)
             return
-        except DatabaseError as fault:
-            await _answer(send, _refusal(fault), cors)
+        except DatabaseError as error:
+            await _answer(send, _database_refusal(error), cors)
             return
-        telling = _tell(listener, targets, headers.get("last-event-id", ""))
-        await _until_one_ends(telling, _write(send, listener, cors), _gone(receive))
+        updates = _send_updates(listener, topics, headers.get("last-event-id", ""))
+        await _until_one_ends(updates, _write(send, listener, cors), _wait_for_disconnect(receive))
     finally:
         hub.leave(listener)
         slots.free()
@@ -92,12 +94,12 @@ async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
     for error in ended:
-        if isinstance(error, Exception) and not isinstance(error, OSError):  # those are of a client that is gone
+        if isinstance(error, Exception) and not isinstance(error, OSError):  # OSError: the client disconnected
             raise error
 
 
 async def _open(scope: Any, headers: dict[str, str], listener: Listener, slots: Slots) -> list[Topic]:
-    """Sign in, and return what is to be watched. Raises :class:`_Refused`."""
+    """Authenticate, and return the topics to subscribe to. Raises :class:`_Refused`."""
     if scope["method"] != "GET":
         raise _Refused(405, "method_not_allowed", f"{scope['method']} is not allowed here", Allow="GET")
     if not slots.take_for_address(scope):
@@ -105,10 +107,10 @@ async def _open(scope: Any, headers: dict[str, str], listener: Listener, slots: 
     listener.sign_in(identity := await _identity(headers))
     if not slots.take_for_user(identity.user.pk):
         raise _too_many("user")
-    targets = _targets(scope["query_string"])
-    if hidden := await first_hidden(identity.user, targets):
+    topics = _topics(scope["query_string"])
+    if hidden := await first_hidden(identity.user, topics):
         raise _Refused(404, "not_found", hidden.not_found)
-    return targets
+    return topics
 
 
 def _too_many(whose: str) -> _Refused:
@@ -116,51 +118,51 @@ def _too_many(whose: str) -> _Refused:
     return _Refused(429, "too_many_connections", error, Retry_After=str(RETRY_AFTER))
 
 
-def _refusal(fault: DatabaseError) -> _Refused:
-    code, message = outages.code_and_message(logger, fault)
+def _database_refusal(error: DatabaseError) -> _Refused:
+    code, message = outages.code_and_message(logger, error)
     if code != outages.CODE:
         return _Refused(500, code, message)
     return _Refused(503, code, message, Retry_After=str(outages.RETRY_AFTER))
 
 
-async def _tell(listener: Listener, targets: list[Topic], last: str) -> None:
-    """What was missed, the state now, and from then on every change. Goes on for ever.
+async def _send_updates(listener: Listener, topics: list[Topic], last: str) -> None:
+    """Send the missed changes, the current state, and from then on every change. Never returns.
 
-    Each is looked up when the client has read most of what came before, so that much of it costs no more memory.
+    Each part is queried when the client has read most of the previous one, which bounds the memory.
     """
-    assert listener.identity is not None  # noqa: S101  it has signed in
+    assert listener.identity is not None  # noqa: S101  _open() has set it
     user = listener.identity.user
     try:
-        since: Missed | None = await missed(user, targets, last) if last else None
+        since: Missed | None = await missed(user, topics, last) if last else None
         if last and since is None:
-            listener.outbox.put(event("reset", json.dumps({"type": "reset"}), ""))
+            listener.send_queue.put(event("reset", json.dumps({"type": "reset"}), ""))
         for page in pages(since.numbers if since else []):
             for change in await changes(page):
-                await listener.outbox.room()
-                listener.note(change.request_id, change.sequence)
-                listener.outbox.put(event("update", change.text, event_id(change.request_id, change.sequence)))
-        for target in targets:
-            await listener.outbox.room()
-            await _watch(listener, target)
-        for page in pages(await late_changes(user, targets, since) if since else []):
+                await listener.send_queue.wait_for_capacity()
+                listener.record(change.request_id, change.sequence)
+                listener.send_queue.put(event("update", change.text, event_id(change.request_id, change.sequence)))
+        for topic in topics:
+            await listener.send_queue.wait_for_capacity()
+            await _watch(listener, topic)
+        for page in pages(await late_changes(user, topics, since) if since else []):
             for update in await states(page):
-                await listener.outbox.room()
+                await listener.send_queue.wait_for_capacity()
                 listener.deliver(update)
-    except DatabaseError as fault:
-        if not outages.is_outage(fault):
+    except DatabaseError as error:
+        if not outages.is_outage(error):
             raise
-        listener.outbox.close(TRY_AGAIN_LATER)
+        listener.send_queue.close(TRY_AGAIN_LATER)
     await asyncio.Event().wait()
 
 
-async def _watch(listener: Listener, target: Topic) -> None:
+async def _watch(listener: Listener, topic: Topic) -> None:
     def welcome(found: Snapshot) -> str:
-        message = {"type": "subscribed", target.name: target.id, "data": found.data}
+        message = {"type": "subscribed", topic.name: topic.id, "data": found.data}
         return event("subscribed", json.dumps(message))
 
-    if not await hub.watch(listener, target, welcome):  # it has gone just now
-        message = {"type": "error", "code": "not_found", "error": target.not_found, target.name: target.id}
-        listener.outbox.put(event("refused", json.dumps(message)))
+    if not await hub.watch(listener, topic, welcome):  # deleted since _open() checked it
+        message = {"type": "error", "code": "not_found", "error": topic.not_found, topic.name: topic.id}
+        listener.send_queue.put(event("refused", json.dumps(message)))
 
 
 async def _identity(headers: dict[str, str]) -> Identity:
@@ -178,8 +180,8 @@ async def _identity(headers: dict[str, str]) -> Identity:
     raise _Refused(401, "not_authenticated", "Access denied", WWW_Authenticate="Bearer")
 
 
-def _targets(query: bytes) -> list[Topic]:
-    """What is asked for, each once. Raises :class:`_Refused`."""
+def _topics(query: bytes) -> list[Topic]:
+    """Return the topics of the query string, each once. Raises :class:`_Refused`."""
     try:
         given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=2 * MAX_SUBSCRIPTIONS)
     except ValueError:
@@ -187,17 +189,20 @@ def _targets(query: bytes) -> list[Topic]:
     for name, _ in given:
         if name not in NAMES:
             known = ", ".join(NAMES)
-            raise _Refused(400, "validation_error", f"Known are {known}.", path=name[:200])
+            raise _Refused(400, "validation_error", f"Unknown parameter; use {known}.", path=name[:200])
     if not given:
-        raise _Refused(400, "validation_error", f"Name at least one of {', '.join(NAMES)}.", path="requestId")
+        raise _Refused(400, "validation_error", f"Give at least one of {', '.join(NAMES)}.", path="requestId")
     if len(given) > MAX_SUBSCRIPTIONS:
         raise _Refused(400, "too_many_subscriptions", f"One connection holds at most {MAX_SUBSCRIPTIONS}")
     return list(dict.fromkeys(Topic.of(name, value) for name, value in given))
 
 
 def _cors(headers: dict[str, str]) -> dict[str, str]:
-    """Return the headers that let a page read the answer: our own, which may have another port, and those of
-    ``CORS_ALLOWED_ORIGINS``, which have a token and no cookie of ours."""
+    """Return the CORS headers of a response.
+
+    Allowed are this site's own pages, which may have another port, and those of ``CORS_ALLOWED_ORIGINS``, which use a
+    token and no cookie.
+    """
     origin = headers.get("origin")
     vary = {"Vary": "Origin"}
     if origin is None:
@@ -213,12 +218,11 @@ def _cors(headers: dict[str, str]) -> dict[str, str]:
 
 
 async def _answer_preflight(send: Any, cors: dict[str, str]) -> None:
-    """Tell a browser what a page may send. For another origin there is no more than ``Vary``, and the browser refuses
-    by itself, as with the API."""
+    """Answer a CORS preflight. Another origin gets only ``Vary``, and the browser blocks its call, as in the API."""
     allowed = {
         "Access-Control-Allow-Methods": "GET",
         "Access-Control-Allow-Headers": ", ".join(settings.CORS_ALLOW_HEADERS),
-        "Access-Control-Max-Age": str(_PREFLIGHT_HOLDS),
+        "Access-Control-Max-Age": str(_PREFLIGHT_MAX_AGE),
     }
     if "Access-Control-Allow-Origin" not in cors:
         allowed = {}
@@ -237,29 +241,29 @@ async def _start(send: Any, status: int, headers: dict[str, str]) -> None:
 
 
 async def _write(send: Any, listener: Listener, cors: dict[str, str]) -> None:
-    """Send what comes, and something in each quiet while, so that proxies keep the connection."""
+    """Send the queued events, and a comment in each idle period, so that proxies keep the connection open."""
     headers = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}
     await _start(send, 200, {**headers, "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff", **cors})
 
-    async def say(text: str, *, more: bool = True) -> None:
-        async with asyncio.timeout(PATIENCE):
+    async def write(text: str, *, more: bool = True) -> None:
+        async with asyncio.timeout(SEND_TIMEOUT):
             await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
 
-    with contextlib.suppress(TimeoutError):  # it does not read, so the connection ends
-        await say(f"retry: {_RETRY}\n\n")
+    with contextlib.suppress(TimeoutError):  # a client that does not read: return, which ends the connection
+        await write(f"retry: {_RETRY}\n\n")
         while True:
             try:
                 async with asyncio.timeout(settings.REALTIME_HEARTBEAT.total_seconds()):
-                    text = await listener.outbox.get()
+                    text = await listener.send_queue.get()
             except TimeoutError:
                 text = ": still here\n\n"
             except Closed as end:
-                await say(event("closed", json.dumps({"code": end.code})), more=False)
+                await write(event("closed", json.dumps({"code": end.code})), more=False)
                 return
-            await say(text)
+            await write(text)
 
 
-async def _gone(receive: Any) -> None:
-    """Returns when the client has left."""
+async def _wait_for_disconnect(receive: Any) -> None:
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass

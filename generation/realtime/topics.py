@@ -1,4 +1,4 @@
-"""What can be watched: a request, a batch, a project. Each is looked up within what the watcher may see."""
+"""Topics of subscriptions: a request, a batch or a project, each queried among the rows that the user may see."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from generation.models import GenerationRequest
 from generation.realtime.authentication import in_database
 from generation.requests import representations, selectors
 
-#: The requests that the snapshot of a project has; the rest are pages of the list.
+#: Requests in the snapshot of a project; the rest are on further pages of the list.
 _PAGE: Final = 20
 _LONGEST_PROJECT_ID: Final = 255
 NAMES: Final = ("requestId", "batchId", "projectId")
 
 
 class Topic(NamedTuple):
-    """``name`` is the parameter's and ``id`` what a client gave for it, normalized."""
+    """A topic: ``name`` is the name of the parameter, and ``id`` its normalized value."""
 
     name: str
     id: str
 
     @classmethod
     def of(cls, name: str, given: str) -> Topic:
-        """Make one of what a client gave."""
+        """Return the topic of a client's parameter."""
         return cls(name, identifiers.identifier(given))
 
     @property
     def not_found(self) -> str:
-        """What a client is told that may not know whether there is one."""
+        """Return the error message, which does not tell whether the topic exists."""
         return f"{self.name.removesuffix('Id').capitalize()} not found"
 
 
-#: By what an update finds those who watch: a target, and for a project its owner, or ``None`` for staff, who see all.
+#: Key of subscriptions: a topic, and for a project its owner's id. None for other topics, and for staff, who see all.
 Key = tuple[Topic, int | None]
 
 
-class _Belongs(Protocol):
-    """What tells who may see a request: an update, or what is known of it without one."""
+class _HasKeys(Protocol):
+    """An object with the fields that determine the subscription keys of a request."""
 
     @property
     def request_id(self) -> str: ...
@@ -61,15 +61,15 @@ class _Belongs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state now. ``sequences`` is that of each request in it."""
+    """The current state of a topic. ``sequences`` maps each request in it to its sequence."""
 
     key: Key
     data: dict[str, Any]
     sequences: dict[str, int]
 
 
-def keys_of(update: _Belongs) -> Iterator[Key]:
-    """Whoever watches under one of these gets the update."""
+def keys_of(update: _HasKeys) -> Iterator[Key]:
+    """Yield the keys whose subscribers get the update."""
     yield Topic("requestId", update.request_id), None
     if update.batch_id:
         yield Topic("batchId", update.batch_id), None
@@ -78,32 +78,40 @@ def keys_of(update: _Belongs) -> Iterator[Key]:
         yield Topic("projectId", update.project_id), None
 
 
-def key_for(user: User, target: Topic) -> Key:
-    """Under what the user watches it. A project is a name that its owner gave, so another's of that name is another."""
-    return target, user.pk if target.name == "projectId" and not user.is_staff else None
+def key_for(user: User, topic: Topic) -> Key:
+    """Return the key of a user's subscription. It has the owner of a project, since owners may use the same name."""
+    return topic, user.pk if topic.name == "projectId" and not user.is_staff else None
 
 
 @in_database
-def snapshot(user: User, target: Topic) -> Snapshot | None:
-    """The state of what the user may see, or ``None``. A project has no row of its own, so that one in which nothing
-    was submitted yet is empty, and so is one of somebody else."""
-    find = {"requestId": _request, "batchId": _batch, "projectId": _project}[target.name]
-    if (found := find(user, target.id)) is None:
+def snapshot(user: User, topic: Topic) -> Snapshot | None:
+    """Return the state of a topic that the user may see, or None.
+
+    Projects have no rows of their own, so a project without requests is empty, and so is one of another user.
+    """
+    find = {"requestId": _request, "batchId": _batch, "projectId": _project}[topic.name]
+    if (found := find(user, topic.id)) is None:
         return None
     data, requests = found
-    return Snapshot(key_for(user, target), data, {request.pk: request.sequence for request in requests})
+    return Snapshot(key_for(user, topic), data, {request.pk: request.sequence for request in requests})
 
 
 @in_database
-def first_hidden(user: User, targets: Collection[Topic]) -> Topic | None:
-    """The first that is not there, or not for this user: asked before an answer begins that could not say it later."""
-    seen = {Topic("requestId", pk) for pk in _among(selectors.visible_to(user), targets, "requestId", REQUEST_ID)}
-    seen |= {Topic("batchId", pk) for pk in _among(selectors.batches_of(user), targets, "batchId", BATCH_ID)}
-    return next((one for one in targets if not (_is_project(one.id) if one.name == "projectId" else one in seen)), None)
+def first_hidden(user: User, topics: Collection[Topic]) -> Topic | None:
+    """Return the first topic that does not exist or that the user may not see, or None.
+
+    For checks before a stream starts, since its status code cannot change afterwards.
+    """
+    visible = {Topic("requestId", pk) for pk in _among(selectors.visible_to(user), topics, "requestId", REQUEST_ID)}
+    visible |= {Topic("batchId", pk) for pk in _among(selectors.batches_of(user), topics, "batchId", BATCH_ID)}
+    for topic in topics:
+        if not (_is_project(topic.id) if topic.name == "projectId" else topic in visible):
+            return topic
+    return None
 
 
-def _among(rows: QuerySet[Any], targets: Collection[Topic], name: str, pattern: re.Pattern[str]) -> Iterable[str]:
-    ids = [one.id for one in targets if one.name == name and pattern.fullmatch(one.id)]
+def _among(rows: QuerySet[Any], topics: Collection[Topic], name: str, pattern: re.Pattern[str]) -> Iterable[str]:
+    ids = [topic.id for topic in topics if topic.name == name and pattern.fullmatch(topic.id)]
     return rows.filter(pk__in=ids).values_list("pk", flat=True) if ids else ()
 
 
@@ -139,6 +147,6 @@ def _project(user: User, project_id: str) -> _Found | None:
 def _is_project(name: str) -> bool:
     try:
         name.encode()
-    except UnicodeEncodeError:  # JSON can say half of a surrogate pair
+    except UnicodeEncodeError:  # JSON can contain lone surrogates
         return False
     return 0 < len(name) <= _LONGEST_PROJECT_ID and "\0" not in name

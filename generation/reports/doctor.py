@@ -1,4 +1,4 @@
-"""What is stuck, why, and the command that mends it: what ``manage.py doctor`` prints and the staff's pages show."""
+"""Checks for problems that need staff, with cause and remedy, for ``manage.py doctor`` and the staff's pages."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from generation.queue.broker import BrokerUnavailable
 from generation.states import ADVICE, WEIGHTS, ErrorCode, ProcessKind, Status
 from generation.storage import images
 
-#: What is due for so long and was not taken is stuck, not merely waiting.
+#: A request that is due for longer than this and was not claimed is stuck.
 _STUCK_AFTER: Final = timedelta(minutes=1)
-#: A model that ends within this time is told of.
+#: Models that are retired within this time are reported.
 _SOON: Final = timedelta(days=30)
-#: What is used is told from so many of the newest attempts.
+#: Number of newest attempts from which the models in use are determined.
 _SAMPLE: Final = 500
-#: The most of one kind that are looked for.
+#: Maximum number of ids per finding.
 _MOST: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """Something that needs a person. ``remedy`` is a command, or what to look at; ``ids`` says what it is about."""
+    """A problem that needs staff: what is wrong, why, a command or action as remedy, and the ids that are affected."""
 
     what: str
     why: str
@@ -47,11 +47,13 @@ class Finding:
 
 
 def findings(*, sign_in: bool = False) -> list[Finding]:
-    """Everything that is wrong at the moment; empty where all is well. Where the tables cannot be read, everything
-    else. ``sign_in`` checks the roles of all kinds of processes by signing in as each, which pages have no time for."""
-    blind = list(_no_database())
-    looks: _Looks = _OUTSIDE if blind else (*_OUTSIDE, partial(_sessions, sign_in=sign_in), *_IN_THE_TABLES)
-    return blind + [finding for look in looks for finding in look()]
+    """Return all current problems. If the tables cannot be read, only those found without them.
+
+    ``sign_in`` checks the roles of all kinds of processes by a database login as each, which is too slow for pages.
+    """
+    database = list(_no_database())
+    checks: _Checks = _OUTSIDE if database else (*_OUTSIDE, partial(_sessions, sign_in=sign_in), *_IN_THE_TABLES)
+    return database + [finding for check in checks for finding in check()]
 
 
 def _first_line(error: Exception) -> str:
@@ -71,29 +73,29 @@ def _no_database() -> Iterator[Finding]:
             yield Finding(
                 what="The database cannot be reached",
                 why=f"{_first_line(_cause(error))}; the API answers with 503",
-                remedy="start the database, or correct DATABASE_URL; everything else goes on by itself",
+                remedy="start the database, or correct DATABASE_URL; all processes then continue by themselves",
             )
         else:
             yield Finding(
-                what="The database refuses what it is asked",
+                what="The database rejects queries",
                 why=f"{_first_line(error)}; the API answers with 500",
                 remedy="migrate with this version, and run deploy/roles.sh again, which grants what the roles need",
             )
     else:
         if missing:
             yield Finding(
-                what=f"Migrations that the database has not had: {len(missing)}",
+                what=f"Migrations that are not applied: {len(missing)}",
                 why=f"the next is {missing[0][0]}",
                 remedy="manage.py migrate",
             )
 
 
 def _cause(error: Exception) -> Exception:
-    """What the database's client says without the pool, which says no more than that it waited."""
-    client: Any = connection  # what stands behind Django's proxy has more than its type says
+    """Return the error of a direct connection, since the pool's error says only that it timed out."""
+    client: Any = connection  # the type of Django's proxy lacks these attributes
     try:
         client.Database.connect(**client.get_connection_params()).close()
-    except Exception as cause:  # whatever it raises, it is nearer to the cause
+    except Exception as cause:  # any error of the client is closer to the cause
         return cause
     return error
 
@@ -101,24 +103,24 @@ def _cause(error: Exception) -> Exception:
 def _no_broker() -> Iterator[Finding]:
     try:
         broker.check_broker()
-    except Exception as error:  # whatever its client raises, it cannot be used
-        refuses = isinstance(error, ResponseError)
-        mend = "point REDIS_URL to the primary, or give Redis room" if refuses else "start Redis, or correct REDIS_URL"
+    except Exception as error:  # any error of the client means that the broker cannot be used
+        rejects = isinstance(error, ResponseError)
+        fix = "point REDIS_URL to the primary, or free memory" if rejects else "start Redis, or correct REDIS_URL"
         yield Finding(
-            what="Redis takes no writes" if refuses else "Redis cannot be reached",
-            why=f"{_first_line(error)}; submits are accepted, but nothing new is started",
-            remedy=f"{mend}; what is queued is sent by itself",
+            what="Redis rejects writes" if rejects else "Redis cannot be reached",
+            why=f"{_first_line(error)}; submits are accepted, but no request is started",
+            remedy=f"{fix}; queued requests are then sent automatically",
         )
 
 
 def _no_process() -> Iterator[Finding]:
     for kind, remedy in (
-        (ProcessKind.WORKER, "start a worker; its command stands in the Procfile"),
+        (ProcessKind.WORKER, "start a worker; the Procfile has the command"),
         (ProcessKind.DISPATCHER, "start the dispatcher: manage.py dispatch"),
     ):
         if not processes.live_processes(kind).exists():
             last = WorkerProcess.objects.filter(kind=kind).order_by("-seen_at").first()
-            seen = f"the last heartbeat was at {last.seen_at:%Y-%m-%d %H:%M:%S} UTC" if last else "none was ever seen"
+            seen = f"the last heartbeat was at {last.seen_at:%Y-%m-%d %H:%M:%S} UTC" if last else "none has ever run"
             yield Finding(what=f"No {kind.label.lower()} is up", why=seen, remedy=remedy)
 
 
@@ -129,7 +131,7 @@ def _expired_leases() -> Iterator[Finding]:
     if ids := list(overdue.values_list("pk", flat=True)[:_MOST]):
         yield Finding(
             what=f"In progress without a worker: {_how_many(ids)}",
-            why="their worker was lost and no dispatcher has rescued them",
+            why="their worker was lost, and no dispatcher has requeued them",
             remedy="manage.py dispatch --once",
             ids=tuple(ids),
         )
@@ -139,14 +141,14 @@ def _not_taken() -> Iterator[Finding]:
     try:
         with_room = [weight for queue, weight in WEIGHTS.items() if broker.window.free_capacity(queue)]
     except BrokerUnavailable:
-        return  # which is told already, and the remedy of it all
+        return  # _no_broker() reports it, and its remedy solves this too
     lengths = counters.lengths()
     due = pauses.without_paused(_first_rows(lengths.rows).filter(available_at__lt=Now() - _STUCK_AFTER))
     unsent = due.filter(redispatch_at__isnull=True, priority_weight__in=with_room)
     if ids := list(unsent.values_list("pk", flat=True)[:_MOST]):
         yield Finding(
             what=f"Due for over a minute and not sent: {_how_many(ids)}",
-            why="no dispatcher sends them, or Redis was away",
+            why="no dispatcher sends them, or Redis was unavailable",
             remedy="manage.py dispatch --once",
             ids=tuple(ids),
         )
@@ -154,31 +156,33 @@ def _not_taken() -> Iterator[Finding]:
     sent = due.filter(dispatched_at__lt=Now() - _STUCK_AFTER)
     if idle and (ids := list(sent.values_list("pk", flat=True)[:_MOST])):
         yield Finding(
-            what=f"Sent over a minute ago and not taken, although workers are idle: {_how_many(ids)}",
-            why="their messages got lost, or the workers do not read that queue",
+            what=f"Sent over a minute ago and not started, although workers are idle: {_how_many(ids)}",
+            why="their messages were lost, or the workers do not read that queue",
             remedy="manage.py requeue --lost; if it happens again, restart the workers",
             ids=tuple(ids),
         )
 
 
 def _first_rows(weights: Iterable[int]) -> QuerySet[GenerationQueue]:
-    """The first queue rows of each weight, by the index on the queue's order. Where the first are not stuck, those
-    behind them are not."""
+    """Return the first queue rows of each weight, by the index on the queue's order.
+
+    If the first are not stuck, the later ones are not stuck either.
+    """
     rows = GenerationQueue.objects.filter(held=False).order_by("queued_at")
     first = [rows.filter(priority_weight=weight).values("pk")[:_MOST] for weight in weights]
     return rows.filter(pk__in=first[0].union(*first[1:], all=True)) if first else rows.none()
 
 
-def _no_ledger_row() -> Iterator[Finding]:
+def _no_queue_row() -> Iterator[Finding]:
     lengths = counters.lengths()
     if lengths.queued == lengths.total:
-        return  # so every row is not looked for
+        return  # no row is missing, so skip the query over all requests
     entry = GenerationQueue.objects.filter(request_id=OuterRef("pk"))
     missing = GenerationRequest.objects.filter(~Exists(entry), status=Status.QUEUED)
     if ids := list(missing.values_list("pk", flat=True)[:_MOST]):
         yield Finding(
-            what=f"Queued without a row in the ledger: {_how_many(ids)}",
-            why="somebody deleted rows by hand",
+            what=f"Queued without a queue row: {_how_many(ids)}",
+            why="rows were deleted by hand",
             remedy="manage.py requeue --lost",
             ids=tuple(ids),
         )
@@ -194,8 +198,8 @@ def _batches() -> Iterator[Finding]:
     stuck = GenerationBatch.objects.filter(Exists(held), ~Exists(active), ~Exists(sent))
     if ids := list(stuck.values_list("pk", flat=True)[:_MOST]):
         yield Finding(
-            what=f"Batches that wait although nothing of theirs runs: {_how_many(ids)}",
-            why="no dispatcher has filled their places",
+            what=f"Batches that wait although none of their requests runs: {_how_many(ids)}",
+            why="no dispatcher has filled their slots",
             remedy="manage.py dispatch --once",
             ids=tuple(ids),
         )
@@ -206,77 +210,81 @@ def _no_storage() -> Iterator[Finding]:
         images.check_writable()
     except OSError as error:
         yield Finding(
-            what="Pictures cannot be stored",
+            what="Images cannot be stored",
             why=error.strerror or _first_line(error),
             remedy="free space, or correct VAR_DIR or the bucket's permissions; no provider is called until then",
         )
 
 
 def _suspended() -> Iterator[Finding]:
-    for one in circuit_breaker.open_breakers():
-        if not one.is_open and one.until < datetime.now(UTC) + _STUCK_AFTER:
-            continue  # it asked to wait for a moment, which is everyday life
-        waiting_for = GenerationQueue.objects.filter(waits_for=one.provider).values_list("pk", flat=True)
+    for breaker in circuit_breaker.open_breakers():
+        if not breaker.is_open and breaker.until < datetime.now(UTC) + _STUCK_AFTER:
+            continue  # the provider asked for a short wait, which is normal
+        waiting = GenerationQueue.objects.filter(waits_for=breaker.provider).values_list("pk", flat=True)
         yield Finding(
-            what=f"{one.provider} is left alone until {one.until:%Y-%m-%d %H:%M:%S} UTC",
-            why=f"{ErrorCode(one.reason).label}. {ADVICE[one.reason]}",
-            remedy=f"manage.py resume_provider {one.provider}; without that it is tried again by then",
-            ids=tuple(waiting_for[:_MOST]),
+            what=f"{breaker.provider} is suspended until {breaker.until:%Y-%m-%d %H:%M:%S} UTC",
+            why=f"{ErrorCode(breaker.reason).label}. {ADVICE[breaker.reason]}",
+            remedy=f"manage.py resume_provider {breaker.provider}; otherwise it is called again at that time",
+            ids=tuple(waiting[:_MOST]),
         )
 
 
 def _models_set_aside() -> Iterator[Finding]:
     for row in circuit_breaker.unserved_model_states():
         yield Finding(
-            what=f"{row.provider} does not serve {row.model}; it is set aside until {row.set_aside_until:%H:%M:%S} UTC",
+            what=f"{row.provider} does not serve {row.model}; it is not used until {row.set_aside_until:%H:%M:%S} UTC",
             why=f"{ErrorCode(row.reason).label}. {ADVICE[row.reason]}",
             remedy=f"manage.py resume_provider {row.provider}; or disable the model in the admin",
         )
 
 
 def _broken_models() -> Iterator[Finding]:
-    for model, mistake in catalogue.broken_models():
+    for model, reason in catalogue.broken_models():
         yield Finding(
-            what=f"The model {model} is not used, since its row is wrong",
-            why=mistake,
+            what=f"The model {model} is not used, since its row is invalid",
+            why=reason,
             remedy="correct the model in the admin",
         )
 
 
 def _ending_models() -> Iterator[Finding]:
-    usual = {(name, model) for name in settings.PROVIDERS if (model := settings.PROVIDER_MODELS.get(name))}
+    configured = {(name, model) for name in settings.PROVIDERS if (model := settings.PROVIDER_MODELS.get(name))}
     newest = GenerationAttempt.objects.order_by("-pk").values_list("provider", "model")[:_SAMPLE]
     used = {(name, model) for name, model in newest if name in settings.PROVIDERS}
-    for ending in catalogue.deprecations(sorted(usual | used), within=_SOON):
-        is_usual = (ending.provider, ending.model) in usual
-        if ending.is_over and not is_usual:
-            continue  # it was used while it was there
-        yield Finding(what=_end(ending), why=_what_then(ending), remedy=_instead(ending, is_usual=is_usual))
+    for deprecation in catalogue.deprecations(sorted(configured | used), within=_SOON):
+        is_configured = (deprecation.provider, deprecation.model) in configured
+        if deprecation.is_over and not is_configured:
+            continue  # it was used before its retirement
+        yield Finding(
+            what=_retirement(deprecation),
+            why=_consequence(deprecation),
+            remedy=_replacement(deprecation, is_configured=is_configured),
+        )
 
 
-def _end(ending: catalogue.Deprecation) -> str:
-    if ending.is_over:
-        return f"The model {ending.model} of {ending.provider} is retired, and the settings name it"
-    return f"The model {ending.model} of {ending.provider} ends on {ending.date}"
+def _retirement(deprecation: catalogue.Deprecation) -> str:
+    if deprecation.is_over:
+        return f"The model {deprecation.model} of {deprecation.provider} is retired, and the settings name it"
+    return f"The model {deprecation.model} of {deprecation.provider} is retired on {deprecation.date}"
 
 
-def _what_then(ending: catalogue.Deprecation) -> str:
-    when = "at its place" if ending.is_over else "then at its place"
-    if ending.successor:
-        return f"{ending.successor} is used {when}, which may look and cost different"
-    return f"nothing is named that is used {when}, so requests that name it are refused"
+def _consequence(deprecation: catalogue.Deprecation) -> str:
+    when = "instead" if deprecation.is_over else "instead from then on"
+    if deprecation.successor:
+        return f"{deprecation.successor} is used {when}; its images may look different, and its price may differ"
+    return f"it has no successor to use {when}, so requests that name it are rejected"
 
 
-def _instead(ending: catalogue.Deprecation, *, is_usual: bool) -> str:
-    if not ending.successor:
-        return f"name a successor of {ending.model} in the admin"
-    if is_usual:
-        return f"set {ending.provider.upper()}_IMAGE_MODEL={ending.successor}"
-    return f"have clients name {ending.successor}"
+def _replacement(deprecation: catalogue.Deprecation, *, is_configured: bool) -> str:
+    if not deprecation.successor:
+        return f"enter a successor of {deprecation.model} in the admin"
+    if is_configured:
+        return f"set {deprecation.provider.upper()}_IMAGE_MODEL={deprecation.successor}"
+    return f"let clients name {deprecation.successor}"
 
 
 def _sessions(*, sign_in: bool) -> Iterator[Finding]:
-    """Find sessions without the settings of their kind: this process's own, or with ``sign_in`` those of every kind."""
+    """Find sessions without the settings of their kind of process: this process's, or all kinds with ``sign_in``."""
     if not sign_in or not sessions.has_role_for_each_kind():
         yield from _wrong_settings(sessions.own_kind(), connection)
         return
@@ -288,7 +296,7 @@ def _sessions(*, sign_in: bool) -> Iterator[Finding]:
             yield Finding(
                 what=f"The {kind} process cannot sign in to the database as {sessions.role_of(kind)}",
                 why=_first_line(error),
-                remedy="run deploy/roles.sh again, which makes the roles that are missing and sets their password",
+                remedy="run deploy/roles.sh again, which creates missing roles and sets their passwords",
             )
 
 
@@ -300,21 +308,21 @@ def _wrong_settings(kind: Kind, session: Any) -> Iterator[Finding]:
         why = f"the role {sessions.role_of(kind)} does not set them, or the session is older than the role's settings"
         remedy = "manage.py set_role_settings; then restart the processes, or RECONNECT in PgBouncer"
     else:
-        why = "a pooler drops what a connection asks for, so that only the role can set them"
+        why = "a pooler drops the options of a connection, so that only the role can set them"
         remedy = (
-            "make a role for each kind of process with deploy/roles.sh, and put {kind} into the user name of"
+            "create a role for each kind of process with deploy/roles.sh, and put {kind} into the user name of"
             " DATABASE_URL, as in docs/scaling.md"
         )
     yield Finding(what=f"Sessions of the {kind} process have the wrong settings: {shown}", why=why, remedy=remedy)
 
 
-_Looks = tuple[Callable[[], Iterator[Finding]], ...]
-_OUTSIDE: Final[_Looks] = (_no_broker, _no_storage)
-_IN_THE_TABLES: Final[_Looks] = (
+_Checks = tuple[Callable[[], Iterator[Finding]], ...]
+_OUTSIDE: Final[_Checks] = (_no_broker, _no_storage)
+_IN_THE_TABLES: Final[_Checks] = (
     _no_process,
     _expired_leases,
     _not_taken,
-    _no_ledger_row,
+    _no_queue_row,
     _batches,
     _suspended,
     _models_set_aside,

@@ -1,4 +1,4 @@
-"""``/metrics`` as Prometheus reads it: what this process and its siblings counted, and on the web what tables tell."""
+"""``/metrics`` in Prometheus's format: counters of this server's processes, and on the web gauges of the tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
-    """What a scrape gets."""
+    """The response to a scrape."""
 
     status: int
     body: bytes
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 
 def answer(authorization: str, *, tables: bool) -> Answer:
-    """Whoever asks has the ``METRICS_TOKEN``, where there is one; without one it is for development alone."""
+    """Return the metrics, if the caller sent ``METRICS_TOKEN``. Without a configured token only with ``DEBUG``."""
     if not settings.ENABLE_METRICS:
         return _plain(404, "Metrics are off")
     if settings.METRICS_TOKEN:
@@ -54,18 +54,17 @@ def _plain(status: int, text: str, headers: dict[str, str] | None = None) -> Ans
 def application(
     environ: WSGIEnvironment, start_response: StartResponse, is_alive: Callable[[], bool] = lambda: True
 ) -> Iterable[bytes]:
-    """A little WSGI application for the processes that serve nothing else: ``/metrics``, and ``/healthz``, with 503 for
-    a process that is stuck."""
+    """WSGI application for processes without a web server: ``/metrics``, and ``/healthz`` with 503 if stuck."""
     if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
-        found = _plain(405, "Method not allowed")
+        response = _plain(405, "Method not allowed")
     elif environ["PATH_INFO"] == "/metrics":
-        found = answer(environ.get("HTTP_AUTHORIZATION", ""), tables=False)
+        response = answer(environ.get("HTTP_AUTHORIZATION", ""), tables=False)
     elif environ["PATH_INFO"] == "/healthz":
-        found = _plain(200, "ok") if is_alive() else _plain(503, "stuck")
+        response = _plain(200, "ok") if is_alive() else _plain(503, "stuck")
     else:
-        found = _plain(404, "Not found")
-    start_response(f"{found.status} -", list(found.headers.items()))
-    return [found.body]
+        response = _plain(404, "Not found")
+    start_response(f"{response.status} -", list(response.headers.items()))
+    return [response.body]
 
 
 def _registry(*, tables: bool) -> CollectorRegistry:
@@ -73,13 +72,13 @@ def _registry(*, tables: bool) -> CollectorRegistry:
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
-        registry.register(_Everything(lambda: iter(REGISTRY.collect())))
+        registry.register(_FunctionCollector(lambda: iter(REGISTRY.collect())))
     if tables:
-        registry.register(_Everything(lambda: iter(_tables())))
+        registry.register(_FunctionCollector(lambda: iter(_tables())))
     return registry
 
 
-class _Everything(Collector):
+class _FunctionCollector(Collector):
     def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
         self._collect = collect
 
@@ -88,34 +87,34 @@ class _Everything(Collector):
 
 
 def _tables() -> list[Metric]:
-    """What holds for the whole, the same whichever web process is asked. A part that cannot be read is left out."""
-    found: list[Metric] = []
-    up = GaugeMetricFamily("vga_up", "Whether a server that we need answers", labels=["server"])
+    """Return the gauges of the whole installation, the same in each web process. Unreadable parts are omitted."""
+    gauges: list[Metric] = []
+    up = GaugeMetricFamily("vga_up", "Whether a required server responds", labels=["server"])
     for name, read in {"database": _from_database, "broker": _from_broker}.items():
         try:
-            found += read()
-        except Exception as error:  # each client raises its own, and the gauge says it
+            gauges += read()
+        except Exception as error:  # the clients raise different errors, and vga_up reports all of them
             logger.debug("not measured: %s: %s", name, error)
             up.add_metric([name], 0)
         else:
             up.add_metric([name], 1)
-    return [up, *found]
+    return [up, *gauges]
 
 
 def _from_broker() -> list[Metric]:
     broker.check_broker()
-    return [_gauge("vga_broker_messages", "Messages that wait in Redis", broker.waiting_messages())]
+    return [_gauge("vga_broker_messages", "Messages waiting in Redis", broker.waiting_messages())]
 
 
 def _from_database() -> list[Metric]:
-    depth = GaugeMetricFamily("vga_queue_depth", "Requests that wait", labels=["priority"])
-    oldest = GaugeMetricFamily("vga_queue_oldest_seconds", "Age of the oldest that waits", labels=["priority"])
+    depth = GaugeMetricFamily("vga_queue_depth", "Queued requests", labels=["priority"])
+    oldest = GaugeMetricFamily("vga_queue_oldest_seconds", "Age of the oldest queued request", labels=["priority"])
     now = timezone.now()
     lengths = counters.lengths()
-    for priority, there in statistics.backlog(lengths).items():
-        depth.add_metric([priority], there.length)
-        oldest.add_metric([priority], max(0.0, (now - there.oldest).total_seconds()) if there.oldest else 0.0)
-    live = GaugeMetricFamily("vga_processes", "Processes that report themselves", labels=["kind"])
+    for priority, waiting in statistics.backlog(lengths).items():
+        depth.add_metric([priority], waiting.length)
+        oldest.add_metric([priority], max(0.0, (now - waiting.oldest).total_seconds()) if waiting.oldest else 0.0)
+    live = GaugeMetricFamily("vga_processes", "Processes with a fresh heartbeat", labels=["kind"])
     for kind in ProcessKind.values:
         live.add_metric([kind], processes.live_processes(kind).count())
     return [
@@ -124,19 +123,19 @@ def _from_database() -> list[Metric]:
         live,
         _gauge("vga_worker_slots", "Requests that can be in progress at once", processes.live_capacity().slots),
         _gauge("vga_requests_in_progress", "Requests in progress", lengths.in_progress),
-        _gauge("vga_spent_today_usd", "What the calls of this day (UTC) cost", statistics.spent_today()),
+        _gauge("vga_spent_today_usd", "Cost of the provider calls of this day (UTC)", statistics.spent_today()),
         _breakers(),
     ]
 
 
 def _breakers() -> Metric:
-    opened = {one.provider: one for one in circuit_breaker.open_breakers()}
+    breakers = {breaker.provider: breaker for breaker in circuit_breaker.open_breakers()}
     family = GaugeMetricFamily(
-        "vga_provider_suspended", "1 while a provider is left alone", labels=["provider", "reason"]
+        "vga_provider_suspended", "1 while a provider is suspended", labels=["provider", "reason"]
     )
     for provider in ProviderState.objects.order_by("provider").values_list("provider", flat=True):
-        one = opened.get(provider)
-        family.add_metric([provider, one.reason if one else ""], 1 if one else 0)
+        breaker = breakers.get(provider)
+        family.add_metric([provider, breaker.reason if breaker else ""], 1 if breaker else 0)
     return family
 
 

@@ -1,8 +1,8 @@
-"""How the whole is doing: the queue now, and the last days. All of it is read from counters, at the time of the call.
+"""Queue status and statistics of the last days, read from counters at the time of the call.
 
-The last 24 hours are this hour and the 23 before it, the last hour is this one and the one before, and days are those
-of UTC. What happened is counted in the hour in which it happened: a request that was submitted yesterday and failed
-today is a failure of today.
+The last 24 hours are this hour and the 23 before it, the last hour is this one and the previous one, and days are UTC
+days. An event counts in the hour in which it happens: a request submitted yesterday that fails today is a failure of
+today.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from generation.requests.representations import timestamp
 from generation.states import WEIGHTS, Status, queue_for
 
 _DAY: Final = timedelta(days=1)
-#: The hours before this one that count for the average wait, and for the last 24 hours; the days before today.
+#: Hours before this one for the average wait, and for the last 24 hours; days before today for the last week.
 _WAIT_HOURS: Final = 1
 _DAY_HOURS: Final = 23
 _DAYS: Final = 6
-#: The slowest are looked for among so many of the newest.
+#: Number of newest completed requests among which the slowest are searched.
 _SLOWEST_OF: Final = 300
-#: The guide's limits of health.
+#: Thresholds of the health status, as in the API guide.
 _CRITICAL_FAILURE_RATE: Final = 0.5
 _WARNING_FAILURE_RATE: Final = 0.2
 _WARNING_QUEUE_LENGTH: Final = 100
 
 
 class Waiting(NamedTuple):
-    """What waits with one priority: how many, and since when the first of them."""
+    """The queued requests of one priority: their number, and the time since which the oldest waits."""
 
     length: int
     oldest: datetime | None
 
 
 def health(failure_rate: float, queue_length: int) -> str:
-    """``healthy``, ``warning`` or ``critical``, by the guide's rule."""
+    """Return ``healthy``, ``warning`` or ``critical``, by the rule of the API guide."""
     if failure_rate > _CRITICAL_FAILURE_RATE:
         return "critical"
     if failure_rate > _WARNING_FAILURE_RATE or queue_length > _WARNING_QUEUE_LENGTH:
@@ -51,17 +51,17 @@ def health(failure_rate: float, queue_length: int) -> str:
 
 
 def queue_status() -> dict[str, Any]:
-    """The queue at this moment."""
+    """Return the current state of the queue."""
     lengths = counters.lengths()
-    waits = backlog(lengths)
-    oldest = min(filter(None, (there.oldest for there in waits.values())), default=None)
+    by_priority = backlog(lengths)
+    oldest = min(filter(None, (waiting.oldest for waiting in by_priority.values())), default=None)
     up = processes.live_capacity()
     day = counters.recent("hour-error", [SUBMITTED, STARTED, COMPLETED, FAILED], before=_DAY_HOURS)
     return {
         "queueLength": lengths.total,
         "activeRequests": lengths.in_progress,
-        "averageWaitTime": _rounded(counters.mean(one for one in _of(day, STARTED) if one.ago <= _WAIT_HOURS)),
-        "queuedByPriority": {priority: there.length for priority, there in waits.items()},
+        "averageWaitTime": _rounded(counters.mean(count for count in _of(day, STARTED) if count.ago <= _WAIT_HOURS)),
+        "queuedByPriority": {priority: waiting.length for priority, waiting in by_priority.items()},
         "systemStatus": health(_ended(day)["failureRate"], lengths.total),
         "oldestQueuedAt": timestamp(oldest),
         "workers": up.workers,
@@ -74,7 +74,7 @@ def queue_status() -> dict[str, Any]:
 
 
 def metrics() -> dict[str, Any]:
-    """The last 24 hours, the last 7 days by day, and what waits by priority."""
+    """Return the statistics of the last 24 hours, of each of the last 7 days, and the backlog by priority."""
     lengths = counters.lengths()
     day = _ended(counters.recent("hour-error", [SUBMITTED, COMPLETED, FAILED], before=_DAY_HOURS))
     return {
@@ -84,13 +84,14 @@ def metrics() -> dict[str, Any]:
         "healthStatus": health(day["failureRate"], lengths.total),
         "byDay": _by_day(),
         "backlog": {
-            name: {"count": there.length, "oldest": timestamp(there.oldest)} for name, there in backlog(lengths).items()
+            name: {"count": waiting.length, "oldest": timestamp(waiting.oldest)}
+            for name, waiting in backlog(lengths).items()
         },
     }
 
 
 def slowest() -> list[tuple[str, str, timedelta]]:
-    """Of the newest that completed, those that took longest: id, owner and time."""
+    """Return the five slowest of the newest completed requests of the last day: id, owner and duration."""
     newest = GenerationRequest.objects.filter(status=Status.COMPLETED, pk__gte=oldest_id_within(_DAY)).order_by("-pk")
     rows = GenerationRequest.objects.filter(pk__in=newest.values("pk")[:_SLOWEST_OF])
     took = ExpressionWrapper(F("completed_at") - F("started_at"), DurationField())
@@ -98,62 +99,62 @@ def slowest() -> list[tuple[str, str, timedelta]]:
 
 
 def backlog(lengths: counters.Lengths) -> dict[str, Waiting]:
-    """What waits, by priority, all four of them; retries wait among the low ones."""
-    found = {priority: Waiting(0, None) for priority in WEIGHTS}
+    """Return the queued requests of each of the four priorities; retries count as low."""
+    result = {priority: Waiting(0, None) for priority in WEIGHTS}
     first = estimates.oldest_by_weight()
     for weight in {*lengths.rows, *first}:
-        so_far = found[queue_for(weight)]
+        so_far = result[queue_for(weight)]
         oldest = min(filter(None, (so_far.oldest, first.get(weight))), default=None)
-        found[queue_for(weight)] = Waiting(so_far.length + lengths.of_weight(weight), oldest)
-    return found
+        result[queue_for(weight)] = Waiting(so_far.length + lengths.of_weight(weight), oldest)
+    return result
 
 
 def spent_today() -> float:
-    """US dollars that were spent since midnight (UTC)."""
+    """Return the US dollars spent since midnight (UTC)."""
     return sum(float(day.cost) for day in counters.recent("day", [SPENT], before=0))
 
 
 def waits() -> list[Count]:
-    """The waits from submit to the first start, of what was started in this hour and the one before."""
+    """Return the waits from submit to first start, of the requests started in this hour and the previous one."""
     return counters.recent("hour-error", [STARTED], before=_WAIT_HOURS, histograms=True)
 
 
-def _ended(found: list[Count]) -> dict[str, Any]:
-    total, completed, failed = (_number(found, event) for event in (SUBMITTED, COMPLETED, FAILED))
-    # While an old backlog is worked off, more requests end than are submitted.
-    of = max(total, completed + failed)
+def _ended(counts: list[Count]) -> dict[str, Any]:
+    total, completed, failed = (_number(counts, event) for event in (SUBMITTED, COMPLETED, FAILED))
+    # While an old backlog is processed, more requests end than are submitted.
+    divisor = max(total, completed + failed)
     return {
         "requestsTotal": total,
         "requestsCompleted": completed,
         "requestsFailed": failed,
-        "averageGenerationTime": _rounded(counters.mean(_of(found, COMPLETED))),
-        "failureRate": round(failed / of, 4) if of else 0,
+        "averageGenerationTime": _rounded(counters.mean(_of(counts, COMPLETED))),
+        "failureRate": round(failed / divisor, 4) if divisor else 0,
     }
 
 
 def _by_day() -> list[dict[str, Any]]:
     by_date: dict[datetime, list[Count]] = {}
-    for one in counters.recent("day", [SUBMITTED, COMPLETED, FAILED, SPENT], before=_DAYS):
-        if one.count > 0 or one.cost > 0:
-            by_date.setdefault(one.start, []).append(one)
+    for count in counters.recent("day", [SUBMITTED, COMPLETED, FAILED, SPENT], before=_DAYS):
+        if count.count > 0 or count.cost > 0:
+            by_date.setdefault(count.start, []).append(count)
     return [
         {
             "date": start.date().isoformat(),
             "totalRequests": _number(day, SUBMITTED),
             "averageProcessingTime": _rounded(counters.mean(_of(day, COMPLETED))),
             "failedCount": _number(day, FAILED),
-            "cost": float(sum(one.cost for one in day)),
+            "cost": float(sum(count.cost for count in day)),
         }
         for start, day in sorted(by_date.items(), reverse=True)
     ]
 
 
 def _of(counts: Iterable[Count], event: str) -> list[Count]:
-    return [one for one in counts if one.event == event]
+    return [count for count in counts if count.event == event]
 
 
 def _number(counts: Iterable[Count], event: str) -> int:
-    return max(0, sum(one.count for one in _of(counts, event)))
+    return max(0, sum(count.count for count in _of(counts, event)))
 
 
 def _rounded(seconds: float | None) -> float:

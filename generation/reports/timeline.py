@@ -1,4 +1,4 @@
-"""What happened to a request, step by step, in words."""
+"""The timeline of a request: its status changes with titles, attempts and errors in words."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from generation.states import ADVICE, ErrorCode, Reason
 
 _TITLES: Final = {
     Reason.SUBMITTED: "Submitted",
-    Reason.CLAIMED: "Taken by a worker",
-    Reason.COMPLETED: "Picture stored",
+    Reason.CLAIMED: "Started",
+    Reason.COMPLETED: "Image stored",
     Reason.FAILED: "Failed",
-    Reason.RETRY: "Back in the queue, to be tried again",
-    Reason.POSTPONED: "Back in the queue: the provider asked to wait",
-    Reason.GIVEN_BACK: "Given back by a worker that was stopped",
-    Reason.LEASE_EXPIRED: "The worker was lost",
+    Reason.RETRY: "Queued again for a retry",
+    Reason.POSTPONED: "Queued again: the provider asked to wait",
+    Reason.GIVEN_BACK: "Queued again by a worker that stopped",
+    Reason.LEASE_EXPIRED: "Worker lost",
     Reason.CANCELLED: "Cancelled",
-    Reason.RETRIED: "Queued again by hand",
+    Reason.RETRIED: "Retried manually",
 }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """An error in plain words, what the provider said of it, and what to do."""
+    """An error with its label, the message of the provider, and advice."""
 
     code: str
     label: str
@@ -36,8 +36,8 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One change of the status. What a worker took has the ``attempt`` that began, and its ``problem`` if it had one;
-    ``later`` is the time since the step before."""
+    """One status change. A claim has the ``attempt`` that it started, and that attempt's ``problem`` if it failed;
+    ``later`` is the time since the previous step."""
 
     sequence: int
     title: str
@@ -51,35 +51,35 @@ class Step:
 
 
 def steps(request: GenerationRequest) -> list[Step]:
-    """The history of the request, the oldest step first."""
+    """Return the timeline of the request, oldest step first."""
     attempts = {attempt.claim: attempt for attempt in request.attempt_log.all()}
-    found: list[Step] = []
-    before: StatusChange | None = None
+    result: list[Step] = []
+    previous: StatusChange | None = None
     for change in request.status_changes.select_related("actor").order_by("sequence"):
         attempt = attempts.get(change.claim) if change.reason == Reason.CLAIMED else None
-        found.append(
+        result.append(
             Step(
                 sequence=change.sequence,
                 title=_TITLES[Reason(change.reason)],
                 status=change.to_status,
                 reason=change.reason,
                 at=change.at,
-                later=change.at - before.at if before else None,
+                later=change.at - previous.at if previous else None,
                 actor=change.actor.get_username() if change.actor else "",
                 attempt=attempt,
                 problem=problem(attempt.error_code, attempt.error_message) if attempt and attempt.error_code else None,
             )
         )
-        before = change
-    return found
+        previous = change
+    return result
 
 
 def problem(code: str, message: str, **details: Any) -> Problem:
-    """Any error code with what was said of it; ``stage`` and ``category`` are those of a refusal."""
-    known = code in ErrorCode.values
+    """Return the problem for an error code and message; ``stage`` and ``category`` are details of a refusal."""
+    is_known = code in ErrorCode.values
     return Problem(
         code=code,
-        label=ErrorCode(code).label if known else code,
+        label=ErrorCode(code).label if is_known else code,
         message=message,
         advice=ADVICE.get(code, ""),
         details=", ".join(str(value) for value in details.values() if value),
@@ -87,7 +87,7 @@ def problem(code: str, message: str, **details: Any) -> Problem:
 
 
 def problem_of(request: GenerationRequest) -> Problem | None:
-    """Why the request failed, if it did."""
+    """Return the problem of a failed request, else None."""
     if not request.error:
         return None
     error = request.error

@@ -1,4 +1,4 @@
-"""The last 24 hours for staff: what ended in each hour, how long it waited, why it failed. And what runs."""
+"""The last 24 hours for staff: ended requests and waits by hour, failures by code; and the running requests."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from generation.models import GenerationAttempt, GenerationRequest, WorkerProces
 from generation.queue import processes
 from generation.states import AttemptOutcome, ProcessKind, Status
 
-#: The hours before this one.
+#: Hours before this one.
 _BEFORE: Final = 23
-#: The most requests that are shown as running.
+#: Maximum number of running requests shown.
 _SHOWN: Final = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hour:
-    """What ended in the hour that begins at ``start``, and the seconds that what started in it had waited, on average;
-    ``None`` where nothing started."""
+    """Counts of the hour from ``start``: requests that ended, and the average wait of those that started.
+
+    ``wait`` is in seconds, or None if no request started.
+    """
 
     start: datetime
     completed: int
@@ -32,7 +34,7 @@ class Hour:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Process:
-    """A worker or dispatcher that is up. ``busy`` of its ``slots`` are taken."""
+    """A worker or dispatcher that is up. ``busy`` of its ``slots`` are in use."""
 
     name: str
     kind: str
@@ -43,14 +45,14 @@ class Process:
 
 
 def by_hour() -> list[Hour]:
-    """The last 24 hours, the oldest first; the newest is not over."""
+    """Return the last 24 hours, oldest first; the newest is the current hour."""
     newest = counters.this_hour()
     ended: Counter[tuple[datetime, str]] = Counter()
     started: dict[datetime, list[Count]] = {}
-    for one in counters.recent("hour-error", [STARTED, COMPLETED, FAILED], before=_BEFORE):
-        ended[one.start, one.event] += one.count
-        if one.event == STARTED:
-            started.setdefault(one.start, []).append(one)
+    for count in counters.recent("hour-error", [STARTED, COMPLETED, FAILED], before=_BEFORE):
+        ended[count.start, count.event] += count.count
+        if count.event == STARTED:
+            started.setdefault(count.start, []).append(count)
     hours = [newest - timedelta(hours=ago) for ago in reversed(range(_BEFORE + 1))]
     return [
         Hour(
@@ -64,32 +66,32 @@ def by_hour() -> list[Hour]:
 
 
 def failures() -> list[tuple[str, int]]:
-    """The error codes of what failed in the last 24 hours with how often each came, the most frequent first."""
-    counted: Counter[str] = Counter()
-    for one in counters.recent("hour-error", [FAILED], before=_BEFORE):
-        counted[one.error_code] += one.count
-    return sorted(((code, count) for code, count in counted.items() if count > 0), key=lambda row: (-row[1], row[0]))
+    """Return the error codes of the failures of the last 24 hours with their counts, most frequent first."""
+    by_code: Counter[str] = Counter()
+    for count in counters.recent("hour-error", [FAILED], before=_BEFORE):
+        by_code[count.error_code] += count.count
+    return sorted(((code, number) for code, number in by_code.items() if number > 0), key=lambda row: (-row[1], row[0]))
 
 
 def running() -> list[GenerationRequest]:
-    """What workers are at now, the longest first; the first 20. ``under_way`` is the attempt."""
-    found = list(
+    """Return up to 20 requests in progress, longest-running first, each with its attempt as ``under_way``."""
+    requests = list(
         GenerationRequest.objects.filter(status=Status.IN_PROGRESS)
         .select_related("owner")
         .order_by("started_at")[:_SHOWN]
     )
     attempts = GenerationAttempt.objects.filter(
-        request_id__in=[request.pk for request in found], outcome=AttemptOutcome.RUNNING
+        request_id__in=[request.pk for request in requests], outcome=AttemptOutcome.RUNNING
     )
     by_request = {attempt.request_id: attempt for attempt in attempts}
-    for request in found:
-        shown: Any = request
-        shown.under_way = by_request.get(request.pk)
-    return found
+    for request in requests:
+        annotated: Any = request
+        annotated.under_way = by_request.get(request.pk)
+    return requests
 
 
 def live_processes() -> list[Process]:
-    """The workers and dispatchers whose heartbeat is fresh."""
+    """Return the workers and dispatchers with a fresh heartbeat."""
     busy = Counter(GenerationRequest.objects.filter(status=Status.IN_PROGRESS).values_list("worker", flat=True))
     up: list[WorkerProcess] = [
         *processes.live_processes(ProcessKind.WORKER).order_by("started_at"),

@@ -1,4 +1,4 @@
-"""Numbers as people read them, on every page; each is a template filter as well."""
+"""Format numbers, durations and amounts for the pages; most functions are template filters as well."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from generation.requests import representations
 
 register = template.Library()
 
-#: Where there is nothing to show.
+#: Shown for a missing value.
 NONE: Final = "–"
 
 
@@ -24,14 +24,13 @@ def requests(count: int) -> str:
 
 @register.filter
 def iso(moment: datetime) -> str:
-    """For the ``datetime`` of a ``<time>``."""
+    """Format the ``datetime`` attribute of a ``<time>``."""
     return representations.timestamp(moment) or ""
 
 
 @register.filter
 def duration(value: timedelta | float | None) -> str:
-    """A time span or seconds: ``476 ms``, ``3.2 s``, ``1 min 20 s``, ``2 h 5 min``, ``3 d 4 h``; ``–`` where it is not
-    known."""
+    """Format a time span or seconds: ``476 ms``, ``3.2 s``, ``1 min 20 s``, ``2 h 5 min``, ``3 d 4 h``; else ``–``."""
     if value is None:
         return NONE
     seconds = max(0.0, value.total_seconds() if isinstance(value, timedelta) else float(value))
@@ -55,14 +54,13 @@ def _in_two(large: int, small: int, large_unit: str, small_unit: str) -> str:
 
 @register.filter
 def milliseconds(value: float | None) -> str:
-    """The same of ms."""
+    """Format milliseconds as :func:`duration` does."""
     return duration(None if value is None else value / 1000)
 
 
 @register.filter
 def dollars(value: Decimal | float | str | None) -> str:
-    """US dollars: to the cent, and less than one as far as there is something: ``$1,234.50``, ``$0.04``, ``$0.0005``;
-    ``–`` where it is not known."""
+    """Format US dollars: ``$1,234.50``, ``$0.04``, with up to six decimals below one: ``$0.0005``; None: ``–``."""
     if value is None:
         return NONE
     amount = Decimal(str(value))
@@ -73,8 +71,8 @@ def dollars(value: Decimal | float | str | None) -> str:
 
 
 def charges(calls: Iterable[tuple[Decimal | None, Decimal | None]]) -> str:
-    """Return what calls cost together: ``$0.06``, or ``up to $0.06`` where only what was booked is known of one. Each
-    has its cost and what was booked for it, in US dollars."""
+    """Format the total of calls, each with its cost and its booked cost in US dollars: ``$0.06``, or ``up to $0.06`` if
+    one call has only a booked cost."""
     known = [(cost is None, booked if cost is None else cost) for cost, booked in calls]
     amounts = [amount for _, amount in known if amount is not None]
     if not amounts:
@@ -85,7 +83,7 @@ def charges(calls: Iterable[tuple[Decimal | None, Decimal | None]]) -> str:
 
 @register.filter
 def cost(value: Decimal | float | str | None) -> str:
-    """What one picture cost: the same, but in words where it cost nothing or nobody knows."""
+    """Format the cost of one image: ``not known`` for None, ``free`` for zero, else US dollars."""
     if value is None:
         return "not known"
     return dollars(value) if Decimal(str(value)) else "free"
@@ -93,5 +91,5 @@ def cost(value: Decimal | float | str | None) -> str:
 
 @register.filter
 def amount(value: float) -> str:
-    """A number on an axis, without digits that say nothing."""
+    """Format a number on an axis without trailing zeros."""
     return f"{value:g}"

@@ -1,4 +1,4 @@
-"""The embedded Valkey server: it keeps what it was given, and serves nobody but us."""
+"""The embedded Valkey server: it keeps its data, and only our own processes can use it."""
 
 from __future__ import annotations
 

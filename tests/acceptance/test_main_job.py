@@ -1,4 +1,4 @@
-"""The product as its users meet it: production processes, real HTTP, a real picture."""
+"""The product as its users meet it: production processes, real HTTP, a real image."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_submitted_page_becomes_an_image(stack: Stack, alice: httpx.Client) ->
         assert image.size == (result["width"], result["height"]) == (1024, 1024)
         assert "OpenMoji" in image.text["Attribution"]  # type: ignore[attr-defined]
     assert "OpenMoji" in result["attribution"]
-    # The addresses work for whoever holds them, without a token.
+    # The addresses work without a token.
     assert httpx.get(result["imageUrl"]).content == data
     with Image.open(io.BytesIO(httpx.get(result["thumbnailUrl"]).content)) as small:
         assert (small.format, max(small.size)) == ("WEBP", 320)

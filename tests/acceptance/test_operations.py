@@ -91,7 +91,7 @@ def test_the_first_start(stack: Composed, terminal: Terminal, tmp_path: Path) ->
     terminal.type(secrets)
     assert (tmp_path / "deploy" / "secrets" / "database_url").read_text().startswith("postgres://vga_{kind}:")
     terminal.type(env)
-    assert (tmp_path / ".env").read_text() == "PUBLIC_BASE_URL=http://pictures.example.org\n"
+    assert (tmp_path / ".env").read_text() == "PUBLIC_BASE_URL=http://images.example.org\n"
     for command in (build, up):
         terminal.type(command)
     terminal.type(f"{account} --no-input --username chief --email chief@example.org")
@@ -103,7 +103,7 @@ def test_the_first_start(stack: Composed, terminal: Terminal, tmp_path: Path) ->
 def test_nginx_accepts_its_configuration(stack: Composed, tmp_path: Path) -> None:
     tls, in_front = re.findall(r"```nginx\n(.*?)```", PAGE, re.DOTALL)
     block = tls + in_front
-    names = ["-keyout", "privkey.pem", "-out", "fullchain.pem", "-subj", "/CN=pictures.example.org"]
+    names = ["-keyout", "privkey.pem", "-out", "fullchain.pem", "-subj", "/CN=images.example.org"]
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names],
         cwd=tmp_path,
@@ -112,7 +112,7 @@ def test_nginx_accepts_its_configuration(stack: Composed, tmp_path: Path) -> Non
     )
     (tmp_path / "https.conf").write_text(block.replace("/etc/nginx/tls", str(tmp_path)))
     running = (stack.folder / "nginx" / "nginx.conf").read_text()
-    # Nobody who is not root may listen on 443.
+    # Only root may listen on 443.
     running = running.replace(f"{stack.folder}/tls/*.conf", f"{tmp_path}/https.conf").replace("443", "4443")
     (tmp_path / "nginx.conf").write_text(running)
     nginx = promtool.found("nginx", "nginx-light")
@@ -164,11 +164,11 @@ def test_a_backup_brings_everything_back(stack: Composed, terminal: Terminal, tm
         body = {"type": "coloring-page", "prompt": "A friendly dragon playing in a garden"}
         kept = alice.post("/submit", json=body).json()["requestId"]
 
-        def picture() -> bytes | None:
+        def image() -> bytes | None:
             found = alice.get(f"/image/{kept}")
             return found.content if found.status_code == 200 else None
 
-        before = wait_until(picture, seconds=60, what="the picture")
+        before = wait_until(image, seconds=60, what="the image")
     *backup, stop, restore, unpack, up = backup_and_restore
     for command in backup:
         terminal.type(command)

@@ -181,7 +181,7 @@ def test_one_address_makes_so_many_calls_in_a_second(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def over_https(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Proxy]]:
-    address = "pictures.example.org"
+    address = "images.example.org"
     settings = {"PUBLIC_BASE_URL": f"https://{address}", "ALLOWED_HOSTS": address, "TRUSTED_PROXIES": "1"}
     folder = tmp_path_factory.mktemp("https")
     with running(folder, realtime=settings) as live:
@@ -192,10 +192,10 @@ def over_https(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live,
 
 def test_plain_http_through_the_proxy_is_not_served_where_https_is_set(over_https: tuple[Live, Proxy]) -> None:
     _, proxy = over_https
-    headers = {"Host": "pictures.example.org", "X-Forwarded-Proto": "https"}  # which is for proxies to say
+    headers = {"Host": "images.example.org", "X-Forwarded-Proto": "https"}  # which is for proxies to say
     answer = httpx.get(f"{proxy.url}{EVENTS}?projectId=a", headers=headers)
     assert answer.status_code == 301
-    assert answer.headers["Location"] == f"https://pictures.example.org{EVENTS}?projectId=a"
+    assert answer.headers["Location"] == f"https://images.example.org{EVENTS}?projectId=a"
     with (
         pytest.raises(InvalidStatus) as refused,
         connect(f"ws://127.0.0.1:{proxy.port}{SOCKET}", additional_headers={"X-Forwarded-Proto": "https"}),

@@ -21,7 +21,7 @@ BODY = json.dumps({"type": "cover", "prompt": "A friendly dragon in a garden"}).
 TRUE_LENGTH = f"Content-Length: {len(BODY)}"
 CHUNKED = "Transfer-Encoding: chunked"
 MIB = 1024 * 1024
-#: Where nobody listens.
+#: An address without a server.
 CLOSED = "127.0.0.1:1"
 
 
@@ -75,7 +75,7 @@ class Server:
         return socket.create_connection(("127.0.0.1", self._stack.port), timeout=10)
 
     def stored(self) -> list[int]:
-        """How many requests, ledger rows and status changes there are."""
+        """Return the numbers of requests, queue rows and status changes."""
         database = Database(self._stack.env["DATABASE_URL"])
         tables = ("generation_requests", "generation_queue", "generation_status_changes")
         return [database.rows(f"SELECT count(*) FROM {table}")[0]["count"] for table in tables]  # noqa: S608
@@ -319,7 +319,7 @@ def test_the_next_call_on_a_kept_connection_is_answered(
     [[f"Content-Length: {BIG}"], ["Content-Length: 900000", "Expect: 100-continue"], ["Content-Length: 900000"]],
     ids=["too much to read", "the client waits for leave", "the client stops sending"],
 )
-def test_an_answer_says_so_when_the_connection_closes(server: Server, headers: list[str]) -> None:
+def test_a_response_announces_that_the_connection_closes(server: Server, headers: list[str]) -> None:
     with server._connected() as connection:
         connection.sendall(early_head(server, f"POST {SUBMIT}", [JSON, *headers]))
         answer = read_answer(connection)
@@ -354,7 +354,7 @@ def test_without_redis_a_submit_is_accepted_and_readiness_names_the_broker(tmp_p
 
 
 def test_without_its_database_it_says_so(tmp_path: Path) -> None:
-    nowhere = f"postgres://somebody:a-password@{CLOSED}/none"
+    nowhere = f"postgres://user:a-password@{CLOSED}/none"
     settings = {"DATABASE_URL": nowhere, "REDIS_URL": f"redis://{CLOSED}/0", "SECRET_KEY": "x" * 50}
     stack = Stack(tmp_path, **settings)
     stack.start("web")

@@ -99,7 +99,7 @@ class TestRun:
         assert line == f"error: port {running.port} is taken: set {name} to another one"
 
 
-_TWO_OF_THREE = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "REDIS_URL": "redis://127.0.0.1:1/0"}
+_TWO_OF_THREE = {"DATABASE_URL": "postgres://user@127.0.0.1:1/nothing", "REDIS_URL": "redis://127.0.0.1:1/0"}
 
 
 @pytest.mark.parametrize(
@@ -217,13 +217,13 @@ def test_demo_draws_the_example_and_cleans_up(tmp_path: Path) -> None:
     old = tmp_path / "var" / "demo" / "db.sqlite3"
     old.parent.mkdir(parents=True)
     old.write_bytes(b"SQLite format 3")
-    elsewhere = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "REDIS_URL": "redis://127.0.0.1:1/0"}
+    elsewhere = {"DATABASE_URL": "postgres://user@127.0.0.1:1/nothing", "REDIS_URL": "redis://127.0.0.1:1/0"}
     with launched("demo", tmp_path / "var", **elsewhere) as launcher:
         assert launcher.wait() == 0, launcher.lines
-        picture = tmp_path / "var" / "demo" / "friendly-dragon.png"
-        data = picture.read_bytes()
+        image = tmp_path / "var" / "demo" / "friendly-dragon.png"
+        data = image.read_bytes()
         assert data.startswith(b"\x89PNG\r\n\x1a\n")
-        assert launcher.line("  Picture ").split() == ["Picture", str(picture)]
+        assert launcher.line("  Image ").split() == ["Image", str(image)]
         assert re.fullmatch(r"  Completed +\d+ ms after it was submitted", launcher.line("  Completed "))
         assert re.fullmatch(r"  Request +vga_\d+_[a-z0-9]{9,}", launcher.line("  Request "))
         assert "OpenMoji" in launcher.line("  Attribution ")
@@ -233,11 +233,11 @@ def test_demo_draws_the_example_and_cleans_up(tmp_path: Path) -> None:
         )
         assert old.read_bytes() == b"SQLite format 3"
         assert not processes_of(launcher.var)
-        picture.unlink()
+        image.unlink()
     with launched("demo", tmp_path / "var") as again:
         assert again.wait() == 0, again.lines
         assert not [line for line in again.lines if line.startswith("Note: ")]
-        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert image.read_bytes().startswith(b"\x89PNG")
 
 
 class TestMakefile:

@@ -13,10 +13,10 @@ from generation.access import roles
 
 @pytest.fixture
 def browser_of(groups: None) -> Callable[..., Client]:
-    """Sign somebody in with a role, or none."""
+    """Sign a user in with a role, or without one."""
 
     def sign_in(role: str = "", *, name: str = "") -> Client:
-        user = User.objects.create(username=name or role or "nobody", is_staff=True)
+        user = User.objects.create(username=name or role or "norole", is_staff=True)
         if role:
             user.groups.add(Group.objects.get(name=role))
         client = Client(raise_request_exception=False)

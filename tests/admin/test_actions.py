@@ -223,8 +223,8 @@ def test_all_that_match_are_done_in_steps_with_progress(
     assert {status_of(one) for one in mine} == {Status.CANCELLED}
     assert status_of(other) == status_of(later) == Status.QUEUED
     page = text(operator.get(f"{BULK}{made.pk}/change/"))
-    assert "1 refused, since it is failed" in page
-    assert "100 %" in page
+    assert "1 skipped because it is failed" in page
+    assert "100%" in page
     assert log_of(mine[0].pk) == [("operator", f"Cancelled with bulk action {made.pk}, from 127.0.0.1")]
     assert "Started: cancel of all with owner alice, from 127.0.0.1" in page
 
@@ -251,7 +251,7 @@ def test_an_action_is_stopped(operator: Client, viewer: Client, alice: User, mon
     made = BulkAction.objects.get()
     bulk_actions.advance(made.pk)
     assert viewer.post(f"{BULK}{made.pk}/stop/").status_code == 403
-    assert "What was done stays done" in told(operator, operator.post(f"{BULK}{made.pk}/stop/"))
+    assert "already changed stay changed" in told(operator, operator.post(f"{BULK}{made.pk}/stop/"))
     assert not bulk_actions.advance(made.pk)
     assert GenerationRequest.objects.filter(status=Status.CANCELLED).count() == 1
     assert "stopped by operator" in text(operator.get(f"{BULK}{made.pk}/change/"))
@@ -354,7 +354,7 @@ def test_a_bulk_action_stops_when_its_actor_loses_the_permission(operator: Clien
 
 def test_nothing_matches(operator: Client, alice: User) -> None:
     queued(alice)
-    assert "Nothing matches any more" in told(operator, act(operator, "cancel", everything="1", filter="q=zebra"))
+    assert "No request matches any more" in told(operator, act(operator, "cancel", everything="1", filter="q=zebra"))
     assert not BulkAction.objects.exists()
 
 

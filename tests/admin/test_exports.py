@@ -56,7 +56,7 @@ def test_a_user_has_one_export_at_a_time(viewer: Client, operator: Client, alice
     second = viewer.get(f"{EXPORT}?owner=alice")
     assert second.status_code == 302
     assert second["Location"] == f"{REQUESTS}?owner=alice"
-    assert "Another export of yours is still being written" in text(viewer.get(second["Location"]))
+    assert "Your previous export is still running" in text(viewer.get(second["Location"]))
     assert len(_read(operator.get(EXPORT)).splitlines()) == 2
     assert len(_read(first).splitlines()) == 2
     assert viewer.get(EXPORT).streaming

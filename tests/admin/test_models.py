@@ -209,14 +209,14 @@ def test_without_any_model_a_submit_is_refused_and_no_error(alice: User, setting
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        ({"max_concurrent": "0"}, "Pause the provider"),
+        ({"max_concurrent": "0"}, "pause the provider"),
         ({"max_concurrent": "-1"}, "greater than or equal"),
         ({"max_concurrent": "99999999"}, "less than or equal|From 1 to"),
         ({"calls": "5"}, "needs both"),
         ({"per_seconds": "5"}, "needs both"),
         ({"calls": "0", "per_seconds": "1"}, "From 1 to"),
         ({"calls": "1", "per_seconds": "0"}, "From 1 to"),
-        ({"calls": "1", "per_seconds": "2147483647"}, "which is a day"),
+        ({"calls": "1", "per_seconds": "2147483647"}, "(one day)"),
         ({"calls": "2147483647", "per_seconds": "1"}, "From 1 to"),
         ({"calls": "9" * 30, "per_seconds": "1"}, "less than or equal|From 1 to"),
         ({"calls": "9" * 5000, "per_seconds": "1"}, "Enter a whole number"),

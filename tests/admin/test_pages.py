@@ -45,7 +45,7 @@ def test_each_role_sees_every_page_and_no_script_runs_that_stands_in_one(
 def test_without_a_role_there_is_nothing_to_see(browser_of: Callable[..., Client], alice: User) -> None:
     client = browser_of()
     request = completed(alice)
-    assert "no role was given to you" in text(client.get("/admin/"))
+    assert "You have no role yet" in text(client.get("/admin/"))
     for name in LISTS:
         assert client.get(list_of(name)).status_code == 403, name
     assert client.get(page_of(request.pk)).status_code == 403
@@ -116,7 +116,7 @@ def test_filters_and_search_find_what_they_say(viewer: Client, alice: User, char
         "error=unavailable": [failed],
         "error=timeout": [],
         "owner=charlie": [castle],
-        "owner=nobody-there": [],
+        "owner=unknown-user": [],
         "project=book-1": [dragon],
         "q=castle+tower": [castle],
         "q=book-1": [dragon],
@@ -175,8 +175,8 @@ def test_the_page_of_a_request_tells_everything(viewer: Client, alice: User) -> 
     assert lifecycle.fail(claim, failure)
     page = text(viewer.get(page_of(claim.request.pk)))
     for expected in (
-        *("Failed", "Safety first", "refused_input", "req_77", "clipart", "book-1", "alice", "Taken by a worker"),
-        *("As it was sent", "the prompt as it was sent", "Say it in other words", "Metadata as JSON"),
+        *("Failed", "Safety first", "refused_input", "req_77", "clipart", "book-1", "alice", "Started"),
+        *("Prompt sent to the provider", "the prompt as it was sent", "Rephrase the prompt", "Metadata as JSON"),
     )[:-1]:
         assert expected in page, expected
     assert "error as json" in page.lower()
@@ -189,7 +189,7 @@ def test_the_admins_own_addresses_of_a_request_work_too(viewer: Client, alice: U
     assert viewer.get(page_of("%00")).status_code == 302
 
 
-def test_a_completed_request_shows_its_image_from_this_host(viewer: Client, alice: User) -> None:
+def test_a_completed_request_shows_its_image_from_the_same_host(viewer: Client, alice: User) -> None:
     request = completed(alice)
     body = viewer.get(page_of(request.pk)).content.decode()
     assert f'src="/api/visual-generation/image/{request.pk}?' in body
@@ -231,11 +231,11 @@ def test_the_export_has_what_the_filter_has_and_no_formula(viewer: Client, alice
     assert {row["project"] for row in rows} == {"'-2"}
 
 
-def test_the_first_page_tells_what_needs_a_person(viewer: Client, alice: User) -> None:
+def test_the_dashboard_shows_what_needs_attention(viewer: Client, alice: User) -> None:
     in_status(alice, Status.FAILED)
     circuit_breaker.failed("openai", "auth", wait=timedelta(0))
     page = text(viewer.get("/admin/"))
-    for expected in ("No worker is up", "openai is left alone", "unavailable", "Queue by priority", "Spent today"):
+    for expected in ("No worker is up", "openai is suspended", "unavailable", "Queue by priority", "Spent today"):
         assert expected in page, expected
 
 

@@ -1,4 +1,4 @@
-"""Pauses: nothing of what is paused is started, everybody is told, and all of it goes on at a resume."""
+"""Pauses: a paused request does not start, clients are told, and a resume starts it."""
 
 from __future__ import annotations
 
@@ -165,18 +165,18 @@ def test_a_viewer_neither_pauses_nor_resumes(operator: Client, viewer: Client) -
 
 @pytest.mark.parametrize(
     ("scope", "value"),
-    [("everything", "all"), ("type", "poster"), ("priority", ""), ("provider", "nobody"), ("", ""), ("type", "\0")],
+    [("everything", "all"), ("type", "poster"), ("priority", ""), ("provider", "unknown"), ("", ""), ("type", "\0")],
 )
 def test_an_unknown_scope_cannot_be_paused(scope: str, value: str, operator: Client) -> None:
-    assert "nothing like that" in pause(operator, scope, value)
+    assert "This cannot be paused" in pause(operator, scope, value)
     assert not Pause.objects.exists()
 
 
 def test_twice_is_once(operator: Client) -> None:
     pause(operator, "type", "cover")
-    assert "paused already" in pause(operator, "type", "cover")
+    assert "Already paused" in pause(operator, "type", "cover")
     resume(operator, "type", "cover")
-    assert "resumed already" in resume(operator, "type", "cover")
+    assert "Already resumed" in resume(operator, "type", "cover")
     assert pauses.active() == []
 
 

@@ -1,4 +1,4 @@
-"""Users and what they use, and the bounds of whoever may edit them."""
+"""Users with their usage, and the limits of those who edit them."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_a_request_that_comes_meanwhile_stops_the_deletion(
     monkeypatch.setattr("generation.admin.deletion.look", lambda *_: ([], {}, set(), []))
     selected = {"action": "delete_selected", "_selected_action": [alice.pk], "index": "0", "post": "yes"}
     for address, body in ((f"{USERS}{alice.pk}/delete/", {"post": "yes"}), (USERS, selected)):
-        assert "came meanwhile" in told(superuser, superuser.post(address, body))
+        assert "New dependent rows" in told(superuser, superuser.post(address, body))
     assert User.objects.filter(pk=alice.pk).exists()
     assert not LogEntry.objects.exists()  # a deletion that did not happen is not in the audit
 
@@ -207,12 +207,12 @@ def test_deactivating_a_user_offers_to_cancel_what_waits(administrator: Client, 
     waiting, running, ended = queued(alice), claimed(alice).request, in_status(alice, Status.FAILED)
     answer = administrator.post(f"{USERS}{alice.pk}/change/", _form(alice, is_active=""))
     page = told(administrator, answer)
-    assert "2 requests of alice run on" in page
-    assert "Cancel the queue of this user" in page
+    assert "2 requests by alice will continue" in page
+    assert "Cancel this user’s requests" in page
     alice.refresh_from_db()
     assert not alice.is_active
     page = text(administrator.get(f"{DEACTIVATE}?ids={alice.pk}"))
-    assert "Cancel the queue of alice" in page
+    assert "Cancel the requests of alice" in page
     assert "2 requests queued or in progress" in page
     run_bulk(administrator.post(DEACTIVATE, {"ids": alice.pk, "cancel": "1"}))
     statuses = {one.pk: one.status for one in GenerationRequest.objects.all()}
@@ -228,7 +228,7 @@ def test_selected_users_are_deactivated_with_or_without_their_queues(
     assert "Deactivate 2 users" in told(administrator, answer)
     page = told(administrator, administrator.post(DEACTIVATE, {"ids": [alice.pk, charlie.pk]}))
     assert "Deactivated alice, charlie." in page
-    assert page.count("Cancel the queue of this user") == 2
+    assert page.count("Cancel this user’s requests") == 2
     assert not User.objects.filter(pk__in=[alice.pk, charlie.pk], is_active=True).exists()
     assert set(GenerationRequest.objects.values_list("status", flat=True)) == {Status.QUEUED}
     assert LogEntry.objects.filter(change_message__startswith="Deactivated").count() == 2
@@ -273,16 +273,16 @@ def test_a_password_beyond_the_bound_is_wrong_and_not_hashed(
         return encode(self, password, salt, iterations)
 
     monkeypatch.setattr(PBKDF2PasswordHasher, "encode", counted)
-    answer = client.post(address, {"username": "nobody-there", "password": "x" * (LONGEST_PASSWORD + 1)})
+    answer = client.post(address, {"username": "unknown-user", "password": "x" * (LONGEST_PASSWORD + 1)})
     assert answer.status_code == 200
     assert "password" in text(answer)
     assert hashed == []
-    client.post(address, {"username": "nobody-there", "password": "x" * LONGEST_PASSWORD})
+    client.post(address, {"username": "unknown-user", "password": "x" * LONGEST_PASSWORD})
     assert len(hashed) == 1
 
 
 def test_signing_in_is_limited(client: Client, settings: Any, db: None) -> None:
     settings.TOKEN_RATE = "3/h"
-    body = {"username": "whoever-tries-the-admin", "password": "wrong"}
+    body = {"username": "guesses-at-the-admin", "password": "wrong"}
     answers = [client.post("/admin/login/", body, REMOTE_ADDR="203.0.113.61").status_code for _ in range(5)]
     assert answers == [200, 200, 200, 429, 429]

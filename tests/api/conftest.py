@@ -1,4 +1,4 @@
-"""Clients of the people in the tests, which show a crash as a 500."""
+"""API clients of the test users, which return a crash as a 500."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the API share: addresses, bodies, tokens, and what an answer must look like."""
+"""Shared helpers of the API tests: URLs, bodies, tokens, and assertions about responses."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ PREFIX = "/api/visual-generation"
 SUBMIT = f"{PREFIX}/submit"
 BATCH = f"{PREFIX}/batch"
 REQUESTS = f"{PREFIX}/requests"
-#: Of the right form, and nobody's.
+#: Well-formed ids that do not exist.
 UNKNOWN_ID = "vga_1700000000000000_000000000000000000"
 UNKNOWN_BATCH_ID = "vgb_1700000000000000_000000000000000000"
-#: The endpoints of one request, and the method that each takes.
+#: The endpoints of one request, and their methods.
 OF_ONE_REQUEST = {"status": "GET", "cancel": "DELETE", "image": "GET", "thumbnail": "GET"}
 
 
 def client_for(user: User | None) -> APIClient:
-    """A client that shows a crash as the 500 that it is, where Django's would raise it."""
+    """Return a client that returns a crash as a 500, where Django's would raise it."""
     client = client_of(user)
     client.raise_request_exception = False
     return client
@@ -48,43 +48,43 @@ def address(endpoint: str, request_id: str) -> str:
 
 
 def body(**more: Any) -> dict[str, Any]:
-    """A body that is accepted, with these fields besides."""
+    """Return a valid body with these additional fields."""
     return {"type": "coloring-page", "prompt": PROMPT} | more
 
 
 def batch_body(count: int, **options: Any) -> dict[str, Any]:
-    """A body of so many requests that is accepted, with these ``batchOptions``."""
+    """Return a valid body of ``count`` requests with these ``batchOptions``."""
     return {"requests": [body(pageId=f"page_{index}") for index in range(count)], "batchOptions": options}
 
 
 def answer(response: Any) -> dict[str, Any]:
-    """What a call that went well was answered."""
+    """Return the JSON of a successful response."""
     assert response.status_code == 200, (response.status_code, response.content[:500])
-    told: dict[str, Any] = response.json()
-    return told
+    data: dict[str, Any] = response.json()
+    return data
 
 
 def shown(response: Any) -> tuple[int, bytes, dict[str, str]]:
-    """All that a client can see of an answer."""
+    """Return all parts of a response that a client can see."""
     headers = dict(response.items())
-    # Made up for each call; it says nothing of what was asked for.
+    # Random for each call, so it does not depend on the data.
     assert re.fullmatch(r"[0-9a-f]{32}", headers.pop("X-Request-ID"))
     return response.status_code, response.content, headers
 
 
 def post_json(client: APIClient, data: Any, at: str = SUBMIT) -> Any:
-    """Send the value as JSON, as Python's own encoder writes it."""
+    """Send the value as JSON, encoded by Python's json module."""
     return post_bytes(client, json.dumps(data).encode(), at=at)
 
 
 def post_bytes(client: APIClient, data: bytes, content_type: str = "application/json", at: str = SUBMIT) -> Any:
-    """Send these very bytes."""
-    anything: Any = data  # the stubs know of strings alone
+    """Send these bytes unchanged."""
+    anything: Any = data  # the stubs accept only strings
     return client.generic("POST", at, anything, content_type=content_type)
 
 
 def stored_rows() -> tuple[int, int, int]:
-    """How many requests, ledger rows and status changes there are."""
+    """Return the numbers of requests, queue rows and status changes."""
     return (GenerationRequest.objects.count(), GenerationQueue.objects.count(), StatusChange.objects.count())
 
 
@@ -92,7 +92,7 @@ NOTHING = (0, 0, 0)
 
 
 def assert_error(response: Any, status: int, code: str | None = None) -> dict[str, Any]:
-    """The answer is an error in the one shape that there is."""
+    """Assert that the response is an error in the format of the API, and return it."""
     assert response.status_code == status, (response.status_code, response.content[:500])
     assert response["Content-Type"] == "application/json"
     error: dict[str, Any] = json.loads(response.content)
@@ -111,7 +111,7 @@ def assert_error(response: Any, status: int, code: str | None = None) -> dict[st
 
 
 def assert_refused_field(response: Any, path: str, code: str | None = None) -> None:
-    """The body was refused for the field at this path, and nothing was stored."""
+    """Assert that the body was rejected for the field at this path, and that nothing was stored."""
     error = assert_error(response, 400, "validation_error")
     assert [fault["path"] for fault in error["errors"]] == [path], error
     assert code in {None, error["errors"][0]["code"]}, error
@@ -119,7 +119,7 @@ def assert_refused_field(response: Any, path: str, code: str | None = None) -> N
 
 
 def token(user: User, *, key: str | None = None, algorithm: str = "HS256", **claims: Any) -> str:
-    """An access token of the user with these claims put in; ``None`` leaves one out."""
+    """Return an access token of the user with these claims replaced; ``None`` omits a claim."""
     now = int(time.time())
     payload: dict[str, Any] = {
         "token_type": "access",
@@ -133,22 +133,22 @@ def token(user: User, *, key: str | None = None, algorithm: str = "HS256", **cla
     }
     payload = {name: value for name, value in (payload | claims).items() if value is not None}
     signing_key = settings.JWT_SECRET if key is None else key
-    # Not by jwt.encode, which refuses to write the odd claims that jwt.decode might have to read.
+    # Not jwt.encode(), which rejects the odd claims that jwt.decode() may receive.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InsecureKeyLengthWarning)
         return jwt.PyJWS().encode(json.dumps(payload).encode(), signing_key, algorithm=algorithm)
 
 
-def picture(image_format: str = "PNG", shade: str = "white") -> bytes:
+def image_bytes(image_format: str = "PNG", shade: str = "white") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (16, 12), shade).save(out, image_format)
     return out.getvalue()
 
 
 def completed(owner: User, *, content_type: str = "image/png", **more: Any) -> GenerationRequest:
-    """A completed request whose picture and thumbnail are stored."""
-    data = picture(content_type.removeprefix("image/").upper())
-    thumbnail = picture("WEBP", "silver")
+    """Return a completed request with stored image and thumbnail."""
+    data = image_bytes(content_type.removeprefix("image/").upper())
+    thumbnail = image_bytes("WEBP", "silver")
     sha256 = hashlib.sha256(data).hexdigest()
     claim = claimed(owner, **more)
     result = RESULT | {

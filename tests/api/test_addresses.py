@@ -1,4 +1,4 @@
-"""Which address a call counts for."""
+"""The client IP address of a call, by the number of trusted proxies."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from django.test import RequestFactory
 from generation.access.client_address import UNKNOWN, client_address
 
 ADDRESSES: dict[str, tuple[int, str, str | None, str]] = {
-    # proxies that are believed, who is connected, what X-Forwarded-For says: whom it counts for
-    "no proxy is believed": (0, "192.0.2.1", "203.0.113.9", "192.0.2.1"),
+    # name: (trusted proxies, peer address, X-Forwarded-For, expected address)
+    "no proxy is trusted": (0, "192.0.2.1", "203.0.113.9", "192.0.2.1"),
     "one proxy": (1, "192.0.2.1", "203.0.113.9", "203.0.113.9"),
     "one proxy and what the client wrote": (1, "192.0.2.1", "198.51.100.1, 203.0.113.9", "203.0.113.9"),
     "two proxies": (2, "192.0.2.1", "198.51.100.1, 203.0.113.9, 192.0.2.2", "203.0.113.9"),
@@ -58,7 +58,7 @@ ADDRESSES: dict[str, tuple[int, str, str | None, str]] = {
 
 
 @pytest.mark.parametrize(("proxies", "remote", "forwarded", "expected"), ADDRESSES.values(), ids=ADDRESSES.keys())
-def test_a_call_counts_for_whoever_the_nearest_believed_proxy_heard_from(
+def test_a_call_counts_for_the_address_seen_by_the_outermost_trusted_proxy(
     settings: Any, proxies: int, remote: str, forwarded: str | None, expected: str
 ) -> None:
     settings.TRUSTED_PROXIES = proxies

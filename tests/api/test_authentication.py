@@ -1,4 +1,4 @@
-"""Which tokens hold. Each bad one is tried at a status, at a picture and at a submit."""
+"""Validity of tokens. Each bad token is tried at a status, an image and a submit."""
 
 from __future__ import annotations
 
@@ -101,9 +101,9 @@ BAD_TOKENS: dict[str, Callable[[User], str]] = {
     "not yet valid": _with(nbf=int(time.time()) + 600),
     "issued in the future": _with(iat=int(time.time()) + 600),
     "iat is a list": _with(iat=[]),
-    "wrong issuer": _with(iss="somebody-else"),
+    "wrong issuer": _with(iss="another-service"),
     "no issuer": _with(iss=None),
-    "wrong audience": _with(aud="somebody-else"),
+    "wrong audience": _with(aud="another-service"),
     "no audience": _with(aud=None),
     "audience is a number": _with(aud=7),
     "refresh token": _refresh_token,
@@ -141,8 +141,8 @@ BAD_TOKENS: dict[str, Callable[[User], str]] = {
 
 
 @pytest.mark.parametrize("bad", BAD_TOKENS.values(), ids=BAD_TOKENS.keys())
-def test_a_bad_token_is_refused_everywhere(anonymous: APIClient, bad: Callable[[User], str]) -> None:
-    # Number 1, whom true and 1.0 stand for in some databases.
+def test_a_bad_token_is_rejected_everywhere(anonymous: APIClient, bad: Callable[[User], str]) -> None:
+    # The primary key 1, which equals true and 1.0 in some databases.
     user = User.objects.create(pk=1, username="alice")
     credentials = f"Bearer {bad(user)}"
     for method, at in [("POST", SUBMIT), *((method, address(e, UNKNOWN_ID)) for e, method in OF_ONE_REQUEST.items())]:
@@ -161,7 +161,7 @@ def test_a_user_id_may_be_a_string_or_a_number(
 
 
 @pytest.mark.parametrize("jti", ["a\0b", "", "x" * 5_000, "\ud800"])
-def test_a_token_holds_whatever_name_it_goes_by(anonymous: APIClient, alice: User, jti: str) -> None:
+def test_a_token_is_valid_with_any_jti(anonymous: APIClient, alice: User, jti: str) -> None:
     good = token(alice, jti=jti)
     assert anonymous.get(address("status", queued(alice).pk), HTTP_AUTHORIZATION=f"Bearer {good}").status_code == 200
 
@@ -180,7 +180,7 @@ def _revoked(user: User) -> None:
     ],
     ids=["inactive", "deleted", "changed password"],
 )
-def test_who_was_let_in_a_moment_ago_is_shut_out_soon(api: APIClient, alice: User, shut_out: Any) -> None:
+def test_a_revoked_user_is_rejected_within_seconds(api: APIClient, alice: User, shut_out: Any) -> None:
     def answer() -> int:
         return api.get(address("status", UNKNOWN_ID)).status_code
 
@@ -190,20 +190,20 @@ def test_who_was_let_in_a_moment_ago_is_shut_out_soon(api: APIClient, alice: Use
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_submit_of_a_user_who_was_deleted_a_moment_ago_is_refused(api: APIClient, alice: User) -> None:
+def test_a_submit_of_a_just_deleted_user_is_rejected(api: APIClient, alice: User) -> None:
     assert api.get(address("status", UNKNOWN_ID)).status_code == 404
     User.objects.filter(pk=alice.pk).delete()
     assert_error(post_json(api, body()), 401, "token_not_valid")
     assert stored_rows() == NOTHING
 
 
-def test_a_token_that_was_good_a_moment_ago_expires_on_time(anonymous: APIClient, alice: User) -> None:
+def test_a_cached_token_expires_on_time(anonymous: APIClient, alice: User) -> None:
     expiry = int(time.time()) + 3
     expired = expiry - int(LEEWAY.total_seconds())
     anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {token(alice, exp=expired)}")
 
     def answer() -> tuple[int, float]:
-        began = time.time()  # the token is looked at after this, however long the answer takes
+        began = time.time()  # the token is checked after this, however long the response takes
         return anonymous.get(address("status", UNKNOWN_ID)).status_code, began
 
     assert answer()[0] == 404
@@ -215,8 +215,8 @@ def test_a_token_that_was_good_a_moment_ago_expires_on_time(anonymous: APIClient
     assert all(at < expiry + 0.1 for status, at in seen if status == 404)
 
 
-def test_rights_that_were_looked_up_do_not_stay(alice: User) -> None:
-    """Each call has a user of its own, although the row is not read again."""
+def test_calls_do_not_share_a_user_object(alice: User) -> None:
+    """Each call gets its own user object, although the row is cached."""
     good: Any = AccessToken.for_user(alice)
     first, second = (BearerAuthentication().get_user(good) for _ in range(2))
     assert first == second
@@ -227,13 +227,13 @@ def test_rights_that_were_looked_up_do_not_stay(alice: User) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-def test_the_scheme_is_the_same_in_any_case(anonymous: APIClient, alice: User, scheme: str) -> None:
+def test_the_scheme_is_case_insensitive(anonymous: APIClient, alice: User, scheme: str) -> None:
     credentials = f"{scheme} {AccessToken.for_user(alice)}"
     assert anonymous.get(address("status", queued(alice).pk), HTTP_AUTHORIZATION=credentials).status_code == 200
 
 
 @pytest.mark.parametrize("spaces", ["  ", " \t "])
-def test_several_spaces_before_the_token_are_as_good_as_one(anonymous: APIClient, alice: User, spaces: str) -> None:
+def test_several_spaces_before_the_token_are_accepted(anonymous: APIClient, alice: User, spaces: str) -> None:
     credentials = f"Bearer{spaces}{AccessToken.for_user(alice)} "
     assert anonymous.get(address("status", queued(alice).pk), HTTP_AUTHORIZATION=credentials).status_code == 200
 
@@ -251,7 +251,7 @@ NO_TOKEN = {
 
 
 @pytest.mark.parametrize("header", NO_TOKEN.values(), ids=NO_TOKEN.keys())
-def test_a_header_without_a_bearer_token_counts_as_none(anonymous: APIClient, header: str) -> None:
+def test_a_header_without_a_bearer_token_is_ignored(anonymous: APIClient, header: str) -> None:
     response = anonymous.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION=header)
     assert response.status_code == 401
     assert response.json() == {"error": "Access denied", "code": "not_authenticated"}
@@ -261,14 +261,14 @@ def test_a_header_without_a_bearer_token_counts_as_none(anonymous: APIClient, he
 @pytest.mark.parametrize(
     "header", ["Bearer", "bearer ", "Bearer a b", "Bearer a, Bearer b", "Bearer \xe9", "Bearer \0"]
 )
-def test_a_bearer_header_without_one_sound_token_is_refused(anonymous: APIClient, header: str) -> None:
+def test_a_bearer_header_without_one_well_formed_token_is_rejected(anonymous: APIClient, header: str) -> None:
     response = anonymous.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION=header)
     assert response.json() == {"error": "Invalid token", "code": "token_not_valid"}
     assert response.status_code == 401
 
 
 @pytest.mark.parametrize("header", ["", "Bearer garbage"])
-def test_the_token_is_looked_at_before_the_body(anonymous: APIClient, header: str) -> None:
+def test_the_token_is_checked_before_the_body(anonymous: APIClient, header: str) -> None:
     anonymous.credentials(HTTP_AUTHORIZATION=header)
     assert_error(post_bytes(anonymous, b"{"), 401)
 

@@ -43,11 +43,11 @@ def _batch(client: APIClient, batch_id: str) -> dict[str, Any]:
     return answer(client.get(address("batch", batch_id)))
 
 
-# --- What a batch answers and stores ----------------------------------------------------------------------------------
+# --- Response and stored rows -----------------------------------------------------------------------------------------
 
 
 def test_the_guides_example_works(api: APIClient, alice: User, settings: Any) -> None:
-    settings.PUBLIC_BASE_URL = "https://pictures.example"
+    settings.PUBLIC_BASE_URL = "https://images.example"
     response = post_json(
         api,
         {
@@ -59,11 +59,11 @@ def test_the_guides_example_works(api: APIClient, alice: User, settings: Any) ->
         },
         at=BATCH,
     )
-    told = answer(response)
+    accepted = answer(response)
     cat, dog = GenerationRequest.objects.order_by("pk")
-    assert told == {
+    assert accepted == {
         "success": True,
-        "batchId": told["batchId"],
+        "batchId": accepted["batchId"],
         "requests": [
             {"index": 0, "requestId": cat.pk, "status": "queued"},
             {"index": 1, "requestId": dog.pk, "status": "queued"},
@@ -71,11 +71,11 @@ def test_the_guides_example_works(api: APIClient, alice: User, settings: Any) ->
         "count": 2,
         "estimatedWaitTime": 60,
     }
-    assert ID.fullmatch(told["batchId"])
-    assert response["Location"] == f"https://pictures.example{address('batch', told['batchId'])}"
+    assert ID.fullmatch(accepted["batchId"])
+    assert response["Location"] == f"https://images.example{address('batch', accepted['batchId'])}"
     assert (cat.prompt, cat.project_id, cat.page_id, cat.owner) == ("A cat playing", "proj_123", "page_1", alice)
     assert (dog.prompt, dog.project_id, dog.page_id, dog.owner) == ("A dog running", "proj_123", "page_2", alice)
-    assert cat.batch_id == dog.batch_id == told["batchId"]
+    assert cat.batch_id == dog.batch_id == accepted["batchId"]
     assert stored_rows() == (2, 2, 2)
 
 
@@ -86,11 +86,11 @@ def test_the_location_leads_to_the_batch(api: APIClient) -> None:
 
 
 def test_the_requests_keep_the_order_in_which_they_were_sent(api: APIClient) -> None:
-    told = _submit(api, batch_body(50))
-    ids = [request["requestId"] for request in told["requests"]]
+    accepted = _submit(api, batch_body(50))
+    ids = [request["requestId"] for request in accepted["requests"]]
     assert ids == sorted(ids)
-    assert [request["index"] for request in told["requests"]] == list(range(50))
-    there = _batch(api, told["batchId"])["requests"]
+    assert [request["index"] for request in accepted["requests"]] == list(range(50))
+    there = _batch(api, accepted["batchId"])["requests"]
     assert [request["requestId"] for request in there] == ids
     assert [request["pageId"] for request in there] == [f"page_{index}" for index in range(50)]
 
@@ -102,19 +102,19 @@ def test_a_batch_may_have_one_request_and_a_hundred(api: APIClient, count: int) 
 
 
 def test_options_may_be_left_out(api: APIClient) -> None:
-    told = _submit(api, {"requests": [body()]})
-    assert _batch(api, told["batchId"])["maxConcurrent"] is None
+    accepted = _submit(api, {"requests": [body()]})
+    assert _batch(api, accepted["batchId"])["maxConcurrent"] is None
     assert GenerationBatch.objects.get().priority == GenerationRequest.objects.get().priority == "normal"
 
 
 @pytest.mark.parametrize("options", [None, {"priority": None}, {"priority": None, "maxConcurrent": None}])
 def test_options_that_are_null_are_left_out(api: APIClient, options: dict[str, None] | None) -> None:
-    told = post_json(api, batch_body(2) | {"batchOptions": options}, at=BATCH).json()
-    batch = _batch(api, told["batchId"])
+    accepted = post_json(api, batch_body(2) | {"batchOptions": options}, at=BATCH).json()
+    batch = _batch(api, accepted["batchId"])
     assert (batch["maxConcurrent"], batch["requests"][0]["priority"]) == (None, "normal")
 
 
-def test_a_priority_of_its_own_wins_over_that_of_the_batch(api: APIClient) -> None:
+def test_the_priority_of_a_request_overrides_that_of_the_batch(api: APIClient) -> None:
     _submit(
         api, {"requests": [body(), body(priority="low"), body(priority="urgent")], "batchOptions": {"priority": "high"}}
     )
@@ -128,15 +128,15 @@ def test_a_priority_of_its_own_wins_over_that_of_the_batch(api: APIClient) -> No
 
 
 @pytest.mark.parametrize("priorities", [["normal", "low", "urgent"], ["urgent", "normal", "low"]])
-def test_the_estimate_is_for_the_request_that_comes_last(api: APIClient, priorities: list[str]) -> None:
-    told = _submit(api, {"requests": [body(priority=priority) for priority in priorities]})
-    assert told["estimatedWaitTime"] == 90
+def test_the_estimate_is_for_the_last_request(api: APIClient, priorities: list[str]) -> None:
+    accepted = _submit(api, {"requests": [body(priority=priority) for priority in priorities]})
+    assert accepted["estimatedWaitTime"] == 90
 
 
 @pytest.mark.parametrize("limit", [1, 50, None])
-def test_a_limit_is_kept_and_shown(api: APIClient, limit: int | None) -> None:
-    told = _submit(api, batch_body(2, maxConcurrent=limit))
-    assert _batch(api, told["batchId"])["maxConcurrent"] == limit
+def test_a_limit_is_stored_and_returned(api: APIClient, limit: int | None) -> None:
+    accepted = _submit(api, batch_body(2, maxConcurrent=limit))
+    assert _batch(api, accepted["batchId"])["maxConcurrent"] == limit
 
 
 # --- All or nothing ---------------------------------------------------------------------------------------------------
@@ -174,13 +174,15 @@ def _assert_nothing_stored() -> None:
 
 
 @pytest.mark.parametrize(("data", "path", "code"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_bad_batch_is_refused_with_the_path_of_the_fault(api: APIClient, data: Any, path: str, code: str) -> None:
+def test_an_invalid_batch_is_rejected_with_the_path_of_the_error(
+    api: APIClient, data: Any, path: str, code: str
+) -> None:
     error = assert_error(post_json(api, data, at=BATCH), 400, "validation_error")
     assert [(fault["path"], fault["code"]) for fault in error["errors"]] == [(path, code)]
     _assert_nothing_stored()
 
 
-def test_every_bad_request_of_a_batch_is_named_and_the_good_ones_are_not_stored(api: APIClient) -> None:
+def test_every_invalid_request_is_named_and_none_of_the_batch_is_stored(api: APIClient) -> None:
     requests = [
         body(),
         body(prompt="short"),
@@ -201,7 +203,7 @@ def test_every_bad_request_of_a_batch_is_named_and_the_good_ones_are_not_stored(
     _assert_nothing_stored()
 
 
-def test_the_hundredth_request_is_named_by_its_place(api: APIClient) -> None:
+def test_the_hundredth_request_is_named_by_its_index(api: APIClient) -> None:
     data = batch_body(99)
     error = assert_error(post_json(api, data | {"requests": [*data["requests"], body(prompt="")]}, at=BATCH), 400)
     assert [fault["path"] for fault in error["errors"]] == ["requests[99].prompt"]
@@ -219,21 +221,21 @@ def test_the_hundredth_request_is_named_by_its_place(api: APIClient) -> None:
     ],
     ids=["name twice in a request", "name twice", "a list", "null", "empty", "deep"],
 )
-def test_a_body_that_is_no_batch_is_refused(api: APIClient, data: bytes) -> None:
+def test_a_body_that_is_not_a_batch_is_rejected(api: APIClient, data: bytes) -> None:
     assert_error(post_bytes(api, data, at=BATCH), 400)
     _assert_nothing_stored()
 
 
-def test_a_batch_beyond_a_mebibyte_is_refused(api: APIClient) -> None:
+def test_a_batch_larger_than_a_mebibyte_is_rejected(api: APIClient) -> None:
     data = {"requests": [body(metadata={"mine": "x" * 16_000})] * 70}
     assert_error(post_json(api, data, at=BATCH), 413, "body_too_large")
     _assert_nothing_stored()
 
 
-# --- What a batch looks like ------------------------------------------------------------------------------------------
+# --- Status of a batch ------------------------------------------------------------------------------------------------
 
 SHAPE = ("batchId", "status", "maxConcurrent", "counts", "progress", "requests", "createdAt", "completedAt")
-#: The statuses of the requests, and what the batch has then: its status and its progress.
+#: Statuses of the requests, and the status and the progress of the batch.
 STANDINGS = [
     (["queued", "queued"], "queued", 0),
     (["queued", "cancelled"], "queued", 50),
@@ -250,7 +252,7 @@ STANDINGS = [
 
 
 @pytest.mark.parametrize(("statuses", "status", "progress"), STANDINGS, ids=[" ".join(row[0]) for row in STANDINGS])
-def test_a_batch_stands_where_its_requests_stand(
+def test_the_status_of_a_batch_follows_from_its_requests(
     api: APIClient, alice: User, statuses: list[str], status: str, progress: int
 ) -> None:
     batch, ids = batch_in(alice, statuses)
@@ -266,21 +268,21 @@ def test_a_batch_stands_where_its_requests_stand(
     assert found["createdAt"] <= found["requests"][0]["metadata"]["requestedAt"]
 
 
-def test_a_request_in_a_batch_has_the_shape_of_its_status_without_the_picture(api: APIClient, alice: User) -> None:
+def test_a_request_in_a_batch_equals_its_status_without_the_image(api: APIClient, alice: User) -> None:
     batch, ids = batch_in(alice, ["completed"])
     [there] = _batch(api, batch.pk)["requests"]
     assert there.pop("index") == 0
     assert there == answer(api.get(address("status", ids[0]) + "?imageData=false"))
 
 
-# --- Giving a batch up ------------------------------------------------------------------------------------------------
+# --- Cancel -----------------------------------------------------------------------------------------------------------
 
 
 def _cancelled(number: int) -> dict[str, Any]:
     return {"success": True, "message": "Batch cancelled successfully", "cancelled": number}
 
 
-def test_what_is_left_of_a_batch_is_cancelled_and_what_has_ended_stays(api: APIClient, alice: User) -> None:
+def test_a_cancel_ends_active_requests_and_keeps_ended_ones(api: APIClient, alice: User) -> None:
     batch, _ = batch_in(alice, ["completed", "failed", "in-progress", "queued", "cancelled"])
     assert answer(api.delete(address("batch", batch.pk))) == _cancelled(2)
     found = _batch(api, batch.pk)
@@ -290,7 +292,7 @@ def test_what_is_left_of_a_batch_is_cancelled_and_what_has_ended_stays(api: APIC
     assert not GenerationAttempt.objects.filter(outcome="running").exists()
 
 
-def test_giving_up_twice_is_giving_up_once(api: APIClient, alice: User) -> None:
+def test_a_second_cancel_of_a_batch_changes_nothing(api: APIClient, alice: User) -> None:
     batch, _ = batch_of(alice, 3)
     assert answer(api.delete(address("batch", batch.pk))) == _cancelled(3)
     before = api.get(address("batch", batch.pk)).content
@@ -299,7 +301,7 @@ def test_giving_up_twice_is_giving_up_once(api: APIClient, alice: User) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_somebody_elses_batch_looks_like_one_that_never_was(stranger: APIClient, alice: User, method: str) -> None:
+def test_the_batch_of_another_user_looks_like_an_unknown_one(stranger: APIClient, alice: User, method: str) -> None:
     batch, _ = batch_of(alice, 2)
     theirs = stranger.generic(method, address("batch", batch.pk))
     assert_error(theirs, 404, "not_found")
@@ -308,26 +310,26 @@ def test_somebody_elses_batch_looks_like_one_that_never_was(stranger: APIClient,
     assert GenerationQueue.objects.count() == 2
 
 
-def test_staff_may_see_and_give_up_everybodys_batch(staff: APIClient, alice: User) -> None:
+def test_staff_may_see_and_cancel_all_batches(staff: APIClient, alice: User) -> None:
     batch, _ = batch_of(alice, 2)
     assert _batch(staff, batch.pk)["status"] == "queued"
     assert answer(staff.delete(address("batch", batch.pk))) == _cancelled(2)
 
 
-def test_the_id_of_a_request_is_none_of_a_batch(api: APIClient, alice: User) -> None:
+def test_the_id_of_a_request_is_not_found_as_a_batch(api: APIClient, alice: User) -> None:
     batch, [request_id] = batch_of(alice, 1)
     assert_error(api.get(address("batch", request_id)), 404)
     assert_error(api.get(address("status", batch.pk)), 404)
 
 
-# --- What it costs ----------------------------------------------------------------------------------------------------
+# --- Queries and messages ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("empty_queues")
 @pytest.mark.parametrize("limit", [None, 1])
-def test_thirty_requests_cost_as_many_queries_as_two(alice: User, limit: int | None) -> None:
-    """With what follows a commit."""
+def test_thirty_requests_take_as_many_queries_as_two(alice: User, limit: int | None) -> None:
+    """Including the queries after the commit."""
     api = client_for(alice)
 
     def costs(count: int) -> list[int]:
@@ -347,12 +349,12 @@ def test_thirty_requests_cost_as_many_queries_as_two(alice: User, limit: int | N
 @pytest.mark.parametrize(
     ("limit", "sent"), [(None, ["urgent", "high", "low"]), (2, ["urgent", "high"]), (1, ["urgent"])]
 )
-def test_one_message_is_sent_for_each_place_the_most_pressing_first(
+def test_one_message_per_free_slot_is_sent_in_order_of_priority(
     alice: User, limit: int | None, sent: list[str]
 ) -> None:
     requests = [body(priority=priority) for priority in ("low", "high", "urgent")]
-    told = _submit(client_for(alice), {"requests": requests, "batchOptions": {"maxConcurrent": limit}})
-    ids = {body_["priority"]: one["requestId"] for body_, one in zip(requests, told["requests"], strict=True)}
+    accepted = _submit(client_for(alice), {"requests": requests, "batchOptions": {"maxConcurrent": limit}})
+    ids = {body_["priority"]: one["requestId"] for body_, one in zip(requests, accepted["requests"], strict=True)}
     assert messages() == {priority: [ids[priority]] for priority in sent}
     assert set(GenerationQueue.objects.filter(held=True).values_list("pk", flat=True)) == {
         ids[priority] for priority in ids if priority not in sent
@@ -361,7 +363,7 @@ def test_one_message_is_sent_for_each_place_the_most_pressing_first(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("empty_queues")
-def test_nothing_is_sent_of_a_batch_that_is_refused(alice: User) -> None:
+def test_no_message_is_sent_for_a_rejected_batch(alice: User) -> None:
     data = {"requests": [body(), body(prompt="short")]}
     assert_error(post_json(client_for(alice), data, at=BATCH), 400)
     assert messages() == {}

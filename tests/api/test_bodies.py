@@ -1,4 +1,4 @@
-"""Bodies that are no JSON, or JSON that cannot be stored, or too much of it: refused in JSON, with nothing stored."""
+"""Bodies that are not JSON, cannot be stored or are too large: rejected with a JSON error, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GOOD = json.dumps(body()).encode()
 
 
 def _with_metadata(text: str) -> bytes:
-    """A good body whose metadata holds this JSON text."""
+    """Return a valid body whose metadata contains this JSON text."""
     return json.dumps(body(metadata={"x": "HERE"})).replace('"HERE"', text).encode()
 
 
@@ -37,7 +37,7 @@ def _padded_to(size: int) -> bytes:
     return GOOD + b" " * (size - len(GOOD))
 
 
-# --- Bodies that are no JSON ------------------------------------------------------------------------------------------
+# --- Bodies that are not JSON -----------------------------------------------------------------------------------------
 
 NOT_JSON: dict[str, bytes] = {
     "cut off": GOOD[:-1],
@@ -83,7 +83,7 @@ NOT_JSON: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("data", NOT_JSON.values(), ids=NOT_JSON.keys())
-def test_what_is_no_json_is_refused(api: APIClient, data: bytes) -> None:
+def test_a_body_that_is_not_json_is_rejected(api: APIClient, data: bytes) -> None:
     error = assert_error(post_bytes(api, data), 400, "parse_error")
     assert "python" not in error["error"].lower()
     assert "sys." not in error["error"]
@@ -105,12 +105,12 @@ def test_another_encoding_is_named(api: APIClient, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"[]", b"[{}]", b'"submit"', b"7", b"1.5", b"true", b"false", b"null"])
-def test_json_that_is_no_object_is_refused(api: APIClient, data: bytes) -> None:
+def test_json_that_is_not_an_object_is_rejected(api: APIClient, data: bytes) -> None:
     assert_refused_field(post_bytes(api, data), "")
 
 
 @pytest.mark.parametrize("data", [b"", b"{}"])
-def test_an_empty_body_lacks_what_is_required(api: APIClient, data: bytes) -> None:
+def test_an_empty_body_lacks_the_required_fields(api: APIClient, data: bytes) -> None:
     error = assert_error(post_bytes(api, data), 400, "validation_error")
     assert [(fault["path"], fault["code"]) for fault in error["errors"]] == [
         ("type", "required"),
@@ -119,7 +119,7 @@ def test_an_empty_body_lacks_what_is_required(api: APIClient, data: bytes) -> No
     assert stored_rows() == NOTHING
 
 
-# --- Values that JSON has and the database has not --------------------------------------------------------------------
+# --- JSON values that the database cannot store -----------------------------------------------------------------------
 
 NUL, SURROGATE = "null_characters_not_allowed", "surrogate_characters_not_allowed"
 UNSTORABLE: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -147,11 +147,11 @@ UNSTORABLE: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("more", "path", "code"), UNSTORABLE.values(), ids=UNSTORABLE.keys())
-def test_text_that_cannot_be_stored_is_refused(api: APIClient, more: dict[str, Any], path: str, code: str) -> None:
+def test_text_that_cannot_be_stored_is_rejected(api: APIClient, more: dict[str, Any], path: str, code: str) -> None:
     assert_refused_field(post_json(api, body() | more), path, code)
 
 
-def test_a_name_that_cannot_be_stored_is_refused_at_the_top_too(api: APIClient) -> None:
+def test_a_top_level_name_that_cannot_be_stored_is_rejected(api: APIClient) -> None:
     for name in ("a\0b", "\ud800"):
         assert_refused_field(post_json(api, body() | {name: 1}), "")
 
@@ -172,7 +172,7 @@ NUMBERS: dict[str, bool] = {
 
 
 @pytest.mark.parametrize(("number", "accepted"), NUMBERS.items(), ids=[number[:24] for number in NUMBERS])
-def test_a_number_is_stored_if_others_can_read_it(api: APIClient, number: str, accepted: bool) -> None:
+def test_a_number_is_stored_if_it_fits_64_bits(api: APIClient, number: str, accepted: bool) -> None:
     response = post_bytes(api, _with_metadata(number))
     if accepted:
         assert response.status_code == 200
@@ -182,25 +182,25 @@ def test_a_number_is_stored_if_others_can_read_it(api: APIClient, number: str, a
         assert_refused_field(response, "metadata.x", "max_value")
 
 
-def test_a_prompt_of_five_thousand_digits_is_refused(api: APIClient) -> None:
+def test_a_prompt_of_five_thousand_digits_is_rejected(api: APIClient) -> None:
     data = b'{"type": "cover", "prompt": %s}' % (b"9" * 5_000)
     assert_refused_field(post_bytes(api, data), "prompt", "max_value")
 
 
 @pytest.mark.parametrize("levels", [13, 100, 800])
-def test_nesting_that_json_can_read_is_refused_all_the_same(api: APIClient, levels: int) -> None:
+def test_deep_nesting_is_rejected_although_the_json_parser_reads_it(api: APIClient, levels: int) -> None:
     error = assert_error(post_bytes(api, _with_metadata("[" * levels + "]" * levels)), 400, "validation_error")
     assert error["errors"][0]["code"] == "max_depth"
     assert stored_rows() == NOTHING
 
 
-def test_a_long_name_does_not_make_a_long_answer(api: APIClient) -> None:
+def test_a_long_name_does_not_make_a_long_response(api: APIClient) -> None:
     response = post_json(api, body(metadata={"x" * 900_000: "\0"}))
     assert_error(response, 400, "validation_error")
     assert len(response.content) < 1_000
 
 
-# --- Size and kind of the body ----------------------------------------------------------------------------------------
+# --- Size and content type of the body --------------------------------------------------------------------------------
 
 MIB = 1024 * 1024
 
@@ -211,13 +211,13 @@ def test_a_body_of_one_mebibyte_is_read(api: APIClient) -> None:
 
 @pytest.mark.parametrize("size", [MIB + 1, 3 * MIB], ids=["one byte more", "three times as much"])
 @pytest.mark.parametrize("at", [SUBMIT, "/api/token", "/api/token/refresh", "/api/token/verify"])
-def test_a_larger_body_is_refused(api: APIClient, at: str, size: int) -> None:
+def test_a_body_larger_than_one_mebibyte_is_rejected(api: APIClient, at: str, size: int) -> None:
     assert_error(post_bytes(api, _padded_to(size), at=at), 413, "body_too_large")
     assert stored_rows() == NOTHING
 
 
 @pytest.mark.parametrize("claimed", [b"0", b"-1", b"", b"many", b"1.5"], ids=lambda value: value.decode()[:9])
-def test_a_length_that_is_not_true_gives_no_crash(api: APIClient, claimed: bytes) -> None:
+def test_a_wrong_content_length_causes_no_crash(api: APIClient, claimed: bytes) -> None:
     response = api.generic(
         "POST", SUBMIT, GOOD.decode(), content_type="application/json", CONTENT_LENGTH=claimed.decode()
     )
@@ -236,7 +236,7 @@ OTHER_KINDS = [
 
 
 @pytest.mark.parametrize("kind", OTHER_KINDS, ids=lambda kind: repr(kind[:40]))
-def test_a_body_of_another_kind_is_refused(api: APIClient, kind: str) -> None:
+def test_a_body_of_another_content_type_is_rejected(api: APIClient, kind: str) -> None:
     assert_error(post_bytes(api, GOOD, kind), 415, "unsupported_media_type")
     assert stored_rows() == NOTHING
 
@@ -251,16 +251,16 @@ def test_a_body_of_another_kind_is_refused(api: APIClient, kind: str) -> None:
         "application/json; x",
     ],
 )
-def test_json_is_json_and_utf_8_whatever_else_the_header_says(api: APIClient, kind: str) -> None:
+def test_parameters_of_the_content_type_are_ignored(api: APIClient, kind: str) -> None:
     assert post_bytes(api, GOOD.replace(b"dragon", "drágón".encode()), kind).status_code == 200
     assert "drágón" in GenerationRequest.objects.get().prompt
 
 
-def test_a_body_on_a_get_is_not_looked_at(api: APIClient, alice: User) -> None:
+def test_a_body_on_a_get_is_ignored(api: APIClient, alice: User) -> None:
     at = address("status", queued(alice).pk)
     assert api.generic("GET", at, "[" * 20_000, content_type="application/json").status_code == 200
 
 
-def test_a_very_long_query_is_only_a_long_query(api: APIClient) -> None:
+def test_a_very_long_query_causes_no_error(api: APIClient) -> None:
     assert_error(api.get(f"{PREFIX}/nonsense?{'a=b&' * 5_000}"), 404, "not_found")
     assert post_bytes(api, GOOD, at=f"{SUBMIT}?{'a=b&' * 5_000}").status_code == 200

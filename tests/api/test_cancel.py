@@ -1,4 +1,4 @@
-"""DELETE /cancel: what can be given up, by whom, and what is left then."""
+"""DELETE /cancel: which requests can be cancelled, by which users, and the resulting state."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_an_active_request_is_cancelled_at_once(api: APIClient, alice: User, sta
     assert StatusChange.objects.last().actor == alice  # type: ignore[union-attr]
 
 
-def test_a_request_that_waits_for_another_try_is_cancelled(api: APIClient, alice: User) -> None:
+def test_a_request_that_waits_for_a_retry_is_cancelled(api: APIClient, alice: User) -> None:
     claim = claimed(alice)
     back_in_queue(claim)
     assert api.delete(address("cancel", claim.request.pk)).status_code == 200
     assert not GenerationQueue.objects.exists()
 
 
-def test_a_result_after_the_cancel_is_dropped(api: APIClient, alice: User) -> None:
+def test_a_result_after_the_cancel_is_discarded(api: APIClient, alice: User) -> None:
     claim = claimed(alice)
     assert api.delete(address("cancel", claim.request.pk)).status_code == 200
     assert not lifecycle.complete(claim, result=RESULT, model="openmoji-17")
@@ -50,7 +50,7 @@ def test_an_ended_request_cannot_be_cancelled(api: APIClient, alice: User, statu
     assert api.get(address("status", request.pk)).json()["sequence"] == request.sequence
 
 
-def test_what_never_was_cannot_be_cancelled_in_the_same_words(api: APIClient) -> None:
+def test_cancelling_an_unknown_request_gives_the_same_error(api: APIClient) -> None:
     assert api.delete(address("cancel", UNKNOWN_ID)).json() == GONE
 
 
@@ -60,12 +60,12 @@ def test_a_second_cancel_finds_nothing_to_cancel(api: APIClient, alice: User) ->
     assert api.delete(address("cancel", request.pk)).json() == GONE
 
 
-def test_staff_may_cancel_and_the_history_says_who_did(staff: APIClient, alice: User, bob: User) -> None:
+def test_a_cancel_by_staff_is_recorded_in_the_history(staff: APIClient, alice: User, bob: User) -> None:
     assert staff.delete(address("cancel", queued(alice).pk)).status_code == 200
     assert StatusChange.objects.last().actor == bob  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("data", ["{", "[" * 20_000, "\0"])
-def test_a_body_on_a_cancel_is_not_looked_at(api: APIClient, alice: User, data: str) -> None:
+def test_a_body_on_a_cancel_is_ignored(api: APIClient, alice: User, data: str) -> None:
     response = api.generic("DELETE", address("cancel", queued(alice).pk), data, content_type="application/json")
     assert response.status_code == 200

@@ -1,4 +1,4 @@
-"""What every endpoint has in common: who is let in, which methods, which ids, and how it says no."""
+"""Common rules of all endpoints: authentication, methods, ids and errors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ WRONG = [(at, method) for at, allowed in ALLOWED.items() for method in METHODS i
 
 
 @pytest.mark.parametrize(("at", "method"), WRONG, ids=[f"{method} {at}" for at, method in WRONG])
-def test_a_wrong_method_is_answered_with_those_that_are_right(api: APIClient, at: str, method: str) -> None:
+def test_a_wrong_method_is_answered_with_the_allowed_ones(api: APIClient, at: str, method: str) -> None:
     response = api.generic(method, at)
     assert_error(response, 405, "method_not_allowed")
     allowed = set(response["Allow"].split(", "))
@@ -70,14 +70,14 @@ def test_submit_works_with_a_slash(api: APIClient) -> None:
     assert post_json(api, body(), at=f"{SUBMIT}/").status_code == 200
 
 
-# --- Not signed in ----------------------------------------------------------------------------------------------------
+# --- Anonymous calls --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("method", "at"),
     [("POST", SUBMIT), *((method, address(endpoint, UNKNOWN_ID)) for endpoint, method in OF_ONE_REQUEST.items())],
 )
-def test_who_is_not_signed_in_is_refused(anonymous: APIClient, method: str, at: str) -> None:
+def test_an_anonymous_call_is_rejected(anonymous: APIClient, method: str, at: str) -> None:
     response = anonymous.generic(method, at, "{}", content_type="application/json")
     assert response.status_code == 401
     assert response.json() == {"error": "Access denied", "code": "not_authenticated"}
@@ -85,7 +85,7 @@ def test_who_is_not_signed_in_is_refused(anonymous: APIClient, method: str, at: 
     assert stored_rows() == NOTHING
 
 
-def test_who_is_not_signed_in_learns_nothing_of_what_there_is(anonymous: APIClient, alice: User) -> None:
+def test_an_anonymous_call_does_not_reveal_what_exists(anonymous: APIClient, alice: User) -> None:
     there = completed(alice)
     for endpoint, method in OF_ONE_REQUEST.items():
         known = anonymous.generic(method, address(endpoint, there.pk))
@@ -93,12 +93,12 @@ def test_who_is_not_signed_in_learns_nothing_of_what_there_is(anonymous: APIClie
         assert (known.status_code, known.content) == (unknown.status_code, unknown.content)
 
 
-# --- Somebody else's, and what never was ------------------------------------------------------------------------------
+# --- Foreign and unknown ids ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", Status.values)
 @pytest.mark.parametrize("endpoint", OF_ONE_REQUEST)
-def test_somebody_elses_request_looks_like_one_that_never_was(
+def test_the_request_of_another_user_looks_like_an_unknown_one(
     stranger: APIClient, alice: User, endpoint: str, status: str
 ) -> None:
     request = completed(alice) if status == Status.COMPLETED else in_status(alice, Status(status))
@@ -111,9 +111,7 @@ def test_somebody_elses_request_looks_like_one_that_never_was(
 
 
 @pytest.mark.parametrize("query", ["imageData=maybe", "expires=1&signature=x", "format=xml"])
-def test_no_query_tells_somebody_elses_request_from_one_that_never_was(
-    stranger: APIClient, alice: User, query: str
-) -> None:
+def test_no_query_tells_a_foreign_request_from_an_unknown_one(stranger: APIClient, alice: User, query: str) -> None:
     request = completed(alice)
     for endpoint, method in OF_ONE_REQUEST.items():
         theirs = stranger.generic(method, f"{address(endpoint, request.pk)}?{query}")
@@ -145,7 +143,7 @@ ODD_IDS = {
 
 @pytest.mark.parametrize("odd", ODD_IDS.values(), ids=ODD_IDS.keys())
 @pytest.mark.parametrize("endpoint", OF_ONE_REQUEST)
-def test_an_odd_id_is_one_that_nobody_has(staff: APIClient, endpoint: str, odd: str) -> None:
+def test_a_malformed_id_is_not_found(staff: APIClient, endpoint: str, odd: str) -> None:
     response = staff.generic(OF_ONE_REQUEST[endpoint], address(endpoint, odd))
     never = staff.generic(OF_ONE_REQUEST[endpoint], address(endpoint, UNKNOWN_ID))
     assert_error(response, 404, "not_found")
@@ -154,7 +152,7 @@ def test_an_odd_id_is_one_that_nobody_has(staff: APIClient, endpoint: str, odd: 
 
 @pytest.mark.parametrize("blank", ["%20", "%0A", "%C2%A0"])
 @pytest.mark.parametrize("endpoint", OF_ONE_REQUEST)
-def test_blanks_around_an_id_do_not_count(api: APIClient, alice: User, endpoint: str, blank: str) -> None:
+def test_spaces_around_an_id_are_ignored(api: APIClient, alice: User, endpoint: str, blank: str) -> None:
     request = queued(alice) if endpoint == "cancel" else completed(alice)
     at = f"{PREFIX}/{endpoint}/{blank}{request.pk}{blank}"
     assert api.generic(OF_ONE_REQUEST[endpoint], at).status_code == 200
@@ -162,14 +160,14 @@ def test_blanks_around_an_id_do_not_count(api: APIClient, alice: User, endpoint:
 
 @pytest.mark.parametrize("tail", ["%00", "%E2%80%8B", ".gif", ".svg", "x"])
 @pytest.mark.parametrize("endpoint", OF_ONE_REQUEST)
-def test_an_id_with_something_behind_it_is_not_the_id(api: APIClient, alice: User, endpoint: str, tail: str) -> None:
+def test_an_id_with_a_suffix_is_not_found(api: APIClient, alice: User, endpoint: str, tail: str) -> None:
     request = queued(alice) if endpoint == "cancel" else completed(alice)
     response = api.generic(OF_ONE_REQUEST[endpoint], address(endpoint, request.pk) + tail)
     assert_error(response, 404, "not_found")
     assert api.get(address("status", request.pk)).json()["status"] == request.status
 
 
-# --- Unknown addresses and unforeseen headers -------------------------------------------------------------------------
+# --- Unknown paths and unexpected headers -----------------------------------------------------------------------------
 
 
 UNKNOWN = [
@@ -199,14 +197,14 @@ UNKNOWN = [
 @pytest.mark.parametrize("debug", [False, True], ids=["in production", "with DEBUG"])
 @pytest.mark.parametrize("at", UNKNOWN)
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_an_unknown_address_is_json_too(api: APIClient, settings: Any, at: str, method: str, debug: bool) -> None:
+def test_an_unknown_path_is_answered_in_json(api: APIClient, settings: Any, at: str, method: str, debug: bool) -> None:
     settings.DEBUG = debug
     assert_error(api.generic(method, at), 404, "not_found")
 
 
 @pytest.mark.parametrize("method", [*METHODS, "OPTIONS", "HEAD"])
 @pytest.mark.parametrize("signed_in_by", ["nothing", "a token", "a session"])
-def test_an_unknown_address_wants_no_csrf_token(alice: User, method: str, signed_in_by: str) -> None:
+def test_an_unknown_path_needs_no_csrf_token(alice: User, method: str, signed_in_by: str) -> None:
     client = APIClient(enforce_csrf_checks=True)
     if signed_in_by == "a token":
         client.credentials(HTTP_AUTHORIZATION=f"Bearer {AccessToken.for_user(alice)}")
@@ -229,12 +227,12 @@ def test_the_descriptions_answer_a_wrong_method_in_json(db: None, at: str, metho
     assert {"GET", "HEAD"} <= set(response["Allow"].split(", "))
 
 
-def test_a_foreign_host_is_refused_in_json(api: APIClient) -> None:
+def test_a_foreign_host_is_rejected_in_json(api: APIClient) -> None:
     assert_error(api.get(address("status", UNKNOWN_ID), HTTP_HOST="evil.example"), 400, "bad_request")
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/png", "application/xml", "*/*", "nonsense", "a/b;q=x", ""])
-def test_answers_are_json_whatever_the_client_says_it_accepts(api: APIClient, alice: User, accept: str) -> None:
+def test_responses_are_json_whatever_the_accept_header(api: APIClient, alice: User, accept: str) -> None:
     response = api.get(address("status", queued(alice).pk), HTTP_ACCEPT=accept)
     assert response.status_code == 200
     assert response["Content-Type"] == "application/json"
@@ -242,7 +240,7 @@ def test_answers_are_json_whatever_the_client_says_it_accepts(api: APIClient, al
 
 
 @pytest.mark.parametrize("accept", ["image/png", "image/avif,image/webp", "text/html"])
-def test_a_picture_is_sent_whatever_the_client_says_it_accepts(api: APIClient, alice: User, accept: str) -> None:
+def test_an_image_is_sent_whatever_the_accept_header(api: APIClient, alice: User, accept: str) -> None:
     response = api.get(address("image", completed(alice).pk), HTTP_ACCEPT=accept)
     assert response.status_code == 200
     assert response["Content-Type"] == "image/png"

@@ -1,4 +1,4 @@
-"""Properties: whatever comes in, the answer is one that the contract knows, and what was accepted alone is stored."""
+"""Property tests: any input gets a response of the contract, and only accepted input is stored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.api.helpers import (
     token,
 )
 
-# The same examples in every run. The fixtures hold through all examples of a test, and what one stores is rolled back.
+# The same examples in every run. Fixtures are shared by all examples of a test, and each example is rolled back.
 repeatable = settings(
     derandomize=True,
     database=None,
@@ -39,7 +39,7 @@ repeatable = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
-# --- JSON as text, so that it can say what Python's own values cannot -------------------------------------------------
+# --- JSON as text, to include values that Python objects cannot express -----------------------------------------------
 
 _FIELDS = ["type", "prompt", "priority", "projectId", "pageId", "metadata", "another"]
 _KEYS = [
@@ -88,7 +88,7 @@ def _rolled_back() -> Iterator[None]:
 
 
 def _submit(api: APIClient, data: bytes) -> None:
-    """Accepted and stored and shown, or refused and not stored."""
+    """Assert that the call was accepted and is stored and shown, or was rejected and is not stored."""
     with _rolled_back():
         response = post_bytes(api, data)
         if response.status_code == 200:
@@ -125,7 +125,7 @@ def test_any_json_in_metadata(api: APIClient, members: list[tuple[str, str]]) ->
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=10, max_size=1_000))
 @example("\u3000" * 5 + "a dragon in a garden" + "\x85")
 @example("\x1c" * 20)
-def test_any_prompt_comes_back_but_for_the_space_around_it(api: APIClient, prompt: str) -> None:
+def test_any_prompt_comes_back_without_surrounding_space(api: APIClient, prompt: str) -> None:
     with _rolled_back():
         response = post_bytes(api, json.dumps(body(prompt=prompt)).encode())
         assert response.status_code == (200 if visible_length(prompt) >= 10 else 400)
@@ -142,7 +142,7 @@ def test_any_bytes_as_the_body(api: APIClient, data: bytes) -> None:
 
 @repeatable
 @given(st.data())
-def test_a_good_body_with_bytes_changed(api: APIClient, data: st.DataObject) -> None:
+def test_a_valid_body_with_changed_bytes(api: APIClient, data: st.DataObject) -> None:
     changed = bytearray(json.dumps(body(metadata={"seed": 7, "mine": [None, "é"]}), ensure_ascii=False).encode())
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(changed) - 1))
@@ -166,7 +166,7 @@ _HEADER_TEXT = st.text(st.characters(max_codepoint=255), max_size=80)
 
 @repeatable
 @given(_HEADER_TEXT | _HEADER_TEXT.map(lambda text: f"Bearer {text}"))
-def test_any_authorization_lets_nobody_in(anonymous: APIClient, header: str) -> None:
+def test_no_random_authorization_header_is_accepted(anonymous: APIClient, header: str) -> None:
     response = anonymous.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION=header)
     assert_error(response, 401)
     assert response["WWW-Authenticate"].startswith("Bearer")
@@ -189,7 +189,9 @@ _CLAIMS = st.recursive(
         min_size=1,
     )
 )
-def test_any_claims_hold_or_do_not(anonymous: APIClient, alice: User, claims: dict[str, Any]) -> None:
+def test_any_claims_are_accepted_or_rejected_without_an_error(
+    anonymous: APIClient, alice: User, claims: dict[str, Any]
+) -> None:
     with _rolled_back():
         credentials = f"Bearer {token(alice, **claims)}"
         response = anonymous.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION=credentials)
@@ -203,7 +205,7 @@ def test_any_claims_hold_or_do_not(anonymous: APIClient, alice: User, claims: di
 @given(
     st.sampled_from(sorted(OF_ONE_REQUEST)), st.binary(min_size=1, max_size=80) | st.text(max_size=40).map(str.encode)
 )
-def test_any_id_is_one_that_nobody_has(api: APIClient, endpoint: str, request_id: bytes) -> None:
+def test_any_random_id_is_not_found(api: APIClient, endpoint: str, request_id: bytes) -> None:
     response = api.generic(OF_ONE_REQUEST[endpoint], address(endpoint, quote(request_id)))
     assert_error(response, 404, "not_found")
 
@@ -232,5 +234,5 @@ def test_any_query_on_a_status(api: APIClient, done: GenerationRequest, query: s
 @given(st.sampled_from(["image", "thumbnail"]), _QUERIES)
 @example("image", "expires=%D9%A1&signature=%FF")
 @example("image", f"expires={10**12 - 1}&signature=x")
-def test_any_query_opens_no_picture(anonymous: APIClient, done: GenerationRequest, kind: str, query: str) -> None:
+def test_no_random_query_opens_an_image(anonymous: APIClient, done: GenerationRequest, kind: str, query: str) -> None:
     assert_error(anonymous.get(f"{address(kind, done.pk)}?{query}"), 401, "not_authenticated")

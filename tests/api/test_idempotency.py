@@ -1,4 +1,4 @@
-"""The ``Idempotency-Key``: what is sent again is done once."""
+"""The ``Idempotency-Key``: a repeated call is done once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.broker import messages
 from tests.support.races import at_once
 
 KEY = "3c9a5d0e-retry-1"
-#: What may carry a key: where it goes, what it says, and how many requests that makes.
+#: Calls that accept a key: path, body, and number of created requests.
 CALLS = [(SUBMIT, body(), 1), (BATCH, batch_body(3, maxConcurrent=1), 3)]
 calls = pytest.mark.parametrize(("at", "data", "made"), CALLS, ids=["submit", "batch"])
 
@@ -41,9 +41,7 @@ def _send(client: APIClient, data: Any = None, *, key: str = KEY, at: str = SUBM
 
 
 @calls
-def test_the_same_again_is_answered_with_the_same_bytes_and_makes_nothing(
-    api: APIClient, at: str, data: Any, made: int
-) -> None:
+def test_a_repeated_call_gets_the_same_bytes_and_creates_nothing(api: APIClient, at: str, data: Any, made: int) -> None:
     first, second, third = (_send(api, data, at=at) for _ in range(3))
     assert first.status_code == 200
     assert "Idempotent-Replayed" not in first
@@ -54,13 +52,13 @@ def test_the_same_again_is_answered_with_the_same_bytes_and_makes_nothing(
     assert stored_rows() == (made, made, made)
 
 
-def test_the_answer_stays_the_first_one_whatever_has_come_of_it(api: APIClient, alice: User) -> None:
+def test_the_first_response_is_replayed_whatever_happened_since(api: APIClient, alice: User) -> None:
     first = _send(api)
     assert lifecycle.cancel([first.json()["requestId"]], actor=alice)
     assert _send(api).content == first.content
 
 
-def test_without_a_key_the_same_is_done_twice(api: APIClient) -> None:
+def test_without_a_key_a_repeated_call_is_done_twice(api: APIClient) -> None:
     _send(api, key="one")
     for _ in range(2):
         assert api.post(SUBMIT, body(), "json").status_code == 200
@@ -75,12 +73,12 @@ def test_without_a_key_the_same_is_done_twice(api: APIClient) -> None:
     ],
     ids=["other order", "other layout"],
 )
-def test_the_same_body_is_the_same_however_it_is_written(api: APIClient, again: str) -> None:
+def test_the_layout_of_the_json_does_not_matter(api: APIClient, again: str) -> None:
     assert _send(api, again).content == _send(api).content
     assert stored_rows() == (1, 1, 1)
 
 
-def test_a_slash_at_the_end_makes_no_other_call(api: APIClient) -> None:
+def test_a_trailing_slash_makes_no_difference(api: APIClient) -> None:
     assert _send(api, at=f"{SUBMIT}/").content == _send(api).content
 
 
@@ -95,19 +93,19 @@ OTHER_BODIES = {
 
 
 @pytest.mark.parametrize("other", OTHER_BODIES.values(), ids=OTHER_BODIES.keys())
-def test_another_body_with_the_key_is_refused_and_the_first_stays(api: APIClient, other: dict[str, Any]) -> None:
+def test_another_body_with_the_key_is_rejected_and_the_first_is_kept(api: APIClient, other: dict[str, Any]) -> None:
     first = _send(api)
     assert_error(_send(api, other), 409, "idempotency_key_reused")
     assert stored_rows() == (1, 1, 1)
     assert _send(api).content == first.content
 
 
-def test_one_number_is_not_another(api: APIClient) -> None:
+def test_different_numbers_are_different_bodies(api: APIClient) -> None:
     for value, status in ((1, 200), (1.0, 409), (True, 409), ("1", 409), (None, 409), (1, 200)):
         assert _send(api, body(metadata={"mine": value})).status_code == status
 
 
-def test_a_key_of_a_submit_is_not_free_for_a_batch(api: APIClient) -> None:
+def test_a_key_of_a_submit_cannot_be_used_for_a_batch(api: APIClient) -> None:
     either = body() | batch_body(1)
     assert _send(api, either).status_code == 200
     assert_error(_send(api, either, at=BATCH), 409, "idempotency_key_reused")
@@ -116,7 +114,7 @@ def test_a_key_of_a_submit_is_not_free_for_a_batch(api: APIClient) -> None:
 
 
 @calls
-def test_the_same_key_of_somebody_else_is_another(
+def test_the_same_key_of_another_user_is_independent(
     api: APIClient, stranger: APIClient, at: str, data: Any, made: int
 ) -> None:
     hers, his = _send(api, data, at=at), _send(stranger, data, at=at)
@@ -126,7 +124,7 @@ def test_the_same_key_of_somebody_else_is_another(
     assert GenerationRequest.objects.count() == 2 * made
 
 
-def test_somebody_elses_key_with_another_body_is_no_conflict(api: APIClient, staff: APIClient) -> None:
+def test_another_users_key_with_another_body_is_no_conflict(api: APIClient, staff: APIClient) -> None:
     _send(api)
     assert _send(staff, body(priority="low")).status_code == 200
 
@@ -170,14 +168,14 @@ def test_a_key_may_be_any_printable_ascii(api: APIClient, key: str) -> None:
 
 @calls
 @pytest.mark.parametrize("key", BAD_KEYS.values(), ids=BAD_KEYS.keys())
-def test_a_key_that_is_none_is_refused(api: APIClient, at: str, data: Any, made: int, key: str) -> None:
+def test_an_invalid_key_is_rejected(api: APIClient, at: str, data: Any, made: int, key: str) -> None:
     error = assert_error(_send(api, data, key=key, at=at), 400, "validation_error")
     assert [fault["path"] for fault in error["errors"]] == ["Idempotency-Key"]
     assert stored_rows() == NOTHING
 
 
 @pytest.mark.parametrize("case", [str.lower, str.upper])
-def test_keys_in_another_case_are_others(api: APIClient, case: Any) -> None:
+def test_keys_are_case_sensitive(api: APIClient, case: Any) -> None:
     assert _send(api, key="Key").content != _send(api, key=case("Key")).content
 
 
@@ -190,7 +188,7 @@ def test_keys_in_another_case_are_others(api: APIClient, case: Any) -> None:
     ],
     ids=["submit", "no JSON", "batch"],
 )
-def test_a_call_that_is_refused_uses_up_no_key(api: APIClient, at: str, bad: Any, good: Any) -> None:
+def test_a_rejected_call_uses_up_no_key(api: APIClient, at: str, bad: Any, good: Any) -> None:
     assert_error(_send(api, bad, at=at), 400)
     assert not IdempotencyKey.objects.exists()
     made = _send(api, good, at=at)
@@ -199,7 +197,7 @@ def test_a_call_that_is_refused_uses_up_no_key(api: APIClient, at: str, bad: Any
 
 
 @calls
-def test_a_fault_of_ours_leaves_nothing_and_uses_up_no_key(
+def test_a_server_error_stores_nothing_and_uses_up_no_key(
     api: APIClient, monkeypatch: pytest.MonkeyPatch, at: str, data: Any, made: int
 ) -> None:
     with monkeypatch.context() as broken:
@@ -212,7 +210,7 @@ def test_a_fault_of_ours_leaves_nothing_and_uses_up_no_key(
     assert stored_rows() == (made, made, made)
 
 
-def test_a_bad_body_with_a_used_key_is_bad_and_not_a_conflict(api: APIClient) -> None:
+def test_an_invalid_body_with_a_used_key_is_no_conflict(api: APIClient) -> None:
     _send(api)
     assert_error(_send(api, body(prompt="short")), 400, "validation_error")
 
@@ -220,7 +218,7 @@ def test_a_bad_body_with_a_used_key_is_bad_and_not_a_conflict(api: APIClient) ->
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("empty_queues")
 @calls
-def test_twenty_calls_with_one_key_at_once_are_one(alice: User, at: str, data: Any, made: int) -> None:
+def test_twenty_concurrent_calls_with_one_key_are_one(alice: User, at: str, data: Any, made: int) -> None:
     for turn in range(2):
         answers: list[Any] = []
 
@@ -238,7 +236,7 @@ def test_twenty_calls_with_one_key_at_once_are_one(alice: User, at: str, data: A
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("empty_queues")
-def test_two_bodies_with_one_key_at_once_are_one_of_them(alice: User) -> None:
+def test_of_two_concurrent_bodies_with_one_key_one_is_accepted(alice: User) -> None:
     for turn in range(5):
 
         def send(priority: str) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures that a client has already, and parts of them."""
+"""Conditional and range requests for images."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 from rest_framework.test import APIClient
 
-from tests.api.helpers import address, assert_error, completed, picture
+from tests.api.helpers import address, assert_error, completed, image_bytes
 
 KINDS = ("image", "thumbnail")
-BYTES = {"image": picture(), "thumbnail": picture("WEBP", "silver")}
+BYTES = {"image": image_bytes(), "thumbnail": image_bytes("WEBP", "silver")}
 PNG = BYTES["image"]
 SIZE = len(PNG)
 
 
 @pytest.fixture
 def at(alice: User) -> str:
-    """The address of an image."""
+    """The path of an image."""
     return address("image", completed(alice).pk)
 
 
-# --- What the client has ----------------------------------------------------------------------------------------------
+# --- ETags ------------------------------------------------------------------------------------------------------------
 
 MATCHING = ["{etag}", "W/{etag}", "*", '"other", {etag}', '"other",W/{etag} , "third"', ' {etag}  , "other"']
 OTHERS = ['"other"', 'W/"other"', "{bare}", "", '""', '"{bare}', "'{bare}'", "é", "{etag}x"]
@@ -30,23 +30,25 @@ OTHERS = ['"other"', 'W/"other"', "{bare}", "", '""', '"{bare}', "'{bare}'", "é
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("sent", MATCHING)
-def test_what_the_client_has_is_not_sent_again(api: APIClient, alice: User, kind: str, method: str, sent: str) -> None:
-    there = address(kind, completed(alice).pk)
-    whole = api.get(there)
-    response = api.generic(method, there, HTTP_IF_NONE_MATCH=sent.format(etag=whole["ETag"]))
+def test_an_image_with_a_matching_etag_is_not_sent(
+    api: APIClient, alice: User, kind: str, method: str, sent: str
+) -> None:
+    path = address(kind, completed(alice).pk)
+    whole = api.get(path)
+    response = api.generic(method, path, HTTP_IF_NONE_MATCH=sent.format(etag=whole["ETag"]))
     assert (response.status_code, response.content) == (304, b"")
     for name in ("ETag", "Cache-Control", "Content-Security-Policy", "X-Content-Type-Options"):
         assert response[name] == whole[name]
 
 
 @pytest.mark.parametrize("sent", OTHERS)
-def test_something_else_than_what_the_client_has_is_sent(api: APIClient, at: str, sent: str) -> None:
+def test_an_image_with_another_etag_is_sent(api: APIClient, at: str, sent: str) -> None:
     etag = api.get(at)["ETag"]
     response = api.get(at, HTTP_IF_NONE_MATCH=sent.format(etag=etag, bare=etag.strip('"')))
     assert (response.status_code, response.content) == (200, PNG)
 
 
-def test_who_may_not_see_it_does_not_learn_that_it_is_unchanged(
+def test_a_matching_etag_reveals_nothing_to_other_users(
     api: APIClient, stranger: APIClient, anonymous: APIClient, at: str
 ) -> None:
     etag = api.get(at)["ETag"]
@@ -55,7 +57,7 @@ def test_who_may_not_see_it_does_not_learn_that_it_is_unchanged(
         assert_error(anonymous.get(at, HTTP_IF_NONE_MATCH=sent), 401)
 
 
-# --- Parts ------------------------------------------------------------------------------------------------------------
+# --- Ranges -----------------------------------------------------------------------------------------------------------
 
 PARTS = {
     "bytes=0-0": (0, 0),
@@ -74,7 +76,7 @@ PARTS = {
     " bytes=0-9 ": (0, 9),
 }
 BEYOND = [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE}", f"bytes={SIZE + 5}-{SIZE + 9}", "bytes=999999999999-", "bytes=-0"]
-#: What is no range, or several, of which a server may send the whole.
+#: Malformed or several ranges, for which a server may send all bytes.
 WHOLE = [
     *("bytes=0-1,5-6", "bytes=0-1, -1", "bytes=", "bytes=-", "bytes=x-y", "bytes=9-5", "bytes=--5", "bytes=1.5-2"),
     *("0-5", "lines=0-5", "bytes 0-5", "bytes=٠-٥", "bytes=0-5;", "", "bytes=" + "9" * 5_000 + "-", "bytes=+1-5"),
@@ -82,7 +84,7 @@ WHOLE = [
 
 
 @pytest.mark.parametrize("wanted", PARTS)
-def test_a_part_is_sent_as_a_part(api: APIClient, at: str, wanted: str) -> None:
+def test_a_range_is_sent_as_partial_content(api: APIClient, at: str, wanted: str) -> None:
     first, last = PARTS[wanted]
     response = api.get(at, HTTP_RANGE=wanted)
     assert (response.status_code, response.content) == (206, PNG[first : last + 1])
@@ -94,7 +96,7 @@ def test_a_part_is_sent_as_a_part(api: APIClient, at: str, wanted: str) -> None:
 
 
 @pytest.mark.parametrize("wanted", BEYOND)
-def test_a_part_beyond_the_end_is_refused_with_the_size(api: APIClient, at: str, wanted: str) -> None:
+def test_a_range_beyond_the_end_is_rejected_with_the_size(api: APIClient, at: str, wanted: str) -> None:
     response = api.get(at, HTTP_RANGE=wanted)
     assert_error(response, 416, "range_not_satisfiable")
     assert response["Content-Range"] == f"bytes */{SIZE}"
@@ -103,16 +105,16 @@ def test_a_part_beyond_the_end_is_refused_with_the_size(api: APIClient, at: str,
 
 
 @pytest.mark.parametrize("wanted", WHOLE)
-def test_what_is_no_single_part_gets_the_whole(api: APIClient, at: str, wanted: str) -> None:
+def test_anything_but_a_single_range_gets_all_bytes(api: APIClient, at: str, wanted: str) -> None:
     response = api.get(at, HTTP_RANGE=wanted)
     assert (response.status_code, response.content) == (200, PNG)
     assert "Content-Range" not in response
 
 
-def test_the_parts_of_a_thumbnail_make_up_the_whole(api: APIClient, alice: User) -> None:
-    there = address("thumbnail", completed(alice).pk)
+def test_the_ranges_of_a_thumbnail_make_up_all_bytes(api: APIClient, alice: User) -> None:
+    path = address("thumbnail", completed(alice).pk)
     assert (
-        api.get(there, HTTP_RANGE="bytes=0-19").content + api.get(there, HTTP_RANGE="bytes=20-").content
+        api.get(path, HTTP_RANGE="bytes=0-19").content + api.get(path, HTTP_RANGE="bytes=20-").content
         == (BYTES["thumbnail"])
     )
 
@@ -128,32 +130,30 @@ def test_the_parts_of_a_thumbnail_make_up_the_whole(api: APIClient, alice: User)
         ("*", 200),
     ],
 )
-def test_a_part_of_another_picture_than_the_client_has_is_the_whole(
-    api: APIClient, at: str, condition: str, status: int
-) -> None:
+def test_if_range_with_another_etag_gets_all_bytes(api: APIClient, at: str, condition: str, status: int) -> None:
     etag = api.get(at)["ETag"]
     response = api.get(at, HTTP_RANGE="bytes=0-4", HTTP_IF_RANGE=condition.format(etag=etag))
     assert (response.status_code, len(response.content)) == (status, 5 if status == 206 else SIZE)
 
 
-def test_a_part_beyond_the_end_of_another_picture_is_the_whole(api: APIClient, at: str) -> None:
+def test_if_range_with_another_etag_ignores_an_invalid_range(api: APIClient, at: str) -> None:
     assert api.get(at, HTTP_RANGE=f"bytes={SIZE}-", HTTP_IF_RANGE='"other"').status_code == 200
 
 
-def test_what_the_client_has_is_looked_at_before_the_part(api: APIClient, at: str) -> None:
+def test_if_none_match_is_checked_before_the_range(api: APIClient, at: str) -> None:
     etag = api.get(at)["ETag"]
     assert api.get(at, HTTP_RANGE="bytes=0-4", HTTP_IF_NONE_MATCH=etag).status_code == 304
     assert api.get(at, HTTP_RANGE="bytes=0-4", HTTP_IF_NONE_MATCH='"other"').status_code == 206
 
 
 @pytest.mark.parametrize("wanted", ["bytes=0-9", f"bytes={SIZE}-", "bytes=x"])
-def test_head_tells_of_the_whole(api: APIClient, at: str, wanted: str) -> None:
+def test_head_describes_all_bytes(api: APIClient, at: str, wanted: str) -> None:
     response = api.head(at, HTTP_RANGE=wanted)
     assert (response.status_code, response.content) == (200, b"")
     assert (response["Content-Length"], response["Accept-Ranges"]) == (str(SIZE), "bytes")
 
 
-def test_a_part_of_a_picture_that_is_gone_is_told_without_a_trace(api: APIClient, alice: User) -> None:
+def test_a_range_of_a_missing_image_is_gone_without_a_logged_traceback(api: APIClient, alice: User) -> None:
     request = completed(alice)
     default_storage.delete(request.result["image_key"])
     assert_error(api.get(address("image", request.pk), HTTP_RANGE="bytes=0-4"), 410, "picture_gone")

@@ -1,4 +1,4 @@
-"""GET /image and /thumbnail: who gets the bytes, under which address, and with which headers."""
+"""GET /image and /thumbnail: permissions, URLs and headers."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from rest_framework.test import APIClient
 from generation.models import GenerationRequest
 from generation.states import Status
 from generation.storage import images, receipts, signed_urls
-from tests.api.helpers import address, assert_error, completed, picture
+from tests.api.helpers import address, assert_error, completed, image_bytes
 from tests.support.requests import in_status
 
 KINDS = ("image", "thumbnail")
-BYTES = {"image": picture(), "thumbnail": picture("WEBP", "silver")}
+BYTES = {"image": image_bytes(), "thumbnail": image_bytes("WEBP", "silver")}
 CONTENT_TYPES = {"image": "image/png", "thumbnail": "image/webp"}
 
 
 def _signed(request: GenerationRequest, kind: str = "image") -> tuple[str, dict[str, str]]:
-    """Path and query of the address that a status shows."""
+    """Return path and query of the signed URL in a status."""
     extension = images.EXTENSIONS[request.result["content_type"]] if kind == "image" else ""
     parts = urlsplit(signed_urls.signed_url(kind, request.pk, extension))
     return parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()}
 
 
-# --- Who gets it ------------------------------------------------------------------------------------------------------
+# --- Permissions ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,28 +54,28 @@ def test_the_session_of_the_owner_is_enough(anonymous: APIClient, alice: User, c
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_staff_get_everybodys(staff: APIClient, alice: User, kind: str) -> None:
+def test_staff_get_the_images_of_all_users(staff: APIClient, alice: User, kind: str) -> None:
     assert staff.get(address(kind, completed(alice).pk)).content == BYTES[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("status", [status for status in Status if status != Status.COMPLETED])
-def test_a_request_without_a_picture_has_none_to_show(api: APIClient, alice: User, kind: str, status: Status) -> None:
+def test_a_request_without_an_image_is_not_found(api: APIClient, alice: User, kind: str, status: Status) -> None:
     assert_error(api.get(address(kind, in_status(alice, status).pk)), 404, "not_found")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_that_is_gone_is_told_without_a_trace(api: APIClient, alice: User, kind: str) -> None:
+def test_a_missing_image_is_gone_without_a_logged_traceback(api: APIClient, alice: User, kind: str) -> None:
     request = completed(alice)
     default_storage.delete(request.result[f"{kind}_key"])
     assert_error(api.get(address(kind, request.pk)), 410, "picture_gone")
 
 
-# --- The signed address -----------------------------------------------------------------------------------------------
+# --- The signed URL ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "kind"), [("imageUrl", "image"), ("thumbnailUrl", "thumbnail")])
-def test_the_address_in_a_result_works_without_a_token(
+def test_the_url_in_a_result_works_without_a_token(
     api: APIClient, anonymous: APIClient, alice: User, name: str, kind: str
 ) -> None:
     shown = api.get(address("status", completed(alice).pk)).json()["result"][name]
@@ -83,17 +83,17 @@ def test_the_address_in_a_result_works_without_a_token(
     assert (response.status_code, response.content) == (200, BYTES[kind])
 
 
-def test_the_signed_address_works_for_a_stranger_who_is_signed_in(stranger: APIClient, alice: User) -> None:
+def test_the_signed_url_works_for_another_signed_in_user(stranger: APIClient, alice: User) -> None:
     path, query = _signed(completed(alice))
     assert stranger.get(path, query).status_code == 200
 
 
-def test_the_signed_address_holds_for_a_day_at_the_least(alice: User) -> None:
+def test_the_signed_url_is_valid_for_at_least_a_day(alice: User) -> None:
     _, query = _signed(completed(alice))
     assert 24 * 3600 <= int(query["expires"]) - time.time() <= 25 * 3600 + 1
 
 
-def test_a_signed_address_that_has_expired_is_refused(anonymous: APIClient, alice: User, settings: Any) -> None:
+def test_an_expired_signed_url_is_rejected(anonymous: APIClient, alice: User, settings: Any) -> None:
     settings.IMAGE_URL_LIFETIME *= -1
     path, query = _signed(completed(alice))
     assert_error(anonymous.get(path, query), 401, "not_authenticated")
@@ -120,19 +120,21 @@ TAMPERED: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize("change", TAMPERED.values(), ids=TAMPERED.keys())
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_tampered_address_is_refused(anonymous: APIClient, alice: User, kind: str, change: dict[str, str]) -> None:
+def test_a_tampered_signed_url_is_rejected(
+    anonymous: APIClient, alice: User, kind: str, change: dict[str, str]
+) -> None:
     path, query = _signed(completed(alice), kind)
     assert_error(anonymous.get(path, query | change), 401, "not_authenticated")
 
 
 @pytest.mark.parametrize("name", ["expires", "signature"])
-def test_half_a_signature_is_none(anonymous: APIClient, alice: User, name: str) -> None:
+def test_a_signature_without_its_expiry_or_vice_versa_is_rejected(anonymous: APIClient, alice: User, name: str) -> None:
     path, query = _signed(completed(alice))
     del query[name]
     assert_error(anonymous.get(path, query), 401, "not_authenticated")
 
 
-def test_a_signature_with_one_character_changed_is_refused(anonymous: APIClient, alice: User) -> None:
+def test_a_signature_with_one_character_changed_is_rejected(anonymous: APIClient, alice: User) -> None:
     path, query = _signed(completed(alice))
     signature = query["signature"]
     for index in (0, len(signature) // 2):
@@ -140,7 +142,7 @@ def test_a_signature_with_one_character_changed_is_refused(anonymous: APIClient,
         assert anonymous.get(path, query | {"signature": changed}).status_code == 401
 
 
-def test_the_signature_of_another_request_is_refused(anonymous: APIClient, alice: User) -> None:
+def test_the_signature_of_another_request_is_rejected(anonymous: APIClient, alice: User) -> None:
     path, _ = _signed(completed(alice))
     _, query = _signed(completed(alice))
     assert_error(anonymous.get(path, query), 401, "not_authenticated")
@@ -163,7 +165,9 @@ def test_the_signature_does_not_open_the_status(anonymous: APIClient, alice: Use
 
 
 @pytest.mark.parametrize(("content_type", "extension"), images.EXTENSIONS.items())
-def test_an_image_is_shown_as_what_it_is(api: APIClient, alice: User, content_type: str, extension: str) -> None:
+def test_an_image_has_its_content_type_and_extension(
+    api: APIClient, alice: User, content_type: str, extension: str
+) -> None:
     at = address("image", completed(alice, content_type=content_type).pk)
     for address_of_it in (at, f"{at}.{extension}", f"{at}.{extension}/"):
         response = api.get(address_of_it)
@@ -179,7 +183,7 @@ def test_a_thumbnail_is_a_webp(api: APIClient, alice: User, extension: str, stat
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_the_headers_let_it_be_cached_and_nothing_else_be_done_with_it(
+def test_the_headers_allow_private_caching_and_deny_scripts(
     api: APIClient, alice: User, kind: str, method: str
 ) -> None:
     request = completed(alice)
@@ -201,7 +205,7 @@ def test_the_headers_let_it_be_cached_and_nothing_else_be_done_with_it(
 
 @pytest.fixture
 def sending_proxy(settings: Any) -> None:
-    settings.ACCEL_LOCATION = "/pictures/"
+    settings.ACCEL_LOCATION = "/images/"
 
 
 @pytest.mark.usefixtures("sending_proxy")
@@ -210,19 +214,19 @@ def test_the_proxy_is_told_which_file_to_send(api: APIClient, alice: User, kind:
     request = completed(alice)
     response = api.get(address(kind, request.pk))
     assert (response.status_code, response.content) == (200, b"")
-    assert response["X-Accel-Redirect"] == f"/pictures/{request.result[f'{kind}_key']}"
+    assert response["X-Accel-Redirect"] == f"/images/{request.result[f'{kind}_key']}"
     assert response["Content-Type"] == CONTENT_TYPES[kind]
 
 
 @pytest.mark.usefixtures("sending_proxy")
-def test_parts_are_sent_by_us(api: APIClient, alice: User) -> None:
+def test_ranges_are_not_left_to_the_proxy(api: APIClient, alice: User) -> None:
     response = api.get(address("image", completed(alice).pk), HTTP_RANGE="bytes=2-5")
     assert (response.status_code, response.content) == (206, BYTES["image"][2:6])
     assert "X-Accel-Redirect" not in response
 
 
 @pytest.mark.usefixtures("sending_proxy")
-def test_what_the_proxy_may_not_read_is_sent_by_us(api: APIClient, alice: User) -> None:
+def test_a_file_that_the_proxy_may_not_read_is_sent_by_the_view(api: APIClient, alice: User) -> None:
     request = completed(alice)
     Path(default_storage.path(request.result["image_key"])).chmod(0o600)
     response = api.get(address("image", request.pk))
@@ -231,14 +235,14 @@ def test_what_the_proxy_may_not_read_is_sent_by_us(api: APIClient, alice: User) 
 
 
 @pytest.mark.usefixtures("sending_proxy")
-def test_what_is_gone_is_gone_for_the_proxy_too(api: APIClient, alice: User) -> None:
+def test_a_missing_file_is_gone_behind_the_proxy_too(api: APIClient, alice: User) -> None:
     request = completed(alice)
     default_storage.delete(request.result["image_key"])
     assert_error(api.get(address("image", request.pk)), 410, "picture_gone")
 
 
-@pytest.mark.parametrize(("location", "mode"), [("", 0o600), ("/pictures/", 0o644)])
-def test_files_are_open_to_the_proxy_alone_and_receipts_to_nobody(settings: Any, location: str, mode: int) -> None:
+@pytest.mark.parametrize(("location", "mode"), [("", 0o600), ("/images/", 0o644)])
+def test_files_are_readable_by_the_proxy_and_receipts_are_not(settings: Any, location: str, mode: int) -> None:
     settings.ACCEL_LOCATION = location
     key = images.save("results", "ab" * 32, "image/png", BYTES["image"])
     receipts.save("vga_1", {})
@@ -251,7 +255,7 @@ def test_files_are_open_to_the_proxy_alone_and_receipts_to_nobody(settings: Any,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_refusal_is_not_cached_like_a_picture(stranger: APIClient, alice: User, kind: str) -> None:
+def test_an_error_is_not_cached_like_an_image(stranger: APIClient, alice: User, kind: str) -> None:
     response = stranger.get(address(kind, completed(alice).pk))
     assert "Cache-Control" not in response
     assert "ETag" not in response

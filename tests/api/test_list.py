@@ -18,7 +18,7 @@ from tests.support.batches import batch_of
 from tests.support.queries import queries_of
 from tests.support.requests import in_status, queued
 
-BASE = "https://pictures.example"
+BASE = "https://images.example"
 
 
 @pytest.fixture(autouse=True)
@@ -46,11 +46,11 @@ def _listed(client: APIClient, **query: Any) -> list[str]:
 # --- Pages ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_list_is_a_page_with_nothing_before_and_after(api: APIClient) -> None:
+def test_an_empty_list_is_a_page_without_links(api: APIClient) -> None:
     assert _page(api) == {"results": [], "next": None, "previous": None}
 
 
-def test_the_newest_comes_first_in_the_shape_of_its_status_without_the_picture(api: APIClient, alice: User) -> None:
+def test_the_newest_comes_first_as_its_status_without_the_image(api: APIClient, alice: User) -> None:
     old, new = completed(alice), in_status(alice, Status.FAILED)
     page = _page(api)
     assert _ids(page) == [new.pk, old.pk]
@@ -59,9 +59,7 @@ def test_the_newest_comes_first_in_the_shape_of_its_status_without_the_picture(a
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 8])
-def test_a_walk_to_the_end_and_back_sees_each_once_although_new_ones_come(
-    api: APIClient, alice: User, size: int
-) -> None:
+def test_paging_both_ways_sees_each_once_despite_new_requests(api: APIClient, alice: User, size: int) -> None:
     ids = [queued(alice).pk for _ in range(7)][::-1]
     page = _page(api, limit=size)
     assert page["previous"] is None
@@ -81,7 +79,7 @@ def test_a_walk_to_the_end_and_back_sees_each_once_although_new_ones_come(
     assert set(back) | set(pages[-1]) >= set(ids)
 
 
-def test_going_back_from_a_page_leads_to_the_one_before(api: APIClient, alice: User) -> None:
+def test_previous_leads_to_the_page_before(api: APIClient, alice: User) -> None:
     for _ in range(6):
         queued(alice)
     first = _page(api, limit=2)
@@ -92,7 +90,7 @@ def test_going_back_from_a_page_leads_to_the_one_before(api: APIClient, alice: U
     assert _ids(_follow(api, second["previous"])) == _ids(first)
 
 
-def test_a_page_whose_last_row_went_away_still_leads_on(api: APIClient, alice: User) -> None:
+def test_next_works_after_the_last_row_of_the_page_is_deleted(api: APIClient, alice: User) -> None:
     ids = [queued(alice).pk for _ in range(4)][::-1]
     page = _page(api, limit=2)
     GenerationRequest.objects.filter(pk=ids[1]).delete()
@@ -100,7 +98,7 @@ def test_a_page_whose_last_row_went_away_still_leads_on(api: APIClient, alice: U
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(None, 20), (1, 1), ("2.0", 2), (100, 100)])
-def test_a_page_holds_as_many_as_was_asked_for(api: APIClient, alice: User, limit: Any, expected: int) -> None:
+def test_a_page_has_as_many_requests_as_the_limit(api: APIClient, alice: User, limit: Any, expected: int) -> None:
     batch_of(alice, 100)
     queued(alice)
     page = _page(api) if limit is None else _page(api, limit=limit)
@@ -109,7 +107,7 @@ def test_a_page_holds_as_many_as_was_asked_for(api: APIClient, alice: User, limi
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "x", "", "1.5", "1e1", "9" * 5_000, "\0", "²", "null"])
-def test_a_limit_that_is_none_is_refused(api: APIClient, limit: str) -> None:
+def test_an_invalid_limit_is_rejected(api: APIClient, limit: str) -> None:
     error = assert_error(api.get(REQUESTS, {"limit": limit}), 400, "validation_error")
     assert [fault["path"] for fault in error["errors"]] == ["limit"]
 
@@ -130,8 +128,8 @@ def test_the_links_carry_the_filters_and_the_size(api: APIClient, alice: User) -
     assert parse_qs(urlsplit(_follow(api, link)["previous"]).query)["projectId"] == [project]
 
 
-def test_a_list_costs_three_queries_however_long_it_is(api: APIClient, alice: User) -> None:
-    """The user, the keys of the page, and its rows."""
+def test_a_list_of_any_length_takes_three_queries(api: APIClient, alice: User) -> None:
+    """One query each for the user, the keys of the page, and its rows."""
 
     def cost() -> int:
         caching.clear_all()
@@ -183,7 +181,7 @@ def test_a_list_of_one_batch_has_its_requests(api: APIClient, alice: User) -> No
     assert _listed(api, batchId=UNKNOWN_BATCH_ID) == []
 
 
-def test_a_list_between_two_moments_has_neither_of_their_own(api: APIClient, alice: User) -> None:
+def test_the_bounds_of_created_at_are_exclusive(api: APIClient, alice: User) -> None:
     moments = ["2026-01-01T00:00:00Z", "2026-01-01T00:00:01.500Z", "2026-01-01T00:00:03Z"]
     first, second, third = (queued(alice).pk for _ in moments)
     for request_id, moment in zip((first, second, third), moments, strict=True):
@@ -195,7 +193,7 @@ def test_a_list_between_two_moments_has_neither_of_their_own(api: APIClient, ali
     assert _listed(api, createdAfter=moments[2], createdBefore=moments[0]) == []
 
 
-def test_filters_together_find_what_fits_them_all(api: APIClient, alice: User) -> None:
+def test_filters_are_combined_with_and(api: APIClient, alice: User) -> None:
     fitting = {"type": "cover", "priority": "high", "project_id": "p", "page_id": "1"}
     expected = queued(alice, **fitting).pk
     for name, other in {"type": "background", "priority": "low", "project_id": "q", "page_id": "2"}.items():
@@ -206,12 +204,12 @@ def test_filters_together_find_what_fits_them_all(api: APIClient, alice: User) -
 
 @pytest.mark.parametrize("zone", ["02:00", "0200", "02"])
 @pytest.mark.parametrize("name", ["createdAfter", "createdBefore"])
-def test_a_plus_that_became_a_blank_is_explained(api: APIClient, name: str, zone: str) -> None:
+def test_an_unescaped_plus_is_explained(api: APIClient, name: str, zone: str) -> None:
     error = assert_error(api.get(f"{REQUESTS}?{name}=2026-01-01T00:00:00+{zone}"), 400, "validation_error")
     assert error["errors"] == [
         {
             "path": name,
-            "msg": f"Write the plus of a time zone as %2B in a query: 2026-01-01T00:00:00%2B{zone}.",
+            "msg": f"Escape the plus of the time zone as %2B in a query: 2026-01-01T00:00:00%2B{zone}.",
             "code": "plus",
         }
     ]
@@ -231,7 +229,7 @@ def test_a_plus_that_became_a_blank_is_explained(api: APIClient, name: str, zone
         "+2026-01-01T00:00:00Z+",
     ],
 )
-def test_a_moment_may_be_written_in_any_form_of_iso_8601(api: APIClient, alice: User, moment: str) -> None:
+def test_a_time_may_have_any_form_of_iso_8601(api: APIClient, alice: User, moment: str) -> None:
     pk = queued(alice).pk
     assert _ids(answer(api.get(f"{REQUESTS}?createdAfter={moment}"))) == [pk]
 
@@ -260,7 +258,7 @@ BAD_FILTERS = {
 
 
 @pytest.mark.parametrize(("name", "value"), BAD_FILTERS.values(), ids=BAD_FILTERS.keys())
-def test_a_filter_that_is_none_is_refused_by_name(api: APIClient, name: str, value: str) -> None:
+def test_an_invalid_filter_is_rejected_by_name(api: APIClient, name: str, value: str) -> None:
     error = assert_error(api.get(REQUESTS, {name: value}), 400, "validation_error")
     assert [fault["path"] for fault in error["errors"]] == [name.replace("\0", "?")]
 
@@ -280,7 +278,7 @@ def test_a_filter_that_is_none_is_refused_by_name(api: APIClient, name: str, val
         "cursor",
     ],
 )
-def test_a_filter_that_comes_twice_is_refused(api: APIClient, name: str) -> None:
+def test_a_repeated_filter_is_rejected(api: APIClient, name: str) -> None:
     error = assert_error(api.get(f"{REQUESTS}?{name}=1&{name}=1"), 400, "validation_error")
     assert [fault["path"] for fault in error["errors"]] == [name]
 
@@ -321,21 +319,21 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("cursor", TAMPERED.values(), ids=TAMPERED.keys())
-def test_a_tampered_cursor_is_refused(api: APIClient, alice: User, cursor: str) -> None:
+def test_a_tampered_cursor_is_rejected(api: APIClient, alice: User, cursor: str) -> None:
     queued(alice)
     error = assert_error(api.get(REQUESTS, {"cursor": cursor}), 400, "validation_error")
     assert [fault["path"] for fault in error["errors"]] == ["cursor"]
 
 
 @pytest.mark.parametrize("raw", ["%", "%zz", "%FF%FE", "%00", "cD0%"])
-def test_a_cursor_of_percent_signs_is_refused(api: APIClient, raw: str) -> None:
+def test_a_cursor_of_percent_signs_is_rejected(api: APIClient, raw: str) -> None:
     assert_error(api.get(f"{REQUESTS}?cursor={raw}"), 400, "validation_error")
 
 
-# --- Whose ------------------------------------------------------------------------------------------------------------
+# --- Permissions ------------------------------------------------------------------------------------------------------
 
 
-def test_everybody_sees_their_own_and_staff_see_all(
+def test_users_see_their_own_requests_and_staff_see_all(
     api: APIClient, stranger: APIClient, staff: APIClient, alice: User, charlie: User
 ) -> None:
     hers, his = queued(alice, project_id="p").pk, queued(charlie, project_id="p").pk
@@ -346,7 +344,7 @@ def test_everybody_sees_their_own_and_staff_see_all(
     assert _listed(staff) == [in_batch, his, hers]
 
 
-def test_somebody_elses_cursor_leads_through_ones_own(
+def test_a_foreign_cursor_pages_through_the_callers_own_requests(
     api: APIClient, stranger: APIClient, alice: User, charlie: User
 ) -> None:
     mine = queued(charlie).pk

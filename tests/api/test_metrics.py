@@ -34,7 +34,7 @@ EMPTY = {
     "byDay": [],
     "backlog": {priority: {"count": 0, "oldest": None} for priority in ("urgent", "high", "normal", "low")},
 }
-#: Noon, so that a test that runs at midnight sees the same days.
+#: Noon, so that tests give the same days at midnight.
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 
 
@@ -44,7 +44,7 @@ def _metrics(client: APIClient) -> dict[str, Any]:
 
 
 def _as_of(request: GenerationRequest, moment: datetime) -> None:
-    """Move the request and all that happened to it, so that it was submitted at that moment."""
+    """Shift all times of the request, so that it was submitted at ``at``."""
     age = F("created_at") - Value(moment)
     found = GenerationRequest.objects.filter(pk=request.pk)
     [moved] = found.annotate(age=ExpressionWrapper(age, DurationField())).values_list("age", flat=True)
@@ -55,13 +55,13 @@ def _as_of(request: GenerationRequest, moment: datetime) -> None:
     counter_checks.differences(fix=True)
 
 
-def test_an_empty_database_has_the_whole_shape(api: APIClient) -> None:
+def test_an_empty_database_gives_all_keys(api: APIClient) -> None:
     found = _metrics(api)
     assert found == EMPTY
     assert list(found["backlog"]) == ["urgent", "high", "normal", "low"]
 
 
-def test_the_last_day_is_counted_over_everybodys_requests(api: APIClient, alice: User, charlie: User) -> None:
+def test_the_last_day_counts_the_requests_of_all_users(api: APIClient, alice: User, charlie: User) -> None:
     for seconds in (2, 5):
         ended(charlie, lasted=seconds)
     ended(alice, lasted=100, failed=True)
@@ -91,9 +91,7 @@ def test_the_last_day_is_counted_over_everybodys_requests(api: APIClient, alice:
         (1, 0, "critical"),
     ],
 )
-def test_health_is_by_the_share_of_failures(
-    api: APIClient, alice: User, failed: int, others: int, expected: str
-) -> None:
+def test_health_follows_the_failure_rate(api: APIClient, alice: User, failed: int, others: int, expected: str) -> None:
     for number in range(failed + others):
         ended(alice, lasted=1, failed=number < failed)
     found = _metrics(api)
@@ -127,7 +125,7 @@ def test_an_end_counts_when_it_happens(api: APIClient, alice: User) -> None:
     assert [(day["totalRequests"], day["failedCount"]) for day in found["byDay"]] == [(0, 1), (1, 0)]
 
 
-def test_the_days_of_a_week_come_newest_first_each_with_its_own(api: APIClient, alice: User) -> None:
+def test_the_seven_days_are_newest_first_with_their_own_counts(api: APIClient, alice: User) -> None:
     for days, (seconds, failed) in {1: (4, False), 2: (6, True), 6: (9, False), 8: (99, False)}.items():
         _as_of(ended(alice, lasted=seconds, failed=failed), NOON - timedelta(days=days))
     _as_of(ended(alice, lasted=8), NOON - timedelta(days=1, minutes=5))
@@ -139,7 +137,7 @@ def test_the_days_of_a_week_come_newest_first_each_with_its_own(api: APIClient, 
     ]
 
 
-def test_a_day_costs_what_was_paid_on_it_by_all_owners_together(api: APIClient, alice: User, charlie: User) -> None:
+def test_the_cost_of_a_day_is_the_sum_over_all_owners(api: APIClient, alice: User, charlie: User) -> None:
     _as_of(ended(alice, lasted=4), NOON - timedelta(days=1))
     for owner, ago, cost in ((alice, 1, "0.03"), (charlie, 1, "1.2001"), (charlie, 3, "2"), (alice, 8, "50")):
         Spending.objects.create(owner=owner, day=(NOON - timedelta(days=ago)).date(), calls=1, cost=cost)
@@ -180,7 +178,7 @@ def test_a_weight_between_two_priorities_counts_for_the_lower_one(api: APIClient
     assert _metrics(api)["backlog"]["normal"] == {"count": 2, "oldest": moment}
 
 
-def test_a_failure_stays_one_when_the_request_is_retried_by_hand(api: APIClient, alice: User) -> None:
+def test_a_failure_still_counts_after_a_manual_retry(api: APIClient, alice: User) -> None:
     request = ended(alice, lasted=1, failed=True)
     assert lifecycle.retry(request.pk, actor=alice)
     assert (_metrics(api)["failureRate"], _metrics(api)["requestsTotal"]) == (1, 1)
@@ -190,6 +188,6 @@ def test_a_failure_stays_one_when_the_request_is_retried_by_hand(api: APIClient,
     assert (_metrics(api)["failureRate"], _metrics(api)["requestsCompleted"]) == (0.5, 1)
 
 
-def test_everybody_sees_the_same(api: APIClient, stranger: APIClient, alice: User) -> None:
+def test_all_users_see_the_same_metrics(api: APIClient, stranger: APIClient, alice: User) -> None:
     queued(alice)
     assert _metrics(api) == _metrics(stranger)

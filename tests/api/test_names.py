@@ -1,4 +1,4 @@
-"""A name is the same in every spelling, at every door."""
+"""Unicode normalization of names in the API, the pages and the commands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_user_signs_in_by_any_spelling_of_the_name(db: None, settings: Any, na
         assert Client().post(page, credentials).status_code == 302, page
 
 
-def test_a_filter_and_a_command_take_any_spelling_of_a_user(bob: User) -> None:
+def test_a_filter_and_a_command_accept_any_spelling_of_a_user(bob: User) -> None:
     User.objects.filter(pk=bob.pk).update(username="Zoë")
     request = in_status(bob, Status.FAILED)
     spelled = f" {unicodedata.normalize('NFD', 'Zoë')} "
@@ -50,7 +50,7 @@ def test_the_admin_finds_a_user_by_any_spelling(client: Client, db: None) -> Non
 
 
 @pytest.mark.parametrize("blank", BLANKS)
-def test_blanks_around_a_project_and_a_page_do_not_count(api: APIClient, blank: str) -> None:
+def test_spaces_around_a_project_and_a_page_are_ignored(api: APIClient, blank: str) -> None:
     def around(name: str) -> str:
         return f"{blank}{name}{blank}"
 
@@ -69,13 +69,13 @@ def test_blanks_around_a_project_and_a_page_do_not_count(api: APIClient, blank: 
     assert answer(api.get(f"{BATCH}/%20{batch_id}%20"))["batchId"] == batch_id
 
 
-def test_a_project_of_blanks_is_none(api: APIClient) -> None:
+def test_a_project_of_spaces_is_empty(api: APIClient) -> None:
     request_id = answer(post_json(api, body(projectId=" \u3000")))["requestId"]
     assert answer(api.get(f"/api/visual-generation/status/{request_id}"))["projectId"] is None
 
 
 @pytest.mark.parametrize(("at", "data"), [(SUBMIT, body()), (BATCH, batch_body(2))], ids=["submit", "batch"])
-def test_blanks_around_an_idempotency_key_do_not_count(api: APIClient, at: str, data: Any) -> None:
+def test_spaces_around_an_idempotency_key_are_ignored(api: APIClient, at: str, data: Any) -> None:
     first = api.post(at, data, "json", HTTP_IDEMPOTENCY_KEY="one key")
     again = api.post(at, data, "json", HTTP_IDEMPOTENCY_KEY=" one key \t")
     assert (again.content, again["Idempotent-Replayed"]) == (first.content, "true")

@@ -1,4 +1,4 @@
-"""Answers to pages of other origins, named in the settings or not."""
+"""Responses to pages of other origins, allowed in the settings or not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXPOSED = {
 
 @pytest.fixture
 def studio(alice: User, settings: Any) -> APIClient:
-    """Alice's client, on a page of an origin that was named."""
+    """Alice's client, on a page of an allowed origin."""
     settings.CORS_ALLOWED_ORIGINS = [STUDIO]
     settings.MIDDLEWARE = [*settings.MIDDLEWARE[:1], "corsheaders.middleware.CorsMiddleware", *settings.MIDDLEWARE[1:]]
     settings.CACHES = {"default": settings.CACHES["default"] | {"KEY_PREFIX": uuid.uuid4().hex}}
@@ -39,7 +39,7 @@ def _assert_readable(response: Any, status: int) -> None:
     assert "origin" in response["Vary"].lower()
 
 
-def test_every_answer_exposes_its_headers(studio: APIClient, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_response_exposes_its_headers(studio: APIClient, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.SUBMIT_RATE = "1/d"
     _assert_readable(post_json(studio, body()), 200)
     limited = post_json(studio, body())
@@ -57,7 +57,7 @@ def test_every_answer_exposes_its_headers(studio: APIClient, settings: Any, monk
     _assert_readable(studio.get(address("status", UNKNOWN_ID)), 503)
 
 
-def test_part_of_an_image_says_which_part(studio: APIClient, alice: User) -> None:
+def test_a_range_of_an_image_exposes_its_content_range(studio: APIClient, alice: User) -> None:
     part = studio.get(address("image", completed(alice).pk), HTTP_RANGE="bytes=0-9")
     _assert_readable(part, 206)
     assert part["Content-Range"].startswith("bytes 0-9/")
@@ -72,7 +72,7 @@ def test_a_preflight_needs_no_token(studio: APIClient, at: str) -> None:
     assert {"authorization", "content-type", "idempotency-key", "if-none-match", "last-event-id", "range"} <= allowed
 
 
-def test_an_origin_that_was_not_named_reads_nothing(studio: APIClient) -> None:
+def test_an_origin_that_is_not_allowed_reads_nothing(studio: APIClient) -> None:
     for origin in ("https://evil.example", "http://studio.example.org", f"{STUDIO}.evil.example", "null"):
         response = studio.get(address("status", UNKNOWN_ID), HTTP_ORIGIN=origin)
         assert "Access-Control-Allow-Origin" not in response

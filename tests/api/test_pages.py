@@ -1,4 +1,4 @@
-"""What the server sends of the pages: who may see which, and that nothing in them is more than text."""
+"""The HTML pages as sent by the server: permissions, content and escaping."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _fail(claim: Claim, code: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("at", ["/", "/queue", f"/requests/{UNKNOWN_ID}"])
-def test_who_is_not_signed_in_is_led_to_the_door_and_back(client: Client, alice: User, at: str) -> None:
+def test_an_anonymous_visitor_is_sent_to_sign_in_and_back(client: Client, alice: User, at: str) -> None:
     response = client.get(at)
     assert (response.status_code, response["Location"]) == (302, f"/sign-in?next={at}")
     alice.set_password(PASSWORD)
@@ -49,7 +49,7 @@ def test_who_is_not_signed_in_is_led_to_the_door_and_back(client: Client, alice:
 
 
 @pytest.mark.parametrize("elsewhere", ["https://elsewhere.example/", "//elsewhere.example", "javascript:alert(1)"])
-def test_the_door_leads_nowhere_else(client: Client, alice: User, elsewhere: str) -> None:
+def test_sign_in_does_not_redirect_to_other_sites(client: Client, alice: User, elsewhere: str) -> None:
     alice.set_password(PASSWORD)
     alice.save()
     response = client.post("/sign-in", {"username": "alice", "password": PASSWORD, "next": elsewhere})
@@ -58,7 +58,7 @@ def test_the_door_leads_nowhere_else(client: Client, alice: User, elsewhere: str
 
 @pytest.mark.parametrize("fields", [{}, {"username": "alice"}, {"username": "a\0", "password": "x"}])
 @pytest.mark.parametrize("password", ["wrong", "x" * 100_000])
-def test_a_wrong_password_is_told_and_nothing_else(
+def test_a_wrong_password_reveals_nothing_else(
     client: Client, alice: User, fields: dict[str, str], password: str
 ) -> None:
     response = client.post("/sign-in", {"username": "alice", "password": password} | fields)
@@ -66,7 +66,7 @@ def test_a_wrong_password_is_told_and_nothing_else(
     assert "_auth_user_id" not in client.session
 
 
-def test_tries_to_sign_in_are_counted_together_with_those_by_token(
+def test_sign_in_attempts_by_page_and_by_token_share_a_limit(
     client: Client, alice: User, settings: Any, empty_queues: None
 ) -> None:
     settings.TOKEN_RATE = "3/h"
@@ -81,7 +81,7 @@ def test_tries_to_sign_in_are_counted_together_with_those_by_token(
     assert "Too many attempts" in refused.content.decode()
 
 
-def test_signing_out_wants_a_post_with_a_token_and_ends_the_session(alice: User) -> None:
+def test_signing_out_needs_a_post_with_a_token_and_ends_the_session(alice: User) -> None:
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(alice)
     assert browser.get("/sign-out").status_code == 405
@@ -91,7 +91,7 @@ def test_signing_out_wants_a_post_with_a_token_and_ends_the_session(alice: User)
     assert browser.get("/").status_code == 302
 
 
-def test_the_queue_is_for_the_staff(page: Client, bob: User) -> None:
+def test_the_queue_page_is_for_staff(page: Client, bob: User) -> None:
     assert page.get("/queue").status_code == 403
     assert 'href="/queue"' not in page.get("/").content.decode()
     seen = _browser(bob).get("/queue")
@@ -99,7 +99,7 @@ def test_the_queue_is_for_the_staff(page: Client, bob: User) -> None:
     assert 'href="/queue"' in seen.content.decode()
 
 
-def test_somebody_elses_request_looks_like_one_that_never_was(page: Client, charlie: User) -> None:
+def test_the_request_of_another_user_looks_like_an_unknown_one(page: Client, charlie: User) -> None:
     def seen(request_id: str) -> tuple[int, str]:
         answer = page.get(f"/requests/{request_id}")
         return answer.status_code, re.sub(r'value="\w{64}"', "", answer.content.decode())
@@ -110,22 +110,22 @@ def test_somebody_elses_request_looks_like_one_that_never_was(page: Client, char
     assert seen("x") == never
 
 
-def test_the_staff_see_everybodys(alice: User, bob: User) -> None:
+def test_staff_see_the_requests_of_all_users(alice: User, bob: User) -> None:
     answer = _browser(bob).get(f"/requests/{completed(alice).pk}").content.decode()
     assert "Submitted by" in answer
     assert "alice" in answer
 
 
-def test_a_request_tells_its_history_with_what_went_wrong_and_what_to_do(page: Client, alice: User) -> None:
+def test_a_request_page_shows_history_errors_and_advice(page: Client, alice: User) -> None:
     claim = claimed(alice)
     _fail(claim, ErrorCode.QUOTA_EXHAUSTED, "No credit left")
     told = unescape(page.get(f"/requests/{claim.request.pk}").content.decode())
-    for words in ("Submitted", "Taken by a worker", "Failed", "No credit left", ErrorCode.QUOTA_EXHAUSTED.label):
+    for words in ("Submitted", "Started", "Failed", "No credit left", ErrorCode.QUOTA_EXHAUSTED.label):
         assert words in told
     assert "Add credit at the provider" in told
 
 
-def test_what_people_and_providers_write_is_text(page: Client, alice: User, bob: User) -> None:
+def test_texts_of_users_and_providers_are_escaped(page: Client, alice: User, bob: User) -> None:
     claim = claimed(alice, prompt=f"{HTML} prompt", project_id=f"{HTML} project", page_id=f"{HTML} page")
     pages = [_browser(bob).get("/queue")]
     _fail(claim, ErrorCode.INTERNAL, f"{HTML} message")
@@ -145,7 +145,7 @@ def test_what_people_and_providers_write_is_text(page: Client, alice: User, bob:
         ("wss://here:1", False, 'data-realtime-base="wss://here:1" data-realtime-port=""'),
     ],
 )
-def test_a_page_knows_where_its_updates_come_from(
+def test_a_page_has_the_url_of_its_updates(
     page: Client, settings: Any, base: str, has_its_port: bool, told: str
 ) -> None:
     settings.REALTIME_BASE_URL, settings.REALTIME_HAS_ITS_PORT = base, has_its_port
@@ -154,7 +154,7 @@ def test_a_page_knows_where_its_updates_come_from(
 
 
 def test_a_page_has_nothing_inline(page: Client, bob: User) -> None:
-    """Or the policy would have to allow it."""
+    """Inline code would need an exception in the Content Security Policy."""
     for answer in (page.get("/"), _browser(bob).get("/queue"), Client().get("/sign-in")):
         sent = answer.content.decode()
         assert "unsafe" not in answer["Content-Security-Policy"]
@@ -163,9 +163,9 @@ def test_a_page_has_nothing_inline(page: Client, bob: User) -> None:
             assert "src=" in attributes or 'type="application/json"' in attributes
 
 
-# The staff's pages have a policy of their own.
+# The admin has its own policy.
 @pytest.mark.parametrize("path", ["/sign-in", "/api/docs"])
-def test_a_page_may_load_what_is_ours_and_be_framed_by_nobody(client: Client, path: str, settings: Any) -> None:
+def test_a_page_loads_own_files_only_and_cannot_be_framed(client: Client, path: str, settings: Any) -> None:
     directives = dict(part.split(" ", 1) for part in client.get(path)["Content-Security-Policy"].split("; "))
     assert directives == {
         "default-src": "'self'",
@@ -189,7 +189,7 @@ def test_a_page_may_load_what_is_ours_and_be_framed_by_nobody(client: Client, pa
         ("/healthz", 200),
     ],
 )
-def test_what_is_no_page_may_do_nothing_in_a_browser(page: Client, path: str, code: int) -> None:
+def test_other_responses_get_a_policy_that_denies_everything(page: Client, path: str, code: int) -> None:
     answer = page.get(path)
     assert answer.status_code == code
     assert answer["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
@@ -205,7 +205,7 @@ def test_a_request_is_shown_whatever_its_status(page: Client, alice: User, statu
     assert 'id="download"' not in sent
 
 
-def test_the_day_is_counted_by_the_hour(alice: User) -> None:
+def test_the_last_day_is_counted_by_hour(alice: User) -> None:
     completed(alice)
     failed = claimed(alice)
     _fail(failed, ErrorCode.TIMEOUT, "Too slow")

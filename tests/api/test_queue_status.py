@@ -1,4 +1,4 @@
-"""GET /queue/status: the queue at this moment."""
+"""GET /queue/status: the current state of the queue."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def _status(client: APIClient) -> dict[str, Any]:
     return answer(client.get(QUEUE_STATUS))
 
 
-def test_an_empty_database_has_an_empty_queue_in_the_whole_shape(api: APIClient) -> None:
+def test_an_empty_database_gives_an_empty_queue_with_all_keys(api: APIClient) -> None:
     found = _status(api)
     assert found == EMPTY
     assert list(found["queuedByPriority"]) == ["urgent", "high", "normal", "low"]
 
 
-def test_what_waits_and_what_runs_is_counted(api: APIClient, alice: User, charlie: User) -> None:
+def test_queued_and_running_requests_are_counted(api: APIClient, alice: User, charlie: User) -> None:
     for status in (Status.FAILED, Status.CANCELLED):
         in_status(charlie, status)
     for priority, count in {"urgent": 1, "high": 2, "normal": 4, "low": 3}.items():
@@ -65,12 +65,12 @@ def test_what_waits_and_what_runs_is_counted(api: APIClient, alice: User, charli
     assert (found["workers"], found["capacity"]) == (2, 8)
 
 
-def test_a_retry_waits_among_the_low_ones(api: APIClient, alice: User) -> None:
+def test_a_retry_counts_as_low_priority(api: APIClient, alice: User) -> None:
     back_in_queue(claimed(alice, priority="urgent"))
     assert _status(api)["queuedByPriority"] == {"urgent": 0, "high": 0, "normal": 0, "low": 1}
 
 
-def test_what_a_batch_holds_back_is_in_the_queue(api: APIClient, alice: User) -> None:
+def test_requests_held_back_by_a_batch_limit_are_in_the_queue(api: APIClient, alice: User) -> None:
     batch_of(alice, 5, limit=1)
     assert _status(api)["queueLength"] == 5
 
@@ -82,10 +82,10 @@ def test_the_oldest_is_that_of_all_priorities(api: APIClient, alice: User) -> No
     assert _status(api)["oldestQueuedAt"] == timestamp(GenerationQueue.objects.get(pk=old.pk).queued_at)
 
 
-# --- How long they waited ---------------------------------------------------------------------------------------------
+# --- Average wait -----------------------------------------------------------------------------------------------------
 
 
-def test_the_average_wait_is_to_the_first_start_of_this_hour_and_the_last(api: APIClient, alice: User) -> None:
+def test_the_average_wait_is_of_first_starts_in_two_hours(api: APIClient, alice: User) -> None:
     ended(alice, lasted=5, waited=10)
     ended(alice, lasted=5, waited=20.5, failed=True)
     ended(alice, lasted=5, waited=999, ago=timedelta(hours=2))
@@ -93,7 +93,7 @@ def test_the_average_wait_is_to_the_first_start_of_this_hour_and_the_last(api: A
     assert _status(api)["averageWaitTime"] == 15.25
 
 
-def test_one_that_has_only_started_counts(api: APIClient, alice: User) -> None:
+def test_a_request_that_only_started_counts(api: APIClient, alice: User) -> None:
     claimed(alice)
     GenerationRequest.objects.update(created_at=Now() - timedelta(seconds=40))
     counter_checks.differences(fix=True)
@@ -101,7 +101,7 @@ def test_one_that_has_only_started_counts(api: APIClient, alice: User) -> None:
 
 
 @pytest.mark.parametrize("by_hand", [True, False])
-def test_a_later_start_of_the_same_request_counts_for_nothing(api: APIClient, alice: User, *, by_hand: bool) -> None:
+def test_a_later_start_of_the_same_request_does_not_count(api: APIClient, alice: User, *, by_hand: bool) -> None:
     if by_hand:
         request = ended(alice, lasted=5, waited=10, failed=True)
         assert lifecycle.retry(request.pk, actor=alice)
@@ -154,22 +154,22 @@ def test_a_queue_of_more_than_a_hundred_is_a_warning(api: APIClient, alice: User
     assert _status(api)["systemStatus"] == "warning"
 
 
-# --- Who, and at what cost --------------------------------------------------------------------------------------------
+# --- Permissions and number of queries --------------------------------------------------------------------------------
 
 
-def test_everybody_sees_the_same(api: APIClient, stranger: APIClient, staff: APIClient, alice: User) -> None:
+def test_all_users_see_the_same_queue(api: APIClient, stranger: APIClient, staff: APIClient, alice: User) -> None:
     queued(alice)
     claimed(alice)
     assert _status(api) == _status(stranger) == _status(staff)
 
 
 @pytest.mark.parametrize("at", [QUEUE_STATUS, f"{PREFIX}/metrics"])
-def test_who_is_not_signed_in_is_refused(anonymous: APIClient, at: str) -> None:
+def test_an_anonymous_call_is_rejected(anonymous: APIClient, at: str) -> None:
     assert_error(anonymous.get(at), 401, "not_authenticated")
 
 
 @pytest.mark.parametrize("at", [QUEUE_STATUS, f"{PREFIX}/metrics"])
-def test_it_costs_the_same_however_much_there_is(api: APIClient, alice: User, at: str) -> None:
+def test_the_number_of_queries_does_not_depend_on_the_data(api: APIClient, alice: User, at: str) -> None:
     def cost() -> int:
         caching.clear_all()
         caching.clear_all()

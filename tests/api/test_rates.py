@@ -1,4 +1,4 @@
-"""How much a user and an address may ask for."""
+"""Rate limits of users and IP addresses."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ WRONG = "wrong"
 
 @pytest.fixture(autouse=True)
 def _counted_from_nothing(settings: Any) -> None:
-    """Counters of its own, and three in a day, of which no test sees the end."""
+    """Separate counters for each test, with a limit of three per day, so that no period ends during a test."""
     settings.CACHES = {"default": settings.CACHES["default"] | {"KEY_PREFIX": uuid.uuid4().hex}}
     settings.SUBMIT_RATE = settings.TOKEN_RATE = "3/d"
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 def _submit(client: APIClient, *, at: str = "192.0.2.1", key: str | None = None, data: Any = None) -> Any:
-    """A submit from this address."""
+    """Submit from this IP address."""
     headers: Any = {} if key is None else {"HTTP_IDEMPOTENCY_KEY": key}
     return client.post(SUBMIT, body() if data is None else data, "json", REMOTE_ADDR=at, **headers)
 
@@ -57,7 +57,7 @@ def _batch(client: APIClient, count: int) -> Any:
 
 
 def _left(client: APIClient) -> int:
-    """How many more are let through; asking uses them up."""
+    """Return how many more calls are accepted, and use them up."""
     statuses = [_submit(client).status_code for _ in range(12)]
     assert sorted(statuses) == statuses
     assert set(statuses) <= {200, 429}
@@ -79,14 +79,14 @@ def test_the_rates_are_those_of_the_contract() -> None:
 # --- Submits ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_user_may_submit_so_many_and_no_more_from_wherever(api: APIClient) -> None:
+def test_a_user_has_a_submit_limit_over_all_addresses(api: APIClient) -> None:
     for number in range(3):
         answer(_submit(api, at=f"192.0.2.{number}"))
     _assert_limited(_submit(api, at="192.0.2.9"))
     assert stored_rows() == (3, 3, 3)
 
 
-def test_an_address_may_submit_so_many_and_no_more_whoever_it_is(api: APIClient, stranger: APIClient) -> None:
+def test_an_address_has_a_submit_limit_over_all_users(api: APIClient, stranger: APIClient) -> None:
     answer(_submit(api))
     answer(_submit(api))
     answer(_submit(stranger))
@@ -94,7 +94,7 @@ def test_an_address_may_submit_so_many_and_no_more_whoever_it_is(api: APIClient,
     _assert_limited(_submit(api))
 
 
-def test_what_the_address_is_refused_is_not_counted_for_the_user(api: APIClient, stranger: APIClient) -> None:
+def test_a_call_rejected_for_the_address_does_not_count_for_the_user(api: APIClient, stranger: APIClient) -> None:
     assert _left(api) == 3
     for _ in range(5):
         _assert_limited(_submit(stranger))
@@ -112,7 +112,7 @@ def test_a_batch_counts_its_requests(api: APIClient, settings: Any) -> None:
     _assert_limited(_submit(api), limit=10)
 
 
-def test_the_first_batch_may_not_be_larger_than_what_is_allowed(api: APIClient) -> None:
+def test_the_first_batch_may_not_exceed_the_limit(api: APIClient) -> None:
     _assert_limited(_batch(api, 4), remaining=3)
     assert stored_rows() == NOTHING
     assert _left(api) == 3
@@ -127,14 +127,14 @@ def test_the_first_batch_may_not_be_larger_than_what_is_allowed(api: APIClient) 
     ],
     ids=["bad submit", "bad batch", "large batch"],
 )
-def test_what_is_refused_uses_up_nothing(api: APIClient, at: str, data: Any, status: int) -> None:
+def test_a_rejected_call_does_not_count(api: APIClient, at: str, data: Any, status: int) -> None:
     for _ in range(5):
         assert post_json(api, data, at=at).status_code == status
     assert _left(api) == 3
 
 
-def test_a_repetition_with_its_key_uses_up_nothing_and_is_answered_when_all_is_used_up(api: APIClient) -> None:
-    """It makes nothing and costs what a look at the status costs; who lost the answer to a large batch needs it."""
+def test_a_repeated_call_with_its_key_is_not_limited(api: APIClient) -> None:
+    """It creates nothing and is as cheap as a status; a client that lost the response to a large batch needs it."""
     first = _submit(api, key="one")
     for _ in range(5):
         assert _submit(api, key="one").content == first.content
@@ -143,7 +143,7 @@ def test_a_repetition_with_its_key_uses_up_nothing_and_is_answered_when_all_is_u
     assert _submit(api, key="one").content == first.content
 
 
-def test_a_call_that_is_limited_uses_up_no_key(api: APIClient, settings: Any) -> None:
+def test_a_rate_limited_call_uses_up_no_key(api: APIClient, settings: Any) -> None:
     assert _left(api) == 3
     _assert_limited(_submit(api, key="one"))
     assert not IdempotencyKey.objects.exists()
@@ -151,7 +151,7 @@ def test_a_call_that_is_limited_uses_up_no_key(api: APIClient, settings: Any) ->
     assert "Idempotent-Replayed" not in _submit(api, key="one")
 
 
-def test_a_retry_counts_as_the_submit_that_it_is(api: APIClient, alice: User, settings: Any) -> None:
+def test_a_retry_counts_as_a_submit(api: APIClient, alice: User, settings: Any) -> None:
     settings.SUBMIT_RATE = "2/15m"
     again = f"/api/visual-generation/retry/{in_status(alice, Status.FAILED).pk}"
     give_up = again.replace("/retry/", "/cancel/")
@@ -161,7 +161,7 @@ def test_a_retry_counts_as_the_submit_that_it_is(api: APIClient, alice: User, se
     assert api.post(again).status_code == 429
 
 
-def test_reading_and_giving_up_are_not_limited(api: APIClient) -> None:
+def test_reads_and_cancels_are_not_limited(api: APIClient) -> None:
     request_id = answer(_submit(api))["requestId"]
     assert _left(api) == 2
     for _ in range(5):
@@ -170,7 +170,7 @@ def test_reading_and_giving_up_are_not_limited(api: APIClient) -> None:
 
 
 class Clock:
-    """The time as django-ratelimit sees it."""
+    """The clock of django-ratelimit."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = time.time()
@@ -182,8 +182,8 @@ class Clock:
         return self.now
 
 
-def test_after_the_time_that_was_named_it_is_let_through_again(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From other addresses, whose time is another one."""
+def test_calls_are_accepted_again_after_retry_after(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from other addresses, whose periods begin at other times."""
     clock = Clock(monkeypatch)
     for _ in range(2):
         statuses = [_submit(api, at=f"192.0.2.{number}").status_code for number in range(4)]
@@ -191,8 +191,10 @@ def test_after_the_time_that_was_named_it_is_let_through_again(api: APIClient, m
         clock.now += int(_submit(api)["Retry-After"]) + 1
 
 
-def test_what_is_given_back_too_late_is_no_gift(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time is over just between the count and its correction, which is looked for where it went."""
+def test_a_late_correction_of_a_counter_does_not_raise_the_limit(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The period ends between the increment and its correction, which must not reduce the next period's counter."""
     clock = Clock(monkeypatch)
     clock.step = DAY
     assert _batch(api, 100).status_code == 429
@@ -204,7 +206,7 @@ def test_what_is_given_back_too_late_is_no_gift(api: APIClient, monkeypatch: pyt
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("empty_queues")
-def test_of_fifty_calls_at_once_exactly_as_many_pass_as_are_allowed(alice: User, settings: Any) -> None:
+def test_of_fifty_concurrent_calls_exactly_the_limit_passes(alice: User, settings: Any) -> None:
     settings.SUBMIT_RATE = "20/d"
     passed = at_once(*[lambda: _submit(client_for(alice)).status_code == 200] * 50)
     assert passed.count(True) == 20
@@ -221,18 +223,18 @@ def _sign_in(client: APIClient, name: Any, *, at: str = "192.0.2.1", password: s
 
 @pytest.fixture
 def dora(db: None) -> User:
-    """Signs in with a password."""
+    """A user with a password."""
     user: User = User.objects.create_user("dora", password="secret")
     return user
 
 
 def _sign_in_on_page(client: APIClient, name: str, *, at: str, password: str = WRONG, page: str = "/sign-in") -> int:
-    """Return the status of the page's answer: 302 after signing in."""
+    """Return the status of the sign-in page's response: 302 after success."""
     answered = client.post(page, {"username": name, "password": password}, format="multipart", REMOTE_ADDR=at)
     return int(answered.status_code)
 
 
-def test_a_stranger_cannot_lock_a_name_out(anonymous: APIClient, dora: User) -> None:
+def test_another_address_cannot_lock_a_user_out(anonymous: APIClient, dora: User) -> None:
     User.objects.update(is_staff=True)
     for _ in range(12):
         _sign_in(anonymous, "dora")
@@ -250,12 +252,12 @@ def test_a_name_has_a_limit_over_all_addresses(anonymous: APIClient, dora: User)
     _assert_limited(_sign_in(anonymous, "dora", at="192.0.2.99", password="secret"), limit=3 * NAME_FACTOR)
     assert _sign_in_on_page(APIClient(), "dora", at="192.0.2.99", password="secret") == 429
     assert _sign_in_on_page(APIClient(), "dora", at="192.0.2.99", password="secret", page="/admin/login/") == 429
-    # Where the name has signed in before, it still may.
+    # An address from which the user has signed in before is still accepted.
     answer(_sign_in(anonymous, "dora", at="198.51.100.7", password="secret"))
     assert _sign_in_on_page(APIClient(), "dora", at="198.51.100.7", password="secret") == 302
 
 
-def test_an_address_is_familiar_for_its_own_name_only(anonymous: APIClient, dora: User) -> None:
+def test_an_address_is_remembered_only_for_its_own_user(anonymous: APIClient, dora: User) -> None:
     User.objects.create_user("emil", password="secret")
     answer(_sign_in(anonymous, "emil", at="192.0.2.99", password="secret"))
     for number in range(3 * NAME_FACTOR):
@@ -266,46 +268,46 @@ def test_an_address_is_familiar_for_its_own_name_only(anonymous: APIClient, dora
 def test_a_right_password_does_not_count_for_the_name(anonymous: APIClient, dora: User) -> None:
     for number in range(3 * NAME_FACTOR + 5):
         answer(_sign_in(anonymous, "dora", at=f"192.0.2.{number}", password="secret"))
-    assert _sign_in_on_page(APIClient(), "dora", at="198.51.100.1") == 200  # a wrong one, which is not limited
+    assert _sign_in_on_page(APIClient(), "dora", at="198.51.100.1") == 200  # a wrong password, but not rate-limited
 
 
-def test_a_password_that_is_too_long_makes_no_address_familiar(anonymous: APIClient, dora: User) -> None:
+def test_a_too_long_password_does_not_make_an_address_remembered(anonymous: APIClient, dora: User) -> None:
     _sign_in_on_page(anonymous, "dora", at="192.0.2.99", password="x" * (LONGEST_PASSWORD + 1))
     for number in range(3 * NAME_FACTOR):
         _sign_in(anonymous, "dora", at=f"192.0.2.{number}")
     _assert_limited(_sign_in(anonymous, "dora", at="192.0.2.99", password="secret"), limit=3 * NAME_FACTOR)
 
 
-def test_an_address_may_try_so_many_names(anonymous: APIClient) -> None:
+def test_an_address_has_a_limit_over_all_names(anonymous: APIClient) -> None:
     for name in ("dora", "emil", "fanny"):
         assert_error(_sign_in(anonymous, name), 401)
     _assert_limited(_sign_in(anonymous, "gustav"))
     assert_error(_sign_in(anonymous, "gustav", at="192.0.2.2"), 401)
 
 
-def test_signing_in_counts_too(anonymous: APIClient) -> None:
+def test_successful_sign_ins_count_for_the_address(anonymous: APIClient) -> None:
     User.objects.create_user("dora", password="secret")
     for _ in range(3):
         answer(_sign_in(anonymous, "dora", password="secret"))
     _assert_limited(_sign_in(anonymous, "dora", password="secret"))
 
 
-def test_a_body_that_is_none_does_not_lock_anybody_out(anonymous: APIClient) -> None:
+def test_an_invalid_body_does_not_lock_a_user_out(anonymous: APIClient) -> None:
     for name in ("", None, 7, ["dora"], "x" * 200, "\0"):
         assert_error(_sign_in(anonymous, name), 400)
     assert_error(_sign_in(anonymous, "dora"), 401)
 
 
-def test_submits_and_tokens_are_counted_apart(api: APIClient, alice: User) -> None:
+def test_submits_and_tokens_have_separate_counters(api: APIClient, alice: User) -> None:
     assert _left(api) == 3
     assert_error(_sign_in(api, alice.username), 401)
 
 
-# --- Whose address ----------------------------------------------------------------------------------------------------
+# --- Client address ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("proxies", [0, 1])
-def test_a_forged_header_gains_nothing(anonymous: APIClient, settings: Any, proxies: int) -> None:
+def test_a_forged_header_does_not_raise_the_limit(anonymous: APIClient, settings: Any, proxies: int) -> None:
     settings.TRUSTED_PROXIES = proxies
 
     def sign_in(number: int) -> int:
@@ -322,14 +324,14 @@ def test_a_forged_header_gains_nothing(anonymous: APIClient, settings: Any, prox
 
 @pytest.fixture
 def no_cache(settings: Any) -> None:
-    """The cache's address with nobody behind it."""
+    """A cache URL at which no server listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        nobody = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
-    settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": nobody}}
+        unused = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
+    settings.CACHES = {"default": settings.CACHES["default"] | {"LOCATION": unused}}
 
 
-def test_without_a_cache_a_submit_works_quickly_and_stays_bounded(
+def test_without_redis_submits_are_quick_and_stay_limited(
     api: APIClient, no_cache: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     started = time.monotonic()
@@ -343,13 +345,13 @@ def test_without_a_cache_a_submit_works_quickly_and_stays_bounded(
     ]
 
 
-def test_without_a_cache_signing_in_works_and_stays_bounded(anonymous: APIClient, no_cache: None) -> None:
+def test_without_redis_sign_in_works_and_stays_limited(anonymous: APIClient, no_cache: None) -> None:
     for _ in range(3):
         assert_error(_sign_in(anonymous, "dora"), 401)
     _assert_limited(_sign_in(anonymous, "dora"))
 
 
-def test_a_cache_that_goes_away_between_two_calls_leaves_the_rest_counted_here(
+def test_if_redis_fails_between_two_calls_the_process_counts_itself(
     api: APIClient, settings: Any, request: pytest.FixtureRequest
 ) -> None:
     answer(_submit(api))
@@ -359,6 +361,6 @@ def test_a_cache_that_goes_away_between_two_calls_leaves_the_rest_counted_here(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("empty_queues", "no_cache")
-def test_without_a_cache_calls_at_once_are_bounded_together(alice: User) -> None:
+def test_without_redis_concurrent_calls_share_the_limit(alice: User) -> None:
     passed = at_once(*[lambda: _submit(client_for(alice)).status_code == 200] * 8)
     assert 1 <= passed.count(True) <= 3

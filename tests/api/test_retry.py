@@ -1,4 +1,4 @@
-"""POST /retry: a failed or cancelled request goes back to the queue, by hand."""
+"""POST /retry: queue a failed or cancelled request again."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _retry(client: APIClient, request: GenerationRequest) -> Any:
 
 
 @pytest.mark.parametrize("status", RETRYABLE)
-def test_it_is_queued_again_with_all_its_attempts_before_it(api: APIClient, alice: User, status: Status) -> None:
+def test_it_is_queued_again_with_all_attempts_available(api: APIClient, alice: User, status: Status) -> None:
     request = in_status(alice, status)
-    told = answer(_retry(api, request))
-    assert told == {"success": True, "requestId": request.pk, "status": "queued", "estimatedWaitTime": 30}
+    accepted = answer(_retry(api, request))
+    assert accepted == {"success": True, "requestId": request.pk, "status": "queued", "estimatedWaitTime": 30}
     found = answer(api.get(address("status", request.pk)))
     assert (found["status"], found["progress"], found["error"], found["result"]) == ("queued", 0, None, None)
     metadata = found["metadata"]
@@ -36,7 +36,7 @@ def test_it_is_queued_again_with_all_its_attempts_before_it(api: APIClient, alic
     assert found["queuePosition"] == 1
 
 
-def test_it_keeps_its_history_and_goes_on_counting_claims(api: APIClient, alice: User) -> None:
+def test_it_keeps_its_history_and_its_claim_count(api: APIClient, alice: User) -> None:
     request = in_status(alice, Status.FAILED)
     answer(_retry(api, request))
     again = lifecycle.claim(request.pk, worker="worker-2")
@@ -56,7 +56,7 @@ def test_it_keeps_its_history_and_goes_on_counting_claims(api: APIClient, alice:
     ]
 
 
-def test_it_has_all_its_attempts_again_after_having_used_them_up(api: APIClient, alice: User) -> None:
+def test_all_attempts_are_available_again_after_exhaustion(api: APIClient, alice: User) -> None:
     claim = claimed(alice, max_attempts=1)
     assert lifecycle.fail(claim, FAILURE)
     answer(_retry(api, claim.request))
@@ -66,7 +66,7 @@ def test_it_has_all_its_attempts_again_after_having_used_them_up(api: APIClient,
     answer(_retry(api, claim.request))
 
 
-def test_a_late_worker_of_the_time_before_cannot_end_it(api: APIClient, alice: User) -> None:
+def test_a_worker_with_a_stale_claim_cannot_end_it(api: APIClient, alice: User) -> None:
     late = claimed(alice)
     answer(api.delete(address("cancel", late.request.pk)))
     answer(_retry(api, late.request))
@@ -75,7 +75,7 @@ def test_a_late_worker_of_the_time_before_cannot_end_it(api: APIClient, alice: U
     assert answer(api.get(address("status", late.request.pk)))["status"] == "in-progress"
 
 
-def test_it_waits_at_its_own_priority_behind_those_that_were_there(api: APIClient, alice: User) -> None:
+def test_it_waits_at_its_own_priority_behind_older_requests(api: APIClient, alice: User) -> None:
     request = queued(alice, priority="high")
     assert lifecycle.cancel([request.pk], actor=alice)
     queued(alice, priority="high")
@@ -86,7 +86,7 @@ def test_it_waits_at_its_own_priority_behind_those_that_were_there(api: APIClien
 
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.IN_PROGRESS, Status.COMPLETED])
-def test_what_neither_failed_nor_was_cancelled_cannot_be_retried(api: APIClient, alice: User, status: Status) -> None:
+def test_other_statuses_cannot_be_retried(api: APIClient, alice: User, status: Status) -> None:
     request = completed(alice) if status == Status.COMPLETED else in_status(alice, status)
     before = shown(api.get(address("status", request.pk)))
     assert_error(_retry(api, request), 409, "not_retryable")
@@ -101,7 +101,7 @@ def test_a_second_retry_finds_it_queued(api: APIClient, alice: User) -> None:
 
 
 @pytest.mark.parametrize("status", Status.values)
-def test_somebody_elses_request_looks_like_one_that_never_was(stranger: APIClient, alice: User, status: str) -> None:
+def test_the_request_of_another_user_looks_like_an_unknown_one(stranger: APIClient, alice: User, status: str) -> None:
     request = completed(alice) if status == Status.COMPLETED else in_status(alice, Status(status))
     theirs = _retry(stranger, request)
     assert_error(theirs, 404, "not_found")
@@ -110,13 +110,13 @@ def test_somebody_elses_request_looks_like_one_that_never_was(stranger: APIClien
     assert request.status == status
 
 
-def test_staff_may_retry_and_the_history_says_who_did(staff: APIClient, alice: User, bob: User) -> None:
+def test_a_retry_by_staff_is_recorded_in_the_history(staff: APIClient, alice: User, bob: User) -> None:
     answer(_retry(staff, in_status(alice, Status.FAILED)))
     assert StatusChange.objects.latest("pk").actor == bob
 
 
 @pytest.mark.parametrize("data", ["{", "[" * 20_000, "\0"])
-def test_a_body_on_a_retry_is_not_looked_at(api: APIClient, alice: User, data: str) -> None:
+def test_a_body_on_a_retry_is_ignored(api: APIClient, alice: User, data: str) -> None:
     at = address("retry", in_status(alice, Status.FAILED).pk)
     assert api.generic("POST", at, data, content_type="application/json").status_code == 200
 
@@ -134,7 +134,7 @@ def test_one_message_is_sent_to_the_queue_of_its_priority(alice: User, status: S
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("empty_queues")
-def test_several_retries_at_once_are_one(alice: User) -> None:
+def test_several_concurrent_retries_are_one(alice: User) -> None:
     for _ in range(10):
         request = in_status(alice, Status.FAILED)
         lose_all_messages()
@@ -147,7 +147,7 @@ def test_several_retries_at_once_are_one(alice: User) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("empty_queues")
-def test_a_retry_and_a_cancel_at_once_leave_one_story(alice: User) -> None:
+def test_a_concurrent_retry_and_cancel_leave_a_consistent_history(alice: User) -> None:
     api = client_for(alice)
     for _ in range(10):
         request = in_status(alice, Status.FAILED)

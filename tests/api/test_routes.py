@@ -1,4 +1,4 @@
-"""Every route that there is, so that a new one cannot be forgotten: who is let in, and what strangers see."""
+"""Authentication and isolation of users on every route, collected from the URL configuration."""
 
 from __future__ import annotations
 
@@ -27,21 +27,20 @@ from tests.api.helpers import (
 from tests.support.batches import batch_in
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-#: What everybody may call. All else wants a token.
+#: Routes without authentication. All others need a token.
 PUBLIC: Final = {
     *("sign-in", "sign-out", "healthz", "readyz", "metrics", "generation:schema", "generation:docs"),
     *("generation:token", "generation:token-refresh", "generation:token-verify"),
 }
-#: What people look at, which says no in the manner of pages; those of the dashboard want a session, and have tests of
-#: their own.
+#: HTML pages, which answer errors as pages. Those of the dashboard need a session and have their own tests.
 DASHBOARD: Final = {"studio", "request", "queue"}
 PAGES: Final = {"sign-in", "sign-out", "generation:docs"} | DASHBOARD
-#: What stands in addresses, and what nobody has of it.
+#: Path parameters, with values that do not exist.
 UNKNOWN: Final = {"request_id": UNKNOWN_ID, "batch_id": UNKNOWN_BATCH_ID, "extension": ""}
 
 
 def _patterns(resolver: URLResolver, namespace: str = "") -> Iterator[tuple[str, URLPattern]]:
-    """Every named route outside the admin's pages, by its name."""
+    """Yield every named route outside the admin, with its name."""
     for pattern in resolver.url_patterns:
         if isinstance(pattern, URLResolver):
             if pattern.namespace != "admin":
@@ -60,7 +59,7 @@ OF_ALL: Final = sorted(PATTERNS.keys() - OF_SOMETHING)
 
 
 def _address(name: str, **parts: str) -> str:
-    """Where the route is; each part that is not given is one that nobody has."""
+    """Return the path of the route, with unknown values for missing parameters."""
     return reverse(name, kwargs={part: parts.get(part, UNKNOWN[part]) for part in _parts(PATTERNS[name])})
 
 
@@ -71,7 +70,7 @@ def _call(client: APIClient, method: str, at: str, data: Any = None) -> Any:
 
 @pytest.fixture
 def hers(alice: User) -> dict[str, list[str]]:
-    """What Alice has: a request in each status, all in one batch, and one more with a picture."""
+    """Ids of Alice's objects: a request in each status, all in one batch, and one more with an image."""
     batch, ids = batch_in(alice, [status for status in Status.values if status != Status.COMPLETED])
     return {"request_id": [*ids, completed(alice, project_id="secret-project").pk], "batch_id": [batch.pk]}
 
@@ -83,7 +82,7 @@ def _everything() -> list[Any]:
     ]
 
 
-def test_every_route_of_the_contract_is_there() -> None:
+def test_every_route_of_the_contract_exists() -> None:
     assert {
         *("submit", "status", "requests", "retry", "batches", "batch", "queue-status", "metrics", "cancel"),
         *("image", "thumbnail", "token", "token-refresh", "token-verify"),
@@ -92,7 +91,9 @@ def test_every_route_of_the_contract_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PATTERNS.keys() - PUBLIC))
-def test_who_is_not_signed_in_gets_nowhere(anonymous: APIClient, hers: dict[str, list[str]], name: str) -> None:
+def test_an_anonymous_call_is_rejected_on_every_route(
+    anonymous: APIClient, hers: dict[str, list[str]], name: str
+) -> None:
     before = _everything()
     parts = {part: ids[-1] for part, ids in hers.items()}
     for method in METHODS:
@@ -105,7 +106,7 @@ def test_who_is_not_signed_in_gets_nowhere(anonymous: APIClient, hers: dict[str,
 
 
 @pytest.mark.parametrize("name", OF_SOMETHING)
-def test_somebody_elses_looks_like_what_never_was_to_the_byte(
+def test_foreign_and_unknown_ids_get_identical_responses(
     stranger: APIClient, hers: dict[str, list[str]], name: str
 ) -> None:
     before = _everything()
@@ -120,10 +121,10 @@ def test_somebody_elses_looks_like_what_never_was_to_the_byte(
 
 
 @pytest.mark.parametrize("name", OF_SOMETHING)
-def test_the_owner_is_told_something_else_than_a_stranger(
+def test_the_owner_gets_another_response_than_other_users(
     api: APIClient, hers: dict[str, list[str]], name: str
 ) -> None:
-    """Or the test before would hold for routes that find nothing for any client."""
+    """Otherwise the previous test would pass for routes that find nothing for all users."""
     part = (_parts(PATTERNS[name]) & hers.keys()).pop()
     answers = {
         shown(_call(api, method, _address(name, **{part: there})))[0] for method in METHODS for there in hers[part]
@@ -132,7 +133,7 @@ def test_the_owner_is_told_something_else_than_a_stranger(
 
 
 @pytest.mark.parametrize("name", OF_ALL)
-def test_a_route_of_everybodys_tells_a_stranger_nothing_of_hers(
+def test_a_public_route_reveals_nothing_of_another_user(
     stranger: APIClient, hers: dict[str, list[str]], alice: User, name: str
 ) -> None:
     before = _everything()
@@ -206,7 +207,7 @@ ODD_IDS: Final = [
 ]
 
 
-def test_a_thousand_calls_at_random_are_all_answered(
+def test_a_thousand_random_calls_are_all_answered(
     hers: dict[str, list[str]], alice: User, bob: User, charlie: User
 ) -> None:
     chance = random.Random(20_260_107)  # noqa: S311  the same in every run

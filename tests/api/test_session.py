@@ -1,4 +1,4 @@
-"""The API called by our own pages: with the session's cookie, and their CSRF token where something changes."""
+"""Calls of this site's pages to the API, with the session cookie and a CSRF token for changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.requests import queued
 
 @pytest.fixture
 def page(alice: User) -> Client:
-    """Alice's browser; Django's own client checks no CSRF token unless it is told to."""
+    """Alice's browser, with CSRF checks, which Django's test client disables by default."""
     client = Client(enforce_csrf_checks=True)
     client.force_login(alice)
     return client
@@ -49,14 +49,14 @@ CHANGES = [
 
 @pytest.mark.parametrize(("method", "at"), CHANGES)
 @pytest.mark.parametrize("token", ["", "x" * 64])
-def test_nothing_changes_without_the_token_of_the_page(page: Client, method: str, at: str, token: str) -> None:
-    _token(page)  # and so the cookie
+def test_nothing_changes_without_the_csrf_token(page: Client, method: str, at: str, token: str) -> None:
+    _token(page)  # sets the cookie
     more = {"HTTP_X_CSRFTOKEN": token} if token else {}
     assert_error(_send(page, method, at, b"{}", **more), 403, "permission_denied")
     assert stored_rows() == NOTHING
 
 
-def test_with_it_a_page_submits_and_cancels(page: Client) -> None:
+def test_a_page_with_the_csrf_token_submits_and_cancels(page: Client) -> None:
     token = _token(page)
     answer = page.post(SUBMIT, body(), content_type="application/json", HTTP_X_CSRFTOKEN=token)
     assert answer.status_code == 200, answer.content
@@ -64,7 +64,7 @@ def test_with_it_a_page_submits_and_cancels(page: Client) -> None:
     assert _send(page, "DELETE", at, HTTP_X_CSRFTOKEN=token).status_code == 200
 
 
-def test_a_foreign_page_may_not_even_with_a_token(page: Client) -> None:
+def test_a_foreign_page_is_rejected_even_with_a_csrf_token(page: Client) -> None:
     more = {"HTTP_X_CSRFTOKEN": _token(page), "HTTP_ORIGIN": "https://elsewhere.example"}
     assert_error(_send(page, "POST", SUBMIT, b"{}", **more), 403, "permission_denied")
 
@@ -76,11 +76,11 @@ def test_a_session_sees_what_its_user_sees(page: Client, alice: User, charlie: U
     assert [one["requestId"] for one in page.get("/api/visual-generation/requests").json()["results"]] == [mine.pk]
 
 
-def test_a_token_goes_before_the_session(page: Client) -> None:
+def test_a_token_takes_precedence_over_the_session(page: Client) -> None:
     assert_error(page.get(address("status", UNKNOWN_ID), HTTP_AUTHORIZATION="Bearer x"), 401, "token_not_valid")
 
 
-def test_a_session_that_was_ended_is_none(page: Client, alice: User) -> None:
+def test_an_ended_session_is_not_accepted(page: Client, alice: User) -> None:
     alice.set_password("another one")
     alice.save()
     response = page.get(address("status", UNKNOWN_ID))

@@ -1,4 +1,4 @@
-"""GET /status: the one shape, in each status."""
+"""GET /status: the response in each status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from generation.models import GenerationRequest
 from generation.requests import lifecycle
 from generation.requests.claims import Failure
 from generation.states import PROGRESS, Status
-from tests.api.helpers import address, assert_error, client_for, completed, picture
+from tests.api.helpers import address, assert_error, client_for, completed, image_bytes
 from tests.support.requests import FAILURE, PROMPT, back_in_queue, claimed, in_status, queued
 
 KEYS = {
@@ -44,7 +44,7 @@ def _status(client: APIClient, request: GenerationRequest, query: str = "") -> d
 
 
 @pytest.mark.parametrize("status", Status.values)
-def test_the_shape_is_whole_in_every_status(api: APIClient, alice: User, status: str) -> None:
+def test_all_keys_are_present_in_every_status(api: APIClient, alice: User, status: str) -> None:
     request = _request(alice, status)
     shown = _status(api, request)
     waiting = {"queuePosition", "estimatedWaitTime"} if status == Status.QUEUED else set()
@@ -87,37 +87,37 @@ def test_the_generation_time_is_from_start_to_end_in_milliseconds(api: APIClient
     assert shown["result"]["generationTime"] == 3_142
 
 
-def test_what_never_started_has_no_generation_time(api: APIClient, alice: User) -> None:
+def test_a_request_that_never_started_has_no_generation_time(api: APIClient, alice: User) -> None:
     request = queued(alice)
     assert lifecycle.cancel([request.pk], actor=alice)
     metadata = _status(api, request)["metadata"]
     assert (metadata["startedAt"], metadata["generationTime"]) == (None, None)
 
 
-def test_a_completed_request_carries_its_picture(api: APIClient, alice: User) -> None:
+def test_a_completed_request_contains_its_image(api: APIClient, alice: User) -> None:
     request = completed(alice)
     result = _status(api, request)["result"]
     assert result.keys() == RESULT
     head, _, encoded = result["imageData"].partition(",")
     assert head == "data:image/png;base64"
-    assert base64.b64decode(encoded, validate=True) == picture()
+    assert base64.b64decode(encoded, validate=True) == image_bytes()
     assert (result["contentType"], result["width"], result["height"]) == ("image/png", 16, 12)
-    assert (result["bytes"], result["sha256"]) == (len(picture()), request.result["sha256"])
+    assert (result["bytes"], result["sha256"]) == (len(image_bytes()), request.result["sha256"])
     assert (result["provider"], result["model"], result["seed"], result["cached"]) == (
         *("clipart", "openmoji-17", 1),
         False,
     )
 
 
-def test_the_addresses_in_a_result_are_absolute(api: APIClient, alice: User, settings: Any) -> None:
-    settings.PUBLIC_BASE_URL = "https://pictures.example"
+def test_the_urls_in_a_result_are_absolute(api: APIClient, alice: User, settings: Any) -> None:
+    settings.PUBLIC_BASE_URL = "https://images.example"
     request = completed(alice)
     result = _status(api, request)["result"]
-    assert result["imageUrl"].startswith(f"https://pictures.example{address('image', request.pk)}.png?")
-    assert result["thumbnailUrl"].startswith(f"https://pictures.example{address('thumbnail', request.pk)}?")
+    assert result["imageUrl"].startswith(f"https://images.example{address('image', request.pk)}.png?")
+    assert result["thumbnailUrl"].startswith(f"https://images.example{address('thumbnail', request.pk)}?")
 
 
-def test_image_data_can_be_left_out(api: APIClient, alice: User) -> None:
+def test_image_data_can_be_omitted(api: APIClient, alice: User) -> None:
     request = completed(alice)
     without = _status(api, request, "?imageData=false")
     assert without["result"].keys() == RESULT - {"imageData"}
@@ -133,7 +133,7 @@ def test_image_data_is_true_or_false_and_nothing_else(api: APIClient, alice: Use
     assert [fault["path"] for fault in assert_error(response, 400, "validation_error")["errors"]] == ["imageData"]
 
 
-def test_a_picture_that_is_gone_is_told_without_a_trace(api: APIClient, alice: User) -> None:
+def test_a_missing_image_is_gone_without_a_logged_traceback(api: APIClient, alice: User) -> None:
     request = completed(alice)
     default_storage.delete(request.result["image_key"])
     assert_error(api.get(address("status", request.pk)), 410, "picture_gone")
@@ -161,20 +161,20 @@ def test_a_refusal_names_stage_and_category(api: APIClient, alice: User) -> None
     assert (shown["stage"], shown["category"]) == ("output", "violence")
 
 
-def test_what_failed_before_stage_and_category_were_kept_has_none(api: APIClient, alice: User) -> None:
+def test_an_old_failure_without_stage_and_category_has_null(api: APIClient, alice: User) -> None:
     request = in_status(alice, Status.FAILED)
     request.error = {"message": "Refused", "code": "refused_input", "retryable": False, "provider": "openai"}
     request.save()
     assert _status(api, request)["error"] == request.error | {"stage": None, "category": None}
 
 
-def test_a_failure_before_any_provider_names_none(api: APIClient, alice: User) -> None:
+def test_a_failure_without_a_provider_names_none(api: APIClient, alice: User) -> None:
     claim = claimed(alice)
     assert lifecycle.fail(claim, Failure(message="A fault on our side", code="internal", retryable=False))
     assert _status(api, claim.request)["error"]["provider"] is None
 
 
-def test_a_request_that_waits_for_its_second_try_is_queued(api: APIClient, alice: User) -> None:
+def test_a_request_that_waits_for_a_retry_is_queued(api: APIClient, alice: User) -> None:
     claim = claimed(alice)
     back_in_queue(claim)
     shown = _status(api, claim.request)
@@ -197,7 +197,7 @@ def test_the_sequence_rises_with_every_change(api: APIClient, alice: User) -> No
     assert seen == [1, 2, 3, 4]
 
 
-def test_the_place_in_the_queue_follows_priority_and_time(api: APIClient, alice: User, charlie: User) -> None:
+def test_the_queue_position_follows_priority_and_time(api: APIClient, alice: User, charlie: User) -> None:
     first, low, second = queued(alice), queued(alice, priority="low"), queued(charlie)
     urgent = queued(charlie, priority="urgent")
     staff = client_for(User.objects.create(username="bea", is_staff=True))
@@ -207,33 +207,35 @@ def test_the_place_in_the_queue_follows_priority_and_time(api: APIClient, alice:
     assert waits == sorted(waits)
 
 
-def test_staff_see_everybodys_request(staff: APIClient, alice: User) -> None:
+def test_staff_see_the_requests_of_all_users(staff: APIClient, alice: User) -> None:
     assert _status(staff, completed(alice))["result"]["imageData"]
 
 
-def test_a_status_can_be_asked_for_with_head(api: APIClient, alice: User) -> None:
+def test_a_status_can_be_requested_with_head(api: APIClient, alice: User) -> None:
     response = api.head(address("status", queued(alice).pk))
     assert (response.status_code, response.content) == (200, b"")
 
 
 @pytest.mark.parametrize(("status", "queries"), [("queued", 4), ("in-progress", 2), ("completed", 2)])
-def test_a_status_costs_few_queries(
+def test_a_status_takes_few_queries(
     api: APIClient, alice: User, status: str, queries: int, django_assert_max_num_queries: Any
 ) -> None:
-    """The user and the request; for the place in the queue its ledger row and those before it, while what is known of
-    workers and durations is fresh."""
+    """Queries for the user and the request, and for the position those for its queue row and the rows ahead.
+
+    The data about workers and durations is cached.
+    """
     request = _request(alice, status)
     _status(api, request)
     with django_assert_max_num_queries(queries):
         _status(api, request)
 
 
-# --- What the client has ----------------------------------------------------------------------------------------------
+# --- ETags ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", Status.values)
 @pytest.mark.parametrize("sent", ["{etag}", "W/{etag}", '"other", {etag}', "*"])
-def test_a_status_that_the_client_has_is_not_sent_again(api: APIClient, alice: User, status: str, sent: str) -> None:
+def test_a_status_with_a_matching_etag_is_not_sent(api: APIClient, alice: User, status: str, sent: str) -> None:
     at = address("status", _request(alice, status).pk)
     whole = api.get(at)
     response = api.get(at, HTTP_IF_NONE_MATCH=sent.format(etag=whole["ETag"]))
@@ -243,17 +245,17 @@ def test_a_status_that_the_client_has_is_not_sent_again(api: APIClient, alice: U
 
 
 @pytest.mark.parametrize("sent", ['"other"', "", "{bare}", "é"])
-def test_another_status_than_the_client_has_is_sent(api: APIClient, alice: User, sent: str) -> None:
+def test_a_status_with_another_etag_is_sent(api: APIClient, alice: User, sent: str) -> None:
     at = address("status", queued(alice).pk)
     bare = api.get(at)["ETag"].strip('"')
     assert api.get(at, HTTP_IF_NONE_MATCH=sent.format(bare=bare)).status_code == 200
 
 
-def test_the_etag_changes_with_every_change_of_what_is_shown(api: APIClient, alice: User) -> None:
+def test_the_etag_changes_with_every_change_of_the_body(api: APIClient, alice: User) -> None:
     ahead, request = queued(alice), queued(alice)
     at = address("status", request.pk)
     etags = [api.get(at)["ETag"]]
-    assert lifecycle.cancel([ahead.pk], actor=alice)  # the place in the queue
+    assert lifecycle.cancel([ahead.pk], actor=alice)  # changes the queue position
     etags.append(api.get(at)["ETag"])
     claim = lifecycle.claim(request.pk, worker="worker-1")
     assert claim is not None
@@ -266,7 +268,7 @@ def test_the_etag_changes_with_every_change_of_what_is_shown(api: APIClient, ali
     assert api.get(at)["ETag"] == etags[-1]
 
 
-def test_the_etag_is_of_what_was_asked_for(api: APIClient, alice: User) -> None:
+def test_the_etag_depends_on_image_data(api: APIClient, alice: User) -> None:
     request, other = completed(alice), completed(alice)
     at = address("status", request.pk)
     etags = {api.get(one)["ETag"] for one in (at, f"{at}?imageData=false", address("status", other.pk))}
@@ -274,14 +276,14 @@ def test_the_etag_is_of_what_was_asked_for(api: APIClient, alice: User) -> None:
     assert api.get(f"{at}?imageData=true")["ETag"] in etags
 
 
-def test_the_etag_changes_with_the_addresses_in_a_result(api: APIClient, alice: User, settings: Any) -> None:
+def test_the_etag_changes_with_the_urls_in_a_result(api: APIClient, alice: User, settings: Any) -> None:
     at = address("status", completed(alice).pk)
     before = api.get(at)["ETag"]
     settings.IMAGE_URL_LIFETIME += timedelta(hours=1)
     assert api.get(at)["ETag"] != before
 
 
-def test_a_status_that_is_unchanged_costs_no_picture(api: APIClient, alice: User) -> None:
+def test_an_unchanged_status_reads_no_image(api: APIClient, alice: User) -> None:
     request = completed(alice)
     at = address("status", request.pk)
     etag = api.get(at)["ETag"]
@@ -289,7 +291,7 @@ def test_a_status_that_is_unchanged_costs_no_picture(api: APIClient, alice: User
     assert api.get(at, HTTP_IF_NONE_MATCH=etag).status_code == 304
 
 
-def test_somebody_elses_status_is_never_unchanged(api: APIClient, stranger: APIClient, alice: User) -> None:
+def test_the_status_of_another_user_is_never_unchanged(api: APIClient, stranger: APIClient, alice: User) -> None:
     at = address("status", queued(alice).pk)
     for sent in (api.get(at)["ETag"], "*"):
         assert_error(stranger.get(at, HTTP_IF_NONE_MATCH=sent), 404, "not_found")

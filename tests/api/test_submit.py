@@ -1,4 +1,4 @@
-"""POST /submit: what is accepted, what is refused and with which words, and what is stored."""
+"""POST /submit: validation, response and stored rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ID = re.compile(r"vga_\d+_[a-z0-9]{9,}")
 
 
 def _nested(levels: int) -> dict[str, Any]:
-    """An object of so many levels."""
+    """Return an object with this many levels of nesting."""
     value: dict[str, Any] = {}
     for _ in range(levels - 1):
         value = {"a": value}
@@ -38,7 +38,7 @@ def _nested(levels: int) -> dict[str, Any]:
 
 
 def _of_bytes(size: int, letter: str = "x") -> dict[str, str]:
-    """Metadata that is so many bytes long when written without spaces."""
+    """Return metadata with this length in bytes as compact JSON."""
     frame = len('{"a":""}')
     return {"a": letter * ((size - frame) // len(letter.encode()))}
 
@@ -61,11 +61,11 @@ def test_should_get_request_status(api: APIClient) -> None:
     assert response.json()["status"] == "queued"
 
 
-# --- What a submit answers and stores ---------------------------------------------------------------------------------
+# --- Response and stored rows -----------------------------------------------------------------------------------------
 
 
-def test_the_answer_names_the_request_and_where_it_is(api: APIClient, settings: Any) -> None:
-    settings.PUBLIC_BASE_URL = "https://pictures.example"
+def test_the_response_has_the_id_and_the_location(api: APIClient, settings: Any) -> None:
+    settings.PUBLIC_BASE_URL = "https://images.example"
     response = post_json(api, body())
     answer = response.json()
     assert answer.keys() == {"success", "requestId", "status", "estimatedWaitTime"}
@@ -74,7 +74,7 @@ def test_the_answer_names_the_request_and_where_it_is(api: APIClient, settings: 
     assert isinstance(answer["estimatedWaitTime"], int)
     assert answer["estimatedWaitTime"] > 0
     assert ID.fullmatch(answer["requestId"])
-    assert response["Location"] == f"https://pictures.example{address('status', answer['requestId'])}"
+    assert response["Location"] == f"https://images.example{address('status', answer['requestId'])}"
 
 
 def test_the_location_leads_to_the_status(api: APIClient) -> None:
@@ -107,7 +107,7 @@ def test_the_same_body_sent_twice_is_two_requests(api: APIClient) -> None:
     assert stored_rows() == (2, 2, 2)
 
 
-def test_who_waits_behind_others_is_told_to_wait_longer(api: APIClient, alice: User) -> None:
+def test_the_estimate_grows_with_the_queue(api: APIClient, alice: User) -> None:
     first = post_json(api, body()).json()["estimatedWaitTime"]
     queued(alice, priority="high")
     assert post_json(api, body()).json()["estimatedWaitTime"] > first
@@ -121,9 +121,11 @@ def test_a_thousand_ids_differ_and_are_sorted_by_time() -> None:
     assert ids == sorted(ids)
 
 
-def test_a_submit_costs_eight_queries(api: APIClient, django_assert_max_num_queries: Any) -> None:
-    """The user; a transaction's begin and end around three inserts; two for the place in the queue, while what is known
-    of workers and durations is fresh."""
+def test_a_submit_takes_eight_queries(api: APIClient, django_assert_max_num_queries: Any) -> None:
+    """One for the user, begin and commit around three inserts, and two for the queue position.
+
+    The data about workers and durations is cached.
+    """
     post_json(api, body())
     with django_assert_max_num_queries(8):
         assert post_json(api, body()).status_code == 200
@@ -144,7 +146,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
-def test_text_comes_back_to_the_character(api: APIClient, text: str) -> None:
+def test_text_comes_back_unchanged(api: APIClient, text: str) -> None:
     sent = body(prompt=text, projectId=text, pageId=text, metadata={text: [text, {text: text}], "negativePrompt": text})
     shown = api.get(address("status", post_json(api, sent).json()["requestId"])).json()
     assert [shown["prompt"], shown["projectId"], shown["pageId"]] == [text, text, text]
@@ -221,7 +223,7 @@ def test_a_known_key_is_accepted_and_comes_back(api: APIClient, key: str) -> Non
         assert shown["metadata"][key] == value
 
 
-def test_spaces_around_a_prompt_are_dropped(api: APIClient) -> None:
+def test_spaces_around_a_prompt_are_removed(api: APIClient) -> None:
     post_json(api, body(prompt=f" \n\t{PROMPT}\u3000 "))
     assert GenerationRequest.objects.get().prompt == PROMPT
 
@@ -292,12 +294,12 @@ BAD_VALUES: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize(("more", "path", "code"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_value_beyond_its_limits_is_refused(api: APIClient, more: dict[str, Any], path: str, code: str) -> None:
+def test_a_value_beyond_its_limits_is_rejected(api: APIClient, more: dict[str, Any], path: str, code: str) -> None:
     assert_refused_field(post_json(api, body() | more), path, code)
 
 
 @pytest.mark.parametrize("key", BAD_VALUES)
-def test_a_known_key_with_a_bad_value_is_refused(api: APIClient, key: str) -> None:
+def test_a_known_key_with_an_invalid_value_is_rejected(api: APIClient, key: str) -> None:
     for value in BAD_VALUES[key]:
         assert_refused_field(post_json(api, body(metadata={key: value})), f"metadata.{key}")
 
@@ -307,7 +309,7 @@ def test_a_missing_field_is_named(api: APIClient, field: str) -> None:
     assert_refused_field(post_json(api, {name: value for name, value in body().items() if name != field}), field)
 
 
-def test_every_fault_is_named_at_once(api: APIClient) -> None:
+def test_all_invalid_values_are_named_at_once(api: APIClient) -> None:
     response = post_json(api, {"type": "sculpture", "prompt": "short", "metadata": {"seed": -1, "quality": "best"}})
     faults = {fault["path"]: fault["code"] for fault in response.json()["errors"]}
     assert faults == {
@@ -320,7 +322,7 @@ def test_every_fault_is_named_at_once(api: APIClient) -> None:
 
 
 @pytest.mark.parametrize("key", RESERVED_METADATA)
-def test_a_key_that_the_server_writes_is_refused(api: APIClient, key: str) -> None:
+def test_a_key_that_the_server_writes_is_rejected(api: APIClient, key: str) -> None:
     values: list[Any] = ["mine", 7, None, {}]
     for value in values:
         assert_refused_field(post_json(api, body(metadata={key: value, "other": 1})), f"metadata.{key}", "reserved")
@@ -343,7 +345,7 @@ OPTIONAL = ["priority", "projectId", "pageId", "metadata"]
 
 
 @pytest.mark.parametrize("field", [*OPTIONAL, *(f"metadata.{key}" for key in BAD_VALUES)])
-def test_null_at_an_optional_field_means_that_it_is_left_out(api: APIClient, field: str) -> None:
+def test_null_for_an_optional_field_means_that_it_is_absent(api: APIClient, field: str) -> None:
     def stored(**more: Any) -> dict[str, Any]:
         shown = answer(api.get(address("status", answer(post_json(api, body(**more)))["requestId"])))
         return {name: shown[name] for name in ("type", "prompt", "priority", "projectId", "pageId")} | {
@@ -356,7 +358,7 @@ def test_null_at_an_optional_field_means_that_it_is_left_out(api: APIClient, fie
     answer(post_json(api, {"requests": [body(**given)], "batchOptions": None}, at=BATCH))
 
 
-def test_null_at_an_unknown_key_of_metadata_is_the_clients_own(api: APIClient) -> None:
+def test_null_for_an_unknown_key_of_metadata_is_stored(api: APIClient) -> None:
     request_id = answer(post_json(api, body(metadata={"mine": None, "seed": None})))["requestId"]
     shown = answer(api.get(address("status", request_id)))["metadata"]
     assert shown["mine"] is None

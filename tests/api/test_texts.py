@@ -1,4 +1,4 @@
-"""A prompt has to show something. What counts is visible text, and what is kept is the text as it was sent."""
+"""A prompt needs visible characters. Only these count for its length, and the text is stored as sent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INVISIBLE: dict[str, str] = {
 
 
 @pytest.mark.parametrize("character", INVISIBLE.values(), ids=INVISIBLE.keys())
-def test_a_text_that_shows_nothing_is_blank(api: APIClient, character: str) -> None:
+def test_a_text_without_visible_characters_is_blank(api: APIClient, character: str) -> None:
     for prompt in (character * 10, character * 900, f" {character * 5}\n{character * 5} "):
         assert_refused_field(post_json(api, body(prompt=prompt[:1000])), "prompt", "blank")
     assert_refused_field(post_json(api, body(metadata={"imageStyle": character * 3})), "metadata.imageStyle", "blank")
@@ -59,6 +59,6 @@ def test_invisible_characters_do_not_make_a_prompt_longer(api: APIClient, charac
     ],
     ids=["emoji", "Persian", "Hindi", "an accent", "a flag of tags", "invisible ends", "Korean"],
 )
-def test_a_text_that_shows_something_is_kept_to_the_character(api: APIClient, prompt: str) -> None:
+def test_a_text_with_visible_characters_is_stored_unchanged(api: APIClient, prompt: str) -> None:
     request_id = answer(post_json(api, body(prompt=prompt)))["requestId"]
     assert answer(api.get(address("status", request_id)))["prompt"] == prompt

@@ -1,4 +1,4 @@
-"""``queuePosition`` and ``estimatedWaitTime``: from what waits, what was measured, and who works."""
+"""``queuePosition`` and ``estimatedWaitTime``: from queue, measured durations and worker slots."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def test_the_position_is_by_priority_and_then_by_time(staff: APIClient, alice: U
     assert [_place(staff, request)[0] for request in expected] == [1, 2, 3, 4, 5]
 
 
-def test_one_that_goes_lets_the_others_move_up(api: APIClient, alice: User) -> None:
+def test_a_cancelled_request_lets_the_others_move_up(api: APIClient, alice: User) -> None:
     first, second, third = queued(alice), queued(alice), queued(alice)
     answer(api.delete(address("cancel", first.pk)))
     assert [_place(api, request)[0] for request in (second, third)] == [1, 2]
 
 
-def test_a_retry_stands_behind_what_had_no_try(api: APIClient, alice: User) -> None:
+def test_a_retry_is_behind_requests_without_an_attempt(api: APIClient, alice: User) -> None:
     claim = claimed(alice, priority="urgent")
     others = [queued(alice), queued(alice, priority="low")]
     back_in_queue(claim)
     assert [_place(api, request)[0] for request in (*others, claim.request)] == [1, 2, 3]
 
 
-def test_what_a_batch_holds_back_has_its_place_in_the_queue(api: APIClient, alice: User) -> None:
+def test_a_request_held_back_by_its_batch_has_a_position(api: APIClient, alice: User) -> None:
     _, ids = batch_of(alice, 3, limit=1)
     requests = GenerationRequest.objects.in_bulk(ids)
     assert [_place(api, requests[request_id])[0] for request_id in ids] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("status", [Status.IN_PROGRESS, Status.FAILED, Status.CANCELLED])
-def test_what_does_not_wait_has_no_place(api: APIClient, alice: User, status: Status) -> None:
+def test_a_request_that_is_not_queued_has_no_position(api: APIClient, alice: User, status: Status) -> None:
     queued(alice)
     shown = answer(api.get(address("status", in_status(alice, status).pk)))
     assert {"queuePosition", "estimatedWaitTime"}.isdisjoint(shown)
@@ -67,32 +67,32 @@ def test_what_does_not_wait_has_no_place(api: APIClient, alice: User, status: St
 # --- The estimate -----------------------------------------------------------------------------------------------------
 
 
-def test_with_nothing_measured_each_takes_thirty_seconds_one_after_the_other(api: APIClient, alice: User) -> None:
+def test_the_default_estimate_is_thirty_seconds_per_request(api: APIClient, alice: User) -> None:
     requests = [queued(alice) for _ in range(4)]
     assert [_place(api, request) for request in requests] == [(1, 30), (2, 60), (3, 90), (4, 120)]
 
 
-def test_what_is_ahead_is_shared_by_all_the_slots_there_are(api: APIClient, alice: User) -> None:
+def test_the_requests_ahead_are_divided_by_all_slots(api: APIClient, alice: User) -> None:
     worker("one", slots=5)
     worker("two", slots=3)
     worker("silent", slots=100, seen=timedelta(seconds=31))
     requests = [queued(alice) for _ in range(9)]
     assert _place(api, requests[0]) == (1, 30)
-    assert _place(api, requests[4]) == (5, 45)  # four before it on eight slots: half a round
+    assert _place(api, requests[4]) == (5, 45)  # four ahead of it on eight slots: half a round
     assert _place(api, requests[8]) == (9, 60)
 
 
-def test_what_was_measured_counts_by_type_and_for_those_ahead_on_the_whole(api: APIClient, alice: User) -> None:
+def test_estimates_use_the_mean_of_the_type_and_of_all_types_ahead(api: APIClient, alice: User) -> None:
     for seconds in (5, 15):
         ended(alice, lasted=seconds, type="coloring-page")
-    ended(alice, lasted=40, type="cover")  # 10 of one type and 40 of the other are 20 on the whole
+    ended(alice, lasted=40, type="cover")  # 10 of one type and 40 of the other have a mean of 20
     first, page, cover, other = (
         queued(alice, type=type_) for type_ in ("coloring-page", "coloring-page", "cover", "background")
     )
     assert [_place(api, request) for request in (first, page, cover, other)] == [(1, 10), (2, 30), (3, 80), (4, 80)]
 
 
-def test_only_attempts_that_gave_an_image_count_and_the_newest_hours_of_them(
+def test_estimates_use_recent_successful_attempts_only(
     api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimates, "_ENOUGH_ATTEMPTS", 2)
@@ -104,18 +104,18 @@ def test_only_attempts_that_gave_an_image_count_and_the_newest_hours_of_them(
 
 
 @pytest.mark.parametrize("lasted", [0, 0.4])
-def test_an_estimate_is_a_second_at_the_least(api: APIClient, alice: User, lasted: float) -> None:
+def test_an_estimate_is_at_least_one_second(api: APIClient, alice: User, lasted: float) -> None:
     ended(alice, lasted=lasted)
     assert _place(api, queued(alice)) == (1, 1)
 
 
-def test_a_submit_is_told_what_its_status_says(api: APIClient, alice: User) -> None:
+def test_a_submit_and_its_status_have_the_same_estimate(api: APIClient, alice: User) -> None:
     worker("one", slots=2)
     ended(alice, lasted=12)
     queued(alice, priority="high")
-    told = answer(post_json(api, body()))
-    assert told["estimatedWaitTime"] == 18
-    assert _place(api, GenerationRequest.objects.get(pk=told["requestId"])) == (2, 18)
+    accepted = answer(post_json(api, body()))
+    assert accepted["estimatedWaitTime"] == 18
+    assert _place(api, GenerationRequest.objects.get(pk=accepted["requestId"])) == (2, 18)
 
 
 # --- A long queue -----------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ HOUR = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def _queued_at(alice: User, *seconds: float, priority: str = "normal") -> list[GenerationRequest]:
-    """Requests that were queued so many seconds after a full minute."""
+    """Return requests that were queued these numbers of seconds after a full minute."""
     requests = [queued(alice, priority=priority) for _ in seconds]
     for request, after in zip(requests, seconds, strict=True):
         GenerationQueue.objects.filter(pk=request.pk).update(queued_at=HOUR + timedelta(seconds=after))
@@ -137,10 +137,10 @@ def _queued_at(alice: User, *seconds: float, priority: str = "normal") -> list[G
     [(range(0, 600, 60), 0), (range(0, 60, 6), 0), ([0, 20, 40, 600, 1_200, 7_200, 7_230, 14_000, 90_000, 90_005], 3)],
     ids=["at even intervals", "all in one minute", "with gaps"],
 )
-def test_past_what_is_counted_a_place_is_estimated_by_the_hour(
+def test_a_position_past_the_counted_rows_is_estimated_by_minutes(
     api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch, seconds: Sequence[float], most_wrong: int
 ) -> None:
-    """Rows of a higher weight come before, and those of a lower weight do not matter."""
+    """Rows of a higher weight are ahead, and those of a lower weight do not count."""
     monkeypatch.setattr(queries, "COUNTED", 3)
     requests = _queued_at(alice, *seconds)
     _queued_at(alice, 700, 710, priority="urgent")
@@ -150,14 +150,14 @@ def test_past_what_is_counted_a_place_is_estimated_by_the_hour(
     assert all(abs(place - 2 - actual) <= most_wrong for actual, place in enumerate(places, start=1)), places
 
 
-def test_who_has_just_come_is_the_last(api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_request_is_last(api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "COUNTED", 3)
     _queued_at(alice, *range(40))
-    told = answer(post_json(api, body()))
-    assert told["estimatedWaitTime"] == 41 * 30
+    accepted = answer(post_json(api, body()))
+    assert accepted["estimatedWaitTime"] == 41 * 30
 
 
-def test_a_place_costs_the_same_in_a_long_queue(api: APIClient, alice: User) -> None:
+def test_the_queries_of_a_position_do_not_grow_with_the_queue(api: APIClient, alice: User) -> None:
     first = queued(alice)
 
     def cost(request: GenerationRequest) -> int:
@@ -170,10 +170,8 @@ def test_a_place_costs_the_same_in_a_long_queue(api: APIClient, alice: User) -> 
     assert cost(queued(alice)) == alone
 
 
-def test_what_is_known_is_asked_for_once_in_a_while(
-    api: APIClient, alice: User, django_assert_num_queries: Any
-) -> None:
+def test_the_data_for_estimates_is_cached(api: APIClient, alice: User, django_assert_num_queries: Any) -> None:
     request = queued(alice)
     _place(api, request)
-    with django_assert_num_queries(2):  # the request, and those before it
+    with django_assert_num_queries(2):  # the request, and the rows ahead
         _place(api, request)

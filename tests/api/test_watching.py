@@ -1,4 +1,4 @@
-"""What surrounds every call: its id, headers for browsers, who may read answers, and what is reported of a fault."""
+"""Rules of every call: request id, security headers, CORS, error reports and metrics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ sentry_sdk.flush(10)
 
 
 def asked(folder: Path, method: str, at: str, *, settings: Mapping[str, str], **headers: str) -> tuple[int, Any]:
-    """What a process with these settings answers: status and headers."""
+    """Return status and headers of a response of a process with these settings."""
     import json
 
     given = {"PATH": os.environ["PATH"], "VAR_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "config.settings"}
@@ -54,15 +54,15 @@ def asked(folder: Path, method: str, at: str, *, settings: Mapping[str, str], **
     return status, {name.lower(): value for name, value in answered.items()}
 
 
-def test_every_answer_has_the_id_of_its_call(anonymous: APIClient) -> None:
+def test_every_response_has_a_request_id(anonymous: APIClient) -> None:
     assert anonymous.get("/healthz", HTTP_X_REQUEST_ID="abc-1")["X-Request-ID"] == "abc-1"
     first, second = (anonymous.get("/nowhere")["X-Request-ID"] for _ in range(2))
     assert first != second
     assert len(first) == 32
 
 
-def test_over_https_the_headers_say_so(tmp_path: Path) -> None:
-    settings = {"PUBLIC_BASE_URL": "https://pictures.example.org", "TRUSTED_PROXIES": "1"}
+def test_over_https_the_security_headers_are_sent(tmp_path: Path) -> None:
+    settings = {"PUBLIC_BASE_URL": "https://images.example.org", "TRUSTED_PROXIES": "1"}
     status, headers = asked(tmp_path, "GET", "/sign-in", settings=settings)
     assert status == 200
     assert headers["strict-transport-security"] == "max-age=31536000"
@@ -73,7 +73,7 @@ def test_over_https_the_headers_say_so(tmp_path: Path) -> None:
     assert (status, headers["location"]) == (301, "https://127.0.0.1/")
 
 
-def test_only_origins_that_were_named_may_read_answers(tmp_path: Path) -> None:
+def test_only_allowed_origins_may_read_responses(tmp_path: Path) -> None:
     named = {"CORS_ALLOWED_ORIGINS": "https://studio.example.org"}
     at = "/api/visual-generation/queue/status"
     preflight = {"HTTP_ACCESS_CONTROL_REQUEST_METHOD": "POST", "HTTP_ACCESS_CONTROL_REQUEST_HEADERS": "authorization"}
@@ -89,7 +89,7 @@ def test_only_origins_that_were_named_may_read_answers(tmp_path: Path) -> None:
         assert "access-control-allow-origin" not in headers
 
 
-def test_a_fault_is_reported_without_what_the_client_sent(tmp_path: Path) -> None:
+def test_an_error_is_reported_without_the_clients_data(tmp_path: Path) -> None:
     with Collector() as collector:
         settings = {
             "SENTRY_DSN": collector.dsn,
@@ -118,7 +118,7 @@ def test_a_fault_is_reported_without_what_the_client_sent(tmp_path: Path) -> Non
         (False, "t0ken", "Bearer t0ken", 200),
     ],
 )
-def test_metrics_want_the_token_that_is_set(
+def test_metrics_need_the_configured_token(
     anonymous: APIClient, settings: Any, debug: bool, token: str, sent: str, status: int
 ) -> None:
     settings.DEBUG, settings.METRICS_TOKEN = debug, token
@@ -130,6 +130,6 @@ def test_metrics_want_the_token_that_is_set(
         assert_error(response, status)
 
 
-def test_metrics_that_are_off_are_not_there(anonymous: APIClient, settings: Any) -> None:
+def test_disabled_metrics_are_not_found(anonymous: APIClient, settings: Any) -> None:
     settings.ENABLE_METRICS = False
     assert_error(anonymous.get("/metrics"), 404, "not_found")

@@ -71,12 +71,12 @@ def sessions() -> dict[str, Any]:
 @pytest.fixture
 def visit(browser: Browser, house: House, sessions: dict[str, Any]) -> Iterator[Visit]:
     """Opens a browser of one's own, in which ``name`` has signed in; at the end nothing may have gone wrong in it. With
-    ``anew`` it is a session that a test may end."""
+    ``new_session`` it is a session that a test may end."""
     visitors: list[Visitor] = []
     with ExitStack() as open_ones:
 
-        def open_one(name: str | None = "alice", *, anew: bool = False, **settings: Any) -> Visitor:
-            known = None if anew or name is None else sessions.get(name)
+        def open_one(name: str | None = "alice", *, new_session: bool = False, **settings: Any) -> Visitor:
+            known = None if new_session or name is None else sessions.get(name)
             context = browser.new_context(base_url=house.stack.base_url, storage_state=known, **settings)
             context.set_default_timeout(PATIENCE)
             open_ones.callback(context.close)
@@ -87,7 +87,7 @@ def visit(browser: Browser, house: House, sessions: dict[str, Any]) -> Iterator[
             elif name is not None:
                 visitor.sign_in(name)
                 visitor.page.wait_for_url(f"{house.stack.base_url}/")
-                if not anew:
+                if not new_session:
                     sessions[name] = context.storage_state()
             return visitor
 

@@ -1,4 +1,4 @@
-"""What the pages show when they are looked at: a day's work, pictures in the Studio, and some that run."""
+"""Data for the screenshots: a day's work, images in the Studio, and some running requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DRAWN = [
     ("illustration", "A fox and an owl having a picnic in the forest", "square"),
     ("coloring-page", "A friendly dragon playing in a garden", "square"),
 ]
-#: Requests of the staff that ended in each of the last hours, and seconds that they waited; as rows, since nobody waits
+#: Requests of the staff that ended in each of the last hours, and seconds that they waited; as rows, as no test waits
 #: for a day.
 _DAY = """
 INSERT INTO generation_requests (id, owner_id, type, prompt, priority, project_id, page_id, metadata, status, sequence,
@@ -48,6 +48,14 @@ SELECT id, 1, 1, 'worker', 'openai', 'gpt-image-2', '', '', true, '{}',
     created_at + make_interval(secs => 1.2 + 2 * (1 + sin(extract(epoch FROM created_at) / 9000))), completed_at
 FROM generation_requests
 """
+#: The triggers on this table feed the counters, from which the charts are read.
+_HISTORY = """
+INSERT INTO generation_status_changes (request_id, sequence, from_status, to_status, reason, error_code, claim, at)
+SELECT id, 1, '', 'queued', 'submitted', '', 0, created_at FROM generation_requests
+UNION ALL SELECT request_id, 2, 'queued', 'in-progress', 'claimed', '', 1, started_at FROM generation_attempts
+UNION ALL SELECT request_id, 3, 'in-progress', status, status, error_code, 1, finished_at
+FROM generation_attempts JOIN generation_requests AS request ON request.id = request_id
+"""
 
 
 def set_up(house: House) -> str:
@@ -57,6 +65,7 @@ def set_up(house: House) -> str:
     house.execute("TRUNCATE generation_requests, generation_batches CASCADE")
     house.execute(_DAY.replace("%%", "%"))
     house.execute(_ATTEMPTS)
+    house.execute(_HISTORY)
     # It caches some numbers for up to a minute. At once, since a browser keeps its connections open.
     house.stack.stop("web", by=signal.SIGKILL)
     house.stack.start("web")

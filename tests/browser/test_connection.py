@@ -40,14 +40,14 @@ def test_without_a_network_nothing_typed_is_lost_and_nothing_drawn_twice(alice: 
     expect(alice.page.locator("#notice")).to_be_visible(timeout=PATIENCE)
     alice.page.locator("#prompt").fill(prompt)
     alice.page.locator("#submit").click()
-    expect(alice.page.locator("#composer-fault")).to_contain_text("cannot be reached")
+    expect(alice.page.locator("#composer-error")).to_contain_text("cannot be reached")
     alice.page.context.set_offline(offline=False)
     alice.wait_live()
     expect(alice.page.locator("#prompt")).to_have_value(prompt)
-    # The answer is lost on its way, and whoever sees that sends it again.
+    # The answer is lost on its way, and the page sends the call again.
     alice.page.route("**/submit", lambda route: (route.fetch(), route.abort()), times=1)
     alice.page.locator("#submit").click()
-    expect(alice.page.locator("#composer-fault")).to_contain_text("cannot be reached")
+    expect(alice.page.locator("#composer-error")).to_contain_text("cannot be reached")
     alice.page.locator("#submit").click()
     wait_status(alice.card(prompt), "completed")
     rows = alice.house.rows("SELECT count(*) AS n FROM generation_requests WHERE prompt = %s", prompt)
@@ -60,7 +60,7 @@ def test_a_list_that_cannot_be_loaded_says_so_and_can_be_asked_for_again(alice: 
         "**/requests?*", lambda route: route.fulfill(status=503, json={"error": "It is away", "code": "x"})
     )
     alice.page.locator("#filter [name=type]").select_option("cover")
-    expect(alice.page.get_by_role("heading", name="The pictures could not be loaded")).to_be_visible(timeout=PATIENCE)
+    expect(alice.page.get_by_role("heading", name="The images could not be loaded")).to_be_visible(timeout=PATIENCE)
     expect(alice.page.locator("#state")).to_contain_text("It is away")
     alice.page.unroute("**/requests?*")
     alice.page.get_by_role("button", name="Try again").click()
@@ -68,7 +68,7 @@ def test_a_list_that_cannot_be_loaded_says_so_and_can_be_asked_for_again(alice: 
 
 
 def test_a_signed_out_user_is_told_and_led_back(visit: Visit) -> None:
-    alice = visit("alice", anew=True)
+    alice = visit("alice", new_session=True)
     alice.studio("?type=cover")
     other = alice.page.context.new_page()
     other.goto("/")
@@ -81,7 +81,7 @@ def test_a_signed_out_user_is_told_and_led_back(visit: Visit) -> None:
     expect(alice.page.locator("#prompt")).to_have_value("What is typed stays where it is")
     alice.page.get_by_role("button", name="Sign in").click()
     alice.page.wait_for_url("**/sign-in?next=*")
-    alice.page.get_by_label("Name").fill("alice")
+    alice.page.get_by_label("Username").fill("alice")
     alice.page.get_by_label("Password").fill("wrong")
     alice.page.get_by_role("button", name="Sign in").click()
-    expect(alice.page.get_by_role("alert")).to_have_text("The name or the password is wrong.")
+    expect(alice.page.get_by_role("alert")).to_have_text("Wrong username or password.")

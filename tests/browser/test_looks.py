@@ -1,4 +1,4 @@
-"""How the pages look and whether everybody can use them: in both themes, on a telephone and on a desk.
+"""How the pages look and whether they are accessible: in both themes, on a telephone and on a desk.
 
 With ``SCREENSHOTS`` they are kept in that folder; ``make screenshots`` writes those of the README.
 """
@@ -22,7 +22,7 @@ from tests.faults.house import House
 
 THEMES = ["light", "dark"]
 WIDTHS = {360: 780, 1440: 900}
-#: Of the staff's pages, those of which there are pictures.
+#: Of the staff's pages, those of which there are screenshots.
 _KEPT = {"today", "requests", "request"}
 _LOADED = """() => [...document.images].every((image) =>
   image.complete || image.getBoundingClientRect().top > innerHeight || !image.offsetParent)"""
@@ -47,7 +47,7 @@ def assert_usable(page: Page) -> None:
 
 
 def keep(page: Page, name: str, *, whole: bool = False) -> None:
-    """The window, or the ``whole`` page; as a file where that is wanted, with few colours, since it is committed."""
+    """The window, or the ``whole`` page; as a file where that is wanted, with few colors, since it is committed."""
     taken = page.screenshot(animations="disabled", caret="hide", full_page=whole)
     if folder := os.environ.get("SCREENSHOTS"):
         image = Image.open(io.BytesIO(taken)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -56,8 +56,8 @@ def keep(page: Page, name: str, *, whole: bool = False) -> None:
 
 def background(page: Page) -> int:
     """How bright the page is, from 0 to 255."""
-    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    return int(colour.partition("(")[2].partition(",")[0])
+    color = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return int(color.partition("(")[2].partition(",")[0])
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -96,7 +96,7 @@ def test_the_pages_of_the_staff_are_usable(visit: Visit, shown: str, width: int,
     for name, address in {
         "today": "/admin/",
         "requests": requests,
-        "none": f"{requests}?owner=nobody",
+        "none": f"{requests}?owner=unknown",
         "request": f"{requests}{shown}/change/",
         "act": f"{requests}act/?action=retry&ids={shown}",
         "pause": "/admin/generation/pause/",
@@ -124,7 +124,7 @@ def test_the_pages_that_deactivate_users_are_usable(root: Visit, shown: str, wid
     alice = page.locator("[name=_selected_action]").first.get_attribute("value")
     page.goto(f"/admin/auth/user/{alice}/deactivate/")
     expect(page.get_by_role("heading", name="Deactivate alice")).to_be_visible()
-    expect(page.get_by_label("Cancel what is queued or in progress")).not_to_be_checked()
+    expect(page.get_by_label("Cancel requests that are queued or in progress")).not_to_be_checked()
     assert_usable(page)
     page.goto(f"/admin/auth/user/{alice}/delete/")
     expect(page.get_by_role("link", name="Deactivate alice instead")).to_be_visible()
@@ -132,10 +132,10 @@ def test_the_pages_that_deactivate_users_are_usable(root: Visit, shown: str, wid
 
 
 def test_rarely_seen_pages_are_usable(visit: Visit, shown: str) -> None:
-    nobody = visit(None, color_scheme="dark")
-    nobody.sign_in("alice", "wrong")
-    expect(nobody.page.get_by_role("alert")).to_be_visible()
-    assert_usable(nobody.page)
+    stranger = visit(None, color_scheme="dark")
+    stranger.sign_in("alice", "wrong")
+    expect(stranger.page.get_by_role("alert")).to_be_visible()
+    assert_usable(stranger.page)
     alice: Visitor = visit("alice", color_scheme="dark")
     alice.wait_loaded()
     alice.page.locator("#more summary").click()
@@ -149,5 +149,5 @@ def test_rarely_seen_pages_are_usable(visit: Visit, shown: str) -> None:
     alice.page.goto("/requests/vga_1700000000000000_000000000000000000")
     assert_usable(alice.page)
     alice.page.goto("/queue")
-    expect(alice.page.get_by_role("heading", name="This page is for the staff")).to_be_visible()
+    expect(alice.page.get_by_role("heading", name="This page is for staff only")).to_be_visible()
     assert_usable(alice.page)

@@ -24,17 +24,17 @@ def test_the_page_of_a_request_follows_it_to_its_image(alice: Visitor) -> None:
     alice.house.provider.script(default="")
     alice.page.locator("#retry").click()
     expect(badge).to_have_text("Completed", timeout=PATIENCE)
-    picture = alice.page.locator("#picture img")
-    alice.page.wait_for_function("(image) => image.naturalWidth > 0", arg=picture.element_handle())
+    image = alice.page.locator("#image img")
+    alice.page.wait_for_function("(image) => image.naturalWidth > 0", arg=image.element_handle())
     steps = alice.page.locator(".timeline h3")
     expect(steps).to_have_text(
         [
             "Submitted by alice",
-            "Taken by a worker",
+            "Started",
             "Cancelled by alice",
-            "Queued again by hand by alice",
-            "Taken by a worker",
-            "Picture stored",
+            "Retried manually by alice",
+            "Started",
+            "Image stored",
         ]
     )
     expect(alice.page.locator(".attempt").last).to_contain_text("openai")
@@ -46,12 +46,12 @@ def test_the_page_of_a_request_follows_it_to_its_image(alice: Visitor) -> None:
 
 def test_the_page_of_a_failure_says_what_to_do(alice: Visitor) -> None:
     alice.house.provider.script(default="moderation=input")
-    request_id = alice.submit_by_api("Nobody may draw this one", metadata={"provider": "openai"})
+    request_id = alice.submit_by_api("This one must not be drawn", metadata={"provider": "openai"})
     alice.house.wait_for(request_id, "failed")
     alice.page.goto(f"/requests/{request_id}")
     problem = alice.page.locator("#facts .problem")
     expect(problem).to_contain_text("The provider's safety system refused the prompt")
-    expect(problem).to_contain_text("What to do: Say it in other words")
+    expect(problem).to_contain_text("What to do: Rephrase the prompt")
 
 
 def test_the_queue_moves_by_itself(visit: Visit) -> None:
@@ -60,15 +60,15 @@ def test_the_queue_moves_by_itself(visit: Visit) -> None:
     bob.wait_live()
     expect(bob.page.locator("#processes tbody tr")).to_have_count(2)
     bob.house.provider.script(default="hold=1")
-    request_id = bob.submit_by_api("Somebody must wait for this", metadata={"provider": "openai"})
+    request_id = bob.submit_by_api("This one has to wait a while", metadata={"provider": "openai"})
     running = bob.page.locator("#running")
-    expect(running).to_contain_text("Somebody must wait for this", timeout=PATIENCE)
+    expect(running).to_contain_text("This one has to wait a while", timeout=PATIENCE)
     expect(running).to_contain_text("openai")
     bob.page.locator("#by-hour-table summary").click()
     bob.house.provider.script(default="")
     bob.house.provider.release()
     bob.house.wait_for(request_id, "completed")
-    expect(running).to_contain_text("Nothing runs", timeout=PATIENCE)
+    expect(running).to_contain_text("No requests are running", timeout=PATIENCE)
     expect(bob.page.locator("#by-hour-table")).to_have_attribute("open", "")
     bob.page.context.set_offline(offline=True)
     expect(bob.page.locator("#notice")).to_contain_text("cannot be reached", timeout=PATIENCE)

@@ -28,7 +28,7 @@ def test_a_submitted_request_completes_on_the_page_without_a_reload(alice: Visit
     assert alice.page.evaluate("window.sameLoad")
     dragons = alice.page.locator(".card", has_text="A friendly dragon")
     before = dragons.count()
-    card.get_by_role("button", name="Another seed").click()
+    card.get_by_role("button", name="New variation").click()
     expect(dragons).to_have_count(before + 1, timeout=PATIENCE)
     wait_status(alice.page.locator(".card").first, "completed")
     seeds = alice.house.rows("SELECT metadata FROM generation_requests ORDER BY id DESC LIMIT 2")
@@ -40,7 +40,7 @@ def test_a_batch_is_submitted_and_watched_as_one(alice: Visitor) -> None:
     alice.wait_loaded()
     alice.page.get_by_label("Batch").check()
     alice.page.locator("#prompt").fill("A sheep on a green hill\n\n  A goose beside a pond  \nA hen with five chicks")
-    expect(alice.page.locator("#submit")).to_have_text("Draw 3 pictures")
+    expect(alice.page.locator("#submit")).to_have_text("Generate 3 images")
     alice.page.locator("#submit").click()
     for prompt in ("A sheep on a green hill", "A goose beside a pond", "A hen with five chicks"):
         wait_status(alice.card(prompt), "completed")
@@ -66,10 +66,10 @@ def test_one_that_runs_is_cancelled_and_tried_again(alice: Visitor) -> None:
 def test_a_failure_is_told_in_words_with_what_to_do(alice: Visitor) -> None:
     alice.wait_loaded()
     alice.house.provider.script(default="moderation=input")
-    card = alice.submit("A picture that nobody may draw", provider="openai")
+    card = alice.submit("An image that the provider refuses", provider="openai")
     wait_status(card, "failed")
-    expect(card.locator(".trouble")).to_contain_text("safety system")
-    expect(card.locator(".trouble")).to_contain_text("Say it in other words")
+    expect(card.locator(".error")).to_contain_text("safety system")
+    expect(card.locator(".error")).to_contain_text("Rephrase the prompt")
     alice.house.provider.script(default="")
     card.get_by_role("button", name="Retry").click()
     wait_status(card, "completed")
@@ -80,14 +80,14 @@ def test_an_error_is_shown_at_its_field(alice: Visitor) -> None:
     page = alice.page
     page.locator("#prompt").fill("Too short")
     page.locator("#submit").click()
-    expect(page.locator("#prompt-fault")).to_have_text("At least 10 characters.")
+    expect(page.locator("#prompt-error")).to_have_text("At least 10 characters.")
     expect(page.locator("#prompt")).to_be_focused()
     page.locator("#prompt").fill("Something that is long enough")
     page.locator("#more summary").click()
     page.locator("#seed").fill("-5")
     page.locator("#submit").click()
     expect(page.locator("#seed")).to_have_attribute("aria-invalid", "true", timeout=PATIENCE)
-    expect(page.locator("#seed-fault")).not_to_be_empty()
+    expect(page.locator("#seed-error")).not_to_be_empty()
     expect(page.locator("#prompt")).to_have_value("Something that is long enough")
 
 
@@ -103,7 +103,7 @@ def test_html_in_a_prompt_is_shown_as_text(alice: Visitor) -> None:
 
 def test_the_list_is_filtered_and_has_no_end_until_there_is_one(visit: Visit) -> None:
     charlie = visit("charlie")
-    expect(charlie.page.get_by_role("heading", name="No pictures yet")).to_be_visible()
+    expect(charlie.page.get_by_role("heading", name="No images yet")).to_be_visible()
     with charlie.house.stack.client("charlie") as client:
         quick = {"type": "cover", "projectId": "Many", "metadata": {"provider": "openai"}}
         batch = [quick | {"prompt": f"The cover of book number {number}"} for number in range(25)]
@@ -122,8 +122,8 @@ def test_the_list_is_filtered_and_has_no_end_until_there_is_one(visit: Visit) ->
     charlie.wait_loaded()
     expect(cards).to_have_count(1)
     charlie.page.locator("#filter [name=status]").select_option("cancelled")
-    expect(charlie.page.get_by_role("heading", name="Nothing matches")).to_be_visible(timeout=PATIENCE)
-    charlie.page.get_by_role("button", name="Show everything").click()
+    expect(charlie.page.get_by_role("heading", name="No matches")).to_be_visible(timeout=PATIENCE)
+    charlie.page.get_by_role("button", name="Clear filters").click()
     expect(cards).to_have_count(24, timeout=PATIENCE)
 
 
@@ -131,7 +131,7 @@ def test_everything_can_be_done_with_the_keyboard_alone(alice: Visitor) -> None:
     alice.wait_loaded()
     keys = alice.page.keyboard
     keys.press("Tab")
-    expect(alice.page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(alice.page.get_by_role("link", name="Skip to content")).to_be_focused()
     keys.press("Enter")
     keys.press("Tab")
     expect(alice.page.locator("[name=mode][value=one]")).to_be_focused()
@@ -149,11 +149,11 @@ def test_everything_can_be_done_with_the_keyboard_alone(alice: Visitor) -> None:
     card.locator(".frame").focus()
     keys.press("Enter")
     alice.page.wait_for_url("**/requests/vga_*")
-    alice.page.locator("#again").focus()
+    alice.page.locator("#variation").focus()
     before = alice.page.url
     keys.press("Enter")
     alice.page.wait_for_url(lambda url: url != before and "/requests/vga_" in url)
-    focus = alice.page.evaluate("getComputedStyle(document.querySelector('.trail a')).outlineStyle")
+    focus = alice.page.evaluate("getComputedStyle(document.querySelector('.breadcrumb a')).outlineStyle")
     assert focus == "none"
     keys.press("Tab")
     outlined = "getComputedStyle(document.activeElement).outlineStyle"

@@ -1,4 +1,4 @@
-"""Somebody in front of a browser."""
+"""A visitor with a browser."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Visitor:
     def sign_in(self, name: str, password: str = PASSWORD) -> None:
         """By the form, as people do; ends where they are led."""
         self.page.goto("/sign-in")
-        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("Username").fill(name)
         self.page.get_by_label("Password").fill(password)
         self.page.get_by_role("button", name="Sign in").click()
 

@@ -1,7 +1,13 @@
-"""What ``GET /api/schema`` says is complete, valid, and what the code does."""
+"""The OpenAPI document is complete and valid, matches the code, and keeps its structure.
+
+``UPDATE_OPENAPI=1 .venv/bin/python -m pytest -q tests/contracts/test_api_description.py -k structure`` writes
+``openapi-structure.json`` again after an intended change of the API.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -27,6 +33,7 @@ from tests.api.helpers import completed
 from tests.support.requests import PROMPT, in_status
 
 ROOT = Path(__file__).parents[2]
+STRUCTURE = Path(__file__).with_name("openapi-structure.json")
 METHODS = {"get", "post", "put", "patch", "delete"}
 #: A page for people, which is no part of what it shows.
 NOT_DESCRIBED = {"api/docs"}
@@ -133,6 +140,52 @@ def test_it_names_the_release_and_where_clients_reach_us() -> None:
     assert description()["openapi"].startswith("3.1")
     assert description()["info"]["version"] == VERSION
     assert description()["servers"] == [{"url": settings.PUBLIC_BASE_URL}]
+
+
+# --- Stable -----------------------------------------------------------------------------------------------------------
+
+
+def without_prose(value: Any) -> Any:
+    """Return a part of the document without prose, and with the error codes of its examples instead of the examples."""
+    if isinstance(value, list):
+        return [without_prose(member) for member in value]
+    if not isinstance(value, dict):
+        return value
+    is_prose = {name for name in ("title", "summary", "description") if isinstance(value.get(name), str)}
+    part = {name: without_prose(value[name]) for name in value.keys() - is_prose - {"examples"}}
+    examples = [example["value"] for example in value.get("examples", {}).values()]
+    if codes := sorted({example["code"] for example in examples if isinstance(example, dict) and "code" in example}):
+        part["codes"] = codes
+    return part
+
+
+def structure() -> dict[str, Any]:
+    """Return operations, parameters, responses, components and properties without prose, each under its own key."""
+    parts: dict[str, Any] = {}
+    for method, path, operation in operations():
+        key = f"{method.upper()} {path}"
+        parts[key] = without_prose(operation)
+        for parameter in parts[key].pop("parameters", []):
+            parts[f"{key} {parameter.pop('in')} {parameter.pop('name')}"] = parameter
+        for status, response in parts[key].pop("responses").items():
+            parts[f"{key} {status}"] = response
+    for components in description()["components"].values():
+        for name, schema in components.items():
+            parts[name] = without_prose(schema)
+            for field, of_field in parts[name].pop("properties", {}).items():
+                parts[f"{name}.{field}"] = of_field
+    return parts
+
+
+def test_the_structure_of_the_document_is_unchanged() -> None:
+    parts = structure()
+    if os.environ.get("UPDATE_OPENAPI"):
+        compact = {key: json.dumps(parts[key], sort_keys=True, separators=(",", ":")) for key in sorted(parts)}
+        lines = ",\n".join(f"{json.dumps(key)}: {part}" for key, part in compact.items())
+        STRUCTURE.write_text(f"{{\n{lines}\n}}\n")
+    stored = json.loads(STRUCTURE.read_text())
+    changed = sorted(key for key in stored.keys() | parts.keys() if stored.get(key) != parts.get(key))
+    assert not changed, {key: {"stored": stored.get(key), "now": parts.get(key)} for key in changed}
 
 
 # --- True -------------------------------------------------------------------------------------------------------------

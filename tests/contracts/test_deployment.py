@@ -30,7 +30,7 @@ _BASE_MB = 125
 
 @pytest.fixture(scope="module")
 def file() -> dict[str, Any]:
-    return compose.read({"PUBLIC_BASE_URL": "https://pictures.example.org"})
+    return compose.read({"PUBLIC_BASE_URL": "https://images.example.org"})
 
 
 def documented() -> set[str]:

@@ -83,9 +83,9 @@ FAULTS = {
     "reset=unread": "unknown_outcome",
     "reset=before": "unknown_outcome",
     "reset=after": "unknown_outcome",
-    "picture=truncated": "invalid_image",
-    "picture=svg": "invalid_image",
-    "picture=bomb": "invalid_image",
+    "image=truncated": "invalid_image",
+    "image=svg": "invalid_image",
+    "image=bomb": "invalid_image",
 }
 #: After these the vendor's id of the request is known.
 ANSWERED = ("status", "moderation", "quota", "empty")
@@ -135,7 +135,7 @@ def adapter(request: pytest.FixtureRequest) -> Adapter:
 
 
 class Checking(Caller):
-    """As the executor does: what comes is a picture only if it passes our own check."""
+    """As the executor does: what comes is an image only if it passes our own check."""
 
     def generate(self, prompt: str = PROMPT, **more: Any) -> ImageAnswer:
         answer = super().generate(prompt, **more)
@@ -310,7 +310,7 @@ def test_each_event_loop_has_a_connection_of_its_own(fresh: Caller, fake: FakePr
 
 
 def test_the_type_is_that_of_the_content_whatever_the_vendor_calls_it(caller: Caller, fake: FakeProvider) -> None:
-    fake.script("picture=jpeg")
+    fake.script("image=jpeg")
     assert image_check.check(caller.generate().data).content_type == "image/jpeg"
 
 

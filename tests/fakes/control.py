@@ -55,7 +55,7 @@ class FakeProvider:
         self.base_url = f"http://127.0.0.1:{self._port}"
 
     def stop(self) -> None:
-        """End it at once; whoever is connected sees the connection closed."""
+        """End it at once; its clients see their connections closed."""
         if self._process:
             self._process.kill()
             self._process.communicate(timeout=10)
@@ -83,7 +83,7 @@ class FakeProvider:
 
     @property
     def grpc_host(self) -> str:
-        """For ``STABILITY_GRPC_HOST``. Nobody is there where stability-sdk is not installed."""
+        """For ``STABILITY_GRPC_HOST``. There is no server if stability-sdk is not installed."""
         return f"127.0.0.1:{self._grpc_port}"
 
     @property

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final
 
-from tests.fakes.pictures import encoded, spoilt
+from tests.fakes.images import encoded, spoilt
 from tests.fakes.script import Behavior
 from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
@@ -94,7 +94,7 @@ class GoogleWire:
 
 
 class GoogleSignInWire:
-    """Gives a token to whoever comes with a signed assertion."""
+    """Gives a token for a signed assertion."""
 
     vendor: ClassVar[str] = "google-sign-in"
 
@@ -152,7 +152,7 @@ def _content(asked: Asked, behavior: Behavior, number: int) -> dict[str, Any]:
         candidate = {"finishReason": behavior.reason or "IMAGE_SAFETY", "safetyRatings": ratings}
         return said | {"candidates": [candidate], "usageMetadata": usage}
     if behavior.empty or behavior.reason:
-        words = {"role": "model", "parts": [{"text": "Here is your picture of a secret sauce!"}]}
+        words = {"role": "model", "parts": [{"text": "Here is your image of a secret sauce!"}]}
         candidate = {"content": words, "finishReason": behavior.reason or "NO_IMAGE"}
         return said | {"candidates": [candidate], "usageMetadata": usage}
     usage |= {
@@ -164,8 +164,8 @@ def _content(asked: Asked, behavior: Behavior, number: int) -> dict[str, Any]:
     parts = [
         {"text": "A dragon should be green.", "thought": True},
         {"inlineData": {"mimeType": "image/png", "data": encoded(spoilt("a sketch", "png", ""), "")}, "thought": True},
-        {"text": "Here is your picture."},
-        _inline(mime_type, encoded(spoilt(asked.prompt, mime_type[6:], behavior.picture), behavior.base64), behavior),
+        {"text": "Here is your image."},
+        _inline(mime_type, encoded(spoilt(asked.prompt, mime_type[6:], behavior.image), behavior.base64), behavior),
     ]
     candidate = {"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0}
     return said | {"candidates": [candidate], "usageMetadata": usage}

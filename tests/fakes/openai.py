@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from tests.fakes.pictures import encoded, spoilt
+from tests.fakes.images import encoded, spoilt
 from tests.fakes.script import Behavior
 from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
@@ -24,7 +24,7 @@ _PICTURES: Final = "/files/"
 
 
 class OpenAIWire:
-    """Answers as the Images API does, and serves the pictures that other servers give the address of."""
+    """Answers as the Images API does, and serves the images that other servers give the address of."""
 
     vendor: ClassVar[str] = "openai"
 
@@ -53,9 +53,9 @@ class OpenAIWire:
             if value := getattr(behavior, name):
                 headers["x-should-retry" if name == "should_retry" else name.replace("_", "-")] = value
         output_format = asked.options.get("output_format") or "png"
-        picture = spoilt(asked.request_id or asked.prompt, output_format, behavior.picture)
+        image = spoilt(asked.request_id or asked.prompt, output_format, behavior.image)
         if "file" in asked.options:
-            return Answer(status=behavior.status, headers=headers, body=picture, content_type="image/png")
+            return Answer(status=behavior.status, headers=headers, body=image, content_type="image/png")
         if not asked.options["authorized"]:
             return _error(401, headers)
         if behavior.moderation:
@@ -75,8 +75,8 @@ class OpenAIWire:
         if behavior.status != 200:
             return _error(behavior.status, headers, code=behavior.code, message=behavior.says or UNSPEAKABLE)
         if behavior.other:
-            return Answer(headers=headers, body=picture, content_type=f"image/{output_format}")
-        entry = {"b64_json": encoded(picture, behavior.base64)}
+            return Answer(headers=headers, body=image, content_type=f"image/{output_format}")
+        entry = {"b64_json": encoded(image, behavior.base64)}
         if behavior.url:
             entry = {"url": f"{_PICTURES}{number}.png" if behavior.url == "own" else behavior.url}
         data = [] if behavior.empty else [entry]

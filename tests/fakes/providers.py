@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--grpc-port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--journal", type=Path, help="a file that each finished call is appended to, as JSON lines")
-    parser.add_argument("--end-with-stdin", action="store_true", help="end when whoever started it does")
+    parser.add_argument("--end-with-stdin", action="store_true", help="end with the process that started it")
     arguments = parser.parse_args()
     if arguments.end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()

@@ -18,7 +18,7 @@ _MARKER: Final = re.compile(r"\[\[(.+?)\]\]")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Behavior:
-    """What happens to one call. As it stands: a picture, at once."""
+    """What happens to one call. As it stands: an image, at once."""
 
     #: Seconds before the answer.
     delay: float = 0.0
@@ -42,20 +42,20 @@ class Behavior:
     retry_after: str = ""
     retry_after_ms: str = ""
     should_retry: str = ""
-    #: Refused because of the ``input`` or the ``output``; with a picture that is ``classified`` over gRPC.
+    #: Refused because of the ``input`` or the ``output``; with an image that is ``classified`` over gRPC.
     moderation: str = ""
-    #: The reason that is given, where a vendor has several for a refusal or an answer without a picture.
+    #: The reason that is given, where a vendor has several for a refusal or an answer without an image.
     reason: str = ""
     #: The account has no credit left.
     quota: bool = False
-    #: An answer without a picture.
+    #: An answer without an image.
     empty: bool = False
-    #: Another picture than was asked for: one that is ``truncated``, an ``svg``, a small file that is a ``bomb``, or
+    #: Another image than was asked for: one that is ``truncated``, an ``svg``, a small file that is a ``bomb``, or
     #: ``jpeg`` or ``webp`` whatever was asked for.
-    picture: str = ""
+    image: str = ""
     #: End before the length that was said.
     short: bool = False
-    #: The picture's address instead of the picture: ``own`` is one of this server's.
+    #: The image's address instead of the image: ``own`` is one of this server's.
     url: str = ""
     #: Another address that an answer with status 3xx leads to.
     location: str = ""
@@ -71,7 +71,7 @@ class Behavior:
     inside: bool = False
     #: Another body, in URL-safe base64, since JSON has characters of this grammar.
     body: str = ""
-    #: How the image's base64 is written; :func:`tests.fakes.pictures.encoded` has the spellings.
+    #: How the image's base64 is written; :func:`tests.fakes.images.encoded` has the spellings.
     base64: str = ""
     #: The other form of a success: the bytes of the image instead of JSON, or JSON instead of the bytes.
     other: bool = False

@@ -55,7 +55,7 @@ class Server:
                 request = await _read(head, reader)
                 wire = next((wire for wire in self._wires if wire.serves(request)), None)
                 if wire is None:
-                    await _send(as_json({"error": "nobody is here"}, status=404), writer)
+                    await _send(as_json({"error": "unknown path"}, status=404), writer)
                 elif not await self._answer(wire, request, connection, reader, writer):
                     return
         except (ConnectionError, asyncio.IncompleteReadError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar, Final
 
-from tests.fakes.pictures import encoded, spoilt
+from tests.fakes.images import encoded, spoilt
 from tests.fakes.script import Behavior
 from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
@@ -74,7 +74,7 @@ class StabilityWire:
         seed = options.get("seed", "0")
         seed = str(1_000_000 + number) if seed == "0" else seed
         output_format = options.get("output_format", "png")
-        data = spoilt("blurred" if filtered else f"{asked.prompt} {seed}", output_format, behavior.picture)
+        data = spoilt("blurred" if filtered else f"{asked.prompt} {seed}", output_format, behavior.image)
         if behavior.malformed:
             data = b"\0" + data
         if behavior.empty:

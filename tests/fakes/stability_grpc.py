@@ -16,8 +16,8 @@ import grpc
 import grpc.aio
 from stability_sdk.interfaces.gooseai.generation import generation_pb2 as messages
 
+from tests.fakes.images import png, spoilt
 from tests.fakes.journal import Call
-from tests.fakes.pictures import png, spoilt
 from tests.fakes.script import Behavior
 from tests.fakes.stage import Stage
 from tests.fakes.wire import A_KEY, UNSPEAKABLE
@@ -25,7 +25,7 @@ from tests.fakes.wire import A_KEY, UNSPEAKABLE
 _MB: Final = b"A" * 1024 * 1024
 _ENGINES: Final = ("stable-diffusion-xl-1024-v1-0", "stable-diffusion-v1-6")
 _XL_SIZES: Final = ((1024, 1024), (1152, 896), (1216, 832), (1344, 768), (1536, 640))
-#: How many answers without anything come before the picture of one that drips.
+#: How many answers without anything come before the image of one that drips.
 _DRIPS: Final = 200
 
 _STATUSES: Final = {
@@ -208,11 +208,11 @@ def _status(request: Any, call: Call, behavior: Behavior) -> Any:
 
 def _artifacts(request: Any, behavior: Behavior, number: int) -> list[Any]:
     seed = next(iter(request.image.seed), 0) or 1_000_000 + number
-    picture = messages.Artifact(
+    image = messages.Artifact(
         id=number,
         type=messages.ARTIFACT_IMAGE,
         mime=behavior.content_type or "image/png",
-        binary=spoilt(request.request_id, "png", behavior.picture),
+        binary=spoilt(request.request_id, "png", behavior.image),
         finish_reason=messages.STOP,
         seed=seed,
     )
@@ -221,16 +221,16 @@ def _artifacts(request: Any, behavior: Behavior, number: int) -> list[Any]:
             messages.Artifact(type=messages.ARTIFACT_TEXT, text=request.prompt[0].text, finish_reason=messages.FILTER)
         ]
     if behavior.moderation == "classified":
-        picture.binary = png("blurred")
+        image.binary = png("blurred")
         exceeded = messages.ClassifierParameters(
             exceeds=[messages.ClassifierCategory(name="violence")], realized_action=messages.ACTION_OBFUSCATE
         )
-        return [picture, messages.Artifact(type=messages.ARTIFACT_CLASSIFICATIONS, classifier=exceeded)]
+        return [image, messages.Artifact(type=messages.ARTIFACT_CLASSIFICATIONS, classifier=exceeded)]
     if behavior.moderation:
-        picture.binary = png("blurred")
-        picture.finish_reason = messages.FILTER
+        image.binary = png("blurred")
+        image.finish_reason = messages.FILTER
     unworried = messages.Artifact(
         type=messages.ARTIFACT_CLASSIFICATIONS,
         classifier=messages.ClassifierParameters(categories=[messages.ClassifierCategory(name="violence")]),
     )
-    return [unworried] if behavior.empty else [unworried, picture]
+    return [unworried] if behavior.empty else [unworried, image]

@@ -68,7 +68,7 @@ class House:
         wait_until(up, seconds=30, what=f"{workers} workers")
 
     def locked(self, table: str, key: str, value: str) -> AbstractContextManager[None]:
-        """Hold a row of the database, so that whoever wants to write it stops right there."""
+        """Hold a row of the database, so that a process that wants to write it blocks."""
         return self.holding(f"SELECT 1 FROM {table} WHERE {key} = %s FOR UPDATE", value)  # noqa: S608  a test's own
 
     def holding(self, statement: str, *parameters: Any) -> AbstractContextManager[None]:
@@ -76,7 +76,7 @@ class House:
         return self._database.holding(statement, *parameters)
 
     def is_locked(self, table: str, key: str, value: str) -> bool:
-        """Whether somebody holds the row."""
+        """Return whether the row is locked."""
         return not self.rows(f"SELECT 1 FROM {table} WHERE {key} = %s FOR UPDATE SKIP LOCKED", value)  # noqa: S608
 
     def wait_for_blocked(self, count: int = 1) -> None:
@@ -127,12 +127,12 @@ class House:
         return answer.status_code == 200
 
     def publish(self, *arguments: Any, queue: str = "normal", task: str = dispatch.TASK, **options: Any) -> None:
-        """Send a message as the product does, whatever the ledger says of it."""
+        """Send a message as the product does, whatever its queue row says."""
         with Connection(self.valkey.url) as connection:
             current_app.send_task(task, args=arguments, queue=queue, connection=connection, **options)
 
     def lose_messages(self) -> None:
-        """Take the messages out of Redis, in such a way that nobody notices."""
+        """Take the messages out of Redis, unnoticed by the processes."""
         with self.valkey.client() as client:
             client.delete(*WEIGHTS)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from generation.states import TRANSITIONS
+from tests.fakes.images import png
 from tests.fakes.journal import Call
-from tests.fakes.pictures import png
 
 Row = dict[str, Any]
 #: What :func:`assert_whole` looks at.
@@ -20,7 +20,7 @@ TABLES = {
     "requests": "generation_requests",
     "changes": "generation_status_changes",
     "attempts": "generation_attempts",
-    "ledger": "generation_queue",
+    "queue": "generation_queue",
     "batches": "generation_batches",
     "limits": "generation_providers",
 }
@@ -42,7 +42,7 @@ def assert_whole(
     requests: Sequence[Row],
     changes: Sequence[Row],
     attempts: Sequence[Row],
-    ledger: Sequence[Row],
+    queue: Sequence[Row],
     batches: Sequence[Row],
     limits: Sequence[Row],
     calls: Sequence[Call],
@@ -68,8 +68,8 @@ def assert_whole(
         except AssertionError as error:
             error.add_note(_told(story))
             raise
-    # A ledger row exists exactly while its request is queued.
-    assert {row["request_id"] for row in ledger} == {row["id"] for row in requests if row["status"] == "queued"}
+    # A queue row exists exactly while its request is queued.
+    assert {row["request_id"] for row in queue} == {row["id"] for row in requests if row["status"] == "queued"}
     for batch in batches:
         if batch["max_concurrent"] is not None:
             members = {row["id"] for row in requests if row["batch_id"] == batch["id"]}
@@ -82,7 +82,7 @@ def assert_whole(
 
 def _assert_steps(story: Story) -> None:
     """Only steps of the table, numbered without gaps, each from where the last one led. So what ended stays as it is,
-    unless somebody tries it again by hand."""
+    unless a user retries it."""
     assert [change["sequence"] for change in story.changes] == list(range(1, story.request["sequence"] + 1))
     before = ""
     for change in story.changes:
@@ -95,7 +95,7 @@ def _assert_steps(story: Story) -> None:
 
 def _assert_claims(story: Story) -> None:
     """Every claim has a number of its own, one higher than the last, and an attempt that ends before the next begins.
-    Whoever changed the status held the newest."""
+    The process that changed the status held the newest."""
     claim = 0
     for change in story.changes:
         claim += change["reason"] == "claimed"
@@ -120,7 +120,7 @@ def _assert_calls(story: Story) -> None:
 
 
 def _assert_cancels(story: Story) -> None:
-    """After a cancel nothing is claimed, and no call is permitted, until somebody tries it again by hand."""
+    """After a cancel nothing is claimed, and no call is permitted, until a user retries it."""
     for change, following in zip(story.changes, [*story.changes[1:], None], strict=True):
         if change["to_status"] == "cancelled":
             until = following["at"] if following else datetime.max.replace(tzinfo=change["at"].tzinfo)
@@ -130,15 +130,15 @@ def _assert_cancels(story: Story) -> None:
 
 
 def _assert_picture(story: Story, media: Path) -> None:
-    """What is completed has its files, and the picture is the one that was made for it."""
+    """What is completed has its files, and the image is the one that was made for it."""
     if story.request["status"] != "completed":
         return
     result = story.request["result"]
-    picture = (media / result["image_key"]).read_bytes()
-    assert hashlib.sha256(picture).hexdigest() == result["sha256"]
+    image = (media / result["image_key"]).read_bytes()
+    assert hashlib.sha256(image).hexdigest() == result["sha256"]
     assert (media / result["thumbnail_key"]).stat().st_size > 0
     if result["provider"] == "openai":
-        assert picture == png(story.request["id"])
+        assert image == png(story.request["id"])
 
 
 def _in_progress(changes: Iterable[Row]) -> list[tuple[float, float | None]]:
@@ -172,7 +172,7 @@ def _seconds(at: datetime) -> float:
 
 
 def _told(story: Story) -> str:
-    """The story in lines, for whoever has to find out how it came to that."""
+    """The story in lines, to find the cause of a failure."""
     lines = [
         (_seconds(change["at"]), f"{change['to_status']} ({change['reason']}, claim {change['claim']})")
         for change in story.changes

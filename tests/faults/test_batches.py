@@ -84,7 +84,7 @@ def test_a_worker_frozen_with_a_provider_lock_blocks_others_only_briefly(two_wor
         house.wait_for_blocked()
         with house.locked("generation_requests", "id", frozen):
             until_it_has_the_lock.close()
-            # It waits for the request now, and whoever wants the provider's row waits for it.
+            # It waits for the request now, and all others that want the provider's row wait for it.
             wait_until(lambda: house.is_locked("generation_providers", "provider", "openai"), what="its lock")
             house.stack.signal("worker:1", signal.SIGSTOP)
     house.stack.start("worker:2")

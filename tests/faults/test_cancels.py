@@ -1,4 +1,4 @@
-"""A cancel at every point of a request's life: final at once, the call is broken off, and no picture is left to see."""
+"""A cancel at every point of a request's life: final at once, the call is broken off, and no image is left to see."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_the_clocks_of_these_tests_are_wrong(seconds: int) -> None:
 
 
 def test_leases_hold_and_run_out_as_with_right_clocks(house: House) -> None:
-    # Work for every slot of both, for longer than a lease: nobody is taken for dead.
+    # Work for every slot of both, for longer than a lease: no process is taken for dead.
     house.provider.script(default=f"delay={3 * LEASE_SECONDS}")
     for number in range(10):
         house.submit(number)

@@ -1,4 +1,4 @@
-"""PostgreSQL restarted, paused, cut off, full: what was accepted is drawn, once, and nobody has to be restarted."""
+"""PostgreSQL restarted, paused, cut off, full: accepted requests are made once, and no process has to be restarted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LONG_LEASE = "15000"
 
 @pytest.fixture(scope="module")
 def postgres() -> Postgres:
-    """A server that may be hurt, since nobody else uses it."""
+    """A server that may be hurt, since no other test uses it."""
     return Postgres(temporary_folder())
 
 
@@ -300,8 +300,8 @@ def test_a_worker_cut_off_while_it_ends_a_claim_has_ended_it(tmp_path: Path, pla
             house.provider.release()
             wait_until(lambda: house.rows(_BLOCKED_WRITES), what="the history's turn")
             wire.pinch()
-        # The end is one statement, which the server carries out whether or not anybody hears of it. Where a connection
-        # has it for the first time, it is planned before it is sent: then the picture's receipt is found.
+        # The end is one statement, which the server carries out whether or not a client hears of it. Where a connection
+        # has it for the first time, it is planned before it is sent: then the image's receipt is found.
         if not planned:
             house.wait_for(request_id, "completed")
         wire.release()
@@ -332,7 +332,7 @@ def test_a_database_pause_beyond_a_lease_causes_no_concurrent_second_call(tmp_pa
 def test_a_web_process_killed_before_its_commit_leaves_nothing_behind(tmp_path: Path) -> None:
     key = {"Idempotency-Key": "once"}
     with running(tmp_path, "worker") as house:
-        # The request, its row of the ledger and the key are written, and its history waits for the lock.
+        # The request, its queue row and the key are written, and its history waits for the lock.
         with house.holding("LOCK TABLE generation_status_changes"):
             submit = threading.Thread(target=_submit_in_vain, args=[house, key])
             submit.start()

@@ -1,4 +1,4 @@
-"""Several dispatchers, none, one that dies half-way, and requests that kill whoever works on them."""
+"""Several dispatchers, none, one that dies half-way, and requests that kill their worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.faults.house import House, built, lasting
 from tests.support.proxy import Proxy
 from tests.support.stack import wait_until
 
-#: A prompt with this word kills the worker that has its picture.
+#: A prompt with this word kills the worker that has its image.
 WORD = "basilisk"
 
 
@@ -71,7 +71,7 @@ def test_a_dispatcher_killed_between_marking_and_sending_loses_nothing(house: Ho
 
 
 def test_without_a_dispatcher_what_was_sent_runs_and_the_rest_waits_for_it(house: House) -> None:
-    # Long enough that nobody who finishes work finds it due and sends it.
+    # Long enough that no finishing worker finds it due and sends it.
     house.stack.env["RETRY_DELAY_MS"] = "3000"
     house.stack.start("worker")
     house.wait_until_up(workers=1)
@@ -91,7 +91,7 @@ def test_without_a_dispatcher_what_was_sent_runs_and_the_rest_waits_for_it(house
     house.lose_messages()
     house.stack.start("worker")
     house.wait_until_up(workers=1)
-    time.sleep(lasting(6, full=60))  # nobody there
+    time.sleep(lasting(6, full=60))  # no broker
     assert [house.status(one) for one in (retried, cut, unsent)] == ["queued", "in-progress", "queued"]
     house.stack.start("dispatcher")
     house.wait_all_ended()
@@ -106,7 +106,7 @@ def with_deadly_providers(tmp_path: Path) -> Iterator[House]:
         DJANGO_SETTINGS_MODULE="tests.support.deadly",
         DEADLY_WORD=WORD,
         PROVIDERS="openai,clipart",
-        MAX_CONCURRENT_REQUESTS="1",  # so that who dies takes nobody with it
+        MAX_CONCURRENT_REQUESTS="1",  # so that a worker that dies has no other request
     ) as house:
         house.stack.start("web", "dispatcher")
         yield house

@@ -1,4 +1,4 @@
-"""The first vendor is down, the second asks to wait, the third answers: one call is paid for and nobody notices."""
+"""The first vendor is down, the second asks to wait, the third answers: one call is paid for and no client notices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.faults.house import House, built
 from tests.support.stack import ROOT, closed_port
 from workers.providers.registry import PROVIDER_CLASSES
 
-#: Who answers in the end: another vendor, or the one that costs nothing.
+#: The provider that answers in the end: another vendor, or the free one.
 THIRDS = [name for name in ("google", "clipart") if name in PROVIDER_CLASSES]
 
 
@@ -21,8 +21,8 @@ THIRDS = [name for name in ("google", "clipart") if name in PROVIDER_CLASSES]
 def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("fallback")
     order = f"openai,stability,{request.param}"
-    nobody = f"http://127.0.0.1:{closed_port()}/v1"
-    with built(folder, PROVIDERS=order, OPENAI_BASE_URL=nobody) as house:
+    unreachable = f"http://127.0.0.1:{closed_port()}/v1"
+    with built(folder, PROVIDERS=order, OPENAI_BASE_URL=unreachable) as house:
         house.stack.start("web", "dispatcher", "worker")
         house.wait_until_up(workers=1)
         yield house
@@ -80,7 +80,7 @@ def test_a_rate_limit_opens_the_breaker_at_once_and_downtime_after_five(house: H
 
 def test_the_doctor_tells_and_its_command_brings_one_back(house: House, third: str) -> None:
     page = doctor(house)
-    assert "openai is left alone until" in page
+    assert "openai is suspended until" in page
     assert "manage.py resume_provider stability" in page
     house.stack.manage("resume_provider", "stability")
     request_id = house.submit(9)

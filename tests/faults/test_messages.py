@@ -1,4 +1,4 @@
-"""Messages that come twice, late, in any order, for nobody, or make no sense: hints, and the ledger decides."""
+"""Messages that come twice, late, in any order, for no request, or malformed: hints; the queue rows decide."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_messages_delivered_three_times_in_any_order_are_handled_once(house: Hou
 
 
 def test_a_message_that_ten_have_at_the_same_moment_is_one_call(house: House) -> None:
-    house.stack.stop("dispatcher")  # nobody but the test sends
+    house.stack.stop("dispatcher")  # only the test sends
     request_id = house.submit(1)
     house.lose_messages()
     house.stack.env["MAX_CONCURRENT_REQUESTS"] = "3"
@@ -63,11 +63,11 @@ def test_a_message_for_a_missing_or_ended_request_is_dropped_quietly(house: Hous
     house.wait_for_calls(3)
     assert house.alice.delete(f"/cancel/{cancelled}").status_code == 200
     history = house.rows("SELECT count(*) AS n FROM generation_status_changes")
-    nobody = new_request_id()
-    for request_id in (nobody, completed, failed, cancelled):
+    unknown = new_request_id()
+    for request_id in (unknown, completed, failed, cancelled):
         for _ in range(3):
             house.publish(request_id)
-    for request_id in (nobody, completed, failed, cancelled):
+    for request_id in (unknown, completed, failed, cancelled):
         house.wait_for_log("worker", _NOTHING + request_id, times=3)
     assert house.messages() == 0
     assert house.provider.stats().count == 3

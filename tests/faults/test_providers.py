@@ -126,9 +126,9 @@ def test_an_answer_that_is_no_image_never_completes_or_fills_memory(house: House
     Dragon(house).wait_for("completed")  # what is loaded on first use is not the answers'
     before = peak_memory(house)
     expected = {
-        "picture=truncated": ("invalid_image", 1),
+        "image=truncated": ("invalid_image", 1),
         "malformed": ("invalid_image", 1),
-        "picture=bomb": ("invalid_image", 1),
+        "image=bomb": ("invalid_image", 1),
         "huge=1000": ("invalid_image", 1),
         "huge=1000;declared": ("invalid_image", 1),
         "short": ("unknown_outcome", 2),
@@ -214,7 +214,7 @@ def test_a_snoozed_request_waits_in_the_queue_and_blocks_no_worker(one_slot: Hou
     for dragon in told.values():
         dragon.wait_for("completed")
         assert dragon.row["attempts"] == 1
-        # Who came while the provider was left alone was given back.
+        # Requests that came while the breaker was open were released.
         assert [said for said in dragon.claims() if said != "abandoned"] == ["rate_limited", "succeeded"]
     first, second = told["7"].calls
     assert second.started - first.ended >= 7

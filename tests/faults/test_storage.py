@@ -61,7 +61,7 @@ def worker(house: House) -> Iterator[None]:
 
 @contextmanager
 def drawn_but_not_stored(house: House, number: int, fault: Fault) -> Iterator[str]:
-    """A request whose picture is in a worker's memory while the storage is unusable. Yields its id."""
+    """A request whose image is in a worker's memory while the storage is unusable. Yields its id."""
     house.provider.script("hold")
     request_id = house.submit(number)
     wait_until(lambda: house.calls(number), what="the call")

@@ -35,7 +35,7 @@ def call_again(client: Client, name: str) -> int:
 def test_an_open_breaker_is_shown_with_its_reason_and_can_be_closed(chief: Client) -> None:
     circuit_breaker.failed("openai", "auth", wait=timedelta(0))
     page = chief.get(reverse(STATES)).content.decode()
-    assert "The provider does not accept the key" in page
+    assert "The provider rejected the API key" in page
     assert call_again(chief, "openai") == 302
     assert not circuit_breaker.is_open("openai")
 

@@ -38,7 +38,7 @@ SENT = Q(held=False)
 
 
 def _sent() -> list[str]:
-    """What stands in the ledger as sent."""
+    """The requests whose queue rows say that they were sent."""
     return list(GenerationQueue.objects.filter(SENT).order_by("pk").values_list("pk", flat=True))
 
 
@@ -249,7 +249,7 @@ def test_concurrent_fills_of_a_batch_send_one_message_for_each_slot(alice: User)
 
 
 def test_a_batch_can_be_given_up_while_it_is_worked_on(alice: User) -> None:
-    """Cancels, claims, ends, heartbeats and refills at the same moment: nobody waits in a ring, everything ends."""
+    """Cancels, claims, ends, heartbeats and refills at the same moment: no deadlock, everything ends."""
     for _ in range(30):
         batch, ids = batch_of(alice, 12, limit=6)
         claims = [start(request_id) for request_id in reversed(ids[:4])]

@@ -34,7 +34,7 @@ from workers.providers.clipart.provider import ClipartProvider
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-BUCKET = "pictures"
+BUCKET = "images"
 KEYS = {"aws_access_key_id": "only-for-tests", "aws_secret_access_key": "only-for-tests-as-well"}
 
 
@@ -236,12 +236,12 @@ def test_a_folder_that_may_not_be_written_is_met_before_the_call(
 @pytest.mark.parametrize(
     ("bucket", "region", "endpoint", "expected"),
     [
-        ("pictures", "eu-west-1", None, "https://pictures.s3.eu-west-1.amazonaws.com/"),
-        ("my.pictures", "eu-west-1", None, "https://s3.eu-west-1.amazonaws.com/my.pictures/"),
-        ("pictures", "cn-north-1", None, "https://pictures.s3.cn-north-1.amazonaws.com.cn/"),
-        ("my.pictures", "cn-northwest-1", None, "https://s3.cn-northwest-1.amazonaws.com.cn/my.pictures/"),
-        ("pictures", "us-gov-west-1", None, "https://pictures.s3.us-gov-west-1.amazonaws.com/"),
-        ("pictures", "us-east-1", None, "https://pictures.s3.amazonaws.com/"),
+        ("images", "eu-west-1", None, "https://images.s3.eu-west-1.amazonaws.com/"),
+        ("my.images", "eu-west-1", None, "https://s3.eu-west-1.amazonaws.com/my.images/"),
+        ("images", "cn-north-1", None, "https://images.s3.cn-north-1.amazonaws.com.cn/"),
+        ("my.images", "cn-northwest-1", None, "https://s3.cn-northwest-1.amazonaws.com.cn/my.images/"),
+        ("images", "us-gov-west-1", None, "https://images.s3.us-gov-west-1.amazonaws.com/"),
+        ("images", "us-east-1", None, "https://images.s3.amazonaws.com/"),
         ("pictures", "auto", "https://minio.example.org/base", "https://minio.example.org/base/pictures/"),
     ],
 )
@@ -263,9 +263,9 @@ def test_dual_stack_and_fips_are_the_environments(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
     monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
     s3.bucket_address.cache_clear()
-    found = s3.bucket_address("pictures", "us-gov-west-1", None)
+    found = s3.bucket_address("images", "us-gov-west-1", None)
     s3.bucket_address.cache_clear()
-    assert found.origin == "https://pictures.s3-fips.dualstack.us-gov-west-1.amazonaws.com"
+    assert found.origin == "https://images.s3-fips.dualstack.us-gov-west-1.amazonaws.com"
 
 
 # --- Credentials that end ---------------------------------------------------------------------------------------------

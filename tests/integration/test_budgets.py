@@ -37,7 +37,7 @@ def _a_vendor_that_costs_three_cents(vendors: Vendors) -> None:
 
 @pytest.fixture
 def for_ten(settings: Any) -> None:
-    """A budget for ten pictures."""
+    """A budget for ten images."""
     settings.DAILY_BUDGET = 10 * PRICE
 
 

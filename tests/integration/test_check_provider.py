@@ -44,17 +44,17 @@ def not_configured(*arguments: Any) -> str:
 def test_a_call_that_succeeds_is_described_line_by_line(vendors: Vendors) -> None:
     code, page = check("stability")
     assert code == 0
-    assert page.splitlines()[0] == "Asking stability for one picture by core. It costs about USD 0.03."
+    assert page.splitlines()[0] == "Requesting one image from stability with core. It costs about USD 0.03."
     table = {name.rstrip(): value for name, value in re.findall(r"^  (\S.*?)  +(\S.*)$", page, re.MULTILINE)}
     assert re.fullmatch(r"\d+\.\d s", table.pop("took"))
     assert re.fullmatch(r"[\d,]+", table.pop("bytes"))
     assert re.fullmatch(r"\d+ x \d+", table.pop("pixels"))
-    assert table.pop("request id") != "not told"
+    assert table.pop("request id") != "not reported"
     assert table.pop("seed").isdigit()
     assert table == {
         "provider": "stability",
         "model": "core",
-        "honours": "negativePrompt, outputFormat, quality:low, quality:medium, seed",
+        "options": "negativePrompt, outputFormat, quality:low, quality:medium, seed",
         "format": "image/png",
         "usage": "images 1",
         "cost": "USD 0.03",
@@ -66,7 +66,7 @@ def test_a_call_that_succeeds_is_described_line_by_line(vendors: Vendors) -> Non
 def test_prompt_and_model_can_be_chosen_and_the_prompt_is_built_as_usual(vendors: Vendors) -> None:
     code, page = check("stability", "--model", "ultra", "--prompt", "A whale in the sky")
     assert code == 0
-    assert "by ultra. It costs about USD 0.08." in page
+    assert "with ultra. It costs about USD 0.08." in page
     (call,) = vendors.fake.journal()
     assert call.prompt.startswith("A whale in the sky, children's book illustration")
 
@@ -97,8 +97,8 @@ def test_a_free_provider_says_so(vendors: Vendors) -> None:
         ("status=401", "auth", "OpenAI does not accept the key", "Check the provider's key"),
         ("quota", "quota_exhausted", "is used up", "Add credit"),
         ("status=429;retry-after=7", "rate_limited", "7 s", "Try again later"),
-        ("moderation=input", "refused_input", "violence", "other words"),
-        ("empty", "empty_result", "without an image", "more plainly"),
+        ("moderation=input", "refused_input", "violence", "Rephrase"),
+        ("empty", "empty_result", "without an image", "more clearly"),
         ("malformed", "invalid_image", "cannot be read", "another model"),
     ],
 )
@@ -124,7 +124,7 @@ def test_it_is_called_despite_its_open_breaker_and_says_so(vendors: Vendors) -> 
     circuit_breaker.failed("openai", "auth", wait=timedelta(0))
     code, page = check("openai")
     assert code == 0
-    assert page.splitlines()[-1] == "It is left alone at the moment; manage.py resume_provider openai ends that."
+    assert page.splitlines()[-1] == "It is suspended at the moment; manage.py resume_provider openai ends that."
 
 
 def test_a_retired_model_is_stood_in_for_and_that_is_told(vendors: Vendors) -> None:
@@ -136,8 +136,8 @@ def test_a_retired_model_is_stood_in_for_and_that_is_told(vendors: Vendors) -> N
 
 def test_an_unconfigured_provider_is_named_and_not_called(vendors: Vendors, settings: Any) -> None:
     settings.PROVIDER_OPTIONS = {"clipart": {}}
-    assert not_configured("openai") == "openai is not configured: there is no OPENAI_API_KEY."
-    assert "There is no provider midjourney; there is clipart, google, openai, stability" in not_configured(
+    assert not_configured("openai") == "openai is not configured: OPENAI_API_KEY is not set."
+    assert "There is no provider midjourney; use one of clipart, google, openai, stability" in not_configured(
         "midjourney"
     )
     assert vendors.called == []

@@ -1,4 +1,4 @@
-"""When a provider is left alone, for how long, and what brings it back; over all workers, since its row decides."""
+"""When a breaker opens, for how long, and how it closes; for all workers, since its row decides."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_probe_lost_with_its_worker_is_repeated_after_its_deadline(alice: User
     assert permit(alice).probe
 
 
-# --- Who asks to wait, and who needs somebody -------------------------------------------------------------------------
+# --- Rate limits, and failures that staff must fix --------------------------------------------------------------------
 
 
 def test_a_rate_limited_provider_is_called_again_after_the_named_time(alice: User) -> None:
@@ -341,7 +341,7 @@ def test_a_rate_limits_the_calls_begun_and_counts_only_those_sent(alice: User, v
     busy = claimed(alice)
     assert permits.begin_call(
         busy, provider="openai", model="m", prompt="p", deadline=timedelta(minutes=1)
-    ).granted  # by somebody who counts nothing
+    ).granted  # by a process that has cached nothing
     for _ in range(3):
         assert vendors.ask(alice).status == Status.QUEUED
     lifecycle.cancel([busy.request.pk], actor=alice)

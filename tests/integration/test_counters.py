@@ -152,7 +152,7 @@ STEPS: dict[str, Callable[[User], Any]] = {
     "fail": lambda alice: lifecycle.fail(called(alice), FAILURE),
     "retry later": lambda alice: back_in_queue(called(alice)),
     "postpone": lambda alice: lifecycle.snooze(called(alice), FAILURE, delay=timedelta(seconds=5)),
-    "give back": lambda alice: lifecycle.release(claimed(alice)),
+    "release": lambda alice: lifecycle.release(claimed(alice)),
     "move on": _move_on,
     "retry by hand": _retry,
     "rescue": _rescue,
@@ -311,7 +311,7 @@ def test_while_one_folds_the_others_go_on(alice: User) -> None:
     with ThreadedFold() as fold, _holding("LOCK TABLE generation_queue_lengths IN EXCLUSIVE MODE"):
         fold.begin()
         assert counters.fold() == 0
-        queued(alice)  # a trigger waits for nobody
+        queued(alice)  # a trigger waits for no lock
     assert agree()
 
 

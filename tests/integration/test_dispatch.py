@@ -1,4 +1,4 @@
-"""Ledger → message, on a real Redis: what is sent, what is not lost, and what a Redis that is away costs."""
+"""Queue row → message, on a real Redis: what is sent, and what an unavailable Redis costs."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def the_finding() -> str:
 
 def mend(page: str) -> None:
     """Do what it says, after which nothing is wrong."""
-    found = re.search(r"mend:  manage\.py ([^;\n]+)", page)
+    found = re.search(r"fix:   manage\.py ([^;\n]+)", page)
     assert found, page
     call_command(*shlex.split(found[1]), stdout=io.StringIO())
     code, page = doctor()
@@ -123,7 +123,7 @@ def test_a_message_not_taken_by_idle_workers_is_sent_again(alice: User) -> None:
         available_at=Now() - LONG_AGO, dispatched_at=Now() - LONG_AGO, redispatch_at=later, dispatch_count=9
     )
     page = the_finding()
-    assert "not taken, although workers are idle: 5" in page
+    assert "not started, although workers are idle: 5" in page
     assert all(one in page for one in ids[:3])
     assert "and 2 more" in page
     mend(page)
@@ -143,7 +143,7 @@ def test_a_request_that_lost_its_queue_row_gets_one_and_is_sent(alice: User) -> 
     lose_all_messages()
     GenerationQueue.objects.all().delete()
     page = the_finding()
-    assert "Queued without a row in the ledger: 2" in page
+    assert "Queued without a queue row: 2" in page
     mend(page)
     assert set(messages()["normal"]) == ids
 
@@ -155,7 +155,7 @@ def test_a_batch_with_unfilled_slots_goes_on(alice: User) -> None:
         held=True, available_at=Now() - LONG_AGO, dispatched_at=None, redispatch_at=None, dispatch_count=0
     )
     page = the_finding()
-    assert "Batches that wait although nothing of theirs runs: 1" in page
+    assert "Batches that wait although none of their requests runs: 1" in page
     assert batch.pk in page
     mend(page)
     assert messages() == {"normal": ids[:2]}
@@ -175,7 +175,7 @@ def test_a_process_that_is_missing_is_named_with_its_last_heartbeat(kind: str, s
     assert re.search(r"the last heartbeat was at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", page)
     assert remedy in page
     WorkerProcess.objects.filter(kind=kind).delete()
-    assert "none was ever seen" in the_finding()
+    assert "none has ever run" in the_finding()
 
 
 def test_without_redis_that_is_the_finding_and_not_what_follows_from_it(alice: User, no_broker: None) -> None:
@@ -192,7 +192,7 @@ def test_a_storage_that_cannot_be_written_is_told_with_its_reason(settings: Any,
     in_the_way.touch()
     settings.MEDIA_ROOT = in_the_way / "media"
     page = the_finding()
-    assert "Pictures cannot be stored" in page
+    assert "Images cannot be stored" in page
     assert "Not a directory" in page
 
 
@@ -205,7 +205,7 @@ def test_sessions_without_their_time_outs_are_found() -> None:
             cursor.execute("RESET ALL")
     assert "Sessions of the command process have the wrong settings: statement_timeout is 0, not 10min, " in page
     assert "lock_timeout is 0, not 10s\n" in page
-    assert "make a role for each kind of process with deploy/roles.sh" in page
+    assert "create a role for each kind of process with deploy/roles.sh" in page
     with pytest.raises(CommandError, match="as the same role"):
         call_command("set_role_settings")
     assert doctor()[0] == 0
@@ -217,9 +217,9 @@ def test_sessions_without_their_time_outs_are_found() -> None:
 @pytest.mark.parametrize(
     ("code", "why", "advice"),
     [
-        ("auth", "The provider does not accept the key", "Check the provider's key in the settings"),
+        ("auth", "The provider rejected the API key", "Check the provider's key in the settings"),
         ("quota_exhausted", "The provider's quota or credit is used up", "Add credit at the provider"),
-        ("unavailable", "The provider is not reachable or has a fault", "status page"),
+        ("unavailable", "The provider is unreachable or has a server error", "status page"),
     ],
 )
 def test_doctor_names_an_open_breaker_its_remedy_and_the_requests_waiting(
@@ -230,7 +230,7 @@ def test_doctor_names_an_open_breaker_its_remedy_and_the_requests_waiting(
     waiting = claimed(alice)
     assert lifecycle.release(waiting, delay=timedelta(minutes=9), waits_for="openai")
     page = the_finding()
-    assert re.search(r"openai is left alone until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", page)
+    assert re.search(r"openai is suspended until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", page)
     assert why in page
     assert advice in page
     assert waiting.request.pk in page
@@ -250,7 +250,7 @@ def test_a_model_that_is_set_aside_is_named_with_the_reason() -> None:
     for _ in range(circuit_breaker.ANSWERS_TO_SET_ASIDE):
         circuit_breaker.failed("openai", "model_retired", model="gpt-image-2")
     page = the_finding()
-    assert "openai does not serve gpt-image-2; it is set aside until" in page
+    assert "openai does not serve gpt-image-2; it is not used until" in page
     mend(page)
     assert doctor()[0] == 0
     assert not circuit_breaker.unserved_models()
@@ -263,8 +263,8 @@ def resume(name: str) -> str:
 
 
 def test_a_provider_with_a_closed_breaker_is_not_resumed(settings: Any) -> None:
-    assert resume("clipart") == "clipart was not left alone.\n"
-    with pytest.raises(CommandError, match="There is no provider midjourney; there is clipart"):
+    assert resume("clipart") == "clipart was not suspended.\n"
+    with pytest.raises(CommandError, match="There is no provider midjourney; use one of clipart"):
         resume("midjourney")
 
 
@@ -293,8 +293,8 @@ def flare() -> ProviderModel:
 def test_a_usual_model_that_ends_soon_is_told_with_its_successor(openai_with: Callable[..., None]) -> None:
     openai_with(shutdown_date=in_days(30), successor=flare())
     page = the_finding()
-    assert f"The model gpt-image-2 of openai ends on {in_days(30)}" in page
-    assert "gpt-image-2.5-flare is used then" in page
+    assert f"The model gpt-image-2 of openai is retired on {in_days(30)}" in page
+    assert "gpt-image-2.5-flare is used instead from then on" in page
     assert "set OPENAI_IMAGE_MODEL=gpt-image-2.5-flare" in page
 
 
@@ -315,8 +315,8 @@ def test_a_usual_model_that_is_retired_is_told(openai_with: Callable[..., None],
 def test_a_model_that_ends_without_a_successor_wants_one(openai_with: Callable[..., None]) -> None:
     openai_with(shutdown_date=in_days(3))
     page = the_finding()
-    assert "requests that name it are refused" in page
-    assert "name a successor of gpt-image-2 in the admin" in page
+    assert "requests that name it are rejected" in page
+    assert "enter a successor of gpt-image-2 in the admin" in page
 
 
 def test_a_model_that_clients_name_is_told_before_its_end_and_not_after_it(
@@ -326,7 +326,7 @@ def test_a_model_that_clients_name_is_told_before_its_end_and_not_after_it(
     deadline = timedelta(minutes=1)
     permits.begin_call(claim, provider="openai", model="gpt-image-2.6-flare", prompt="", deadline=deadline)
     openai_with("gpt-image-2.6-flare", shutdown_date=in_days(2), successor=flare())
-    assert "have clients name gpt-image-2.5-flare" in the_finding()
+    assert "let clients name gpt-image-2.5-flare" in the_finding()
     openai_with("gpt-image-2.6-flare", shutdown_date=in_days(0))
     assert doctor()[0] == 0
 
@@ -361,7 +361,7 @@ def test_missing_migrations_are_told_and_the_command_brings_them() -> None:
     with empty_database() as url:
         code, page = manage("doctor", url=url)
         assert code == 1
-        assert re.search(r"Migrations that the database has not had: \d+", page)
-        assert "mend:  manage.py migrate\n" in page
+        assert re.search(r"Migrations that are not applied: \d+", page)
+        assert "fix:   manage.py migrate\n" in page
         assert manage("migrate", "-v0", url=url)[0] == 0
         assert "Migrations" not in manage("doctor", url=url)[1]

@@ -331,7 +331,7 @@ def test_a_brief_storage_failure_after_the_call_costs_no_second_call(
 
 
 def storage_that_fails(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Any] = lambda: None) -> list[str]:
-    """No picture can be written; each try is noted, and the given thing happens."""
+    """No image can be written; each try is noted, and then ``then`` is called."""
     tries = []
 
     def fail(folder: str, *_: Any) -> str:

@@ -67,7 +67,7 @@ def fail(made: GoogleProvider, **more: Any) -> ProviderError:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """No credentials of whoever runs the tests, and no look for a machine of Google's around us."""
+    """No credentials of the developer's account, and no look for a machine of Google's around us."""
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_API_KEY", "GEMINI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
@@ -136,7 +136,7 @@ def test_the_sdks_own_variables_change_nothing(
 ) -> None:
     environment.setenv(variable, "true")
     environment.setenv("GOOGLE_GENAI_API_VERSION", "v1alpha")
-    environment.setenv("GOOGLE_CLOUD_PROJECT", "somebody-elses")
+    environment.setenv("GOOGLE_CLOUD_PROJECT", "of-another-team")
     draw(provider(fake, api_key=KEY))
     assert "project" not in fake.journal()[0].options
 
@@ -160,8 +160,8 @@ def test_without_credentials_nothing_is_sent(fake: FakeProvider) -> None:
 
 
 def test_credentials_that_hold_nothing_are_none(fake: FakeProvider) -> None:
-    nobody = AnonymousCredentials()  # type: ignore[no-untyped-call]
-    assert fail(provider(fake, project="studio", credentials=nobody)).code == "auth"
+    anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call]
+    assert fail(provider(fake, project="studio", credentials=anonymous)).code == "auth"
 
 
 @pytest.mark.usefixtures("service_account")

@@ -1,4 +1,4 @@
-"""What the dispatcher mends, row by row: it touches what is broken and nothing else."""
+"""What the dispatcher repairs, row by row: it changes broken rows only."""
 
 from __future__ import annotations
 
@@ -175,13 +175,13 @@ def test_a_pass_over_a_healthy_house_changes_nothing(alice: User) -> None:
     for status in Status:
         in_status(alice, status)
     before = list(GenerationRequest.objects.order_by("pk").values())
-    ledger = list(GenerationQueue.objects.order_by("pk").values())
+    rows = list(GenerationQueue.objects.order_by("pk").values())
     done = dispatcher.run_once()
     assert done.pop("counted") > 0
     assert done.total() == 0
     assert dispatcher.run_once().total() == 0  # what was counted is folded once
     assert list(GenerationRequest.objects.order_by("pk").values()) == before
-    assert list(GenerationQueue.objects.order_by("pk").values()) == ledger
+    assert list(GenerationQueue.objects.order_by("pk").values()) == rows
 
 
 def test_without_a_broker_the_database_is_still_repaired(alice: User, no_broker: None) -> None:

@@ -78,7 +78,7 @@ def has_room(owner: User, cost: Decimal = PRICE) -> bool:
     ("behavior", "code"),
     [
         ("moderation=output", "refused_output"),
-        ("picture=truncated", "invalid_image"),
+        ("image=truncated", "invalid_image"),
         ("reset=before", "unknown_outcome"),
         ("reset=after", "unknown_outcome"),
         ("empty", "empty_result"),
@@ -135,7 +135,7 @@ def test_the_known_cost_of_a_lost_image_is_booked(
 
         monkeypatch.setattr(images, "save", full)
     else:
-        vendors.fake.script("picture=truncated")
+        vendors.fake.script("image=truncated")
     request = vendors.ask(alice)
     attempt = GenerationAttempt.objects.get(request=request)
     assert attempt.error_code == lost

@@ -102,7 +102,7 @@ def test_another_format_than_requested_is_told_and_served(
 ) -> None:
     vendors.use(provider)
     wanted = {"outputFormat": requested} if requested else {}
-    request = vendors.ask(alice, prompt=f"{PROMPT} [[picture={sent}]]", metadata=wanted)
+    request = vendors.ask(alice, prompt=f"{PROMPT} [[image={sent}]]", metadata=wanted)
     result = api.get(address("status", request.pk)).json()["result"]
     assert result["contentType"] == f"image/{sent}"
     assert "instead of" in result["notice"]

@@ -1,4 +1,4 @@
-"""Servers that speak OpenAI's API and answer with a picture's address: what is fetched, and what is not."""
+"""Servers that speak OpenAI's API and answer with an image's address: what is fetched, and what is not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.fakes.control import FakeProvider
-from tests.fakes.pictures import png
+from tests.fakes.images import png
 from tests.support.stack import wait_until
 from workers import image_check
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
@@ -36,7 +36,7 @@ def fake(vendor: FakeProvider) -> FakeProvider:
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[FakeProvider]:
-    """A server that nobody is to call."""
+    """A server that must not be called."""
     with FakeProvider() as fake:
         yield fake
 
@@ -77,7 +77,7 @@ def test_an_image_of_the_same_origin_is_fetched_without_the_key(fake: FakeProvid
         "http://localhost:{port}/files/7.png",
         "http://127.1:{port}/files/7.png",
         "https://127.0.0.1:{port}/files/7.png",
-        "http://somebody@127.0.0.1:{port}/files/7.png",
+        "http://user@127.0.0.1:{port}/files/7.png",
         "http://127.0.0.1/files/7.png",
         "http://169.254.169.254/latest/meta-data/",
         "file:///etc/passwd",
@@ -202,7 +202,7 @@ def test_a_lost_paid_image_is_not_requested_again_without_limit(fake: FakeProvid
 
 @pytest.mark.parametrize(("script", "megabytes"), [("huge=100", 100), ("huge=100;declared", 10)])
 def test_a_fetched_image_is_bounded_as_well(fake: FakeProvider, script: str, megabytes: int) -> None:
-    draw(fake)  # what is loaded on first use is not the picture's
+    draw(fake)  # what is loaded on first use is not the image's
     fake.script("url=own", script)
     tracemalloc.start()
     try:

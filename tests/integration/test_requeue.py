@@ -57,13 +57,13 @@ def test_a_requeued_request_is_due_at_once(alice: User) -> None:
 def test_an_already_queued_request_is_reported_as_queued(alice: User) -> None:
     request = queued(alice)
     GenerationQueue.objects.update(dispatched_at=None, redispatch_at=None)
-    assert requeue(request.pk) == [f"{request.pk}: left alone, since it is queued"]
+    assert requeue(request.pk) == [f"{request.pk}: skipped, since it is queued"]
 
 
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.IN_PROGRESS])
 def test_completed_and_running_requests_cannot_be_retried(alice: User, status: Status) -> None:
     request = in_status(alice, status)
-    assert requeue(request.pk) == [f"{request.pk}: left alone, since it is {status.value}"]
+    assert requeue(request.pk) == [f"{request.pk}: skipped, since it is {status.value}"]
     before = request.sequence
     request.refresh_from_db()
     assert (request.status, request.sequence) == (status, before)
@@ -89,7 +89,7 @@ def test_a_lost_message_is_sent_again(alice: User) -> None:
     assert lifecycle.retry_later(retry, Failure(message="", code="timeout", retryable=True), delay=timedelta(minutes=5))
     lose_all_messages()
     GenerationQueue.objects.filter(pk=without_row.pk).delete()
-    assert requeue("--lost") == ["1 back in the ledger", "1 to be sent again", "2 sent"]
+    assert requeue("--lost") == ["1 queue rows restored", "1 to be sent again", "2 sent"]
     assert set(messages()["normal"]) == {without_row.pk, without_message.pk}
     assert not GenerationQueue.objects.filter(pk=retry.request.pk, available_at__lte=Now()).exists()
 
@@ -118,7 +118,7 @@ def test_only_staff_can_be_named(alice: User, charlie: User, name: str) -> None:
 
 
 def test_it_wants_to_know_what() -> None:
-    with pytest.raises(CommandError, match="Name ids, --failed CODE or --lost"):
+    with pytest.raises(CommandError, match="Give ids, --failed CODE or --lost"):
         requeue()
     with pytest.raises(CommandError, match="invalid choice: 'bad_luck'"):
         requeue("--failed", "bad_luck")

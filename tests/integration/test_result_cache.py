@@ -1,4 +1,4 @@
-"""``useCache``: one picture for several requests of the same wish, made by one call."""
+"""``useCache``: one image for several equal requests, made by one call."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_the_next_request_makes_the_image_if_the_holder_has_stopped(
     alice: User, vendors: Vendors, ends: Callable[[GenerationRequest, Vendors, User], None]
 ) -> None:
     first = queued(alice, **CACHED)
-    held = lifecycle.claim(first.pk, worker="somebody else")
+    held = lifecycle.claim(first.pk, worker="another worker")
     assert held
     assert result_cache.get_or_start(held.request, catalogue.choices(first.options)[0]) == result_cache.CachedResult()
     waiting = [vendors.ask(alice, **CACHED) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Who is asked after whom, what that costs in attempts, and when nobody else may be asked."""
+"""The order of fallbacks, their cost in attempts, and when there is no fallback."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_request_cancelled_during_a_call_has_no_fallback(
     assert vendors.called == ["openai"]
 
 
-# --- When nobody else may be asked ------------------------------------------------------------------------------------
+# --- No fallback ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stage", ["input", "output"])

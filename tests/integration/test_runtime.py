@@ -123,7 +123,7 @@ def test_a_cancel_whose_signal_got_lost_is_noticed_by_the_heartbeat(
 def test_the_heartbeat_keeps_the_lease_of_running_work_and_of_nothing_else(alice: User, runtime: Runtime) -> None:
     running, left = claimed(alice, worker=runtime.name), claimed(alice, worker=runtime.name)
     with runtime.working_on(running):
-        # The one that nobody works on runs out, although it has the same worker.
+        # The claim without a running attempt runs out, although it has the same worker.
         wait_until(lambda: expired(left.request.pk), what="the end of the other lease")
         assert not expired(running.request.pk)
 

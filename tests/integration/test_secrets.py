@@ -31,7 +31,7 @@ SCRIPTS = [
     *("", "moderation=input", "moderation=output", "quota", "empty", "malformed", "html", "hang", "huge=100"),
     *(f"status={status}" for status in (302, 400, 401, 402, 403, 404, 408, 413, 422, 429, 500, 501, 503)),
     *("status=500;html", "status=429;retry-after=7", "reset=unread", "reset=before", "reset=after"),
-    *("picture=truncated", "picture=svg"),
+    *("image=truncated", "image=svg"),
 ]
 #: Codes of these on every wire. A call that hangs was sent, so its outcome is unknown.
 CODES = {
@@ -71,7 +71,7 @@ def made(adapter: Adapter) -> Iterator[Callable[..., Provider]]:
 
 
 def attempt(owner: User, provider: Provider) -> GenerationRequest:
-    """One attempt by a worker that thinks well of everybody."""
+    """One attempt by a worker that sees all breakers closed."""
     ProviderModel.objects.update(enabled=True)
     ProviderState.objects.update(failures=0, open_until=None)
     caching.clear_all()

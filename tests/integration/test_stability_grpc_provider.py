@@ -238,6 +238,6 @@ def test_neither_prompts_nor_addresses_are_logged(
         caller.fail(f"{PROMPT} [[code=INTERNAL]]")
         caller.fail(f"{PROMPT} [[malformed]]")
     logged = caplog.text + "".join(capfd.readouterr())
-    assert "Exception deserializing message" in logged  # the library's own remark, so there was somebody to listen
+    assert "Exception deserializing message" in logged  # the library's own remark, so its log is captured
     assert PROMPT not in logged
     assert fake.grpc_host not in logged

@@ -11,7 +11,7 @@ from generation.models import ProviderModel, ProviderState
 from generation.providers import circuit_breaker
 from generation.requests import representations
 from generation.states import Status
-from tests.fakes.pictures import png
+from tests.fakes.images import png
 from tests.support.vendors import Vendors, attempts
 
 pytestmark = pytest.mark.django_db(transaction=True)

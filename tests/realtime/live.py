@@ -1,4 +1,4 @@
-"""What tests of live updates use: a stack, people who are signed in, and their sockets and streams."""
+"""Helpers of the tests of live updates: a stack, signed-in users, and their sockets and streams."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tests.support.databases import Database
 from tests.support.stack import Stack, prepared_stack, wait_until
 
 BODY = {"type": "illustration", "prompt": "Three cats under an apple tree"}
-#: An origin that ``watchful`` names in ``CORS_ALLOWED_ORIGINS``.
+#: An origin in the ``CORS_ALLOWED_ORIGINS`` of ``watchful``.
 STUDIO = "https://studio.example.org"
-NOBODY_HAS_IT = {
+UNKNOWN_IDS = {
     "requestId": "vga_1234567890123456_nobodyhasthisone00",
     "batchId": "vgb_1234567890123456_nobodyhasthisone00",
 }
@@ -45,21 +45,21 @@ class Socket:
         self.connection.send(json.dumps(message))
 
     def hear(self, *, seconds: float = 20) -> dict[str, Any]:
-        """The next message."""
+        """Return the next message."""
         answer: dict[str, Any] = json.loads(self.connection.recv(timeout=seconds))
         return answer
 
     def ask(self, **message: Any) -> dict[str, Any]:
-        """The next message after this one was sent."""
+        """Send a message and return the next message received."""
         self.say(**message)
         return self.hear()
 
     def hears_nothing(self) -> bool:
-        """Whether nothing was sent before the answer to a ping."""
+        """Return whether no message arrives before the response to a ping."""
         return self.ask(type="ping") == {"type": "pong"}
 
     def end(self, *, seconds: float = 20) -> int:
-        """Read until the server closes, and return its code; 1006 where it gave none."""
+        """Read until the server closes, and return the close code; 1006 without a close frame."""
         try:
             while True:
                 self.connection.recv(timeout=seconds)
@@ -75,7 +75,7 @@ class Stream:
         self._lines = response.iter_lines()
 
     def hear(self) -> dict[str, Any]:
-        """The next event: ``event``, ``id`` if it has one, and ``data``, read as JSON; or a comment's text."""
+        """Return the next event: ``event``, ``id`` if present, and ``data`` as JSON; or ``comment`` with its text."""
         fields: dict[str, Any] = {}
         for line in self._lines:
             if line.startswith(":"):
@@ -91,7 +91,7 @@ class Stream:
 
 
 class Live:
-    """The web process and the one that serves live updates; no worker, so that only tests change anything."""
+    """The web process and the realtime process, without workers, so that only tests change requests."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -102,18 +102,18 @@ class Live:
         self._sessions: dict[str, dict[str, str]] = {}
 
     def client(self, name: str) -> httpx.Client:
-        """Somebody who is signed in."""
+        """Return the client of a signed-in user."""
         if name not in self._clients:
             self._clients[name] = self.stack.client(name)
         return self._clients[name]
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the clients' connections."""
         for client in self._clients.values():
             client.close()
 
     def start_realtime(self, **settings: str) -> None:
-        """Start it anew and wait until it answers."""
+        """Start the realtime process and wait until it responds."""
         self.stack.start("realtime", **settings)
         wait_until(self._answers, what="the realtime process")
 
@@ -124,17 +124,17 @@ class Live:
             return False
 
     def token(self, name: str = "alice") -> str:
-        """An access token as clients get it."""
+        """Return an access token as issued to clients."""
         return self.client(name).headers["Authorization"].partition(" ")[2]
 
     def token_for(self, seconds: float, name: str = "alice") -> str:
-        """One that holds so long, with the leeway; or no longer, for less than 0."""
+        """Return a token that is valid for this long including the leeway, or has expired if negative."""
         token: Any = AccessToken(self.token(name))  # type: ignore[arg-type]
         token.set_exp(lifetime=timedelta(seconds=seconds) - LEEWAY)
         return str(token)
 
     def session(self, name: str = "alice") -> dict[str, str]:
-        """The headers of a browser in which somebody has signed in: the same each time."""
+        """Return the headers of a browser in which the user is signed in, the same for each call."""
         if name in self._sessions:
             return self._sessions[name]
         script = (
@@ -155,7 +155,7 @@ class Live:
     def socket(
         self, name: str | None = "alice", *, path: str = "/ws/visual-generation", **more: Any
     ) -> Iterator[Socket]:
-        """A socket that is signed in, or with no name one that is not."""
+        """Open a socket, signed in as this user, or anonymous without a name."""
         with connect(f"ws://{self.address}{path}", **more) as connection:
             socket = Socket(connection)
             if name is not None:
@@ -164,7 +164,7 @@ class Live:
 
     @contextmanager
     def stream(self, query: dict[str, Any], name: str | None = "alice", **headers: str) -> Iterator[Stream]:
-        """A stream of events, or whatever is answered instead."""
+        """Open a stream of events; the response may be an error instead."""
         if name is not None:
             headers["Authorization"] = f"Bearer {self.token(name)}"
         named = {key.replace("_", "-"): value for key, value in headers.items()}
@@ -175,34 +175,34 @@ class Live:
             yield Stream(response)
 
     def refusal(self, query: dict[str, Any], name: str | None = "alice", **headers: str) -> tuple[int, dict[str, Any]]:
-        """The status and body with which a stream is refused."""
+        """Return status and body of the error response to a stream."""
         with self.stream(query, name, **headers) as stream:
             stream.response.read()
             return stream.response.status_code, stream.response.json()
 
     def submit(self, name: str = "alice", **more: Any) -> str:
-        """The id of a new request."""
+        """Submit a request and return its id."""
         return str(self.client(name).post("/submit", json=BODY | more).raise_for_status().json()["requestId"])
 
     def submit_batch(self, count: int = 2, name: str = "alice", **more: Any) -> tuple[str, list[str]]:
-        """The ids of a new batch and of its requests."""
+        """Submit a batch and return its id and those of its requests."""
         answer = self.client(name).post("/batch", json={"requests": [BODY | more] * count}).raise_for_status().json()
-        return answer["batchId"], [one["requestId"] for one in answer["requests"]]
+        return answer["batchId"], [request["requestId"] for request in answer["requests"]]
 
     def cancel(self, request_id: str) -> None:
-        """One change."""
+        """Cancel a request as staff, which is one change."""
         self.client("bob").delete(f"/cancel/{request_id}").raise_for_status()
 
     def retry(self, request_id: str) -> None:
-        """One more."""
+        """Retry a request as staff, which is another change."""
         self.client("bob").post(f"/retry/{request_id}").raise_for_status()
 
     def publish(self, *updates: events.Update) -> None:
-        """Put updates into Redis as the product does, whatever the database says."""
+        """Publish updates through Redis as the product does, independent of the database."""
         self.send(*(events.message_of([update]) for update in updates))
 
     def send(self, *messages: dict[str, Any]) -> None:
-        """Put anything there."""
+        """Publish arbitrary messages through Redis."""
 
         async def send() -> None:
             keys = [f"live-updates:{settings.SECRET_KEY}"]
@@ -215,19 +215,19 @@ class Live:
         asyncio.run(send())
 
     def memory(self) -> int:
-        """Bytes of the realtime process that are resident."""
+        """Return the resident memory of the realtime process in bytes."""
         command = ["ps", "-o", "rss=", "-p", str(self.stack.pid("realtime"))]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 1024
 
     def assert_well(self) -> None:
-        """The process is up, and has met nothing that it was not prepared for."""
+        """Assert that the process is up and has logged no unexpected exception."""
         assert not self.stack.has_ended("realtime")
         assert "Exception in ASGI application" not in self.stack.log("realtime")
 
 
 @contextmanager
 def another_realtime(live: Live, **settings: str) -> Iterator[Live]:
-    """A second realtime process with settings of its own, beside the one that runs."""
+    """Run a second realtime process with other settings."""
     port = free_port()
     name = f"realtime:{port}"
     live.stack.start(name, REALTIME_PORT=str(port), **settings)
@@ -245,7 +245,7 @@ def another_realtime(live: Live, **settings: str) -> Iterator[Live]:
 def running(
     folder: Path, *, redis_url: str = "", realtime: Mapping[str, str] | None = None, **settings: str
 ) -> Iterator[Live]:
-    """A stack with people and an empty database; on this Redis, if not on the tests' own."""
+    """Run a stack with test users and an empty database, on the tests' Redis or on ``redis_url``."""
     with prepared_stack(folder, SUBMIT_RATE="1000000/m", **settings) as stack:
         if redis_url:
             stack.env["REDIS_URL"] = redis_url

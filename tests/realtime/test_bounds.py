@@ -1,4 +1,4 @@
-"""Who sends too much, too big, or does not read: an end for them, and nothing for the others."""
+"""Clients that send too much or do not read are disconnected, without an effect on other clients."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def _made_up(owner: int, project: str, number: int, *, size: int = 0) -> Update:
 
 
 def _flooded(socket: Socket, *messages: dict[str, str]) -> list[Any]:
-    """Send these in turns without waiting for answers. The errors' codes, and last the code with which the server
-    closes."""
+    """Send these messages in turns without waiting for responses. Return the errors' codes, and last the close code."""
     texts = [json.dumps(message) for message in messages]
 
     def flood() -> None:
@@ -51,20 +50,20 @@ def _flooded(socket: Socket, *messages: dict[str, str]) -> list[Any]:
         return [*codes, closed.rcvd and closed.rcvd.code]
 
 
-def test_over_the_rate_messages_are_refused_and_then_the_socket_is_closed(live: Live) -> None:
+def test_messages_over_the_rate_are_rejected_then_the_socket_is_closed(live: Live) -> None:
     with live.socket() as flood, live.socket() as other:
         *heard, code = _flooded(flood, {"type": "ping"})
-        assert heard[: BURST - 1] == [None] * (BURST - 1)  # the token was one of the burst
+        assert heard[: BURST - 1] == [None] * (BURST - 1)  # authenticate was one message of the burst
         assert heard.count("rate_limited") >= 120
         assert set(heard) == {None, "rate_limited"}
         assert code == 4429
         assert other.hears_nothing()
 
 
-def test_after_a_burst_a_client_is_held_to_the_rate(live: Live) -> None:
+def test_after_a_burst_a_client_is_limited_to_the_rate(live: Live) -> None:
     began = time.monotonic()
     with live.socket() as socket:
-        for _ in range(BURST + 100):  # fewer over the rate than what closes
+        for _ in range(BURST + 100):  # too few over the rate to be closed
             socket.say(type="ping")
         heard = [socket.hear() for _ in range(BURST + 100)]
     passed = sum(one["type"] == "pong" for one in heard)
@@ -72,7 +71,7 @@ def test_after_a_burst_a_client_is_held_to_the_rate(live: Live) -> None:
     assert {one.get("code") for one in heard} <= {None, "rate_limited"}
 
 
-def test_a_flood_of_subscribes_to_what_is_somebody_elses_ends_the_same_way(live: Live) -> None:
+def test_a_flood_of_subscriptions_to_foreign_topics_is_limited_too(live: Live) -> None:
     hers = live.submit()
     with live.socket("charlie") as flood:
         *heard, code = _flooded(flood, {"type": "subscribe", "requestId": hers}, *[{"type": "ping"}] * 20)
@@ -90,7 +89,7 @@ def test_a_message_over_64_kib_closes_with_1009(live: Live) -> None:
         assert socket.end() == 1009
 
 
-def test_a_message_of_10_mib_is_not_taken_in(live: Live) -> None:
+def test_a_message_of_10_mib_is_not_read_into_memory(live: Live) -> None:
     before = live.memory()
     with live.socket() as socket:
         threading.Thread(target=_send_quietly, args=[socket, "x" * 10 * _MIB], daemon=True).start()
@@ -105,7 +104,7 @@ def test_a_message_of_64_kib_is_read(live: Live) -> None:
         assert socket.hear() == {"type": "pong"}
 
 
-def test_a_message_without_an_end_in_many_fragments_takes_no_more_than_64_kib(live: Live) -> None:
+def test_an_endless_fragmented_message_takes_at_most_64_kib(live: Live) -> None:
     with live.socket() as socket:
         fragments = ("x" * 1024 for _ in range(10_000))
         threading.Thread(target=_send_quietly, args=[socket, fragments], daemon=True).start()
@@ -117,10 +116,10 @@ def _send_quietly(socket: Socket, message: Any) -> None:
         socket.connection.send(message)
 
 
-def test_who_does_not_read_is_dropped_with_1013_and_harms_nobody(live: Live) -> None:
+def test_a_client_that_does_not_read_is_closed_with_1013(live: Live) -> None:
     owner = _alice(live)
     before = live.memory()
-    # ``max_queue`` makes the client stop reading; it starts again when somebody asks for messages.
+    # ``max_queue`` makes the client stop reading until the test receives messages.
     with live.socket(max_queue=1, ping_interval=None) as slow, live.socket() as quick:
         for one in (slow, quick):
             one.ask(type="subscribe", projectId="a flood")
@@ -136,7 +135,7 @@ def test_who_does_not_read_is_dropped_with_1013_and_harms_nobody(live: Live) -> 
         assert quick.hears_nothing()
 
 
-def test_who_asks_for_much_and_reads_late_gets_all_of_it(live: Live) -> None:
+def test_a_client_that_requests_much_and_reads_late_gets_all(live: Live) -> None:
     batch_id, _ = live.submit_batch(90, metadata={"text": "x" * 10_000})
     with live.socket(max_queue=1, max_size=None, ping_interval=None) as socket, live.socket() as other:
         for _ in range(30):
@@ -145,7 +144,7 @@ def test_who_asks_for_much_and_reads_late_gets_all_of_it(live: Live) -> None:
         assert [socket.hear(seconds=30)["type"] for _ in range(30)] == ["subscribed"] * 30
 
 
-def test_coming_and_going_leaves_nothing_behind(live: Live) -> None:
+def test_disconnected_clients_leave_no_memory_behind(live: Live) -> None:
     request_id = live.submit()
 
     def come_and_go(times: int) -> None:

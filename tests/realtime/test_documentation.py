@@ -1,4 +1,4 @@
-"""What docs/live-updates.md says that clients can meet."""
+"""docs/live-updates.md lists every error, event, close code and limit of the code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"| subscriptions of one connection | {MAX_SUBSCRIPTIONS} |",
         f"| messages of one client | {BURST} at once, then {RATE} in a second; {MOST_REFUSED} over the rate close |",
         f"| waiting for a client to read | {send_queue.MOST_MESSAGES:,} messages or {send_queue.MOST_BYTES >> 20} MiB, "
-        f"and {send_queue.PATIENCE} s for one message |",
+        f"and {send_queue.SEND_TIMEOUT} s for one message |",
         f"| changes that are replayed | {MOST_MISSED:,} |",
         f"| connections of one user | {settings.REALTIME_MAX_PER_USER} (`REALTIME_MAX_PER_USER`) |",
         f"| connections of one address, signed in or not | {settings.REALTIME_MAX_PER_ADDRESS} "

@@ -11,11 +11,11 @@ import pytest
 import redis
 from cryptography.fernet import Fernet
 
-from tests.realtime.live import NOBODY_HAS_IT, STUDIO, Live
+from tests.realtime.live import STUDIO, UNKNOWN_IDS, Live
 from tests.support.traces import tapped_redis
 
 
-def test_the_state_now_and_every_change_after_it(live: Live) -> None:
+def test_a_stream_has_the_current_state_and_every_later_change(live: Live) -> None:
     request_id = live.submit()
     with live.stream({"requestId": request_id}) as stream, live.socket() as socket:
         assert stream.response.status_code == 200
@@ -29,7 +29,7 @@ def test_the_state_now_and_every_change_after_it(live: Live) -> None:
         assert update["data"] == socket.hear()
 
 
-def test_several_of_each_kind_in_one_stream(live: Live) -> None:
+def test_one_stream_can_have_several_topics_of_each_kind(live: Live) -> None:
     batch_id, (member, _) = live.submit_batch(2)
     alone, in_project = live.submit(), live.submit(projectId="streamed")
     query = {"requestId": [alone, member], "batchId": batch_id, "projectId": "streamed"}
@@ -40,7 +40,7 @@ def test_several_of_each_kind_in_one_stream(live: Live) -> None:
             assert stream.hear()["data"]["requestId"] == request_id
 
 
-def test_what_was_missed_is_told_again_in_order_and_then_the_state_now(live: Live) -> None:
+def test_missed_changes_are_replayed_in_order_before_the_state(live: Live) -> None:
     batch_id, (first, second) = live.submit_batch(2)
     unrelated = live.submit()
     with live.stream({"batchId": batch_id}) as stream:
@@ -55,7 +55,7 @@ def test_what_was_missed_is_told_again_in_order_and_then_the_state_now(live: Liv
         replayed = [stream.hear() for _ in range(3)]
         assert [one["id"] for one in replayed] == [f"{first}:3", f"{second}:2", f"{first}:4"]
         assert [one["data"]["data"]["status"] for one in replayed] == ["queued", "cancelled", "cancelled"]
-        assert "metadata" not in replayed[0]["data"]["data"]  # the history knows the status alone
+        assert "metadata" not in replayed[0]["data"]["data"]  # the history has only the status
         assert "metadata" in replayed[1]["data"]["data"]
         assert stream.hear()["event"] == "subscribed"
         live.retry(second)
@@ -63,14 +63,14 @@ def test_what_was_missed_is_told_again_in_order_and_then_the_state_now(live: Liv
 
 
 @pytest.mark.parametrize("last", ["nonsense", ":", "vga_1:2", "vga_1234567890123456_nobodyhasthisone00:1", "9" * 500])
-def test_after_an_id_that_nobody_got_from_us_the_state_begins_anew(live: Live, last: str) -> None:
+def test_an_unknown_event_id_resets_the_state(live: Live, last: str) -> None:
     with live.stream({"requestId": live.submit()}, Last_Event_ID=last) as stream:
         reset = stream.hear()
         assert (reset["event"], reset["id"], reset["data"]) == ("reset", "", {"type": "reset"})
         assert stream.hear()["event"] == "subscribed"
 
 
-def test_the_id_of_somebody_elses_change_replays_nothing(live: Live) -> None:
+def test_the_event_id_of_another_users_change_replays_nothing(live: Live) -> None:
     hers, his = live.submit("alice"), live.submit("charlie")
     live.cancel(hers)
     live.cancel(his)
@@ -79,7 +79,7 @@ def test_the_id_of_somebody_elses_change_replays_nothing(live: Live) -> None:
         assert stream.hear()["event"] == "subscribed"
 
 
-def test_who_missed_more_than_can_be_told_is_told_so(live: Live) -> None:
+def test_a_client_that_missed_too_much_gets_a_reset(live: Live) -> None:
     first = live.submit(projectId="long away")
     for _ in range(11):
         live.submit_batch(100, projectId="long away")
@@ -89,8 +89,8 @@ def test_who_missed_more_than_can_be_told_is_told_so(live: Live) -> None:
         assert stream.hear()["id"] == f"{first}:2"
 
 
-def test_a_change_that_was_committed_late_is_told_although_a_later_one_was_heard(live: Live) -> None:
-    """As a client sees it whose last event has the higher number: of a project whose first page has neither."""
+def test_a_change_committed_after_a_later_one_is_sent(live: Live) -> None:
+    """For a client whose last event has the higher number, of a project whose first page has neither request."""
     late, heard = live.submit(projectId="overtaken"), live.submit(projectId="overtaken")
     live.submit_batch(20, projectId="overtaken")
     live.cancel(late)
@@ -101,7 +101,7 @@ def test_a_change_that_was_committed_late_is_told_although_a_later_one_was_heard
     assert told[f"{late}:2"] == "cancelled"
 
 
-def test_as_much_as_a_client_asks_for_comes_as_fast_as_it_reads(live: Live) -> None:
+def test_many_topics_are_sent_as_fast_as_the_client_reads(live: Live) -> None:
     batches = [live.submit_batch(90, metadata={"text": "x" * 10_000})[0] for _ in range(4)]
     first = live.submit()
     live.cancel(first)
@@ -120,20 +120,20 @@ def test_replays_that_are_not_read_hold_little_memory(live: Live) -> None:
     for batch_id in batches:
         live.client("alice").delete(f"/batch/{batch_id}").raise_for_status()
     query = {"requestId": first, "batchId": batches}
-    with live.stream(query, Last_Event_ID=f"{first}:1") as stream:  # what is allocated once is not what is measured
+    with live.stream(query, Last_Event_ID=f"{first}:1") as stream:  # one-time allocations are not measured
         assert [stream.hear()["event"] for _ in range(961)] == ["update"] * 961
     before = live.memory()
     with contextlib.ExitStack() as held:
         streams = [held.enter_context(live.stream(query, Last_Event_ID=f"{first}:1")) for _ in range(10)]
-        with live.socket() as other:  # the others had time to look up as much as they would
+        with live.socket() as other:  # meanwhile the streams could query as much as they would
             for _ in range(50):
                 other.ask(type="subscribe", requestId=first)
-        assert live.memory() - before < 25 * 1024 * 1024  # all of it would be 8 MB for each
+        assert live.memory() - before < 25 * 1024 * 1024  # unbounded, it would be 8 MB per stream
         for stream in streams:
             assert [stream.hear()["event"] for _ in range(961)] == ["update"] * 961
 
 
-def test_redis_sees_neither_prompts_nor_signed_addresses(live: Live) -> None:
+def test_redis_gets_neither_prompts_nor_signed_urls(live: Live) -> None:
     with tapped_redis() as tap:
         request_id = live.submit(prompt="A canary in a garden of flowers", projectId="a hidden project")
         with live.socket() as socket:
@@ -146,7 +146,7 @@ def test_redis_sees_neither_prompts_nor_signed_addresses(live: Live) -> None:
         assert words not in tap.heard
 
 
-def test_messages_that_cannot_be_read_lose_no_other(live: Live) -> None:
+def test_unreadable_messages_do_not_affect_others(live: Live) -> None:
     request_id = live.submit()
     with live.socket() as socket, redis.Redis.from_url(live.stack.env["REDIS_URL"]) as client:
         socket.ask(type="subscribe", requestId=request_id)
@@ -159,7 +159,7 @@ def test_messages_that_cannot_be_read_lose_no_other(live: Live) -> None:
 # --- Who may, and what is refused -------------------------------------------------------------------------------------
 
 
-def test_who_has_no_token_or_one_that_does_not_hold(live: Live) -> None:
+def test_a_missing_or_invalid_token_is_rejected(live: Live) -> None:
     query = {"requestId": live.submit()}
     assert live.refusal(query, None) == (401, {"error": "Access denied", "code": "not_authenticated"})
     for token in ("nonsense", live.token_for(-1)):
@@ -167,7 +167,7 @@ def test_who_has_no_token_or_one_that_does_not_hold(live: Live) -> None:
         assert refused == (401, {"error": "Invalid token", "code": "token_not_valid"})
 
 
-def test_the_session_counts_for_our_own_pages_alone(live: Live) -> None:
+def test_the_session_is_accepted_from_own_pages_only(live: Live) -> None:
     query, cookie = {"requestId": live.submit()}, live.session()
     own = f"http://127.0.0.1:{live.stack.port}"
     for headers in ({"Origin": own}, {"Sec-Fetch-Site": "same-origin"}):
@@ -181,11 +181,11 @@ def test_the_session_counts_for_our_own_pages_alone(live: Live) -> None:
 
 
 @pytest.mark.parametrize("kind", ["requestId", "batchId"])
-def test_what_is_somebody_elses_is_as_unknown_as_what_never_was(live: Live, kind: str) -> None:
+def test_foreign_and_unknown_topics_get_the_same_error(live: Live, kind: str) -> None:
     batch_id, (request_id, _) = live.submit_batch(2)
     hers = {"requestId": request_id, "batchId": batch_id}[kind]
     refused = live.refusal({kind: hers}, "charlie")
-    assert refused == live.refusal({kind: NOBODY_HAS_IT[kind]}, "charlie") == live.refusal({kind: "\0"}, "charlie")
+    assert refused == live.refusal({kind: UNKNOWN_IDS[kind]}, "charlie") == live.refusal({kind: "\0"}, "charlie")
     assert refused[0] == 404
     assert refused[1]["code"] == "not_found"
     with live.stream({kind: hers}, "bob") as stream:
@@ -212,13 +212,13 @@ def test_a_project_of_the_same_name_is_another_project(live: Live) -> None:
     ],
     ids=["nothing", "unknown name", "201", "900"],
 )
-def test_queries_that_are_not_valid(live: Live, query: dict[str, Any], code: str) -> None:
+def test_invalid_queries_are_rejected(live: Live, query: dict[str, Any], code: str) -> None:
     status, body = live.refusal(query)
     assert (status, body["code"]) == (400, code)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD"])
-def test_only_get(live: Live, method: str) -> None:
+def test_only_get_is_allowed(live: Live, method: str) -> None:
     answer = httpx.request(method, live.events_url)
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
 
@@ -249,7 +249,7 @@ def test_a_page_of_another_origin_may_read_the_stream(watchful: Live, page: str)
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://studio.example.org", "null"])
-def test_a_page_of_an_origin_that_was_not_named_reads_nothing(watchful: Live, origin: str) -> None:
+def test_a_page_of_an_origin_that_is_not_allowed_reads_nothing(watchful: Live, origin: str) -> None:
     asked = {"Origin": origin, "Access-Control-Request-Method": "GET"}
     for answer in (httpx.options(watchful.events_url, headers=asked), httpx.get(watchful.events_url, headers=asked)):
         assert not [name for name in answer.headers if name.startswith("access-control-")]
@@ -262,7 +262,7 @@ def test_a_probe_may_name_any_host(live: Live, host: str) -> None:
         assert answer.status_code == expected, at
 
 
-def test_the_rest_of_the_api_is_where_it_was(live: Live) -> None:
+def test_other_paths_of_the_api_are_not_found(live: Live) -> None:
     answer = httpx.get(f"http://{live.address}/api/visual-generation/nothing")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
@@ -279,13 +279,13 @@ def test_the_end_of_a_token_ends_the_stream(live: Live) -> None:
         assert list(stream.response.iter_raw()) == [] if not stream.response.is_stream_consumed else True
 
 
-def test_something_is_said_in_a_quiet_time(watchful: Live) -> None:
+def test_a_comment_is_sent_in_idle_periods(watchful: Live) -> None:
     with watchful.stream({"requestId": watchful.submit()}) as stream:
         stream.hear()
         assert [stream.hear()["comment"] for _ in range(3)] == ["still here"] * 3
 
 
-def test_a_deactivated_user_is_told_nothing_more(watchful: Live) -> None:
+def test_a_deactivated_user_gets_no_more_updates(watchful: Live) -> None:
     with watchful.stream({"projectId": "any"}, "charlie") as stream:
         stream.hear()
         watchful.database.execute("UPDATE auth_user SET is_active = false WHERE username = 'charlie'")
@@ -295,7 +295,7 @@ def test_a_deactivated_user_is_told_nothing_more(watchful: Live) -> None:
     watchful.database.execute("UPDATE auth_user SET is_active = true WHERE username = 'charlie'")
 
 
-def test_the_process_stops_although_streams_are_open(watchful: Live) -> None:
+def test_the_process_stops_while_streams_are_open(watchful: Live) -> None:
     with watchful.stream({"requestId": watchful.submit()}) as stream:
         stream.hear()
         watchful.stack.stop("realtime")

@@ -1,4 +1,4 @@
-"""Rules for every connection to the realtime process: logs, bodies, https, and caps."""
+"""Rules for every connection to the realtime process: logs, bodies, https and connection limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.realtime.live import NOBODY_HAS_IT, Live, another_realtime
+from tests.realtime.live import UNKNOWN_IDS, Live, another_realtime
 from tests.support.stack import wait_until
 
 EVENTS = "/api/visual-generation/events"
@@ -64,7 +64,7 @@ def test_the_next_call_on_a_kept_connection_is_answered(live: Live, status: int,
     ids=["too much to read", "the client waits for leave", "in chunks"],
 )
 @pytest.mark.parametrize("line", [f"POST {EVENTS}", "POST /api/token", "GET /healthz"])
-def test_an_answer_says_so_when_the_connection_closes(live: Live, line: str, headers: list[str]) -> None:
+def test_a_response_announces_that_the_connection_closes(live: Live, line: str, headers: list[str]) -> None:
     host, _, port = live.address.partition(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         assert call(connection, line, *headers)[1]["Connection"] == "close"
@@ -76,24 +76,24 @@ def test_an_answer_says_so_when_the_connection_closes(live: Live, line: str, hea
 
 @pytest.fixture(scope="module")
 def over_https(live: Live) -> Iterator[Live]:
-    address = "pictures.example.org"
+    address = "images.example.org"
     settings = {"PUBLIC_BASE_URL": f"https://{address}", "ALLOWED_HOSTS": address, "TRUSTED_PROXIES": "1"}
     with another_realtime(live, **settings) as over_https:
         yield over_https
 
 
 @pytest.mark.parametrize("proto", [None, "http", "http, https", ""])
-def test_plain_http_is_redirected_where_https_is_set(over_https: Live, proto: str | None) -> None:
-    headers = {"Host": "pictures.example.org"} | ({} if proto is None else {"X-Forwarded-Proto": proto})
-    query = {"requestId": NOBODY_HAS_IT["requestId"], "projectId": "a b"}
+def test_plain_http_is_redirected_if_https_is_configured(over_https: Live, proto: str | None) -> None:
+    headers = {"Host": "images.example.org"} | ({} if proto is None else {"X-Forwarded-Proto": proto})
+    query = {"requestId": UNKNOWN_IDS["requestId"], "projectId": "a b"}
     for method in ("GET", "HEAD", "POST"):
         answer = httpx.request(method, over_https.events_url, params=query, headers=headers)
         assert answer.status_code == 301
         asked = httpx.URL(over_https.events_url, params=query).raw_path.decode()
-        assert answer.headers["Location"] == f"https://pictures.example.org{asked}"
+        assert answer.headers["Location"] == f"https://images.example.org{asked}"
 
 
-def test_a_plain_socket_is_refused_where_https_is_set(over_https: Live) -> None:
+def test_a_plain_socket_is_rejected_if_https_is_configured(over_https: Live) -> None:
     for headers in ({}, {"X-Forwarded-Proto": "http"}):
         with pytest.raises(InvalidStatus) as refused, over_https.socket(None, additional_headers=headers):
             pass
@@ -101,18 +101,18 @@ def test_a_plain_socket_is_refused_where_https_is_set(over_https: Live) -> None:
         assert b"https_required" in (refused.value.response.body or b"")
 
 
-def test_https_that_a_proxy_ended_is_served(over_https: Live) -> None:
+def test_https_terminated_by_a_proxy_is_served(over_https: Live) -> None:
     proxied = {"X-Forwarded-Proto": "https"}
     with over_https.socket("alice", additional_headers=proxied) as connected:
         assert connected.hears_nothing()
-    assert over_https.refusal(NOBODY_HAS_IT, **{"X-Forwarded-Proto": "https"})[0] == 404
+    assert over_https.refusal(UNKNOWN_IDS, **{"X-Forwarded-Proto": "https"})[0] == 404
     assert httpx.get(f"http://{over_https.address}/healthz").status_code == 200
 
 
-def test_without_a_proxy_the_header_of_a_client_counts_for_nothing(live: Live) -> None:
-    """Nor does uvicorn take the address of the client from a header."""
+def test_without_a_proxy_the_clients_header_is_ignored(live: Live) -> None:
+    """Nor does uvicorn read the client's IP address from a header."""
     headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "1.2.3.4"}
-    assert live.refusal(NOBODY_HAS_IT, **headers)[0] == 404
+    assert live.refusal(UNKNOWN_IDS, **headers)[0] == 404
 
 
 # --- Caps -------------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def come_from(number: int) -> dict[str, Any]:
     return {"additional_headers": {"X-Forwarded-For": f"203.0.113.{number}"}}
 
 
-def test_one_user_holds_so_many_connections_from_any_address(capped: Live) -> None:
+def test_a_user_has_a_connection_limit_over_all_addresses(capped: Live) -> None:
     request_id = capped.submit()
     with contextlib.ExitStack() as held:
         held.enter_context(capped.socket(**come_from(1)))
@@ -157,13 +157,13 @@ def is_let_in(capped: Live) -> bool:
             return False
 
 
-def test_signing_in_again_takes_no_more_room(capped: Live) -> None:
+def test_signing_in_again_takes_no_further_slot(capped: Live) -> None:
     with capped.socket(**come_from(6)) as one:
         for _ in range(5):
             assert one.ask(type="authenticate", token=capped.token()) == {"type": "authenticated"}
 
 
-def test_one_address_holds_so_many_connections_signed_in_or_not(capped: Live) -> None:
+def test_an_address_has_a_connection_limit_signed_in_or_not(capped: Live) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(3):
             held.enter_context(capped.socket(None, **come_from(10)))
@@ -171,9 +171,9 @@ def test_one_address_holds_so_many_connections_signed_in_or_not(capped: Live) ->
             held.enter_context(capped.socket(name, **come_from(10)))
         with capped.socket(None, **come_from(10)) as one_more:
             assert one_more.end() == 4429
-        refused = capped.refusal(NOBODY_HAS_IT, "bob", X_Forwarded_For="203.0.113.10")
+        refused = capped.refusal(UNKNOWN_IDS, "bob", X_Forwarded_For="203.0.113.10")
         assert (refused[0], refused[1]["code"]) == (429, "too_many_connections")
-        # The client wrote the entry on the left; the proxy appended the other.
+        # The client sent the left entry; the proxy appended the right one.
         forged = {"X-Forwarded-For": "198.51.100.1, 203.0.113.10"}
         with capped.socket(None, additional_headers=forged) as one_more:
             assert one_more.end() == 4429
@@ -181,7 +181,7 @@ def test_one_address_holds_so_many_connections_signed_in_or_not(capped: Live) ->
             assert other.connection.ping().wait(10)
 
 
-def test_refused_streams_leave_nothing_behind(capped: Live) -> None:
+def test_rejected_streams_release_their_slots(capped: Live) -> None:
     for _ in range(20):
-        assert capped.refusal(NOBODY_HAS_IT, "bob", X_Forwarded_For="203.0.113.20")[0] == 404
-        assert capped.refusal(NOBODY_HAS_IT, None, X_Forwarded_For="203.0.113.20")[0] == 401
+        assert capped.refusal(UNKNOWN_IDS, "bob", X_Forwarded_For="203.0.113.20")[0] == 404
+        assert capped.refusal(UNKNOWN_IDS, None, X_Forwarded_For="203.0.113.20")[0] == 401

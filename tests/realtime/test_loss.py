@@ -1,4 +1,4 @@
-"""Redis lost, slow or away: what was missed comes later, and nobody who changes something waits for it."""
+"""Redis lost, slow or unavailable: lost updates are sent later, and changes of requests do not wait for Redis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.valkey import Valkey
 
 
 class _Way(NamedTuple):
-    """From the web process to the one for live updates: that one reaches Redis through the proxy alone."""
+    """A stack whose realtime process reaches Redis only through a proxy."""
 
     live: Live
     proxy: Proxy
@@ -26,7 +26,7 @@ class _Way(NamedTuple):
 
 @pytest.fixture(scope="module")
 def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Way]:
-    """Lost updates are looked for each half second."""
+    """A stack that searches for lost updates every half second."""
     folder = tmp_path_factory.mktemp("way")
     with Valkey(folder / "valkey") as valkey, Proxy(valkey.port) as proxy:
         through = {"REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0"}
@@ -34,7 +34,7 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Way]:
             yield _Way(live, proxy, valkey, through)
 
 
-def test_a_lost_completed_arrives_all_the_same(way: _Way) -> None:
+def test_a_lost_completion_is_sent_later(way: _Way) -> None:
     live, proxy, _, _ = way
     batch_id, (request_id, *others) = live.submit_batch(3, projectId="lost")
     targets = [{"requestId": request_id}, {"batchId": batch_id}, {"projectId": "lost"}]
@@ -48,13 +48,13 @@ def test_a_lost_completed_arrives_all_the_same(way: _Way) -> None:
         live.cancel(request_id)
         for socket in (request, batch, project):
             sequences = [0]
-            while sequences[-1] < 4:  # a round may have come between two of them
+            while sequences[-1] < 4:  # a resync round may happen between two changes
                 update = socket.hear()
                 sequences.append(update["data"]["sequence"])
             assert (update["requestId"], update["data"]["status"]) == (request_id, "cancelled")
             assert sequences == sorted(set(sequences))
         proxy.unblock()
-        # What was held up comes now, and is old; what is new comes as ever.
+        # The delayed updates arrive now and are outdated, so they are dropped; new ones are sent as usual.
         live.cancel(others[0])
         assert request.hears_nothing()
         assert batch.hear()["requestId"] == project.hear()["requestId"] == others[0]
@@ -72,7 +72,7 @@ def test_updates_go_on_after_the_connection_to_redis_was_cut(way: _Way) -> None:
             assert socket.hear()["data"]["sequence"] == number
 
 
-def test_an_older_state_that_comes_late_is_not_told(live: Live) -> None:
+def test_a_late_older_state_is_not_sent(live: Live) -> None:
     request_id = live.submit()
     owner = live.database.rows("SELECT id FROM auth_user WHERE username = 'alice'")[0]["id"]
 
@@ -87,7 +87,7 @@ def test_an_older_state_that_comes_late_is_not_told(live: Live) -> None:
         assert socket.hears_nothing()
 
 
-def test_an_update_that_is_not_understood_harms_no_other(live: Live) -> None:
+def test_an_update_of_unknown_format_does_not_affect_others(live: Live) -> None:
     request_id = live.submit()
     with live.socket() as socket:
         socket.ask(type="subscribe", requestId=request_id)
@@ -98,7 +98,7 @@ def test_an_update_that_is_not_understood_harms_no_other(live: Live) -> None:
         assert socket.hears_nothing()
 
 
-def test_a_redis_that_is_paused_or_away_delays_no_change(way: _Way) -> None:
+def test_a_paused_or_stopped_redis_delays_no_change(way: _Way) -> None:
     live, _, valkey, through = way
     with live.socket() as socket:
         ids = [live.submit() for _ in range(20)]
@@ -120,7 +120,7 @@ def test_a_redis_that_is_paused_or_away_delays_no_change(way: _Way) -> None:
         valkey.kill()
         assert cancels_take(ids[5:9]) < 10
         assert [socket.hear()["data"]["status"] for _ in range(4)] == ["cancelled"] * 4
-        # Started without Redis, and so seldom looking for what was lost that it can only come through the new one.
+        # Started without Redis, and with resync rounds so rare that updates can arrive only through the new Redis.
         live.stack.stop("realtime")
         live.start_realtime(**through, REALTIME_RESYNC_MS="600000")
         assert not _comes_through(live)
@@ -129,7 +129,7 @@ def test_a_redis_that_is_paused_or_away_delays_no_change(way: _Way) -> None:
 
 
 def _comes_through(live: Live) -> bool:
-    """Whether a change is told soon after it."""
+    """Return whether a change is sent within seconds."""
     request_id = live.submit()
     with live.socket() as socket:
         socket.ask(type="subscribe", requestId=request_id)

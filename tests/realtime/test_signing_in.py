@@ -1,4 +1,4 @@
-"""Three ways to say who one is, and how each of them ends."""
+"""The three ways of authentication of live connections, and their ends."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.stack import wait_until
 AUTHENTICATED = {"type": "authenticated"}
 
 
-def test_a_token_in_the_first_message(live: Live) -> None:
+def test_a_token_in_the_first_message_is_accepted(live: Live) -> None:
     with live.socket(None) as socket:
         assert socket.ask(type="authenticate", token=live.token()) == AUTHENTICATED
 
 
 @pytest.mark.parametrize("seconds", [{"iat": 5}, {"nbf": 5}, {"exp": -5}], ids=str)
-def test_a_clock_that_differs_by_seconds_is_let_pass(live: Live, seconds: dict[str, int]) -> None:
+def test_a_clock_skew_of_seconds_is_accepted(live: Live, seconds: dict[str, int]) -> None:
     token: Any = AccessToken(live.token())  # type: ignore[arg-type]
     for claim, difference in seconds.items():
         token[claim] = int(time.time()) + difference
@@ -32,25 +32,25 @@ def test_a_clock_that_differs_by_seconds_is_let_pass(live: Live, seconds: dict[s
         assert stream.hear()["event"] == "subscribed"
 
 
-def test_a_token_in_the_address_counts_for_nothing(live: Live) -> None:
+def test_a_token_in_the_url_is_ignored(live: Live) -> None:
     with connect(f"ws://{live.address}/ws/visual-generation?token={live.token()}") as connection:
         assert Socket(connection).ask(type="subscribe", projectId="any")["code"] == "not_authenticated"
     assert live.refusal({"projectId": "any", "token": live.token("charlie")}, None)[0] == 401
 
 
-def test_a_token_in_the_handshake_and_no_origin(live: Live) -> None:
+def test_a_token_in_the_handshake_without_origin_is_accepted(live: Live) -> None:
     with live.socket(None, additional_headers={"Authorization": f"bearer {live.token()}"}) as socket:
         assert socket.hear() == AUTHENTICATED
 
 
 @pytest.mark.parametrize("header", ["Bearer nonsense", "Bearer "])
-def test_a_token_in_the_handshake_that_does_not_hold(live: Live, header: str) -> None:
+def test_an_invalid_token_in_the_handshake_closes_the_socket(live: Live, header: str) -> None:
     with live.socket(None, additional_headers={"Authorization": header}) as socket:
         assert socket.end() == 4401
 
 
 @pytest.mark.parametrize("origin", ["http://127.0.0.1:{port}", "http://127.0.0.1:{realtime}", "http://127.0.0.1"])
-def test_the_session_of_our_own_pages(live: Live, origin: str) -> None:
+def test_the_session_of_own_pages_is_accepted(live: Live, origin: str) -> None:
     named = origin.format(port=live.stack.port, realtime=live.stack.realtime_port)
     with live.socket(None, additional_headers=live.session(), origin=named) as socket:
         assert socket.hear() == AUTHENTICATED
@@ -59,33 +59,33 @@ def test_the_session_of_our_own_pages(live: Live, origin: str) -> None:
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "https://127.0.0.1.evil.example", "null", "http://[", ""])
-def test_a_foreign_page_gets_nothing_by_somebodys_cookie(live: Live, origin: str) -> None:
+def test_the_cookie_is_rejected_from_a_foreign_page(live: Live, origin: str) -> None:
     headers = {**live.session(), "Origin": origin}
     with pytest.raises(InvalidStatus) as refused, live.socket(None, additional_headers=headers):
         pass
     assert refused.value.response.status_code == 403
 
 
-def test_a_cookie_without_an_origin_counts_for_nothing(live: Live) -> None:
+def test_a_cookie_without_an_origin_is_ignored(live: Live) -> None:
     with live.socket(None, additional_headers=live.session()) as socket:
         assert socket.ask(type="subscribe", requestId=live.submit())["code"] == "not_authenticated"
         assert socket.ask(type="authenticate", token=live.token()) == AUTHENTICATED
 
 
-def test_a_foreign_page_without_a_cookie_may_have_a_token(live: Live) -> None:
+def test_a_foreign_page_without_a_cookie_may_use_a_token(live: Live) -> None:
     with live.socket(None, origin="https://studio.example.org") as socket:
         assert socket.ask(type="authenticate", token=live.token()) == AUTHENTICATED
 
 
-def test_the_cookie_of_a_named_origin_counts_for_nothing(watchful: Live) -> None:
-    """A browser adds it where both have one site; the page has a token."""
+def test_the_cookie_of_an_allowed_origin_is_ignored(watchful: Live) -> None:
+    """A browser adds it if both are on the same site; the page uses a token."""
     with watchful.socket(None, additional_headers=watchful.session(), origin=STUDIO) as socket:
         assert socket.ask(type="subscribe", projectId="any")["code"] == "not_authenticated"
         assert socket.ask(type="authenticate", token=watchful.token()) == AUTHENTICATED
 
 
 @pytest.mark.parametrize("kind", ["expired", "forged", "of another kind"])
-def test_tokens_that_do_not_hold(live: Live, kind: str) -> None:
+def test_invalid_tokens_close_the_socket(live: Live, kind: str) -> None:
     token = {
         "expired": live.token_for(-1),
         "forged": live.token()[:-4] + "AAAA",
@@ -96,7 +96,7 @@ def test_tokens_that_do_not_hold(live: Live, kind: str) -> None:
         assert socket.end() == 4401
 
 
-def test_the_end_of_a_token_ends_the_socket_and_a_newer_one_prolongs_it(live: Live) -> None:
+def test_a_socket_ends_with_its_token_and_a_newer_one_extends_it(live: Live) -> None:
     with live.socket(None) as short, live.socket(None) as prolonged:
         for socket in (short, prolonged):
             assert socket.ask(type="authenticate", token=live.token_for(4)) == AUTHENTICATED
@@ -105,13 +105,13 @@ def test_the_end_of_a_token_ends_the_socket_and_a_newer_one_prolongs_it(live: Li
         assert prolonged.hears_nothing()
 
 
-def test_a_socket_stays_whose_it_is(live: Live) -> None:
+def test_a_socket_cannot_change_its_user(live: Live) -> None:
     with live.socket("alice") as socket:
         assert socket.ask(type="authenticate", token=live.token("bob"))["code"] == "another_user"
         assert socket.hears_nothing()
 
 
-def test_who_does_not_say_who_it_is_has_ten_seconds(live: Live) -> None:
+def test_a_client_must_authenticate_within_ten_seconds(live: Live) -> None:
     with live.socket(None) as socket:
         began = time.monotonic()
         assert socket.hears_nothing()
@@ -120,7 +120,7 @@ def test_who_does_not_say_who_it_is_has_ten_seconds(live: Live) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/ws/", "/ws/visual-generation/more", "/api/visual-generation/events"])
-def test_no_other_address_takes_a_websocket(live: Live, path: str) -> None:
+def test_no_other_path_accepts_a_websocket(live: Live, path: str) -> None:
     with pytest.raises(InvalidStatus) as refused, connect(f"ws://{live.address}{path}"):
         pass
     assert refused.value.response.status_code == 403
@@ -139,10 +139,10 @@ def test_no_token_is_written_to_a_log(live: Live) -> None:
     ["is_active = false", "is_staff = true", "password = 'another'"],
     ids=["deactivated", "rights", "password"],
 )
-def test_who_may_not_go_on_is_closed_and_nobody_else(watchful: Live, change: str) -> None:
+def test_only_connections_of_revoked_users_are_closed(watchful: Live, change: str) -> None:
     before = watchful.database.rows("SELECT is_active, is_staff, password FROM auth_user WHERE username = 'charlie'")[0]
     with watchful.socket("charlie") as charlie, watchful.socket("alice") as alice:
-        for socket in (charlie, alice):  # who watches something is never idle
+        for socket in (charlie, alice):  # a client with subscriptions is never idle
             socket.ask(type="subscribe", projectId="any")
         watchful.database.execute(f"UPDATE auth_user SET {change} WHERE username = 'charlie'")  # noqa: S608  a test's own
         assert charlie.end() == 4401
@@ -161,7 +161,7 @@ def test_signing_out_ends_the_sockets_of_that_session(watchful: Live) -> None:
         assert socket.end() == 4401
 
 
-def test_who_watches_nothing_and_says_nothing_is_closed_after_a_while(watchful: Live) -> None:
+def test_an_idle_client_without_subscriptions_is_closed(watchful: Live) -> None:
     with watchful.socket() as idle, watchful.socket() as watching, watchful.socket() as talking:
         watching.ask(type="subscribe", requestId=watchful.submit())
         ended: list[int] = []

@@ -1,4 +1,4 @@
-"""What is told to whom."""
+"""WebSocket subscriptions: which client receives which updates."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from generation.realtime.rate_limit import BURST, RATE
-from tests.realtime.live import NOBODY_HAS_IT, Live
+from tests.realtime.live import UNKNOWN_IDS, Live
 
 
-def test_a_request(live: Live) -> None:
+def test_a_request_is_sent_with_its_state_and_changes(live: Live) -> None:
     request_id = live.submit()
     with live.socket() as socket:
         first = socket.ask(type="subscribe", requestId=request_id)
@@ -25,7 +25,7 @@ def test_a_request(live: Live) -> None:
     assert {"status", "progress", "sequence", "result", "metadata"} <= updates[0]["data"].keys()
 
 
-def test_a_batch_has_the_shape_of_the_api_and_tells_of_each_of_its_requests(live: Live) -> None:
+def test_a_batch_has_the_api_format_and_sends_all_its_requests(live: Live) -> None:
     batch_id, ids = live.submit_batch(3)
     with live.socket() as socket:
         first = socket.ask(type="subscribe", batchId=batch_id)
@@ -36,7 +36,7 @@ def test_a_batch_has_the_shape_of_the_api_and_tells_of_each_of_its_requests(live
         assert [socket.hear()["requestId"] for _ in ids] == ids
 
 
-def test_a_project_has_the_shape_of_the_list_and_tells_also_of_what_is_new_in_it(live: Live) -> None:
+def test_a_project_has_the_list_format_and_sends_new_requests(live: Live) -> None:
     old = [live.submit(projectId="a book") for _ in range(22)]
     with live.socket() as socket:
         first = socket.ask(type="subscribe", projectId="a book")
@@ -51,7 +51,7 @@ def test_a_project_has_the_shape_of_the_list_and_tells_also_of_what_is_new_in_it
         assert socket.hear()["requestId"] == old[0]
 
 
-def test_who_watches_a_request_in_three_ways_is_told_each_change_once(live: Live) -> None:
+def test_overlapping_subscriptions_get_each_change_once(live: Live) -> None:
     batch_id, (request_id, _) = live.submit_batch(2, projectId="thrice")
     with live.socket() as socket:
         for target in ({"requestId": request_id}, {"batchId": batch_id}, {"projectId": "thrice"}):
@@ -73,7 +73,7 @@ def test_several_subscribers_all_get_it(live: Live) -> None:
 
 
 @pytest.mark.parametrize("kind", ["requestId", "batchId", "projectId"])
-def test_after_unsubscribing_nothing_more_comes(live: Live, kind: str) -> None:
+def test_after_unsubscribing_no_update_is_sent(live: Live, kind: str) -> None:
     batch_id, (request_id, _) = live.submit_batch(2, projectId="left")
     target = {kind: {"requestId": request_id, "batchId": batch_id, "projectId": "left"}[kind]}
     with live.socket() as socket, live.socket() as witness:
@@ -90,13 +90,13 @@ def test_after_unsubscribing_nothing_more_comes(live: Live, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["requestId", "batchId"])
-def test_what_is_somebody_elses_is_as_unknown_as_what_never_was(live: Live, kind: str) -> None:
+def test_foreign_and_unknown_topics_get_the_same_error(live: Live, kind: str) -> None:
     batch_id, (request_id, _) = live.submit_batch(2)
     hers = {"requestId": request_id, "batchId": batch_id}[kind]
     with live.socket("charlie") as stranger, live.socket("alice") as owner:
         assert owner.ask(type="subscribe", **{kind: hers})["type"] == "subscribed"
         refused = stranger.ask(type="subscribe", **{kind: hers})
-        assert refused == stranger.ask(type="subscribe", **{kind: NOBODY_HAS_IT[kind]})
+        assert refused == stranger.ask(type="subscribe", **{kind: UNKNOWN_IDS[kind]})
         assert refused["code"] == "not_found"
         live.cancel(request_id)
         assert owner.hear()["type"] == "update"
@@ -120,10 +120,10 @@ def test_a_project_of_the_same_name_is_another_project(live: Live) -> None:
         assert owner.hears_nothing()
 
 
-def test_a_project_without_a_request_is_empty_whoever_has_one_of_that_name(live: Live) -> None:
+def test_a_project_without_own_requests_is_empty(live: Live) -> None:
     live.submit("alice", projectId="hers alone")
     with live.socket("charlie") as stranger:
-        foreign, unknown = (stranger.ask(type="subscribe", projectId=name) for name in ("hers alone", "nobody's"))
+        foreign, unknown = (stranger.ask(type="subscribe", projectId=name) for name in ("hers alone", "unused"))
         assert foreign["data"] == unknown["data"] == {"results": [], "next": None, "previous": None}
 
 
@@ -145,7 +145,7 @@ def test_a_project_without_a_request_is_empty_whoever_has_one_of_that_name(live:
     ids=str,
 )
 @pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
-def test_wrong_types(live: Live, kind: str, message: dict[str, Any]) -> None:
+def test_messages_of_wrong_types_are_rejected(live: Live, kind: str, message: dict[str, Any]) -> None:
     with live.socket() as socket:
         assert socket.ask(type=kind, **message)["code"] == "invalid_message"
         assert socket.hears_nothing()
@@ -165,7 +165,7 @@ def test_wrong_types(live: Live, kind: str, message: dict[str, Any]) -> None:
     ],
     ids=repr,
 )
-def test_what_cannot_be_an_id_is_not_found(live: Live, target: dict[str, str]) -> None:
+def test_a_malformed_id_is_not_found(live: Live, target: dict[str, str]) -> None:
     with live.socket() as socket:
         assert socket.ask(type="subscribe", **target)["code"] == "not_found"
         assert socket.hears_nothing()
@@ -174,17 +174,17 @@ def test_what_cannot_be_an_id_is_not_found(live: Live, target: dict[str, str]) -
 @pytest.mark.parametrize(
     "raw", ["", "not json", "[]", "null", "7", '"text"', "[" * 60_000, '{"type": NaN}', "1" * 5000, b"\0\1", b"{}"]
 )
-def test_what_is_no_message(live: Live, raw: str | bytes) -> None:
+def test_an_invalid_message_is_rejected(live: Live, raw: str | bytes) -> None:
     with live.socket() as socket:
         socket.connection.send(raw)
         assert socket.hear()["type"] == "error"
         assert socket.hears_nothing()
 
 
-def test_a_socket_takes_200_subscriptions_at_once_and_holds_no_more(live: Live) -> None:
+def test_a_socket_accepts_200_subscriptions_at_once_and_no_more(live: Live) -> None:
     with live.socket() as socket:
         names = [f"project {number}" for number in range(200)]
-        for kind in ("subscribe", "unsubscribe"):  # and as a client does that turns to other things
+        for kind in ("subscribe", "unsubscribe"):  # as a client that replaces all its subscriptions
             for name in names:
                 socket.say(type=kind, projectId=name)
         heard = [socket.hear() for _ in range(400)]
@@ -201,7 +201,7 @@ def test_a_socket_holds_200_subscriptions(live: Live) -> None:
         assert socket.ask(type="subscribe", projectId="one more")["code"] == "too_many_subscriptions"
         refused = socket.ask(type="subscribe", projectIds=["one more"])
         assert (refused["code"], refused["projectId"]) == ("too_many_subscriptions", "one more")
-        assert socket.ask(type="subscribe", projectId="project 7")["type"] == "subscribed"  # it has that one
+        assert socket.ask(type="subscribe", projectId="project 7")["type"] == "subscribed"  # already subscribed
         socket.ask(type="unsubscribe", projectId="project 7")
         assert socket.ask(type="subscribe", projectId="one more")["type"] == "subscribed"
 
@@ -213,12 +213,12 @@ def test_a_list_of_ids_is_answered_one_by_one(live: Live) -> None:
     first, second = live.submit(), live.submit()
     hers = live.submit("bob")
     with live.socket() as socket:
-        socket.say(type="subscribe", requestIds=[first, hers, NOBODY_HAS_IT["requestId"], f" {second} ", first])
+        socket.say(type="subscribe", requestIds=[first, hers, UNKNOWN_IDS["requestId"], f" {second} ", first])
         heard = [socket.hear() for _ in range(4)]
         assert [(one["type"], one["requestId"]) for one in heard] == [
             ("subscribed", first),
             ("error", hers),
-            ("error", NOBODY_HAS_IT["requestId"]),
+            ("error", UNKNOWN_IDS["requestId"]),
             ("subscribed", second),
         ]
         assert heard[1] | {"requestId": ""} == heard[2] | {"requestId": ""}
@@ -258,7 +258,7 @@ def test_each_id_of_a_list_counts_as_a_message(live: Live) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
-def test_lists_that_are_none(live: Live, kind: str, message: dict[str, Any], code: str) -> None:
+def test_invalid_lists_are_rejected(live: Live, kind: str, message: dict[str, Any], code: str) -> None:
     with live.socket() as socket:
         assert socket.ask(type=kind, **message)["code"] == code
         assert socket.hears_nothing()
@@ -268,7 +268,7 @@ def test_lists_that_are_none(live: Live, kind: str, message: dict[str, Any], cod
 
 
 @pytest.mark.parametrize("blank", [" ", "\t", "\u00a0", "\u3000", "\n"])
-def test_blanks_around_an_id_do_not_count(live: Live, blank: str) -> None:
+def test_spaces_around_an_id_are_ignored(live: Live, blank: str) -> None:
     name = f"{blank}spelled {ord(blank)}{blank}"
     batch_id, (request_id, _) = live.submit_batch(2, projectId=name)
     for kind, id_ in (("projectId", name.strip()), ("batchId", batch_id), ("requestId", request_id)):
@@ -281,7 +281,7 @@ def test_blanks_around_an_id_do_not_count(live: Live, blank: str) -> None:
             assert socket.ask(type="unsubscribe", **{kind: f"{id_}{blank}"})["type"] == "unsubscribed"
 
 
-def test_null_stands_for_what_is_left_out(live: Live) -> None:
+def test_null_means_absent(live: Live) -> None:
     with live.socket() as socket:
         message = {"type": "subscribe", "projectId": "any", "requestId": None, "batchIds": None}
         assert socket.ask(**message)["type"] == "subscribed"

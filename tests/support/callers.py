@@ -110,7 +110,7 @@ def gone(fake: FakeProvider) -> bool:
 
 
 def with_nobody_there(call: Callable[[str], Any]) -> None:
-    """Call with an address (``host:port``) on which nobody listens."""
+    """Call with an address (``host:port``) without a server."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         call(f"127.0.0.1:{free.getsockname()[1]}")

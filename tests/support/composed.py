@@ -176,7 +176,7 @@ class Composed:
         assert done.returncode == 0, done.stderr
 
     def client(self, name: str = "alice") -> httpx.Client:
-        """Somebody who is signed in, through the proxy."""
+        """A client that is signed in, through the proxy."""
         answer = httpx.post(f"{self.url}/api/token", json={"username": name, "password": PASSWORD}, timeout=20)
         answer.raise_for_status()
         headers = {"Authorization": f"Bearer {answer.json()['access']}"}
@@ -199,7 +199,7 @@ class Composed:
         return found
 
     def forget_ended(self) -> None:
-        """Let go of processes that somebody else has stopped."""
+        """Forget processes that another program has stopped."""
         self._running = {name: process for name, process in self._running.items() if process.poll() is None}
 
     def restart_proxy(self) -> None:

@@ -12,12 +12,12 @@ from workers.providers.base import ImageAnswer, ImageRequest
 from workers.providers.openai import OpenAIProvider
 from workers.providers.registry import PROVIDER_CLASSES
 
-#: A prompt with this word is deadly once its picture is there.
+#: A prompt with this word is deadly once its image is there.
 WORD = os.environ["DEADLY_WORD"]
 
 
 class DeadlyAfterTheCall(OpenAIProvider):
-    """The process dies with the picture in its hands."""
+    """The process dies with the image in its hands."""
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         answer = await super().generate(request)
@@ -27,7 +27,7 @@ class DeadlyAfterTheCall(OpenAIProvider):
 
 
 class DeadlyBeforeTheCall:
-    """Nobody survives making one."""
+    """Creating one kills the process."""
 
     def __init__(self) -> None:
         os._exit(1)

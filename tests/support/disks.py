@@ -36,7 +36,7 @@ class Disk:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Whoever looks for the folder finds a file."""
+        """There is a file in place of the folder."""
         other = self.place.with_suffix(".other")
         other.touch()
         other.replace(self.place)
@@ -57,7 +57,7 @@ class Disk:
 
 @contextmanager
 def disk_at(place: Path) -> Iterator[Disk]:
-    """A disk of 2 MB, or a folder where nobody may mount one."""
+    """A disk of 2 MB, or a folder if mounting is not permitted."""
     folder = place.with_name(f"{place.name}-disk")
     folder.mkdir(parents=True)
     is_small = _as_root("mount", "-t", "tmpfs", "-o", f"size={_SIZE},mode=1777", "tmpfs", str(folder))

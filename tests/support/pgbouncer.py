@@ -79,7 +79,7 @@ class PgBouncer:
         self._stop()
 
     def reconnect(self) -> None:
-        """Have it sign in to the server anew, as its administrator does after a change of roles."""
+        """Have it sign in to the server again, as its administrator does after a change of roles."""
         address = f"postgres://admin@127.0.0.1:{self.port}/pgbouncer"
         # Its console knows the simple protocol alone.
         with psycopg.connect(address, autocommit=True, cursor_factory=psycopg.ClientCursor) as console:

@@ -52,7 +52,7 @@ class Postgres(PostgresServer):
 
 class Wire:
     """Passes on what goes to a database and comes from it. Pinched, it keeps everything back, as a network that drops
-    packets does; nobody is told."""
+    packets does; no side is told."""
 
     def __init__(self, database_url: str) -> None:
         to: dict[str, Any] = conninfo_to_dict(database_url)

@@ -56,7 +56,7 @@ def claimed(owner: User, *, worker: str = "worker-1", **more: Any) -> Claim:
 
 
 def completed(owner: User, **more: Any) -> GenerationRequest:
-    """A request that has its picture, of bytes that nobody else has, in the storage."""
+    """A request that has its image, of bytes that no other request has, in the storage."""
     claim = claimed(owner, **more)
     keys = {}
     for folder, kind, name in (("results", "image/png", "image_key"), ("thumbnails", "image/webp", "thumbnail_key")):

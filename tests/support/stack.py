@@ -35,7 +35,7 @@ _READY_SECONDS = 30.0
 
 @functools.cache
 def closed_port() -> int:
-    """A port of loopback that refuses connections as long as this process lives: taken, and nobody listens."""
+    """A port of loopback that refuses connections as long as this process lives: taken, without a server."""
     taken = socket.socket()
     taken.bind(("127.0.0.1", 0))
     port = int(taken.getsockname()[1])
@@ -164,7 +164,7 @@ class Stack:
         wait_until(self.ready, seconds=_READY_SECONDS, what="a stack that is ready")
 
     def client(self, name: str = "alice") -> httpx.Client:
-        """Somebody who is signed in, at the prefix of the API."""
+        """A client that is signed in, at the prefix of the API."""
         answer = httpx.post(f"{self.base_url}/api/token", json={"username": name, "password": PASSWORD})
         answer.raise_for_status()
         headers = {"Authorization": f"Bearer {answer.json()['access']}"}

@@ -1,4 +1,4 @@
-"""Where words could end up that nobody is to see: every table, every log, Redis, and the files."""
+"""Where secret words could end up: every table, every log, Redis, and the files."""
 
 from __future__ import annotations
 

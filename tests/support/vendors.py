@@ -94,5 +94,5 @@ def attempts(request: GenerationRequest) -> list[tuple[str, str]]:
 
 
 def end_pauses() -> None:
-    """The time until which providers are left alone has come."""
+    """Let the time pass for which breakers are open."""
     ProviderState.objects.filter(open_until__isnull=False).update(open_until=Now())

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from tests.fakes.pictures import encoded, picture, png
+from tests.fakes.images import encoded, image, png
 from workers.providers.base import ProviderError
 from workers.providers.bodies import bound_answer, decode_base64, image_type, read_answer, read_error, read_json
 from workers.providers.http import sentence
@@ -51,7 +51,7 @@ def test_invalid_base64_is_none(value: object) -> None:
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_an_image_is_known_by_its_first_bytes(kind: str) -> None:
-    assert image_type(picture("x", kind)) == f"image/{kind}"
+    assert image_type(image("x", kind)) == f"image/{kind}"
     assert image_type(b'{"data": []}') == image_type(b"") == ""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.google import GoogleWire
-from tests.fakes.pictures import png, spoilt
+from tests.fakes.images import png, spoilt
 from tests.fakes.script import Behavior, Script, parse
 from tests.fakes.wire import Request
 from workers.image_check import check

@@ -1,1 +1,1 @@
-"""The description of the API: what each call takes and answers, in OpenAPI 3.1."""
+"""The OpenAPI 3.1 document of the API: operations, schemas and examples."""

@@ -1,4 +1,4 @@
-"""What the API's description shows: one coloring page of a friendly dragon, from the submit to the picture."""
+"""Examples of the OpenAPI document: a coloring page of a friendly dragon, from the submit to the image."""
 
 from __future__ import annotations
 

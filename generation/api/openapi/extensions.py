@@ -1,4 +1,4 @@
-"""What drf-spectacular cannot see by itself: the rules of our fields, our ways to sign in, and how calls follow on."""
+"""Extensions of drf-spectacular: rules of custom fields, authentication schemes, and links between operations."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from generation.requests.representations import RESERVED_METADATA
 
 _Schema = dict[str, Any]
 
-# What Python trims, of which regular expressions call some white space and some not.
+# The characters that Python's str.strip() removes; `\s` of regular expressions does not match all of them.
 _SPACE: Final = r"[\s\x1c-\x1f\x85]"
 _VISIBLE: Final = r"[^\s\x1c-\x1f\x85]"
 _JSON_VALUE: Final = {"$ref": "#/components/schemas/JsonValue"}
 _COMPONENTS: Final = {
     "JsonValue": {
-        "description": "Any JSON, with numbers of at most 64 bits.",
+        "description": "Any JSON value, with numbers of at most 64 bits.",
         "exclusiveMinimum": -NUMBER_LIMIT,
         "exclusiveMaximum": NUMBER_LIMIT,
         "items": _JSON_VALUE,
@@ -34,7 +34,7 @@ _COMPONENTS: Final = {
 
 
 class StringFieldExtension(OpenApiSerializerFieldExtension):
-    """A string counts without the white space around it, which only a pattern can say."""
+    """Describe the minimum length without surrounding white space, which only a pattern can express."""
 
     target_class = "generation.api.fields.StringField"
     match_subclasses = True
@@ -46,12 +46,12 @@ class StringFieldExtension(OpenApiSerializerFieldExtension):
         if not field.trim_whitespace:
             return {"type": "string", "minLength": 1}
         shortest = field.min_length or 1
-        from_first_to_last = _VISIBLE if shortest == 1 else rf"{_VISIBLE}[\s\S]{{{shortest - 2},}}{_VISIBLE}"
-        return {"type": "string", "pattern": from_first_to_last}
+        pattern = _VISIBLE if shortest == 1 else rf"{_VISIBLE}[\s\S]{{{shortest - 2},}}{_VISIBLE}"
+        return {"type": "string", "pattern": pattern}
 
 
 class TextFieldExtension(StringFieldExtension):
-    """Invisible characters do not count either, which the format stands for: a pattern would have to list them."""
+    """Add a format for the rule that invisible characters do not count: a pattern would have to list them."""
 
     target_class = "generation.api.fields.TextField"
     match_subclasses = False
@@ -62,7 +62,7 @@ class TextFieldExtension(StringFieldExtension):
 
 
 class AspectRatioFieldExtension(OpenApiSerializerFieldExtension):
-    """Its format has the bounds 1:4 and 4:1 besides, which a pattern cannot say."""
+    """Add a format for the bounds 1:4 and 4:1, which a pattern cannot express."""
 
     target_class = "generation.api.serializers.AspectRatioField"
     priority = 1
@@ -73,7 +73,7 @@ class AspectRatioFieldExtension(OpenApiSerializerFieldExtension):
 
 
 class ModelFieldExtension(OpenApiSerializerFieldExtension):
-    """Which names there are is data."""
+    """Describe model names by a format, since the valid names are rows of the database."""
 
     target_class = "generation.api.serializers.ModelField"
     priority = 1
@@ -83,7 +83,7 @@ class ModelFieldExtension(OpenApiSerializerFieldExtension):
 
 
 class CursorFieldExtension(OpenApiSerializerFieldExtension):
-    """Only we make cursors."""
+    """Describe cursors by a format, since only the server makes them."""
 
     target_class = "generation.api.serializers.CursorField"
     priority = 1
@@ -93,7 +93,7 @@ class CursorFieldExtension(OpenApiSerializerFieldExtension):
 
 
 class MetadataExtension(OpenApiSerializerExtension):
-    """The client's own keys stand beside ours."""
+    """Allow the client's own keys in metadata, except the reserved ones."""
 
     target_class = "generation.api.serializers.MetadataSerializer"
     match_subclasses = True
@@ -101,13 +101,13 @@ class MetadataExtension(OpenApiSerializerExtension):
     def map_serializer(self, auto_schema: AutoSchema, direction: Any) -> _Schema:
         schema: _Schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
         schema |= {"additionalProperties": _JSON_VALUE}
-        if set(RESERVED_METADATA) <= set(schema["properties"]):  # of an answer
+        if set(RESERVED_METADATA) <= set(schema["properties"]):  # the metadata of a response
             return schema
         return schema | {"propertyNames": {"not": {"enum": list(RESERVED_METADATA)}}}
 
 
 class BatchExtension(OpenApiSerializerExtension):
-    """How many requests make a batch, which drf-spectacular overlooks."""
+    """Add the bounds of the number of requests in a batch, which drf-spectacular ignores."""
 
     target_class = "generation.api.serializers.BatchSerializer"
 
@@ -128,12 +128,12 @@ class BearerScheme(OpenApiAuthenticationExtension):
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "`access` of the answer of `POST /api/token`.",
+            "description": "The access token: `access` in the response of `POST /api/token`.",
         }
 
 
 class SessionScheme(OpenApiAuthenticationExtension):
-    """The session of the pages."""
+    """The session cookie of the HTML pages."""
 
     target_class = "generation.access.authentication.PageAuthentication"
     name = "session"
@@ -143,43 +143,47 @@ class SessionScheme(OpenApiAuthenticationExtension):
             "type": "apiKey",
             "in": "cookie",
             "name": settings.SESSION_COOKIE_NAME,
-            "description": "Of a browser that is signed in to the pages. What changes something needs `X-CSRFToken`.",
+            "description": "The session cookie of a signed-in browser. Calls that change data also need `X-CSRFToken`.",
         }
 
 
-#: Ways in that no authentication class of the views stands for.
+#: Authentication schemes without an authentication class in the views.
 _OTHER_SCHEMES: Final = {
     "signature": {
         "type": "apiKey",
         "in": "query",
         "name": "signature",
-        "description": "In `imageUrl` and `thumbnailUrl`, beside `expires`.",
+        "description": "Part of `imageUrl` and `thumbnailUrl`, together with `expires`.",
     },
 }
 
 _METHODS: Final = ("POST", "GET", "DELETE")
 _BODIES: Final = ("Submit", "BatchSubmit", "BatchOptions", "Credentials", "RefreshToken", "AnyToken")
-
-_NULL_IS_LEFT_OUT: Final = ("Submit", "Metadata", "BatchSubmit", "BatchOptions")
+#: Bodies in which null for an optional field means that the field is absent.
+_NULL_MEANS_ABSENT: Final = ("Submit", "Metadata", "BatchSubmit", "BatchOptions")
 
 
 def tidy_addresses(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
-    """Each address once: without the slash that it may end with, and a picture's without its extension. In the order of
-    the addresses, and of one address always in the same."""
+    """Return each path once, without a trailing slash and an image's without its extension, in a stable order.
+
+    Paths keep the order of the URL configuration; the methods of a path are in the order of ``_METHODS``.
+    """
     tidied = [(path.partition("{var}")[0].rstrip("/"), *more) for path, *more in endpoints]
-    places = {path: place for place, (path, *_more) in reversed(list(enumerate(tidied)))}
-    return sorted(tidied, key=lambda endpoint: (places[endpoint[0]], _METHODS.index(endpoint[2])))
+    positions = {path: position for position, (path, *_more) in reversed(list(enumerate(tidied)))}
+    return sorted(tidied, key=lambda endpoint: (positions[endpoint[0]], _METHODS.index(endpoint[2])))
 
 
 def add_components(result: _Schema, **_: Any) -> _Schema:
-    """Add what no serializer stands for, and what holds for whatever else a body has in it: it is overlooked, but it is
-    checked."""
+    """Add the schemas without a serializer, and ``additionalProperties`` of bodies.
+
+    Unknown keys of a body are ignored, but their values must be valid JSON within the parser's bounds.
+    """
     result["components"]["securitySchemes"] |= _OTHER_SCHEMES
     schemas = result["components"]["schemas"]
     schemas |= _COMPONENTS
     for name in _BODIES:
         schemas[name]["additionalProperties"] = _JSON_VALUE
-    for name in _NULL_IS_LEFT_OUT:
+    for name in _NULL_MEANS_ABSENT:
         properties = schemas[name]["properties"]
         for field in properties.keys() - set(schemas[name].get("required", ())):
             properties[field] = _or_null(properties[field])
@@ -187,11 +191,11 @@ def add_components(result: _Schema, **_: Any) -> _Schema:
 
 
 def _or_null(schema: _Schema) -> _Schema:
-    """Allow null beside an enumeration, which drf-spectacular makes a component of that does not have it."""
-    found = dict(schema)
-    reference = found.pop("$ref", None)
-    alternatives = [{"$ref": reference}] if reference else found.pop("allOf", None)
-    return {"oneOf": [*alternatives, {"type": "null"}]} | found if alternatives else schema
+    """Allow null in addition to an enumeration, since drf-spectacular makes a component of it that lacks null."""
+    rest = dict(schema)
+    reference = rest.pop("$ref", None)
+    alternatives = [{"$ref": reference}] if reference else rest.pop("allOf", None)
+    return {"oneOf": [*alternatives, {"type": "null"}]} | rest if alternatives else schema
 
 
 def _links(operations: dict[str, str], **parameters: str) -> _Schema:
@@ -223,7 +227,7 @@ _LINKS: Final = {
 
 
 def add_links(result: _Schema, **_: Any) -> _Schema:
-    """Say which answer names what another call is about."""
+    """Add OpenAPI links: which value of a response is a parameter of another operation."""
     for path in result["paths"].values():
         for operation in path.values():
             if links := _LINKS.get(operation["operationId"]):

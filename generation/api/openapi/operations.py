@@ -1,4 +1,4 @@
-"""Every call of the API, described from outside, so that the views stay what they do."""
+"""Descriptions of all operations of the API, kept apart from the views."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from generation.api import health
 from generation.api.batches import BatchNotFound, BatchViewSet
 from generation.api.errors import NotFound
 from generation.api.idempotency import KeyReused
-from generation.api.images import ImageViewSet, PictureGone, RangeNotSatisfiable, ThumbnailViewSet
+from generation.api.images import ImageGone, ImageViewSet, RangeNotSatisfiable, ThumbnailViewSet
 from generation.api.openapi import examples, schemas
 from generation.api.openapi.helpers import (
     BAD_BODY,
@@ -25,15 +25,15 @@ from generation.api.openapi.helpers import (
     OVER_BUDGET,
     TEXT,
     UNCHANGED,
-    answer,
-    call,
     describe,
     error,
+    exception_response,
     header,
+    operation,
     path_id,
     query,
-    refusal,
     request_header,
+    response,
 )
 from generation.api.queue import QueueViewSet
 from generation.api.requests import GenerationViewSet, RequestNotCancellable, RequestNotRetryable
@@ -49,30 +49,30 @@ from generation.api.tokens import (
 from generation.identifiers import REQUEST_ID
 from generation.storage.images import CONTENT_TYPES
 
-_NOBODY: Final[list[dict[str, list[str]]]] = []
+_PUBLIC: Final[list[dict[str, list[str]]]] = []
 
 # --- Tokens -----------------------------------------------------------------------------------------------------------
 
-_TOKEN_REFUSED: Final = {401: error("The token does not hold.", "Invalid token", "token_not_valid")}
+_TOKEN_REFUSED: Final = {401: error("The token is not valid.", "Invalid token", "token_not_valid")}
 
 extend_schema_serializer(component_name="Credentials")(ObtainSerializer)
 extend_schema_serializer(component_name="RefreshToken", exclude_fields=["access"])(RefreshSerializer)
 extend_schema_serializer(component_name="AnyToken")(VerifySerializer)
 describe(
     ObtainView,
-    post=call(
+    post=operation(
         "obtainToken",
         "Sign in",
-        "Name and password against an access and a refresh token. At most 10 times in a minute for one name and for one"
-        " address.",
+        "Exchange name and password for an access and a refresh token. At most 10 times per minute for a name and for"
+        " an IP address.",
         tag="Tokens",
-        security=_NOBODY,
+        security=_PUBLIC,
         request=ObtainSerializer,
         example=examples.CREDENTIALS,
-        answers=BAD_BODY
-        | refusal(RateExceeded)
+        responses=BAD_BODY
+        | exception_response(RateExceeded)
         | {
-            200: answer(schemas.Token, "Signed in.", tokens=examples.TOKEN),
+            200: response(schemas.Token, "Signed in.", tokens=examples.TOKEN),
             401: error(
                 "The name or the password is wrong.",
                 "No active account found with the given credentials",
@@ -83,30 +83,30 @@ describe(
 )
 describe(
     RefreshView,
-    post=call(
+    post=operation(
         "refreshToken",
         "Get a new pair of tokens",
-        "A refresh token is used up by this: keep the new one. A changed password ends every token.",
+        "Each refresh token works once: store the new one. A password change invalidates all tokens.",
         tag="Tokens",
-        security=_NOBODY,
+        security=_PUBLIC,
         request=RefreshSerializer,
         example=examples.REFRESH,
-        answers=BAD_BODY | _TOKEN_REFUSED | {200: answer(schemas.Token, "A new pair.", tokens=examples.TOKEN)},
+        responses=BAD_BODY | _TOKEN_REFUSED | {200: response(schemas.Token, "A new pair.", tokens=examples.TOKEN)},
     ),
 )
 describe(
     VerifyView,
-    post=call(
+    post=operation(
         "verifyToken",
-        "Ask whether a token holds",
-        "Takes access and refresh tokens.",
+        "Verify a token",
+        "Accepts access and refresh tokens.",
         tag="Tokens",
-        security=_NOBODY,
+        security=_PUBLIC,
         request=VerifySerializer,
         example=examples.VERIFY,
-        answers=BAD_BODY
+        responses=BAD_BODY
         | _TOKEN_REFUSED
-        | {200: answer({"type": "object", "maxProperties": 0}, "It holds.", holds={})},
+        | {200: response({"type": "object", "maxProperties": 0}, "The token is valid.", valid={})},
     ),
 )
 
@@ -114,42 +114,42 @@ describe(
 
 describe(
     GenerationViewSet,
-    submit=call(
+    submit=operation(
         "submitRequest",
         "Submit a request",
-        "Stores the request and queues it by its priority. What is answered here is not lost any more. What the"
-        " owner's budget for the day does not cover is answered with 402 and `over_budget`.",
+        "Store the request and queue it by priority. Once accepted, a request is not lost. If the owner's budget for"
+        " the day does not cover it, the response is 402 with `over_budget`.",
         tag="Requests",
         request=SubmitSerializer,
         example=examples.SUBMIT,
         parameters=[
             *IDEMPOTENCY_KEY,
-            header("Location", {"type": "string", "format": "uri"}, "The address of its status.", 200),
+            header("Location", {"type": "string", "format": "uri"}, "The URL of the request's status.", 200),
         ],
-        answers=BAD_BODY
-        | refusal(KeyReused)
+        responses=BAD_BODY
+        | exception_response(KeyReused)
         | OVER_BUDGET
-        | refusal(RateExceeded)
-        | {200: answer(schemas.Accepted, "It is queued.", queued=examples.ACCEPTED)},
+        | exception_response(RateExceeded)
+        | {200: response(schemas.Accepted, "The request is queued.", queued=examples.ACCEPTED)},
     ),
-    retrieve=call(
+    retrieve=operation(
         "getRequest",
-        "Ask how a request stands",
-        "With the picture in `result.imageData` once it is completed.",
+        "Get the status of a request",
+        "Includes the image in `result.imageData` once the request is completed.",
         tag="Requests",
         parameters=[
             OF_REQUEST,
-            query("imageData", {"type": "boolean", "default": True}, "`false` leaves `result.imageData` out."),
+            query("imageData", {"type": "boolean", "default": True}, "`false` omits `result.imageData`."),
             *ETAG,
         ],
-        answers=INVALID
+        responses=INVALID
         | UNCHANGED
-        | refusal(NotFound)
-        | refusal(PictureGone)
+        | exception_response(NotFound)
+        | exception_response(ImageGone)
         | {
-            200: answer(
+            200: response(
                 schemas.RequestSerializer,
-                "How it stands.",
+                "The request and its status.",
                 completed=examples.COMPLETED,
                 queued=examples.QUEUED,
                 in_progress=examples.IN_PROGRESS,
@@ -157,89 +157,89 @@ describe(
             ),
         },
     ),
-    list=call(
+    list=operation(
         "listRequests",
         "List requests",
-        "The newest first, one's own, and for staff everybody's. `next` and `previous` are the addresses of the pages"
-        " beside this one, and the last page costs what the first does.",
+        "The user's own requests, or those of all users for staff, newest first. `next` and `previous` are the URLs of"
+        " the adjacent pages. All pages take equally long.",
         tag="Requests",
         parameters=[ListSerializer],  # type: ignore[list-item]  # each of its fields is one
-        answers=INVALID | {200: answer(schemas.RequestPage, "One page.", page=examples.PAGE)},
+        responses=INVALID | {200: response(schemas.RequestPage, "One page.", page=examples.PAGE)},
     ),
-    cancel=call(
+    cancel=operation(
         "cancelRequest",
         "Cancel a request",
-        "What is queued or in progress is over at once; a picture that arrives later is dropped.",
+        "Ends a queued or in-progress request at once. An image that arrives later is discarded.",
         tag="Requests",
         parameters=[OF_REQUEST],
-        answers=refusal(RequestNotCancellable)
+        responses=exception_response(RequestNotCancellable)
         | FOR_OTHERS
-        | {200: answer(schemas.Cancelled, "It is cancelled.", cancelled=examples.CANCELLED)},
+        | {200: response(schemas.Cancelled, "The request is cancelled.", cancelled=examples.CANCELLED)},
     ),
-    retry=call(
+    retry=operation(
         "retryRequest",
         "Retry a request",
-        "A failed or cancelled request goes back to queued, with a fresh set of attempts. The owner's"
-        " budget for the day has to cover it.",
+        "Queue a failed or cancelled request again, with a new set of attempts. The owner's budget for the day has to"
+        " cover it.",
         tag="Requests",
         parameters=[OF_REQUEST],
-        answers=refusal(NotFound)
+        responses=exception_response(NotFound)
         | FOR_OTHERS
-        | refusal(RequestNotRetryable)
+        | exception_response(RequestNotRetryable)
         | OVER_BUDGET
-        | refusal(RateExceeded)
-        | {200: answer(schemas.Accepted, "It is queued.", queued=examples.ACCEPTED)},
+        | exception_response(RateExceeded)
+        | {200: response(schemas.Accepted, "The request is queued.", queued=examples.ACCEPTED)},
     ),
 )
 
-# --- Pictures ---------------------------------------------------------------------------------------------------------
+# --- Images -----------------------------------------------------------------------------------------------------------
 
 _MEDIA: Final = tuple(CONTENT_TYPES.values())
-_SIGNED_OR_SIGNED_IN: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"session": []}, {"signature": []}]
+_SIGNED_URL_OR_USER: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"session": []}, {"signature": []}]
 
 
-def _picture(kind: str, title: str, extensions: tuple[str, ...], media_types: tuple[str, ...]) -> Any:
+def _image_operation(kind: str, title: str, extensions: tuple[str, ...], media_types: tuple[str, ...]) -> Any:
     suffix = rf"(\.({'|'.join(extensions)}))?"
-    also = ", or of the one that was asked for" if kind == "image" else ""
-    return call(
+    also = " or the extension of the requested format" if kind == "image" else ""
+    return operation(
         f"get{kind.title()}",
         title,
-        "The bytes, for whoever is signed in and may see the request, or has the signed address out of its `result`.",
+        f"The bytes of the {kind}, for users who may see the request, or by the signed URL in its `result`.",
         tag="Pictures",
-        security=_SIGNED_OR_SIGNED_IN,
+        security=_SIGNED_URL_OR_USER,
         parameters=[
             path_id(
                 "request_id",
                 REQUEST_ID.pattern + suffix,
                 examples.REQUEST_ID,
-                f"`requestId`, to which the extension of the {kind}'s format may be added{also}.",
+                f"`requestId`, optionally followed by the extension of the {kind}'s format{also}.",
             ),
-            query("expires", TEXT, "In a signed address: when it stops working, in seconds since 1970."),
-            request_header("Range", TEXT, "One part of the bytes, such as `bytes=0-1023`."),
+            query("expires", TEXT, "Part of a signed URL: its expiry time, in seconds since 1970 (UTC)."),
+            request_header("Range", TEXT, "One range of bytes, such as `bytes=0-1023`."),
             request_header("If-Range", TEXT, "The `ETag` to which `Range` refers."),
             *ETAG,
-            header("Accept-Ranges", {"const": "bytes"}, "Parts can be asked for.", 200, 206),
-            header("Content-Disposition", TEXT, "A name for the file.", 200, 206),
-            header("Content-Range", TEXT, "Which part it is, and of how many bytes.", 206, 416),
+            header("Accept-Ranges", {"const": "bytes"}, "Range requests are supported.", 200, 206),
+            header("Content-Disposition", TEXT, "A file name.", 200, 206),
+            header("Content-Range", TEXT, "The range sent, and the total number of bytes.", 206, 416),
         ],
-        answers=UNCHANGED
-        | refusal(NotFound)
-        | refusal(PictureGone)
-        | refusal(RangeNotSatisfiable)
+        responses=UNCHANGED
+        | exception_response(NotFound)
+        | exception_response(ImageGone)
+        | exception_response(RangeNotSatisfiable)
         | {
-            (200, *media_types): OpenApiResponse(OpenApiTypes.BINARY, description="The picture."),
-            (206, *media_types): OpenApiResponse(OpenApiTypes.BINARY, description="The part that was asked for."),
+            (200, *media_types): OpenApiResponse(OpenApiTypes.BINARY, description=f"The {kind}."),
+            (206, *media_types): OpenApiResponse(OpenApiTypes.BINARY, description="The requested range."),
         },
     )
 
 
 describe(
     ImageViewSet,
-    retrieve=_picture("image", "Get the picture", tuple(CONTENT_TYPES), _MEDIA),
+    retrieve=_image_operation("image", "Get the image", tuple(CONTENT_TYPES), _MEDIA),
 )
 describe(
     ThumbnailViewSet,
-    retrieve=_picture("thumbnail", "Get its small version", ("webp",), ("image/webp",)),
+    retrieve=_image_operation("thumbnail", "Get the thumbnail", ("webp",), ("image/webp",)),
 )
 
 # --- Batches ----------------------------------------------------------------------------------------------------------
@@ -247,80 +247,85 @@ describe(
 extend_schema_serializer(component_name="BatchSubmit")(BatchSerializer)
 describe(
     BatchViewSet,
-    create=call(
+    create=operation(
         "submitBatch",
         "Submit a batch",
-        "All requests are accepted or none: every faulty value of every request is named. `batchOptions.priority` is"
-        " for requests without one of their own.",
+        "Either all requests are accepted or none. The error response names every invalid value of every request."
+        " `batchOptions.priority` is the default for requests without `priority`.",
         tag="Batches",
         request=BatchSerializer,
         example=examples.BATCH_SUBMIT,
         parameters=[
             *IDEMPOTENCY_KEY,
-            header("Location", {"type": "string", "format": "uri"}, "The address of the batch.", 200),
+            header("Location", {"type": "string", "format": "uri"}, "The URL of the batch.", 200),
         ],
-        answers=BAD_BODY
-        | refusal(KeyReused)
+        responses=BAD_BODY
+        | exception_response(KeyReused)
         | OVER_BUDGET
-        | refusal(RateExceeded)
-        | {200: answer(schemas.BatchAccepted, "All are queued.", queued=examples.BATCH_ACCEPTED)},
+        | exception_response(RateExceeded)
+        | {200: response(schemas.BatchAccepted, "All requests are queued.", queued=examples.BATCH_ACCEPTED)},
     ),
-    retrieve=call(
+    retrieve=operation(
         "getBatch",
-        "Ask how a batch stands",
-        "With all of its requests, in the order in which they were submitted.",
+        "Get the status of a batch",
+        "Includes all of its requests, in the order of submission.",
         tag="Batches",
         parameters=[OF_BATCH],
-        answers=refusal(BatchNotFound) | {200: answer(schemas.Batch, "How it stands.", in_progress=examples.BATCH)},
+        responses=exception_response(BatchNotFound)
+        | {200: response(schemas.Batch, "The batch and its status.", in_progress=examples.BATCH)},
     ),
-    destroy=call(
+    destroy=operation(
         "cancelBatch",
         "Cancel a batch",
-        "Cancels what is queued or in progress of it.",
+        "Cancels the batch's queued and in-progress requests.",
         tag="Batches",
         parameters=[OF_BATCH],
-        answers=refusal(BatchNotFound)
+        responses=exception_response(BatchNotFound)
         | FOR_OTHERS
-        | {200: answer(schemas.BatchCancelled, "What was left is cancelled.", cancelled=examples.BATCH_CANCELLED)},
+        | {
+            200: response(
+                schemas.BatchCancelled, "The unfinished requests are cancelled.", cancelled=examples.BATCH_CANCELLED
+            )
+        },
     ),
 )
 
-# --- The whole --------------------------------------------------------------------------------------------------------
+# --- Queue and health -------------------------------------------------------------------------------------------------
 
 describe(
     QueueViewSet,
-    status=call(
+    status=operation(
         "getQueueStatus",
-        "Ask how the queue stands",
-        "The same for everybody.",
+        "Get the status of the queue",
+        "The same for all users.",
         tag="Queue",
-        answers={200: answer(schemas.QueueStatus, "The queue.", queue=examples.QUEUE_STATUS)},
+        responses={200: response(schemas.QueueStatus, "The queue.", queue=examples.QUEUE_STATUS)},
     ),
-    metrics=call(
+    metrics=operation(
         "getMetrics",
-        "Get the numbers of the last days",
-        "The same for everybody.",
+        "Get the statistics of the last days",
+        "The same for all users.",
         tag="Queue",
-        answers={200: answer(schemas.Metrics, "The numbers.", metrics=examples.METRICS)},
+        responses={200: response(schemas.Metrics, "The statistics.", metrics=examples.METRICS)},
     ),
 )
 
-call(
+operation(
     "getHealth",
-    "Ask whether the process is up",
-    "Looks at nothing else.",
+    "Check whether the process is up",
+    "Checks neither the database, the broker nor the workers.",
     tag="Health",
-    security=_NOBODY,
-    answers={200: answer(schemas.Health, "It is.", up={"status": "ok"})},
+    security=_PUBLIC,
+    responses={200: response(schemas.Health, "The process is up.", up={"status": "ok"})},
 )(health.healthz)
-call(
+operation(
     "getReadiness",
-    "Ask whether everything is up",
-    "The database, the broker and at least one worker.",
+    "Check whether all parts are up",
+    "Checks the database, the broker and at least one worker.",
     tag="Health",
-    security=_NOBODY,
-    answers={
-        200: answer(schemas.Readiness, "Everything is.", ready=examples.READY),
-        503: answer(schemas.Readiness, "Something is missing.", broker_away=examples.NOT_READY),
+    security=_PUBLIC,
+    responses={
+        200: response(schemas.Readiness, "All parts are up.", ready=examples.READY),
+        503: response(schemas.Readiness, "A part is missing or unreachable.", broker_unreachable=examples.NOT_READY),
     },
 )(health.readyz)

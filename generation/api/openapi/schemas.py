@@ -1,5 +1,7 @@
-"""What clients get, as components of the API's description. Nothing is serialized with these: the answers themselves
-are made in ``representations`` and ``statistics``, and a contract test compares the two."""
+"""Schemas of response bodies, as components of the OpenAPI document.
+
+They serialize nothing: ``representations`` and ``statistics`` build the responses, and a contract test compares both.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +22,28 @@ CHECK = ["ok", "missing", "unreachable"]
 
 
 class Text(serializers.CharField):
-    """Any string, the empty one too."""
+    """Any string, including the empty one."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(allow_blank=True, **more)
 
 
 class Count(serializers.IntegerField):
-    """How many; never negative."""
+    """A number of things, never negative."""
 
     def __init__(self, *, min_value: int = 0, **more: Any) -> None:
         super().__init__(min_value=min_value, **more)
 
 
 class Seconds(serializers.FloatField):
-    """A duration."""
+    """A duration in seconds, never negative."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(min_value=0, **more)
 
 
 class Pattern(serializers.RegexField):
-    """A string of this form."""
+    """A string that matches this regular expression as a whole."""
 
     def __init__(self, regex: str, **more: Any) -> None:
         super().__init__(rf"^{regex}$", **more)
@@ -55,28 +57,28 @@ class Timestamp(serializers.DateTimeField):
 
 
 class Error(ResponseSerializer):
-    """Every error has this shape: `error` is for people and may change, `code` is for programs and will not."""
+    """The format of all errors: `error` is for people and may change, `code` is for programs and does not change."""
 
     error = serializers.CharField()
-    # That of a validation error is told apart, so that an answer is one of the two and never both.
+    # Excludes the code of a validation error, so that a response matches exactly one of the two schemas.
     code = Pattern("(?!validation_error$)[a-z][a-z_]*")
 
 
 @extend_schema_serializer(component_name="Fault")
 class FieldError(ResponseSerializer):
-    """One value that cannot be accepted."""
+    """One invalid value."""
 
-    path = Text(help_text="Where it stands, such as `requests[3].prompt`; empty for the body as a whole.")
+    path = Text(help_text="Path of the value, such as `requests[3].prompt`; empty for the body as a whole.")
     msg = serializers.CharField()
     code = Pattern("[a-z][a-z_]*")
 
 
 class ValidationError(ResponseSerializer):
-    """What was sent cannot be accepted: every faulty value, with its path."""
+    """The input is invalid: every invalid value, with its path."""
 
-    error = serializers.CharField(help_text="The first of the faults, as a sentence.")
+    error = serializers.CharField(help_text="The first of the errors, as a sentence.")
     code = Pattern("validation_error")
-    errors = FieldError(many=True)  # type: ignore[assignment]  # a field, and no result of a validation
+    errors = FieldError(many=True)  # type: ignore[assignment]  # a field that hides the property `errors` of Serializer
 
 
 # --- Tokens -----------------------------------------------------------------------------------------------------------
@@ -85,70 +87,70 @@ class ValidationError(ResponseSerializer):
 class Token(ResponseSerializer):
     """A pair of tokens."""
 
-    access = serializers.CharField(help_text="Goes into `Authorization: Bearer …`; holds for 15 minutes.")
-    refresh = serializers.CharField(help_text="Gets the next pair, once; holds for 7 days.")
+    access = serializers.CharField(help_text="Send as `Authorization: Bearer …`; valid for 15 minutes.")
+    refresh = serializers.CharField(help_text="Exchange for the next pair, once; valid for 7 days.")
 
 
 # --- Requests ---------------------------------------------------------------------------------------------------------
 
 
 class Accepted(ResponseSerializer):
-    """The request is stored and will be worked on."""
+    """The request is stored and queued."""
 
     success = serializers.BooleanField()
     requestId = Pattern(REQUEST_ID.pattern)
     status = serializers.ChoiceField(Status.choices)
     estimatedWaitTime = Count(
         allow_null=True,
-        help_text="Seconds until the picture is there, by what was measured lately; `null` while it is paused.",
+        help_text="Seconds until the image is ready, estimated from recent requests; `null` while paused.",
     )
 
 
 class RequestMetadata(MetadataSerializer):
-    """The client's own metadata, and what happened to the request."""
+    """The client's metadata, and the times and attempts of the request."""
 
-    # The request may be older than what is configured now.
+    # No enumeration: an old request may name a provider that is not configured any more.
     provider = serializers.CharField(required=False)  # type: ignore[assignment]
     requestedAt = Timestamp()
     startedAt = Timestamp(allow_null=True, help_text="When the latest attempt began.")
     completedAt = Timestamp(allow_null=True, help_text="When the request completed, failed or was cancelled.")
     attempts = Count()
-    maxAttempts = Count(min_value=1)  # type: ignore[assignment]  # this one is always there
-    generationTime = Count(allow_null=True, help_text="The latest attempt, in ms.")
+    maxAttempts = Count(min_value=1)  # type: ignore[assignment]  # required in responses
+    generationTime = Count(allow_null=True, help_text="Duration of the latest attempt, in ms.")
 
 
 class Result(ResponseSerializer):
-    """The picture of a completed request."""
+    """The image of a completed request."""
 
     imageData = Pattern(
         r"data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/]+={0,2}",
         required=False,
-        help_text="The picture itself. Only the status of one request has it, unless `imageData=false`.",
+        help_text="The image as a data URL. Only in the status of a single request, unless `imageData=false`.",
     )
     imageUrl = serializers.URLField(
-        help_text="Works without a token for at least 24 hours, for whoever holds it. Into a bucket that is reached"
-        " with a role's credentials, it works until these end: `X-Amz-Date` and `X-Amz-Expires` say when."
+        help_text="Works without a token for at least 24 hours, for every client that has it. A URL of a bucket that is"
+        " accessed with a role's temporary credentials works until they expire: see `X-Amz-Date` and `X-Amz-Expires`."
     )
-    thumbnailUrl = serializers.URLField(help_text="The same for a WebP of at most 320 pixels a side.")
+    thumbnailUrl = serializers.URLField(help_text="Like `imageUrl`, for a WebP of at most 320 pixels a side.")
     contentType = serializers.ChoiceField(list(EXTENSIONS))
-    width = Count(min_value=1, help_text="In pixels, as a browser shows the image: by its EXIF orientation.")
+    width = Count(min_value=1, help_text="In pixels, after the EXIF orientation is applied, as in a browser.")
     height = Count(min_value=1)
     bytes = Count(min_value=1)
-    sha256 = Pattern("[0-9a-f]{64}", help_text="Of the picture's bytes.")
+    sha256 = Pattern("[0-9a-f]{64}", help_text="Of the image's bytes.")
     provider = serializers.CharField()
     model = Text()
-    seed = Count(allow_null=True, help_text="Gives the same picture again, where the provider has seeds.")
-    revisedPrompt = Text(help_text="The prompt as the provider rewrote it, if it did.")
+    seed = Count(allow_null=True, help_text="Gives the same image again, if the provider supports seeds.")
+    revisedPrompt = Text(help_text="The prompt as rewritten by the provider; empty if it was not.")
     generationTime = Count(allow_null=True, help_text="In ms.")
     cost = serializers.FloatField(
-        min_value=0, allow_null=True, help_text="In US dollars, as the provider charges; null where that is not known."
+        min_value=0, allow_null=True, help_text="In US dollars, as charged by the provider; `null` if unknown."
     )
-    cached = serializers.BooleanField(help_text="Whether an earlier picture for the same wish was used.")
+    cached = serializers.BooleanField(help_text="Whether an earlier image of an equal request was used.")
     notice = serializers.CharField(
         allow_null=True,
-        help_text="What differs from the request: a model stood in for a retired one, or another format came.",
+        help_text="Deviation from the request: another model replaced a retired one, or the format is another.",
     )
-    attribution = Text(help_text="Keep this with the picture where you publish it.")
+    attribution = Text(help_text="Publish this text together with the image.")
 
 
 class GenerationError(ResponseSerializer):
@@ -158,19 +160,19 @@ class GenerationError(ResponseSerializer):
     code = serializers.ChoiceField(
         ErrorCode.choices, help_text="\n".join(f"- `{code.value}`: {code.label}" for code in ErrorCode)
     )
-    retryable = serializers.BooleanField(help_text="Whether another attempt might have given a picture.")
+    retryable = serializers.BooleanField(help_text="Whether another attempt might have succeeded.")
     provider = serializers.CharField(allow_null=True)
     stage = Pattern(
-        "(input|output)", allow_null=True, help_text="Of a refusal: whether the prompt or the picture was refused."
+        "(input|output)", allow_null=True, help_text="Of a refusal: whether the prompt or the image was refused."
     )
     category = serializers.CharField(
-        allow_null=True, help_text="Of a refusal: what the safety system holds it to show, separated by commas."
+        allow_null=True, help_text="Of a refusal: the safety system's categories, separated by commas."
     )
 
 
 @extend_schema_serializer(component_name="Request")
 class RequestSerializer(ResponseSerializer):
-    """A request and how it stands."""
+    """A request and its status."""
 
     requestId = Pattern(REQUEST_ID.pattern)
     type = serializers.ChoiceField(GenerationType.choices)
@@ -178,16 +180,16 @@ class RequestSerializer(ResponseSerializer):
     status = serializers.ChoiceField(Status.choices)
     priority = serializers.ChoiceField(Priority.choices)
     progress = Count(max_value=100, help_text="Percent.")
-    sequence = Count(min_value=1, help_text="Rises by one with every change.")
+    sequence = Count(min_value=1, help_text="Increases by one with every change.")
     projectId = serializers.CharField(allow_null=True)
     pageId = serializers.CharField(allow_null=True)
     batchId = Pattern(BATCH_ID.pattern, allow_null=True)
     metadata = RequestMetadata()
-    result = Result(allow_null=True, help_text="Once it is completed.")
-    error = GenerationError(allow_null=True, help_text="Once it failed.")
+    result = Result(allow_null=True, help_text="Only of a completed request.")
+    error = GenerationError(allow_null=True, help_text="Only of a failed request.")
     queuePosition = Count(min_value=1, required=False, help_text="From 1; only in the status of a queued request.")
     estimatedWaitTime = Count(
-        required=False, allow_null=True, help_text="In seconds; beside `queuePosition`. `null` while it is paused."
+        required=False, allow_null=True, help_text="In seconds; together with `queuePosition`. `null` while paused."
     )
 
 
@@ -196,12 +198,12 @@ class RequestPage(ResponseSerializer):
     """One page of the list, the newest request first."""
 
     results = RequestSerializer(many=True)
-    next = serializers.URLField(allow_null=True, help_text="The page of older ones.")
-    previous = serializers.URLField(allow_null=True, help_text="The page of newer ones.")
+    next = serializers.URLField(allow_null=True, help_text="URL of the page with older requests.")
+    previous = serializers.URLField(allow_null=True, help_text="URL of the page with newer requests.")
 
 
 class Cancelled(ResponseSerializer):
-    """It is over, at once and for good."""
+    """Cancelled, with immediate effect."""
 
     success = serializers.BooleanField()
     message = serializers.CharField()
@@ -211,7 +213,7 @@ class Cancelled(ResponseSerializer):
 
 
 class BatchAcceptedItem(ResponseSerializer):
-    """One request of a new batch, by its place in what was submitted."""
+    """One request of a new batch, with its index in the submitted list."""
 
     index = Count()
     requestId = Pattern(REQUEST_ID.pattern)
@@ -226,12 +228,12 @@ class BatchAccepted(ResponseSerializer):
     requests = BatchAcceptedItem(many=True)
     count = Count(min_value=1)
     estimatedWaitTime = Count(
-        allow_null=True, help_text="Seconds until the last of the pictures is there; `null` while it is paused."
+        allow_null=True, help_text="Seconds until the last of the images is ready; `null` while paused."
     )
 
 
 class StatusCounts(ResponseSerializer):
-    """How many of the requests stand where."""
+    """Number of the batch's requests by status."""
 
     queued = Count()
     completed = Count()
@@ -244,37 +246,38 @@ class StatusCounts(ResponseSerializer):
 
 @extend_schema_serializer(component_name="BatchRequest")
 class BatchRequest(RequestSerializer):
-    """A request of a batch, with its place in what was submitted."""
+    """A request of a batch, with its index in the submitted list."""
 
     index = Count()
 
 
 class Batch(ResponseSerializer):
-    """A batch and how its requests stand."""
+    """A batch and the status of its requests."""
 
     batchId = Pattern(BATCH_ID.pattern)
     status = serializers.ChoiceField(
-        Status.choices, help_text="`queued` until one starts, `in-progress` until all ended, then the best of theirs."
+        Status.choices,
+        help_text="`queued` until one starts, `in-progress` until all ended, then the best of their statuses.",
     )
     maxConcurrent = serializers.IntegerField(min_value=1, max_value=50, allow_null=True)
     counts = StatusCounts()
-    progress = Count(max_value=100, help_text="Percent of the requests that ended.")
+    progress = Count(max_value=100, help_text="Percentage of requests that ended.")
     requests = BatchRequest(many=True)
     createdAt = Timestamp()
     completedAt = Timestamp(allow_null=True)
 
 
 class BatchCancelled(Cancelled):
-    """What was left of the batch is over."""
+    """The unfinished requests of the batch are cancelled."""
 
-    cancelled = Count(help_text="How many requests that was.")
+    cancelled = Count(help_text="Number of requests cancelled by this call.")
 
 
-# --- The whole --------------------------------------------------------------------------------------------------------
+# --- Queue and health -------------------------------------------------------------------------------------------------
 
 
 class PriorityCounts(ResponseSerializer):
-    """How many wait, by priority."""
+    """Number of queued requests by priority."""
 
     urgent = Count()
     high = Count()
@@ -283,26 +286,26 @@ class PriorityCounts(ResponseSerializer):
 
 
 class Paused(ResponseSerializer):
-    """Something that staff have paused: what runs goes on, and nothing of it is started."""
+    """A pause set by staff: running requests continue, and no further ones start."""
 
     scope = serializers.ChoiceField(PauseScope.choices)
-    value = serializers.CharField(allow_null=True, help_text="Which priority, type or provider.")
+    value = serializers.CharField(allow_null=True, help_text="The paused priority, type or provider.")
     since = Timestamp()
 
 
 class QueueStatus(ResponseSerializer):
-    """The queue at this moment."""
+    """The current state of the queue."""
 
     queueLength = Count()
     activeRequests = Count()
     averageWaitTime = Seconds(
-        help_text="Seconds from submit to the first start, over this hour (UTC) and the one before."
+        help_text="Seconds from submit to the first start, over this hour (UTC) and the previous one."
     )
     queuedByPriority = PriorityCounts()
     systemStatus = serializers.ChoiceField(HEALTH)
     oldestQueuedAt = Timestamp(allow_null=True)
     workers = Count(help_text="Worker processes that are up.")
-    capacity = Count(help_text="How many requests they can work on at once.")
+    capacity = Count(help_text="Number of requests that they can process at the same time.")
     paused = Paused(many=True)
 
 
@@ -314,19 +317,19 @@ class Day(ResponseSerializer):
     averageProcessingTime = Seconds(help_text="In seconds.")
     failedCount = Count()
     cost = serializers.FloatField(
-        min_value=0, help_text="What the providers charged on that day, in US dollars, as far as it is known."
+        min_value=0, help_text="Charges of the providers on that day, in US dollars, as far as known."
     )
 
 
 class Waiting(ResponseSerializer):
-    """What waits with one priority."""
+    """The queued requests of one priority."""
 
     count = Count()
     oldest = Timestamp(allow_null=True)
 
 
 class Backlog(ResponseSerializer):
-    """What waits, by priority."""
+    """The queued requests by priority."""
 
     urgent = Waiting()
     high = Waiting()
@@ -335,13 +338,13 @@ class Backlog(ResponseSerializer):
 
 
 class Metrics(ResponseSerializer):
-    """The last 24 hours, the last 7 days by day, and what waits at this moment.
+    """Statistics of the last 24 hours, of each of the last 7 days, and of the requests queued now.
 
-    The last 24 hours are this hour (UTC) and the 23 before it. What happened counts when it happened: a request that
-    fails and is retried by hand was a failure and, if it then completes, was completed too.
+    The last 24 hours are this hour (UTC) and the 23 hours before it. Events count at the time when they happen: a
+    request that fails, is retried by hand and then completes counts as one failure and one completion.
     """
 
-    requestsTotal = Count(help_text="Requests that were submitted.")
+    requestsTotal = Count(help_text="Submitted requests.")
     requestsCompleted = Count(help_text="How often a request was completed.")
     requestsFailed = Count(help_text="How often a request failed for good.")
     averageGenerationTime = Seconds(help_text="In seconds.")
@@ -350,7 +353,7 @@ class Metrics(ResponseSerializer):
     failureRate = serializers.FloatField(
         min_value=0,
         max_value=1,
-        help_text="Failed of those submitted; where more ended than were submitted, of those that ended.",
+        help_text="Failed requests divided by submitted ones, or by ended ones if more ended than were submitted.",
     )
     healthStatus = serializers.ChoiceField(HEALTH)
     byDay = Day(many=True)
@@ -358,13 +361,13 @@ class Metrics(ResponseSerializer):
 
 
 class Health(ResponseSerializer):
-    """The process answers."""
+    """The process is up."""
 
     status = Pattern("ok")
 
 
 class Checks(ResponseSerializer):
-    """What a request needs to get done, part by part."""
+    """The parts that processing a request needs."""
 
     database = serializers.ChoiceField(CHECK)
     broker = serializers.ChoiceField(CHECK)
@@ -372,7 +375,7 @@ class Checks(ResponseSerializer):
 
 
 class Readiness(ResponseSerializer):
-    """Whether a request that is submitted now would be worked on."""
+    """Whether a request submitted now would be processed."""
 
     status = serializers.ChoiceField(["ok", "unavailable"])
     checks = Checks()

@@ -1,4 +1,4 @@
-"""The addresses of the description: for programs, and for people."""
+"""Endpoints of the OpenAPI document: the document itself, and an HTML page that shows it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from drf_spectacular.generators import SchemaGenerator
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-# The two that are not used here tell drf-spectacular what they know when they are imported.
+# Importing extensions and operations registers them with drf-spectacular.
 from generation.api.errors import method_not_allowed
 from generation.api.negotiation import QueryFormatNegotiation
 from generation.api.openapi import extensions as _extensions  # noqa: F401
 from generation.api.openapi import operations as _operations  # noqa: F401
-from generation.api.openapi.helpers import INVALID, answer, call, describe, query
+from generation.api.openapi.helpers import INVALID, describe, operation, query, response
 
 _RENDERERS: Final[tuple[type[Any], ...]] = (
     renderers.OpenApiJsonRenderer2,
@@ -30,7 +30,7 @@ _RENDERERS: Final[tuple[type[Any], ...]] = (
 
 @cache
 def _description(renderer: Any) -> bytes:
-    """The same for everybody, and as long as the process lives."""
+    """Return the rendered document, which is the same for all users and constant in a process."""
     return bytes(renderer().render(SchemaGenerator().get_schema(request=None, public=True), renderer_context={}))
 
 
@@ -50,17 +50,17 @@ class SchemaView(APIView):
 
 describe(
     SchemaView,
-    get=call(
+    get=operation(
         "getSchema",
-        "Get this description",
-        "In the format that `format` names, else that `Accept` prefers, else in JSON.",
+        "Get this document",
+        "In the format that `format` names, else in the format that `Accept` prefers, else in JSON.",
         tag="Description",
         security=[],
-        parameters=[query("format", {"type": "string", "enum": ["json", "yaml"]}, "Goes before `Accept`.")],
-        answers=INVALID
+        parameters=[query("format", {"type": "string", "enum": ["json", "yaml"]}, "Takes precedence over `Accept`.")],
+        responses=INVALID
         | {
-            (200, *(renderer.media_type for renderer in _RENDERERS)): answer(
-                {"type": "object"}, "The description of the API, in OpenAPI 3.1."
+            (200, *(renderer.media_type for renderer in _RENDERERS)): response(
+                {"type": "object"}, "The OpenAPI 3.1 document of the API."
             )
         },
     ),
@@ -69,7 +69,7 @@ describe(
 
 @csrf_exempt  # it changes nothing
 def docs(request: HttpRequest) -> HttpResponse:
-    """GET /api/docs: the same, to read and to try."""
+    """GET /api/docs: an HTML page to read the document and try the operations."""
     if request.method not in {"GET", "HEAD"}:
         return method_not_allowed(request, "GET, HEAD")
     return render(request, "docs.html")

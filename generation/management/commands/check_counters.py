@@ -1,4 +1,4 @@
-"""``manage.py check_counters``: compare the counters with the tables, and correct them."""
+"""The command ``manage.py check_counters``: compare the counters with the tables, and correct them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from generation.db import counter_checks, counters
 
 
 class Command(BaseCommand):
-    help = "Compares the counters with the tables. Exits with 1 where they differ and --fix is not given."
+    help = "Compares the counters with the tables. Exits with 1 if they differ and --fix is not given."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--fix", action="store_true", help="correct the counters; processes may run meanwhile")

@@ -11,7 +11,7 @@ from generation.telemetry.redaction import HIDDEN, SECRET_NAME, SHORTEST_ON_PAGE
 
 
 class Command(diffsettings.Command):
-    """Django's command; a setting with the name or the value of a credential is hidden."""
+    """Django's command, with settings hidden whose name or value is that of a credential."""
 
     def handle(self, **options: Any) -> str:
         redact = Redactor(settings.SECRET_VALUES, shortest=SHORTEST_ON_PAGES)

@@ -1,4 +1,4 @@
-"""``manage.py migrate``: Django's, repeated while a table is in use."""
+"""Django's ``manage.py migrate``, with retries if a table is locked."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from django.db.migrations.recorder import MigrationRecorder
 from generation.db.outages import sqlstate
 
 _LOCK_NOT_AVAILABLE: Final = "55P03"
-#: Seconds for which a lock is tried for in all, and between two tries, in which the statements that queued behind run.
-_PATIENCE: Final = 120.0
-_PAUSE: Final = 2.0
+#: Total seconds of retries, and seconds between two, in which the statements run that waited behind the migration.
+_TIMEOUT: Final = 120.0
+_RETRY_DELAY: Final = 2.0
 
 
 class Command(migrate.Command):
-    """Django's command. A migration whose table is locked by another transaction is rolled back and tried again.
+    """Django's command. A migration whose table is locked by another transaction is rolled back and retried.
 
-    A statement that waits for the lock of a table makes all later statements on the table wait as well. So each wait is
-    as short as ``lock_timeout``.
+    A statement that waits for a table lock blocks all later statements on the table, so each wait is limited to
+    ``lock_timeout``.
     """
 
     def handle(self, *args: Any, **options: Any) -> None:
-        give_up_at = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while True:
             try:
                 _refuse_half_migrated(options["database"])
                 super().handle(*args, **options)
             except Error as error:
-                if sqlstate(error) != _LOCK_NOT_AVAILABLE or time.monotonic() > give_up_at:
+                if sqlstate(error) != _LOCK_NOT_AVAILABLE or time.monotonic() > deadline:
                     raise
                 self.stderr.write("A table is in use. Trying again.")
-                time.sleep(_PAUSE)
+                time.sleep(_RETRY_DELAY)
             else:
                 return
 
 
 def _refuse_half_migrated(database: str) -> None:
-    """Raise ``CommandError`` if a development version before 0.1.0 has made this database only in part.
+    """Raise ``CommandError`` if a development version before 0.1.0 created this database only in part.
 
-    Its first migration had the same name, and its last one made the triggers, as the initial migration does now.
+    Its first migration had the same name, and its last one created the triggers, as the initial migration does now.
     """
     connection = connections[database]
     if ("generation", "0001_initial") not in MigrationRecorder(connection).applied_migrations():

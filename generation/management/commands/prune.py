@@ -1,4 +1,4 @@
-"""``manage.py prune``: delete what is not to be kept. Run it once a day."""
+"""The command ``manage.py prune``: delete expired data. Run it once a day."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from generation.requests import retention
 
 class Command(BaseCommand):
     help = (
-        "Deletes requests that ended more than RESULT_RETENTION_DAYS ago with their pictures, files that no request"
-        " refers to, and sessions, tokens and keys that have expired. In small steps; it can be stopped at any time."
+        "Deletes requests that ended more than RESULT_RETENTION_DAYS ago with their images, files that no request"
+        " refers to, and expired sessions, tokens and keys. Works in small steps and can be stopped at any time."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="say which files would be removed; delete nothing")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="list the files that would be removed; delete nothing"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         dry: bool = options["dry_run"]
@@ -34,7 +36,7 @@ class Command(BaseCommand):
                 if dry:
                     self.stdout.write(key)
         except OSError as error:
-            raise CommandError(f"the storage: {error}") from None
+            raise CommandError(f"storage error: {error}") from None
         self.stdout.write(f"files {'to be removed' if dry else 'removed'}: {swept}")
         if not dry:
-            self.stdout.write(f"shared images forgotten: {unshared}")
+            self.stdout.write(f"shared images removed from the result cache: {unshared}")

@@ -1,4 +1,4 @@
-"""``manage.py requeue``: try failed or cancelled requests again, and send again what got lost."""
+"""The command ``manage.py requeue``: retry failed or cancelled requests, and send lost messages again."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from generation.queue.broker import BrokerUnavailable
 from generation.requests import lifecycle, maintenance
 from generation.states import ErrorCode, Status
 
-#: How many ids are read at once.
+#: Ids per query.
 _PAGE: Final = 1000
 
 
 def _failed_with(code: str | None) -> Iterator[str]:
-    """Yield the ids of all that failed with this code, the oldest first."""
+    """Yield the ids of all requests that failed with this code, oldest first."""
     last = ""
     while code:
         failed = GenerationRequest.objects.filter(status=Status.FAILED, error__code=code, pk__gt=last).order_by("pk")
@@ -34,17 +34,19 @@ def _failed_with(code: str | None) -> Iterator[str]:
 
 
 class Command(BaseCommand):
-    help = "Queues failed or cancelled requests again with fresh attempts; sends queued ones again."
+    help = "Queues failed or cancelled requests again with new attempts, and sends queued ones again."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("ids", nargs="*", metavar="ID")
-        parser.add_argument("--failed", metavar="CODE", choices=ErrorCode.values, help="all that failed with this code")
-        parser.add_argument("--lost", action="store_true", help="all queued requests whose message got lost")
-        parser.add_argument("--by", metavar="NAME", help="the staff member in whose name this is done")
+        parser.add_argument(
+            "--failed", metavar="CODE", choices=ErrorCode.values, help="all requests that failed with this code"
+        )
+        parser.add_argument("--lost", action="store_true", help="all queued requests whose message was lost")
+        parser.add_argument("--by", metavar="NAME", help="the staff member recorded as the actor")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not (options["ids"] or options["failed"] or options["lost"]):
-            raise CommandError("Name ids, --failed CODE or --lost.")
+            raise CommandError("Give ids, --failed CODE or --lost.")
         if options["lost"]:
             self._send_lost()
         actor = self._actor(options["by"])
@@ -53,12 +55,12 @@ class Command(BaseCommand):
 
     def _send_lost(self) -> None:
         while restored := maintenance.restore_queue_rows():
-            self.stdout.write(f"{restored} back in the ledger")
+            self.stdout.write(f"{restored} queue rows restored")
         self.stdout.write(f"{dispatch.mark_undelivered()} to be sent again")
         try:
             self.stdout.write(f"{dispatch.send_due()} sent")
         except BrokerUnavailable:
-            self.stdout.write("None sent: Redis cannot be reached. The dispatcher sends them when it is back.")
+            self.stdout.write("None sent: Redis cannot be reached. The dispatcher sends them when Redis is available.")
 
     @staticmethod
     def _actor(name: str | None) -> User | None:
@@ -75,5 +77,5 @@ class Command(BaseCommand):
             return "queued again"
         if dispatch.mark_undelivered(request_id):
             return "is queued; will be sent again"
-        found = GenerationRequest.objects.filter(pk=request_id).first()
-        return f"left alone, since it is {found.status}" if found else "there is no such request"
+        request = GenerationRequest.objects.filter(pk=request_id).first()
+        return f"skipped, since it is {request.status}" if request else "there is no such request"

@@ -1,4 +1,4 @@
-"""``manage.py resume_provider``: call a provider again that is left alone, since its trouble was mended."""
+"""The command ``manage.py resume_provider``: end the suspension of a provider, after its problem is fixed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from generation.providers import circuit_breaker
 
 
 class Command(BaseCommand):
-    help = "Calls a provider again that is left alone after failures, or because it asked to wait."
+    help = "Ends the suspension of a provider that failed, or that asked to wait."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", metavar="NAME", help="as in PROVIDERS")
@@ -24,8 +24,8 @@ class Command(BaseCommand):
         states = (model.objects.values_list("provider", flat=True) for model in (ProviderState, ModelState))
         known = {*settings.PROVIDERS, *chain.from_iterable(states)}
         if name not in known:
-            raise CommandError(f"There is no provider {name}; there is {', '.join(sorted(known))}.")
+            raise CommandError(f"There is no provider {name}; use one of {', '.join(sorted(known))}.")
         if circuit_breaker.close(name):
-            self.stdout.write(f"{name} is called again, and what waited for it may start.")
+            self.stdout.write(f"{name} is called again, and the requests that waited for it may start.")
         else:
-            self.stdout.write(f"{name} was not left alone.")
+            self.stdout.write(f"{name} was not suspended.")

@@ -1,4 +1,4 @@
-"""``manage.py set_role_settings``: set the time-outs of each kind of process on its role in the database."""
+"""The command ``manage.py set_role_settings``: set the timeouts of each kind of process on its database role."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from generation.db.session_settings import SERVED, SETTINGS, role_statements
 class Command(BaseCommand):
     requires_system_checks = ()
     help = (
-        "Sets the time-outs of statements, locks and idle transactions on the role of each kind of process, signed in"
-        " as that role. deploy/roles.sh does the same where it makes the roles. New sessions have them."
+        "Sets the timeouts of statements, locks and idle transactions on the database role of each kind of process,"
+        " logged in as that role. deploy/roles.sh does the same when it creates the roles. New sessions have them."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not sessions.has_role_for_each_kind():
             raise CommandError(
-                "DATABASE_URL signs every process in as the same role. Its user name needs {kind} in it, as in"
-                " postgres://vga_{kind}:password@host:5432/name; deploy/roles.sh makes these roles."
+                "DATABASE_URL signs every process in as the same role. Its user name must contain {kind}, as in"
+                " postgres://vga_{kind}:password@host:5432/name; deploy/roles.sh creates these roles."
             )
         for kind in SERVED:
             name = sessions.role_of(kind)

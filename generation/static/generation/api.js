@@ -1,12 +1,13 @@
-// Calls of the JSON API with the session of the page.
+// Calls the JSON API with the session of the page.
 
 import { signedOut } from "./page.js";
 
 const PREFIX = "/api/visual-generation";
-const KEPT_FROM_CLIENTS = ["requestedAt", "startedAt", "completedAt", "attempts", "generationTime"];
+// Metadata that the server adds to a request and does not accept in a submit.
+const SERVER_METADATA = ["requestedAt", "startedAt", "completedAt", "attempts", "generationTime"];
 const MAX_SEED = 4_294_967_294;
 
-/** What the API, or the way to it, says no with. `errors` has a path for each field that is wrong. */
+/** A failed call: an error response, or no response (`status` 0). `errors` has the path of each invalid field. */
 export class ApiError extends Error {
   constructor(status, body) {
     super(body.error ?? "Something went wrong.");
@@ -26,7 +27,7 @@ export async function call(method, path, { body, key } = {}) {
   try {
     response = await fetch(PREFIX + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch {
-    throw new ApiError(0, { error: "The server cannot be reached. Check the connection and try again." });
+    throw new ApiError(0, { error: "The server cannot be reached. Check your connection and try again." });
   }
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
@@ -35,36 +36,36 @@ export async function call(method, path, { body, key } = {}) {
     throw new ApiError(401, { error: "You are signed out." });
   }
   if (response.status === 403) {
-    throw new ApiError(403, { error: "This page is out of date, since somebody signed in or out meanwhile. Load it again." });
+    throw new ApiError(403, { error: "Your session has changed since this page was loaded. Reload the page." });
   }
   if (response.status === 429) {
     const wait = response.headers.get("Retry-After");
-    throw new ApiError(429, { ...answer, error: `That was a lot in a short time. Try again in ${wait} s.` });
+    throw new ApiError(429, { ...answer, error: `Too many requests. Try again in ${wait} s.` });
   }
   throw new ApiError(response.status, answer);
 }
 
-/** A key under which a submit is done once, however often it is sent. */
-export function newKey() {
+/** An `Idempotency-Key`: a submit that is sent again with the same key runs once. */
+export function newIdempotencyKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 export const cancel = (id) => call("DELETE", `/cancel/${encodeURIComponent(id)}`);
 export const retry = (id) => call("POST", `/retry/${encodeURIComponent(id)}`);
 
-/** Submit what this request was once more, with a seed of its own. Resolves to what was sent and what was answered. */
-export async function again(request) {
-  const metadata = Object.fromEntries(Object.entries(request.metadata).filter(([name]) => !KEPT_FROM_CLIENTS.includes(name)));
+/** Submit the same request with a random seed. Resolves to the body that was sent and its answer. */
+export async function submitVariation(request) {
+  const metadata = Object.fromEntries(Object.entries(request.metadata).filter(([name]) => !SERVER_METADATA.includes(name)));
   metadata.seed = crypto.getRandomValues(new Uint32Array(1))[0] % (MAX_SEED + 1);
   const body = { type: request.type, prompt: request.prompt, priority: request.priority, metadata };
   if (request.projectId) body.projectId = request.projectId;
   if (request.pageId) body.pageId = request.pageId;
   try {
-    return { body, answer: await call("POST", "/submit", { body, key: newKey() }) };
+    return { body, answer: await call("POST", "/submit", { body, key: newIdempotencyKey() }) };
   } catch (error) {
-    if (!error.errors?.some((fault) => fault.path === "metadata.seed")) throw error;
-    // A model without seeds draws another picture each time anyway.
+    if (!error.errors?.some((detail) => detail.path === "metadata.seed")) throw error;
+    // A model without seeds generates a different image each time anyway.
     delete metadata.seed;
-    return { body, answer: await call("POST", "/submit", { body, key: newKey() }) };
+    return { body, answer: await call("POST", "/submit", { body, key: newIdempotencyKey() }) };
   }
 }

@@ -1,26 +1,26 @@
-// One card of the gallery, drawn from the state of its request. Whatever people or providers wrote is set as text.
+// One card of the gallery, rendered from the state of its request. Text from users and providers is set as text only.
 
 import { ago, since } from "./page.js";
 
 const STATUSES = {
   queued: "Queued", "in-progress": "In progress", completed: "Completed", failed: "Failed", cancelled: "Cancelled",
 };
-const DOING = { queued: "Waiting for a worker", completed: "", failed: "No picture", cancelled: "Given up" };
+const PLACEHOLDERS = { queued: "Waiting in the queue", "in-progress": "Generating", completed: "", failed: "Failed", cancelled: "Cancelled" };
 export const isActive = (request) => request.status === "queued" || request.status === "in-progress";
 
 const template = document.getElementById("card");
 const icons = document.body.dataset.icons;
 const advice = JSON.parse(document.getElementById("advice").textContent);
 const { types } = JSON.parse(document.getElementById("options").textContent);
-const labels = Object.fromEntries(types);
+const typeLabels = Object.fromEntries(types);
 
-const address = (kind, id) => `/api/visual-generation/${kind}/${encodeURIComponent(id)}`;
+const apiUrl = (kind, id) => `/api/visual-generation/${kind}/${encodeURIComponent(id)}`;
 
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** An element for the request; `draw` keeps it as the request is. */
+/** Create the card of a request; `render` updates it. */
 export function makeCard(request) {
   const card = template.content.firstElementChild.cloneNode(true);
   card.dataset.id = request.requestId;
@@ -29,12 +29,12 @@ export function makeCard(request) {
   prompt.textContent = request.prompt;
   prompt.id = `prompt-${request.requestId}`;
   for (const button of card.querySelectorAll("[data-action]")) button.setAttribute("aria-describedby", prompt.id);
-  draw(card, request);
+  render(card, request);
   return card;
 }
 
-/** Bring the card to the state of the request. */
-export function draw(card, request) {
+/** Show the state of the request on its card. */
+export function render(card, request) {
   const { status } = request;
   card.dataset.status = status;
   const frame = card.querySelector(".frame");
@@ -47,24 +47,24 @@ export function draw(card, request) {
   time.dateTime = request.metadata.requestedAt;
   setText(time, ago(time.dateTime));
   setText(card.querySelector(".facts"), facts(request));
-  drawPicture(card, request);
-  drawTrouble(card.querySelector(".trouble"), request.error);
+  renderImage(card, request);
+  renderError(card.querySelector(".error"), request.error);
   const progress = card.querySelector("progress");
   progress.hidden = !isActive(request);
   progress.value = request.progress;
-  show(card, "cancel", isActive(request));
-  show(card, "retry", status === "failed" || status === "cancelled");
-  show(card, "again", !isActive(request));
+  showAction(card, "cancel", isActive(request));
+  showAction(card, "retry", status === "failed" || status === "cancelled");
+  showAction(card, "variation", !isActive(request));
 }
 
-/** What changes while nothing happens: how long a drawing takes already. */
-export function tick(card, request) {
+/** Update the time that a running request has taken so far. */
+export function renderElapsed(card, request) {
   if (request.status !== "in-progress" || !request.metadata.startedAt) return;
-  setText(card.querySelector(".doing"), `Being drawn for ${since(request.metadata.startedAt)}`);
+  setText(card.querySelector(".status-text"), `Generating, ${since(request.metadata.startedAt)}`);
 }
 
 function facts(request) {
-  const parts = [labels[request.type] ?? request.type];
+  const parts = [typeLabels[request.type] ?? request.type];
   if (request.priority !== "normal") parts.push(`${request.priority} priority`);
   if (request.projectId) parts.push(request.pageId ? `${request.projectId}, ${request.pageId}` : request.projectId);
   if (request.metadata.attempts > 1) parts.push(`attempt ${request.metadata.attempts} of ${request.metadata.maxAttempts}`);
@@ -72,13 +72,13 @@ function facts(request) {
   return parts.join(" · ");
 }
 
-function drawPicture(card, request) {
+function renderImage(card, request) {
   const image = card.querySelector("img");
   const placeholder = card.querySelector(".placeholder");
-  placeholder.querySelector("use").setAttribute("href", `${icons}#${request.status === "completed" ? "picture" : request.status}`);
-  const wait = request.estimatedWaitTime ? `, about ${request.estimatedWaitTime} s` : "";
-  setText(placeholder.querySelector(".doing"), request.status === "queued" ? DOING.queued + wait : (DOING[request.status] ?? "Being drawn"));
-  tick(card, request);
+  placeholder.querySelector("use").setAttribute("href", `${icons}#${request.status === "completed" ? "image" : request.status}`);
+  const wait = request.status === "queued" && request.estimatedWaitTime ? `, about ${request.estimatedWaitTime} s` : "";
+  setText(placeholder.querySelector(".status-text"), PLACEHOLDERS[request.status] + wait);
+  renderElapsed(card, request);
   if (request.status !== "completed") {
     image.hidden = true;
     image.removeAttribute("src");
@@ -87,23 +87,23 @@ function drawPicture(card, request) {
   if (image.hasAttribute("src")) return;
   image.addEventListener("error", () => {
     image.hidden = true;
-    setText(placeholder.querySelector(".doing"), "The picture is not stored any more");
+    setText(placeholder.querySelector(".status-text"), "The image is no longer stored");
   });
   image.alt = request.prompt;
   image.hidden = false;
-  image.src = address("thumbnail", request.requestId);
+  image.src = apiUrl("thumbnail", request.requestId);
 }
 
-function drawTrouble(element, error) {
+function renderError(element, error) {
   element.hidden = !error;
   if (!error) return;
-  setText(element.querySelector(".what"), error.message || error.code);
-  setText(element.querySelector(".todo"), advice[error.code] ?? "");
+  setText(element.querySelector(".message"), error.message || error.code);
+  setText(element.querySelector(".advice"), advice[error.code] ?? "");
 }
 
-function show(card, action, there) {
+function showAction(card, action, isAvailable) {
   const button = card.querySelector(`[data-action="${action}"]`);
-  if (!there && button === document.activeElement) card.querySelector(".frame").focus();
-  button.hidden = !there;
+  if (!isAvailable && button === document.activeElement) card.querySelector(".frame").focus();
+  button.hidden = !isAvailable;
   button.disabled = false;
 }

@@ -1,10 +1,10 @@
-/* Shows the description of the API with Swagger UI, in the colours that the reader's system has. */
+/* Shows the API schema with Swagger UI, in the light or dark theme of the system. */
 "use strict";
 
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
-const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
-dark.addEventListener("change", follow);
-follow();
+const applyTheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", applyTheme);
+applyTheme();
 
 SwaggerUIBundle({
   url: document.getElementById("docs").dataset.schema,
@@ -18,6 +18,6 @@ SwaggerUIBundle({
   filter: true,
   syntaxHighlight: { theme: dark.matches ? "obsidian" : "idea" },
   tryItOutEnabled: true,
-  // By default the description would be sent to a validator on the internet.
+  // The default sends the schema to a validator on the internet.
   validatorUrl: null,
 });

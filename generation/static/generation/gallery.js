@@ -1,22 +1,22 @@
-// The list of requests: pages of it, what changes in it, and what can be done with each.
+// The gallery: loads pages of requests, shows their updates, and runs the actions of the cards.
 
-import { again, ApiError, call, cancel, retry } from "./api.js";
-import { draw, isActive, makeCard, tick } from "./card.js";
+import { ApiError, call, cancel, retry, submitVariation } from "./api.js";
+import { isActive, makeCard, render, renderElapsed } from "./card.js";
 import { Live } from "./live.js";
-import { complain, say } from "./page.js";
+import { announce, showError } from "./page.js";
 
-const PAGE = 24;
+const PAGE_SIZE = 24;
 const list = document.getElementById("cards");
 const state = document.getElementById("state");
 const more = document.getElementById("load-more");
 const end = document.getElementById("the-end");
 const filter = document.getElementById("filter");
 
-const known = new Map(); // id → {request, card}
-const live = new Live({ hear: apply, back: () => load({ merge: true }) });
-const nearEnd = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && loadMore(), { rootMargin: "400px" });
-let next = null; // the query of the page that follows
-let turn = 0;
+const entries = new Map(); // request id → {request, card}
+const live = new Live({ onUpdate: apply, onReconnect: () => load({ merge: true }) });
+const nearEnd = new IntersectionObserver((changes) => changes.some((change) => change.isIntersecting) && loadMore(), { rootMargin: "400px" });
+let nextPage = null; // query of the next page
+let newestLoad = 0;
 
 // --- Loading ----------------------------------------------------------------------------------------------------------
 
@@ -26,96 +26,96 @@ function query() {
   return values;
 }
 
-/** Load the first page; `merge` keeps what is there and brings it up to date. */
+/** Load the first page; `merge` updates the cards instead of replacing them. */
 export async function load({ merge = false } = {}) {
-  const mine = ++turn;
-  const asked = query();
-  history.replaceState(null, "", asked.size ? `?${asked}` : location.pathname);
-  asked.set("limit", PAGE);
+  const thisLoad = ++newestLoad;
+  const parameters = query();
+  history.replaceState(null, "", parameters.size ? `?${parameters}` : location.pathname);
+  parameters.set("limit", PAGE_SIZE);
   list.setAttribute("aria-busy", "true");
   try {
-    const page = await call("GET", `/requests?${asked}`);
-    if (mine !== turn) return;
+    const page = await call("GET", `/requests?${parameters}`);
+    if (thisLoad !== newestLoad) return;
     if (!merge) clear();
     for (const skeleton of list.querySelectorAll(".skeleton")) skeleton.remove();
-    if (merge) page.results.toReversed().forEach((request) => known.has(request.requestId) ? apply(request) : add(request, { first: true }));
+    if (merge) page.results.toReversed().forEach((request) => entries.has(request.requestId) ? apply(request) : add(request, { first: true }));
     else page.results.forEach((request) => add(request));
-    if (!merge || known.size <= page.results.length) follow(page);
-    if (merge) await bringUpToDate();
-    showState();
+    if (!merge || entries.size <= page.results.length) setNextPage(page);
+    if (merge) await updateActive();
+    updateState();
   } catch (error) {
-    if (mine !== turn || !(error instanceof ApiError)) throw error;
-    if (merge && known.size) return; // what is there stays, and the notice tells that it may be old
+    if (thisLoad !== newestLoad || !(error instanceof ApiError)) throw error;
+    if (merge && entries.size) return; // keep the cards; the notice says that updates are interrupted
     clear();
-    show("not-loaded").querySelector(".why").textContent = error.message;
+    showMessage("not-loaded").querySelector(".why").textContent = error.message;
     more.hidden = end.hidden = true;
   } finally {
-    if (mine === turn) list.setAttribute("aria-busy", "false");
+    if (thisLoad === newestLoad) list.setAttribute("aria-busy", "false");
   }
 }
 
-/** What was active before a break and is on no page that was loaded anew. */
-async function bringUpToDate() {
-  const active = [...known.values()].filter(({ request }) => isActive(request)).map(({ request }) => request.requestId);
-  for (const id of active.slice(0, PAGE)) apply(await call("GET", `/status/${encodeURIComponent(id)}?imageData=false`));
+/** Update the requests that were active before an interruption and are not on the first page. */
+async function updateActive() {
+  const active = [...entries.values()].filter(({ request }) => isActive(request)).map(({ request }) => request.requestId);
+  for (const id of active.slice(0, PAGE_SIZE)) apply(await call("GET", `/status/${encodeURIComponent(id)}?imageData=false`));
 }
 
 async function loadMore() {
-  if (!next || more.disabled) return;
-  const mine = turn;
+  if (!nextPage || more.disabled) return;
+  const thisLoad = newestLoad;
   more.disabled = true;
   more.textContent = "Loading …";
   try {
-    const page = await call("GET", `/requests${next}`);
-    if (mine !== turn) return;
+    const page = await call("GET", `/requests${nextPage}`);
+    if (thisLoad !== newestLoad) return;
     const hadFocus = document.activeElement === more;
     const first = page.results.map((request) => add(request)).find(Boolean);
-    follow(page);
+    setNextPage(page);
     if (hadFocus) first?.querySelector(".frame").focus();
   } catch (error) {
-    complain(error.message);
+    showError(error.message);
   } finally {
     more.disabled = false;
-    more.textContent = "Show more";
+    more.textContent = "Load more";
   }
 }
 
-function follow(page) {
-  next = page.next && new URL(page.next).search;
-  more.hidden = !next;
-  showState();
-  // It tells of a change alone, and the button may be as near as before.
+function setNextPage(page) {
+  nextPage = page.next && new URL(page.next).search;
+  more.hidden = !nextPage;
+  updateState();
+  // The observer reports changes only, and the button may still be in view: observe it again.
   nearEnd.unobserve(more);
   nearEnd.observe(more);
 }
 
 function clear() {
-  for (const { request } of known.values()) leave(request);
-  known.clear();
+  for (const { request } of entries.values()) unwatch(request);
+  entries.clear();
   list.replaceChildren();
 }
 
-function show(template) {
+function showMessage(template) {
   state.replaceChildren(document.getElementById(template).content.cloneNode(true));
   state.hidden = false;
   return state;
 }
 
-function showState() {
+function updateState() {
   state.hidden = true;
-  end.hidden = next !== null || known.size <= PAGE;
-  if (!known.size) show(query().size ? "nothing-matches" : "nothing-yet");
+  end.hidden = nextPage !== null || entries.size <= PAGE_SIZE;
+  if (!entries.size) showMessage(query().size ? "nothing-matches" : "nothing-yet");
 }
 
-// --- What is in it ----------------------------------------------------------------------------------------------------
+// --- Cards -----------------------------------------------------------------------------------------------------------
 
 function add(request, { first = false } = {}) {
-  if (known.has(request.requestId)) {
+  if (entries.has(request.requestId)) {
     apply(request);
     return null;
   }
   const card = makeCard(request);
-  known.set(request.requestId, { request, card });
+  entries.set(request.requestId, { request, card });
   if (first) list.prepend(card);
   else list.append(card);
   if (first) card.classList.add("new");
@@ -123,7 +123,7 @@ function add(request, { first = false } = {}) {
   return card;
 }
 
-/** Put what was just submitted in front. It is as good as known: the subscription tells the rest. */
+/** Add a request that was just submitted in front; its subscription brings the updates. */
 export function addSubmitted(body, answer, more = {}) {
   if (query().size) {
     filter.reset();
@@ -137,11 +137,11 @@ export function addSubmitted(body, answer, more = {}) {
     metadata: { ...body.metadata, requestedAt: new Date().toISOString(), attempts: 0 },
   };
   add(request, { first: true });
-  showState();
+  updateState();
 }
 
 function apply(request) {
-  const entry = known.get(request.requestId);
+  const entry = entries.get(request.requestId);
   if (!entry) {
     if (request.batchId && matches(request)) add(request, { first: true });
     return;
@@ -149,17 +149,17 @@ function apply(request) {
   const before = entry.request;
   if (request.sequence < before.sequence) return;
   entry.request = request;
-  draw(entry.card, request);
+  render(entry.card, request);
   if (before.status !== request.status) {
-    if (!isActive(request)) say(`${request.prompt.slice(0, 80)}: ${request.status}`);
-    if (!isActive(request)) leave(request);
+    if (!isActive(request)) announce(`${request.prompt.slice(0, 80)}: ${request.status}`);
+    if (!isActive(request)) unwatch(request);
     else if (!isActive(before)) watch(request);
   }
 }
 
 const matches = (request) => [...query()].every(([name, value]) => request[name] === value);
 
-// --- Who is told ------------------------------------------------------------------------------------------------------
+// --- Subscriptions ----------------------------------------------------------------------------------------------------
 
 const target = ({ batchId, requestId }) => (batchId ? ["batchId", batchId] : ["requestId", requestId]);
 
@@ -167,12 +167,12 @@ function watch(request) {
   if (isActive(request)) live.watch(...target(request));
 }
 
-function leave(request) {
-  const others = request.batchId && [...known.values()].some(({ request: other }) => other.batchId === request.batchId && isActive(other));
+function unwatch(request) {
+  const others = request.batchId && [...entries.values()].some(({ request: other }) => other.batchId === request.batchId && isActive(other));
   if (!others) live.unwatch(...target(request));
 }
 
-// --- What can be done -------------------------------------------------------------------------------------------------
+// --- Actions ---------------------------------------------------------------------------------------------------------
 
 const ACTIONS = {
   async cancel(request) {
@@ -181,50 +181,50 @@ const ACTIONS = {
   },
   async retry(request) {
     const answer = await retry(request.requestId);
-    const entry = known.get(request.requestId);
+    const entry = entries.get(request.requestId);
     if (!entry) return;
     watch({ ...request, status: answer.status });
     apply(await call("GET", `/status/${encodeURIComponent(request.requestId)}?imageData=false`));
   },
-  async again(request) {
-    const { body, answer } = await again(request);
+  async variation(request) {
+    const { body, answer } = await submitVariation(request);
     addSubmitted(body, answer);
-    say("Submitted with another seed.");
+    announce("New variation submitted.");
     scrollTo({ top: 0, behavior: "smooth" });
   },
 };
 
 list.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-action]");
-  const entry = button && known.get(button.closest(".card").dataset.id);
+  const entry = button && entries.get(button.closest(".card").dataset.id);
   if (!entry) return;
   button.disabled = true;
   try {
     await ACTIONS[button.dataset.action](entry.request);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    complain(error.message);
+    showError(error.message);
   } finally {
     button.disabled = false;
   }
 });
 
-let typing;
+let inputTimer;
 filter.addEventListener("input", () => {
-  clearTimeout(typing);
-  typing = setTimeout(load, 250);
+  clearTimeout(inputTimer);
+  inputTimer = setTimeout(load, 250);
 });
 filter.addEventListener("submit", (event) => event.preventDefault());
 state.addEventListener("click", (event) => {
   if (event.target.closest("[data-clear]")) filter.reset();
-  if (event.target.closest("[data-clear], [data-again]")) load();
+  if (event.target.closest("[data-clear], [data-reload]")) load();
 });
 more.addEventListener("click", loadMore);
 setInterval(() => {
-  for (const { request, card } of known.values()) tick(card, request);
+  for (const { request, card } of entries.values()) renderElapsed(card, request);
 }, 1_000);
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible" && known.size) load({ merge: true }).catch(() => {});
+  if (document.visibilityState === "visible" && entries.size) load({ merge: true }).catch(() => {});
 });
 
 for (const [name, value] of new URLSearchParams(location.search)) {

@@ -1,13 +1,13 @@
-// One WebSocket for the page: says what is watched, hears what changes, and comes back after a break.
+// One WebSocket for the page: subscribes, receives updates, and reconnects with backoff.
 
-import { notify, say, showState, signedOut } from "./page.js";
+import { announce, showConnection, showNotice, signedOut } from "./page.js";
 
-const FIRST_PAUSE = 1_000;
-const LONGEST_PAUSE = 30_000;
-const PING_EVERY = 25_000;
-const PATIENCE = 60_000; // without a sign of life
-const MOST_WATCHED = 190; // the server takes 200
-const PACE = 25; // ms between two messages; the server takes 60 in a second
+const MIN_BACKOFF = 1_000;
+const MAX_BACKOFF = 30_000;
+const PING_INTERVAL = 25_000;
+const SILENCE_LIMIT = 60_000; // without a message the connection counts as dead
+const MAX_SUBSCRIPTIONS = 190; // the server allows 200
+const SEND_INTERVAL = 25; // ms between two messages; the server allows 60 a second
 const SESSION_ENDED = 4401;
 
 function address() {
@@ -18,48 +18,48 @@ function address() {
 }
 
 export class Live {
-  #wanted = new Map(); // "requestId vga_…" → {requestId}
-  #asked = new Set();
+  #watched = new Map(); // "requestId vga_…" → {requestId}
+  #subscribed = new Set();
   #outbox = [];
   #socket = null;
-  #pause = FIRST_PAUSE;
+  #backoff = MIN_BACKOFF;
   #timers = new Set();
-  #heardAt = 0;
-  #lost = false;
+  #lastMessageAt = 0;
+  #disconnected = false;
   #detail = null;
 
-  /** `hear(data)` gets the state of each request that is watched; `back()` is called when a break is over. */
-  constructor({ hear, back = () => {} }) {
-    this.hear = hear;
-    this.back = back;
-    addEventListener("online", () => this.#now());
+  /** `onUpdate(request)` gets each new state of a watched request; `onReconnect()` is called after an interruption. */
+  constructor({ onUpdate, onReconnect = () => {} }) {
+    this.onUpdate = onUpdate;
+    this.onReconnect = onReconnect;
+    addEventListener("online", () => this.#connectNow());
     addEventListener("offline", () => this.#drop());
     addEventListener("pagehide", () => this.#socket?.close());
     addEventListener("pageshow", (event) => event.persisted && this.#connect());
-    setInterval(() => this.#check(), PING_EVERY);
-    setInterval(() => this.#send(), PACE);
+    setInterval(() => this.#checkAlive(), PING_INTERVAL);
+    setInterval(() => this.#send(), SEND_INTERVAL);
     this.#connect();
   }
 
-  /** Follow a request or a batch: `watch("requestId", id)`. */
+  /** Watch a request or a batch: `watch("requestId", id)`. */
   watch(name, id) {
-    this.#wanted.set(`${name} ${id}`, { [name]: id });
-    this.#ask();
+    this.#watched.set(`${name} ${id}`, { [name]: id });
+    this.#subscribe();
   }
 
   unwatch(name, id) {
     const key = `${name} ${id}`;
-    if (!this.#wanted.delete(key)) return;
-    if (this.#asked.delete(key)) this.#outbox.push({ type: "unsubscribe", [name]: id });
-    this.#ask();
+    if (!this.#watched.delete(key)) return;
+    if (this.#subscribed.delete(key)) this.#outbox.push({ type: "unsubscribe", [name]: id });
+    this.#subscribe();
   }
 
-  #ask() {
+  #subscribe() {
     if (!this.#isOpen()) return;
-    for (const [key, target] of this.#wanted) {
-      if (this.#asked.size >= MOST_WATCHED) break;
-      if (this.#asked.has(key)) continue;
-      this.#asked.add(key);
+    for (const [key, target] of this.#watched) {
+      if (this.#subscribed.size >= MAX_SUBSCRIPTIONS) break;
+      if (this.#subscribed.has(key)) continue;
+      this.#subscribed.add(key);
       this.#outbox.push({ type: "subscribe", ...target });
     }
   }
@@ -77,33 +77,33 @@ export class Live {
     this.#timers.clear();
     const socket = new WebSocket(address());
     this.#socket = socket;
-    this.#heardAt = Date.now();
-    if (!this.#lost) showState("connecting");
+    this.#lastMessageAt = Date.now();
+    if (!this.#disconnected) showConnection("connecting");
     socket.addEventListener("message", (event) => this.#receive(socket, JSON.parse(event.data)));
     socket.addEventListener("close", (event) => socket === this.#socket && this.#closed(event.code));
   }
 
   #receive(socket, message) {
     if (socket !== this.#socket) return;
-    this.#heardAt = Date.now();
+    this.#lastMessageAt = Date.now();
     if (message.type === "authenticated") {
       socket.authenticated = true;
-      this.#pause = FIRST_PAUSE;
-      this.#asked.clear();
+      this.#backoff = MIN_BACKOFF;
+      this.#subscribed.clear();
       this.#outbox = [];
-      this.#ask();
-      showState("live");
-      notify(null);
+      this.#subscribe();
+      showConnection("live");
+      showNotice(null);
       this.#detail = null;
-      if (this.#lost) {
-        this.#lost = false;
-        say("Connected again.");
-        this.back();
+      if (this.#disconnected) {
+        this.#disconnected = false;
+        announce("Reconnected.");
+        this.onReconnect();
       }
     } else if (message.type === "update" || (message.type === "subscribed" && message.requestId)) {
-      this.hear(message.data);
+      this.onUpdate(message.data);
     } else if (message.type === "subscribed" && message.batchId) {
-      message.data.requests.forEach(this.hear);
+      message.data.requests.forEach(this.onUpdate);
     }
   }
 
@@ -113,24 +113,24 @@ export class Live {
       signedOut();
       return;
     }
-    this.#lost = true;
-    const wait = this.#pause * (0.75 + Math.random() / 2);
-    this.#pause = Math.min(2 * this.#pause, LONGEST_PAUSE);
+    this.#disconnected = true;
+    const wait = this.#backoff * (0.75 + Math.random() / 2);
+    this.#backoff = Math.min(2 * this.#backoff, MAX_BACKOFF);
     const until = Date.now() + wait;
-    showState("waiting");
+    showConnection("waiting");
     if (!this.#detail) {
-      this.#detail = notify("Live updates are interrupted.", { label: "Try now", act: () => this.#now() });
+      this.#detail = showNotice("Live updates are interrupted.", { label: "Try now", onClick: () => this.#connectNow() });
     }
-    const tell = () => {
+    const countDown = () => {
       const seconds = Math.max(0, Math.ceil((until - Date.now()) / 1000));
-      this.#detail.textContent = seconds ? `Trying again in ${seconds} s.` : "Trying again.";
+      this.#detail.textContent = seconds ? `Reconnecting in ${seconds} s.` : "Reconnecting …";
     };
-    tell();
-    this.#timers.add(setInterval(tell, 1_000));
+    countDown();
+    this.#timers.add(setInterval(countDown, 1_000));
     this.#timers.add(setTimeout(() => this.#connect(), wait));
   }
 
-  /** Without waiting for the connection to say that it is dead, which may take minutes. */
+  /** Drop the connection at once: a dead one may take minutes to close. */
   #drop() {
     const socket = this.#socket;
     if (!socket) return;
@@ -138,13 +138,13 @@ export class Live {
     socket.close();
   }
 
-  #now() {
-    if (this.#lost && this.#socket === null) this.#connect();
+  #connectNow() {
+    if (this.#disconnected && this.#socket === null) this.#connect();
   }
 
-  #check() {
+  #checkAlive() {
     if (!this.#isOpen()) return;
-    if (Date.now() - this.#heardAt > PATIENCE) {
+    if (Date.now() - this.#lastMessageAt > SILENCE_LIMIT) {
       this.#drop();
     } else {
       this.#socket.send('{"type": "ping"}');

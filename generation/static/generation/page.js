@@ -1,16 +1,16 @@
-// What every page does: tell people things, keep times readable, and fetch itself anew.
+// Shared by every page: messages, relative times, and refreshing parts of the page.
 
-const said = document.getElementById("said");
+const announcer = document.getElementById("announcer");
 const toasts = document.getElementById("toasts");
 const notice = document.getElementById("notice");
 
-/** Say something to people who listen instead of looking. */
-export function say(text) {
-  said.textContent = text;
+/** Announce the text to screen readers. */
+export function announce(text) {
+  announcer.textContent = text;
 }
 
-/** Show a fault until it is closed, or for ten seconds. */
-export function complain(text) {
+/** Show an error until it is closed, or for ten seconds. */
+export function showError(text) {
   const toast = document.createElement("div");
   toast.className = "toast";
   const words = document.createElement("span");
@@ -24,9 +24,9 @@ export function complain(text) {
   setTimeout(() => toast.remove(), 10_000);
 }
 
-/** A line over the page, with a button if there is something to do; `null` takes it away. Returns where a detail may be
- * written that changes all the time, which is not read out each time. */
-export function notify(text, button = null) {
+/** Show a notice above the page, with an optional button; `null` hides it. Returns an element for details that change
+ * often, which screen readers skip. */
+export function showNotice(text, button = null) {
   if (text === null) {
     notice.hidden = true;
     return null;
@@ -40,30 +40,30 @@ export function notify(text, button = null) {
     const element = document.createElement("button");
     element.className = "small";
     element.textContent = button.label;
-    element.addEventListener("click", button.act);
+    element.addEventListener("click", button.onClick);
     notice.append(element);
   }
   notice.hidden = false;
   return detail;
 }
 
-/** The session is over: whatever is typed stays, until somebody goes to sign in. */
+/** Say that the session has ended. The page stays, so that typed text is not lost. */
 export function signedOut() {
-  showState("signed-out");
-  notify("You are signed out.", {
+  showConnection("signed-out");
+  showNotice("You are signed out.", {
     label: "Sign in",
-    act: () => location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`),
+    onClick: () => location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`),
   });
 }
 
-const STATES = { live: "Live", connecting: "Connecting", waiting: "Offline", "signed-out": "Signed out" };
+const CONNECTION_STATES = { live: "Live", connecting: "Connecting", waiting: "Offline", "signed-out": "Signed out" };
 
-/** How current the page is. */
-export function showState(state) {
+/** Show the state of the connection in the header. */
+export function showConnection(state) {
   const pill = document.getElementById("connection");
   if (!pill) return;
   pill.dataset.state = state;
-  pill.querySelector(".text").textContent = STATES[state];
+  pill.querySelector(".text").textContent = CONNECTION_STATES[state];
 }
 
 // --- Times -----------------------------------------------------------------------------------------------------------
@@ -87,16 +87,16 @@ export function since(moment) {
   return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
-function read(moment, { elapsed, clock }) {
+function timeText(moment, { elapsed, clock }) {
   if (clock !== undefined) return absolute.format(new Date(moment));
   return elapsed !== undefined ? since(moment) : ago(moment);
 }
 
-/** Write the times below this element as people say them. */
+/** Write the `<time>` elements below `root` in the user's language and time zone. */
 export function writeTimes(root = document) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const moment = time.dateTime;
-    const text = read(moment, time.dataset);
+    const text = timeText(moment, time.dataset);
     if (time.textContent !== text) time.textContent = text;
     if (!time.title) time.title = absolute.format(new Date(moment));
   }
@@ -105,17 +105,18 @@ export function writeTimes(root = document) {
 setInterval(writeTimes, 5_000);
 writeTimes();
 
-// --- The same page as it is now ---------------------------------------------------------------------------------------
+// --- Refreshing ---------------------------------------------------------------------------------------
 
 export class Unreachable extends Error {}
 
+// The parts as the server sent them last, to tell which ones have changed.
 const served = new Map([...document.querySelectorAll("[data-live]")].map((part) => [part.id, part.cloneNode(true)]));
-let asked = 0;
+let newestRefresh = 0;
 
-/** Bring the parts with `data-live` to what the server sends now; open details and the focus stay. Resolves to `false`
- * where the session is over. Throws `Unreachable`. */
+/** Fetch this page and replace its `data-live` parts that have changed; open details and the focus stay. Resolves to
+ * `false` if the session has ended. Throws `Unreachable`. */
 export async function refresh() {
-  const turn = ++asked;
+  const thisRefresh = ++newestRefresh;
   let response;
   try {
     response = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "manual" });
@@ -126,9 +127,9 @@ export async function refresh() {
     signedOut();
     return false;
   }
-  if (!response.ok) throw new Unreachable(`The server answered with ${response.status}.`);
+  if (!response.ok) throw new Unreachable(`The server responded with status ${response.status}.`);
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-  if (turn !== asked) return true; // a later answer is under way
+  if (thisRefresh !== newestRefresh) return true; // a newer refresh has started
   for (const old of document.querySelectorAll("[data-live]")) {
     const part = fresh.getElementById(old.id);
     if (!part || served.get(old.id)?.isEqualNode(part)) continue;

@@ -1,39 +1,39 @@
-// The page of the queue: it is fetched anew every few seconds while somebody looks at it.
+// The queue page: refreshes every few seconds while it is visible.
 
-import { notify, refresh, say, showState, since, writeTimes } from "./page.js";
+import { announce, refresh, showConnection, showNotice, since, writeTimes } from "./page.js";
 
-const EVERY = 4_000;
-const LONGEST = 60_000;
-let pause = EVERY;
+const INTERVAL = 4_000;
+const MAX_INTERVAL = 60_000;
+let interval = INTERVAL;
 let timer;
-let freshAt = Date.now();
+let updatedAt = Date.now();
 let detail = null;
 
 async function update() {
   clearTimeout(timer);
   try {
     if (!(await refresh())) return;
-    if (detail) say("Connected again.");
+    if (detail) announce("Reconnected.");
     detail = null;
-    notify(null);
-    showState("live");
-    freshAt = Date.now();
-    pause = EVERY;
+    showNotice(null);
+    showConnection("live");
+    updatedAt = Date.now();
+    interval = INTERVAL;
   } catch (error) {
-    pause = Math.min(2 * pause, LONGEST);
-    showState("waiting");
-    detail ??= notify(error.message, { label: "Try now", act: update });
-    tell();
+    interval = Math.min(2 * interval, MAX_INTERVAL);
+    showConnection("waiting");
+    detail ??= showNotice(error.message, { label: "Try now", onClick: update });
+    showAge();
   }
-  timer = setTimeout(update, pause);
+  timer = setTimeout(update, interval);
 }
 
-function tell() {
-  if (detail) detail.textContent = `The numbers are ${since(new Date(freshAt))} old.`;
+function showAge() {
+  if (detail) detail.textContent = `Last updated ${since(new Date(updatedAt))} ago.`;
 }
 
 setInterval(() => {
-  tell();
+  showAge();
   for (const time of document.querySelectorAll("[data-elapsed]")) writeTimes(time.parentElement);
 }, 1_000);
 document.addEventListener("visibilitychange", () => {
@@ -42,5 +42,5 @@ document.addEventListener("visibilitychange", () => {
 });
 addEventListener("online", update);
 addEventListener("offline", update);
-showState("live");
-timer = setTimeout(update, EVERY);
+showConnection("live");
+timer = setTimeout(update, INTERVAL);

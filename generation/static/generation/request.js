@@ -1,36 +1,36 @@
-// The page of one request: it is fetched anew whenever the request changes.
+// The page of one request: refreshes when the request changes.
 
-import { again, ApiError, cancel, retry } from "./api.js";
+import { ApiError, cancel, retry, submitVariation } from "./api.js";
 import { Live } from "./live.js";
-import { complain, refresh, say } from "./page.js";
+import { announce, refresh, showError } from "./page.js";
 
-const read = () => JSON.parse(document.getElementById("request").textContent);
+const currentRequest = () => JSON.parse(document.getElementById("request").textContent);
 
 async function update() {
-  const before = read();
+  const before = currentRequest();
   try {
     await refresh();
   } catch (error) {
-    complain(error.message);
+    showError(error.message);
     return;
   }
-  const now = read();
-  if (now.status !== before.status) say(`Now ${now.status}.`);
+  const now = currentRequest();
+  if (now.status !== before.status) announce(`Status: ${now.status}.`);
 }
 
 const live = new Live({
-  hear(request) {
-    if (request.sequence !== read().sequence) update();
+  onUpdate(request) {
+    if (request.sequence !== currentRequest().sequence) update();
   },
-  back: update,
+  onReconnect: update,
 });
-live.watch("requestId", read().requestId);
+live.watch("requestId", currentRequest().requestId);
 
 const ACTIONS = {
   cancel: (request) => cancel(request.requestId).then(update),
   retry: (request) => retry(request.requestId).then(update),
-  async again(request) {
-    const { answer } = await again(request);
+  async variation(request) {
+    const { answer } = await submitVariation(request);
     location.assign(`/requests/${encodeURIComponent(answer.requestId)}`);
   },
 };
@@ -40,10 +40,10 @@ document.addEventListener("click", async (event) => {
   if (!button || button.disabled) return;
   button.disabled = true;
   try {
-    await ACTIONS[button.dataset.action](read());
+    await ACTIONS[button.dataset.action](currentRequest());
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    complain(error.message);
+    showError(error.message);
   } finally {
     button.disabled = false;
   }

@@ -22,7 +22,7 @@ class _Type(type):
 
 
 class _Shifted(datetime, metaclass=_Type):
-    """Makes real ones, so that nobody is handed anything else."""
+    """Makes real ones, so that callers get the usual type."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""``manage.py check_provider``: one real call with the configured key, outside the queue."""
+"""The command ``manage.py check_provider``: one real call with the configured key, without the queue."""
 
 from __future__ import annotations
 
@@ -29,58 +29,58 @@ _NOT_CONFIGURED: Final = 2
 
 
 class Command(BaseCommand):
-    # Whether the provider is configured is what is to be told, in words of its own.
+    # The command reports itself whether the provider is configured.
     requires_system_checks = ()
     help = (
-        "Asks a provider for one picture with the configured key, and shows what came. It costs what a picture costs."
-        " Exits with 1 where the call fails, and with 2 where the provider is not configured."
+        "Requests one image from a provider with the configured key, and shows the result. The provider charges for the"
+        " image. Exits with 1 if the call fails, and with 2 if the provider is not configured."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", metavar="NAME", help=", ".join(PROVIDER_CLASSES))
-        parser.add_argument("--model", default="", help="the one in the settings by default")
-        parser.add_argument("--prompt", default=_PROMPT, help=f'"{_PROMPT}" by default')
-        parser.add_argument("--save", metavar="FILE", type=Path, help="where the picture goes")
+        parser.add_argument("--model", default="", help="by default the model in the settings")
+        parser.add_argument("--prompt", default=_PROMPT, help=f'by default "{_PROMPT}"')
+        parser.add_argument("--save", metavar="FILE", type=Path, help="file to write the image to")
 
     def handle(self, *args: Any, **options: Any) -> None:
         provider, save = _provider(options["name"]), options["save"]
         if save and not save.parent.is_dir():
-            raise CommandError(f"There is no folder {save.parent}.")  # before anything is paid for
+            raise CommandError(f"There is no folder {save.parent}.")  # before the paid call
         request = GenerationRequest(id=new_request_id(), type=GenerationType.ILLUSTRATION, prompt=options["prompt"])
         try:
             choice = catalogue.choose(provider.name, GenerationOptions(model=options["model"]))
-            asked = prompts.build(request, choice)
+            image_request = prompts.build(request, choice)
         except catalogue.UnsupportedRequest as reason:
             raise CommandError(reason.message, returncode=_NOT_CONFIGURED) from None
         except Error:
             raise CommandError("The models cannot be read from the database; manage.py doctor says why.") from None
-        self.stdout.write(f"Asking {choice.provider} for one picture by {choice.model}. {_price(choice)}")
+        self.stdout.write(f"Requesting one image from {choice.provider} with {choice.model}. {_price(choice)}")
         self.stdout.flush()
-        began = time.monotonic()
+        started = time.monotonic()
         try:
-            answer = asyncio.run(_ask(provider, asked))
-            took = time.monotonic() - began
-            picture = image_check.check(answer.data, requested=asked.output_format)
+            answer = asyncio.run(_generate(provider, image_request))
+            duration = time.monotonic() - started
+            image = image_check.check(answer.data, requested=image_request.output_format)
         except ProviderError as error:
-            self._tell_failure(error, choice, time.monotonic() - began)
+            self._report_failure(error, choice, time.monotonic() - started)
             sys.exit(1)
         if save:
-            save.write_bytes(picture.data)
-        self._table(_described(choice, answer, picture, took) | ({"saved": str(save)} if save else {}))
+            save.write_bytes(image.data)
+        self._table(_described(choice, answer, image, duration) | ({"saved": str(save)} if save else {}))
         if circuit_breaker.is_open(choice.provider):
-            self.stdout.write(f"It is left alone at the moment; manage.py resume_provider {choice.provider} ends that.")
+            self.stdout.write(f"It is suspended at the moment; manage.py resume_provider {choice.provider} ends that.")
 
-    def _tell_failure(self, error: ProviderError, choice: ModelChoice, took: float) -> None:
+    def _report_failure(self, error: ProviderError, choice: ModelChoice, duration: float) -> None:
         self.stdout.write(self.style.ERROR(error.message))
         rows = {
             "provider": choice.provider,
             "model": choice.model,
-            "took": f"{took:.1f} s",
+            "took": f"{duration:.1f} s",
             "code": error.code,
             "wait": f"{error.retry_after:g} s" if error.retry_after else "",
             "categories": ", ".join(error.detail.get("categories", ())),
             "request id": error.provider_request_id,
-            "mend": ADVICE[error.code],
+            "fix": ADVICE[error.code],
         }
         self._table({name: value for name, value in rows.items() if value})
 
@@ -92,10 +92,10 @@ class Command(BaseCommand):
 
 def _provider(name: str) -> Provider:
     if name not in PROVIDER_CLASSES:
-        there_is = ", ".join(PROVIDER_CLASSES)
-        raise CommandError(f"There is no provider {name}; there is {there_is}.", returncode=_NOT_CONFIGURED)
+        names = ", ".join(PROVIDER_CLASSES)
+        raise CommandError(f"There is no provider {name}; use one of {names}.", returncode=_NOT_CONFIGURED)
     if name not in settings.PROVIDER_OPTIONS:
-        message = f"{name} is not configured: there is no {name.upper()}_API_KEY."
+        message = f"{name} is not configured: {name.upper()}_API_KEY is not set."
         raise CommandError(message, returncode=_NOT_CONFIGURED)
     return Registry([name], settings.PROVIDER_OPTIONS).choose(name)
 
@@ -103,36 +103,36 @@ def _provider(name: str) -> Provider:
 def _price(choice: ModelChoice) -> str:
     estimate = pricing.estimate(choice.price_rule)
     if estimate is None:
-        return "It costs what the provider charges; the price is not known here."
+        return "The price is unknown; the provider charges its usual price."
     return f"It costs about USD {estimate.normalize():f}." if estimate else "It costs nothing."
 
 
-async def _ask(provider: Provider, asked: ImageRequest) -> ImageAnswer:
+async def _generate(provider: Provider, request: ImageRequest) -> ImageAnswer:
     seconds = settings.PROVIDER_TIMEOUT.total_seconds()
     try:
         async with asyncio.timeout(seconds):
-            return await provider.generate(asked)
+            return await provider.generate(request)
     except TimeoutError:
-        raise ProviderError(f"No picture within {seconds:g} s", code=ErrorCode.TIMEOUT) from None
+        raise ProviderError(f"No image within {seconds:g} s", code=ErrorCode.TIMEOUT) from None
     finally:
         if close := getattr(provider, "aclose", None):
             await close()
 
 
-def _described(choice: ModelChoice, answer: ImageAnswer, picture: CheckedImage, took: float) -> dict[str, str]:
+def _described(choice: ModelChoice, answer: ImageAnswer, image: CheckedImage, duration: float) -> dict[str, str]:
     cost = pricing.cost(choice.price_rule, answer.usage)
     rows = {
         "provider": choice.provider,
         "model": answer.model,
-        "notice": " ".join(filter(None, (choice.notice, picture.notice))),
-        "honours": ", ".join(sorted(choice.capabilities)) or "no option",
-        "took": f"{took:.1f} s",
-        "format": picture.content_type,
-        "pixels": f"{picture.width} x {picture.height}",
-        "bytes": f"{len(picture.data):,}",
-        "seed": "not told" if answer.seed is None else str(answer.seed),
-        "request id": answer.provider_request_id or "not told",
-        "usage": ", ".join(f"{name} {amount}" for name, amount in answer.usage.items()) or "not told",
-        "cost": "not known" if cost is None else f"USD {cost.normalize():f}",
+        "notice": " ".join(filter(None, (choice.notice, image.notice))),
+        "options": ", ".join(sorted(choice.capabilities)) or "none",
+        "took": f"{duration:.1f} s",
+        "format": image.content_type,
+        "pixels": f"{image.width} x {image.height}",
+        "bytes": f"{len(image.data):,}",
+        "seed": "not reported" if answer.seed is None else str(answer.seed),
+        "request id": answer.provider_request_id or "not reported",
+        "usage": ", ".join(f"{name} {amount}" for name, amount in answer.usage.items()) or "not reported",
+        "cost": "unknown" if cost is None else f"USD {cost.normalize():f}",
     }
     return {name: value for name, value in rows.items() if value}

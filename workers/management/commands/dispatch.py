@@ -1,4 +1,4 @@
-"""``manage.py dispatch``: the dispatcher process."""
+"""The command ``manage.py dispatch``: the dispatcher process."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from workers import dispatcher, metrics_server
 
 
 class Command(BaseCommand):
-    # They were made once, with the migrations; this process is to be up quickly.
+    # The checks run with the migrations; without them this process starts faster.
     requires_system_checks = ()
-    help = "Sends what is queued and has not been sent, until it is told to stop."
+    help = "Sends the messages of queued requests, until it is stopped."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--once", action="store_true", help="make one pass and print what it did")
+        parser.add_argument("--once", action="store_true", help="make one pass and print its counts")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["once"]:

@@ -1,4 +1,4 @@
-"""Small pictures that can be told apart; PNGs are made without a drawing library."""
+"""Small images that can be told apart; PNGs are made without a drawing library."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def _start(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 3, 0, 0, 0))
 
 
-# One bit for each pixel, and a palette of one color: only the palette differs, so a picture costs next to nothing.
+# One bit for each pixel, and a palette of one color: only the palette differs, so an image costs next to nothing.
 _START: Final = _start(SIDE)
 _END: Final = _chunk(b"IDAT", zlib.compress(bytes(SIDE * (1 + SIDE // 8)), 9)) + _chunk(b"IEND", b"")
 
 
 def png(identity: str) -> bytes:
-    """A plain picture in a color of the identity's own, with the identity as its comment."""
+    """A plain image in a color of the identity's own, with the identity as its comment."""
     text = b"Comment\0" + identity.encode("latin-1", "replace")
     return _START + _chunk(b"PLTE", sha256(identity.encode()).digest()[:3]) + _chunk(b"tEXt", text) + _END
 
 
 @functools.cache
 def bomb(side: int = 12_000) -> bytes:
-    """A sound picture in a small file that takes half a gigabyte to draw on, and no more than Pillow lets pass."""
+    """A sound image in a small file that takes half a gigabyte to draw on, and no more than Pillow lets pass."""
     packer = zlib.compressobj(1)
     row = bytes(1 + side // 8)
     rows = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
@@ -59,7 +59,7 @@ def encoded(data: bytes, spelling: str) -> str:
     return spellings[spelling] if spelling else plain
 
 
-def picture(identity: str, output_format: str) -> bytes:
+def image(identity: str, output_format: str) -> bytes:
     """The same as ``png``, ``jpeg`` or ``webp``."""
     plain = png(identity)
     if output_format == "png":
@@ -72,11 +72,11 @@ def picture(identity: str, output_format: str) -> bytes:
 
 def spoilt(identity: str, output_format: str, kind: str) -> bytes:
     """What a vendor should not send: ``truncated``, a ``bomb`` of pixels, an ``svg`` with a script, or a sound
-    picture that is ``jpeg`` or ``webp`` whatever was asked for. ``""`` is a proper one."""
+    image that is ``jpeg`` or ``webp`` whatever was asked for. ``""`` is a proper one."""
     if kind == "bomb":
         return bomb()
     if kind == "svg":
         return b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
     if kind == "truncated":
-        return picture(identity, output_format)[:-24]
-    return picture(identity, kind or output_format)
+        return image(identity, output_format)[:-24]
+    return image(identity, kind or output_format)
