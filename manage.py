@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Django's command line, with one plain line instead of a trace where a setting is wrong."""
+"""Django's command line, with one plain line instead of a traceback for a wrong setting."""
 
 import os
 import sys

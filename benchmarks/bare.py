@@ -24,7 +24,7 @@ _began = 0.0
 
 @app.task(name="benchmarks.noop")
 def noop(total: int) -> None:
-    """Nothing. The last of so many writes to Redis how long they took since the first; then it begins anew."""
+    """Do nothing. The last of so many tasks writes to Redis the time since the first, and counting starts again."""
     global _began
     number = (next(_done) - 1) % total + 1
     if number == 1:

@@ -99,7 +99,7 @@ def _peer(peer: Peer, address: str) -> float:
 
 
 def _answers(port: int) -> bool:
-    """Whether anything is answered there. It costs less than a client that would be made anew for each look."""
+    """Return whether the server answers. Cheaper than a new HTTP client for each check."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_LONGEST)
     try:
         connection.request("GET", "/healthz")

@@ -49,7 +49,7 @@ def _submit_to_call(plan: Plan) -> Figure:
             for number in range(plan.size(200, quick=30) + _COLD):
                 began = time.time()
                 client.post("/submit", json=BODY).raise_for_status()
-                wait_until(lambda number=number: up.completed() > number, what="the picture")  # type: ignore[misc]
+                wait_until(lambda number=number: up.completed() > number, what="the image")  # type: ignore[misc]
                 taken.append((provider.journal()[-1].started - began) * 1000)
     return Figure.of_times("submit to provider call, idle", taken[_COLD:])
 
@@ -65,7 +65,7 @@ def _peers_submit_to_start(plan: Plan) -> Figure | None:
             began = time.time()
             client.post(peer.address, json=BODY).raise_for_status()
             query = "SELECT extract(epoch FROM started_at) FROM generation_requests WHERE status = 'completed'"
-            taken.append((float(wait_until(partial(peer.one, query), what="the peer's picture")) - began) * 1000)
+            taken.append((float(wait_until(partial(peer.one, query), what="the peer's image")) - began) * 1000)
     return Figure.of_times("peer: submit to start, idle", taken[_COLD:])
 
 
@@ -121,7 +121,7 @@ def _in_database(plan: Plan) -> Iterator[Figure]:
 
 
 def _emptied(plan: Plan) -> Figure:
-    """How long until Redis holds as much as before. Nobody takes anything out, so what is there was sent again."""
+    """Measure the time until Redis has as many messages as before. No worker runs, so all of them were sent again."""
     interval = 1.0
     milliseconds = str(int(interval * 1000))
     with engine(plan.folder, "emptied", 9, queued=10_000, QUEUE_PROCESSING_INTERVAL=milliseconds) as up:

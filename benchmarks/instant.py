@@ -25,7 +25,7 @@ _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 class InstantProvider:
-    """Sends a small picture of its own for each request."""
+    """Sends a small image of its own for each request."""
 
     name: ClassVar[str] = "instant"
     billable: ClassVar[bool] = True
@@ -33,7 +33,7 @@ class InstantProvider:
     def __init__(self) -> None:
         file = io.BytesIO()
         Image.new("RGB", (64, 64), "teal").save(file, "PNG")
-        self._picture = file.getvalue().removesuffix(_END)
+        self._image = file.getvalue().removesuffix(_END)
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """Wait as long as it is to take."""
@@ -42,7 +42,7 @@ class InstantProvider:
         # A note inside makes each one's bytes, and so its file, its own.
         note = b"tEXtid\0" + request.request_id.encode()
         chunk = struct.pack(">I", len(note) - 4) + note + struct.pack(">I", zlib.crc32(note))
-        return ImageAnswer(data=self._picture + chunk + _END, content_type="image/png", model="instant")
+        return ImageAnswer(data=self._image + chunk + _END, content_type="image/png", model="instant")
 
 
 PROVIDER_CLASSES["instant"] = f"{__name__}:{InstantProvider.__name__}"

@@ -129,7 +129,7 @@ def _memory(folder: Path, vendor: FakeProvider) -> Figure:
         waiting = resident(stack.pid("worker"))
         vendor.script()
         vendor.release()
-        wait_until(lambda: database.execute(_LEFT).fetchone() == (0,), seconds=120, what="all pictures")
+        wait_until(lambda: database.execute(_LEFT).fetchone() == (0,), seconds=120, what="all images")
         most = max(waiting, _peak(stack))
     figure = Figure(f"a worker's memory with {_IN_FLIGHT} calls under way, at most", memory=most)
     return figure.beside(idle, "no call").also(f"≤ {_MB:.0f} MB (waiting {waiting:.0f})", met=most <= _MB)

@@ -93,7 +93,7 @@ WHERE indrelid::regclass::text LIKE 'generation%'
     AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
 """
 _SETTINGS: Final = """
--- Nobody doubts that the rows belong together, and looking at each takes minutes.
+-- The rows are known to belong together, and checking each takes minutes.
 SET session_replication_role = replica;
 SET synchronous_commit = off;
 SET work_mem = '256MB';

@@ -36,7 +36,7 @@ class Costs:
     provider: float = 15.0
 
 
-#: Updates of a request that go to whoever watches: in progress and completed.
+#: Updates of a request that are sent to a subscriber: in progress and completed.
 UPDATES: Final = 2
 HEARTBEAT_SECONDS: Final = 10.0
 

@@ -67,7 +67,7 @@ def numbered_redis(number: int) -> str:
 
 
 def bearer(stack: Stack, name: str) -> dict[str, str]:
-    """The header by which somebody is known."""
+    """Return the authorization header of a user."""
     with stack.client(name) as client:
         return {"Authorization": client.headers["Authorization"]}
 

@@ -43,12 +43,12 @@ _CASES: Final[dict[str, dict[str, str]]] = {
     "status completed": {"status": "completed"},
     "priority urgent": {"priority": "urgent"},
     "type cover": {"type": "cover"},
-    "a type that nobody wants": {"type": "background"},
+    "a rare type": {"type": "background"},
     "an error that is rare": {"error": "invalid_image"},
     "an error that is common": {"error": "unavailable"},
     "a provider that is rare": {"provider": "openai"},
     "a provider that is common": {"provider": "clipart"},
-    "a provider that nobody had": {"provider": "google"},
+    "an unused provider": {"provider": "google"},
     "owner": {"owner": "owner-7"},
     "project": {"project": "project-500"},
     "batch": {"batch": "vgb_1700000000000000_000000000"},
@@ -57,7 +57,7 @@ _CASES: Final[dict[str, dict[str, str]]] = {
     "search: a rare word": {"q": "zeppelin"},
     "search: words of every prompt": {"q": "friendly dragon"},
     "search: a rare word among the failed": {"q": "zeppelin", "status": "failed"},
-    "search: a word that nobody used": {"q": "xylophone"},
+    "search: an unused word": {"q": "xylophone"},
     "search: project": {"q": "project-500"},
 }
 

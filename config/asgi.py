@@ -1,4 +1,4 @@
-"""Live updates, served by uvicorn. The HTTP API is served by ``config.wsgi``, which is several times as fast at it."""
+"""Live updates, served by uvicorn. ``config.wsgi`` serves the HTTP API, which is several times faster there."""
 
 import os
 
@@ -13,13 +13,13 @@ from generation.db.session_settings import Kind
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 require_settings(Kind.REALTIME)
 
-http = get_asgi_application()  # loads the applications, which the routes below need
+http = get_asgi_application()  # loads the applications that the routes below need
 
 from generation.realtime.counting import counting_connections  # noqa: E402
 from generation.realtime.handshake import not_found, only_as_configured, without_bodies  # noqa: E402
 from generation.realtime.routing import http_urlpatterns, websocket_urlpatterns  # noqa: E402
 
-#: Django answers these and no others here: its views want bodies, of which Django would keep any size in a file.
+#: The only paths that Django answers here: Django would store a body of any size in a file.
 _FOR_MACHINES = r"^(healthz|readyz|metrics)/?$"
 
 application = ProtocolTypeRouter(

@@ -1,4 +1,4 @@
-"""Celery: transport and worker processes. What may run, and when, is decided by the database."""
+"""Celery: transport and worker processes. The database decides which request may run, and when."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 if Path(sys.argv[0]).name == "celery":
     require_settings(Kind.WORKER)
 
-#: In the order in which a worker looks at them: an earlier one is emptied before a later one is touched.
+#: In the order in which a worker polls them: it empties an earlier queue before it takes from a later one.
 QUEUES = ("urgent", "high", "normal", "low")
 
-# By their schemes, since kombu looks at these to know whether a connection is encrypted.
+# Registered by URL scheme, by which kombu decides whether a connection is encrypted.
 TRANSPORT_ALIASES.update(redis="config.celery_transport:Transport", rediss="config.celery_transport:Transport")
 
 app = Celery("visual-generation")
@@ -31,28 +31,28 @@ app.conf.update(
     task_queues=[Queue(name) for name in QUEUES],
     task_default_queue="normal",
     task_create_missing_queues=False,
-    # A message is done with once it is taken, so that a broker's hiccup does not deliver running work again. What a
-    # crash loses, the database brings back.
+    # A message is acknowledged when it is taken, so that a broker failure does not redeliver running work. The
+    # dispatcher resends messages that a crash loses.
     task_acks_late=False,
     task_reject_on_worker_lost=False,
     worker_pool="config.celery_transport:WakeupTaskPool",
     worker_consumer="config.celery_transport:ReconnectingConsumer",
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
-    # The database keeps the results.
+    # Results are in the database.
     task_ignore_result=True,
     result_backend=None,
     task_serializer="json",
     accept_content=["json"],
     result_accept_content=["json"],
-    # Whoever reaches Redis must not be able to stop a worker.
+    # A client with access to Redis must not be able to stop a worker.
     worker_enable_remote_control=False,
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    # A broker that answers with an error is waited for as one that does not answer.
+    # Retry a broker that answers with an error like one that does not answer.
     broker_channel_error_retry=True,
-    # It would follow from copies of running tasks that a broker delivers again, and ours keeps none.
+    # Celery would cancel running tasks because a broker redelivers its copies of them; ours keeps no copies.
     worker_enable_prefetch_count_reduction=False,
     worker_max_tasks_per_child=200,
     task_publish_retry=False,

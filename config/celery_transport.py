@@ -1,4 +1,4 @@
-"""How messages come from Redis to the threads of a worker: once, and as soon as one of them is free."""
+"""Celery's transport: deliver each message from Redis once, as soon as a thread of the worker is free."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from redis.exceptions import ResponseError
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before a worker connects again to a broker that answers and refuses.
+#: Seconds before a worker reconnects to a broker that answers with an error.
 _PAUSE_AFTER_REFUSAL: Final = 1.0
 
 
 class Channel(redis.Channel):
-    """Takes a message out of Redis for good. kombu would keep a copy until the task begins, which is two more round
-    trips for each message, and send it again an hour after a crash; the database knows sooner what was lost."""
+    """Takes a message out of Redis without keeping a copy. kombu keeps one until the task begins, which costs two more
+    round trips for each message, and redelivers it an hour after a crash; the dispatcher resends it sooner."""
 
     def basic_consume(self, queue: Any, no_ack: bool, callback: Any, consumer_tag: Any, **kwargs: Any) -> Any:
-        """Consume what comes as acknowledged."""
+        """Consume messages as acknowledged."""
         return super().basic_consume(queue, no_ack=True, callback=callback, consumer_tag=consumer_tag, **kwargs)
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
-        """Nothing is left to be done."""
+        """Do nothing: the message is acknowledged already."""
 
 
 class Poller(redis.MultiChannelPoller):
-    """kombu's, which restores no messages: the channel keeps no copies, and looking for them is a write."""
+    """kombu's poller without restoring messages: there are no copies, and looking for them writes to Redis."""
 
     def on_poll_init(self, poller: Any) -> None:
-        """Keep the poller and nothing else."""
+        """Keep the poller, without kombu's restoring."""
         self.poller = poller
 
     def maybe_restore_messages(self) -> None:
-        """Nothing is there to be restored."""
+        """Do nothing: there are no copies to restore."""
 
 
 class Transport(redis.Transport):
-    """kombu's, with our channel.
+    """kombu's Redis transport with our channel.
 
-    An error that Redis answers with counts as a lost connection. It is a state of the server that ends: a replica
+    An error that Redis answers counts as a lost connection. It is a temporary state of the server: a replica
     during a failover (READONLY, MASTERDOWN, UNBLOCKED), no memory (OOM), no snapshot on disk (MISCONF), no replicas
-    (NOREPLICAS), a changed user (NOPERM). kombu takes it for a fault of the channel, on which a worker would exit.
+    (NOREPLICAS), a changed user (NOPERM). kombu treats it as an error of the channel, on which a worker would exit.
     """
 
     Channel = Channel
@@ -59,24 +59,24 @@ class Transport(redis.Transport):
 
 
 class ReconnectingConsumer(Consumer):
-    """Celery's consumer, which waits a moment before it connects again to a broker that refuses, and logs a line."""
+    """Celery's consumer, which waits before it reconnects to a broker that answers with an error, and logs one line."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Let go of the connection, so that the next one looks the broker's name up again."""
+        """Close the connection, so that the next one resolves the broker's name again."""
         logger.warning("Connection to broker lost, connecting again: %s: %s", type(exc).__name__, exc)
         connection: Any = self.connection
-        with contextlib.suppress(Exception):  # it is lost in any case
+        with contextlib.suppress(Exception):  # it is broken in any case
             connection.collect()
         if isinstance(exc, ResponseError):
             time.sleep(_PAUSE_AFTER_REFUSAL)
 
 
 class WakeupTaskPool(TaskPool):
-    """Celery's threads, which wake the loop that takes messages when one of them has become free. Without prefetch it
-    would sleep until its next timer, for up to a second, while a thread and a message wait for each other."""
+    """Celery's thread pool, which wakes the consumer loop when a thread becomes free. Without prefetch the loop would
+    sleep until its next timer, for up to a second, while a thread is free and a message waits."""
 
     def on_apply(self, *args: Any, **kwargs: Any) -> Any:
-        """Have a thread do it."""
+        """Run the task in a thread."""
         result = super().on_apply(*args, **kwargs)
         result.f.add_done_callback(_wake)
         return result

@@ -1,7 +1,7 @@
-"""Typed readers of the environment: one line per fault, and the name of the variable in it.
+"""Typed readers of the environment: one line for each mistake, with the name of the variable.
 
-Between :func:`begin` and :func:`finish` a reader that finds a fault notes it and returns what would hold without the
-variable, so that whoever starts the program hears of all faults at once. At any other time it raises.
+Between :func:`begin` and :func:`finish` a reader collects mistakes and returns the default instead, so that all of them
+are reported at once. At any other time it raises.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ T = TypeVar("T")
 _faults: list[str] | None = None
 #: The names that were read.
 _known: set[str] = set()
-#: What the Procfile reads and no reader does, and names of other programs that look like ours.
+#: Variables that only the Procfile reads, and variables of other programs that look like ours.
 _KNOWN_ELSEWHERE: Final = frozenset(
     {"WEB_WORKERS", "WEB_THREADS", "WORKER_QUEUES", "BIND_HOST", "END_WITH_PARENT", "GOOGLE_CLOUD_PROJECT"}
 )
-#: How much two names are alike that are taken for one and its misspelling.
+#: Similarity from which a name counts as a misspelling of another.
 _ALIKE: Final = 0.88
 
 
 def begin() -> None:
-    """From here on faults are noted."""
+    """Collect mistakes from here on."""
     global _faults
     _faults = []
 
 
 def refuse(fault: str, instead: T) -> T:
-    """Note a fault and return ``instead``, or raise it where faults are not being noted."""
+    """Collect a mistake and return ``instead``, or raise it outside of :func:`begin` and :func:`finish`."""
     if _faults is None:
         raise ImproperlyConfigured(fault)
     _faults.append(fault)
@@ -48,7 +48,7 @@ def refuse(fault: str, instead: T) -> T:
 
 
 def finish() -> None:
-    """Raise ``ImproperlyConfigured`` with what was noted, one line for each fault."""
+    """Raise ``ImproperlyConfigured`` with the collected mistakes, one on each line."""
     global _faults
     faults, _faults = _faults, None
     if faults:
@@ -56,7 +56,7 @@ def finish() -> None:
 
 
 def misspelt() -> dict[str, str]:
-    """Names in the environment that nobody reads and that look like one of ours, with that one."""
+    """Return unread names of the environment that resemble one of ours, with that name."""
     known = _known | _KNOWN_ELSEWHERE
     found = {}
     for name in os.environ:
@@ -104,7 +104,7 @@ def read_file(path: Path) -> None:
 
 
 def _unquoted(written: str) -> str:
-    """The value of an assignment, read as Docker Compose reads it, except that ``$`` never starts a reference."""
+    """Return the value of an assignment as Docker Compose reads it, except that ``$`` never starts a reference."""
     if found := _IN_SINGLE_QUOTES.fullmatch(written):
         return found[1] if found[1] is not None else found[2]
     if found := _IN_DOUBLE_QUOTES.fullmatch(written):
@@ -113,12 +113,12 @@ def _unquoted(written: str) -> str:
 
 
 def present(name: str) -> bool:
-    """Whether the variable is set to something."""
+    """Return whether the variable is set and not empty."""
     return bool(text(name))
 
 
 def text(name: str, default: str = "") -> str:
-    """The value of ``NAME``, or of the file that ``NAME_FILE`` names, without surrounding white space.
+    """Return the value of ``NAME``, or of the file that ``NAME_FILE`` names, without surrounding white space.
 
     The value is literal, so a secret may begin with ``$``. Raises ``ImproperlyConfigured`` for a file that cannot be
     read.
@@ -137,7 +137,7 @@ def text(name: str, default: str = "") -> str:
 
 
 def boolean(name: str, default: bool) -> bool:
-    """``true``, ``yes``, ``on`` or ``1``; ``false``, ``no``, ``off`` or ``0``. Raises ``ImproperlyConfigured``."""
+    """Read ``true``, ``yes``, ``on``, ``1`` or ``false``, ``no``, ``off``, ``0``. Raises ``ImproperlyConfigured``."""
     value = text(name).lower()
     if not value:
         return default
@@ -149,7 +149,7 @@ def boolean(name: str, default: bool) -> bool:
 
 
 def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:
-    """A whole number within the bounds. Raises ``ImproperlyConfigured``."""
+    """Read a whole number within the bounds. Raises ``ImproperlyConfigured``."""
     value = text(name)
     if not value:
         return default
@@ -163,7 +163,7 @@ def integer(name: str, default: int, *, minimum: int, maximum: int) -> int:
 
 
 def amount(name: str) -> Decimal | None:
-    """An amount of money, or none. Raises ``ImproperlyConfigured``."""
+    """Read an amount of money, or ``None``. Raises ``ImproperlyConfigured``."""
     value = text(name)
     if not value:
         return None
@@ -173,12 +173,12 @@ def amount(name: str) -> Decimal | None:
 
 
 def milliseconds(name: str, default: int, *, minimum: int = 1, maximum: int = 86_400_000) -> timedelta:
-    """A duration that is written in ms."""
+    """Read a duration in ms."""
     return timedelta(milliseconds=integer(name, default, minimum=minimum, maximum=maximum))
 
 
 def rate(name: str, default: str) -> str:
-    """So many in such a time: ``100/15m`` (s, m, h, d). Raises ``ImproperlyConfigured``."""
+    """Read a rate such as ``100/15m`` (s, m, h, d). Raises ``ImproperlyConfigured``."""
     value = text(name, default)
     if not re.fullmatch(r"[1-9][0-9]{0,8}/[0-9]{0,5}[smhd]", value):
         return refuse(f"{name} must look like 100/15m, not {value!r}", default)
@@ -186,12 +186,12 @@ def rate(name: str, default: str) -> str:
 
 
 def words(name: str, default: str = "") -> list[str]:
-    """A list separated by commas."""
+    """Read a list separated by commas."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 
 
 def hosts(name: str) -> list[str]:
-    """A list of hosts, each with a port or without. Raises ``ImproperlyConfigured``."""
+    """Read a list of hosts, each with or without a port. Raises ``ImproperlyConfigured``."""
     found = words(name)
     shape = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,4}|:[1-5][0-9]{4}|:6[0-4][0-9]{3})?")
     if wrong := [one for one in found if not shape.fullmatch(one)]:
@@ -200,7 +200,7 @@ def hosts(name: str) -> list[str]:
 
 
 def http_url(name: str, default: str = "") -> str:
-    """An address that begins with http:// or https://, without a slash at its end. Raises ``ImproperlyConfigured``."""
+    """Read an http:// or https:// address, without a slash at its end. Raises ``ImproperlyConfigured``."""
     value = text(name, default).rstrip("/")
     if value and not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", value):
         shown = "that" if "@" in value else repr(value)  # it may hold a password
@@ -209,7 +209,7 @@ def http_url(name: str, default: str = "") -> str:
 
 
 def location(name: str) -> str:
-    """A part of our own addresses, such as ``/pictures/``, or nothing. Raises ``ImproperlyConfigured``."""
+    """Read a path of our own such as ``/pictures/``, or nothing. Raises ``ImproperlyConfigured``."""
     value = text(name)
     if value and not re.fullmatch(r"/[A-Za-z0-9_-]+/", value):
         return refuse(f"{name} must look like /pictures/, not {value!r}", "")
@@ -217,7 +217,7 @@ def location(name: str) -> str:
 
 
 def one_of(name: str, default: str, choices: tuple[str, ...]) -> str:
-    """One of the choices. Raises ``ImproperlyConfigured``."""
+    """Read one of the choices. Raises ``ImproperlyConfigured``."""
     value = text(name, default)
     if value not in choices:
         return refuse(f"{name} must be one of {', '.join(choices)}, not {value!r}", default)
@@ -225,12 +225,12 @@ def one_of(name: str, default: str, choices: tuple[str, ...]) -> str:
 
 
 def directory(name: str, default: Path) -> Path:
-    """An absolute path."""
+    """Read a directory as an absolute path."""
     return Path(text(name) or default).expanduser().resolve()
 
 
-#: A password may have ``@``, ``#``, ``?`` and ``/``: the host begins after the first ``@`` that only a host, a path and
-#: a query follow.
+#: A password may contain ``@``, ``#``, ``?`` and ``/``: the host begins after the first ``@`` that is followed by a
+#: host, a path and a query only.
 _HOST: Final = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.%-]*)(?::[0-9]+)?"
 _HOSTS: Final = f"{_HOST}(?:,{_HOST})*"
 _REST: Final = r"(?:/[^@?#]*)?(?:\?[^#@&=]+=[^#]*)?"
@@ -239,7 +239,7 @@ _NO_CREDENTIALS: Final = re.compile(rf"[^:]+://{_HOSTS}{_REST}")
 
 
 def server_url(url: str) -> str:
-    """The URL with its user name and password percent-encoded, as every client library expects them."""
+    """Return the URL with its user name and password percent-encoded, as every client library expects them."""
     if _NO_CREDENTIALS.fullmatch(url) or not (found := _CREDENTIALS.fullmatch(url)):
         return url
     user, colon, password = found[2].partition(":")
@@ -247,12 +247,12 @@ def server_url(url: str) -> str:
 
 
 def redis_url(name: str, default: str) -> str:
-    """A ``redis://`` or ``rediss://`` URL. Raises ``ImproperlyConfigured``."""
+    """Read a ``redis://`` or ``rediss://`` URL. Raises ``ImproperlyConfigured``."""
     url = server_url(text(name) or default)
     if not url.startswith(("redis://", "rediss://")):
         return refuse(f"{name} must start with redis:// or rediss://", default)
     try:
-        _ = urlsplit(url).port  # which clients would stumble over much later
+        _ = urlsplit(url).port  # clients would fail on it much later
     except ValueError:
         return refuse(f"{name} is not a Redis URL (redis://:password@host:6379/0)", default)
     return url
@@ -281,13 +281,13 @@ def database(name: str, default: str, *, pool_size: int, kind: Kind, behind_pool
         return {"ENGINE": "config.postgresql", "NAME": "", "OPTIONS": {}}
     try:
         settings: dict[str, object] = dict(environ.Env.db_url_config(server_url(url)))
-    except Exception:  # the library raises what its parser happens to raise
+    except Exception:  # the library raises various errors
         return refuse(f"{name} is not a database URL (postgres://user:password@host:5432/name)", {})
     options = dict(settings.pop("OPTIONS", None) or {})  # type: ignore[call-overload]
     # If no server answers, a call fails after 3 s, before clients give up. Idle connections close after 10 s, since
     # other processes may need them.
     options |= {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 3, "max_idle": 10}, "connect_timeout": 3}
-    # A server whose machine is gone says nothing any more; by default a client waits for it for hours.
+    # A server whose machine is gone sends nothing; by default a client waits for hours.
     keepalive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
     options = {**keepalive, "tcp_user_timeout": 60_000} | options
     user = str(settings.get("USER") or "")
@@ -297,6 +297,6 @@ def database(name: str, default: str, *, pool_size: int, kind: Kind, behind_pool
     settings |= {"ENGINE": "config.postgresql", "CONN_MAX_AGE": 0}
     settings |= {"USER": role(user, kind), "USER_TEMPLATE": user, "KIND": kind}
     # A cursor keeps a transaction open while its rows are used, and behind a pooler the next statement may go to
-    # another server. What reads many rows reads pages by key.
+    # another server. Queries of many rows read pages by key.
     settings["DISABLE_SERVER_SIDE_CURSORS"] = True
     return settings | {"OPTIONS": options}

@@ -1,11 +1,11 @@
-"""A stop of the web server in two steps, so that a rolling restart fails no call.
+"""Stop the web server in two steps, so that no call fails in a rolling restart.
 
-On SIGTERM granian closes its listening socket at once. The kernel then resets every connection that waits there to be
-accepted, and granian closes those on which it has read nothing yet. A proxy has sent its call by then, and may not
-repeat a POST. So each worker process first has the kernel refuse new connections, which a proxy takes to another
-replica, and goes on serving until the last connection has ended. Only then does granian hear of the signal.
+On SIGTERM granian closes its listening socket at once. The kernel then resets all connections that wait to be accepted,
+and granian closes those from which it has read nothing yet. A proxy has sent its call by then, and may not repeat a
+POST. So each worker process first has the kernel refuse new connections, which a proxy sends to another replica, and
+serves until the last connection has ended. Only then does it pass the signal on to granian.
 
-Linux only, as are containers. Elsewhere, and where the kernel does not allow it, granian stops at once as before.
+Linux only, as are containers. Elsewhere, and if the kernel does not allow it, granian stops at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 #: Seconds to serve while new connections are refused. Only connections that a client keeps open without using them, and
-#: calls that take longer, are still there at the end. Those calls are answered too: granian waits for them.
+#: calls that take longer, remain at the end. Those calls are answered too: granian waits for them.
 _PATIENCE: Final = 5.0
 _POLL_SECONDS: Final = 0.02
 #: From <asm-generic/socket.h>, Linux 5.0; Python has no name for it before 3.14. Needs no privilege since Linux 5.7.
@@ -40,7 +40,7 @@ _stopping = threading.Event()
 
 
 def stop_in_two_steps() -> None:
-    """Take SIGTERM before granian does. Called in the main thread of a worker process before it starts others.
+    """Take over SIGTERM from granian. Call it in the main thread of a worker process before it starts other threads.
 
     The signal is blocked in every thread, as each inherits the mask, and one thread waits for it. granian sets its own
     handler later, which that thread calls.
@@ -51,7 +51,7 @@ def stop_in_two_steps() -> None:
 
 
 def ending_connections(application: WSGIApplication) -> WSGIApplication:
-    """Answer with ``Connection: close`` while the process stops, so that clients leave connections they keep."""
+    """Answer with ``Connection: close`` while the process stops, so that clients close idle connections."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not _stopping.is_set():
@@ -68,7 +68,7 @@ def ending_connections(application: WSGIApplication) -> WSGIApplication:
 
 def _wait_and_stop(inherited: Any) -> None:
     signal.sigwait({signal.SIGTERM})
-    # A signal during the start is kept until there is a handler that stops the worker.
+    # A signal during the start stays pending until granian has set its handler.
     while not callable(handler := signal.getsignal(signal.SIGTERM)) or handler == inherited:
         time.sleep(_POLL_SECONDS)
     _stopping.set()
@@ -81,11 +81,11 @@ def _wait_and_stop(inherited: Any) -> None:
 
 
 def _serve_the_rest() -> None:
-    """Refuse new connections, and return when there are no others or the patience is at its end."""
+    """Refuse new connections, and return when all others have ended or the time is over."""
     deadline = time.monotonic() + _PATIENCE
     addresses = []
     for listener in _listeners():
-        # It is found by no packet from now on; what it has in its queue stays.
+        # From now on no packet reaches it; connections in its queue stay.
         listener.setsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX, _NO_INTERFACE)
         addresses.append((listener.family, listener.getsockname()))
     # The processes of one server share the port, and the kernel deals connections to all of them until the last of
@@ -97,7 +97,7 @@ def _serve_the_rest() -> None:
 
 
 def _listeners() -> Iterator[socket.socket]:
-    """The listening TCP sockets of this process. Each is good until the next one is asked for."""
+    """Yield the listening TCP sockets of this process. Each is valid until the next one is requested."""
     for entry in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # no socket, or closed meanwhile
             candidate = socket.socket(fileno=int(entry))
@@ -110,14 +110,14 @@ def _listeners() -> Iterator[socket.socket]:
 
 
 def _is_offered(family: int, address: tuple[Any, ...]) -> bool:
-    """Whether a new connection is not refused at this address; 0.0.0.0 and :: stand for loopback."""
+    """Return whether a new connection is accepted at this address; 0.0.0.0 and :: mean loopback."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(_POLL_SECONDS)
         return probe.connect_ex(address) != errno.ECONNREFUSED
 
 
 def _has_connections(port: int) -> bool:
-    """Whether a client has a connection to this port, be it accepted or not."""
+    """Return whether a client has a connection to this port, accepted or not."""
     ours = f"{port:04X}"
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6

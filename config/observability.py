@@ -1,4 +1,4 @@
-"""How the processes tell what they do: log lines, counters that several processes share, traces, reports of faults."""
+"""Logging, metrics shared by processes, traces, and error reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from generation.telemetry.redaction import Redactor
 
 
 def secrets_of(options: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The keys of the providers."""
+    """Return the API keys of the providers."""
     return [str(option["api_key"]) for option in options if option.get("api_key")]
 
 
@@ -25,7 +25,7 @@ def secrets_of(options: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _redacting(secrets: Iterable[str], render: Callable[..., Any]) -> Callable[..., str]:
-    """A renderer whose lines hold none of the secrets, whatever was logged."""
+    """Return a renderer that removes the secrets from every line."""
     redact = Redactor(secrets)
 
     def rendered(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
@@ -35,7 +35,7 @@ def _redacting(secrets: Iterable[str], render: Callable[..., Any]) -> Callable[.
 
 
 def _plain(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
-    """For people at a terminal: the message has it all, but for the call that it belongs to."""
+    """Render a line for a terminal: the message, and the id of its API call."""
     line = f"{event['timestamp']} {event['level'].upper():<7} {event['logger']}: {event['event']}"
     if call := event.get("http_request_id"):
         line += f" [{call}]"
@@ -43,8 +43,8 @@ def _plain(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
 
 
 def logging_settings(log_format: str, *, secrets: Iterable[str]) -> dict[str, Any]:
-    """Django's ``LOGGING``: ``console`` for people, or ``json`` with one object a line. What a line is given in
-    ``extra`` are fields of its own, and so is the call of the API that it belongs to."""
+    """Return Django's ``LOGGING``: ``console`` for people, or ``json`` with one object a line. The keys of ``extra``
+    and the id of the API call are fields of the line."""
     times = structlog.processors.TimeStamper
     clock = times(fmt="%H:%M:%S", utc=False) if log_format == "console" else times(fmt="iso", utc=True)
     render = _plain if log_format == "console" else structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -68,21 +68,19 @@ def logging_settings(log_format: str, *, secrets: Iterable[str]) -> dict[str, An
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["console"], "level": "INFO"},
         "loggers": {
-            # Clients' errors are theirs and stand in the answer; ours are logged by the exception handler with their
-            # cause.
+            # Errors of clients are in the answer; ours are logged with their cause by the exception handler.
             "django.request": {"level": "CRITICAL"},
-            # httpx, and httpx2 of OpenAI's SDK, write whole addresses at INFO, and some vendors carry the key in
-            # theirs.
+            # httpx, and httpx2 of OpenAI's SDK, log whole addresses at INFO, which contain the key of some vendors.
             "httpx": {"level": "WARNING"},
             "httpx2": {"level": "WARNING"},
-            # Celery's lines on each message; ours on each request say more.
+            # Celery logs each message; our lines on each request say more.
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
-            # Whoever knocks with a foreign name gets a 400; a trace of each would fill the log.
+            # A call with a foreign Host gets a 400; a traceback of each would fill the log.
             "django.security.DisallowedHost": {"level": "CRITICAL"},
-            # The servers have formats of their own; here all lines have the same.
+            # The servers have their own formats; here all lines have the same.
             **{name: {"handlers": [], "propagate": True} for name in ("uvicorn", "_granian")},
-            # At INFO it writes the address of each WebSocket with its query, which may hold a token.
+            # At INFO it logs the address of each WebSocket with its query, which may contain a token.
             "uvicorn.error": {"handlers": [], "propagate": True, "level": "WARNING"},
             # Named here: configuring "uvicorn" resets its children, which turned the access log, with the queries in
             # it, on again despite --no-access-log.
@@ -95,14 +93,14 @@ def logging_settings(log_format: str, *, secrets: Iterable[str]) -> dict[str, An
 
 
 def share_counters_between_processes() -> None:
-    """Have this process and its siblings, children of one server, count into files of one folder, so that whichever is
-    asked tells what all have counted. Called before prometheus_client is imported. The folder is gone with the last."""
+    """Let this process and its siblings, children of one server, count into files of one folder, so that each of them
+    can report the sums. Call it before prometheus_client is imported. The last process deletes the folder."""
     folder = Path(tempfile.gettempdir()) / f"visual-generation-{os.getuid()}" / f"web-{os.getppid()}"
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     there = folder.parent.stat()
     if there.st_uid != os.getuid() or stat.S_IMODE(there.st_mode) & 0o077:
-        return  # somebody else made it, and could read or change what is counted
+        return  # another user made it, and could read or change the counts
     for other in folder.parent.iterdir():
         if not Path(f"/proc/{other.name.partition('-')[2]}").exists() and Path("/proc/self").exists():
             shutil.rmtree(other, ignore_errors=True)
@@ -113,7 +111,7 @@ def share_counters_between_processes() -> None:
 
 
 def start_reporting(kind: str) -> None:
-    """Send traces and faults where the settings say, if they do. Called once in each process that works."""
+    """Send traces and error reports, if the settings name a destination. Call it once in each serving process."""
     from django.conf import settings
 
     if settings.SENTRY_DSN:
@@ -136,7 +134,7 @@ def _start_sentry(dsn: str, kind: str) -> None:
         dsn=dsn,
         release=f"visual-generation@{VERSION}",
         server_name=kind,
-        # Prompts, tokens and keys are in bodies, headers and local variables.
+        # Bodies, headers and local variables contain prompts, tokens and keys.
         send_default_pii=False,
         max_request_body_size="never",
         include_local_variables=False,
@@ -149,12 +147,12 @@ def _start_sentry(dsn: str, kind: str) -> None:
 
 
 def _scrub(event: Any, hint: Any) -> Any:
-    """A report without what a client sent: the route and the id of the call are left."""
+    """Reduce a report to the route and the id of the call, without data of the client."""
     request = event.get("request") or {}
     event["request"] = {name: request[name] for name in ("method",) if name in request}
     event.pop("user", None)
     event["tags"] = dict(event.get("tags") or {}) | structlog.contextvars.get_contextvars()
     for entry in (event.get("exception") or {}).get("values", ()):
-        # The text of an error of a library or a vendor may quote anything.
+        # The error text of a library or vendor may quote anything.
         entry["value"] = ""
     return event

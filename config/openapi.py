@@ -1,4 +1,4 @@
-"""What drf-spectacular makes the description of the API with."""
+"""Settings of drf-spectacular, which describes the API."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any, Final
 from config.version import VERSION
 
 _ABOUT: Final = (
-    "Submit a prompt, and workers have it drawn: coloring pages, covers, illustrations, character references and"
-    " backgrounds. Sign in with `POST /api/token` and send the access token as `Authorization: Bearer …`. Everybody"
-    " sees their own requests, and staff see all; somebody else's is answered like one that never was.\n\n"
+    "Submit a prompt, and workers generate the image: coloring pages, covers, illustrations, character references and"
+    " backgrounds. Sign in with `POST /api/token` and send the access token as `Authorization: Bearer …`. Users"
+    " see their own requests, and staff see all; a request of another user is answered like an unknown one.\n\n"
     "Every error is JSON with `error` for people and `code` for programs, and with `errors` where values are not"
     " valid. Times are RFC 3339 in UTC. Every address works with a slash at its end, too. In a body, null at an"
     " optional field means that the field is left out. White space around an id or a name does not count.\n\n"
-    "To be told of changes instead of asking, open the WebSocket `/ws/visual-generation`, or read the same as "
+    "For live updates instead of polling, open the WebSocket `/ws/visual-generation`, or read the same as "
     "Server-Sent Events from `/api/visual-generation/events`: docs/live-updates.md has both."
 )
 
 
 def description(base_url: str) -> dict[str, Any]:
-    """``SPECTACULAR_SETTINGS`` of an API that is reached at this address."""
+    """Return ``SPECTACULAR_SETTINGS`` for an API with this address."""
     return {
         "OAS_VERSION": "3.1.0",
         "TITLE": "Visual Generation Agent",
@@ -27,13 +27,13 @@ def description(base_url: str) -> dict[str, Any]:
         "DESCRIPTION": _ABOUT,
         "SERVERS": [{"url": base_url}],
         "TAGS": [
-            {"name": "Requests", "description": "Submit a request, watch it, give it up, try it again."},
-            {"name": "Pictures", "description": "The bytes of what was drawn."},
-            {"name": "Batches", "description": "Up to 100 requests as one."},
+            {"name": "Requests", "description": "Submit a request, read its status, cancel it, retry it."},
+            {"name": "Pictures", "description": "The generated images."},
+            {"name": "Batches", "description": "Up to 100 requests in one call."},
             {"name": "Queue", "description": "How the whole is doing."},
             {"name": "Tokens", "description": "Who calls."},
-            {"name": "Health", "description": "For machines that watch this one."},
-            {"name": "Description", "description": "This page, for programs."},
+            {"name": "Health", "description": "For monitoring."},
+            {"name": "Description", "description": "This description, for programs."},
         ],
         "CAMELIZE_NAMES": True,
         "SORT_OPERATIONS": False,

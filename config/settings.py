@@ -1,4 +1,4 @@
-"""Everything that can be set, read once from the environment. ``.env.example`` explains each variable."""
+"""All settings, read once from the environment. ``.env.example`` explains each variable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ env.begin()
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = env.directory("VAR_DIR", BASE_DIR / "var")
 
-# Without a database of one's own this is a laptop; with one it is a deployment, and that must ask for DEBUG by name.
+# Without DATABASE_URL this is a laptop; with it, a deployment, which must set DEBUG explicitly.
 DEBUG = env.boolean("DEBUG", default=not env.present("DATABASE_URL"))
 if not DEBUG:
     for _name in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL"):
@@ -28,7 +28,7 @@ if not DEBUG:
 
 
 def _laptop_secret() -> str:
-    """A secret made on first use and kept, so that the processes share it and tokens survive a restart."""
+    """Return a secret that is generated once and stored, so that processes share it and tokens survive a restart."""
     path = VAR_DIR / "secret_key"
     try:
         VAR_DIR.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def _laptop_secret() -> str:
         if not path.exists():
             draft.touch(mode=0o600)
             draft.write_text(secrets.token_urlsafe(48))
-            with contextlib.suppress(FileExistsError):  # another process was first, and its secret counts
+            with contextlib.suppress(FileExistsError):  # another process was first; its secret counts
                 path.hardlink_to(draft)
             draft.unlink()
         return path.read_text()
@@ -64,10 +64,10 @@ PORT = env.integer("PORT", 8000, minimum=1, maximum=65535)
 REALTIME_PORT = env.integer("REALTIME_PORT", 8001, minimum=1, maximum=65535)
 PUBLIC_BASE_URL = env.http_url("PUBLIC_BASE_URL", f"http://127.0.0.1:{PORT}")
 _HOST = urlsplit(PUBLIC_BASE_URL).hostname or ""
-#: Loopback is whoever looks after the process, such as its health check. No address in an answer is made of the name.
+#: Loopback is for health checks and the like. No address in an answer is made from the host name.
 ALLOWED_HOSTS = [*env.words("ALLOWED_HOSTS", _HOST), "localhost", "127.0.0.1", "[::1]"]
-#: Where the pages open the WebSocket. Empty is beside them, where a proxy has both under one origin; or, while nobody
-#: has said what we are reached by, on the page's own host at ``REALTIME_PORT``.
+#: Where the pages open the WebSocket. Empty for their own origin, if a proxy serves both; or, while PUBLIC_BASE_URL is
+#: not set, on the page's own host at ``REALTIME_PORT``.
 REALTIME_BASE_URL = env.text("REALTIME_BASE_URL").rstrip("/")
 REALTIME_HAS_ITS_PORT = not REALTIME_BASE_URL and not env.present("PUBLIC_BASE_URL")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
@@ -133,11 +133,11 @@ WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
 MEDIA_ROOT = VAR_DIR / "media"
 RESULT_STORAGE = env.one_of("RESULT_STORAGE", "file", ("file", "s3"))
-#: The network in front of the storage, under whose address clients find the pictures by their keys.
+#: The CDN in front of the storage, at whose address clients find the images by their keys.
 CDN_BASE_URL = env.http_url("CDN_BASE_URL")
-#: Where the proxy in front has MEDIA_ROOT for itself, so that it sends pictures when we name them; empty is nowhere.
+#: The internal location of MEDIA_ROOT at the proxy in front, which then sends the images itself; empty for none.
 ACCEL_LOCATION = env.location("ACCEL_LOCATION")
-#: After how many days a request that has ended is deleted with its pictures; 0 is never.
+#: Days after which an ended request is deleted with its images; 0 for never.
 RESULT_RETENTION_DAYS = env.integer("RESULT_RETENTION_DAYS", 0, minimum=0, maximum=36_500)
 _bucket: dict[str, Any] = {
     "bucket_name": env.text("AWS_STORAGE_BUCKET_NAME"),
@@ -148,10 +148,10 @@ _bucket: dict[str, Any] = {
 }
 if RESULT_STORAGE == "s3" and not _bucket["bucket_name"]:
     env.refuse("AWS_STORAGE_BUCKET_NAME must be set, since RESULT_STORAGE is s3", None)
-#: Where else than with us browsers find pictures.
+#: Further origins from which browsers load images.
 PICTURE_ORIGINS = [CDN_BASE_URL] if CDN_BASE_URL else []
 if RESULT_STORAGE == "s3" and _bucket["bucket_name"] and not CDN_BASE_URL:
-    # Loaded here, since the SDK takes a while and few have a bucket.
+    # Imported here, since the SDK is slow to load and few have a bucket.
     from generation.storage.s3 import bucket_address
 
     try:
@@ -175,13 +175,13 @@ DATABASES = {
     "default": env.database(
         "DATABASE_URL",
         _embedded("postgresql"),
-        # One for each thread of the web. Of a worker's slots, however many, few have one at a time.
+        # One for each thread of the web. Few slots of a worker use a connection at the same time.
         pool_size=14,
         kind=startup.kind(),
         behind_pooler=DATABASE_POOLER,
     )
 }
-#: Whether PostgreSQL keeps the plans of the statements that are run most. A pooler has to know of them.
+#: Whether frequent statements are prepared. A pooler must support that.
 DATABASE_PREPARED_STATEMENTS = env.boolean("DATABASE_PREPARED_STATEMENTS", default=not DATABASE_POOLER)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_PASSWORD_VALIDATORS = [
@@ -194,7 +194,7 @@ REDIS_URL = env.redis_url("REDIS_URL", _embedded("valkey") or "redis://127.0.0.1
 REDIS_PASSWORD = unquote(urlsplit(REDIS_URL).password or "")
 CELERY_BROKER_URL = REDIS_URL
 if REDIS_URL.startswith("rediss://") and "ssl_cert_reqs" not in REDIS_URL:
-    # Everything else looks at the server's certificate unasked.
+    # All other clients verify the certificate by default.
     CELERY_BROKER_URL += ("&" if urlsplit(REDIS_URL).query else "?") + "ssl_cert_reqs=required"
 CHANNEL_LAYERS = {
     "default": {
@@ -202,7 +202,7 @@ CHANNEL_LAYERS = {
         "CONFIG": {
             "hosts": [{"address": REDIS_URL, "socket_timeout": 5, "socket_connect_timeout": 2}],
             "prefix": "vga",
-            # Updates carry prompts and signed addresses of images, which the server in between need not read.
+            # Updates contain prompts and signed addresses of images, which Redis need not see.
             "symmetric_encryption_keys": [f"live-updates:{SECRET_KEY}"],
         },
     }
@@ -213,38 +213,38 @@ CACHES = {
         "BACKEND": "generation.access.rate_limits.CountingCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "vga",
-        # Shorter than anybody would wait: without Redis, rates are counted in the process.
+        # Short, since calls wait for it: without Redis, rates are counted in the process.
         "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5},
     }
 }
 
 # --- Live updates ---------------------------------------------------------------------------------------------------
-#: How often each process that serves them looks for updates that Redis lost and for users who may not go on.
+#: How often each realtime process checks for updates that Redis lost and for revoked users.
 REALTIME_RESYNC = env.milliseconds("REALTIME_RESYNC_MS", 20_000, minimum=100)
-#: How long a connection may last that watches nothing and says nothing.
+#: How long an idle connection without subscriptions may last.
 REALTIME_IDLE = env.milliseconds("REALTIME_IDLE_MS", 300_000, minimum=100)
-#: How often a stream of events says something where there is nothing to tell.
+#: How often an event stream sends a comment while there are no events.
 REALTIME_HEARTBEAT = env.milliseconds("REALTIME_HEARTBEAT_MS", 15_000, minimum=100)
-#: How many connections for live updates one user, and one address, may hold open on each process.
+#: The most connections for live updates of one user, and of one address, on each process.
 REALTIME_MAX_PER_USER = env.integer("REALTIME_MAX_PER_USER", 100, minimum=1, maximum=1_000_000)
 REALTIME_MAX_PER_ADDRESS = env.integer("REALTIME_MAX_PER_ADDRESS", 500, minimum=1, maximum=1_000_000)
 
 # --- The queue ------------------------------------------------------------------------------------------------------
 QUEUE_PROCESSING_INTERVAL = env.milliseconds("QUEUE_PROCESSING_INTERVAL", 3000, minimum=50)
 RETRY_DELAY = env.milliseconds("RETRY_DELAY_MS", 10_000)
-#: A client of an export that takes nothing for so long is disconnected.
+#: A client of an export that reads nothing for this long is disconnected.
 READER_TIMEOUT = env.milliseconds("READER_TIMEOUT_MS", 60_000, minimum=1000)
 PROVIDER_TIMEOUT = env.milliseconds("PROVIDER_TIMEOUT_MS", 180_000, minimum=100)
-#: How long a worker holds on to a picture that was paid for while it cannot be stored.
+#: How long a worker keeps a paid image in memory while it cannot be stored.
 STORAGE_PATIENCE = env.milliseconds("STORAGE_PATIENCE_MS", 600_000)
-#: How long a worker's claim holds without a heartbeat, and how often a heartbeat comes.
+#: The lease of a claim without a heartbeat, and the interval of heartbeats.
 LEASE = env.milliseconds("LEASE_MS", 30_000, minimum=1000)
 HEARTBEAT_INTERVAL = LEASE / 3
-#: How long a message may stay unclaimed before it counts as lost and is sent again; longer each further time.
+#: After this time an unclaimed message counts as lost and is sent again; longer at each further time.
 REDISPATCH_AFTER = LEASE
-#: How long a request waits at one weight before it moves up a step.
+#: How long a request waits at one weight before it is promoted one step.
 PROMOTION_AFTER = env.milliseconds("PROMOTION_AFTER_MS", 600_000, minimum=100)
-#: The most messages that wait in one queue in Redis.
+#: The most messages in one queue in Redis.
 DISPATCH_WINDOW = max(64, 8 * MAX_CONCURRENT_REQUESTS)
 
 # --- Providers ------------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ _vendors: dict[str, dict[str, Any]] = {
         "base_url": env.text("GOOGLE_BASE_URL"),
     },
 }
-#: The model of each for requests that name none.
+#: The default model of each provider.
 PROVIDER_MODELS = {
     "openai": env.text("OPENAI_IMAGE_MODEL", "gpt-image-2"),
     "stability": env.text(
@@ -280,17 +280,17 @@ PROVIDER_MODELS = {
     ),
     "google": env.text("GOOGLE_IMAGE_MODEL", "gemini-3.1-flash-image"),
 }
-#: Under which provider's name the rows of its models stand, where that is another one.
+#: The provider name of its model rows, if it is another one.
 PROVIDER_ROWS = {"stability": "stability-grpc"} if STABILITY_TRANSPORT == "grpc" else {}
 _configured = {
     name: options | {"timeout": PROVIDER_TIMEOUT.total_seconds()}
     for name, options in _vendors.items()
     if options["api_key"] or options.get("project")
 }
-#: What each provider that can be used is made with; a vendor is not among them without a key or the like. ``class`` is
-#: another than the registry's.
+#: The options of each configured provider; a vendor without credentials is not among them. ``class`` replaces the class
+#: of the registry.
 PROVIDER_OPTIONS: dict[str, dict[str, Any]] = {"clipart": {}, **_configured}
-#: What an owner may spend in a day, in US dollars, unless the admin says otherwise; nobody has a limit by default.
+#: The budget of an owner in US dollars a day, unless the admin has another; no limit by default.
 DAILY_BUDGET = env.amount("DAILY_BUDGET_USD")
 PROVIDERS = env.words("PROVIDERS", ",".join(_configured) or "clipart")
 
@@ -300,7 +300,7 @@ SIMPLE_JWT = {
     "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
     "ROTATE_REFRESH_TOKENS": True,
     "BLACKLIST_AFTER_ROTATION": True,
-    "CHECK_REVOKE_TOKEN": True,  # a changed password ends every token
+    "CHECK_REVOKE_TOKEN": True,  # a changed password revokes every token
     "ALGORITHM": "HS256",
     "LEEWAY": timedelta(seconds=10),  # the clocks of the machines that issue and check tokens differ
     "SIGNING_KEY": JWT_SECRET,
@@ -308,22 +308,22 @@ SIMPLE_JWT = {
     "AUDIENCE": "visual-generation",
     "UPDATE_LAST_LOGIN": False,
 }
-#: With DEBUG and the embedded database only: who may sign in to a fresh one.
+#: With DEBUG and the embedded database only: the user of a new database.
 DEMO_USERNAME = env.text("DEMO_USERNAME", "demo")
 DEMO_PASSWORD = env.text("DEMO_PASSWORD")
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "studio"
 LOGOUT_REDIRECT_URL = "sign-in"
 
-#: How many requests a user, and how many an address, may submit in which time.
+#: The rates of submits for each user and for each address.
 SUBMIT_RATE = env.rate("SUBMIT_RATE", "100/15m")
-#: How often an address may try to sign in. All addresses together may try one name 20 times as often.
+#: The rate of sign-ins for each address. All addresses together may try one name 20 times as often.
 TOKEN_RATE = env.rate("TOKEN_RATE", "10/m")
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0, minimum=0, maximum=10)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "generation.access.authentication.BearerAuthentication",  # first, so that it says how to sign in
+        "generation.access.authentication.BearerAuthentication",  # first, so that its challenge is sent
         "generation.access.authentication.PageAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
@@ -334,7 +334,7 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "generation.api.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }
-#: How long the address of a picture in an answer stays valid, at the least.
+#: How long the address of an image in an answer stays valid at least.
 IMAGE_URL_LIFETIME = timedelta(hours=24)
 
 SPECTACULAR_SETTINGS = description(PUBLIC_BASE_URL)
@@ -343,19 +343,19 @@ SPECTACULAR_SETTINGS = description(PUBLIC_BASE_URL)
 _HTTPS = PUBLIC_BASE_URL.startswith("https://")
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
-#: A year, as browsers want it; only over https, where a proxy of ours is in front.
+#: A year, as browsers expect; only over https behind a proxy of ours.
 SECURE_HSTS_SECONDS = 31_536_000 if _HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.boolean("HSTS_SUBDOMAINS", default=False) and _HTTPS
-#: The header is the proxy's only where there is one; otherwise it would be the client's.
+#: Trusted only behind a proxy; otherwise a client could set the header.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
 SECURE_SSL_REDIRECT = _HTTPS and TRUSTED_PROXIES > 0 and not DEBUG
-#: Whether the subdomains are ours as well is for whoever owns them to say.
+#: Only the owner of the domain knows whether its subdomains are included.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
-#: What machines ask each process itself.
+#: Paths that monitoring calls at each process directly.
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 X_FRAME_OPTIONS = "DENY"
-#: Where the pages connect to besides their own origin: the WebSocket, where that has another. A host that begins with a
-#: dot stands for all below it, and one in brackets cannot be said in a policy.
+#: Origins that the pages connect to besides their own: the WebSocket, if it has another. A host that begins with a dot
+#: includes its subdomains, and an IPv6 host cannot be written in a policy.
 _CONNECTED = [REALTIME_BASE_URL] if REALTIME_BASE_URL else []
 if REALTIME_HAS_ITS_PORT:
     _CONNECTED = [
@@ -377,7 +377,7 @@ CONTENT_SECURITY_POLICY = {
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _HTTPS
 SESSION_COOKIE_HTTPONLY = True
 
-#: Origins whose pages may call the API with a token; no cookie of ours is for them.
+#: Origins whose pages may call the API with a token; they get no cookies.
 CORS_ALLOWED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS")
 CORS_URLS_REGEX = r"^/api/"
 CORS_EXPOSE_HEADERS = [
@@ -398,18 +398,18 @@ if CORS_ALLOWED_ORIGINS:
 
 # --- Watching -------------------------------------------------------------------------------------------------------
 ENABLE_METRICS = env.boolean("ENABLE_METRICS", default=True)
-#: How often the state of the queue is kept for the charts.
+#: How often a dispatcher corrects the queue lengths.
 METRICS_COLLECTION_INTERVAL = env.milliseconds("METRICS_COLLECTION_INTERVAL", 60_000, minimum=1000)
 METRICS_TOKEN = env.text("METRICS_TOKEN")
-#: Where workers and dispatchers, which serve nothing else, answer /metrics and /healthz; 0 is nowhere.
+#: The port at which workers and dispatchers answer /metrics and /healthz; 0 for none.
 METRICS_PORT = env.integer("METRICS_PORT", 0, minimum=0, maximum=65535)
 METRICS_HOST = env.text("BIND_HOST", "127.0.0.1")
-#: Where traces go, as OpenTelemetry's own variable says; empty is nowhere.
+#: Where traces are sent, by OpenTelemetry's own variable; empty for nowhere.
 OTEL_EXPORTER_OTLP_ENDPOINT = env.http_url("OTEL_EXPORTER_OTLP_ENDPOINT")
 SENTRY_DSN = env.http_url("SENTRY_DSN")
 LOG_FORMAT = env.one_of("LOG_FORMAT", "console" if DEBUG else "json", ("console", "json"))
 _database_options: Any = DATABASES["default"].get("OPTIONS", {})
-#: Hidden in log lines, debug pages and printed settings, wherever they stand.
+#: Hidden in log lines, debug pages and printed settings.
 SECRET_VALUES = [
     str(_bucket["access_key"] or ""),
     str(_bucket["secret_key"] or ""),

@@ -1,4 +1,4 @@
-"""Every address of the HTTP server."""
+"""All addresses of the HTTP server."""
 
 from django.contrib import admin
 from django.urls import include, path, re_path
@@ -21,6 +21,6 @@ urlpatterns = [
     path("metrics", prometheus.metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("", include("generation.api.urls")),
-    # Last, for all that is left; with DEBUG on, Django would answer with a page of its own instead of handler404.
+    # Last, for all other paths: with DEBUG on, Django would answer with its own page instead of handler404.
     re_path("", errors.page_not_found),
 ]

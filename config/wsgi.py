@@ -6,9 +6,11 @@ from multiprocessing import parent_process
 from config.graceful_stop import ending_connections, stop_in_two_steps
 from config.local.parent_death import end_with_parent
 
-# First of all, since granian's worker loses a SIGTERM that comes before.
+# First of all: granian's worker loses a SIGTERM that comes before.
 if granian := parent_process():
-    if os.environ.get("END_WITH_PARENT"):  # on a laptop, granian's workers end with granian, and that with the launcher
+    if os.environ.get(
+        "END_WITH_PARENT"
+    ):  # on a laptop, granian's workers end with granian, and granian with the launcher
         assert granian.pid is not None  # noqa: S101  it has started us
         end_with_parent(granian.pid)
     else:

@@ -9,7 +9,7 @@ class GenerationConfig(AppConfig):
     default = True
 
     def ready(self) -> None:
-        """Compare the hot statements with the models. Raises ``ImproperlyConfigured``."""
+        """Compare the names in the SQL statements with the models. Raises ``ImproperlyConfigured``."""
         names.check(queries.ALL, list(self.get_models()))
 
 

@@ -1,6 +1,6 @@
-"""One event loop per process, in a thread of its own, for what is asynchronous in otherwise synchronous code.
+"""One event loop for each process, in its own thread, for asynchronous calls from synchronous code.
 
-Making a loop and a Redis connection for each message costs ten times as much as sending it through a loop that stays.
+A new loop and Redis connection for each message would cost ten times as much as sending it through this loop.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class BackgroundLoop:
-    """An event loop that runs in a daemon thread from the first use on."""
+    """An event loop that runs in a daemon thread from its first use on."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,7 +27,7 @@ class BackgroundLoop:
         return asyncio.run_coroutine_threadsafe(work, self._running())
 
     def stop(self) -> None:
-        """Cancel what still runs and end the thread; for the end of the process."""
+        """Cancel the running coroutines and end the thread, when the process ends."""
         with self._lock:
             running, self._loop = self._loop, None
         if running is not None:
@@ -35,7 +35,7 @@ class BackgroundLoop:
             running.call_soon_threadsafe(running.stop)
 
     def forget_after_fork(self) -> None:
-        """A child process has the object but not the thread: let it start its own."""
+        """Let a forked child start its own thread: it has the object, but not the thread."""
         self._lock = threading.Lock()
         self._loop = None
 
@@ -67,10 +67,10 @@ os.register_at_fork(after_in_child=loop.forget_after_fork)
 
 
 def run_in_thread(act: Callable[[], T]) -> Future[T]:
-    """Have a thread of the loop do it."""
+    """Run the function in a thread of the loop's pool."""
     return loop.submit(asyncio.to_thread(act))
 
 
 def run_within(seconds: float, act: Callable[[], T]) -> T:
-    """What the function returns. Raises :class:`TimeoutError` where that takes longer; it is then not waited for."""
+    """Return the result of the function. Raises :class:`TimeoutError` after the seconds; the function then runs on."""
     return run_in_thread(act).result(seconds)

@@ -29,7 +29,7 @@ _last = 0
 
 
 def _microseconds() -> int:
-    """The time, but never the same twice in one process, so that what is made in a loop sorts in its order."""
+    """Return the time, never the same twice in one process, so that ids made in a loop sort in their order."""
     global _last
     with _lock:
         _last = max(_last + 1, time.time_ns() // 1000)
@@ -37,7 +37,7 @@ def _microseconds() -> int:
 
 
 def _random() -> str:
-    number = secrets.randbelow(len(_ALPHABET) ** _RANDOM_LENGTH)  # one question to the system instead of one a letter
+    number = secrets.randbelow(len(_ALPHABET) ** _RANDOM_LENGTH)  # one system call instead of one for each letter
     letters = ""
     for _ in range(_RANDOM_LENGTH):
         number, letter = divmod(number, len(_ALPHABET))
@@ -50,23 +50,23 @@ def _new(prefix: str) -> str:
 
 
 def new_request_id() -> str:
-    """``vga_``, microseconds since 1970, ``_``, 93 random bits in base 36."""
+    """Return ``vga_``, microseconds since 1970, ``_`` and 93 random bits in base 36."""
     return _new("vga")
 
 
 def oldest_request_id(microseconds: int) -> str:
-    """An id that sorts before every request of this time (in microseconds since 1970) and after every earlier one."""
+    """Return an id that sorts before all requests of this time (microseconds since 1970) and after all earlier ones."""
     return f"vga_{min(max(microseconds, 0), _LAST_MICROSECOND):016d}_"
 
 
 def oldest_id_within(age: timedelta) -> str:
-    """An id that sorts before every request that is at most so old. Ids begin with their time, so the primary key
-    answers what an index on ``created_at`` would be kept for."""
+    """Return an id that sorts before every request of at most this age. Ids begin with their time, so the primary key
+    serves instead of an index on ``created_at``."""
     return oldest_request_id(int((time.time() - age.total_seconds()) * 1_000_000))
 
 
 def new_batch_id() -> str:
-    """As :func:`new_request_id`, with ``vgb_``."""
+    """Return an id like :func:`new_request_id`, but with ``vgb_``."""
     return _new("vgb")
 
 
@@ -85,6 +85,6 @@ def user_key(text: str) -> str:
 
 
 def identifier(text: str) -> str:
-    """Return an id without white space around it: of a request, a batch, a project or a page, or an idempotency key.
-    The rest is compared character by character."""
+    """Return an id (of a request, batch, project or page, or an idempotency key) without white space around it. The
+    rest is compared character by character."""
     return text.strip()

@@ -61,12 +61,12 @@ RETRY_WEIGHT: Final = WEIGHTS[Priority.LOW]
 
 
 def queue_for(weight: int) -> str:
-    """The Celery queue that rows of this weight are sent to: the highest whose weight they reach."""
+    """Return the Celery queue for this weight: the highest whose own weight is not above it."""
     return next(priority for priority, reach in WEIGHTS.items() if weight >= reach)
 
 
 def next_weight(weight: int) -> int:
-    """The weight one step up; the highest stays what it is."""
+    """Return the weight one step up; the highest stays."""
     return min((reach for reach in WEIGHTS.values() if reach > weight), default=weight)
 
 
@@ -171,14 +171,14 @@ class Reason(TextChoices):
 
 
 class Transition(NamedTuple):
-    """One legal step. ``source`` is ``None`` where a request comes into being."""
+    """A legal status change. ``source`` is ``None`` for a new request."""
 
     source: Status | None
     target: Status
     reason: Reason
 
 
-#: Every step that a request can take. The lifecycle, the database's constraint and the README's diagram follow it.
+#: All legal status changes. The lifecycle, the database constraint and the diagram in README.md are made from it.
 TRANSITIONS: Final = (
     Transition(None, Status.QUEUED, Reason.SUBMITTED),
     Transition(Status.QUEUED, Status.IN_PROGRESS, Reason.CLAIMED),
@@ -197,7 +197,7 @@ TRANSITIONS: Final = (
 
 
 def check_transitions(transitions: tuple[Transition, ...]) -> None:
-    """Raise ``ValueError`` where the table leaves a status unreachable, without a way out, or not final."""
+    """Raise ``ValueError`` if a status is unreachable, has no way out, or is final but left."""
     if len(set(transitions)) != len(transitions):
         raise ValueError("a transition is listed twice")
     for status in Status:
@@ -216,7 +216,7 @@ check_transitions(TRANSITIONS)
 
 
 def diagram() -> str:
-    """The transitions as a Mermaid state diagram."""
+    """Return the transitions as a Mermaid state diagram."""
 
     def node(status: Status | None) -> str:
         return "[*]" if status is None else status.value.replace("-", "_")

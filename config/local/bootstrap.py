@@ -1,4 +1,4 @@
-"""``python -m config.local.bootstrap``: check, bring the database up to date and, on a laptop, let somebody in."""
+"""``python -m config.local.bootstrap``: check, migrate and, on a laptop, create the demo user."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from generation.db.session_settings import Kind
 
 
 def demo_user(kept: Path) -> tuple[str, str] | None:
-    """Name and password of the demo user, who is made in a database that has no user yet.
+    """Return name and password of the demo user, creating it in a database without users.
 
-    A password that was made up is kept in ``kept``, so that a later run can tell it again. ``None`` where there is no
-    such user, or somebody changed the password.
+    A generated password is stored in ``kept``, so that a later run can print it again. ``None`` if there is no such
+    user, or its password was changed.
     """
     from django.conf import settings
     from django.contrib.auth import get_user_model
@@ -49,7 +49,7 @@ def main() -> None:
         django.setup()
         from django.conf import settings
 
-        # A pool would try for long and then not tell why it gave up.
+        # A pool would retry for long and then not tell the reason.
         connection.settings_dict["OPTIONS"].pop("pool", None)
         call_command("migrate", verbosity=0, interactive=False, skip_checks=False)
         on_a_laptop = settings.DEBUG and not env.present("DATABASE_URL")

@@ -1,4 +1,4 @@
-"""The demo: submit the guide's example as a client would, over HTTP alone, watch it, and save the picture."""
+"""The demo: submit the guide's example over HTTP as a client does, follow it, and save the image."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _BAR_WIDTH = 30
 
 
 class DemoError(Exception):
-    """What went wrong, in one line."""
+    """The demo failed. The message is one line."""
 
 
 class Client:
-    """Calls the API of ``base_url`` and takes nothing but success for an answer."""
+    """A client of the API at ``base_url`` that raises unless a call succeeds."""
 
     def __init__(self, base_url: str) -> None:
         self._base = urlsplit(base_url)
         self._token = ""
 
     def sign_in(self, username: str, password: str) -> None:
-        """Get a token and send it from now on. Raises :class:`DemoError`."""
+        """Get a token and send it with all further calls. Raises :class:`DemoError`."""
         self._token = self.call("POST", "/api/token", {"username": username, "password": password})["access"]
 
     def call(self, method: str, path: str, body: object = None) -> Any:
@@ -68,7 +68,7 @@ class Client:
 
 
 class _Progress:
-    """One line that is written over on a terminal, and one line for each change where there is none."""
+    """Progress: one line that is overwritten on a terminal, else one line for each change."""
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
@@ -93,11 +93,11 @@ def check_png(data: bytes, result: dict[str, Any]) -> None:
     if struct.unpack(">II", data[16:24]) != (result["width"], result["height"]):
         raise DemoError(f"the PNG is not {result['width']} x {result['height']} as declared")
     if hashlib.sha256(data).hexdigest() != result["sha256"]:
-        raise DemoError("the PNG is not the one that was stored: its SHA-256 differs")
+        raise DemoError("the PNG differs from the stored one by its SHA-256")
 
 
 def draw(base_url: str, username: str, password: str, target: Path) -> None:
-    """Have the example drawn, save it as ``target`` and print what there is to know. Raises :class:`DemoError`."""
+    """Generate the example, save it as ``target`` and print its details. Raises :class:`DemoError`."""
     client = Client(base_url)
     client.sign_in(username, password)
     print(f'Submitting a {EXAMPLE["type"]}: "{EXAMPLE["prompt"]}"', flush=True)
@@ -124,7 +124,7 @@ def draw(base_url: str, username: str, password: str, target: Path) -> None:
     target.write_bytes(data)
     shown = target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
     print(
-        f"\n  Picture      {shown}"
+        f"\n  Image        {shown}"
         f"\n  Request      {request_id}"
         f"\n  Completed    {took * 1000:.0f} ms after it was submitted"
         f"\n  Provider     {result['provider']} ({result['model']})"

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, also where that is killed. Only Linux can."""
+"""Let processes end with their parent, also if it is killed. Linux only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 _PR_SET_PDEATHSIG = 1
-# Looked up here, since the call may be made between fork and exec.
+# Loaded here, since the call may come between fork and exec.
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
@@ -18,8 +18,8 @@ def end_with_parent(parent: int, *, by: signal.Signals = signal.SIGKILL) -> None
     """Have the kernel send this process a signal when its parent, which has this id, dies.
 
     The kernel sends the signal once for each thread of the parent, in quick succession. Handlers of SIGTERM do not
-    survive that, granian's among them, which then neither serves nor ends; so it is SIGKILL by default. Of a parent
-    that died before it was asked the kernel says nothing.
+    survive that: granian's then neither serves nor ends. So the default is SIGKILL. For a parent that died before this
+    call the kernel sends nothing.
     """
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, by)
@@ -28,5 +28,5 @@ def end_with_parent(parent: int, *, by: signal.Signals = signal.SIGKILL) -> None
 
 
 def ending_with_this() -> Callable[[], None]:
-    """For ``preexec_fn``: what is started ends with this process."""
+    """Return a ``preexec_fn`` with which a started process ends with this one."""
     return partial(end_with_parent, os.getpid())

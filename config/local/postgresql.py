@@ -1,4 +1,4 @@
-"""The PostgreSQL server of a laptop: a real one, from a wheel, that lives as long as the stack.
+"""The embedded PostgreSQL server: a real one, from a wheel, that runs as long as the stack.
 
 Only the wheel's programs are used. Its Python code adds accounts to the machine, opens folders to other users and lets
 servers outlive their parent (docs/decisions/0008-postgresql-from-a-wheel.md).
@@ -35,14 +35,14 @@ from config import env
 from config.local.parent_death import end_with_parent
 from config.local.valkey import free_port
 
-#: The wheel has two; a data folder can be read by the version that made it and by no other.
+#: The wheel has two versions. A data folder can be read only by the version that made it.
 MAJOR: Final = 18
-_START_SECONDS: Final = 60.0  # it may have a gigabyte of log to read after a crash
+_START_SECONDS: Final = 60.0  # after a crash it may have to replay a gigabyte of WAL
 _STOP_SECONDS: Final = 10.0
 #: Few processes and little memory: it serves one machine.
 _SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
-    # A socket's path must be shorter than many folders' are, and would be in /tmp by default.
+    # A Unix socket's path is too short for many folders, and its default is /tmp.
     "unix_socket_directories": "",
     # The pools of all processes, with eight of the web, and the commands of manage.py.
     "max_connections": "200",
@@ -54,7 +54,7 @@ _SETTINGS: Final = {
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
-#: A line in which one of PostgreSQL's programs says why it gave up.
+#: The line in which a PostgreSQL program names the reason of its failure.
 _REASON: Final = re.compile(r"(?:FATAL|PANIC|error): *(.+)")
 
 _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP = 28, 1 << 2
@@ -65,7 +65,7 @@ _libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class _Owner(NamedTuple):
-    """The account that the server runs as, when it is not our own."""
+    """The account that the server runs as, if it is not our own."""
 
     uid: int
     gid: int
@@ -86,7 +86,7 @@ def program(name: str) -> Path:
 
 
 def _owner(data: Path) -> _Owner | None:
-    """Return the account to run as. PostgreSQL refuses root, which then runs it as the owner of the data, or as nobody.
+    """Return the account to run as: as root the owner of the data or ``nobody``, since PostgreSQL refuses root.
 
     Raises ``RuntimeError`` if there is no such account.
     """
@@ -105,18 +105,18 @@ def _owner(data: Path) -> _Owner | None:
 
 
 def _leave_root(owner: _Owner) -> None:
-    """Become this account, and on Linux keep one right of root: to pass through folders that are root's alone.
+    """Become this account, and on Linux keep one capability of root: to pass through folders of root.
 
     The programs and the data may be below ``/root``. No permission of a folder has to be changed that way.
     """
     if _libc is not None:
-        # Without it access(2), which PostgreSQL calls, ignores the rights of anyone but root.
+        # Without it access(2), which PostgreSQL calls, ignores the capability of an account other than root.
         _libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setgid(owner.gid)
     os.setuid(owner.uid)
     if _libc is not None:
-        # Where the kernel refuses, as in some containers, the folders may be open all the same.
+        # If the kernel refuses, as in some containers, the folders may be accessible anyway.
         rights = 1 << _CAP_DAC_OVERRIDE
         _libc.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)(rights, rights, rights))
         _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE, 0, 0)
@@ -131,8 +131,8 @@ def _prepare(owner: _Owner | None, parent: int, by: signal.Signals) -> None:
 def _start(owner: _Owner | None, by: signal.Signals, command: list[Any], **options: Any) -> subprocess.Popen[bytes]:
     """Start a program that ends with this process. Raises ``RuntimeError`` if root may not become another account."""
     prepare: Callable[[], None] = partial(_prepare, owner, os.getpid(), by)
-    # Ctrl-C in the terminal is for the launcher. Of the environment nothing is for the server: not our secrets, and not
-    # a locale that this machine may not have.
+    # Ctrl-C in the terminal is for the launcher. The server gets no environment: not our secrets, and not a locale
+    # that this machine may not have.
     environment = {"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)}
     try:
         return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=prepare, **options)
@@ -155,7 +155,7 @@ def _reason(written: str, directory: Path) -> str:
 
 
 def _initialize(directory: Path, owner: _Owner | None, *, sync: bool) -> None:
-    """Make an empty database, under its name only once it is whole. Raises ``RuntimeError``."""
+    """Create an empty database, under its final name only when it is complete. Raises ``RuntimeError``."""
     for left in directory.glob("new.*"):  # by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     new = Path(tempfile.mkdtemp(prefix="new.", dir=directory))
@@ -178,13 +178,13 @@ def _run_initdb(data: Path, owner: _Owner | None, password: str, *, sync: bool) 
     command = [
         *(program("initdb"), "--pgdata", data, "--username=postgres", "--pwfile=/dev/stdin", "--no-instructions"),
         *("--auth=scram-sha-256", "--set=scram_iterations=1"),  # a random password needs no slow hash
-        # The same order and the same letters on every machine.
+        # The same collation and encoding on every machine.
         *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
     ]
     if not sync:
         command.append("--no-sync")
     elif sys.platform == "linux":
-        command.append("--sync-method=syncfs")  # one call; a thousand files one by one take four seconds
+        command.append("--sync-method=syncfs")  # one call for all: syncing a thousand files takes four seconds
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     process = _start(owner, signal.SIGKILL, command, **pipes)
     try:
@@ -212,7 +212,7 @@ def _check_version(data: Path) -> None:
 
 
 def _stop_leftovers(data: Path) -> None:
-    """Stop the processes that a killed launcher left working on the data, beside which no server would start."""
+    """Stop processes that a killed launcher left running on the data: no other server would start beside them."""
 
     def works_on_it(process: psutil.Process) -> bool:
         with contextlib.suppress(psutil.Error):
@@ -225,7 +225,7 @@ def _stop_leftovers(data: Path) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(by)
         _, left = psutil.wait_procs(left, timeout=_STOP_SECONDS)
-    # It names a process; where that number now belongs to another one, the server would refuse to start.
+    # It names a process id. If another process has that id now, the server would refuse to start.
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 
@@ -240,7 +240,7 @@ def _is_ready(data: Path, pid: int) -> bool:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    # Break off the sessions and write everything down; else leave that to the next start; else leave it at once.
+    # First a fast shutdown, then an immediate one with recovery at the next start, then a kill.
     for by in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         server.send_signal(by)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -250,14 +250,14 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def running_postgresql(directory: Path, log: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the server while the block lasts. ``directory`` keeps its data, and in ``url`` its address meanwhile.
+    """Run the server while the block lasts. ``directory`` has its data, and its address in ``url``.
 
     No other server may use ``directory``; the caller holds a lock. ``settings`` are PostgreSQL's. Raises
     ``RuntimeError`` with one line if the server does not start.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     note, data = directory / "url", directory / "data"
-    note.unlink(missing_ok=True)  # a launcher that was killed leaves it behind
+    note.unlink(missing_ok=True)  # left by a killed launcher
     log.unlink(missing_ok=True)
     owner = _owner(data)
     if data.exists():
@@ -269,7 +269,7 @@ def running_postgresql(directory: Path, log: Path, **settings: str) -> Iterator[
     command = [program("postgres"), "-D", data, *(f"--{name}={value}" for name, value in chosen.items())]
     log.touch(mode=0o600)
     with log.open("ab") as output:
-        # When the launcher is killed, at once but in order: nothing stays in shared memory.
+        # When the launcher is killed, an immediate shutdown: it frees the shared memory.
         server = _start(
             owner, signal.SIGQUIT, command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )

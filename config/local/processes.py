@@ -1,4 +1,4 @@
-"""The Procfile's processes, run by honcho: started together, shown and logged line by line, stopped together."""
+"""The Procfile's processes, run by honcho: started together, logged line by line, stopped together."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class Console(Printer):  # type: ignore[misc]  # honcho has no types
         line = message.data.decode("utf-8", "replace") if isinstance(message.data, bytes) else message.data
         self._file_of(message.name).emit(logging.makeLogRecord({"msg": line.rstrip("\n")}))
         if self._shows_processes and self._terminal_is_there:
-            # Without its terminal, or the pipe that it wrote to, the stack goes on and the log files have it all.
+            # Without its terminal or pipe the stack goes on, and the log files have all lines.
             try:
                 super().write(message)
             except OSError:
                 self._terminal_is_there = False
 
     def say(self, line: str) -> None:
-        """Print a line of the launcher itself, so that it stands out among those of the processes."""
+        """Print a line of the launcher itself, which stands out among those of the processes."""
         emphasis = "\033[1m{}\033[0m" if sys.stdout.isatty() else "{}"
         try:
             print(emphasis.format(line) + "\n", end="", flush=True)
@@ -97,7 +97,7 @@ class ProcessGroup(Manager):  # type: ignore[misc]
         os.kill(os.getpid(), signal.SIGTERM)
 
     def end_with(self, name: str, server: subprocess.Popen[bytes]) -> None:
-        """Stop the processes if a server that runs beside them ends before them."""
+        """Stop the processes if an embedded server ends before them."""
 
         def watch() -> None:
             code = server.wait()
@@ -108,15 +108,15 @@ class ProcessGroup(Manager):  # type: ignore[misc]
         threading.Thread(target=watch, name=name, daemon=True).start()
 
     def terminate(self) -> None:
-        """Ask every process to stop. honcho calls this on a signal, and when a process has ended by itself."""
+        """Stop every process. honcho calls this on a signal, and when a process has ended by itself."""
         self._asked_to_stop = True
         if not self._all_started():
-            return  # honcho cannot stop what it has not seen start; see _system_print
+            return  # honcho cannot stop a process that it has not seen start; see _system_print
         if not self._terminating and self.culprit is None:
             self.culprit = next(iter(self._ended()), None)
         super().terminate()
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self.kill())  # who asks twice does not want to wait
+            signal.signal(number, lambda *_: self.kill())  # a second signal means not to wait
 
     def _ended(self) -> list[tuple[str, int]]:
         children = [(name, known["obj"]._child) for name, known in self._processes.items()]
@@ -127,7 +127,7 @@ class ProcessGroup(Manager):  # type: ignore[misc]
             self.terminate()
 
     def _start(self) -> None:
-        # honcho waits for the end of a process's output, which the children of one that was killed may hold open.
+        # honcho waits for the end of a process's output, which children of a killed process may hold open.
         signal.signal(signal.SIGCHLD, self._a_child_ended)
         # honcho would fork itself for each process, to read its lines; threads do it in a quarter of the memory.
         for name, known in self._processes.items():
@@ -136,6 +136,6 @@ class ProcessGroup(Manager):  # type: ignore[misc]
         threading.Thread(target=self._companion, args=(self,), name="companion", daemon=True).start()
 
     def _system_print(self, data: str) -> None:
-        # honcho's remarks on each start and stop are left out; the one on a start may end a wait.
+        # honcho's lines on each start and stop are not printed; that on a start may end a wait.
         if self._asked_to_stop and not self._terminating:
             self.terminate()

@@ -1,7 +1,7 @@
 """``python -m config.local.stack run`` (or ``demo``): the whole product on one machine, from one command.
 
 Starts the embedded servers that the settings do not replace, brings the database up to date, and runs the processes of
-the Procfile, which are the ones of production, until Ctrl-C.
+the Procfile, as in production, until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from config.startup import lines
 
 ROOT = Path(__file__).resolve().parents[2]
 _READY_SECONDS = 60.0
-#: The setting that replaces a server, the server's name, and how it is run. The database stops last.
+#: The setting that replaces a server, the server's name, and the function that runs it. The database stops last.
 _EMBEDDED = (
     ("DATABASE_URL", "postgresql", running_postgresql),
     ("REDIS_URL", "valkey", running_valkey),
 )
-#: What would lead the demo to somebody's database, account or money.
+#: Variables that would lead the demo to a real database, account or bill.
 _NOT_FOR_THE_DEMO = (
     *("ALLOWED_HOSTS", "BIND_HOST", "CDN_BASE_URL", "DATABASE_URL", "DEMO_PASSWORD", "DEMO_USERNAME", "PROVIDERS"),
     *(
@@ -74,7 +74,7 @@ def _fail(sentence: str) -> NoReturn:
 
 
 def prepare_environment(*, for_demo: bool) -> None:
-    """Set what this process and the others are to find in their environment."""
+    """Set the environment of this process and the others."""
     if for_demo:
         var = env.directory("VAR_DIR", ROOT / "var") / "demo"
         for name in _NOT_FOR_THE_DEMO:
@@ -87,19 +87,19 @@ def prepare_environment(*, for_demo: bool) -> None:
         if not env.present("DEBUG"):
             os.environ["DEBUG"] = "true"
             if env.present("DATABASE_URL"):
-                print("Note: DEBUG is on. Set DEBUG=false where others can reach this.", flush=True)
-    # The programs that the Procfile names are those of this Python.
+                print("Note: DEBUG is on. Set DEBUG=false if others can reach this.", flush=True)
+    # The Procfile's programs are those of this Python.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.environ["PYTHONUNBUFFERED"] = "1"
     os.environ["END_WITH_PARENT"] = "1"
-    # The checks of the whole are made once, with the migrations. And whoever is root on a laptop or in CI knows it.
+    # System checks run once, with the migrations. And a user who is root on a laptop or in CI knows it.
     os.environ["CELERY_SKIP_CHECKS"] = "1"
     os.environ.setdefault("PYTHONWARNINGS", "ignore:You're running the worker with superuser privileges")
 
 
 @contextlib.contextmanager
 def sole_use(directory: Path) -> Iterator[None]:
-    """Hold the directory for this stack alone. Ends the program where another stack has it."""
+    """Lock the directory for this stack. Exit if another stack has it."""
     with (directory / "stack.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,7 +113,7 @@ def sole_use(directory: Path) -> Iterator[None]:
 
 
 def check_port(host: str, name: str, port: int) -> None:
-    """End the program where the port cannot be listened on."""
+    """Exit if the port cannot be used."""
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as fault:
@@ -124,7 +124,7 @@ def check_port(host: str, name: str, port: int) -> None:
 def start_servers(held: contextlib.ExitStack, var: Path) -> dict[str, subprocess.Popen[bytes]]:
     """Start the embedded servers that the settings do not replace, until ``held`` is closed, and return them by name.
 
-    Ends the program with one line if one of them does not start.
+    Exit with one line if one of them does not start.
     """
     servers = {}
     for setting, name, running in _EMBEDDED:
@@ -133,7 +133,7 @@ def start_servers(held: contextlib.ExitStack, var: Path) -> dict[str, subprocess
         if name == "postgresql" and (old := var / "db.sqlite3").exists() and not (var / name).exists():
             print(
                 f"Note: {old} is the SQLite database of an earlier version. "
-                "It stays as it is and is not read: this version starts with an empty PostgreSQL database.",
+                "It is kept and not read: this version starts with an empty PostgreSQL database.",
                 flush=True,
             )
         try:
@@ -146,7 +146,7 @@ def start_servers(held: contextlib.ExitStack, var: Path) -> dict[str, subprocess
 
 
 def bring_database_up_to_date() -> DemoUser | None:
-    """Migrate, in a process of its own since the launcher stays small, and return the demo user if there is one."""
+    """Migrate in a separate process, to keep the launcher small, and return the demo user if there is one."""
     command = [sys.executable, "-m", "config.local.bootstrap"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=ending_with_this())
     if done.returncode:
@@ -159,7 +159,7 @@ def bring_database_up_to_date() -> DemoUser | None:
 
 
 class Stack:
-    """What the settings say of the stack that is to run, and how far it is."""
+    """The stack to run: its addresses by the settings, and its readiness."""
 
     def __init__(self, settings: ModuleType) -> None:
         bind = env.text("BIND_HOST", "127.0.0.1")
@@ -175,7 +175,7 @@ class Stack:
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def missing(self) -> list[str]:
-        """What is not up yet, by name; empty once a request would be served and its updates told."""
+        """Return the names of the parts that are not up yet; empty once requests and live updates are served."""
         try:
             with contextlib.closing(http.client.HTTPConnection(self.host, self.port, timeout=5)) as connection:
                 connection.request("GET", "/readyz", headers={"Host": self._known_as})
@@ -190,7 +190,7 @@ class Stack:
         return [name for name, state in checks.items() if state != "ok"]
 
     def wait_until_ready(self, seconds: float) -> list[str]:
-        """Wait at most so long and return what is still missing."""
+        """Wait at most this long and return the parts that are still missing."""
         deadline = time.monotonic() + seconds
         while (missing := self.missing()) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -198,7 +198,7 @@ class Stack:
 
 
 def launch(settings: ModuleType, *, for_demo: bool) -> int:
-    """Run until a signal comes, or the demo is over; ends the program with one line where a process ends by itself."""
+    """Run until a signal comes or the demo is over. Exit with one line if a process ends by itself."""
     stack = Stack(settings)
     try:
         stack.logs.mkdir(parents=True, exist_ok=True)
@@ -212,7 +212,7 @@ def launch(settings: ModuleType, *, for_demo: bool) -> int:
             print("Starting the stack ...", flush=True)
         servers = start_servers(held, settings.VAR_DIR)
         user = bring_database_up_to_date()
-        problem = ["the demo did not come to its end"] if for_demo else []
+        problem = ["the demo did not finish"] if for_demo else []
 
         def announce(group: ProcessGroup) -> None:
             if missing := stack.wait_until_ready(_READY_SECONDS):
@@ -229,7 +229,7 @@ def launch(settings: ModuleType, *, for_demo: bool) -> int:
                 if missing := stack.wait_until_ready(_READY_SECONDS):
                     raise demo.DemoError(f"the stack is not ready after {_READY_SECONDS:.0f} s: {', '.join(missing)}")
                 if user is None:
-                    raise demo.DemoError(f"the demo user of {settings.VAR_DIR} is gone: remove that directory")
+                    raise demo.DemoError(f"the demo user of {settings.VAR_DIR} is missing: remove that directory")
                 demo.draw(stack.url, user.username, user.password, settings.VAR_DIR / "friendly-dragon.png")
                 problem.clear()
             except demo.DemoError as fault:

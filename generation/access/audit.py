@@ -1,4 +1,4 @@
-"""Who did what to which, when and from where: rows of Django's ``LogEntry``, which each object's page shows."""
+"""The audit log: user, action, object, time and address, as rows of Django's ``LogEntry``."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def _write(user_id: int, model: type[Model], rows: Sequence[tuple[Any, str]], me
 
 
 def record(user: User, thing: Model, what: str, *, address: str, flag: int = CHANGE) -> None:
-    """One person did this to one object."""
+    """Record that the user has done this to one object."""
     _write(user.pk, thing._meta.model, [(str(thing.pk), str(thing))], _message(what, address), flag)
 
 
 def record_requests(user: User, request_ids: Collection[str], what: str, *, address: str) -> None:
-    """One person did this to these requests."""
+    """Record that the user has done this to these requests."""
     _write(user.pk, GenerationRequest, [(pk, pk) for pk in request_ids], _message(what, address), CHANGE)
 
 
 def refused(user: User, what: str, *, address: str) -> None:
-    """Somebody tried what they may not do."""
+    """Log and record an action that was refused for want of a permission."""
     logger.warning(
         "refused: %s by %s", what, user.get_username(), extra={"action": "refused", "user": user.pk, "address": address}
     )
@@ -60,13 +60,13 @@ def refused(user: User, what: str, *, address: str) -> None:
 
 
 def of(thing: Model) -> list[LogEntry]:
-    """What was done to the object, the newest first."""
+    """Return the newest 100 entries about the object, newest first."""
     kind = ContentType.objects.get_for_model(thing._meta.model)
     rows = LogEntry.objects.filter(content_type=kind, object_id=str(thing.pk)).select_related("user")
     return list(rows.order_by("-pk")[:100])
 
 
 def of_kind(model: type[Model]) -> list[LogEntry]:
-    """What was done to objects of this kind, also those that are no more, the newest first."""
+    """Return the newest 30 entries about objects of this model, deleted ones included, newest first."""
     kind = ContentType.objects.get_for_model(model)
     return list(LogEntry.objects.filter(content_type=kind).select_related("user").order_by("-pk")[:30])

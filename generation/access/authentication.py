@@ -1,5 +1,4 @@
-"""Who calls: by token, with the cases closed in which a well-signed but odd one is a fault of ours, or by the session
-of the pages; and what all ways to sign in have in common."""
+"""Authentication by bearer token and by the session of the pages, and the form that all sign-ins share."""
 
 from __future__ import annotations
 
@@ -25,26 +24,26 @@ from generation import identifiers
 from generation.access.rate_limits import remember_sign_in
 from generation.caching import ttl_cache
 
-#: What looking up a user or a token raises for claims that are missing or of the wrong type, or a user who is gone;
-#: ``OSError`` is what the C library says of a year beyond its calendar.
-_ODD_CLAIMS: Final = (TypeError, KeyError, ValueError, OverflowError, OSError, DataError, ObjectDoesNotExist)
+#: Errors of looking up a token or user whose claims are missing or of the wrong type, or whose user is deleted.
+#: ``OSError`` comes from the C library for a year beyond its calendar.
+_CLAIM_ERRORS: Final = (TypeError, KeyError, ValueError, OverflowError, OSError, DataError, ObjectDoesNotExist)
 
-#: Seconds for which a token's signature and the user are known to this process without another look. Whoever is shut
-#: out, or gets another password or other rights, is treated as before for no longer than that.
-_TRUSTED_FOR: Final = 2
+#: Seconds for which this process caches a token's signature and its user. A deactivated user, a changed password and
+#: changed permissions take effect after at most this time.
+_CACHE_SECONDS: Final = 2
 
-#: How far another machine's clock may differ where a token says when it begins and ends to hold.
+#: Tolerated difference between clocks when a token's validity is checked.
 LEEWAY: Final = cast(timedelta, settings.SIMPLE_JWT["LEEWAY"])
 
-#: Hashing a longer one is work that somebody else chose for us.
+#: Characters. Longer passwords are refused before hashing, which would cost processor time at a client's will.
 LONGEST_PASSWORD: Final = 4096
 
 
 class BoundedPasswordForm(AuthenticationForm):
-    """Name and password. A password beyond the bound is wrong and not hashed."""
+    """Sign-in form that rejects over-long passwords before hashing them."""
 
     def clean_username(self) -> str:
-        return identifiers.user_name(str(self.cleaned_data["username"]))  # Django leaves a long one as it is
+        return identifiers.user_name(str(self.cleaned_data["username"]))  # Django does not normalize a long one
 
     def clean_password(self) -> str:
         password = str(self.cleaned_data["password"])
@@ -58,17 +57,17 @@ class BoundedPasswordForm(AuthenticationForm):
 
 
 @contextmanager
-def odd_claims_refused() -> Iterator[None]:
-    """Whatever the claims of a token run into here, the token does not hold. Raises ``InvalidToken``."""
+def refuse_invalid_claims() -> Iterator[None]:
+    """Raise ``InvalidToken`` for any error that a token's claims cause in the block."""
     try:
         yield
-    except _ODD_CLAIMS:
+    except _CLAIM_ERRORS:
         raise InvalidToken from None
 
 
 class _Users:
-    """Where simplejwt looks for the user, at every call. Each call has an object of its own, since the rights that are
-    looked up stay with it."""
+    """The manager in which simplejwt looks the user up. Each call gets its own copy, since Django caches permissions on
+    the object."""
 
     DoesNotExist = User.DoesNotExist
 
@@ -76,17 +75,17 @@ class _Users:
         self.objects = self
 
     def get(self, *, id: Any) -> User:
-        """Raises ``User.DoesNotExist``, and whatever ``int`` raises."""
+        """Return the user. Raises ``User.DoesNotExist``, ``ValueError`` and ``TypeError``."""
         return copy.copy(_cached_user(int(id)))
 
 
-@ttl_cache(seconds=_TRUSTED_FOR, maxsize=4096)
+@ttl_cache(seconds=_CACHE_SECONDS, maxsize=4096)
 def _cached_user(pk: int) -> User:
     return User.objects.get(pk=pk)
 
 
 class BearerAuthentication(JWTAuthentication):
-    """The access token in ``Authorization: Bearer``."""
+    """Authentication by the access token in ``Authorization: Bearer``."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -94,16 +93,16 @@ class BearerAuthentication(JWTAuthentication):
 
     def get_raw_token(self, header: bytes) -> bytes | None:
         scheme, space, token = header.partition(b" ")
-        # simplejwt compares to the letter, but a scheme is the same in any case (RFC 9110).
+        # simplejwt compares case-sensitively, but schemes are case-insensitive (RFC 9110).
         return super().get_raw_token(scheme.capitalize() + space + token)
 
-    @odd_claims_refused()
+    @refuse_invalid_claims()
     def get_validated_token(self, raw_token: bytes) -> Token:
         token = _validated(raw_token)
         token.check_exp(current_time=datetime.now(UTC))  # it may have expired since
         return token
 
-    @odd_claims_refused()
+    @refuse_invalid_claims()
     def get_user(self, validated_token: Token) -> Any:
         user = super().get_user(validated_token)
         # True, 1.0 and " 1" are 1 as well.
@@ -112,9 +111,9 @@ class BearerAuthentication(JWTAuthentication):
         return user
 
 
-_validated: Final = ttl_cache(seconds=_TRUSTED_FOR, maxsize=4096)(JWTAuthentication().get_validated_token)
+_validated: Final = ttl_cache(seconds=_CACHE_SECONDS, maxsize=4096)(JWTAuthentication().get_validated_token)
 
 
 class PageAuthentication(SessionAuthentication):
-    """The session of our own pages. A browser adds its cookie whoever asks, so what changes something needs the pages'
-    CSRF token as well."""
+    """Authentication by the session of our pages. A browser sends its cookie from any site, so calls that change
+    something need the pages' CSRF token as well."""

@@ -1,8 +1,8 @@
-"""How much one user and one address may ask for, with django-ratelimit on the shared cache.
+"""Rate limits for users and addresses, with django-ratelimit on the shared cache.
 
-django-ratelimit counts calls, one counter after the other. Here a call counts what it costs, so that a batch counts
-its items; all counters are one round trip; and a cache that is away is stood in for by one in the process: then each
-process counts for itself, which is more than allowed but bounded.
+django-ratelimit adds 1 to one counter after the other. Here a call adds its cost, so a batch counts its items, and all
+counters take one round trip. If Redis is unavailable, each process counts in its own memory: the limit is then exceeded
+at most by the number of processes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from generation.caching import Cooldown
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: How many times as often as one address all addresses together may fail to sign in with one name.
+#: All addresses together may fail to sign in with one name this many times as often as one address.
 NAME_FACTOR: Final = 20
-#: Seconds for which a sign-in makes an address familiar for its name.
+#: Seconds for which a sign-in makes its address familiar for the name.
 _FAMILIAR_FOR: Final = 90 * 24 * 3600
 
 
 class RateExceeded(APIException):
-    """Too much in too short a time."""
+    """The rate limit is exceeded. Its headers name the limit and the time to wait."""
 
     status_code = status.HTTP_429_TOO_MANY_REQUESTS
     default_detail = "Too many requests"
@@ -62,20 +62,20 @@ class Counter(NamedTuple):
 
 
 class CountingCache(RedisCache):
-    """Redis for django-ratelimit, which tells what it would count and how long that is kept. Whoever asked it counts
-    then, all counters in one round trip; without Redis they are counted here."""
+    """Redis cache that records which counter django-ratelimit would increment, and for how long it is kept. The caller
+    then increments all counters in one round trip; without Redis they are counted in this process."""
 
     def __init__(self, server: Any, params: dict[str, Any]) -> None:
         super().__init__(server, params)
         self._here = LocMemCache("rate-limits", params)
         self._cooldown = Cooldown()
         self._lifetime = 0
-        #: What django-ratelimit would have raised. Each thread has a cache of its own.
+        #: The counter that django-ratelimit would have incremented. Each thread has its own cache object.
         self.named = Counter("", 0)
 
     @cached_property
     def _redis(self) -> Any:
-        return self._cache.get_client(write=True)  # django makes a new one for each command
+        return self._cache.get_client(write=True)  # Django creates a new one for each command
 
     def add(self, key: Any, value: Any, timeout: Any = 300, version: Any = None) -> bool:
         self._lifetime = timeout
@@ -86,63 +86,63 @@ class CountingCache(RedisCache):
         return 0
 
     def increment_all(self, counters: Sequence[Counter], cost: int) -> list[int]:
-        """Count so much with each, which begins where it is not there. Returns what they are at."""
+        """Add the cost to each counter, starting missing ones at 0. Return the new values."""
 
-        def there() -> list[int]:
+        def in_redis() -> list[int]:
             with self._redis.pipeline(transaction=False) as pipe:
                 for counter in counters:
                     pipe.set(counter.key, 0, ex=counter.lifetime, nx=True)
                     pipe.incrby(counter.key, cost)
                 return [int(value) for value in pipe.execute()[1::2]]
 
-        def here() -> list[int]:
+        def in_process() -> list[int]:
             for counter in counters:
                 self._here.add(counter.key, 0, counter.lifetime)
             return [int(self._here.incr(counter.key, cost)) for counter in counters]
 
-        return self._try(there, here)
+        return self._try(in_redis, in_process)
 
-    def give_back(self, counters: Sequence[Counter], cost: int) -> None:
-        """Take so much from each that is still there."""
+    def refund(self, counters: Sequence[Counter], cost: int) -> None:
+        """Subtract the cost from each counter that still exists."""
 
-        def there() -> list[Counter]:
+        def in_redis() -> list[Counter]:
             return [counter for counter in counters if self._redis.exists(counter.key)]
 
-        def here() -> list[Counter]:
+        def in_process() -> list[Counter]:
             return [counter for counter in counters if counter.key in self._here]
 
-        if left := self._try(there, here):
+        if left := self._try(in_redis, in_process):
             self.increment_all(left, -cost)
 
     def remember(self, mark: Counter) -> None:
-        """Note that this has happened, for the lifetime of the mark from now on."""
+        """Set the mark for its lifetime from now on."""
         self._try(
             lambda: self._redis.set(mark.key, 1, ex=mark.lifetime), lambda: self._here.set(mark.key, 1, mark.lifetime)
         )
 
     def knows(self, mark: Counter) -> bool:
-        """Return whether this has happened within the lifetime of the mark."""
+        """Return whether the mark is set."""
         return self._try(lambda: bool(self._redis.exists(mark.key)), lambda: mark.key in self._here)
 
-    def _try(self, there: Callable[[], T], here: Callable[[], T]) -> T:
+    def _try(self, in_redis: Callable[[], T], in_process: Callable[[], T]) -> T:
         if not self._cooldown.is_active():
             try:
-                return there()
+                return in_redis()
             except RedisError as error:
                 self._cooldown.start()
                 # A server that became a replica keeps its connections; a new one looks the name up again.
                 self._redis.connection_pool.disconnect()
-                logger.warning("the cache is away, rates are counted in this process: %s", error)
-        return here()
+                logger.warning("the cache is unavailable, rates are counted in this process: %s", error)
+        return in_process()
 
 
 def consume(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
-    """Count the call against each key (a name → a value). Raises :class:`RateExceeded`; then nothing was counted."""
+    """Count the call for each key (a name and its value). Raises :class:`RateExceeded`; then nothing is counted."""
     usages, counters = zip(*(_counter(request, group, rate, *key) for key in keys.items()), strict=True)
     counts = _cache().increment_all(counters, cost)
     for usage, count in zip(usages, counts, strict=True):
         if count > usage["limit"]:
-            _cache().give_back(counters, cost)
+            _cache().refund(counters, cost)
             raise RateExceeded(usage | {"count": count - cost})
 
 
@@ -175,7 +175,7 @@ def remember_sign_in(request: HttpRequest, username: str) -> None:
     familiar = _familiar(request, username)
     if not _cache().knows(familiar):
         _, counter = _counter(request, "token", _rate_of_names(), "username", identifiers.user_key(username))
-        _cache().give_back([counter], 1)
+        _cache().refund([counter], 1)
     _cache().remember(familiar)
 
 

@@ -1,4 +1,4 @@
-"""Who of the staff may do what: three groups, and the permission that each action asks for."""
+"""The roles of staff as three groups, and the permission that each action needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VIEWER: Final = "viewer"
 OPERATOR: Final = "operator"
 ADMINISTRATOR: Final = "administrator"
 
-#: The permission for each action on somebody else's requests.
+#: The permission for each action on requests of other users.
 PERMISSIONS: Final[Mapping[str, str]] = {
     BulkActionName.CANCEL: "generation.cancel_generationrequest",
     BulkActionName.RETRY: "generation.retry_generationrequest",
@@ -45,7 +45,7 @@ def _administrator() -> Iterator[str]:
     yield from ("auth.add_user", "auth.change_user")
 
 
-#: What each group may do.
+#: The permissions of each group.
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     VIEWER: tuple(_viewer()),
     OPERATOR: tuple(_operator()),

@@ -16,7 +16,7 @@ from rest_framework_simplejwt.serializers import (
 from rest_framework_simplejwt.tokens import RefreshToken, UntypedToken
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView, TokenVerifyView
 
-from generation.access.authentication import LONGEST_PASSWORD, BearerAuthentication, odd_claims_refused
+from generation.access.authentication import LONGEST_PASSWORD, BearerAuthentication, refuse_invalid_claims
 from generation.access.rate_limits import limit_sign_in, remember_sign_in
 from generation.api.fields import StringField, UserNameField
 
@@ -57,7 +57,7 @@ class RefreshSerializer(TokenRefreshSerializer):
     token_class = SingleUseRefreshToken
     refresh = StringField(max_length=4096)
 
-    @odd_claims_refused()
+    @refuse_invalid_claims()
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         # simplejwt does not check for a changed password here and would issue an access token that is not accepted.
         BearerAuthentication().get_user(RefreshToken(attrs["refresh"]))
@@ -70,7 +70,7 @@ class VerifySerializer(TokenVerifySerializer):
 
     token = StringField(max_length=4096, write_only=True)
 
-    @odd_claims_refused()
+    @refuse_invalid_claims()
     def validate(self, attrs: dict[str, Any]) -> dict[Any, Any]:
         BearerAuthentication().get_user(UntypedToken(attrs["token"]))
         try:

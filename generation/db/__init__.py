@@ -1,1 +1,1 @@
-"""The hot statements as plain SQL, and how they are run."""
+"""PostgreSQL: named SQL statements, counters, locks, outages and session settings."""

@@ -1,7 +1,7 @@
 """Compare the counters with the tables, and correct them where they differ.
 
-A correction is a row among the changes, as triggers insert them. So it holds up nobody, and it is right whatever is
-changed or folded meanwhile: it is the difference at one moment, that of the statement's snapshot.
+A correction is a row among the changes, as triggers insert them. So it waits for no lock, and it is right whatever is
+changed or folded concurrently: it is the difference in the snapshot of one statement.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from generation.db.outages import sqlstate
 
 logger = logging.getLogger(__name__)
 
-#: Two corrections at once would correct twice. This mode conflicts with itself and with VACUUM alone.
+#: Concurrent corrections would correct twice. This lock mode conflicts with itself and VACUUM only.
 _ONE_AT_A_TIME: Final = "LOCK TABLE generation_queue_lengths IN SHARE UPDATE EXCLUSIVE MODE"
 _LOCK_NOT_AVAILABLE: Final = "55P03"
-#: The comparison of the lengths rests for so many times as long as it took.
+#: After a comparison of the lengths, wait this many times its duration.
 _REST: Final = 100
 _CORRECTION: Final = "WITH difference AS ({differences}), corrected AS ({correction}) SELECT * FROM difference"
 
@@ -54,8 +54,7 @@ _CORRECT_LENGTHS: Final = """
     FROM difference
 """
 
-#: What the history says, as the trigger on it counts; by day and grain. What pruning deleted is not there any more, so
-#: only days after it are compared.
+#: The history by day and grain, counted as its trigger does. Pruning deletes history, so only later days are compared.
 _COUNT_DIFFERENCES: Final = f"""
     WITH compared AS (
         SELECT greatest(date_trunc('day', statement_timestamp() - %(kept)s * interval '1 hour', 'UTC'),
@@ -128,8 +127,7 @@ _CORRECT_COUNTS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A counter that differs: ``missing`` is what the tables have and the counter has not; negative where it has too
-    much."""
+    """A counter that differs from the tables by ``missing``, negative if the counter is too high."""
 
     counter: str
     missing: int
@@ -139,7 +137,7 @@ class Difference:
 
 
 def differences(*, fix: bool = False) -> list[Difference]:
-    """Compare all counters with the tables, and insert corrections if asked to. Empty where all agree.
+    """Compare all counters with the tables, and insert corrections if ``fix``. Empty if all agree.
 
     Reads the history of 90 days, or that since the last pruning, so it takes some seconds for a million requests.
     """
@@ -152,7 +150,7 @@ def differences(*, fix: bool = False) -> list[Difference]:
 
 
 def compare(cursor: Any, *, fix: bool = False) -> list[Difference]:
-    """Do the same with a cursor of psycopg, in the caller's transaction."""
+    """Compare with a psycopg cursor, in the transaction of the caller."""
     found = _length_differences(cursor, fix=fix)
     values = {"kept": KEPT // timedelta(hours=1), "bounds": MICROSECONDS}
     for *key, bucket, count, microseconds, cost in _run(cursor, _COUNT_DIFFERENCES, _CORRECT_COUNTS, fix, values):
@@ -182,14 +180,13 @@ def _length_differences(cursor: Any, *, fix: bool) -> list[Difference]:
 
 
 class LengthCheck:
-    """Corrects the lengths every ``METRICS_COLLECTION_INTERVAL``: the part of the comparison that a queue of any length
-    can afford."""
+    """Corrects the queue lengths every ``METRICS_COLLECTION_INTERVAL``, which is cheap for a queue of any length."""
 
     def __init__(self) -> None:
         self._due = 0.0
 
     def __call__(self) -> int:
-        """Correct what differs if it is time to. Returns how many lengths."""
+        """Correct the lengths that differ, if it is time to. Return the number of them."""
         began = time.monotonic()
         if began < self._due:
             return 0
@@ -199,8 +196,8 @@ class LengthCheck:
                 found = _length_differences(cursor, fix=True)
         except DatabaseError as error:
             if sqlstate(error) == _LOCK_NOT_AVAILABLE:
-                return 0  # another process corrects, or it is being vacuumed
-            self._rest(began)  # what took too long must not hold up every pass
+                return 0  # another process corrects, or VACUUM runs
+            self._rest(began)  # a slow comparison must not delay every pass
             raise
         self._rest(began)
         for difference in found:

@@ -1,9 +1,9 @@
-"""Counters of what happened by hour and day, and of what waits: folding the changes of triggers, and reading figures.
+"""Counters of events by hour and day, and of queue lengths: fold the changes of triggers, and read the figures.
 
 Triggers insert a row of ``generation_counter_changes`` in the transaction of each change. :func:`fold` moves these rows
 into ``generation_counters`` and ``generation_queue_lengths``. Every reader adds the rows that are not folded yet in one
-statement, which has one snapshot: so a figure is exact at any moment, whether a dispatcher runs or not. All hours and
-days are those of UTC and of the database's clock, whatever the time zone of a session.
+statement, which has one snapshot: so a figure is exact at any moment, also while no dispatcher runs. All hours and days
+are in UTC by the database's clock, whatever the time zone of a session.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from django.db import connection, transaction
 
 from generation.states import Reason, Status
 
-#: The upper bounds of a histogram's elements, in seconds; one more element has what is above. Other bounds need a
+#: The upper bounds of a histogram's elements, in seconds; the last element counts larger values. Other bounds need a
 #: migration that empties the histograms.
 BOUNDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1800, 3600)
 MICROSECONDS: Final = [round(bound * 1_000_000) for bound in BOUNDS]
-#: Events: the status that ended a request, else the reason of its change; and what has no status change.
+#: Events: the final status of a request, else the reason of its change; and events without a status change.
 SUBMITTED: Final = Reason.SUBMITTED.value
-STARTED: Final = Reason.CLAIMED.value  # the first claim alone
+STARTED: Final = Reason.CLAIMED.value  # only the first claim
 COMPLETED: Final = Status.COMPLETED.value
 FAILED: Final = Status.FAILED.value
 SPENT: Final = "spent"
@@ -40,14 +40,14 @@ _GRAINS: Final = {
     "hour-error": ("hour", "''", "''", "change.error_code"),
     "day": ("day", "''", "''", "''"),
 }
-#: Days for which hours are kept. The rows of days stay: a few hundred in a month.
+#: Days for which hours are kept. Rows of days stay: a few hundred a month.
 KEPT: Final = timedelta(days=90)
 #: The most changes that one transaction folds, and the most transactions of one pass.
 _STEP: Final = 5_000
 _STEPS: Final = 20
-#: Where so many changes wait, since no dispatcher runs, a reader folds some before it reads.
+#: If no dispatcher runs and this many changes wait, a reader folds some before it reads.
 _MANY: Final = 20_000
-#: Of the transaction that folds. Any number, but no other advisory lock has it.
+#: The advisory lock of the transaction that folds. The number is arbitrary and used by no other lock.
 _LOCK: Final = 7_206_017
 
 # --- Parts of statements ----------------------------------------------------------------------------------------------
@@ -122,10 +122,10 @@ _TIDY: Final = """
 
 
 def fold(*, steps: int = _STEPS) -> int:
-    """Add the changes that triggers inserted to the counters, in bounded transactions. Returns how many changes.
+    """Add the changes that triggers inserted to the counters, in bounded transactions. Return the number of changes.
 
-    Any number of processes may call this. One works at a time and the others return 0; where one is killed, its
-    transaction is rolled back and the changes stay.
+    Any number of processes may call this. One works at a time and the others return 0. If it is killed, its transaction
+    is rolled back and the changes stay.
     """
     folded = 0
     for _ in range(steps):
@@ -141,7 +141,7 @@ def _fold_step() -> int:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
         if not cursor.fetchone()[0]:
             return 0
-        # The next statement has a snapshot of its own, in which all that the previous holder folded is gone.
+        # The next statement has its own snapshot, without the changes that the previous holder of the lock folded.
         cursor.execute(_FOLD, {"step": _STEP, "bounds": MICROSECONDS})
         done = int(cursor.fetchone()[0])
         hours = [grain for grain, (unit, *_) in _GRAINS.items() if unit == "hour"]
@@ -154,8 +154,8 @@ def _fold_step() -> int:
 
 @dataclass(slots=True)
 class Count:
-    """How often something happened in one hour or day, with the seconds and US dollars that it took in all. The hour or
-    day that is not over is 0 ``ago``."""
+    """The number of events in one hour or day, with their seconds and US dollars in total. The current hour or day is 0
+    ``ago``."""
 
     start: datetime
     ago: int
@@ -168,8 +168,8 @@ class Count:
     histogram: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
 
 
-#: Counters by a range of the unique index for each event, and the changes that are not folded. Starts that a clock
-#: which was ahead has written are left out until their time comes.
+#: Counters by a range of the unique index for each event, and the unfolded changes. Starts in the future, written while
+#: a clock was ahead, are left out until their time comes.
 _READ: Final = """
     SELECT start, event, type, error_code, count, microseconds, cost, {kept_histogram}, ({newest})
     FROM generation_counters
@@ -199,7 +199,7 @@ def _reading(grain: str, *, histograms: bool) -> str:
 
 
 def recent(grain: str, events: Collection[str], *, before: int, histograms: bool = False) -> list[Count]:
-    """Counts of this hour or day (UTC) and of so many ``before`` it, in no order."""
+    """Return the counts of this hour or day (UTC) and of as many ``before`` it, in no order."""
     unit = _UNITS[_GRAINS[grain][0]]
     values: dict[str, Any] = {"events": [*events], "hours": before * unit // timedelta(hours=1), "bounds": MICROSECONDS}
     with connection.cursor() as cursor:
@@ -218,7 +218,7 @@ def recent(grain: str, events: Collection[str], *, before: int, histograms: bool
 
 
 def this_hour() -> datetime:
-    """When the hour (UTC) of the database's clock began."""
+    """Return when the current hour (UTC) of the database's clock began."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT date_trunc('hour', statement_timestamp(), 'UTC')")
         began: datetime = cursor.fetchone()[0]
@@ -226,15 +226,15 @@ def this_hour() -> datetime:
 
 
 def mean(counts: Iterable[Count]) -> float | None:
-    """Seconds that one lasted on average; None where there is none."""
+    """Return the mean duration in seconds, None without events."""
     found = list(counts)
     number = sum(one.count for one in found)
     return sum(one.seconds for one in found) / number if number > 0 else None
 
 
 def quantile(counts: Iterable[Count], share: float) -> float | None:
-    """Seconds within which this share of all lasted, the upper bound of a histogram's element; None where there is
-    none, ``inf`` above the last bound."""
+    """Return the quantile in seconds, as the upper bound of a histogram's element: None without events, ``inf`` above
+    the last bound."""
     totals = [max(0, sum(element)) for element in zip(*(one.histogram for one in counts), strict=True)]
     until = list(accumulate(totals))
     if not until or not until[-1]:
@@ -244,24 +244,24 @@ def quantile(counts: Iterable[Count], share: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """What there is at the moment: requests that are ``queued`` or ``in_progress``, and queue rows by weight and by the
-    hour in which they were queued."""
+    """The current numbers of requests ``queued`` and ``in_progress``, and of queue rows by weight and by the hour in
+    which they were queued."""
 
     queued: int
     in_progress: int
     rows: dict[int, dict[datetime, int]]
 
     def of_weight(self, weight: int) -> int:
-        """How many queue rows there are of this weight."""
+        """Return the number of queue rows of this weight."""
         return max(0, sum(self.rows.get(weight, {}).values()))
 
     @property
     def total(self) -> int:
-        """How many queue rows there are."""
+        """Return the number of queue rows."""
         return sum(map(self.of_weight, self.rows))
 
 
-#: The lengths are a few rows for each hour of which something still waits.
+#: There are a few lengths for each hour from which requests are still queued.
 _READ_LENGTHS: Final = f"""
     SELECT kind, weight, hour, sum(length)::bigint, sum(changes)::bigint
     FROM (
@@ -276,7 +276,7 @@ _READ_LENGTHS: Final = f"""
 
 
 def lengths() -> Lengths:
-    """Read what waits and runs at the moment."""
+    """Return the current lengths."""
     rows = _lengths()
     if any(kind == Status.QUEUED and changes > _MANY for kind, *_, changes in rows):
         fold(steps=2)

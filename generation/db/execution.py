@@ -1,6 +1,6 @@
-"""Running the statements of :mod:`generation.db.queries`. PostgreSQL keeps their plans, where the address allows it.
+"""Run the statements of :mod:`generation.db.queries` as prepared statements, if the database address allows it.
 
-Each function raises what Django raises for a database error.
+Each function raises Django's database errors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, models
 from django.db.backends.utils import CursorWrapper
 
 M = TypeVar("M", bound=models.Model)
-#: SQL knows no types of Python. Each caller knows those of its statement.
+#: Values of a row. Each caller knows the types of its statement.
 Row = Sequence[Any]
 Parameters = Mapping[str, Any]
 
@@ -28,7 +28,7 @@ def open_cursor() -> CursorWrapper:
 
 
 def fetch_one(sql: str, parameters: Parameters) -> Row | None:
-    """Run a statement that returns one row at the most."""
+    """Run a statement that returns at most one row."""
     with open_cursor() as cursor:
         cursor.execute(sql, parameters)
         return cast("Row | None", cursor.fetchone())
@@ -42,15 +42,15 @@ def fetch_all(sql: str, parameters: Parameters) -> list[Row]:
 
 
 def execute(sql: str, parameters: Parameters) -> int:
-    """Run a statement and return how many rows it changed."""
+    """Run a statement and return the number of changed rows."""
     with open_cursor() as cursor:
         cursor.execute(sql, parameters)
         return int(cursor.rowcount)
 
 
 def instances(model: type[M], columns: str) -> Callable[[Row], M]:
-    """Return a function that makes an instance of a row, which begins with these columns: all of the model's, in the
-    order of its fields."""
+    """Return a function that makes a model instance from a row that begins with these columns: all columns of the
+    model, in the order of its fields."""
     fields = model._meta.concrete_fields
     if columns.split(", ") != [field.column for field in fields]:
         raise ValueError(f"these are not the columns of {model.__name__}: {columns}")

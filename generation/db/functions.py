@@ -1,4 +1,4 @@
-"""The database's clock. Deadlines and leases are decided by it alone, whatever the clocks of the workers say."""
+"""The database's clock. It alone decides deadlines and leases, whatever the clocks of the workers say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Now", "database_now"]
 
 
 def database_now() -> datetime:
-    """Return the time of the database's clock, in UTC: that of this statement, not of the transaction's beginning."""
+    """Return the database's time in UTC, of this statement and not of the transaction's begin."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT STATEMENT_TIMESTAMP()")
         now: datetime = cursor.fetchone()[0]

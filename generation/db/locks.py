@@ -1,4 +1,4 @@
-"""Row locks and time limits of statements that concern many rows."""
+"""Row locks and time limits of statements on many rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the names in SQL are those of the models."""
+"""Check that the table and column names in SQL exist in the models."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
-#: What is no name: comments, texts in quotation marks, parameters.
+#: Text without names: comments, string literals, parameters.
 _NO_NAMES: Final = re.compile(r"/\*.*?\*/|'[^']*'|%\(\w+\)s", re.DOTALL)
 _NAME: Final = re.compile(r"\b[a-z_][a-z0-9_]*\b")
-#: An alias, a part of WITH, and a column that is given with its type.
+#: An alias, a part of WITH, and a column that is declared with its type.
 _DECLARED: Final = (
     re.compile(r"\bAS ([a-z_]+)"),
     re.compile(r"\b([a-z_]+) AS \("),
@@ -31,8 +31,8 @@ _BUILT_IN: Final = frozenset({"excluded"})
 
 
 def check(queries: Mapping[str, str], tables: Collection[type[models.Model]]) -> None:
-    """Raise ``ImproperlyConfigured`` where a statement names a table or a column that the models do not have, or leaves
-    out a column that a new row needs."""
+    """Raise ``ImproperlyConfigured`` if a statement names an unknown table or column, or leaves out a column that a new
+    row needs."""
     by_table = {model._meta.db_table: model for model in tables}
     found = [f"{name}: {mistake}" for name, sql in queries.items() for mistake in mistakes(sql, by_table)]
     if found:
@@ -40,7 +40,7 @@ def check(queries: Mapping[str, str], tables: Collection[type[models.Model]]) ->
 
 
 def mistakes(sql: str, tables: Mapping[str, type[models.Model]]) -> list[str]:
-    """Return what in the statement does not fit the models, which are given by the names of their tables."""
+    """Return the mistakes in the statement. ``tables`` maps table names to models."""
     text = _NO_NAMES.sub(" ", sql)
     used = set(_TABLE.findall(text))
     found = [f"no table {table}" for table in sorted(used - tables.keys())]
@@ -60,7 +60,7 @@ def mistakes(sql: str, tables: Mapping[str, type[models.Model]]) -> list[str]:
 
 
 def _columns_of_tables(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the tables and columns where the statement says of which table a column is."""
+    """Yield table and column wherever the statement names the table of a column."""
     for table, listed in _INSERT.findall(text):
         yield from ((table, name) for name in _NAME.findall(listed))
     for table, assignments in _UPDATE.findall(text):

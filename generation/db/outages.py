@@ -1,4 +1,4 @@
-"""Errors that say that the database is unavailable for now, so that the same work may be tried again."""
+"""Errors that mean that the database is temporarily unavailable, so that the work can be retried."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from django.db import Error, InterfaceError, OperationalError
 #: serialization failure, conflict with recovery), resources, operator intervention (shutdown, cancel, starting up) and
 #: system errors.
 _CLASSES: Final = frozenset({"08", "28", "40", "53", "57", "58"})
-#: Of the other classes: a standby or a database that was set read-only, a transaction that was idle or took longer than
-#: allowed, and a lock or an object that was not to be had in time.
+#: From other classes: a standby or read-only database, a transaction that was idle or too long, and a lock or object
+#: that was not available in time.
 _STATES: Final = frozenset({"25006", "25P03", "25P04", "55P03", "55006"})
 
 
-#: The answer to clients during an outage: text, code, and the seconds until another try makes sense.
+#: The answer to clients during an outage: text, code, and the seconds until a retry makes sense.
 MESSAGE: Final = "The database is not reachable at the moment"
 CODE: Final = "database_unavailable"
 RETRY_AFTER: Final = 5
 
 
 class DatabaseUnavailableError(Exception):
-    """The database is unavailable for now. The cause, if there is one, is the database's own error."""
+    """The database is temporarily unavailable. The cause, if there is one, is the database's own error."""
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Return whether the error says that the database is unavailable for now, and not that a statement is wrong.
+    """Return whether the error means that the database is temporarily unavailable, not that a statement is wrong.
 
     The SQLSTATE decides. An error without one never reached the server or lost it, so Django's class decides: a
     time-out of the pool, a closed or a refused connection.
@@ -43,14 +43,14 @@ def is_outage(error: BaseException | None) -> bool:
 
 
 def sqlstate(error: BaseException | None) -> str:
-    """Return the SQLSTATE of an error of Django's or of psycopg's, empty where there is none."""
+    """Return the SQLSTATE of an error of Django's or of psycopg's, empty if it has none."""
     cause = error.__cause__ if isinstance(error, Error) else error
     return str(getattr(cause, "sqlstate", None) or "")
 
 
 @contextmanager
 def raising_unavailable() -> Iterator[None]:
-    """Raise an outage as :class:`DatabaseUnavailableError`, for callers that tell errors apart by their class."""
+    """Turn an outage into :class:`DatabaseUnavailableError`, for callers that distinguish errors by class."""
     try:
         yield
     except Error as error:
@@ -60,14 +60,14 @@ def raising_unavailable() -> Iterator[None]:
 
 
 def log_failure(logger: logging.Logger, what: str, error: Exception, *, extra: Mapping[str, Any] | None = None) -> None:
-    """Log an outage as a line, and any other error, which is a fault of ours, with its traceback."""
+    """Log an outage as one line, and any other error, which is our bug, with its traceback."""
     outage = is_outage(error)
     level = logging.WARNING if outage else logging.ERROR
     logger.log(level, "%s: %s", what, error, exc_info=None if outage else error, extra=extra)
 
 
 def code_and_message(logger: logging.Logger, error: Exception) -> tuple[str, str]:
-    """Return what a client of the live updates is told. An error that is no outage is a fault of ours and logged."""
+    """Return code and message for a client of the live updates. Log an error that is not an outage: it is our bug."""
     if is_outage(error):
         return CODE, MESSAGE
     logger.error("unexpected error of the database", exc_info=error)

@@ -1,4 +1,4 @@
-"""Settings of every PostgreSQL session, by the kind of process: on the kind's role, or in the startup options."""
+"""Settings of PostgreSQL sessions by the kind of process, set on the role of the kind or in the startup options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 
 class Kind(StrEnum):
-    """What a process does. It names its sessions, its role and its time-outs."""
+    """The kind of a process. It determines the names of its sessions, its role and its time-outs."""
 
     WEB = "web"
     REALTIME = "realtime"
@@ -33,7 +33,7 @@ def _limits(*, statement: str, lock: str, idle: str = "10s") -> Mapping[str, str
 
     ``idle`` limits a transaction in which nothing happens: a process that is paused or cut off in the middle must
     release its locks well within the lease of 30 s, or its requests could not be rescued. Compiling a query takes
-    longer than it saves. A query that reads many rows is for figures and must not take several processors.
+    longer than it saves. A query that reads many rows serves statistics and must not take several processors.
     """
     return MappingProxyType(
         {
@@ -46,7 +46,7 @@ def _limits(*, statement: str, lock: str, idle: str = "10s") -> Mapping[str, str
     )
 
 
-#: A statement that exceeds its limit fails as an outage, and its work is tried again.
+#: A statement that exceeds its limit fails as an outage, and its work is retried.
 SETTINGS: Final[Mapping[Kind, Mapping[str, str]]] = MappingProxyType(
     {
         # A client waits. The proxy gives up after 60 s, and a request has several statements.
@@ -54,9 +54,9 @@ SETTINGS: Final[Mapping[Kind, Mapping[str, str]]] = MappingProxyType(
         Kind.REALTIME: _limits(statement="10s", lock="5s"),
         # After a heartbeat that timed out another one fits into the 27 s for which a worker trusts its lease.
         Kind.WORKER: _limits(statement="15s", lock="5s"),
-        # A step reads up to 500 rows. It skips locked rows, so that waiting for a lock is a fault.
+        # A step reads up to 500 rows. It skips locked rows, so it should never wait for a lock.
         Kind.DISPATCHER: _limits(statement="30s", lock="5s"),
-        # An operator waits and can interrupt it. It may lock rows of requests, so it must not sit on them.
+        # An operator waits and can interrupt it. It may lock rows of requests, so it must not hold them for long.
         Kind.COMMAND: _limits(statement="10min", lock="10s"),
         # Changing a large table takes as long as it takes. Waiting for its lock blocks all later statements on the
         # table, so that wait ends before theirs, and `migrate` tries again.

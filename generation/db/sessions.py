@@ -1,4 +1,4 @@
-"""Sessions as each kind of process has them, and what is wrong with their settings."""
+"""Sessions of each kind of process, and mistakes in their settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from generation.db.session_settings import PLACEHOLDER, SETTINGS, Kind, applicat
 
 
 def own_kind() -> Kind:
-    """Return what this process does."""
+    """Return the kind of this process."""
     return cast(Kind, connection.settings_dict["KIND"])
 
 

@@ -1,4 +1,4 @@
-"""What staff do to the whole: pauses, and actions on everything that matches a filter."""
+"""Pauses, and bulk actions on all requests that match a filter."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from generation.states import BulkActionName, PauseScope
 
 
 class Pause(models.Model):
-    """While the row exists, nothing of this scope is started: everything, or the requests of one priority or type, or
-    the calls of one provider. What runs goes on. ``value`` is empty for everything."""
+    """While the row exists, nothing of its scope starts: all requests, those of one priority or type, or the calls of
+    one provider. Running attempts continue. ``value`` is empty for the scope ``everything``."""
 
     scope = models.CharField(max_length=16, choices=PauseScope.choices)
     value = models.CharField(max_length=32, blank=True, default="")
@@ -43,8 +43,8 @@ class Pause(models.Model):
 
 class BulkAction(models.Model):
     """One action on every request that matches ``conditions``, done in steps from the newest to the oldest. ``cursor``
-    is the last id that was looked at; newer ones than ``newest`` came later and are left alone. ``refusals`` counts the
-    reasons, and ``refused_ids`` has the first ones of each. ``error`` is why it ended before its time."""
+    is the last id that was processed; requests newer than ``newest`` came later and are skipped. ``refusals`` counts
+    refusals by reason, and ``refused_ids`` has the first ids of each. ``error`` says why it stopped early."""
 
     action = models.CharField(max_length=16, choices=BulkActionName.choices)
     argument = models.CharField(max_length=32, blank=True, default="")
@@ -80,5 +80,5 @@ class BulkAction(models.Model):
 
     @property
     def refused(self) -> int:
-        """How many were refused, for whatever reason."""
+        """The number of refused requests, for all reasons."""
         return sum(self.refusals.values())

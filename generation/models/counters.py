@@ -1,4 +1,4 @@
-"""Counters from which figures are read, and the changes that are not yet added to them."""
+"""Counters for statistics, and the changes that are not added to them yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from generation.db.functions import Now
 
 
 class CounterChange(models.Model):
-    """What one change of a request, of a queue row or of spending adds to the counters.
+    """The amounts that one change of a request, queue row or spending adds to the counters.
 
     Triggers insert these rows in the transaction that makes the change, and the dispatcher folds them into
     :class:`Counter` and :class:`QueueLength`. A reader adds the rows that are still here.
@@ -45,7 +45,7 @@ class CounterChange(models.Model):
 
 
 class Counter(models.Model):
-    """How often something happened in one hour or day (UTC), for how long and at what cost.
+    """The number, duration and cost of events in one hour or day (UTC).
 
     A ``grain`` is a set of dimensions, of which the others are empty: ``hour`` has the type, the provider and the error
     code; ``hour-type`` and ``hour-error`` have one of them; ``day`` has none. So a reader of a day or a week reads a
@@ -76,8 +76,8 @@ class Counter(models.Model):
 
 
 class QueueLength(models.Model):
-    """How many there are at the moment. ``kind`` is ``rows`` for queue rows by weight and by the hour in which they
-    were queued, or the status of requests, with weight 0 and hour 0 of 1970."""
+    """A current number. ``kind`` is ``rows`` for queue rows by weight and by the hour in which they were queued, or a
+    status for the requests in it, with weight 0 and hour 0 of 1970."""
 
     kind = models.CharField(max_length=16)
     weight = models.SmallIntegerField()

@@ -1,7 +1,6 @@
-"""The shapes that a row of ``ProviderModel`` may have: the one place that decides about mistakes in it.
+"""Validation of ``ProviderModel`` rows.
 
-Forms and migrations use :func:`mistakes`. The catalogue uses :func:`faults`, which passes over words that it does not
-know, since they break nothing.
+Forms use :func:`mistakes`. The catalogue uses :func:`faults`, which ignores unknown words, since they break nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from generation.states import ImageFormat
 
 #: The values of a request's ``quality`` and ``outputFormat``.
 QUALITIES: Final = ("low", "medium", "high")
-#: The options of a request, with the values that a capability may name. Without values, it is the whole option.
+#: The options of a request, with the values that a capability may name; none if it names the whole option.
 _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "seed": frozenset(),
     "negativePrompt": frozenset(),
@@ -26,7 +25,7 @@ _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "imageStyle": frozenset(),
     "title": frozenset(),
 }
-#: An aspect ratio in numbers, and those that have a name.
+#: A numeric aspect ratio, and the named ones.
 RATIO: Final = re.compile(r"([1-9][0-9]{0,2}):([1-9][0-9]{0,2})")
 NAMED_RATIOS: Final = {"square": "1:1", "portrait": "2:3", "landscape": "3:2"}
 _TOKENS: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
@@ -47,7 +46,7 @@ Mistake = tuple[str, str]
 
 
 def mistakes(*, capabilities: object, sizes: object, price_rule: object) -> list[Mistake]:
-    """Return everything in a row that is not as it should be."""
+    """Return all mistakes in a row, for forms."""
     found = faults(capabilities=capabilities, sizes=sizes, price_rule=price_rule)
     if not any(field == "capabilities" for field, _ in found):
         found += [("capabilities", text) for text in _unknown_capabilities(capabilities)]
@@ -57,7 +56,7 @@ def mistakes(*, capabilities: object, sizes: object, price_rule: object) -> list
 
 
 def faults(*, capabilities: object, sizes: object, price_rule: object) -> list[Mistake]:
-    """Return what makes a row unusable. Without any, the catalogue can read it."""
+    """Return the mistakes that make a row unusable. Without any, the catalogue can read it."""
     found = [("capabilities", text) for text in _faults_of_capabilities(capabilities)]
     found += [("sizes", text) for text in _faults_of_sizes(sizes)]
     found += [("price_rule", text) for text in _faults_of_prices(price_rule)]
@@ -117,7 +116,7 @@ def _is_size(size: object) -> bool:
 
 
 def _faults_of_rule(rule: object) -> Iterator[str]:
-    """Of ``any``: the short side in pixels, what both sides divide by, and the most extreme ratio."""
+    """Check ``any``: the short side in pixels, the step that divides both sides, and the most extreme ratio."""
     if not (isinstance(rule, dict) and set(rule) == _ANY):
         yield 'any needs short, step and widest, such as {"short": 1024, "step": 16, "widest": 3}.'
         return
@@ -146,9 +145,9 @@ _MOST_PRICE: Final = Decimal(1_000_000)
 
 
 def amount(found: object) -> Decimal | None:
-    """Return an amount of money as staff write it, in a string or as a number, or ``None`` for anything else.
+    """Return an amount of money from a string or number, or ``None`` for anything else.
 
-    An amount beyond any price counts as not known.
+    An amount beyond any price counts as unknown.
     """
     if not isinstance(found, str | int | float | Decimal) or isinstance(found, bool):
         return None
@@ -176,7 +175,7 @@ def _faults_of_prices(value: object) -> Iterator[str]:
 
 
 def _odd_prices(value: Any) -> Iterator[str]:
-    """Prices that no vendor has, though they can be computed with."""
+    """Yield mistakes in prices that can be computed with, but that no vendor has."""
     if unknown := sorted(set(value) - _PRICES):
         yield f"A rule has per_image, per_million and estimate, not {_shown(unknown[0])}."
     if "per_image" in value and len(value) > 1:

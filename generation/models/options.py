@@ -1,4 +1,4 @@
-"""What a request asks of a model: the keys of ``metadata`` that mean something to us, parsed once."""
+"""The options of a request: the keys of ``metadata`` that the product knows, parsed once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-#: Options that not every model honours, by their keys in ``metadata`` and in a model's capabilities. The aspect ratio
+#: Options that not every model honors, by their keys in ``metadata`` and in a model's capabilities. The aspect ratio
 #: is matched with a model's sizes, and an image style is a phrase of the prompt.
 RESTRICTING: Final = {
     "seed": "seed",
@@ -14,7 +14,7 @@ RESTRICTING: Final = {
     "quality": "quality",
     "outputFormat": "output_format",
 }
-#: Options that change the image, beside those above.
+#: Further options that change the image.
 _CHANGING: Final = {"title": "title", "imageStyle": "image_style"}
 
 

@@ -1,4 +1,4 @@
-"""The processes that do the work."""
+"""Heartbeats of workers and dispatchers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from generation.states import ProcessKind
 
 
 class WorkerProcess(models.Model):
-    """A worker or dispatcher that is up, by its last heartbeat: what readiness and capacity are told from."""
+    """A worker or dispatcher with its last heartbeat. Readiness and capacity are read from these rows."""
 
     name = models.CharField(primary_key=True, max_length=255)
     kind = models.CharField(max_length=16, choices=ProcessKind.choices, default=ProcessKind.WORKER)

@@ -12,7 +12,7 @@ from generation.models import model_rows
 from generation.models.constraints import is_one_of
 from generation.states import ErrorCode, StyleScope
 
-#: The most calls of a rate, each of which is kept in Redis for the time of the rate, and its longest time in seconds.
+#: The most calls of a rate (each is kept in Redis for the period), and the longest period in seconds.
 _MOST_CALLS: Final = 100_000
 _LONGEST_RATE: Final = 86_400
 _MOST_AT_ONCE: Final = 10_000
@@ -23,9 +23,9 @@ _LONGEST_PHRASE: Final = 1_000
 class ProviderState(models.Model):
     """The state of a provider across all workers: limits set by staff, and the circuit breaker.
 
-    At most ``max_concurrent`` calls are under way at once, and at most ``calls`` begin within ``per_seconds``. After
-    ``failures`` one after the other it is not called until ``open_until`` because of ``reason``. Without a row there is
-    no limit and no trouble.
+    At most ``max_concurrent`` calls run at once, and at most ``calls`` begin within ``per_seconds``. After ``failures``
+    in a row it is not called until ``open_until``, because of ``reason``. Without a row there is no limit and the
+    breaker is closed.
     """
 
     provider = models.CharField(primary_key=True, max_length=32)
@@ -41,7 +41,7 @@ class ProviderState(models.Model):
         verbose_name = "provider"
         constraints: ClassVar = [
             models.CheckConstraint(
-                # Without the last two, a NULL in one of them would be neither true nor false, which passes.
+                # The last two conditions are needed: a NULL makes a check neither true nor false, and then it passes.
                 condition=Q(calls__isnull=True, per_seconds__isnull=True)
                 | Q(calls__gte=1, per_seconds__gte=1, calls__isnull=False, per_seconds__isnull=False),
                 name="provider_rate_is_whole",
@@ -94,13 +94,13 @@ class ModelState(models.Model):
 
 
 class ProviderModel(models.Model):
-    """What one model of a provider can do, as data, since models come and go about twice a year.
+    """The capabilities of one model, as data, since vendors change their models about twice a year.
 
     ``sizes`` maps an aspect ratio such as ``1:1`` to ``[width, height]`` in pixels, or ``any`` to the rule by which
-    they are found; ``capabilities`` lists the options of a request that the model honours, or with ``outputFormat:png``
+    they are found; ``capabilities`` lists the options of a request that the model honors, or with ``outputFormat:png``
     one value of an option. With ``quality:high`` the model itself stands for the quality, which is then not sent.
     ``price_rule`` is explained in :mod:`generation.providers.pricing`. A model that is not enabled, or past its
-    ``shutdown_date``, is stood in for by its ``successor``. A lower ``preference`` is tried first.
+    ``shutdown_date``, is replaced by its ``successor``. A lower ``preference`` is tried first.
     """
 
     provider = models.CharField(max_length=32)
@@ -162,7 +162,7 @@ class PromptStyle(models.Model):
         return f"{self.scope} {self.name}"
 
     def clean(self) -> None:
-        """Refuse a phrase that shows nothing, or that no vendor would take along with a prompt."""
+        """Refuse a phrase without visible characters, or one too long to add to a prompt."""
         text = self.phrase.strip()
         if len(text) > _LONGEST_PHRASE:
             raise ValidationError({"phrase": f"At most {_LONGEST_PHRASE:,} characters."})

@@ -46,12 +46,12 @@ class GenerationRequest(models.Model):
     """A request for one image, from submit to its end.
 
     ``claims`` counts every claim and is the fence: a worker may write only while its claim is the newest.
-    ``attempts`` counts the tries that use up ``max_attempts``, ``waits`` how often it was postponed instead.
+    ``attempts`` counts the attempts that use up ``max_attempts``, ``waits`` the snoozes that do not.
     ``sequence`` numbers the status changes from 1.
     """
 
     id = models.CharField(primary_key=True, max_length=64, editable=False)
-    # No index of their own for these two: those in Meta begin with them.
+    # These two have no index of their own: indexes in Meta begin with them.
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="generation_requests", db_index=False
     )
@@ -74,10 +74,10 @@ class GenerationRequest(models.Model):
     lease_expires_at = models.DateTimeField(null=True, editable=False)
     worker = models.CharField(max_length=255, blank=True, default="", editable=False)
 
-    #: What the price rule of the model that it was meant for says, in US dollars; for budgets.
+    #: The price in US dollars by the price rule of the model chosen at submit; for budgets.
     estimated_cost = models.DecimalField(max_digits=12, decimal_places=6, null=True, editable=False)
 
-    #: The call of the API that submitted it, for the log, and that call's span.
+    #: The id of the API call that submitted it, for the log, and the span of that call.
     http_request_id = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
     traceparent = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
 
@@ -106,7 +106,7 @@ class GenerationRequest(models.Model):
             models.Index(
                 F("owner"), F("project_id"), F("id").desc(), name="request_project_newest", condition=~Q(project_id="")
             ),
-            # What of a project is in one status, for staff; and, with the owner at its end, for who has a part of it.
+            # The requests of a project in one status, for staff; with the owner at its end, also for its owners.
             models.Index(
                 F("project_id"),
                 F("status"),
@@ -124,16 +124,16 @@ class GenerationRequest(models.Model):
                 )
                 for status in Status
             ),
-            # A type and a priority for staff: one that hardly anybody asks for would be looked for in every row.
+            # A type and a priority, for staff: a rare one would otherwise be searched in every row.
             models.Index(F("type"), F("id").desc(), name="request_type_newest"),
             models.Index(F("priority"), F("id").desc(), name="request_priority_newest"),
-            # What failed with one error, for staff; what did not fail costs nothing here.
+            # Failures with one error code, for staff; other requests are not in this index.
             models.Index(
                 KT("error__code"), F("id").desc(), name="request_error_newest", condition=Q(status=Status.FAILED)
             ),
-            # Most requests are in no batch, and those cost nothing here.
+            # Most requests are in no batch, and are not in this index.
             models.Index(F("batch"), F("id").desc(), name="request_batch", condition=Q(batch__isnull=False)),
-            # The few that run: for leases, for what a batch has under way, and for the count of active requests.
+            # Running requests: for leases, for the running requests of a batch, and for the number of active requests.
             models.Index(fields=["lease_expires_at"], name="request_lease", condition=Q(status=Status.IN_PROGRESS)),
         ]
         constraints: ClassVar = [
@@ -183,13 +183,13 @@ class GenerationRequest(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """What was answered to a submit that carried this ``Idempotency-Key``, so that a repetition gets the same."""
+    """The stored answer to a call with this ``Idempotency-Key``, for its repetitions."""
 
     # The constraint on the owner and the key has the index.
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
     key = models.CharField(max_length=255)
     fingerprint = models.CharField(max_length=64)
-    answer = models.TextField(blank=True, default="")  # JSON as it was sent; jsonb would sort its names
+    answer = models.TextField(blank=True, default="")  # JSON as it was sent; jsonb would sort its keys
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:

@@ -1,4 +1,4 @@
-"""What is spent, and what may be."""
+"""Spending, budgets, and the result cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.models import Q
 
 
 class Spending(models.Model):
-    """What one owner's calls cost on one day (UTC), in US dollars, and how many of them there were."""
+    """The number and the cost in US dollars of one owner's calls on one day (UTC)."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
     day = models.DateField()
@@ -28,7 +28,7 @@ class Spending(models.Model):
 
 
 class Budget(models.Model):
-    """What one owner may spend in a day (UTC), in US dollars, instead of what the settings say for everybody."""
+    """The budget of one owner in US dollars a day (UTC), which replaces the default of the settings."""
 
     owner = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="generation_budget"
@@ -54,7 +54,7 @@ class SharedPicture(models.Model):
 
     class Meta:
         db_table = "generation_shared_pictures"
-        # Deleting requests looks for what they hold, and pruning for what nothing holds.
+        # Used when requests are deleted, and when pruning looks for rows without a holder.
         indexes: ClassVar = [models.Index(fields=["holder"], name="shared_picture_holder")]
 
     def __str__(self) -> str:

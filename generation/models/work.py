@@ -1,4 +1,4 @@
-"""What becomes of a request: its place in the queue, its attempts, its history."""
+"""The queue row, attempts and status changes of a request."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from generation.states import RETRY_WEIGHT, TRANSITIONS, WEIGHTS, AttemptOutcome
 
 
 class GenerationQueue(models.Model):
-    """The ledger: a row exists exactly while its request is queued. Messages are sent from it and may be lost.
+    """A queue row. It exists exactly while its request is queued. Messages are sent for it and may be lost.
 
-    ``available_at`` is when it may start, ``dispatched_at`` when it was last sent, and ``redispatch_at`` when the
-    message counts as lost. What is ``held`` waits for a place in its batch and is not sent. ``weight_since`` is when
-    it came to its present weight. ``waits_for`` is what makes it available earlier: the end of a request whose picture
-    it hopes to share, or of a provider's trouble.
+    ``available_at`` is when it may start, ``dispatched_at`` when its message was last sent, and ``redispatch_at`` when
+    that message counts as lost. A ``held`` row waits for a slot in its batch and is not sent. ``weight_since`` is when
+    it got its present weight. ``waits_for`` names the event that makes it available earlier: the end of the request
+    whose image it may share, or the name of a provider whose breaker closes.
     """
 
     request = models.OneToOneField(
@@ -36,18 +36,18 @@ class GenerationQueue(models.Model):
     weight_since = models.DateTimeField(db_default=Now())
     waits_for = models.CharField(max_length=64, blank=True, default="")
 
-    #: How many came before it when it was written, as far as that was counted.
+    #: The number of rows ahead of it when it was written, up to a bound.
     ahead: int | None = None
 
     class Meta:
         db_table = "generation_queue"
         verbose_name_plural = "generation queue"
         indexes: ClassVar = [
-            # The order of the queue: what is to be sent next, and how many are ahead. It has no condition on what was
-            # sent, so that sending a row does not touch an index.
+            # The order of the queue: for the next rows to send, and for the number ahead. It has no condition on sent
+            # rows, so that sending a row updates no index.
             models.Index(F("priority_weight").desc(), F("queued_at"), name="queue_order"),
             models.Index(fields=["available_at"], name="queue_held", condition=Q(held=True)),
-            # Who has waited so long at its weight that it moves up a step.
+            # Rows that have waited so long at their weight that they are promoted.
             models.Index(fields=["priority_weight", "weight_since"], name="queue_waiting_long"),
             models.Index(fields=["waits_for"], name="queue_waits_for", condition=~Q(waits_for="")),
         ]
@@ -69,7 +69,7 @@ class GenerationQueue(models.Model):
 
 
 class GenerationAttempt(models.Model):
-    """One claim of a request and what came of it. The row is opened by the claim and closed by the next transition."""
+    """One claim of a request with its outcome. The claim opens the row, and the next transition closes it."""
 
     # The constraint on the request and the claim has the index.
     request = models.ForeignKey(GenerationRequest, on_delete=models.CASCADE, related_name="attempt_log", db_index=False)
@@ -80,14 +80,14 @@ class GenerationAttempt(models.Model):
     model = models.CharField(max_length=255, blank=True, default="")
     prompt = models.TextField(blank=True, default="")
     provider_request_id = models.CharField(max_length=255, blank=True, default="")
-    #: When the provider was called, until when it may be at it, and whether that call costs money.
+    #: When the provider was called, when its slot is free again at the latest, and whether the call costs money.
     call_started_at = models.DateTimeField(null=True)
     call_deadline_at = models.DateTimeField(null=True)
     billable = models.BooleanField(default=True)
-    #: What the provider counted, and what that costs in US dollars; ``None`` where it is not known.
+    #: The usage that the provider reported, and its cost in US dollars; ``None`` if it is unknown.
     usage = models.JSONField(default=dict)
     cost = models.DecimalField(max_digits=12, decimal_places=6, null=True)
-    #: In US dollars: the price that was expected when the call began, and what was added to the owner's spending.
+    #: In US dollars: the price expected when the call began, and the amount added to the owner's spending.
     estimated_cost = models.DecimalField(max_digits=12, decimal_places=6, null=True)
     booked_cost = models.DecimalField(max_digits=12, decimal_places=6, null=True)
     outcome = models.CharField(max_length=16, choices=AttemptOutcome.choices, default=AttemptOutcome.RUNNING)
@@ -116,13 +116,13 @@ class GenerationAttempt(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            # The calls that may still be under way, also those of lost workers: they take up the provider's places.
+            # Calls that may still run, also those of lost workers: they occupy slots of the provider.
             models.Index(
                 fields=["provider", "call_deadline_at"],
                 name="attempt_calls_under_way",
                 condition=Q(call_deadline_at__isnull=False),
             ),
-            # For staff: whose requests a provider had, and the request that the provider knows by this id.
+            # For staff: the requests of a provider, and the request with this id at the provider.
             models.Index(fields=["provider", "request"], name="attempt_provider", condition=~Q(provider="")),
             models.Index(
                 fields=["provider_request_id"], name="attempt_provider_request", condition=~Q(provider_request_id="")
@@ -134,9 +134,9 @@ class GenerationAttempt(models.Model):
 
 
 class StatusChange(models.Model):
-    """One transition of a request, written in the same transaction: the history that everything else is told from."""
+    """One status change of a request, written in its transaction: the history for clients and statistics."""
 
-    # The constraint on the request and the sequence has the index, and nobody asks for what one person did.
+    # The constraint on request and sequence has the index, and no query asks for the changes by one user.
     request = models.ForeignKey(
         GenerationRequest, on_delete=models.CASCADE, related_name="status_changes", db_index=False
     )

@@ -14,33 +14,32 @@ from typing import Any, Final
 from django.conf import settings
 from django.core.files.storage import FileSystemStorage
 
-#: Bytes of a picture that are written at once.
+#: Bytes in one write.
 _CHUNK: Final = 16 * 1024 * 1024
-#: Folders of what clients are sent.
-_PICTURES: Final = ("results/", "thumbnails/")
+#: Folders whose files are sent to clients.
+_PUBLIC: Final = ("results/", "thumbnails/")
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class AtomicFileSystemStorage(FileSystemStorage):
-    """Files appear whole or not at all: a crash in the middle of writing leaves nothing under the final name. A file
-    that is saved again is replaced."""
+    """Stores files atomically: a crash while writing leaves nothing under the final name. Saving again replaces."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_overwrite=True, **options)
 
     def save(self, name: str | None, content: Any, max_length: int | None = None) -> str:
-        """Write the file under this very name, for which no other one is looked for. Raises ``OSError``."""
+        """Write the file under exactly this name. Raises ``OSError``."""
         name = str(name)
         target = self.path(name)
         folder = os.path.dirname(target)
         draft = os.path.join(folder, f".draft-{secrets.token_hex(8)}")
-        mode = 0o644 if settings.ACCEL_LOCATION and name.startswith(_PICTURES) else 0o600
+        mode = 0o644 if settings.ACCEL_LOCATION and name.startswith(_PUBLIC) else 0o600
         try:
             handle = os.open(draft, _NEW_FILE, mode)
-        except FileNotFoundError:  # rarely, so that it is not looked at each time
+        except FileNotFoundError:  # rare, so it is not checked each time
             os.makedirs(folder, exist_ok=True)
             handle = os.open(draft, _NEW_FILE, mode)
-        # The system's own calls, since each one in a worker waits for the interpreter once more.
+        # Plain system calls: each further Python call in a worker may wait for the interpreter lock.
         try:
             try:
                 for chunk in content.chunks(_CHUNK):
@@ -55,7 +54,7 @@ class AtomicFileSystemStorage(FileSystemStorage):
         return name
 
     def delete(self, name: str) -> None:
-        """Remove the file; where there is none, that is as well. Raises ``OSError``."""
+        """Remove the file, if it exists. Raises ``OSError``."""
         with suppress(FileNotFoundError):
             os.unlink(self.path(name))
 

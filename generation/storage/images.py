@@ -16,7 +16,7 @@ from generation.states import ImageFormat
 #: Content type → extension in keys and addresses, and back.
 EXTENSIONS: Final = {format_.content_type: format_.value for format_ in ImageFormat}
 CONTENT_TYPES: Final = {extension: content_type for content_type, extension in EXTENSIONS.items()}
-#: What is younger is not swept up, whether a request refers to it or not: its request may not have been told yet.
+#: Younger files are not deleted as orphans: their request may not be completed in the database yet.
 ORPHAN_GRACE: Final = timedelta(days=2)
 #: Folders that a worker writes to.
 _WRITTEN: Final = ("results", "thumbnails", "receipts")
@@ -25,8 +25,8 @@ _WRITTEN: Final = ("results", "thumbnails", "receipts")
 def save(folder: str, sha256: str, content_type: str, data: bytes) -> str:
     """Store the bytes under their hash and return the key. Raises ``OSError``.
 
-    It does not look first: a look may not be permitted, and bytes that are there may be about to be removed, unless
-    they are written again.
+    It does not check first whether the key exists: that may need a further permission, and an existing file may be
+    about to be deleted as an orphan, unless it is written again.
     """
     key = f"{folder}/{sha256[:2]}/{sha256}.{EXTENSIONS[content_type]}"
     default_storage.save(key, ContentFile(data))
@@ -40,32 +40,32 @@ def files(folder: str) -> Iterator[tuple[str, datetime]]:
 
 
 def is_older(key: str, moment: datetime) -> bool:
-    """Whether the bytes are still there and were written before the moment. Raises ``OSError``."""
+    """Return whether the key still exists and was written before the moment. Raises ``OSError``."""
     with suppress(FileNotFoundError):
         return bool(default_storage.get_modified_time(key) < moment)
     return False
 
 
 def storage_now() -> datetime:
-    """Return the time by the storage's own clock, which is what the times of its files go by. Raises ``OSError``."""
+    """Return the time by the storage's clock, which also dates its files. Raises ``OSError``."""
     key = f"probes/{secrets.token_hex(8)}"
     default_storage.save(key, ContentFile(b"\0"))
     try:
         now: datetime = default_storage.get_modified_time(key)
         return now
     finally:
-        with suppress(OSError):  # one that stays is removed as any old file
+        with suppress(OSError):  # if it stays, it is deleted as any old file
             default_storage.delete(key)
 
 
 def remove(key: str) -> None:
-    """Remove the bytes; where they are gone already, that is as well."""
+    """Delete the key, if it exists. Raises ``OSError``."""
     with suppress(FileNotFoundError):
         default_storage.delete(key)
 
 
 def read(key: str) -> bytes:
-    """The stored bytes. Raises ``OSError`` where they are gone."""
+    """Return the stored bytes. Raises ``OSError``, and ``FileNotFoundError`` if they are gone."""
     with default_storage.open(key) as file:
         return bytes(file.read())
 

@@ -24,8 +24,8 @@ def _key(request_id: str) -> str:
 
 
 def save(request_id: str, receipt: dict[str, Any]) -> None:
-    """Note beside the pictures what was stored for a request, so that it need not be made again where the database
-    cannot be told. Raises ``OSError``."""
+    """Store beside the images what was stored for a request, so that it need not be paid for again if the database is
+    unavailable now. Raises ``OSError``."""
     default_storage.save(_key(request_id), ContentFile(json.dumps(receipt).encode()))
 
 
@@ -34,7 +34,7 @@ def find(request_id: str) -> dict[str, Any] | None:
     if the storage cannot say, since only "not found" may lead to another paid call."""
     try:
         found = json.loads(images.read(_key(request_id)))
-        # During an upgrade, another version may have written more than this one knows.
+        # During an upgrade, another version may have written further keys.
         receipt = {name: found[name] for name in _KEYS if name in found or name in _REQUIRED}
         for name in ("cost", "estimate"):
             Decimal(receipt.get(name) or 0)
@@ -47,5 +47,5 @@ def find(request_id: str) -> dict[str, Any] | None:
 
 
 def drop(request_id: str) -> None:
-    """Forget the note: the database has been told. Raises ``OSError``."""
+    """Delete the receipt after the completion is in the database. Raises ``OSError``."""
     default_storage.delete(_key(request_id))

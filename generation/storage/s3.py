@@ -1,4 +1,4 @@
-"""Images in a bucket of S3, or of any server that speaks its protocol."""
+"""Images in a bucket of S3 or of a compatible server."""
 
 from __future__ import annotations
 
@@ -24,52 +24,52 @@ from storages.backends.s3 import S3Storage
 
 from generation.caching import Cooldown
 
-#: A worker waits no longer for one answer of the bucket, in seconds.
+#: Seconds that a worker waits for one answer of the bucket.
 _PATIENCE: Final = {"connect_timeout": 3, "read_timeout": 20}
 _CONFIG: Final = Config(signature_version="s3v4", retries={"total_max_attempts": 2, "mode": "standard"}, **_PATIENCE)
 _GONE: Final = frozenset({"404", "NoSuchKey", "NotFound"})
-#: Codes of a 403 of S3: of HEAD, which has no body, and of GET.
+#: Codes of a 403 of S3: of HEAD, without a body, and of GET.
 _DENIED: Final = frozenset({"403", "AccessDenied"})
-#: Seconds for which the result of a look at the permissions is used.
+#: Seconds for which a check of the permissions is cached.
 _LEARNED_LASTS: Final = 300.0
-#: Seconds that temporary credentials last at the least where nothing says when they end.
+#: Seconds that temporary credentials without an expiry last at least.
 _UNKNOWN_END: Final = 3600
-#: Stands for a key while the address of the bucket is made.
+#: Placeholder for a key while the address of the bucket is computed.
 _ANY_KEY: Final = "key"
 
 
 class Signing(NamedTuple):
-    """The credentials that addresses are signed with now, and when they end, in seconds since 1970, if they do."""
+    """The credentials that sign addresses, and their expiry in seconds since 1970, ``None`` if they do not expire."""
 
     credentials: ReadOnlyCredentials
     ends: int | None
 
 
 class BucketAddress(NamedTuple):
-    """Where a bucket is reached: what a key is put behind, and the region that signatures name."""
+    """The address of a bucket: the prefix of its keys, and the region for signatures."""
 
     base: str
     region: str
 
     @property
     def origin(self) -> str:
-        """Scheme and host, as a policy of content names them."""
+        """Scheme and host, for a content security policy."""
         parts = urlsplit(self.base)
         return f"{parts.scheme}://{parts.netloc}"
 
 
 @functools.cache
 def bucket_address(bucket: str, region: str | None, endpoint: str | None) -> BucketAddress:
-    """Return where the SDK reaches a bucket. The host and the style depend on the region's partition, the bucket's name
-    (one with dots has no certificate as a host), the endpoint, and what the environment says of dual-stack and FIPS.
-    Raises ``ValueError`` where there can be no such bucket."""
+    """Return the address of a bucket as the SDK uses it. Host and style depend on the region's partition, the bucket's
+    name (one with dots has no certificate as a host), the endpoint, and the environment's settings of dual-stack and
+    FIPS. Raises ``ValueError`` for an impossible bucket."""
 
     def found(request: AWSRequest, region_name: str, **_: Any) -> None:
         parts = urlsplit(request.url)
         base = urlunsplit((parts.scheme, parts.netloc, parts.path.removesuffix(_ANY_KEY), "", ""))
         raise _Found(BucketAddress(base, region_name))
 
-    # Nothing is sent, so no account is needed. Presigning would name the global host, which redirects for a new bucket.
+    # Nothing is sent, so no account is needed. Presigning would use the global host, which redirects for a new bucket.
     unused = {"aws_access_key_id": "unused", "aws_secret_access_key": "unused"}
     try:
         client: Any = boto3.client("s3", region_name=region, endpoint_url=endpoint, config=_CONFIG, **unused)
@@ -90,7 +90,7 @@ class _Found(Exception):  # noqa: N818  an answer, not an error
 
 @contextmanager
 def _as_os_errors() -> Iterator[None]:
-    """What the client of S3 raises, as what a disk would raise; without the text, in which addresses stand."""
+    """Turn errors of the S3 client into ``OSError``, without their text, which contains addresses."""
     try:
         yield
     except ClientError as error:
@@ -105,7 +105,7 @@ def _code(error: ClientError) -> str:
 
 
 class _SignedAt(S3SigV4QueryAuth):
-    """Signs as of a given moment, so that the same address is made again until the next one."""
+    """Signs as of a given moment, so that an address stays the same until the next one."""
 
     def __init__(self, *arguments: Any, at: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -117,15 +117,15 @@ class _SignedAt(S3SigV4QueryAuth):
 
 
 class BucketStorage(S3Storage):
-    """The bucket, whose faults are ``OSError`` as those of a disk, and whose addresses are signed.
+    """A bucket with signed addresses, whose errors are ``OSError`` as those of a disk.
 
-    Without the permission to list the bucket, S3 answers 403 where there is no such key. So a 403 is looked into: where
-    the process can read what it has just written to that folder, it means that the key is not there.
+    Without the permission to list the bucket, S3 answers 403 for a missing key. So after a 403 the process writes and
+    reads a file in the same folder: if that works, the 403 meant that the key is missing.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(client_config=_CONFIG, file_overwrite=True, default_acl=None, **options)
-        #: Until when (of the monotonic clock) a 403 is taken for a missing key, by folder.
+        #: Until when (monotonic clock) a 403 counts as a missing key, by folder.
         self._readable_until: dict[str, float] = {}
         self._cooldown = Cooldown()
 
@@ -137,7 +137,7 @@ class BucketStorage(S3Storage):
             return str(super()._save(name, content))
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a key. Raises ``OSError`` where that cannot be told."""
+        """Return whether the key exists. Raises ``OSError`` if that is unknown."""
         try:
             return bool(self._tell_missing(name, super().exists))
         except FileNotFoundError:
@@ -152,7 +152,7 @@ class BucketStorage(S3Storage):
         return found
 
     def files(self, folder: str) -> Iterator[tuple[str, datetime]]:
-        """Every key below the folder with the time at which it was written."""
+        """Return every key below the folder with the time at which it was written. Raises ``OSError``."""
         with _as_os_errors():
             for one in self.bucket.objects.filter(Prefix=f"{folder}/"):
                 yield one.key, one.last_modified
@@ -162,8 +162,8 @@ class BucketStorage(S3Storage):
         return ""
 
     def signing(self) -> Signing:
-        """Return the credentials of this moment, renewed where they are about to end. Raises ``OSError``; then the next
-        look is a while later, since each may take seconds and a page of a list has forty addresses."""
+        """Return the current credentials, renewed before they expire. Raises ``OSError``; then a cooldown
+        follows, since a request may take seconds and a page of a list has forty addresses."""
         if self._cooldown.is_active():
             raise OSError("there were no credentials for the bucket a moment ago")
         try:
@@ -177,13 +177,13 @@ class BucketStorage(S3Storage):
             raise
         ends = getattr(found, "_expiry_time", None)
         if ends is None and frozen.token:
-            # A token in the environment says by itself nothing of its end; tools of AWS export it beside.
+            # A token in the environment has no expiry; tools of AWS export it in a variable of its own.
             ends = parse_datetime(os.environ.get("AWS_CREDENTIAL_EXPIRATION", ""))
             return Signing(frozen, _in_an_hour() if ends is None else int(ends.timestamp()))
         return Signing(frozen, None if ends is None else int(ends.timestamp()))
 
     def signed_address(self, key: str, *, at: int, expires: int, credentials: ReadOnlyCredentials) -> str:
-        """Where the bytes are fetched from without an account, from ``at`` until ``expires``."""
+        """Return an address that works without an account from ``at`` until ``expires``."""
         address = bucket_address(self.bucket_name, self.region_name, self.endpoint_url)
         request = AWSRequest("GET", f"{address.base}{key}")
         _SignedAt(credentials, "s3", address.region, expires=expires - at, at=at).add_auth(request)
@@ -200,7 +200,7 @@ class BucketStorage(S3Storage):
         return bytes(answer["Body"].read())
 
     def _tell_missing(self, name: str, ask: Callable[[str], Any]) -> Any:
-        """Ask the bucket about a key. Raises ``FileNotFoundError`` where it is not there, else ``OSError``."""
+        """Ask the bucket about a key. Raises ``FileNotFoundError`` if it is missing, else ``OSError``."""
         with _as_os_errors():
             try:
                 return ask(name)
@@ -210,7 +210,7 @@ class BucketStorage(S3Storage):
         raise FileNotFoundError("the bucket has no such key")
 
     def _can_read(self, folder: str) -> bool:
-        """Whether a file that is written to this folder can be read again."""
+        """Return whether a file that is written to this folder can be read again."""
         if time.monotonic() < self._readable_until.get(folder, float("-inf")):
             return True
         key = f"{folder}/.probe-{secrets.token_hex(8)}"
@@ -222,12 +222,12 @@ class BucketStorage(S3Storage):
                 return False
             raise
         finally:
-            with suppress(ClientError):  # without the permission to delete, an empty one stays
+            with suppress(ClientError):  # without the permission to delete, an empty file stays
                 super().delete(key)
         self._readable_until[folder] = time.monotonic() + _LEARNED_LASTS
         return True
 
 
 def _in_an_hour() -> int:
-    """The end of the hour after this one: the same for as long as an address is the same."""
+    """Return the end of the next hour, which is constant while an address is."""
     return int(time.time()) // 3600 * 3600 + 2 * _UNKNOWN_END

@@ -13,15 +13,15 @@ from django.core.signing import Signer
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
 
-if TYPE_CHECKING:  # the SDK of S3 takes 8 MB and a tenth of a second of each process, and few have a bucket
+if TYPE_CHECKING:  # the S3 SDK takes 8 MB and 0.1 s of each process, and few have a bucket
     from generation.storage.s3 import Signing
 
 logger = logging.getLogger(__name__)
 
 
 def expiry() -> int:
-    """When an address that is signed now expires, in seconds since 1970. It moves in whole hours, so that the same
-    answer keeps the same bytes in between; but an address of the bucket ends when its credentials do."""
+    """Return when an address that is signed now expires, in seconds since 1970. It moves in whole hours, so that
+    answers keep the same bytes. An address of the bucket expires with its credentials at the latest."""
     return _end_of(_signing())
 
 
@@ -35,15 +35,15 @@ def _begin() -> int:
 
 
 def _signing() -> Signing | None:
-    """Return the credentials for addresses of the bucket; ``None`` where addresses lead to us, as while there are no
-    credentials."""
+    """Return the credentials for addresses of the bucket; ``None`` if addresses lead to the web process, as while there
+    are no credentials."""
     if settings.RESULT_STORAGE != "s3" or settings.CDN_BASE_URL:
         return None
     bucket: Any = default_storage
     try:
         signing: Signing = bucket.signing()
     except OSError as error:
-        logger.warning("addresses lead to us: %s", error)
+        logger.warning("addresses lead to the web process: %s", error)
         return None
     return signing
 
@@ -59,22 +59,22 @@ def _signer() -> Signer:
 
 @functools.cache
 def _folder(kind: str) -> str:
-    # Looked up once: a page of a list has forty addresses, and reversing each took a third of its time.
+    # Cached: a page of a list has forty addresses, and reversing each took a third of its time.
     return reverse(f"generation:{kind}", args=["-", ""]).removesuffix("-")
 
 
 def signed_url(kind: str, request_id: str, extension: str = "") -> str:
-    """An absolute address (``kind`` is ``image`` or ``thumbnail``) that works without a token until it expires."""
+    """Return an absolute address (of kind ``image`` or ``thumbnail``) that works without a token until it expires."""
     expires = _end_of(None)
     path = f"{_folder(kind)}{request_id}" + (f".{extension}" if extension else "")
-    # Neither has a character that would have to be quoted, and quoting takes longer than signing.
+    # Neither needs quoting, and quoting takes longer than signing.
     query = f"expires={expires}&signature={_signature(kind, request_id, expires)}"
     return f"{settings.PUBLIC_BASE_URL}{path}?{query}"
 
 
 def address(kind: str, request_id: str, key: str, extension: str = "") -> str:
-    """Where clients fetch the picture or thumbnail with this key: from the network in front of the storage
-    (``CDN_BASE_URL``), from the bucket, or else from us."""
+    """Return the address of the image or thumbnail with this key: of the CDN (``CDN_BASE_URL``), of the bucket, or else
+    of the web process."""
     if settings.CDN_BASE_URL:
         return f"{settings.CDN_BASE_URL}/{key}"
     if signing := _signing():
@@ -89,7 +89,7 @@ def _bucket_address(key: str, begun: int, expires: int, credentials: Any) -> str
 
 
 def signature_is_valid(kind: str, request_id: str, expires: str, signature: str) -> bool:
-    """Whether :func:`signed_url` made this signature and it has not expired."""
+    """Return whether :func:`signed_url` made this signature and it has not expired."""
     if not (expires.isascii() and expires.isdigit() and len(expires) <= 12):
         return False
     expected = _signature(kind, request_id, int(expires))

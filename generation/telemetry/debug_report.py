@@ -14,7 +14,7 @@ from generation.telemetry.redaction import SECRET_NAME, SHORTEST_ON_PAGES, Redac
 
 
 class RedactingFilter(SafeExceptionReporterFilter):
-    """Django's filter of settings and headers, which goes by their names; this one goes by their values as well."""
+    """Filter settings and headers by their values as well as by their names, as Django does."""
 
     hidden_settings = SECRET_NAME
 
@@ -23,13 +23,13 @@ class RedactingFilter(SafeExceptionReporterFilter):
         return _redact(cleansed) if isinstance(cleansed, str) else cleansed
 
     def get_safe_request_meta(self, request: HttpRequest) -> dict[str, Any]:
-        """Without the environment of the process, which the server copies into every request."""
+        """Leave out the environment of the process, which the server copies into every request."""
         meta: dict[str, Any] = super().get_safe_request_meta(request)
         return {name: value for name, value in meta.items() if name not in os.environ}
 
 
 class RedactingReporter(ExceptionReporter):
-    """Django's debug page without credentials, which also stand in local variables and messages of errors."""
+    """Django's debug page without credentials, also those in local variables and error messages."""
 
     def get_traceback_html(self) -> SafeString:
         return mark_safe(_redact(super().get_traceback_html()))  # noqa: S308  Django has escaped it

@@ -1,4 +1,4 @@
-"""Credentials hidden in text that people or tools may see: log lines, debug pages, printed settings."""
+"""Hide credentials in log lines, debug pages and printed settings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Final
 from urllib.parse import quote
 
 HIDDEN: Final = "[hidden]"
-#: Shorter secrets would be found inside harmless words: in every log line, and on a page that is rarely looked at.
+#: Shorter secrets would match inside harmless words, in log lines and on debug pages.
 _SHORTEST_IN_LOGS: Final = 8
 SHORTEST_ON_PAGES: Final = 4
-#: Names of settings that hold nothing but a credential.
+#: Names of settings whose whole value is a credential.
 SECRET_NAME: Final = re.compile(r"API|AUTH|TOKEN|KEY|SECRET|PASS|SIGNATURE|HTTP_COOKIE|DSN|CREDENTIAL", re.IGNORECASE)
-#: The user name and password of any URL, whether or not they are ours.
+#: The user name and password in any URL.
 _URL_CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@\"'<>]*@")
 _QUERY_CREDENTIALS: Final = re.compile(
     r"(?<=[?&;])((?:\w*password|pwd|key|api_key|token|secret|signature)=)[^&\s\"'<>]+", re.IGNORECASE
@@ -22,7 +22,7 @@ _QUERY_CREDENTIALS: Final = re.compile(
 
 
 class Redactor:
-    """Hides the given secrets, and the credentials in URLs, however the text quotes them."""
+    """Hides the given secrets and the credentials in URLs, in any quoting."""
 
     def __init__(self, secrets: Iterable[str], *, shortest: int = _SHORTEST_IN_LOGS) -> None:
         long_enough = {secret for secret in secrets if len(secret) >= shortest}

@@ -13,7 +13,7 @@ _tracer: Any = None
 
 
 def start(kind: str) -> Callable[[], None]:
-    """Send spans of this process from now on; returns what sends the last ones."""
+    """Start sending spans of this process. Return the function that sends the last ones."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -28,8 +28,8 @@ def start(kind: str) -> Callable[[], None]:
 
 @contextmanager
 def span(name: str, kind: str = "internal", *, parent: str = "", **attributes: Any) -> Iterator[Any]:
-    """A span while this lasts, below the one of this thread or below ``parent``, a ``traceparent`` from elsewhere.
-    ``None`` where traces are off."""
+    """Open a span during the block, below the span of this thread or below ``parent`` (a ``traceparent``). Yields
+    ``None`` if traces are off."""
     if _tracer is None:
         yield None
         return
@@ -40,7 +40,7 @@ def span(name: str, kind: str = "internal", *, parent: str = "", **attributes: A
 
 
 def record_wait(name: str, *, parent: str, since: datetime, until: datetime) -> None:
-    """A span of a time that is over, such as the one in the queue."""
+    """Record a span of a past period, such as the wait in the queue."""
     if _tracer is None:
         return
     begun = _tracer.start_span(name, context=_context(parent), start_time=_nanoseconds(since))
@@ -48,7 +48,7 @@ def record_wait(name: str, *, parent: str, since: datetime, until: datetime) -> 
 
 
 def traceparent() -> str:
-    """The span of this thread, as it is handed to another process (W3C Trace Context); empty where there is none."""
+    """Return the ``traceparent`` of this thread's span for another process (W3C Trace Context); empty without one."""
     if _tracer is None:
         return ""
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

@@ -20,7 +20,7 @@ from tests.support.stack import PASSWORD, ROOT, Stack, prepared_stack, wait_unti
 EXAMPLES = 25
 #: Links that are guessed on top of the described ones lead away from those.
 FUZZER_SETTINGS = "[phases.stateful.inference]\nalgorithms = []\n"
-#: A generated client saves pictures as bytes, once it is told that they are.
+#: A generated client saves images as bytes, once it is told that they are.
 CLIENT_SETTINGS = """\
 post_hooks: []
 content_type_overrides: {image/png: application/octet-stream, image/jpeg: application/octet-stream,
@@ -137,8 +137,8 @@ def test_a_generated_client_signs_in_and_gets_an_image(stack: Stack, generated: 
         request = wait_until(ended, what="an end")
         assert request.status is models.Status.COMPLETED
         assert request.metadata.image_style == SUBMIT["metadata"]["imageStyle"]
-        picture = generated("api.pictures.get_image").sync(accepted.request_id, client=alice)
-        with Image.open(BytesIO(picture.payload.read())) as image:
+        file = generated("api.pictures.get_image").sync(accepted.request_id, client=alice)
+        with Image.open(BytesIO(file.payload.read())) as image:
             assert image.size == (request.result.width, request.result.height)
 
         refused = submit.sync(client=alice, body=models.Submit(type_=models.GenerationType.COVER, prompt="?"))

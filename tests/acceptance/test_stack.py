@@ -229,7 +229,7 @@ def test_demo_draws_the_example_and_cleans_up(tmp_path: Path) -> None:
         assert "OpenMoji" in launcher.line("  Attribution ")
         assert launcher.line("Note: ") == (
             f"Note: {old} is the SQLite database of an earlier version. "
-            "It stays as it is and is not read: this version starts with an empty PostgreSQL database."
+            "It is kept and not read: this version starts with an empty PostgreSQL database."
         )
         assert old.read_bytes() == b"SQLite format 3"
         assert not processes_of(launcher.var)

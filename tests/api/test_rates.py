@@ -341,7 +341,7 @@ def test_without_redis_submits_are_quick_and_stay_limited(
     _assert_limited(_submit(api))
     assert time.monotonic() - started < 3
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
-        "the cache is away, rates are counted in this process"
+        "the cache is unavailable, rates are counted in this process"
     ]
 
 

@@ -287,7 +287,7 @@ def test_an_error_leaves_the_connection_to_the_next_call(fresh: Caller, fake: Fa
     assert [call.connection for call in fake.journal()] == [fake.journal()[0].connection] * 6
 
 
-def test_calls_at_once_run_together_and_the_next_reuse_connections(
+def test_concurrent_calls_do_not_wait_and_later_ones_reuse_connections(
     adapter: Adapter, fresh: Caller, fake: FakeProvider
 ) -> None:
     fake.script(default="hold")

@@ -130,7 +130,7 @@ def _assert_cancels(story: Story) -> None:
 
 
 def _assert_picture(story: Story, media: Path) -> None:
-    """What is completed has its files, and the image is the one that was made for it."""
+    """What is completed has its files, and the image is its own."""
     if story.request["status"] != "completed":
         return
     result = story.request["result"]

@@ -242,7 +242,7 @@ def test_a_folder_that_may_not_be_written_is_met_before_the_call(
         ("my.images", "cn-northwest-1", None, "https://s3.cn-northwest-1.amazonaws.com.cn/my.images/"),
         ("images", "us-gov-west-1", None, "https://images.s3.us-gov-west-1.amazonaws.com/"),
         ("images", "us-east-1", None, "https://images.s3.amazonaws.com/"),
-        ("pictures", "auto", "https://minio.example.org/base", "https://minio.example.org/base/pictures/"),
+        ("images", "auto", "https://minio.example.org/base", "https://minio.example.org/base/images/"),
     ],
 )
 def test_addresses_are_the_sdks(

@@ -74,8 +74,8 @@ def test_prompt_and_model_can_be_chosen_and_the_prompt_is_built_as_usual(vendors
 def test_the_image_is_saved_to_the_given_file(vendors: Vendors, tmp_path: Path) -> None:
     path = tmp_path / "page.png"
     _, page = check("openai", "--save", str(path))
-    with Image.open(path) as picture:
-        assert f"{picture.width} x {picture.height}" in page
+    with Image.open(path) as image:
+        assert f"{image.width} x {image.height}" in page
     assert str(path) in page
 
 

@@ -1,4 +1,4 @@
-"""``manage.py doctor``: what it finds, and that the command which it names really mends it."""
+"""``manage.py doctor``: what it finds, and that the command which it names fixes it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def the_finding() -> str:
     return page
 
 
-def mend(page: str) -> None:
+def fix(page: str) -> None:
     """Do what it says, after which nothing is wrong."""
     found = re.search(r"fix:   manage\.py ([^;\n]+)", page)
     assert found, page
@@ -91,7 +91,7 @@ def test_a_request_of_a_lost_worker_is_rescued(alice: User) -> None:
     assert "In progress without a worker: 1" in page
     assert lost.request.pk in page
     assert held.request.pk not in page
-    mend(page)
+    fix(page)
     assert GenerationRequest.objects.get(pk=lost.request.pk).status == Status.QUEUED
 
 
@@ -102,7 +102,7 @@ def test_a_due_request_that_was_not_sent_is_sent(alice: User) -> None:
     page = the_finding()
     assert "Due for over a minute and not sent: 1" in page
     assert request.pk in page
-    mend(page)
+    fix(page)
     assert messages() == {"normal": [request.pk]}
 
 
@@ -126,7 +126,7 @@ def test_a_message_not_taken_by_idle_workers_is_sent_again(alice: User) -> None:
     assert "not started, although workers are idle: 5" in page
     assert all(one in page for one in ids[:3])
     assert "and 2 more" in page
-    mend(page)
+    fix(page)
     assert messages() == {"normal": ids}
 
 
@@ -144,7 +144,7 @@ def test_a_request_that_lost_its_queue_row_gets_one_and_is_sent(alice: User) -> 
     GenerationQueue.objects.all().delete()
     page = the_finding()
     assert "Queued without a queue row: 2" in page
-    mend(page)
+    fix(page)
     assert set(messages()["normal"]) == ids
 
 
@@ -157,7 +157,7 @@ def test_a_batch_with_unfilled_slots_goes_on(alice: User) -> None:
     page = the_finding()
     assert "Batches that wait although none of their requests runs: 1" in page
     assert batch.pk in page
-    mend(page)
+    fix(page)
     assert messages() == {"normal": ids[:2]}
 
 
@@ -234,7 +234,7 @@ def test_doctor_names_an_open_breaker_its_remedy_and_the_requests_waiting(
     assert why in page
     assert advice in page
     assert waiting.request.pk in page
-    mend(page)
+    fix(page)
     assert not circuit_breaker.is_open("openai")
     assert GenerationQueue.objects.filter(available_at__lte=Now(), waits_for="").exists()
 
@@ -243,7 +243,7 @@ def test_a_short_rate_limit_is_no_alarm_and_a_long_one_is() -> None:
     circuit_breaker.failed("openai", "rate_limited", wait=timedelta(seconds=30))
     assert doctor()[0] == 0
     circuit_breaker.failed("openai", "rate_limited", wait=timedelta(minutes=5))
-    mend(the_finding())
+    fix(the_finding())
 
 
 def test_a_model_that_is_set_aside_is_named_with_the_reason() -> None:
@@ -251,7 +251,7 @@ def test_a_model_that_is_set_aside_is_named_with_the_reason() -> None:
         circuit_breaker.failed("openai", "model_retired", model="gpt-image-2")
     page = the_finding()
     assert "openai does not serve gpt-image-2; it is not used until" in page
-    mend(page)
+    fix(page)
     assert doctor()[0] == 0
     assert not circuit_breaker.unserved_models()
 
@@ -349,7 +349,7 @@ def manage(*arguments: str, url: str) -> tuple[int, str]:
 
 
 def test_without_a_database_it_says_so_and_why(tmp_path: Path) -> None:
-    code, page = manage("doctor", url=f"postgres://somebody:a-password@127.0.0.1:{closed_port()}/none")
+    code, page = manage("doctor", url=f"postgres://user:a-password@127.0.0.1:{closed_port()}/none")
     assert code == 1
     assert "The database cannot be reached" in page
     assert "Connection refused" in page

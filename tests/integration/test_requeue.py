@@ -109,7 +109,7 @@ def test_the_history_names_the_actor(alice: User, bob: User) -> None:
     assert set(actors) == {(by_bob, "bob"), (by_nobody, None)}
 
 
-@pytest.mark.parametrize("name", ["charlie", "nobody"])
+@pytest.mark.parametrize("name", ["charlie", "unknown"])
 def test_only_staff_can_be_named(alice: User, charlie: User, name: str) -> None:
     request_id = failed(alice, "auth")
     with pytest.raises(CommandError, match=f"There is no staff member {name}"):

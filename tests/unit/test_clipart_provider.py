@@ -40,10 +40,10 @@ def _answer(**changes: Any) -> ImageAnswer:
     return asyncio.run(ClipartProvider().generate(_request(**changes)))
 
 
-def _picture(**changes: Any) -> Any:
-    with Image.open(io.BytesIO(_answer(**changes).data)) as picture:
-        picture.load()
-        return picture
+def _image(**changes: Any) -> Any:
+    with Image.open(io.BytesIO(_answer(**changes).data)) as image:
+        image.load()
+        return image
 
 
 def test_it_is_a_provider() -> None:
@@ -62,9 +62,9 @@ def test_the_answer_says_what_it_is() -> None:
 @pytest.mark.parametrize("type_", TYPES)
 @pytest.mark.parametrize("subject", [PROMPT, "inner peace"])
 def test_every_type_decodes_in_the_size_asked_for(subject, type_, size):
-    picture = _picture(subject=subject, type=type_, width=size[0], height=size[1])
-    assert picture.size == size
-    assert picture.convert("L").getextrema()[0] < 200
+    image = _image(subject=subject, type=type_, width=size[0], height=size[1])
+    assert image.size == size
+    assert image.convert("L").getextrema()[0] < 200
 
 
 @pytest.mark.parametrize(("output_format", "name"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
@@ -79,8 +79,8 @@ def test_every_format_is_what_it_says(type_, output_format, name):
     "subject", [PROMPT, "a panda, a whale and a vampire bat", "inner peace", "a penguin and an orca"]
 )
 def test_a_coloring_page_is_black_lines_on_pure_white(subject):
-    picture = _picture(subject=subject, width=512, height=512).convert("RGB")
-    red, green, blue = picture.split()
+    image = _image(subject=subject, width=512, height=512).convert("RGB")
+    red, green, blue = image.split()
     assert red.tobytes() == green.tobytes() == blue.tobytes()
     histogram = red.histogram()
     assert histogram[255] > 0.75 * 512 * 512
@@ -91,15 +91,15 @@ def test_a_coloring_page_is_black_lines_on_pure_white(subject):
 
 @pytest.mark.parametrize("subject", [PROMPT, "a bat", "a panda", "a ninja", "a vampire", "a tractor", "a waffle"])
 def test_a_coloring_page_has_no_large_dark_area(subject):
-    picture = _picture(subject=subject, width=512, height=512).convert("L")
+    image = _image(subject=subject, width=512, height=512).convert("L")
     # What survives losing 7 of 512 pixels from each edge is a blot, not a line or a pupil.
-    assert picture.filter(ImageFilter.MaxFilter(15)).getextrema()[0] > 100
+    assert image.filter(ImageFilter.MaxFilter(15)).getextrema()[0] > 100
 
 
 def test_the_lines_of_a_coloring_page_grow_with_the_page() -> None:
     def ink(side: int) -> float:
-        picture = _picture(width=side, height=side).convert("L")
-        return float(sum(picture.histogram()[:128]) / side**2)
+        image = _image(width=side, height=side).convert("L")
+        return float(sum(image.histogram()[:128]) / side**2)
 
     assert ink(320) == pytest.approx(ink(960), rel=0.1)
 
@@ -107,9 +107,9 @@ def test_the_lines_of_a_coloring_page_grow_with_the_page() -> None:
 def test_the_bands_of_a_page_join_without_a_seam(monkeypatch):
     from workers.providers.clipart import draw
 
-    whole = _picture(type="illustration").convert("L")
+    whole = _image(type="illustration").convert("L")
     monkeypatch.setattr(draw, "_BAND_PIXELS", 320 * 64)
-    banded = _picture(type="illustration").convert("L")
+    banded = _image(type="illustration").convert("L")
     # Only the smoothing of edges may differ, and that not more next to a border than elsewhere.
     rows = (
         ImageChops.difference(whole, banded)
@@ -163,7 +163,7 @@ def test_importing_it_loads_nothing_heavy() -> None:
 
 
 def test_a_title_changes_the_top_third_of_a_cover_alone() -> None:
-    plain, titled = _picture(type="cover"), _picture(type="cover", title="The Brave Dragon")
+    plain, titled = _image(type="cover"), _image(type="cover", title="The Brave Dragon")
     third = 320 // 3
     assert plain.crop((0, 0, 320, third)).tobytes() != titled.crop((0, 0, 320, third)).tobytes()
     assert plain.crop((0, third + 4, 320, 320)).tobytes() == titled.crop((0, third + 4, 320, 320)).tobytes()
@@ -171,7 +171,7 @@ def test_a_title_changes_the_top_third_of_a_cover_alone() -> None:
 
 @pytest.mark.parametrize("title", ["W" * 300, "a " * 200, "<b>&amp;", "שלום", "\x00\ud800", "Ünïcödé – “títle”"])
 def test_any_title_stays_inside_its_panel(title):
-    plain, titled = _picture(type="cover"), _picture(type="cover", title=title)
+    plain, titled = _image(type="cover"), _image(type="cover", title=title)
     assert plain.crop((0, 110, 320, 320)).tobytes() == titled.crop((0, 110, 320, 320)).tobytes()
     edge = (0, 0, 22, 320)
     assert plain.crop(edge).tobytes() == titled.crop(edge).tobytes()
@@ -182,12 +182,12 @@ def test_a_title_loses_only_what_the_font_lacks() -> None:
 
 
 def test_the_image_carries_its_attribution() -> None:
-    picture = _picture()
-    assert picture.text["Title"] == PROMPT
-    assert "OpenMoji" in picture.text["Attribution"]
-    assert picture.text["Software"]
+    image = _image()
+    assert image.text["Title"] == PROMPT
+    assert "OpenMoji" in image.text["Attribution"]
+    assert image.text["Software"]
     for output_format in ("jpeg", "webp"):
-        exif = _picture(output_format=output_format).getexif()
+        exif = _image(output_format=output_format).getexif()
         assert exif[0x010E] == PROMPT
         assert "CC BY-SA 4.0" in exif[0x8298]
 
@@ -199,9 +199,9 @@ def test_a_mandala_needs_no_attribution() -> None:
 
 
 def test_a_mandala_is_alike_on_both_sides_and_differs_by_prompt() -> None:
-    picture = _picture(subject="inner peace", width=512, height=512).convert("L")
-    flipped = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    different = sum(abs(a - b) > 96 for a, b in zip(picture.tobytes(), flipped.tobytes(), strict=True))
+    image = _image(subject="inner peace", width=512, height=512).convert("L")
+    flipped = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    different = sum(abs(a - b) > 96 for a, b in zip(image.tobytes(), flipped.tobytes(), strict=True))
     assert different < 0.02 * 512 * 512
     others = {_answer(subject=subject).data for subject in ("inner peace", "quiet mind", "joy", "hope")}
     assert len(others) == 4
@@ -231,7 +231,7 @@ def test_an_unsupported_option_is_refused_for_good(changes):
 )
 @pytest.mark.parametrize("type_", ["coloring-page", "cover"])
 def test_hostile_prompts_give_an_image(subject, type_):
-    assert _picture(subject=subject, prompt=subject, type=type_, title=subject, width=256, height=256).size == (
+    assert _image(subject=subject, prompt=subject, type=type_, title=subject, width=256, height=256).size == (
         256,
         256,
     )

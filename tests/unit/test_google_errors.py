@@ -11,7 +11,7 @@ from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.google import answer_of, usage_of
 from workers.providers.google_errors import status_error
 
-PICTURE = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
+IMAGE = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
 REQUEST = ImageRequest(request_id="vga_1", type="cover", subject="x", prompt="x", model="gemini-3.1-flash-image")
 
 
@@ -159,7 +159,7 @@ def refusal(said: Any) -> ProviderError:
     ],
 )
 def test_a_safety_finish_refuses_the_image_even_if_there_is_one(finish: str) -> None:
-    found = refusal({"candidates": [{"finishReason": finish, "content": {"parts": [PICTURE]}}]})
+    found = refusal({"candidates": [{"finishReason": finish, "content": {"parts": [IMAGE]}}]})
     assert (found.code, found.detail["stage"], found.detail["categories"]) == ("refused_output", "output", [finish])
     assert finish in found.message
 
@@ -228,7 +228,7 @@ def test_a_200_without_an_image_says_why(said: Any, code: str) -> None:
     [
         *({}, {"candidates": []}, {"candidates": None}, {"candidates": [None]}, {"candidates": [{"content": 1}]}),
         {"candidates": [{"content": {"parts": [None, {"inlineData": 1}, {"inlineData": {"data": ""}}]}}]},
-        {"candidates": [{"content": {"parts": [PICTURE | {"thought": True}]}}]},
+        {"candidates": [{"content": {"parts": [IMAGE | {"thought": True}]}}]},
         {"promptFeedback": {"blockReason": None}},
     ],
 )
@@ -244,7 +244,7 @@ def test_an_image_that_is_not_base64_is_invalid(data: object) -> None:
 
 def test_the_final_image_is_taken_and_not_the_draft() -> None:
     sketch = {"inlineData": {"mimeType": "image/png", "data": "BBBB"}, "thought": True}
-    parts = [sketch, {"text": "Here it is"}, PICTURE]
+    parts = [sketch, {"text": "Here it is"}, IMAGE]
     answer = answer_of({"candidates": [{"content": {"parts": parts}}], "responseId": "r1"}, REQUEST, {})
     assert isinstance(answer, ImageAnswer)
     assert (answer.data, answer.content_type, answer.provider_request_id) == (b"\0\0\0", "image/png", "r1")

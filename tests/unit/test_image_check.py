@@ -14,7 +14,7 @@ from workers import image_check
 from workers.providers.base import ProviderError
 
 
-def picture(kind: str = "PNG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **more: Any) -> bytes:
+def image(kind: str = "PNG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **more: Any) -> bytes:
     image = Image.effect_noise(size, 60).convert(mode)
     out = io.BytesIO()
     image.save(out, kind, **more)
@@ -25,13 +25,13 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (640, 480), mode: str = "
     ("kind", "content_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")]
 )
 def test_the_type_is_told_from_the_content(kind: str, content_type: str) -> None:
-    checked = image_check.check(picture(kind))
+    checked = image_check.check(image(kind))
     assert (checked.content_type, checked.width, checked.height) == (content_type, 640, 480)
 
 
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (2000, 100), (10, 10)])
 def test_the_thumbnail_is_a_webp_that_fits_320_pixels(size: tuple[int, int]) -> None:
-    with Image.open(io.BytesIO(image_check.check(picture(size=size)).thumbnail)) as small:
+    with Image.open(io.BytesIO(image_check.check(image(size=size)).thumbnail)) as small:
         assert small.format == "WEBP"
         assert max(small.size) == min(320, max(size))
 
@@ -46,7 +46,7 @@ def test_transparent_pixels_become_white_in_the_thumbnail() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("missing", ["half", "tail", "all but the head"])
 def test_a_truncated_image_is_refused(kind: str, missing: str) -> None:
-    whole = picture(kind)
+    whole = image(kind)
     cut = {"half": whole[: len(whole) // 2], "tail": whole[:-2], "all but the head": whole[:40]}[missing]
     with pytest.raises(ProviderError) as caught:
         image_check.check(cut)
@@ -78,7 +78,7 @@ def test_no_bytes_are_an_empty_result() -> None:
 
 def test_more_bytes_than_we_take_are_refused_before_decoding() -> None:
     with pytest.raises(ProviderError, match="MB"):
-        image_check.check(picture() + b"\0" * image_check.MAX_BYTES)
+        image_check.check(image() + b"\0" * image_check.MAX_BYTES)
 
 
 # --- The corpus -------------------------------------------------------------------------------------------------------
@@ -171,6 +171,6 @@ def test_the_thumbnail_of_a_large_image_looks_like_it() -> None:
     ],
 )
 def test_another_format_than_requested_is_kept_with_a_notice(kind: str, requested: str, notice: str) -> None:
-    checked = image_check.check(picture(kind), requested=requested)
+    checked = image_check.check(image(kind), requested=requested)
     assert (checked.notice, checked.content_type) == (notice, f"image/{kind.lower()}")
     assert checked.requested_type == f"image/{requested or kind.lower()}"

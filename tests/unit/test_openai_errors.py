@@ -245,7 +245,7 @@ def test_an_entry_that_was_held_back_is_a_refusal() -> None:
         ("gpt-image-1.5", 1152, 1024, "1024x1024"),
         ("gpt-image-1.5", 1360, 1024, "1536x1024"),
         ("gpt-image-1.5", 1024, 1824, "1024x1536"),
-        ("somebody-elses", 4096, 1024, "1536x1024"),
+        ("another-servers", 4096, 1024, "1536x1024"),
     ],
 )
 def test_the_size_is_the_nearest_that_the_model_can_make(model: str, width: int, height: int, size: str) -> None:

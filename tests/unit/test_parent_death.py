@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them."""
+"""Processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_process_started_after_its_parent_died_ends_as_well(tmp_path: Path) ->
 
 
 def is_gone(pid: str) -> bool:
-    """Whether the process has ended, and be it that nobody has asked after it."""
+    """Return whether the process has ended, reaped or not."""
     try:
         return "(zombie)" in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -27,13 +27,13 @@ def test_each_is_made_once() -> None:
     assert registry.choose() is registry.choose("openai")
 
 
-@pytest.mark.parametrize("wanted", ["openai", "nobody"])
+@pytest.mark.parametrize("wanted", ["openai", "unknown"])
 def test_one_that_is_not_configured_cannot_be_wanted(wanted: str) -> None:
     with pytest.raises(LookupError, match=wanted):
         Registry(["clipart"], {"openai": OPENAI, "clipart": CLIPART}).choose(wanted)
 
 
-@pytest.mark.parametrize("names", [[], ["nobody"], ["clipart", "nobody"]])
+@pytest.mark.parametrize("names", [[], ["unknown"], ["clipart", "unknown"]])
 def test_names_that_are_no_provider_are_refused(names: list[str]) -> None:
     with pytest.raises(ValueError, match="no such provider"):
         Registry(names, {})

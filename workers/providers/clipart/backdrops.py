@@ -108,7 +108,7 @@ def _forest(page: Page, rng: Random) -> Backdrop:
 
 
 def _trail(page: Page) -> str:
-    """A winding path from the horizon to the lower edge, wider as it comes nearer."""
+    """A winding path from the horizon to the lower edge, wider in the foreground."""
     top, bottom = page.horizon + 34, page.height + 60
     x, middle = page.x(0.62), (top + bottom) / 2
     return (

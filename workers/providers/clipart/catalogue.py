@@ -23,7 +23,7 @@ class Entry:
 
     @property
     def is_character(self) -> bool:
-        """Whether a picture may be about it rather than merely show it: creatures and people."""
+        """Return whether an image may be about it rather than merely show it: creatures and people."""
         return self.kind in ("animals", "people")
 
 

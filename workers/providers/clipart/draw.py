@@ -18,11 +18,11 @@ _CORNER = 26
 
 
 def _carry_on() -> None:
-    """What is called between two bands when nobody can stop the work."""
+    """The checkpoint that does nothing, for work that cannot be cancelled."""
 
 
 def render(scene: Scene, width: int, height: int, checkpoint: Callable[[], None] = _carry_on) -> Image:
-    """The scene as a picture of ``width`` by ``height`` pixels: grays for line art, else RGB.
+    """Render the scene as an image of ``width`` by ``height`` pixels: grays for line art, else RGB.
 
     ``checkpoint`` is called now and then; what it raises ends the work.
     """
@@ -31,7 +31,7 @@ def render(scene: Scene, width: int, height: int, checkpoint: Callable[[], None]
 
     body, page = markup(scene), scene.page
     mode = "RGB" if scene.colored else "L"
-    picture = Image.new(mode, (width, height), "white")
+    image = Image.new(mode, (width, height), "white")
     rows = max(64, min(height, _BAND_PIXELS // width))
     x_scale, y_scale = width / page.width, height / page.height
     for top in range(0, height, rows):
@@ -43,8 +43,8 @@ def render(scene: Scene, width: int, height: int, checkpoint: Callable[[], None]
         )
         data = svg_to_bytes(svg_string=svg, background="#ffffff", skip_system_fonts=True)
         with Image.open(io.BytesIO(data)) as part:
-            picture.paste(part.convert(mode), (0, top))
-    return picture
+            image.paste(part.convert(mode), (0, top))
+    return image
 
 
 def markup(scene: Scene) -> str:

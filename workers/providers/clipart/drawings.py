@@ -20,12 +20,12 @@ from workers.providers.clipart import figures
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What the measuring pictures cover: OpenMoji's grid with room around it, for the bodies that are added below heads.
+# The area of the measuring images: OpenMoji's grid with room around it, for the bodies that are added below heads.
 _WINDOW = (-36, -24, 144, 144)
 _PIXELS_PER_UNIT = 1.5
 # A black area that outlives losing this many units from each edge would be a blot to a child with a pencil.
 _LARGE_FILL_RADIUS = 2.0
-# What is no larger than this in any direction may stay black: it is an eye or a nose.
+# Shapes up to this size in each direction may stay black: they are eyes or noses.
 _PUPIL_SIZE = 7.5
 
 _PUPIL_RADIUS = 1.35
@@ -36,7 +36,7 @@ _LINE_GROUPS = frozenset({"line", "line-supplement"})
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle, in the units of whoever made it."""
+    """A rectangle, in the units of its drawing."""
 
     left: float
     top: float

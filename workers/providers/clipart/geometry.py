@@ -89,7 +89,7 @@ class Backdrop:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A whole picture, in the order in which it is painted."""
+    """A whole image, in the order in which it is painted."""
 
     page: Page
     backdrop: Backdrop

@@ -19,7 +19,7 @@ _PUNCTUATION = str.maketrans({"–": "-", "—": "-", "‘": "'", "„": '"', "�
 _MOST_CHARACTERS = 200
 
 
-def write_title(picture: Image, title: str, box: tuple[float, float, float, float]) -> None:
+def write_title(image: Image, title: str, box: tuple[float, float, float, float]) -> None:
     """Write ``title`` into ``box`` (left, top, width, height, in pixels), as large as it fits, wrapped and centred."""
     from PIL import ImageDraw
 
@@ -29,7 +29,7 @@ def write_title(picture: Image, title: str, box: tuple[float, float, float, floa
     left, top, width, height = box
     size, lines = _fit(text, width, height)
     font = _font(size)
-    pen = ImageDraw.Draw(picture)
+    pen = ImageDraw.Draw(image)
     stroke = max(1, round(size * _BOLDNESS))
     step = size * _LINE_SPACING
     y = top + height / 2 - step * (len(lines) - 1) / 2

@@ -1,4 +1,4 @@
-"""Finding room on a page: each object tries many spots and takes the one that leaves the picture calm and even."""
+"""Place objects on a page: each tries many positions and takes the best for an even image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The provider: one request in, one picture out, without a network."""
+"""The provider: one request in, one image out, without a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ATTRIBUTION = (
     "Drawings by OpenMoji, the open-source emoji and icon project (openmoji.org), licensed CC BY-SA 4.0 "
-    "(https://creativecommons.org/licenses/by-sa/4.0/); arranged, recolored and added to for this picture"
+    "(https://creativecommons.org/licenses/by-sa/4.0/); arranged, recolored and added to for this image"
 )
 _MODEL = "openmoji-17"
 _FORMATS = frozenset({"png", "jpeg", "webp"})
@@ -27,17 +27,17 @@ _EXIF_DESCRIPTION, _EXIF_SOFTWARE, _EXIF_ARTIST, _EXIF_COPYRIGHT = 0x010E, 0x013
 
 
 class _CancelledError(Exception):
-    """Nobody waits for the picture any more."""
+    """The call was cancelled."""
 
 
 class ClipartProvider:
-    """Draws pictures from OpenMoji's drawings and shapes of its own; a mandala where the prompt names nothing."""
+    """Composes images from OpenMoji's drawings and own shapes; a mandala if the prompt names no object."""
 
     name: ClassVar[str] = "clipart"
     billable: ClassVar[bool] = False
 
     async def generate(self, request: ImageRequest) -> ImageAnswer:
-        """Make the picture in a thread. Raises :class:`ProviderError` for a size or format that is not offered."""
+        """Make the image in a thread. Raises :class:`ProviderError` for a size or format that is not offered."""
         stop = threading.Event()
         try:
             return await asyncio.to_thread(_generate, request, stop)
@@ -66,15 +66,15 @@ def _generate(request: ImageRequest, stop: threading.Event) -> ImageAnswer:
         if stop.is_set():
             raise _CancelledError
 
-    picture = draw.render(composed, request.width, request.height, checkpoint)
+    image = draw.render(composed, request.width, request.height, checkpoint)
     if composed.panel:
         unit = request.width / composed.page.width
         x, y, width, height = composed.panel
         box = ((x + 44) * unit, (y + 34) * unit, (width - 88) * unit, (height - 68) * unit)
-        lettering.write_title(picture, _well_formed(request.title), box)
+        lettering.write_title(image, _well_formed(request.title), box)
     attribution = ATTRIBUTION if drawn else ""
     return ImageAnswer(
-        data=_encode(picture, request.output_format, subject, attribution),
+        data=_encode(image, request.output_format, subject, attribution),
         content_type=f"image/{request.output_format}",
         model=_MODEL,
         seed=seed,
@@ -101,7 +101,7 @@ def _hash(*texts: str) -> int:
     return int.from_bytes(hashlib.sha256("\0".join(texts).encode()).digest()[:8], "big")
 
 
-def _encode(picture: Image, output_format: str, subject: str, attribution: str) -> bytes:
+def _encode(image: Image, output_format: str, subject: str, attribution: str) -> bytes:
     caption = subject if len(subject) <= _LONGEST_CAPTION else subject[: _LONGEST_CAPTION - 1] + "…"
     file = io.BytesIO()
     if output_format == "png":
@@ -111,13 +111,13 @@ def _encode(picture: Image, output_format: str, subject: str, attribution: str) 
         for key, value in (("Title", caption), ("Software", _SOFTWARE), ("Attribution", attribution)):
             if value:
                 notes.add_text(key, value)
-        picture.save(file, "PNG", pnginfo=notes)
+        image.save(file, "PNG", pnginfo=notes)
         return file.getvalue()
     exif = _exif(caption, attribution)
     if output_format == "jpeg":
-        picture.save(file, "JPEG", quality=90, exif=exif)
+        image.save(file, "JPEG", quality=90, exif=exif)
     else:
-        picture.convert("RGB").save(file, "WEBP", quality=90, method=2, exif=exif)
+        image.convert("RGB").save(file, "WEBP", quality=90, method=2, exif=exif)
     return file.getvalue()
 
 

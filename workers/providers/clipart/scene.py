@@ -1,4 +1,4 @@
-"""Composing a picture: what stands where, in which size. Pure geometry; :mod:`.draw` paints it."""
+"""Compose an image: the position and size of each object. Pure geometry; :mod:`.draw` paints it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LARGEST_OTHER = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What to compose: the wish, the type of picture, its size in pixels, and how rich it shall be."""
+    """The order to compose: the parsed prompt, the type of image, its size in pixels, and its richness."""
 
     wish: Wish
     type: str

@@ -1,4 +1,4 @@
-"""From a prompt to what its picture shows: the nouns, how many of each, the setting, and what is not wanted."""
+"""Parse a prompt: its nouns, their numbers, the setting, and unwanted objects."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Wish:
 
     @property
     def main(self) -> Noun | None:
-        """Whom the picture is about: the first creature or person, else the first thing that is not mere sky."""
+        """The subject of the image: the first creature or person, else the first thing that is not sky."""
         for choose in (
             lambda noun: noun.entry.is_character,
             lambda noun: noun.entry.kind != "sky" or noun.entry.place == "air",
