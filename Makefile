@@ -1,7 +1,7 @@
 # `make` lists the targets. Needs only make and Python 3.11, 3.12 or 3.13; everything is installed into .venv.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help demo run test faults bench check lint types imports security audit docs screenshots \
+.PHONY: help demo run test test-quick coverage faults bench check lint types imports security audit docs screenshots \
 	architecture lock clean
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
@@ -15,7 +15,7 @@ INSTALL = $(IN_VENV) pip install --quiet --disable-pip-version-check --no-input 
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.runtime ## Start everything on free ports, generate one coloring page, save it, stop
 	@exec $(IN_VENV) config.local.stack demo </dev/null
@@ -26,6 +26,17 @@ run: .venv/.runtime ## Run everything until Ctrl-C: http://127.0.0.1:8000
 test: .venv/.dev ## Run the whole test suite on real servers
 	@exec $(IN_VENV) pytest $(AT_ONCE) $(ARGS) </dev/null
 
+# Two processes for two processors: these tests hardly wait. Some contracts need the database, which starts with them.
+test-quick: .venv/.dev ## Run the unit tests and the contracts, in less than a minute
+	@exec $(IN_VENV) pytest -n 2 --dist loadfile tests/unit tests/contracts $(ARGS) </dev/null
+
+# The report fails below the floor in pyproject.toml, `fail_under`.
+coverage: .venv/.dev ## Run the whole test suite and measure its line coverage
+	@rm -f .coverage .coverage.*; status=0; \
+	$(IN_VENV) coverage run -m pytest $(AT_ONCE) $(ARGS) </dev/null || status=$$?; \
+	$(IN_VENV) coverage combine --quiet && $(IN_VENV) coverage report || status=1; \
+	exit $$status
+
 faults: .venv/.dev ## Run the fault suite at full length, about an hour
 	@FAULTS=full $(IN_VENV) pytest -o faulthandler_timeout=1500 tests/faults tests/integration/test_races.py $(ARGS) </dev/null
 
@@ -34,8 +45,8 @@ bench: .venv/.dev ## Run the benchmarks (needs wrk); ARGS="--help" lists the opt
 
 check: lint types imports security ## Run lint, types, imports and security
 
-lint: .venv/.dev ## Check style and formatting (ruff)
-	@.venv/bin/ruff check --quiet . && .venv/bin/ruff format --quiet --check .
+lint: .venv/.dev ## Check style and formatting (ruff), and the words of all text
+	@.venv/bin/ruff check --quiet . && .venv/bin/ruff format --quiet --check . && .venv/bin/python .ci/check_prose.py
 
 types: .venv/.dev ## Check types (mypy)
 	@.venv/bin/mypy
@@ -64,7 +75,7 @@ lock: .venv/.dev ## Pin requirements*.in; UPGRADE=--upgrade takes the newest ver
 	@$(COMPILE) $(UPGRADE) requirements-dev.in -o requirements-dev.txt
 
 clean: ## Remove .venv and the caches of tools; var/ with its data stays
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- The virtual environment: reinstalled only when a requirements file has changed ----------------------------------

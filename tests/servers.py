@@ -72,6 +72,9 @@ def _end(*_: object) -> NoReturn:
 
 def _prepare() -> None:
     signal.signal(signal.SIGTERM, _end)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Coverage is measured in the processes of the tests alone: tracing the product's processes takes too long.
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
     folder = temporary_folder()
     os.environ.setdefault("DEBUG", "true")
     os.environ.setdefault("SECRET_KEY", "only-for-tests-and-long-enough-for-a-key-of-hmac")

@@ -293,5 +293,5 @@ class TestMakefile:
         )
 
     def test_help_lists_every_target(self, project: Path) -> None:
-        listed = re.findall(r"^  make (\w+) ", self.make(project).stdout, re.MULTILINE)
-        assert sorted(listed) == sorted(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        listed = re.findall(r"^  make ([\w-]+) ", self.make(project).stdout, re.MULTILINE)
+        assert sorted(listed) == sorted(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -341,6 +341,8 @@ def test_each_fault_has_its_code_and_is_not_repeated(
     assert_tells_no_secret(error)
     assert_logged_no_secret(caplog, capfd)
     assert fake.stats().count == (0 if script == "reset=unread" else 1)
+    if script.startswith("reset"):
+        assert caller.generate().data
     if adapter.errors_have_ids and "html" not in script and script.startswith(ANSWERED):
         assert "_fake_1" in error.provider_request_id
 

@@ -39,6 +39,11 @@ def caller(fake: FakeProvider) -> Iterator[Caller]:
         yield caller
 
 
+def test_quality_is_left_to_the_vendor_unless_it_is_asked_for(caller: Caller, fake: FakeProvider) -> None:
+    caller.generate()
+    assert "quality" not in fake.journal()[0].options
+
+
 # --- What works -------------------------------------------------------------------------------------------------------
 
 

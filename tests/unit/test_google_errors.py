@@ -135,20 +135,6 @@ def test_errors_that_come_in_a_list_are_read_as_well() -> None:
     assert status_error(429, {}, json.dumps(said).encode()).code == "quota_exhausted"
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        *(b"", b"<html>502</html>", b"\xff\xfe", b"[]", b"7", b"null", b"[" * 100_000),
-        *(b'{"error": "x"}', b'{"error": {"details": 1, "status": [], "message": {}}}'),
-        b'{"error": {"details": [1, {"violations": 1, "fieldViolations": "x", "metadata": [], "reason": {}}]}}',
-    ],
-)
-def test_a_body_of_any_kind_is_an_error_and_nothing_of_it_is_repeated(content: bytes) -> None:
-    found = status_error(502, {}, content)
-    assert (found.code, found.message) == ("unavailable", "Google is not available at the moment (status 502)")
-    assert found.detail == {"status": 502}
-
-
 def test_the_vendors_words_are_not_repeated_except_the_field_name() -> None:
     field = {"fieldViolations": [{"field": "generation_config.image_config.aspect_ratio", "description": "secret"}]}
     found = error(400, "INVALID_ARGUMENT", field, message="Bearer secret said: …")

@@ -60,35 +60,6 @@ def test_a_status_and_the_name_in_the_body_become_our_code(
     assert found.detail.get("name", "") == name
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"<html>",
-        b"[]",
-        b"null",
-        b"\xff\xfe",
-        b"[" * 100_000,
-        b'{"errors": 5, "name": []}',
-    ],
-)
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [
-        (400, "invalid_request"),
-        (401, "invalid_request"),
-        (402, "invalid_request"),
-        (403, "invalid_request"),
-        (404, "unavailable"),
-        (429, "rate_limited"),
-        (502, "unavailable"),
-        (504, "unknown_outcome"),
-    ],
-)
-def test_a_body_that_is_not_the_vendors_is_judged_by_its_status(status: int, body: bytes, code: str) -> None:
-    assert status_error(status, {}, body, model="core").code == code
-
-
 @pytest.mark.parametrize("errors", [["Sorry, sk-secret"], [{"sk-secret": 1}], ["sk-secret: is wrong"], ["SEED: x"]])
 def test_of_the_vendors_words_nothing_is_repeated_but_the_name_of_a_field(errors: list[object]) -> None:
     found = error(400, "a sentence with sk-secret", *errors)
