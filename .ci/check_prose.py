@@ -19,8 +19,8 @@ SKIPPED: Final = re.compile(r"(^requirements.*\.txt|\.(png|woff2|svg)|/fonts/.*|
 #: Right as they are: an element of HTML, an nginx location, a tag of the API, a Unix account, a kind of JPEG file,
 #: a word in the answers of vendors.
 ALLOWED: Final = re.compile(
-    r"</?picture>|/pictures/|PICTURES|\"Pictures\"|api\.pictures|[Mm]ulti-picture|picture frame|image\|picture\|"
-    r"|account nobody|[`\"]nobody[`\"]"
+    r"</?picture>|/pictures/|PICTURES|\"Pictures\"|api\.pictures|^## Pictures$|[Mm]ulti-picture|picture frame"
+    r"|image\|picture\||account nobody|[`\"]nobody[`\"]"
 )
 
 #: Pattern → what to write instead.
