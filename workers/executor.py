@@ -369,7 +369,7 @@ def _earlier_unknown_outcomes(error: ProviderError, claim: Claim) -> int:
     one, since only then does the number matter."""
     if not error_policy.outcome_is_unknown(error):
         return 0
-    return retry_while_unavailable(lambda: lifecycle.unknown_outcomes(claim.request))
+    return retry_while_unavailable(lambda: permits.unknown_outcomes(claim.request))
 
 
 def _possible_cost(error: ProviderError, call: Call | None) -> Decimal | None:

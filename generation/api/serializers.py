@@ -25,7 +25,7 @@ from generation.api.parsers import MAX_METADATA_DEPTH, check_value
 from generation.models import model_rows
 from generation.models.options import GenerationOptions
 from generation.providers import catalogue
-from generation.requests.lifecycle import DEFAULT_MAX_ATTEMPTS, NewRequest
+from generation.requests.new_request import DEFAULT_MAX_ATTEMPTS, NewRequest
 from generation.requests.representations import RESERVED_METADATA
 from generation.states import GenerationType, ImageFormat, Priority, Status
 

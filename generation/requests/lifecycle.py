@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -26,11 +25,11 @@ from generation.db.execution import Row, fetch_all, fetch_one
 from generation.db.functions import Now
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
-from generation.models.options import GenerationOptions
 from generation.providers import budgets
 from generation.queue import batch_limits, dispatch
 from generation.requests import transitions
 from generation.requests.claims import NO_OUTCOME, AttemptFailure, Claim
+from generation.requests.new_request import NewRequest
 from generation.requests.rows import read_request
 from generation.states import (
     ACTIVE,
@@ -46,30 +45,12 @@ from generation.states import (
 from generation.storage import receipts
 from generation.telemetry import correlation, tracing
 
-DEFAULT_MAX_ATTEMPTS: Final = 3
-
 #: Columns that the submitting statement copies from a request.
 _COPIED: Final = ("id", "type", "prompt", "priority", "project_id", "page_id", "metadata", "max_attempts")
 _COMPLETED: Final = Transition(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
 _FAILED: Final = Transition(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED)
 #: A worker was lost, and no attempt is left.
 _LOST: Final = Transition(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewRequest:
-    """A validated request that is to be submitted."""
-
-    type: str
-    prompt: str
-    priority: str
-    project_id: str = ""
-    page_id: str = ""
-    #: As the client gave it; ``options`` are parsed from it.
-    metadata: dict[str, Any] = field(default_factory=dict)
-    options: GenerationOptions | None = None
-    max_attempts: int = DEFAULT_MAX_ATTEMPTS
-    estimated_cost: Decimal | None = None
 
 
 # --- Queueing ---------------------------------------------------------------------------------------------------------
@@ -358,15 +339,6 @@ def _lost_attempt(
     may_retry = request.attempts < request.max_attempts and not (is_unknown and unknown_before)
     cost = estimate if is_unknown else None
     return AttemptFailure(message=code.label, code=code, retryable=True, provider=provider, cost=cost), may_retry
-
-
-def unknown_outcomes(request: GenerationRequest) -> int:
-    """Return the number of this request's calls that may have been billed without an understood answer."""
-    rows = GenerationAttempt.objects.filter(request=request, billable=True, call_started_at__isnull=False)
-    return rows.filter(error_code__in=[ErrorCode.UNKNOWN_OUTCOME, ErrorCode.INTERNAL]).count()
-
-
-# --- Shared -----------------------------------------------------------------------------------------------------------
 
 
 def _end(

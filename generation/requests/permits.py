@@ -18,6 +18,7 @@ from generation.providers import budgets, circuit_breaker
 from generation.providers.pricing import OverBudgetError
 from generation.queue import batch_limits, pauses
 from generation.requests.claims import CallPermit, Claim, StaleClaimError
+from generation.states import ErrorCode
 
 #: Wait of a request whose provider has no free slot.
 _NO_SLOT_WAIT: Final = timedelta(seconds=1)
@@ -88,6 +89,15 @@ def has_called_provider(claim: Claim) -> bool:
     """Return whether an earlier claim of the request began a call, so that there may be an image."""
     earlier = GenerationAttempt.objects.filter(request_id=claim.request.pk, claim__lt=claim.number)
     return earlier.filter(call_started_at__isnull=False).exists()
+
+
+def unknown_outcomes(request: GenerationRequest) -> int:
+    """Return the number of this request's calls that may have been billed without an understood answer."""
+    rows = GenerationAttempt.objects.filter(request=request, billable=True, call_started_at__isnull=False)
+    return rows.filter(error_code__in=[ErrorCode.UNKNOWN_OUTCOME, ErrorCode.INTERNAL]).count()
+
+
+# --- Shared -----------------------------------------------------------------------------------------------------------
 
 
 def release_provider_slot(claim: Claim) -> None:

@@ -20,7 +20,7 @@ from generation.providers import budgets
 from generation.providers.pricing import OverBudgetError
 from generation.queue import control, pauses
 from generation.requests import lifecycle, selectors
-from generation.requests.lifecycle import NewRequest
+from generation.requests.new_request import NewRequest
 from generation.states import BulkActionName, Priority, Status
 
 

@@ -19,6 +19,7 @@ from generation.access import roles
 from generation.db.functions import Now
 from generation.models import Budget, BulkAction, GenerationQueue, GenerationRequest, StatusChange
 from generation.requests import bulk_actions, lifecycle, services
+from generation.requests.new_request import NewRequest
 from generation.states import Status
 from tests.admin.pages import ACT, BULK, REQUESTS, act, page_of, run_bulk, text, told
 from tests.api.helpers import PREFIX
@@ -359,6 +360,6 @@ def test_nothing_matches(operator: Client, alice: User) -> None:
 
 
 def _batch(owner: User) -> str:
-    draft = lifecycle.NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")
+    draft = NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")
     batch, _ = services.submit_batch(owner=owner, drafts=[draft], priority="normal", max_concurrent=None)
     return batch.pk

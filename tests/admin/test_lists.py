@@ -18,6 +18,7 @@ from django.test import Client
 from generation.models import BulkAction, GenerationRequest, ProviderState
 from generation.requests import filters, lifecycle, permits, services
 from generation.requests.claims import AttemptFailure
+from generation.requests.new_request import NewRequest
 from generation.states import Status
 from tests.admin.pages import ACT, BULK, EXPORT, LISTS, REQUESTS, act, list_of, listed, text, told
 from tests.support.requests import in_status, queued
@@ -40,7 +41,7 @@ CHOSEN = {
 @pytest.fixture
 def book(alice: User, charlie: User) -> dict[str, str]:
     """Three requests that fulfil every condition, among three of another customer; the conditions."""
-    draft = lifecycle.NewRequest(
+    draft = NewRequest(
         type="cover", prompt="A green dragon on a hill", priority="high", project_id="a-book", max_attempts=1
     )
     batch, chosen = services.submit_batch(owner=alice, drafts=[draft] * 3, priority="high", max_concurrent=None)

@@ -15,6 +15,7 @@ from generation.models import GenerationRequest
 from generation.providers import circuit_breaker
 from generation.requests import filters, lifecycle, permits, services
 from generation.requests.claims import AttemptFailure, Claim
+from generation.requests.new_request import NewRequest
 from generation.states import Status
 from tests.admin.pages import BATCHES, EXPORT, LISTS, REQUESTS, list_of, listed, page_of, text
 from tests.api.helpers import completed
@@ -248,7 +249,7 @@ def test_batches_tell_how_far_they_are(viewer: Client, alice: User) -> None:
 
 
 def _batch(owner: User, **more: str) -> tuple:  # type: ignore[type-arg]
-    draft = lifecycle.NewRequest(type="cover", prompt=more.get("prompt", "A dragon in a garden"), priority="normal")
+    draft = NewRequest(type="cover", prompt=more.get("prompt", "A dragon in a garden"), priority="normal")
     return services.submit_batch(owner=owner, drafts=[draft] * 3, priority="normal", max_concurrent=None)
 
 
@@ -276,6 +277,6 @@ def _queries(client: Client, address: str) -> list[str]:
 
 
 def test_the_list_shows_no_more_than_a_page(viewer: Client, alice: User) -> None:
-    drafts = [lifecycle.NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")] * 60
+    drafts = [NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")] * 60
     lifecycle.submit(drafts, owner=alice)
     assert len(listed(viewer)) == 50 < GenerationRequest.objects.count()

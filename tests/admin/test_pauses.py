@@ -18,6 +18,7 @@ from generation.providers import circuit_breaker
 from generation.queue import batch_limits, broker, dispatch, pauses
 from generation.requests import lifecycle, permits
 from generation.requests.claims import AttemptFailure, CallPermit, Claim
+from generation.requests.new_request import NewRequest
 from generation.states import WEIGHTS, Status
 from tests.admin.pages import PAUSES, REQUESTS, text, told
 from tests.api.helpers import PREFIX, body, post_json
@@ -93,7 +94,7 @@ def test_requests_that_are_not_paused_pass_those_that_are(operator: Client, alic
 
 def test_held_requests_of_a_batch_wait_for_the_resume(operator: Client, alice: User) -> None:
     batch = GenerationBatch.objects.create(id="vgb_1700000000000000_000000000", owner=alice, max_concurrent=1)
-    draft = lifecycle.NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")
+    draft = NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")
     lifecycle.submit([draft] * 2, owner=alice, batch=batch)
     pause(operator, "type", "cover")
     lifecycle.cancel([GenerationQueue.objects.get(held=False).pk], actor=alice)

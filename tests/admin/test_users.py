@@ -16,6 +16,7 @@ from generation.access.authentication import LONGEST_PASSWORD
 from generation.models import Budget, BulkAction, GenerationRequest, Spending
 from generation.providers import budgets
 from generation.requests import bulk_actions, lifecycle
+from generation.requests.new_request import NewRequest
 from generation.states import Status
 from tests.admin.pages import act, run_bulk, text, told
 from tests.support.queries import queries_of
@@ -144,7 +145,7 @@ def superuser(client: Client) -> Client:
 
 
 def test_deleting_a_user_with_requests_is_refused_with_the_reason_at_once(superuser: Client, alice: User) -> None:
-    drafts = [lifecycle.NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")] * 1_001
+    drafts = [NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")] * 1_001
     lifecycle.submit(drafts, owner=alice)
     address = f"{USERS}{alice.pk}/delete/"
     statements = queries_of(lambda: superuser.get(address))

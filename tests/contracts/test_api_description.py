@@ -27,7 +27,7 @@ from config.version import VERSION
 from generation import caching
 from generation.reports import statistics
 from generation.requests import representations, services
-from generation.requests.lifecycle import NewRequest
+from generation.requests.new_request import NewRequest
 from generation.states import Status
 from tests.api.helpers import completed
 from tests.support.requests import PROMPT, in_status

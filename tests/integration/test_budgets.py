@@ -16,7 +16,7 @@ from generation.models import Budget, GenerationBatch, GenerationRequest, Provid
 from generation.providers import budgets
 from generation.providers.pricing import OverBudgetError
 from generation.requests import lifecycle, services
-from generation.requests.lifecycle import NewRequest
+from generation.requests.new_request import NewRequest
 from generation.states import Status
 from tests.api.helpers import BATCH, SUBMIT, address, batch_body, body, post_json
 from tests.conftest import client_of

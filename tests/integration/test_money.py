@@ -31,7 +31,7 @@ from generation.providers import budgets, catalogue, circuit_breaker
 from generation.providers.pricing import OverBudgetError
 from generation.requests import lifecycle, permits, services
 from generation.requests.claims import StaleClaimError
-from generation.requests.lifecycle import NewRequest
+from generation.requests.new_request import NewRequest
 from generation.states import Status
 from generation.storage import images
 from tests.integration.test_executor import execute

@@ -37,7 +37,7 @@ from generation.models.options import GenerationOptions
 from generation.providers import catalogue
 from generation.providers.pricing import OverBudgetError
 from generation.requests import lifecycle, maintenance, services
-from generation.requests.lifecycle import NewRequest
+from generation.requests.new_request import NewRequest
 from generation.states import ACTIVE, GIVEN_UP, Status
 from tests.integration.test_executor import png
 from tests.support.length import lasting

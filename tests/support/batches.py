@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from generation.models import GenerationBatch, GenerationRequest
 from generation.requests import lifecycle, services
 from generation.requests.claims import Claim
-from generation.requests.lifecycle import NewRequest
+from generation.requests.new_request import NewRequest
 from generation.states import Status
 from tests.support.requests import FAILURE, PROMPT, RESULT
 

@@ -12,7 +12,7 @@ from generation.db.functions import Now
 from generation.models import GenerationRequest
 from generation.requests import lifecycle
 from generation.requests.claims import AttemptFailure, Claim
-from generation.requests.lifecycle import NewRequest
+from generation.requests.new_request import NewRequest
 from generation.states import Status
 from generation.storage import images
 

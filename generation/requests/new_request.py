@@ -1,0 +1,27 @@
+"""A request before it is submitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final
+
+from generation.models.options import GenerationOptions
+
+DEFAULT_MAX_ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewRequest:
+    """A validated request that is to be submitted."""
+
+    type: str
+    prompt: str
+    priority: str
+    project_id: str = ""
+    page_id: str = ""
+    #: As the client gave it; ``options`` are parsed from it.
+    metadata: dict[str, Any] = field(default_factory=dict)
+    options: GenerationOptions | None = None
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    estimated_cost: Decimal | None = None
