@@ -42,9 +42,8 @@ PHRASES: Final = {
     r"\bwhat is no\b": "name the thing",
     r"\bcomes? to nothing\b|\bcame to nothing\b": "fails, gives no result",
     r"\bthe one that\b": "name the thing",
-    r"\b(colour|behaviour|favourite|normalis|prioritis(?!e_generationrequest)|optimis|serialis|initialis)\w*\b": (
-        "American spelling"
-    ),
+    r"\b(colour|behaviour|favourite|honour|centre|prioritis(?!e_generationrequest))\w*\b": "American spelling",
+    r"\b(normalis|optimis|serialis|initialis|rasteris)\w*\b": "American spelling",
     r"\b(labelled|grey)\b": "American spelling",
 }
 

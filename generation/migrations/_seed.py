@@ -129,9 +129,9 @@ def _create_google(add: Any) -> None:
     successor = add(provider="google", name=GOOGLE_SUCCESSOR, preference=40,
                     capabilities=["outputFormat:png", "quality"], sizes=GOOGLE_SIZES,
                     price_rule={"per_image": "0.0336"})  # fmt: skip
-    for name, (preference, honours, (price_in, price_out), estimates) in GOOGLE.items():
+    for name, (preference, quality, (price_in, price_out), estimates) in GOOGLE.items():
         price = {"per_million": {"input_text": price_in, "input_image": price_in, "output_image": price_out}}
-        add(provider="google", name=name, preference=preference, capabilities=["outputFormat:png", *honours],
+        add(provider="google", name=name, preference=preference, capabilities=["outputFormat:png", *quality],
             sizes=GOOGLE_SIZES, price_rule=price | {"estimate": estimates}, shutdown_date=GOOGLE_ENDS[name],
             successor=successor)  # fmt: skip
 

@@ -54,7 +54,7 @@ class GenerationOptions:
         )
 
     def restricting(self) -> dict[str, Any]:
-        """Return the given options that a model must honour, by their keys in ``metadata``."""
+        """Return the given options that a model must honor, by their keys in ``metadata``."""
         given = {key: getattr(self, name) for key, name in RESTRICTING.items()}
         return {key: value for key, value in given.items() if value not in (None, "")}
 

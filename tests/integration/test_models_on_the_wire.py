@@ -1,4 +1,4 @@
-"""What the catalogue says that a model honours, against the adapters and the vendors' strict wires: they must agree."""
+"""The capabilities in the catalogue agree with the adapters and the strict wires of the vendors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a scene to pixels: SVG markup, rasterised by resvg, finished by Pillow."""
+"""From a scene to pixels: SVG markup, rasterized by resvg, finished by Pillow."""
 
 from __future__ import annotations
 

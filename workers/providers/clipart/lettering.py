@@ -20,7 +20,7 @@ _MOST_CHARACTERS = 200
 
 
 def write_title(image: Image, title: str, box: tuple[float, float, float, float]) -> None:
-    """Write ``title`` into ``box`` (left, top, width, height, in pixels), as large as it fits, wrapped and centred."""
+    """Write ``title`` into ``box`` (left, top, width, height, in pixels), as large as it fits, wrapped and centerd."""
     from PIL import ImageDraw
 
     text = printable(title)

@@ -1,4 +1,4 @@
-"""A mandala, for prompts that name nothing to draw: rings of petals, drops and dots about one centre."""
+"""A mandala, for prompts that name nothing to draw: rings of petals, drops and dots about one center."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _ring(
     turn: float,
     slim: float = 1.0,
 ) -> Iterator[Shape]:
-    """``count`` copies of a motif between two radii, evenly round the centre."""
+    """``count`` copies of a motif between two radii, evenly round the center."""
     half = math.pi / count * slim
     outline = motif(inner, outer, half)
     for index in range(count):
@@ -112,7 +112,7 @@ def _ring(
         yield Shape("".join(parts) + "z", color)
 
 
-# The motifs are written as (radius, angle) from the centre of the mandala.
+# The motifs are written as (radius, angle) from the center of the mandala.
 
 
 def _petal(inner: float, outer: float, half: float) -> list[tuple[str, list[tuple[float, float]]]]:
