@@ -15,7 +15,7 @@ RESTRICTING: Final = {
     "outputFormat": "output_format",
 }
 #: Further options that change the image.
-_CHANGING: Final = {"title": "title", "imageStyle": "image_style"}
+_CHANGING: Final = ("title", "imageStyle")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +58,10 @@ class GenerationOptions:
         given = {key: getattr(self, name) for key, name in RESTRICTING.items()}
         return {key: value for key, value in given.items() if value not in (None, "")}
 
-    def changing(self) -> dict[str, Any]:
-        """Return every option that changes the image beside prompt, model and shape, by its key in ``metadata``, with
-        ``None`` for those not given."""
-        values = {key: getattr(self, name) for key, name in (_CHANGING | RESTRICTING).items()}
-        return {key: None if value == "" else value for key, value in values.items()}
+
+def changing(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that change the image beside prompt, model and shape, as the client gave them.
+
+    The keys of the result cache are made of this, so a blank option and a missing one stay different.
+    """
+    return {key: metadata.get(key) for key in (*_CHANGING, *RESTRICTING)}

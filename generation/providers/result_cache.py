@@ -16,6 +16,7 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 
 from generation.models import GenerationRequest, SharedPicture
+from generation.models.options import changing
 from generation.providers.catalogue import ModelChoice
 from generation.queue import dispatch
 from generation.states import Status
@@ -77,4 +78,4 @@ def wake_after_commit(request: GenerationRequest) -> None:
 
 def _key(request: GenerationRequest, choice: ModelChoice) -> str:
     parts = [request.owner_id, request.type, request.prompt, choice.provider, choice.model, choice.aspect_ratio]
-    return hashlib.sha256(json.dumps([*parts, request.options.changing()], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*parts, changing(request.metadata)], sort_keys=True).encode()).hexdigest()

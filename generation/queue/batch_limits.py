@@ -45,7 +45,7 @@ def fill_batch(batch_id: str) -> int:
             .order_by("-priority_weight", "queued_at", "pk")
             .values_list("pk", "priority_weight")[: max(0, free)]
         )
-        allowed = dispatch._reserve_capacity([weight for _, weight in rows])
+        allowed = dispatch.reserve_capacity([weight for _, weight in rows])
         messages = [row for row, is_allowed in zip(rows, allowed, strict=True) if is_allowed]
         # Update each row once. For a row that this transaction has already written, PostgreSQL checks the foreign key
         # again, which locks the request, and would wait for a transaction that cancels it and waits for this row.

@@ -66,7 +66,7 @@ def _publish_ids(queue: str, ids: Sequence[str]) -> bool:
     return False
 
 
-def _reserve_capacity(weights: Sequence[int]) -> list[bool]:
+def reserve_capacity(weights: Sequence[int]) -> list[bool]:
     """Return for each weight whether a message may be sent now: its queue has free capacity and Redis is available."""
     remaining: dict[str, int] = {}
     for queue in {queue_for(weight) for weight in weights}:
@@ -89,7 +89,7 @@ def select_sendable(entries: Sequence[tuple[GenerationRequest, int]]) -> list[tu
     rows.
     """
     not_paused = [(request.pk, weight) for request, weight in entries if not pauses.is_paused(request)]
-    allowed = _reserve_capacity([weight for _, weight in not_paused])
+    allowed = reserve_capacity([weight for _, weight in not_paused])
     return [entry for entry, is_allowed in zip(not_paused, allowed, strict=True) if is_allowed]
 
 

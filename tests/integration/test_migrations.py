@@ -93,6 +93,16 @@ def test_a_half_migrated_development_database_is_refused() -> None:
         call_command("migrate", verbosity=0)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_database_whose_last_migration_was_interrupted_is_refused() -> None:
+    record("0002_seed")
+    try:
+        with pytest.raises(CommandError, match="begin with an empty database"):
+            call_command("migrate", verbosity=0)
+    finally:
+        forget("0002_seed")
+
+
 @pytest.mark.django_db
 def test_a_migration_takes_nothing_that_running_processes_use() -> None:
     """Processes of the earlier version go on while it runs."""
