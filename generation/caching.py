@@ -16,19 +16,16 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Clearable(Protocol):
-    """Whatever keeps something that :func:`clear_all` clears."""
+    """A cache that :func:`clear_all` clears."""
 
     def cache_clear(self) -> None:
         """Forget what is cached."""
 
 
-class CachedFunction(Protocol[P, R_co]):
+class CachedFunction(Clearable, Protocol[P, R_co]):
     """A function whose results are cached."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
-
-    def cache_clear(self) -> None:
-        """Compute the result again at the next call."""
 
 
 _registry: Final[WeakSet[Clearable]] = WeakSet()

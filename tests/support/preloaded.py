@@ -28,7 +28,7 @@ ROOT: Final = Path(__file__).parents[2]
 #: What the processes import, as far as it needs no settings.
 _LIBRARIES: Final = (
     "celery.__main__", "celery.bin.celery", "celery.bin.worker", "celery.bin.amqp", "celery.bin.events",
-    "celery.apps.worker", "celery.worker.consumer", "celery.concurrency.thread", "celery.contrib.testing.manager",
+    "celery.apps.worker", "celery.worker.consumer", "celery.concurrency.thread",
     "kombu.transport.redis", "redis.asyncio", "hiredis",
     "django.core.management", "django.db.models", "django.contrib.postgres.fields", "django.test.client",
     "django.db.backends.postgresql.base", "django.contrib.admin.options", "django.core.cache.backends.redis",
