@@ -1,7 +1,7 @@
 # `make` lists the targets. Needs only make and Python 3.11, 3.12 or 3.13; everything is installed into .venv.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help demo run test test-quick coverage faults bench check lint types imports security audit docs screenshots \
+.PHONY: help demo run test test-quick test-all coverage faults bench check lint types imports security audit docs screenshots \
 	architecture lock clean
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
@@ -23,7 +23,10 @@ demo: .venv/.runtime ## Start everything on free ports, generate one coloring pa
 run: .venv/.runtime ## Run everything until Ctrl-C: http://127.0.0.1:8000
 	@exec $(IN_VENV) config.local.stack run </dev/null
 
-test: .venv/.dev ## Run the whole test suite on real servers
+test: .venv/.dev ## Run the tests on real servers, without faults and the long ones: under eight minutes
+	@exec $(IN_VENV) pytest $(AT_ONCE) -m "not faults and not long" $(ARGS) </dev/null
+
+test-all: .venv/.dev ## Run the whole test suite: also short faults, fuzzing of the API and the launcher
 	@exec $(IN_VENV) pytest $(AT_ONCE) $(ARGS) </dev/null
 
 # Two processes for two processors: these tests hardly wait. Some contracts need the database, which starts with them.
@@ -31,7 +34,7 @@ test-quick: .venv/.dev ## Run the unit tests and the contracts, in less than a m
 	@exec $(IN_VENV) pytest -n 2 --dist loadfile tests/unit tests/contracts $(ARGS) </dev/null
 
 # The report fails below the floor in pyproject.toml, `fail_under`.
-coverage: .venv/.dev ## Run the whole test suite and measure its line coverage
+coverage: .venv/.dev ## Run the whole test suite, as CI does, and measure its line coverage
 	@rm -f .coverage .coverage.*; status=0; \
 	$(IN_VENV) coverage run -m pytest $(AT_ONCE) $(ARGS) </dev/null || status=$$?; \
 	$(IN_VENV) coverage combine --quiet && $(IN_VENV) coverage report || status=1; \

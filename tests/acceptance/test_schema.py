@@ -16,6 +16,8 @@ from PIL import Image
 from generation.api.openapi.examples import CREDENTIALS, SUBMIT
 from tests.support.stack import PASSWORD, ROOT, Stack, prepared_stack, wait_until
 
+pytestmark = pytest.mark.long
+
 #: How many inputs are made up for a call, on top of those that follow from its description.
 EXAMPLES = 25
 #: Links that are guessed on top of the described ones lead away from those.

@@ -18,6 +18,8 @@ from tests.support.composed import proportional_mb
 from tests.support.launcher import Launcher, bare_environment, fault, launched, processes_of
 from tests.support.stack import ROOT, wait_until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -44,12 +44,18 @@ def closed_port() -> int:
 
 
 def wait_until(holds: Callable[[], Any], *, seconds: float = 20.0, what: str = "it") -> Any:
-    """The first true value; fails when the deadline passes without one."""
-    deadline = time.monotonic() + seconds
+    """Return the first true value. Fails when the deadline passes without one, and says how often it looked: a slow
+    look may miss a state that lasted a few seconds."""
+    started = looked_at = time.monotonic()
+    looks, slowest = 0, 0.0
     while not (value := holds()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come within {seconds:g} s")
+        now = time.monotonic()
+        looks, slowest = looks + 1, max(slowest, now - looked_at)
+        if now > started + seconds:
+            looked = f"{looks} looks, the slowest {slowest:.2f} s"
+            raise AssertionError(f"{what} did not come within {seconds:g} s ({looked})")
         time.sleep(0.02)
+        looked_at = time.monotonic()
     return value
 
 
