@@ -14,6 +14,7 @@ from csp.constants import NONE, SELF
 from config import env, observability, startup
 from config.openapi import description
 from config.unfold import UNFOLD as UNFOLD
+from generation.db.session_settings import Kind
 
 env.begin()
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -175,8 +176,8 @@ DATABASES = {
     "default": env.database(
         "DATABASE_URL",
         _embedded("postgresql"),
-        # One for each thread of the web. Few slots of a worker use a connection at the same time.
-        pool_size=14,
+        # One for each thread of the web. Those of a worker are listed in workers/database.py.
+        pool_size=4 if startup.kind() is Kind.WORKER else 14,
         kind=startup.kind(),
         behind_pooler=DATABASE_POOLER,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,17 +15,17 @@ from typing import Any, Final
 
 from django.conf import settings
 
+from generation import event_loop
 from generation.providers import budgets, catalogue, circuit_breaker, error_policy, pricing, result_cache
 from generation.providers.catalogue import ModelChoice
 from generation.providers.error_policy import Action, Situation
 from generation.queue import dispatch
-from generation.requests import lifecycle, permits
+from generation.requests import endings, lifecycle, permits
 from generation.requests.claims import AttemptFailure, CallPermit, Claim, StaleClaimError
 from generation.states import ErrorCode
 from generation.storage import receipts
 from generation.telemetry import correlation, metrics, tracing
 from workers import image_check, prompts
-from workers.attempt_slots import AttemptSlots
 from workers.policies.rate_limit import RateLimiter
 from workers.policies.retry import RetryPolicy
 from workers.providers.base import ImageRequest, Provider, ProviderError
@@ -36,8 +38,6 @@ from workers.runtime import AttemptCancelled, RunningAttempt, Runtime
 
 logger = logging.getLogger(__name__)
 
-#: A call keeps its slot at the provider for this time after its time-out.
-_CALL_GRACE: Final = timedelta(seconds=5)
 #: How long a claim waits for an unavailable storage that may hold the image of an earlier attempt.
 _RECEIPT_PATIENCE: Final = timedelta(seconds=5)
 
@@ -67,23 +67,28 @@ class Executor:
 
     def __init__(self, *, runtime: Runtime, providers: Registry, rates: RateLimiter) -> None:
         self._runtime = runtime
+        self._database = runtime.database
         self._providers = providers
         self._rates = rates
         self._writer = ResultWriter()
-        self._slots = AttemptSlots()
+        self._decoders = ThreadPoolExecutor(2, "decoders")
 
     def run(self, request_id: str) -> None:
+        """Run the request on the event loop, and wait until it ends. Raises only errors of the database before there is
+        a claim."""
+        event_loop.loop.submit(self.run_request(request_id)).result()
+
+    async def run_request(self, request_id: str) -> None:
         """Claim the request and make one attempt; if a provider fails, make further attempts with the next providers.
         Raises only errors of the database before there is a claim."""
-        with self._slots:
-            claim = lifecycle.claim(request_id, worker=self._runtime.name)
-            if claim is None:
-                extra = {"action": "claim-lost", "request_id": request_id}
-                logger.info("nothing to do for %s", request_id, extra=extra)
-                return
-            http_request_id = claim.request.http_request_id or correlation.current()
-            with correlation.bound_to(http_request_id), self._traced(claim):
-                self._run(claim)
+        claim = await self._database.claim(request_id)
+        if claim is None:
+            extra = {"action": "claim-lost", "request_id": request_id}
+            logger.info("nothing to do for %s", request_id, extra=extra)
+            return
+        http_request_id = claim.request.http_request_id or correlation.current()
+        with correlation.bound_to(http_request_id), self._traced(claim):
+            await self._run(claim)
 
     @contextmanager
     def _traced(self, claim: Claim) -> Iterator[None]:
@@ -93,120 +98,118 @@ class Executor:
         with tracing.span("generate", "consumer", parent=request.traceparent, vga__request__id=request.pk):
             yield
 
-    def _run(self, claim: Claim) -> None:
+    async def _run(self, claim: Claim) -> None:
         try:
-            route = Route(claim.request.options)
+            route = await self._database.cached(partial(Route, claim.request.options))
         except catalogue.UnsupportedRequest as reason:  # the settings or models have changed since the submit
             if reason.temporary:
                 logger.error("no route: %s", reason.message, extra=fields("error", claim))
-                self._snooze_or_fail(claim)
+                await self._snooze_or_fail(claim)
                 return
             failure = AttemptFailure(message=reason.message, code=ErrorCode.INVALID_REQUEST, retryable=False)
-            retry_while_unavailable(lambda: lifecycle.fail(claim, failure))
+            await self._database.end(endings.failed(claim, failure))
             log("failed", claim, code=failure.code)
             return
         except Exception:  # a fault in the catalogue's rows, which staff can correct
             logger.exception("no route", extra=fields("error", claim))
-            self._snooze_or_fail(claim)
+            await self._snooze_or_fail(claim)
             return
         next_claim: Claim | None = claim
         while next_claim is not None:
             with self._runtime.working_on(next_claim) as attempt:
                 log("started", attempt.claim)
                 try:
-                    next_claim = self._attempt(attempt, route)
+                    next_claim = await self._attempt(attempt, route)
                 except AttemptCancelled as reason:
-                    retry_while_unavailable(lambda: permits.release_provider_slot(attempt.claim))
+                    await self._database.run(partial(permits.release_provider_slot, attempt.claim))
                     log("abandoned", attempt.claim, why=str(reason))
                     return
 
-    def _attempt(self, attempt: RunningAttempt, route: Route) -> Claim | None:
+    async def _attempt(self, attempt: RunningAttempt, route: Route) -> Claim | None:
         """Make one call, unless there is an image or the request has to wait. Return the claim for the next provider of
         the route, or None if the attempt was the last one of this run."""
         claim = attempt.claim
         call = None
         try:
-            if receipt := self._earlier_receipt(attempt):
-                self._complete(claim, receipt)
+            if receipt := await self._earlier_receipt(attempt):
+                await self._complete(claim, receipt)
                 return None
-            self._writer.check(self._slots.released)
-            if claim.request.options.use_cache and self._use_cache(claim, route.remaining[0]):
+            await self._writer.check()
+            if claim.request.options.use_cache and await self._use_cache(claim, route.remaining[0]):
                 return None
-            call = self._permitted_call(claim, route)
+            call = await self._permitted_call(claim, route)
             if call is None:
                 return None
-            receipt = self._generate(attempt, call)
+            receipt = await self._generate(attempt, call)
         except ProviderError as error:
             if error.code not in error_policy.POLICIES:
                 logger.error("unknown error code %s", error.code, extra=fields("error", claim))
                 error = _internal_error(sent=error.sent)
-            return self._handle_failure(error, claim, route, call)
+            return await self._handle_failure(error, claim, route, call)
         except StorageUnavailable:
             # The storage may have an image that is already paid for, so no provider is called until it is available.
-            self._release(claim, settings.RETRY_DELAY, "storage")
+            await self._release(claim, settings.RETRY_DELAY, "storage")
             return None
         except AttemptCancelled:
             if call and call.probe:
-                provider = call.choice.provider
-                retry_while_unavailable(lambda: circuit_breaker.release_probe(provider))
+                await self._database.run(partial(circuit_breaker.release_probe, call.choice.provider))
             raise
         except Exception as error:
             # The text of an unknown error may contain secrets, so it is logged but not shown to the client.
             logger.exception("attempt failed", extra=fields("error", claim))
             if call is None:  # nothing was sent
-                self._snooze_or_fail(claim)
+                await self._snooze_or_fail(claim)
                 return None
-            return self._handle_failure(_internal_error(error, sent=attempt.sent), claim, route, call)
+            return await self._handle_failure(_internal_error(error, sent=attempt.sent), claim, route, call)
         choice = call.choice
-        self._complete(claim, receipt)
-        retry_while_unavailable(lambda: circuit_breaker.model_succeeded(choice.provider, choice.model))
+        await self._complete(claim, receipt)
+        await self._database.cached(partial(circuit_breaker.model_succeeded, choice.provider, choice.model))
         if call.recently_failing:
-            retry_while_unavailable(lambda: circuit_breaker.succeeded(choice.provider))
+            await self._database.run(partial(circuit_breaker.succeeded, choice.provider))
         return None
 
-    def _earlier_receipt(self, attempt: RunningAttempt) -> dict[str, Any] | None:
+    async def _earlier_receipt(self, attempt: RunningAttempt) -> dict[str, Any] | None:
         """Return the receipt of an earlier attempt whose image was paid for and stored, or None. Raises
         :class:`StorageUnavailable`."""
         claim = attempt.claim
-        if claim.number == 1 or not retry_while_unavailable(lambda: permits.has_called_provider(claim)):
+        if claim.number == 1 or not await self._database.run(partial(permits.has_called_provider, claim)):
             return None
-        find = partial(receipts.find, attempt.claim.request.pk)
+        find = partial(self._writer.run, partial(receipts.find, claim.request.pk))
         try:
-            with self._slots.released():
-                return retry_while_unavailable(find, OSError, patience=_RECEIPT_PATIENCE, pause=attempt.pause)
+            return await retry_while_unavailable(find, OSError, patience=_RECEIPT_PATIENCE, pause=attempt.pause)
         except OSError as error:
             raise StorageUnavailable from error
 
-    def _use_cache(self, claim: Claim, choice: ModelChoice) -> bool:
+    async def _use_cache(self, claim: Claim, choice: ModelChoice) -> bool:
         """Complete the request with a cached image, or let it wait for the request that is generating the image. Return
         False if this request has to generate it."""
         try:
-            cached = retry_while_unavailable(lambda: result_cache.get_or_start(claim.request, choice))
+            cached = await self._database.run(partial(result_cache.get_or_start, claim.request, choice))
         except OSError as error:
             raise StorageUnavailable from error
         if cached.result is not None:
             result = cached.result | {"cached": True, "cost": 0.0}
-            self._complete(claim, {"result": result, "model": cached.result["model"], "cost": "0"})
+            await self._complete(claim, {"result": result, "model": cached.result["model"], "cost": "0"})
         elif cached.holder:
             must_wait = partial(result_cache.is_in_progress, cached.holder)
-            self._wait_for(cached.holder, must_wait, claim, result_cache.LOOK_AGAIN_AFTER, "shared")
+            await self._wait_for(cached.holder, must_wait, claim, result_cache.LOOK_AGAIN_AFTER, "shared")
         return cached.result is not None or bool(cached.holder)
 
     # --- The call ---
 
-    def _permitted_call(self, claim: Claim, route: Route) -> Call | None:
+    async def _permitted_call(self, claim: Claim, route: Route) -> Call | None:
         """Begin the call of the first provider of the route that may be called now. Return None if no provider may be
         called and the request was released instead."""
         if self._runtime.stopping.is_set():
-            self._release(claim, timedelta(0), "stopping")
+            await self._release(claim, timedelta(0), "stopping")
             return None
         suspended: list[tuple[timedelta, str]] = []
         budget_message = ""
         for choice in route.remaining:
-            image_request = retry_while_unavailable(partial(prompts.build, claim.request, choice))
+            image_request = await self._database.cached(partial(prompts.build, claim.request, choice))
             provider = self._providers.choose(choice.provider)
             estimate = catalogue.call_estimate(choice, claim.request.options) if provider.billable else None
-            permit = self._begin_call(claim, image_request, provider, estimate)
+            permit = await self._begin_call(claim, image_request, provider, estimate)
             if permit.granted:
                 return Call(
                     choice=choice,
@@ -221,94 +224,95 @@ class Executor:
             elif permit.provider_suspended:
                 suspended.append((permit.wait, choice.provider))
             else:  # the provider works but has no free slot, so a short wait is better than a fallback
-                self._release(claim, permit.wait, "no-place")
+                await self._release(claim, permit.wait, "no-place")
                 return None
         if not suspended:
-            if last_resort := route.last_resort():
+            if last_resort := await self._database.run(route.last_resort):
                 route.remaining = last_resort
-                return self._permitted_call(claim, route)
+                return await self._permitted_call(claim, route)
             raise ProviderError(budget_message, code=ErrorCode.QUOTA_EXHAUSTED, sent=False)
         wait, name = min(suspended)
-        self._wait_for(name, partial(circuit_breaker.is_open, name), claim, wait, "suspended")
+        await self._wait_for(name, partial(circuit_breaker.is_open, name), claim, wait, "suspended")
         return None
 
-    def _begin_call(
+    async def _begin_call(
         self, claim: Claim, image_request: ImageRequest, provider: Provider, estimate: Decimal | None
     ) -> CallPermit:
-        rate = retry_while_unavailable(circuit_breaker.rates).get(provider.name)
+        rate = (await self._database.cached(circuit_breaker.rates)).get(provider.name)
 
         def pace(calls: int, per_seconds: int) -> timedelta:
             return timedelta(seconds=self._rates.take(provider.name, calls=calls, per_seconds=per_seconds))
 
         try:
-            return retry_while_unavailable(
-                lambda: permits.begin_call(
-                    claim,
-                    provider=provider.name,
-                    model=image_request.model,
-                    prompt=image_request.prompt,
-                    billable=provider.billable,
-                    estimate=estimate,
-                    deadline=settings.PROVIDER_TIMEOUT + _CALL_GRACE,
-                    pace=rate and partial(pace, *rate),
-                )
+            return await self._database.begin_call(
+                claim,
+                provider=provider.name,
+                model=image_request.model,
+                prompt=image_request.prompt,
+                billable=provider.billable,
+                estimate=estimate,
+                pace=rate and partial(pace, *rate),
             )
         except StaleClaimError:
             raise AttemptCancelled("the claim is stale") from None
 
-    def _generate(self, attempt: RunningAttempt, call: Call) -> dict[str, Any]:
+    async def _generate(self, attempt: RunningAttempt, call: Call) -> dict[str, Any]:
         """Call the provider, and check and store its image. Return the receipt."""
         provider = self._providers.choose(call.choice.provider)
-        timeout = settings.PROVIDER_TIMEOUT.total_seconds()
-        with self._slots.released(), measured(provider.name, call.choice.model):
-            answer = attempt.call(provider.generate(call.image_request), timeout=timeout)
+        limit = settings.PROVIDER_TIMEOUT.total_seconds()
+        with measured(provider.name, call.choice.model):
+            answer = await attempt.call(provider.generate(call.image_request), limit=limit)
         cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else Decimal(0)
         try:
-            image = image_check.check(answer.data, requested=call.image_request.output_format)
-            with self._slots.released():
-                receipt = self._writer.write(attempt, image, answer, call.choice, cost=cost, estimate=call.estimate)
+            check = partial(image_check.check, answer.data, requested=call.image_request.output_format)
+            image = await asyncio.get_running_loop().run_in_executor(self._decoders, check)
+            receipt = await self._writer.write(attempt, image, answer, call.choice, cost=cost, estimate=call.estimate)
         except ProviderError as error:
             error.cost = cost
             raise
         except AttemptCancelled:
             # The estimate was booked when the claim was ended; this books the rest of the cost.
             claim = attempt.claim
-            retry_while_unavailable(lambda: budgets.book_late(claim.request, claim.number, {}, cost))
+            await self._database.run(partial(budgets.book_late, claim.request, claim.number, {}, cost))
             raise
         metrics.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt
 
     # --- Outcomes ---
 
-    def _complete(self, claim: Claim, receipt: dict[str, Any]) -> None:
-        completed = retry_while_unavailable(lambda: lifecycle.complete(claim, **receipt))
+    async def _complete(self, claim: Claim, receipt: dict[str, Any]) -> None:
+        completed = await self._database.end(endings.completed(claim, **receipt))
         if completed:  # else the receipt may belong to a newer claim
-            with self._slots.released(), suppress(OSError):  # a receipt that is left does no harm
-                receipts.drop(claim.request.pk)
+            with suppress(OSError):  # a receipt that is left does no harm
+                await self._writer.run(partial(receipts.drop, claim.request.pk))
         log("completed" if completed else "claim-void", claim)
 
-    def _release(self, claim: Claim, wait: timedelta, why: str, *, waits_for: str = "") -> None:
-        retry_while_unavailable(lambda: lifecycle.release(claim, delay=wait, waits_for=waits_for))
+    async def _release(self, claim: Claim, wait: timedelta, why: str, *, waits_for: str = "") -> None:
+        await self._database.end(endings.released(claim, delay=wait, waits_for=waits_for))
         log("given-back", claim, why=why)
 
-    def _snooze_or_fail(self, claim: Claim) -> None:
+    async def _snooze_or_fail(self, claim: Claim) -> None:
         """Snooze the request, or fail it if it has waited ``MAX_WAITS`` times."""
         waits = claim.request.waits
         failure = _failure(_internal_error(), "", None)
         if waits < error_policy.MAX_WAITS:
             delay = RetryPolicy(base=settings.RETRY_DELAY).delay(waits + 1)
-            retry_while_unavailable(lambda: lifecycle.snooze(claim, failure, delay=delay))
+            await self._database.end(endings.snoozed(claim, failure, delay=delay))
         else:
-            retry_while_unavailable(lambda: lifecycle.fail(claim, failure))
+            await self._database.end(endings.failed(claim, failure))
 
-    def _wait_for(self, event: str, must_wait: Callable[[], bool], claim: Claim, longest: timedelta, why: str) -> None:
+    async def _wait_for(
+        self, event: str, must_wait: Callable[[], bool], claim: Claim, longest: timedelta, why: str
+    ) -> None:
         """Release the request until the event (a provider's name or a request's id) makes it due, or the longest time
         is over."""
-        self._release(claim, longest, why, waits_for=event)
-        if not retry_while_unavailable(must_wait):  # the event came before the release was committed
-            retry_while_unavailable(lambda: dispatch.make_due(event))
+        await self._release(claim, longest, why, waits_for=event)
+        if not await self._database.run(must_wait):  # the event came before the release was committed
+            await self._database.run(partial(dispatch.make_due, event))
 
-    def _handle_failure(self, error: ProviderError, claim: Claim, route: Route, call: Call | None) -> Claim | None:
+    async def _handle_failure(
+        self, error: ProviderError, claim: Claim, route: Route, call: Call | None
+    ) -> Claim | None:
         """Do the next step by :func:`generation.providers.error_policy.decide`. Return the claim for the next provider
         of the route, or None."""
         request, provider = claim.request, call.choice.provider if call else ""
@@ -316,8 +320,12 @@ class Executor:
             route.problems.append(error)
             route.remaining = []
         else:
-            self._report_to_breaker(error, call)
-            route.failed(call.choice, error)
+            await self._report_to_breaker(error, call)
+            await self._database.run(partial(route.failed, call.choice, error))
+        # Only counted if the newest call has an unknown outcome, since only then does the number matter.
+        unknown_outcomes = 0
+        if error_policy.outcome_is_unknown(error):
+            unknown_outcomes = await self._database.run(partial(permits.unknown_outcomes, request))
         decision = error_policy.decide(
             Situation(
                 problems=route.problems,
@@ -325,7 +333,7 @@ class Executor:
                 attempts=request.attempts,
                 max_attempts=request.max_attempts,
                 waits=request.waits,
-                unknown_outcomes=_earlier_unknown_outcomes(error, claim),
+                unknown_outcomes=unknown_outcomes,
                 refusal_may_fall_back=request.options.refusal_may_fall_back,
                 billable=call is not None and call.billable,
             )
@@ -335,41 +343,29 @@ class Executor:
         retry_after = decision.problem.retry_after if isinstance(decision.problem, ProviderError) else None
         match decision.action:
             case Action.FALL_BACK:
-                next_claim = retry_while_unavailable(
-                    lambda: lifecycle.fall_back(claim, failure, uses_attempt=decision.uses_attempt)
-                )
+                fall_back = partial(lifecycle.fall_back, claim, failure, uses_attempt=decision.uses_attempt)
+                next_claim = await self._database.run(fall_back)
                 log("moved-on" if next_claim else "claim-void", claim, code=error.code, provider=provider)
                 return next_claim
             case Action.SNOOZE:
                 delay = policy.delay(request.waits + 1, retry_after=retry_after)
-                ended = retry_while_unavailable(lambda: lifecycle.snooze(claim, failure, delay=delay))
+                ended = await self._database.end(endings.snoozed(claim, failure, delay=delay))
                 log("postponed" if ended else "claim-void", claim, code=error.code, delay=delay.total_seconds())
             case Action.RETRY:
                 delay = policy.delay(request.attempts, retry_after=retry_after)
-                ended = retry_while_unavailable(lambda: lifecycle.retry_later(claim, failure, delay=delay))
+                ended = await self._database.end(endings.retried(claim, failure, delay=delay))
                 log("retry" if ended else "claim-void", claim, code=error.code, delay=delay.total_seconds())
             case Action.FAIL:
-                ended = retry_while_unavailable(lambda: lifecycle.fail(claim, failure))
+                ended = await self._database.end(endings.failed(claim, failure))
                 log("failed" if ended else "claim-void", claim, code=error.code)
         return None
 
-    def _report_to_breaker(self, error: ProviderError, call: Call) -> None:
+    async def _report_to_breaker(self, error: ProviderError, call: Call) -> None:
         """Report the failure to the circuit breaker."""
         choice = call.choice
         wait = RetryPolicy(base=settings.RETRY_DELAY).delay(1, retry_after=error.retry_after)
-        retry_while_unavailable(
-            lambda: circuit_breaker.failed(
-                choice.provider, error.code, wait=wait, probe=call.probe, scope=error.scope, model=choice.model
-            )
-        )
-
-
-def _earlier_unknown_outcomes(error: ProviderError, claim: Claim) -> int:
-    """Return the number of the request's earlier calls with an unknown outcome. Only counted if the newest call has
-    one, since only then does the number matter."""
-    if not error_policy.outcome_is_unknown(error):
-        return 0
-    return retry_while_unavailable(lambda: permits.unknown_outcomes(claim.request))
+        report = partial(circuit_breaker.failed, choice.provider, error.code, wait=wait)
+        await self._database.run(partial(report, probe=call.probe, scope=error.scope, model=choice.model))
 
 
 def _possible_cost(error: ProviderError, call: Call | None) -> Decimal | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final, TypeVar
 
-from django.db import connection
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from generation.db.outages import is_outage
 
@@ -22,32 +21,34 @@ DATABASE: Final = timedelta(minutes=1)
 _FIRST_PAUSE: Final = 0.1
 
 
-def retry_while_unavailable(
-    act: Callable[[], T],
+async def retry_while_unavailable(
+    act: Callable[[], Awaitable[T]],
     *errors: type[Exception],
     patience: timedelta = DATABASE,
-    pause: Callable[[float], None] = time.sleep,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> T:
-    """Run ``act``, and retry it with backoff for up to ``patience`` while the database is unavailable, or if ``errors``
-    are given, while one of them is raised. Return its result."""
+    """Await ``act()``, and retry it with backoff for up to ``patience`` while the database is unavailable, or if
+    ``errors`` are given, while one of them is raised. Return its result."""
 
     def is_temporary(error: BaseException) -> bool:
         return isinstance(error, errors) if errors else is_outage(error)
 
     try:
-        return act()  # the usual case, without the cost of setting up the retries
+        return await act()  # the usual case, without the cost of setting up the retries
     except Exception as error:
         if not is_temporary(error):
             raise
         logger.warning("trying again for up to %s: %s", patience, error)
-        connection.close()  # hold no connection while waiting
-    pause(_FIRST_PAUSE)
-    retrying = Retrying(
+
+    async def again() -> T:  # tenacity awaits only coroutine functions
+        return await act()
+
+    await pause(_FIRST_PAUSE)
+    retrying = AsyncRetrying(
         retry=retry_if_exception(is_temporary),
         wait=wait_exponential_jitter(initial=2 * _FIRST_PAUSE, max=5),
         stop=stop_after_delay(patience),
         sleep=pause,
-        before_sleep=lambda _: connection.close(),
         reraise=True,
     )
-    return retrying(act)
+    return await retrying(again)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from django.conf import settings
 
@@ -19,9 +21,13 @@ from workers.providers.base import ImageAnswer, ProviderError
 from workers.resilience import retry_while_unavailable
 from workers.runtime import RunningAttempt
 
+T = TypeVar("T")
+
 #: Seconds for which a successful check of the storage is used.
 _CHECK_LIFETIME: Final = 10.0
 _NEVER: Final = float("-inf")
+#: A thread mostly waits for the disk or for a bucket.
+_THREADS: Final = 8
 
 
 class ResultWriter:
@@ -29,21 +35,24 @@ class ResultWriter:
 
     def __init__(self) -> None:
         self._writable_at = _NEVER
+        self._threads = ThreadPoolExecutor(_THREADS, "storage")
 
-    def check(self, outside_slot: Callable[[], AbstractContextManager[None]]) -> None:
-        """Raise :class:`ProviderError` before a paid call if the storage is not writable. Unless there was a recent
-        check, the storage is accessed in the context ``outside_slot``."""
+    async def check(self) -> None:
+        """Raise :class:`ProviderError` before a paid call if the storage is not writable by a recent check."""
         if time.monotonic() - self._writable_at < _CHECK_LIFETIME:
             return
         try:
-            with outside_slot():
-                images.check_writable()
+            await self.run(images.check_writable)
         except OSError as error:
             message = "Images cannot be stored at the moment"
             raise ProviderError(message, code=ErrorCode.STORAGE, sent=False) from error
         self._writable_at = time.monotonic()
 
-    def write(
+    async def run(self, act: Callable[[], T]) -> T:
+        """Return the result of a function that uses the storage, run in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, act)
+
+    async def write(
         self,
         attempt: RunningAttempt,
         image: CheckedImage,
@@ -60,15 +69,17 @@ class ResultWriter:
         :class:`workers.runtime.AttemptCancelled`.
         """
 
-        def store() -> dict[str, Any]:
+        async def store() -> dict[str, Any]:
             try:
-                return _save(attempt.claim, image, answer, choice, cost, estimate)
+                return await self.run(partial(_save, attempt.claim, image, answer, choice, cost, estimate))
             except OSError:
                 self._writable_at = _NEVER
                 raise
 
         try:
-            return retry_while_unavailable(store, OSError, patience=settings.STORAGE_PATIENCE, pause=attempt.pause)
+            return await retry_while_unavailable(
+                store, OSError, patience=settings.STORAGE_PATIENCE, pause=attempt.pause
+            )
         except OSError as error:
             raise ProviderError("The image could not be stored", code=ErrorCode.STORAGE) from error
 

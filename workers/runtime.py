@@ -6,14 +6,15 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import Error, close_old_connections, connection
+from django.db import Error
 
 from generation import event_loop
 from generation.db.functions import Now
@@ -21,9 +22,10 @@ from generation.db.outages import log_failure
 from generation.models import WorkerProcess
 from generation.queue import dispatch
 from generation.queue.broker import BrokerUnavailable
-from generation.requests import events, permits
+from generation.requests import events
 from generation.requests.claims import Claim
 from generation.states import ErrorCode
+from workers.database import Database
 from workers.processes import process_name
 from workers.providers.base import CallProgress, ProviderError, track_progress
 
@@ -37,6 +39,8 @@ _REFILL_PAUSE: Final = 0.2
 _HEARTBEAT_RETRY: Final = 1.0
 #: Seconds between two tries to listen for cancellations.
 _LISTEN_PAUSE: Final = 1.0
+#: A call keeps its slot at the provider for this time after its time-out.
+_CALL_GRACE: Final = timedelta(seconds=5)
 #: The share of a lease that the worker itself uses, and the share between two checks of whether that is over.
 _LEASE_SHARE: Final = 0.9
 _WATCH_SHARE: Final = 0.05
@@ -47,17 +51,16 @@ class AttemptCancelled(Exception):  # noqa: N818  not an error
 
 
 class RunningAttempt:
-    """An attempt while it runs. It can be cancelled by other threads."""
+    """An attempt while it runs. Its methods are called on the event loop."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.key = (claim.request.pk, claim.number)
         self.extend_lease(claim.lease_requested_at)
-        self._lock = threading.Lock()
-        self._call: Future[Any] | None = None
+        self._call: asyncio.Task[Any] | None = None
         self._progress: CallProgress | None = None
         self._cancel_reason = ""
-        self._cancelled = threading.Event()
+        self._cancelled = asyncio.Event()
 
     @property
     def sent(self) -> bool:
@@ -79,21 +82,23 @@ class RunningAttempt:
 
     def cancel(self, reason: str) -> None:
         """Cancel the running call and prevent further ones."""
-        with self._lock:
-            self._cancel_reason = reason
-            self._cancelled.set()
-            if self._call is not None:
-                self._call.cancel()
+        self._cancel_reason = reason
+        self._cancelled.set()
+        if self._call is not None:
+            self._call.cancel()
 
-    def pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float) -> None:
         """Wait between two tries. Raises :class:`AttemptCancelled` as soon as the attempt is cancelled."""
-        if self._cancelled.wait(seconds):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._cancelled.wait()
+        if self._cancelled.is_set():
             raise AttemptCancelled(self._cancel_reason)
 
-    def call(self, work: Coroutine[Any, Any, T], *, timeout: float) -> T:
-        """Run the coroutine on the event loop and wait for its result.
+    async def call(self, work: Coroutine[Any, Any, T], *, limit: float) -> T:
+        """Return the result of the coroutine.
 
-        Raises :class:`AttemptCancelled`, and :class:`ProviderError` after ``timeout`` seconds in all, also if the
+        Raises :class:`AttemptCancelled`, and :class:`ProviderError` after ``limit`` seconds in all, also if the
         answer is still arriving: ``unknown_outcome`` if the request was sent, since it may have been billed, else
         ``timeout``.
         """
@@ -101,26 +106,32 @@ class RunningAttempt:
         async def bounded() -> T:
             progress = self._progress = track_progress()
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(limit):
                     return await work
             except TimeoutError:
                 code = ErrorCode.UNKNOWN_OUTCOME if progress.sent else ErrorCode.TIMEOUT
-                raise ProviderError(f"No image within {timeout:g} s", code=code, sent=progress.sent) from None
+                raise ProviderError(f"No image within {limit:g} s", code=code, sent=progress.sent) from None
 
         # The process may have been suspended since the call was permitted, and another worker may have the request.
         self.cancel_if_expired()
-        with self._lock:
-            if self._cancel_reason:
-                work.close()
-                raise AttemptCancelled(self._cancel_reason)
-            call = self._call = event_loop.loop.submit(bounded())
+        if self._cancelled.is_set():
+            work.close()
+            raise AttemptCancelled(self._cancel_reason)
+        # A task of its own, so that a cancel of the attempt ends the call and nothing else.
+        call = self._call = asyncio.create_task(bounded())
         try:
-            result: T = call.result()
+            result: T = await call
             if self._progress is not None:
                 self._progress.sent = True  # there is an answer
             return result
-        except CancelledError:
+        except asyncio.CancelledError:
+            if not self._cancelled.is_set():
+                call.cancel()
+                raise  # the loop ends
             raise AttemptCancelled(self._cancel_reason) from None
+        finally:
+            if call.done():
+                work.close()  # it never began if the task was cancelled before
 
 
 class Runtime:
@@ -129,33 +140,23 @@ class Runtime:
     def __init__(self, *, slots: int) -> None:
         self.name = process_name()
         self.slots = slots
+        self.database = Database(worker=self.name, call_deadline=settings.PROVIDER_TIMEOUT + _CALL_GRACE)
         #: Set when the process was told to stop: requests that have not been sent to a provider are released.
         self.stopping = threading.Event()
-        self._stopped = threading.Event()
-        self._finished = threading.Event()
+        self._finished = asyncio.Event()
         self._attempts: dict[tuple[str, int], RunningAttempt] = {}
-        self._threads = [
-            threading.Thread(target=target, name=target.__name__.strip("_"), daemon=True)
-            for target in (self._heartbeat, self._refill)
-        ]
         self._coroutines: list[Future[None]] = []
 
     def start(self) -> None:
         """Start the heartbeat and the other background work."""
-        for thread in self._threads:
-            thread.start()
-        self._coroutines = [event_loop.loop.submit(run()) for run in (self._listen, self._watch)]
+        background = (self._heartbeat, self._refill, self._listen, self._watch)
+        self._coroutines = [event_loop.loop.submit(run()) for run in background]
 
     def stop(self) -> None:
         """Stop the background work and delete this worker's row at once, instead of letting its heartbeat expire."""
         self.stopping.set()
-        self._stopped.set()
-        self._finished.set()
         for coroutine in self._coroutines:
             coroutine.cancel()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(timeout=5)
         try:
             WorkerProcess.objects.filter(pk=self.name).delete()
         except Error as error:
@@ -172,52 +173,41 @@ class Runtime:
             del self._attempts[attempt.key]
             self._finished.set()
 
-    # --- Threads, for work on the database ---
-
-    def _every(self, pause: threading.Event, seconds: float, act: Callable[[], None]) -> None:
-        while not self._stopped.is_set():
-            wait = seconds
+    async def _heartbeat(self) -> None:
+        while True:
+            wait = settings.HEARTBEAT_INTERVAL.total_seconds()
             try:
-                close_old_connections()
-                act()
-            except Exception as error:  # an end of the heartbeat's thread would cost the worker every claim
-                log_failure(logger, threading.current_thread().name, error)
-                wait = min(seconds, _HEARTBEAT_RETRY)
-            finally:
-                connection.close()
-            pause.wait(wait)
+                await self._beat()
+            except Exception as error:  # an end of the heartbeat would cost the worker every claim
+                log_failure(logger, "heartbeat", error)
+                wait = min(wait, _HEARTBEAT_RETRY)
+            await asyncio.sleep(wait)
 
-    def _heartbeat(self) -> None:
-        self._every(self._stopped, settings.HEARTBEAT_INTERVAL.total_seconds(), self._beat)
-
-    def _beat(self) -> None:
-        WorkerProcess.objects.update_or_create(name=self.name, defaults={"slots": self.slots, "seen_at": Now()})
+    async def _beat(self) -> None:
         attempts = dict(self._attempts)
-        if not attempts:
-            return
         requested_at = time.monotonic()
-        valid = permits.extend_leases(attempts.keys(), worker=self.name)
+        valid = await self.database.extend_leases(attempts.keys(), self._show_alive)
         for key, attempt in attempts.items():
             if key in valid:
                 attempt.extend_lease(requested_at)
             else:
                 attempt.cancel("the claim is stale")
 
-    def _refill(self) -> None:
+    def _show_alive(self) -> None:
+        WorkerProcess.objects.update_or_create(name=self.name, defaults={"slots": self.slots, "seen_at": Now()})
+
+    async def _refill(self) -> None:
         """Send due messages after each finished attempt, rather than waiting for the dispatcher."""
-
-        def send() -> None:
-            if self._finished.is_set():
-                self._finished.clear()
-                try:
-                    dispatch.send_due()
-                except BrokerUnavailable:
-                    logger.debug("nothing is sent while the broker is unavailable")
-                self._stopped.wait(_REFILL_PAUSE)
-
-        self._every(self._finished, 60, send)
-
-    # --- Coroutines, for work that must not wait for the database ---
+        while True:
+            await self._finished.wait()
+            self._finished.clear()
+            try:
+                await self.database.once(dispatch.send_due)
+            except BrokerUnavailable:
+                logger.debug("nothing is sent while the broker is unavailable")
+            except Exception as error:
+                log_failure(logger, "refill", error)
+            await asyncio.sleep(_REFILL_PAUSE)
 
     async def _listen(self) -> None:
         """Cancel attempts whose request was cancelled. The heartbeat finds those whose message was lost."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 from celery import shared_task
@@ -63,7 +63,7 @@ def advance_bulk_action(bulk_id: int) -> None:
     """Do steps of a bulk action, and send a message for the next ones. A failed step has changed nothing."""
     started = time.monotonic()
     with raising_unavailable():
-        while bulk_actions.advance(bulk_id):
+        while runtime().database.blocking(partial(bulk_actions.advance, bulk_id)):
             if runtime().stopping.is_set():
                 return  # the dispatcher continues the action
             if time.monotonic() - started > _BULK_TURN:

@@ -62,18 +62,13 @@ def is_in_progress(request_id: str) -> bool:
     return GenerationRequest.objects.filter(pk=request_id, status=Status.IN_PROGRESS).exists()
 
 
-def wake_after_commit(request: GenerationRequest) -> None:
-    """After the commit, wake the requests that wait for this one's image if it is no longer in progress.
+def wake(request_id: str) -> None:
+    """Wake the requests that wait for this one's image if it is no longer in progress.
 
     It has to be after the commit: a request that begins to wait at that moment then either sees the end or is woken.
     """
-
-    def wake() -> None:
-        if not is_in_progress(request.pk):
-            dispatch.make_due(request.pk)
-
-    if request.options.use_cache:
-        transaction.on_commit(wake, robust=True)
+    if not is_in_progress(request_id):
+        dispatch.make_due(request_id)
 
 
 def _key(request: GenerationRequest, choice: ModelChoice) -> str:

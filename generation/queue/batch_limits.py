@@ -30,7 +30,11 @@ def batch_has_free_slot(request_id: str) -> bool:
 
 
 def fill_batch(batch_id: str) -> int:
-    """Unhold as many held requests of a batch as it has free slots, and send them. Return their number."""
+    """Unhold as many held requests of a batch as it has free slots, and send them. Return their number.
+
+    It is done in a transaction of its own, after the one that frees a slot: a slot that stays free for a moment does no
+    harm, and locks taken in two orders would deadlock.
+    """
     with transaction.atomic():
         batch = GenerationBatch.objects.select_for_update().filter(pk=batch_id, max_concurrent__isnull=False).first()
         if batch is None:
@@ -55,14 +59,6 @@ def fill_batch(batch_id: str) -> int:
         GenerationQueue.objects.filter(pk__in=send_later).update(held=False)
         dispatch.send_after_commit(messages)
     return len(rows)
-
-
-def fill_batch_after_commit(batch_id: str) -> None:
-    """Fill the batch in a transaction of its own after this one commits.
-
-    A slot that stays free for a moment does no harm; locks taken in two orders would deadlock.
-    """
-    transaction.on_commit(lambda: fill_batch(batch_id), robust=True)
 
 
 def batches_to_fill(limit: int) -> list[str]:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 from django.db.models import Q, QuerySet
 
@@ -31,19 +31,6 @@ class Claim:
     def attempt(self) -> QuerySet[GenerationAttempt]:
         """Return a queryset of the attempt's row."""
         return GenerationAttempt.objects.filter(request_id=self.request.pk, claim=self.number)
-
-
-#: Parameters of the statement that ends an attempt, for one without an error, a call or a cost.
-NO_OUTCOME: Final[dict[str, Any]] = {
-    "error_code": "",
-    "error_message": "",
-    "provider_request": None,
-    "model": None,
-    "usage": None,
-    "cost": None,
-    "booked": None,
-    "keep_deadline": False,
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +62,8 @@ class AttemptFailure:
             "category": self.category or None,
         }
 
-    def attempt_parameters(self) -> dict[str, Any]:
-        """Return the columns of the attempt's row as parameters of the statement that ends it."""
+    def attempt_columns(self) -> dict[str, Any]:
+        """Return the columns of the attempt's row, as the statement that ends it names them."""
         return {
             "outcome": AttemptOutcome.FAILED,
             "error_code": self.code,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
-from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from django.conf import settings
@@ -21,14 +21,15 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Case, Count, F, Sum, When
 
 from generation.db import queries
-from generation.db.execution import Row, fetch_all, fetch_one
+from generation.db.execution import Row, as_json, fetch_all, fetch_one
 from generation.db.functions import Now
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.providers import budgets
 from generation.queue import batch_limits, dispatch
-from generation.requests import transitions
-from generation.requests.claims import NO_OUTCOME, AttemptFailure, Claim
+from generation.requests import endings, transitions
+from generation.requests.claims import AttemptFailure, Claim
+from generation.requests.endings import Ending
 from generation.requests.new_request import NewRequest
 from generation.requests.rows import read_request
 from generation.states import (
@@ -47,10 +48,6 @@ from generation.telemetry import correlation, tracing
 
 #: Columns that the submitting statement copies from a request.
 _COPIED: Final = ("id", "type", "prompt", "priority", "project_id", "page_id", "metadata", "max_attempts")
-_COMPLETED: Final = Transition(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
-_FAILED: Final = Transition(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED)
-#: A worker was lost, and no attempt is left.
-_LOST: Final = Transition(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED)
 
 
 # --- Queueing ---------------------------------------------------------------------------------------------------------
@@ -152,80 +149,117 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
 def claim(request_id: str, *, worker: str) -> Claim | None:
     """Claim a queued request for this worker. Return None if it cannot start: another worker has claimed it, it was
     cancelled or paused, it is not due yet, its batch has no free slot, or there is no such request."""
-    if claimed := _claim_queued(request_id, worker=worker, reserved=False):
+    [claimed] = _claim_each([request_id], worker=worker)
+    if claimed:
         return claimed
     with transaction.atomic():
         if not batch_limits.batch_has_free_slot(request_id):
             return None
-        return _claim_queued(request_id, worker=worker, reserved=True)
+        return _claim_reserved(request_id, worker=worker)
 
 
-def _claim_queued(request_id: str, *, worker: str, reserved: bool) -> Claim | None:
+def claim_unlocked(request_ids: Sequence[str], *, worker: str) -> list[Claim | None]:
+    """Claim those of the requests that are free at once: no other transaction has locked them, and they need no slot in
+    a batch. Return None for each of the others, which :func:`claim` may be able to claim."""
+    return _claim_each(request_ids, worker=worker, sql=queries.CLAIM_UNLOCKED)
+
+
+def _claim_reserved(request_id: str, *, worker: str) -> Claim | None:
+    [claimed] = _claim_each([request_id], worker=worker, reserved=True)
+    return claimed
+
+
+def _claim_each(
+    request_ids: Sequence[str], *, worker: str, reserved: bool = False, sql: str = queries.CLAIM
+) -> list[Claim | None]:
     lease_requested_at = time.monotonic()
-    parameters = {"request": request_id, "worker": worker, "lease": settings.LEASE, "reserved": reserved}
-    row = fetch_one(queries.CLAIM, parameters)
-    if row is None:
-        return None
-    request = read_request(row)
-    transitions.schedule_side_effects([request], transitions.CLAIM)
-    return Claim(request, request.claims, lease_requested_at)
+    parameters = {"requests": list(request_ids), "worker": worker, "lease": settings.LEASE, "reserved": reserved}
+    requests = [read_request(row) for row in fetch_all(sql, parameters)]
+    if requests:
+        transitions.announce(requests, transitions.CLAIM)
+    claims = {request.pk: Claim(request, request.claims, lease_requested_at) for request in requests}
+    return [claims.pop(request_id, None) for request_id in request_ids]
 
 
-def complete(
-    claim: Claim,
-    *,
-    result: dict[str, Any],
-    model: str,
-    provider_request_id: str = "",
-    usage: dict[str, int] | None = None,
-    cost: str | None = None,
-    estimate: str | None = None,
-    paid_by: int | None = None,
-    lost_cost: Decimal | None = None,
-    expired: bool = False,
-) -> bool:
-    """Complete the request with its stored image. Return False if the claim is stale: then the image is not used, but
-    its cost is still booked.
-
-    ``cost`` is in US dollars; if it is unknown, the ``estimate`` is booked. ``paid_by`` is the number of the earlier
-    claim that made the call, whose cost may be booked in part. ``lost_cost`` is the possible cost of a further call by
-    this claim. With ``expired``, the claim is ended only if its lease ran out.
-    """
-    call: dict[str, Any] = {"model": model, "provider_request_id": provider_request_id, "usage": usage or {}}
-    call["cost"] = None if cost is None else Decimal(cost)
-    cost_or_estimate = estimate if cost is None else cost
-    price = None if cost_or_estimate is None else Decimal(cost_or_estimate)
-    paying_claim = claim.number if paid_by is None else paid_by
-    paid_earlier = paying_claim != claim.number
-    booked = lost_cost if paid_earlier else price
-    attempt: dict[str, Any] = {"outcome": AttemptOutcome.SUCCEEDED, "booked": booked, "model": model}
-    attempt |= {"provider_request": provider_request_id, "usage": json.dumps(call["usage"]), "cost": call["cost"]}
-    if paid_earlier:
-        attempt["cost"] = None if lost_cost else Decimal(0)
+def end(ending: Ending) -> bool:
+    """End a claim. Return False if it is stale: then an image is not used, but its cost is still booked."""
+    late = ending.late_cost
     # Ending a claim is one statement. Together with the cost of an earlier claim it needs a transaction.
-    with transaction.atomic() if paid_earlier else nullcontext():
-        completed = _end(claim, _COMPLETED, attempt, result=result, expired=expired)
-        if paid_earlier or not completed:
-            budgets.book_late(claim.request, paying_claim, {} if completed else call, price)
-    return completed
+    with transaction.atomic() if ending.needs_transaction else nullcontext():
+        [ended] = _end_each([ending])
+        if late is not None and (ending.needs_transaction or ended is None):
+            budgets.book_late(ending.claim.request, late.paid_by, {} if ended is not None else late.columns, late.price)
+        for act in ended or ():
+            transaction.on_commit(act, robust=True)
+    return ended is not None
+
+
+def end_unlocked(endings: Sequence[Ending]) -> list[list[Callable[[], object]] | None]:
+    """End those of the claims whose rows no other transaction has locked, by one statement for each kind of end.
+
+    Return for each what is to be done after the commit, which may take long; None if the claim is stale or locked,
+    which :func:`end` tells apart. Each ending must be ``is_grouped``.
+    """
+    return _end_each(endings, unlocked=True)
+
+
+def _end_each(endings: Sequence[Ending], *, unlocked: bool = False) -> list[list[Callable[[], object]] | None]:
+    ended: dict[tuple[str, int], list[Callable[[], object]]] = {}
+    for requeues in (False, True):
+        some = [ending for ending in endings if (ending.transition.target == Status.QUEUED) == requeues]
+        if not some:
+            continue
+        messages = {ending.claim.request.pk: _message(ending) for ending in some}
+        rows = [ending.columns | {"sent": bool(messages[ending.claim.request.pk])} for ending in some]
+        parameters: dict[str, Any] = {"endings": as_json(rows)}
+        if requeues:
+            parameters["lost_after"] = settings.REDISPATCH_AFTER
+            sql = queries.RELEASE_UNLOCKED if unlocked else queries.RELEASE
+        else:
+            sql = queries.END_UNLOCKED if unlocked else queries.END
+        for ending in some:
+            transitions.check(ending.transition)
+        by_key = {(ending.claim.request.pk, ending.claim.number): ending for ending in some}
+        for row in fetch_all(sql, parameters):
+            request = read_request(row)
+            is_limited = row[-1]
+            key = (request.pk, request.claims)
+            ending = by_key[key]
+            transitions.announce([request], ending.transition)
+            ended[key] = transitions.wake_ups(request, is_limited=is_limited)
+            if messages[request.pk] and not is_limited:
+                ended[key].append(partial(dispatch.send, messages[request.pk]))
+    return [ended.pop((ending.claim.request.pk, ending.claim.number), None) for ending in endings]
+
+
+def _message(ending: Ending) -> list[tuple[str, int]]:
+    weight = ending.columns.get("weight", 0)
+    return dispatch.select_sendable([(ending.claim.request, weight)]) if ending.send else []
+
+
+def complete(claim: Claim, **receipt: Any) -> bool:
+    """Complete the request; see :func:`endings.completed`. Return False if the claim is stale."""
+    return end(endings.completed(claim, **receipt))
 
 
 def fail(claim: Claim, failure: AttemptFailure) -> bool:
     """Fail the request for good. Return False if the claim is stale."""
-    return _end(claim, _FAILED, failure.attempt_parameters(), error=failure.request_error())
+    return end(endings.failed(claim, failure))
 
 
 def retry_later(claim: Claim, failure: AttemptFailure, *, delay: timedelta) -> bool:
-    """Queue the request again after a failed attempt, behind requests without one, and not due before the delay is
-    over. Return False if the claim is stale."""
-    return _requeue(claim, Reason.RETRY, failure.attempt_parameters(), weight=RETRY_WEIGHT, delay=delay)
+    """Queue the request again after a failed attempt. Return False if the claim is stale."""
+    return end(endings.retried(claim, failure, delay=delay))
 
 
 def snooze(claim: Claim, failure: AttemptFailure, *, delay: timedelta) -> bool:
-    """Queue the request again as :func:`retry_later` does, but count a wait and no attempt, since the provider did not
-    fail but asked to wait. Return False if the claim is stale."""
-    attempt = failure.attempt_parameters()
-    return _requeue(claim, Reason.POSTPONED, attempt, weight=RETRY_WEIGHT, delay=delay, attempts_back=1, waits=1)
+    """Queue the request again, with a wait counted and no attempt. Return False if the claim is stale."""
+    return end(endings.snoozed(claim, failure, delay=delay))
+
+
+def release(claim: Claim, *, delay: timedelta = timedelta(0), waits_for: str = "") -> bool:
+    """Release a claim under which nothing was sent. Return False if the claim is stale."""
+    return end(endings.released(claim, delay=delay, waits_for=waits_for))
 
 
 def fall_back(claim: Claim, failure: AttemptFailure, *, uses_attempt: bool) -> Claim | None:
@@ -235,23 +269,12 @@ def fall_back(claim: Claim, failure: AttemptFailure, *, uses_attempt: bool) -> C
     paused and now waits in the queue.
     """
     reason = Reason.RETRY if uses_attempt else Reason.POSTPONED
-    attempts_back = 0 if uses_attempt else 1
-    attempt = failure.attempt_parameters()
+    columns = failure.attempt_columns() | {"attempts_back": 0 if uses_attempt else 1}
     with transaction.atomic():
-        if not _requeue(claim, reason, attempt, weight=RETRY_WEIGHT, attempts_back=attempts_back, send_now=False):
+        if not end(endings.requeued(claim, reason, columns, weight=RETRY_WEIGHT, send=False)):
             return None
         # Other transactions see only the state after the commit, in which the request still has its slot in the batch.
-        return _claim_queued(claim.request.pk, worker=claim.request.worker, reserved=True)
-
-
-def release(claim: Claim, *, delay: timedelta = timedelta(0), waits_for: str = "") -> bool:
-    """Release a claim under which nothing was sent: queue the request again at its priority, without counting the
-    attempt. It is due after the delay, or as soon as ``waits_for`` is made due. Return False if the claim is stale."""
-    weight = WEIGHTS[claim.request.priority]
-    abandoned = {"outcome": AttemptOutcome.ABANDONED}
-    return _requeue(
-        claim, Reason.GIVEN_BACK, abandoned, weight=weight, delay=delay, waits_for=waits_for, attempts_back=1
-    )
+        return _claim_reserved(claim.request.pk, worker=claim.request.worker)
 
 
 # --- Cancel and rescue ------------------------------------------------------------------------------------------------
@@ -314,12 +337,12 @@ def rescue(request_id: str, *, storage_error: OSError | None = None) -> Status |
         request = read_request(row)
         claim = Claim(request, request.claims)
         failure, may_retry = _lost_attempt(request, *row[-4:])
-        # The call keeps its slot at the provider until its deadline.
-        attempt = failure.attempt_parameters() | {"keep_deadline": True}
         if may_retry:
+            # The call keeps its slot at the provider until its deadline.
+            columns = failure.attempt_columns() | {"expired": True, "keep_deadline": True}
             # The dispatcher sends it, since Redis must not be accessed while the row is locked.
-            options: dict[str, Any] = {"weight": RETRY_WEIGHT, "expired": True, "send_now": False}
-            return Status.QUEUED if _requeue(claim, Reason.LEASE_EXPIRED, attempt, **options) else None
+            ending = endings.requeued(claim, Reason.LEASE_EXPIRED, columns, weight=RETRY_WEIGHT, send=False)
+            return Status.QUEUED if end(ending) else None
     # The storage may be slow, so it is accessed without a lock on the row.
     if storage_error is not None:
         raise storage_error
@@ -327,8 +350,7 @@ def rescue(request_id: str, *, storage_error: OSError | None = None) -> Status |
     if receipt is not None:
         ended = complete(claim, **receipt, lost_cost=failure.cost, expired=True)
         return Status.COMPLETED if ended else None
-    ended = _end(claim, _LOST, attempt, error=failure.request_error(), expired=True)
-    return Status.FAILED if ended else None
+    return Status.FAILED if end(endings.lost(claim, failure)) else None
 
 
 def _lost_attempt(
@@ -339,59 +361,3 @@ def _lost_attempt(
     may_retry = request.attempts < request.max_attempts and not (is_unknown and unknown_before)
     cost = estimate if is_unknown else None
     return AttemptFailure(message=code.label, code=code, retryable=True, provider=provider, cost=cost), may_retry
-
-
-def _end(
-    claim: Claim,
-    transition: Transition,
-    attempt: dict[str, Any],
-    *,
-    result: dict[str, Any] | None = None,
-    error: dict[str, Any] | None = None,
-    expired: bool = False,
-) -> bool:
-    """End a claim and its request. ``attempt`` are parameters of the statement. Return False if the claim is stale."""
-    parameters = _end_parameters(claim, transition, attempt, expired)
-    texts = {"result": result and json.dumps(result), "error": error and json.dumps(error)}
-    row = fetch_one(queries.END, parameters | {"target": transition.target} | texts)
-    if row is not None:
-        transitions.schedule_side_effects([read_request(row)], transition)
-    return row is not None
-
-
-def _requeue(
-    claim: Claim,
-    reason: Reason,
-    attempt: dict[str, Any],
-    *,
-    weight: int,
-    delay: timedelta = timedelta(0),
-    waits_for: str = "",
-    attempts_back: int = 0,
-    waits: int = 0,
-    expired: bool = False,
-    send_now: bool = True,
-) -> bool:
-    """End a claim and queue its request again. Return False if the claim is stale.
-
-    With ``send_now`` and no delay, its message is sent after the commit; else the dispatcher sends it when it is due.
-    ``attempts_back`` and ``waits`` are subtracted from the request's attempts and added to its waits.
-    """
-    transition = Transition(Status.IN_PROGRESS, Status.QUEUED, reason)
-    messages = dispatch.select_sendable([(claim.request, weight)]) if send_now and not delay else []
-    parameters = _end_parameters(claim, transition, attempt, expired)
-    parameters |= {"attempts_back": attempts_back, "waits": waits, "weight": weight, "delay": delay}
-    parameters |= {"waits_for": waits_for, "sent": bool(messages), "lost_after": settings.REDISPATCH_AFTER}
-    row = fetch_one(queries.RELEASE, parameters)
-    if row is None:
-        return False
-    transitions.schedule_side_effects([read_request(row)], transition)
-    is_held = row[-1]
-    dispatch.send_after_commit([] if is_held else messages)
-    return True
-
-
-def _end_parameters(claim: Claim, transition: Transition, attempt: dict[str, Any], expired: bool) -> dict[str, Any]:
-    transitions.check(transition)
-    ending: dict[str, Any] = {"request": claim.request.pk, "claim": claim.number, "expired": expired}
-    return ending | {"reason": transition.reason} | NO_OUTCOME | attempt

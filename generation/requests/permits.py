@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from generation.db import queries
-from generation.db.execution import execute, fetch_all
+from generation.db.execution import as_json, fetch_all
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationRequest, ProviderState
 from generation.providers import budgets, circuit_breaker
@@ -39,16 +39,14 @@ def begin_call(
 ) -> CallPermit:
     """Record the call that is about to be sent in the attempt's row. It may only be sent if the permit is granted.
 
+    A provider without limits or trouble needs less; see :func:`begin_calls_unlocked`, which is tried first.
+
     ``deadline`` is the longest duration of the call, ``estimate`` its expected price in US dollars. ``pace`` counts the
     call against the provider's rate limit, and returns how long to wait if the limit is reached. It is called after
     all other checks but before any lock is taken, so that a slow Redis blocks no row. Raises :class:`StaleClaimError`.
     """
+    has_budget = needs_budget(claim, billable=billable, estimate=estimate)
     call: dict[str, Any] = {"provider": provider, "model": model, "prompt": prompt, "billable": billable}
-    has_budget = billable and bool(estimate) and budgets.limit(claim.request.owner_id) is not None
-    if not has_budget:
-        key: dict[str, Any] = {"request": claim.request.pk, "claim": claim.number}
-        if execute(queries.BEGIN_CALL, key | call | {"estimate": estimate, "deadline": deadline}):
-            return CallPermit(granted=True)
     if pace is not None:
         if refused := _refusal(provider, circuit_breaker.state(provider)):
             return refused
@@ -71,6 +69,23 @@ def begin_call(
         times: dict[str, Any] = {"call_started_at": Now(), "call_deadline_at": Now() + deadline}
         claim.attempt().update(**call, estimated_cost=estimate, **times)
     return CallPermit(granted=True, probe=probe, recently_failing=state is not None and state.failures > 0)
+
+
+def needs_budget(claim: Claim, *, billable: bool, estimate: Decimal | None) -> bool:
+    """Return whether the call counts against a budget of the request's owner."""
+    return billable and bool(estimate) and budgets.limit(claim.request.owner_id) is not None
+
+
+def begin_calls_unlocked(calls: Sequence[Mapping[str, Any]], *, deadline: timedelta) -> list[CallPermit | None]:
+    """Record those of the calls that are restricted by nothing: their providers have neither limits nor trouble and are
+    not paused. Return None for each of the others, which :func:`begin_call` decides.
+
+    Each call has ``request``, ``claim``, ``provider``, ``model``, ``prompt``, ``billable`` and ``estimate``, and needs
+    no budget.
+    """
+    parameters = {"calls": as_json(calls), "deadline": deadline}
+    noted = {(request, number) for request, number in fetch_all(queries.BEGIN_CALLS, parameters)}
+    return [CallPermit(granted=True) if (call["request"], call["claim"]) in noted else None for call in calls]
 
 
 def _refusal(provider: str, state: ProviderState | None) -> CallPermit | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Final
 
 from django.conf import settings
@@ -57,15 +58,32 @@ def check(transition: Transition) -> None:
 def schedule_side_effects(requests: Sequence[GenerationRequest], transition: Transition) -> None:
     """After the commit, publish the transition to subscribers, count it in the metrics, and wake requests that wait for
     a slot in the batch or for the image."""
-    events.announce(requests)
-    if settings.ENABLE_METRICS:
-        transaction.on_commit(lambda: _count(requests, transition), robust=True)
+    announce(requests, transition)
     if transition.source is None or transition.target == Status.IN_PROGRESS:
         return
     for batch_id in {request.batch_id for request in requests if request.batch_id}:
-        batch_limits.fill_batch_after_commit(batch_id)
+        transaction.on_commit(partial(batch_limits.fill_batch, batch_id), robust=True)
     for request in requests:
-        result_cache.wake_after_commit(request)
+        for wake in wake_ups(request, is_limited=False):
+            transaction.on_commit(wake, robust=True)
+
+
+def announce(requests: Sequence[GenerationRequest], transition: Transition) -> None:
+    """After the commit, publish the transition to subscribers and count it in the metrics. Neither blocks."""
+    events.announce(requests)
+    if settings.ENABLE_METRICS:
+        transaction.on_commit(lambda: _count(requests, transition), robust=True)
+
+
+def wake_ups(request: GenerationRequest, *, is_limited: bool) -> list[Callable[[], object]]:
+    """Return the functions that wake requests that wait for a slot in this one's batch, if the batch ``is_limited``, or
+    for its image. They are run after the commit and may block."""
+    functions: list[Callable[[], object]] = []
+    if request.batch_id and is_limited:
+        functions.append(partial(batch_limits.fill_batch, request.batch_id))
+    if request.options.use_cache:
+        functions.append(partial(result_cache.wake, request.pk))
+    return functions
 
 
 def _count(requests: Sequence[GenerationRequest], transition: Transition) -> None:

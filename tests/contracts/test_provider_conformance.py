@@ -12,17 +12,20 @@ import tracemalloc
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import ANY
 
 import pytest
 
+from generation import event_loop
 from generation.states import ErrorCode
 from tests.fakes.control import FakeProvider
 from tests.support import adapters as adapters_module
 from tests.support.adapters import ADAPTERS, Adapter
 from tests.support.callers import PROMPT, Caller, gone
+from tests.support.executors import on_loop
 from tests.support.stack import closed_port, wait_until
 from tests.support.traces import everything_logged
 from workers import image_check
@@ -416,7 +419,7 @@ def test_the_runtimes_deadline_ends_the_call_and_the_connection(
     fake.script(script)
     started = time.monotonic()
     with pytest.raises(ProviderError) as caught:
-        job().call(caller.provider.generate(caller.asked()), timeout=0.5)
+        event_loop.loop.submit(job().call(caller.provider.generate(caller.asked()), limit=0.5)).result()
     assert caught.value.code == ErrorCode.UNKNOWN_OUTCOME
     assert time.monotonic() - started < 5
     wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
@@ -429,7 +432,7 @@ def test_a_cancel_closes_its_connection_at_once_and_no_other(caller: Caller, fak
 
     def work(one: RunningAttempt) -> None:
         try:
-            ends.append(one.call(caller.provider.generate(caller.asked()), timeout=60))
+            ends.append(event_loop.loop.submit(one.call(caller.provider.generate(caller.asked()), limit=60)).result())
         except AttemptCancelled as error:
             ends.append(error)
 
@@ -438,7 +441,7 @@ def test_a_cancel_closes_its_connection_at_once_and_no_other(caller: Caller, fak
     wait_until(lambda: fake.stats().active == 1)
     second.start()
     wait_until(lambda: fake.stats().active == 2)
-    cancelled.cancel("cancelled")
+    on_loop(partial(cancelled.cancel, "cancelled"))
     wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
     first.join(timeout=5)
     fake.release()

@@ -17,6 +17,7 @@ from generation.models import GenerationQueue, ProviderState
 from generation.providers import circuit_breaker
 from generation.requests import lifecycle, permits
 from generation.states import ErrorCode, Status
+from tests.support.executors import cancel_attempts
 from tests.support.races import at_once
 from tests.support.requests import claimed, queued
 from tests.support.stack import wait_until
@@ -304,8 +305,7 @@ def test_a_probe_that_is_cancelled_leaves_the_way_open_for_the_next(alice: User,
     worker.start()
     wait_until(lambda: vendors.fake.stats().active, what="the probe")
     assert circuit_breaker.is_open("openai")
-    for job in list(runtime._attempts.values()):
-        job.cancel("cancelled")
+    cancel_attempts(runtime)
     worker.join(20)
     assert not circuit_breaker.is_open("openai")
     assert vendors.ask(alice).status == Status.COMPLETED

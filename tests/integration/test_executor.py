@@ -6,6 +6,7 @@ import asyncio
 import io
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,14 +20,13 @@ from generation.models import GenerationAttempt, GenerationQueue, GenerationRequ
 from generation.requests import lifecycle, permits, representations
 from generation.states import Status
 from generation.storage import images, receipts
-from tests.support.executors import executor
+from tests.support.executors import cancel_attempts, executor
 from tests.support.requests import RESULT, claimed, queued
 from workers import prompts
-from workers.attempt_slots import AttemptSlots
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.runtime import Runtime
 
-# The executor gives its connection back during the call, so it needs a real one.
+# The executor uses connections of its own, which see what is committed.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 
 
@@ -288,7 +288,7 @@ def stored_and_killed(request: GenerationRequest, monkeypatch: pytest.MonkeyPatc
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(lifecycle, "complete", die)
+        patch.setattr(lifecycle, "end_unlocked", die)
         with pytest.raises(Killed):
             execute(request, lambda _: png())
     assert receipts.find(request.pk)
@@ -358,8 +358,7 @@ def test_an_attempt_that_loses_its_claim_stops_retrying_the_storage(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = Runtime(slots=1)
-    jobs: dict[Any, Any] = runtime._attempts
-    tries = storage_that_fails(monkeypatch, then=lambda: [job.cancel("cancelled") for job in jobs.values()])
+    tries = storage_that_fails(monkeypatch, then=partial(cancel_attempts, runtime))
     provider = Scripted(lambda _: png())
     executor(provider, runtime).run(queued(alice).pk)
     assert (len(provider.asked), tries) == (1, ["results"])
@@ -376,21 +375,13 @@ def test_a_call_that_may_have_been_billed_is_repeated_once_at_the_most(alice: Us
 
 def test_a_finished_image_waits_for_an_unavailable_database(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     request = queued(alice)
-    complete, failures = lifecycle.complete, iter([OperationalError("gone"), OperationalError("gone")])
+    end, failures = lifecycle.end_unlocked, iter([OperationalError("gone"), OperationalError("gone")])
 
-    def sometimes(*arguments: Any, **more: Any) -> bool:
+    def sometimes(endings: Any) -> Any:
         if failure := next(failures, None):
             raise failure
-        return complete(*arguments, **more)
+        return end(endings)
 
-    monkeypatch.setattr(lifecycle, "complete", sometimes)
+    monkeypatch.setattr(lifecycle, "end_unlocked", sometimes)
     assert len(execute(request, lambda _: png()).asked) == 1
     assert request.status == Status.COMPLETED
-
-
-def test_a_released_slot_releases_its_database_connection() -> None:
-    turns = AttemptSlots(1)
-    with turns:
-        connection.ensure_connection()
-        with turns.released():
-            assert connection.connection is None

@@ -107,11 +107,12 @@ def test_an_adopted_image_is_booked_once(alice: User, monkeypatch: pytest.Monkey
 def test_a_stale_claim_leaves_the_receipt_of_the_newer_one(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     request = queued(alice)
 
-    def overtaken(*_: Any, **__: Any) -> bool:
+    def overtaken(_: Any) -> bool:
         receipts.save(request.pk, {"result": RESULT, "model": "m", "paid_by": 2})
         return False
 
-    monkeypatch.setattr(lifecycle, "complete", overtaken)
+    monkeypatch.setattr(lifecycle, "end_unlocked", lambda endings: [None for _ in endings])
+    monkeypatch.setattr(lifecycle, "end", overtaken)
     execute(request, lambda _: png())
     assert default_storage.exists(f"receipts/{request.pk}.json")
 

@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 
+from generation import event_loop
 from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange, WorkerProcess
 from generation.requests import lifecycle, maintenance, permits
@@ -22,7 +23,7 @@ from tests.support.races import at_once
 from tests.support.requests import FAILURE, back_in_queue, claimed, expire, in_status, queued
 from tests.support.stack import wait_until
 from workers import dispatcher
-from workers.resilience import retry_while_unavailable
+from workers.database import Database
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 
@@ -50,7 +51,8 @@ def test_an_end_that_the_database_refuses_for_now_is_written_again(alice: User, 
                 time.sleep(0.1)  # as long as the fault takes to come about
             return lifecycle.fail(claim, FAILURE)
 
-    assert retry_while_unavailable(fail)
+    database = Database(worker="worker-1", call_deadline=timedelta(minutes=1))
+    assert event_loop.loop.submit(database.run(fail)).result(20)
     claim.request.refresh_from_db()
     assert claim.request.status == Status.FAILED
 

@@ -35,6 +35,7 @@ from generation.requests.new_request import NewRequest
 from generation.states import Status
 from generation.storage import images
 from tests.integration.test_executor import execute
+from tests.support.executors import cancel_attempts
 from tests.support.requests import PROMPT, RESULT, claimed, expire, queued
 from tests.support.stack import wait_until
 from tests.support.vendors import Vendors, attempts
@@ -152,8 +153,7 @@ def test_a_cancel_while_the_image_is_stored_books_the_known_cost(
         # The price was raised since the call began.
         GenerationAttempt.objects.update(estimated_cost="0.01")
         services.cancel(user=alice, request_id=request.pk)
-        for job in list(runtime._attempts.values()):
-            job.cancel("cancelled")
+        cancel_attempts(runtime)
         raise OSError("disk full")
 
     monkeypatch.setattr(images, "save", cancelled)
@@ -187,8 +187,7 @@ def test_a_cancel_during_the_call_books_it(alice: User, stability: Vendors, sett
     with under_way(request, stability) as runtime:
         assert services.cancel(user=alice, request_id=request.pk)
         assert spent(alice) == PRICE
-        for job in list(runtime._attempts.values()):
-            job.cancel("cancelled")
+        cancel_attempts(runtime)
     assert spent(alice) == PRICE
     with pytest.raises(OverBudgetError):
         submit(alice)

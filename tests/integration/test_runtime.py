@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from generation.requests import events, lifecycle, permits
 from generation.requests.claims import Claim
+from tests.support.executors import on_loop, working_on
 from tests.support.requests import claimed, queued
 from tests.support.stack import wait_until
 from workers.providers.base import ProviderError
@@ -58,7 +60,7 @@ class Caller(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.ended = self.job.call(self._provider(), timeout=self.timeout)
+            self.ended = event_loop.loop.submit(self.job.call(self._provider(), limit=self.timeout)).result()
         except (AttemptCancelled, ProviderError) as error:
             self.ended = error
 
@@ -69,7 +71,7 @@ def expired(request_id: str) -> bool:
 
 def test_a_cancel_breaks_off_the_call(alice: User, runtime: Runtime) -> None:
     claim = claimed(alice, worker=runtime.name)
-    with runtime.working_on(claim) as job:
+    with working_on(runtime, claim) as job:
         caller = Caller(job)
         assert caller.started_call.wait(5)
         lifecycle.cancel([claim.request.pk], actor=alice)
@@ -85,7 +87,7 @@ def test_a_late_signal_does_not_end_the_call_of_a_newer_claim(alice: User, runti
     newer = lifecycle.claim(first.request.pk, worker=runtime.name)
     assert newer is not None
     other = claimed(alice, worker=runtime.name)
-    with runtime.working_on(newer) as job, runtime.working_on(other) as other_job:
+    with working_on(runtime, newer) as job, working_on(runtime, other) as other_job:
         caller, other_caller = Caller(job), Caller(other_job)
         assert caller.started_call.wait(5)
         assert other_caller.started_call.wait(5)
@@ -102,7 +104,7 @@ def test_a_late_signal_does_not_end_the_call_of_a_newer_claim(alice: User, runti
 
         wait_until(other_ended, what="the signal of the other request")
         assert not caller.cancelled.is_set()
-        job.cancel("the test is over")
+        on_loop(partial(job.cancel, "the test is over"))
         caller.join(5)
 
 
@@ -111,7 +113,7 @@ def test_a_cancel_whose_signal_got_lost_is_noticed_by_the_heartbeat(
 ) -> None:
     monkeypatch.setattr("generation.requests.events._publish", lambda *_: None)
     claim = claimed(alice, worker=runtime.name)
-    with runtime.working_on(claim) as job:
+    with working_on(runtime, claim) as job:
         caller = Caller(job)
         assert caller.started_call.wait(5)
         lifecycle.cancel([claim.request.pk], actor=alice)
@@ -122,7 +124,7 @@ def test_a_cancel_whose_signal_got_lost_is_noticed_by_the_heartbeat(
 
 def test_the_heartbeat_keeps_the_lease_of_running_work_and_of_nothing_else(alice: User, runtime: Runtime) -> None:
     running, left = claimed(alice, worker=runtime.name), claimed(alice, worker=runtime.name)
-    with runtime.working_on(running):
+    with working_on(runtime, running):
         # The claim without a running attempt runs out, although it has the same worker.
         wait_until(lambda: expired(left.request.pk), what="the end of the other lease")
         assert not expired(running.request.pk)
@@ -140,7 +142,7 @@ def test_a_worker_that_cannot_renew_its_lease_breaks_off_by_its_own_clock(
     monkeypatch.setattr(permits, "extend_leases", hang)
     claim = claimed(alice, worker=runtime.name)
     begun = time.monotonic()
-    with runtime.working_on(claim) as job:
+    with working_on(runtime, claim) as job:
         caller = Caller(job)
         assert caller.cancelled.wait(10)
         caller.join(5)
@@ -150,8 +152,8 @@ def test_a_worker_that_cannot_renew_its_lease_breaks_off_by_its_own_clock(
 
 
 def test_a_call_that_was_abandoned_before_it_began_does_not_begin(alice: User, runtime: Runtime) -> None:
-    with runtime.working_on(claimed(alice, worker=runtime.name)) as job:
-        job.cancel("cancelled")
+    with working_on(runtime, claimed(alice, worker=runtime.name)) as job:
+        on_loop(partial(job.cancel, "cancelled"))
         caller = Caller(job)
         caller.join(5)
     assert isinstance(caller.ended, AttemptCancelled)
@@ -169,7 +171,7 @@ def test_a_call_that_comes_after_the_end_of_its_lease_does_not_begin(alice: User
 
 
 def test_a_call_ends_at_its_time_out(alice: User, runtime: Runtime) -> None:
-    with runtime.working_on(claimed(alice, worker=runtime.name)) as job:
+    with working_on(runtime, claimed(alice, worker=runtime.name)) as job:
         caller = Caller(job, timeout=0.1)
         caller.join(5)
     assert isinstance(caller.ended, ProviderError)
@@ -177,7 +179,7 @@ def test_a_call_ends_at_its_time_out(alice: User, runtime: Runtime) -> None:
 
 
 def test_an_answer_is_handed_over(alice: User, runtime: Runtime) -> None:
-    with runtime.working_on(claimed(alice, worker=runtime.name)) as job:
+    with working_on(runtime, claimed(alice, worker=runtime.name)) as job:
         caller = Caller(job, seconds=0)
         caller.join(5)
     assert caller.ended == "answer"
@@ -186,7 +188,7 @@ def test_an_answer_is_handed_over(alice: User, runtime: Runtime) -> None:
 def test_a_finishing_worker_sends_the_next_requests(alice: User, runtime: Runtime) -> None:
     request = queued(alice)
     GenerationQueue.objects.update(dispatched_at=None, redispatch_at=None)
-    with runtime.working_on(claimed(alice, worker=runtime.name)):
+    with working_on(runtime, claimed(alice, worker=runtime.name)):
         pass
     wait_until(
         lambda: GenerationQueue.objects.filter(pk=request.pk, redispatch_at__isnull=False).exists(),

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
 from django.conf import settings
 
+from generation import event_loop
+from generation.requests.claims import Claim
 from workers.executor import Executor
 from workers.policies.rate_limit import RateLimiter
 from workers.providers.base import Provider
-from workers.runtime import Runtime
+from workers.runtime import RunningAttempt, Runtime
+
+T = TypeVar("T")
 
 
 class Only:
@@ -27,3 +35,28 @@ def executor(provider: Provider, runtime: Runtime | None = None) -> Executor:
         providers=Only(provider),  # type: ignore[arg-type]
         rates=RateLimiter(settings.REDIS_URL),
     )
+
+
+def on_loop(act: Callable[[], T]) -> T:
+    """Call the function on the event loop, where attempts live."""
+
+    async def call() -> T:
+        return act()
+
+    return event_loop.loop.submit(call()).result(10)
+
+
+def cancel_attempts(runtime: Runtime) -> None:
+    """Cancel what the worker runs."""
+    on_loop(lambda: [attempt.cancel("cancelled") for attempt in list(runtime._attempts.values())])
+
+
+@contextmanager
+def working_on(runtime: Runtime, claim: Claim) -> Iterator[RunningAttempt]:
+    """Let the worker run an attempt of this claim, which does nothing by itself."""
+    context = runtime.working_on(claim)
+    attempt = on_loop(context.__enter__)
+    try:
+        yield attempt
+    finally:
+        on_loop(lambda: context.__exit__(None, None, None))

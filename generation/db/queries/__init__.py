@@ -14,7 +14,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from generation.db.queries.attempts import BEGIN_CALL, CLAIM, END, EXPIRED, EXTEND_LEASES, RELEASE, RESCUE
+from generation.db.queries.attempts import (
+    BEGIN_CALLS,
+    CLAIM,
+    CLAIM_UNLOCKED,
+    END,
+    END_UNLOCKED,
+    EXPIRED,
+    EXTEND_LEASES,
+    RELEASE,
+    RELEASE_UNLOCKED,
+    RESCUE,
+)
 from generation.db.queries.queue import COUNT_AHEAD, COUNTED, SEND_DUE, SUBMIT
 from generation.db.queries.reading import FIND, FIND_ALL, REQUEST
 
@@ -22,9 +33,12 @@ ALL: Final = {
     "submit": SUBMIT,
     "count ahead": COUNT_AHEAD,
     "claim": CLAIM,
-    "begin call": BEGIN_CALL,
+    "claim unlocked": CLAIM_UNLOCKED,
+    "begin calls": BEGIN_CALLS,
     "end": END,
+    "end unlocked": END_UNLOCKED,
     "release": RELEASE,
+    "release unlocked": RELEASE_UNLOCKED,
     "extend leases": EXTEND_LEASES,
     "expired leases": EXPIRED,
     "rescue": RESCUE,
@@ -35,16 +49,19 @@ ALL: Final = {
 
 __all__ = [
     "ALL",
-    "BEGIN_CALL",
+    "BEGIN_CALLS",
     "CLAIM",
+    "CLAIM_UNLOCKED",
     "COUNTED",
     "COUNT_AHEAD",
     "END",
+    "END_UNLOCKED",
     "EXPIRED",
     "EXTEND_LEASES",
     "FIND",
     "FIND_ALL",
     "RELEASE",
+    "RELEASE_UNLOCKED",
     "REQUEST",
     "RESCUE",
     "SEND_DUE",

@@ -6,27 +6,25 @@ from typing import Final
 
 from generation.db.queries.reading import REQUEST
 
-#: Make a queued request that is due this worker's, with a new attempt. Returns the request, or no row where it is not
-#: queued, not due or paused, or where it belongs to a batch with a limit and no place is ``reserved``: the caller holds
-#: the lock of the batch's row.
+# The statements take any number of rows. Each has two forms. Alone, a row waits for its lock. In a group, rows that are
+# locked are skipped, so that a row that another transaction holds delays no other; it is then run alone.
+_SKIP: Final = " SKIP LOCKED"
+
+#: Make queued requests that are due this worker's, with a new attempt each. Returns the claimed requests: those that
+#: are queued, due and not paused, and belong to no batch with a limit, unless their slots in it are ``reserved``: the
+#: caller holds the lock of the batch's row.
 #:
-#: Locks: the request, then its row in the queue. Where PostgreSQL had to wait for the request, it compares the newest
+#: Locks: the requests, then their rows in the queue. Where PostgreSQL had to wait for a request, it compares the newest
 #: version of this row, but the snapshot of all others. Another worker may have claimed the request meanwhile and given
 #: it back, with a new row in the queue; then ``sequence`` is not what the snapshot has.
 #: Indexes: the primary keys of generation_requests, generation_queue and generation_batches.
-CLAIM: Final = f"""/* claim */
-WITH changed AS (
-    UPDATE generation_requests AS request
-    SET status = 'in-progress',
-        sequence = request.sequence + 1,
-        claims = request.claims + 1,
-        attempts = request.attempts + 1,
-        worker = %(worker)s::TEXT,
-        started_at = STATEMENT_TIMESTAMP(),
-        lease_expires_at = STATEMENT_TIMESTAMP() + %(lease)s::INTERVAL
-    WHERE request.id = %(request)s::TEXT
+_CLAIM: Final = f"""/* claim */
+WITH free AS (
+    SELECT request.id
+    FROM generation_requests AS request
+    WHERE request.id = ANY(%(requests)s::TEXT[])
         AND request.status = 'queued'
-        AND request.sequence = (SELECT seen.sequence FROM generation_requests AS seen WHERE seen.id = %(request)s::TEXT)
+        AND request.sequence = (SELECT seen.sequence FROM generation_requests AS seen WHERE seen.id = request.id)
         AND EXISTS (
             SELECT
             FROM generation_queue AS entry
@@ -47,13 +45,26 @@ WITH changed AS (
                 WHERE batch.id = request.batch_id AND batch.max_concurrent IS NOT NULL
             )
         )
+    ORDER BY request.id
+    FOR UPDATE OF request{{locked}}
+), changed AS (
+    UPDATE generation_requests AS request
+    SET status = 'in-progress',
+        sequence = request.sequence + 1,
+        claims = request.claims + 1,
+        attempts = request.attempts + 1,
+        worker = %(worker)s::TEXT,
+        started_at = STATEMENT_TIMESTAMP(),
+        lease_expires_at = STATEMENT_TIMESTAMP() + %(lease)s::INTERVAL
+    FROM free
+    WHERE request.id = free.id
     RETURNING request.*
 ), attempt AS (
     INSERT INTO generation_attempts (
         request_id, claim, number, worker, provider, model, prompt, provider_request_id, billable, usage, outcome,
         error_code, error_message
     )
-    SELECT id, claims, attempts, worker, '', '', '', '', TRUE, '{{}}', 'running', '', ''
+    SELECT id, claims, attempts, worker, '', '', '', '', TRUE, '{{{{}}}}', 'running', '', ''
     FROM changed
 ), change AS (
     INSERT INTO generation_status_changes (
@@ -67,104 +78,140 @@ WITH changed AS (
 SELECT {REQUEST}
 FROM changed
 """
+CLAIM: Final = _CLAIM.format(locked="")
+CLAIM_UNLOCKED: Final = _CLAIM.format(locked=_SKIP)
 
-#: Note the call that is about to be sent with its running attempt, where its provider has neither limits nor trouble
-#: and is not paused; otherwise no row is changed. Every end of a claim ends its attempt, so the attempt's row tells
-#: whether the claim holds.
+#: Note the calls that are about to be sent with their running attempts, where their providers have neither limits nor
+#: trouble and are not paused. Returns the requests and claims of the noted ones. Every end of a claim ends its attempt,
+#: so the attempt's row tells whether the claim holds. ``calls`` is an array of objects.
 #:
-#: Locks: the attempt.
+#: Locks: the attempts, except those that are locked.
 #: Indexes: attempt_one_per_claim; the primary key of generation_providers.
-BEGIN_CALL: Final = """/* begin call */
+BEGIN_CALLS: Final = """/* begin calls */
+WITH call AS (
+    SELECT *
+    FROM JSONB_TO_RECORDSET(%(calls)s::JSONB) AS call (
+        request TEXT, claim INTEGER, provider TEXT, model TEXT, prompt TEXT, billable BOOLEAN, estimate NUMERIC
+    )
+), free AS (
+    SELECT attempt.id
+    FROM generation_attempts AS attempt
+    JOIN call ON call.request = attempt.request_id AND call.claim = attempt.claim
+    WHERE attempt.outcome = 'running'
+        AND NOT EXISTS (SELECT FROM generation_providers AS state WHERE state.provider = call.provider)
+        AND NOT EXISTS (
+            SELECT FROM generation_pauses AS pause WHERE pause.scope = 'provider' AND pause.value = call.provider
+        )
+    ORDER BY attempt.request_id
+    FOR UPDATE OF attempt SKIP LOCKED
+)
 UPDATE generation_attempts AS attempt
-SET provider = %(provider)s::TEXT,
-    model = %(model)s::TEXT,
-    prompt = %(prompt)s::TEXT,
-    billable = %(billable)s::BOOLEAN,
-    estimated_cost = %(estimate)s::NUMERIC,
+SET provider = call.provider,
+    model = call.model,
+    prompt = call.prompt,
+    billable = call.billable,
+    estimated_cost = call.estimate,
     call_started_at = STATEMENT_TIMESTAMP(),
     call_deadline_at = STATEMENT_TIMESTAMP() + %(deadline)s::INTERVAL
-WHERE attempt.request_id = %(request)s::TEXT
-    AND attempt.claim = %(claim)s::INTEGER
-    AND attempt.outcome = 'running'
-    AND NOT EXISTS (SELECT FROM generation_providers AS state WHERE state.provider = %(provider)s::TEXT)
-    AND NOT EXISTS (
-        SELECT FROM generation_pauses AS pause WHERE pause.scope = 'provider' AND pause.value = %(provider)s::TEXT
-    )
+FROM free, call
+WHERE attempt.id = free.id AND call.request = attempt.request_id AND call.claim = attempt.claim
+RETURNING attempt.request_id, attempt.claim
 """
+
+# The ends of claims, each of which holds while its number is the newest. Only the rescue asks for an ``expired`` lease.
+_ENDINGS: Final = """ending AS (
+    SELECT *
+    FROM JSONB_TO_RECORDSET(%(endings)s::JSONB) AS ending (
+        request TEXT, claim INTEGER, expired BOOLEAN, target TEXT, reason TEXT, result JSONB, error JSONB,
+        outcome TEXT, error_code TEXT, error_message TEXT, provider_request TEXT, model TEXT, usage JSONB,
+        cost NUMERIC, booked NUMERIC, keep_deadline BOOLEAN,
+        attempts_back INTEGER, waits INTEGER, weight INTEGER, delay NUMERIC, waits_for TEXT, sent BOOLEAN
+    )
+), held AS (
+    SELECT request.id
+    FROM generation_requests AS request
+    JOIN ending ON ending.request = request.id AND ending.claim = request.claims
+    WHERE request.status = 'in-progress'
+        AND (NOT ending.expired OR request.lease_expires_at < STATEMENT_TIMESTAMP())
+    ORDER BY request.id
+    FOR UPDATE OF request{locked}
+)"""
 
 # What every end of a claim writes beside the request itself.
 _ATTEMPT_AND_COST: Final = """attempt AS (
     UPDATE generation_attempts AS attempt
-    SET outcome = %(outcome)s::TEXT,
+    SET outcome = ending.outcome,
         finished_at = STATEMENT_TIMESTAMP(),
-        call_deadline_at = CASE WHEN %(keep_deadline)s::BOOLEAN THEN attempt.call_deadline_at END,
-        error_code = CASE WHEN %(outcome)s::TEXT = 'failed' THEN %(error_code)s::TEXT ELSE '' END,
-        error_message = %(error_message)s::TEXT,
-        provider_request_id = COALESCE(%(provider_request)s::TEXT, attempt.provider_request_id),
-        model = COALESCE(%(model)s::TEXT, attempt.model),
-        usage = COALESCE(%(usage)s::JSONB, attempt.usage),
-        cost = %(cost)s::NUMERIC,
-        booked_cost = %(booked)s::NUMERIC
-    FROM changed
-    WHERE attempt.request_id = changed.id AND attempt.claim = %(claim)s::INTEGER
+        call_deadline_at = CASE WHEN ending.keep_deadline THEN attempt.call_deadline_at END,
+        error_code = CASE WHEN ending.outcome = 'failed' THEN ending.error_code ELSE '' END,
+        error_message = ending.error_message,
+        provider_request_id = COALESCE(ending.provider_request, attempt.provider_request_id),
+        model = COALESCE(ending.model, attempt.model),
+        usage = COALESCE(ending.usage, attempt.usage),
+        cost = ending.cost,
+        booked_cost = ending.booked
+    FROM changed JOIN ending ON ending.request = changed.id AND ending.claim = changed.claims
+    WHERE attempt.request_id = changed.id AND attempt.claim = changed.claims
 ), spent AS (
     INSERT INTO generation_spending AS spending (owner_id, day, calls, cost)
-    SELECT owner_id, (STATEMENT_TIMESTAMP() AT TIME ZONE 'UTC')::DATE, 1, %(booked)s::NUMERIC
-    FROM changed
-    WHERE %(booked)s::NUMERIC > 0
+    SELECT changed.owner_id, (STATEMENT_TIMESTAMP() AT TIME ZONE 'UTC')::DATE, COUNT(*), SUM(ending.booked)
+    FROM changed JOIN ending ON ending.request = changed.id AND ending.claim = changed.claims
+    WHERE ending.booked > 0
+    GROUP BY changed.owner_id
+    ORDER BY changed.owner_id
     ON CONFLICT (owner_id, day) DO UPDATE
     SET calls = spending.calls + excluded.calls, cost = spending.cost + excluded.cost
 ), change AS (
     INSERT INTO generation_status_changes (
         request_id, sequence, from_status, to_status, reason, error_code, claim
     )
-    SELECT id, sequence, 'in-progress', status, %(reason)s::TEXT, %(error_code)s::TEXT, claims
-    FROM changed
+    SELECT changed.id, changed.sequence, 'in-progress', changed.status, ending.reason, ending.error_code, changed.claims
+    FROM changed JOIN ending ON ending.request = changed.id AND ending.claim = changed.claims
 )"""
 
-# A claim holds while its number is the newest. Only the rescue asks for an ``expired`` lease.
-_FENCE: Final = """request.id = %(request)s::TEXT
-        AND request.status = 'in-progress'
-        AND request.claims = %(claim)s::INTEGER
-        AND (NOT %(expired)s::BOOLEAN OR request.lease_expires_at < STATEMENT_TIMESTAMP())"""
-
-#: End a claim and its request: completed with a ``result``, or failed with an ``error``. Returns the request, or no row
-#: where the claim does not hold any more.
+#: End claims and their requests: completed with a ``result``, or failed with an ``error``. Returns the requests whose
+#: claims held, each with whether its batch has a limit.
 #:
-#: Locks: the request, its attempt, the owner's day of spending.
+#: Locks: the requests, their attempts, the owners' day of spending.
 #: Indexes: request_in_progress_newest, attempt_one_per_claim, spending_one_per_day.
-END: Final = f"""/* end */
-WITH changed AS (
+_END: Final = f"""/* end */
+WITH {_ENDINGS}, changed AS (
     UPDATE generation_requests AS request
-    SET status = %(target)s::TEXT,
+    SET status = ending.target,
         sequence = request.sequence + 1,
-        result = %(result)s::JSONB,
-        error = %(error)s::JSONB,
+        result = ending.result,
+        error = ending.error,
         lease_expires_at = NULL,
         worker = '',
         completed_at = STATEMENT_TIMESTAMP()
-    WHERE {_FENCE}
+    FROM held JOIN ending ON ending.request = held.id
+    WHERE request.id = held.id AND request.claims = ending.claim
     RETURNING request.*
 ), {_ATTEMPT_AND_COST}
-SELECT {REQUEST}
+SELECT {REQUEST}, EXISTS (
+    SELECT FROM generation_batches AS batch WHERE batch.id = changed.batch_id AND batch.max_concurrent IS NOT NULL
+)
 FROM changed
 """
+END: Final = _END.replace("{locked}", "")
+END_UNLOCKED: Final = _END.replace("{locked}", _SKIP)
 
-#: End a claim and queue its request again. In a batch with a limit it is held until a place is free. Returns the
-#: request and whether it is held, or no row where the claim does not hold any more.
+#: End claims and queue their requests again. In a batch with a limit a request is held until a slot is free. Returns
+#: the requests whose claims held, each with whether its batch has a limit.
 #:
 #: Locks and indexes: as END.
-RELEASE: Final = f"""/* release */
-WITH changed AS (
+_RELEASE: Final = f"""/* release */
+WITH {_ENDINGS}, changed AS (
     UPDATE generation_requests AS request
     SET status = 'queued',
         sequence = request.sequence + 1,
-        attempts = request.attempts - %(attempts_back)s::INTEGER,
-        waits = request.waits + %(waits)s::INTEGER,
+        attempts = request.attempts - ending.attempts_back,
+        waits = request.waits + ending.waits,
         lease_expires_at = NULL,
         worker = '',
         started_at = NULL
-    WHERE {_FENCE}
+    FROM held JOIN ending ON ending.request = held.id
+    WHERE request.id = held.id AND request.claims = ending.claim
     RETURNING request.*
 ), {_ATTEMPT_AND_COST}, entry AS (
     INSERT INTO generation_queue (
@@ -172,20 +219,23 @@ WITH changed AS (
         redispatch_at
     )
     SELECT
-        changed.id, %(weight)s::INTEGER,
-        STATEMENT_TIMESTAMP() + %(delay)s::INTERVAL,
-        STATEMENT_TIMESTAMP() + %(delay)s::INTERVAL,
-        %(waits_for)s::TEXT, batch.id IS NOT NULL,
-        CASE WHEN %(sent)s::BOOLEAN AND batch.id IS NULL THEN 1 ELSE 0 END,
-        CASE WHEN %(sent)s::BOOLEAN AND batch.id IS NULL THEN STATEMENT_TIMESTAMP() END,
-        CASE WHEN %(sent)s::BOOLEAN AND batch.id IS NULL THEN STATEMENT_TIMESTAMP() + %(lost_after)s::INTERVAL END
-    FROM changed LEFT JOIN generation_batches AS batch
-        ON batch.id = changed.batch_id AND batch.max_concurrent IS NOT NULL
-    RETURNING held
+        changed.id, ending.weight,
+        STATEMENT_TIMESTAMP() + ending.delay * INTERVAL '1 second',
+        STATEMENT_TIMESTAMP() + ending.delay * INTERVAL '1 second',
+        ending.waits_for, batch.id IS NOT NULL,
+        CASE WHEN ending.sent AND batch.id IS NULL THEN 1 ELSE 0 END,
+        CASE WHEN ending.sent AND batch.id IS NULL THEN STATEMENT_TIMESTAMP() END,
+        CASE WHEN ending.sent AND batch.id IS NULL THEN STATEMENT_TIMESTAMP() + %(lost_after)s::INTERVAL END
+    FROM changed
+    JOIN ending ON ending.request = changed.id AND ending.claim = changed.claims
+    LEFT JOIN generation_batches AS batch ON batch.id = changed.batch_id AND batch.max_concurrent IS NOT NULL
+    RETURNING request_id, held
 )
 SELECT {REQUEST}, held
-FROM changed, entry
+FROM changed JOIN entry ON entry.request_id = changed.id
 """
+RELEASE: Final = _RELEASE.replace("{locked}", "")
+RELEASE_UNLOCKED: Final = _RELEASE.replace("{locked}", _SKIP)
 
 #: Renew the leases of the claims that this worker still holds. Returns their requests and numbers.
 #:
