@@ -50,7 +50,7 @@ class Database:
 
     async def claim(self, request_id: str) -> Claim | None:
         """Claim a request, or return None; see :func:`generation.requests.lifecycle.claim`."""
-        claim = await asyncio.wrap_future(self._claims.ask(request_id))
+        claim = await asyncio.wrap_future(self._claims.ask((request_id,)))
         return claim or await self.once(partial(lifecycle.claim, request_id, worker=self._worker))
 
     async def begin_call(
@@ -68,8 +68,7 @@ class Database:
         call: dict[str, Any] = {"provider": provider, "model": model, "prompt": prompt, "billable": billable}
         call["estimate"] = estimate
         if not await self.cached(partial(permits.needs_budget, claim, billable=billable, estimate=estimate)):
-            key = {"request": claim.request.pk, "claim": claim.number}
-            permit = await retry_while_unavailable(lambda: asyncio.wrap_future(self._calls.ask(key | call)))
+            permit = await retry_while_unavailable(lambda: asyncio.wrap_future(self._calls.ask((claim, call))))
             if permit is not None:
                 return permit
         return await self.run(partial(permits.begin_call, claim, **call, deadline=self._call_deadline, pace=pace))

@@ -55,7 +55,7 @@ class RunningAttempt:
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        self.key = (claim.request.pk, claim.number)
+        self.key = claim.key
         self.extend_lease(claim.lease_requested_at)
         self._call: asyncio.Task[Any] | None = None
         self._progress: CallProgress | None = None
@@ -222,7 +222,8 @@ class Runtime:
                     cancelled = message["claims"]
                     for attempt in list(self._attempts.values()):
                         # A late message must not cancel the attempt of a newer claim.
-                        if attempt.claim.number <= cancelled.get(attempt.claim.request.pk, 0):
+                        request_id, number = attempt.key
+                        if number <= cancelled.get(request_id, 0):
                             attempt.cancel("cancelled")
             except asyncio.CancelledError:
                 raise

@@ -24,6 +24,11 @@ class Claim:
     lease_requested_at: float = field(default_factory=time.monotonic, compare=False)
 
     @property
+    def key(self) -> tuple[str, int]:
+        """The id of the request and the number of the claim."""
+        return self.request.pk, self.number
+
+    @property
     def fence(self) -> Q:
         """The condition of the claim still being valid."""
         return Q(pk=self.request.pk, status=Status.IN_PROGRESS, claims=self.number)

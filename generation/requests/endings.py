@@ -145,5 +145,6 @@ def _ending(
     late_cost: LateCost | None = None,
     send: bool = False,
 ) -> Ending:
-    key = {"request": claim.request.pk, "claim": claim.number, "target": transition.target, "reason": transition.reason}
+    request, number = claim.key
+    key = {"request": request, "claim": number, "target": transition.target, "reason": transition.reason}
     return Ending(claim=claim, transition=transition, columns=_PLAIN | key | columns, late_cost=late_cost, send=send)

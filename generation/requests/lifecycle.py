@@ -158,10 +158,11 @@ def claim(request_id: str, *, worker: str) -> Claim | None:
         return _claim_reserved(request_id, worker=worker)
 
 
-def claim_unlocked(request_ids: Sequence[str], *, worker: str) -> list[Claim | None]:
-    """Claim those of the requests that are free at once: no other transaction has locked them, and they need no slot in
+def claim_unlocked(request_ids: Sequence[tuple[str]], *, worker: str) -> list[Claim | None]:
+    """Claim those of the requests, each given as a tuple of its id, that are free at once: no other transaction has
+    locked them, and they need no slot in
     a batch. Return None for each of the others, which :func:`claim` may be able to claim."""
-    return _claim_each(request_ids, worker=worker, sql=queries.CLAIM_UNLOCKED)
+    return _claim_each([request_id for (request_id,) in request_ids], worker=worker, sql=queries.CLAIM_UNLOCKED)
 
 
 def _claim_reserved(request_id: str, *, worker: str) -> Claim | None:
@@ -211,7 +212,7 @@ def _end_each(endings: Sequence[Ending], *, unlocked: bool = False) -> list[list
             continue
         messages = {ending.claim.request.pk: _message(ending) for ending in some}
         rows = [ending.columns | {"sent": bool(messages[ending.claim.request.pk])} for ending in some]
-        parameters: dict[str, Any] = {"endings": as_json(rows)}
+        parameters: dict[str, Any] = {"requests": list(messages), "endings": as_json(rows)}
         if requeues:
             parameters["lost_after"] = settings.REDISPATCH_AFTER
             sql = queries.RELEASE_UNLOCKED if unlocked else queries.RELEASE
@@ -219,7 +220,7 @@ def _end_each(endings: Sequence[Ending], *, unlocked: bool = False) -> list[list
             sql = queries.END_UNLOCKED if unlocked else queries.END
         for ending in some:
             transitions.check(ending.transition)
-        by_key = {(ending.claim.request.pk, ending.claim.number): ending for ending in some}
+        by_key = {ending.claim.key: ending for ending in some}
         for row in fetch_all(sql, parameters):
             request = read_request(row)
             is_limited = row[-1]
@@ -229,7 +230,7 @@ def _end_each(endings: Sequence[Ending], *, unlocked: bool = False) -> list[list
             ended[key] = transitions.wake_ups(request, is_limited=is_limited)
             if messages[request.pk] and not is_limited:
                 ended[key].append(partial(dispatch.send, messages[request.pk]))
-    return [ended.pop((ending.claim.request.pk, ending.claim.number), None) for ending in endings]
+    return [ended.pop(ending.claim.key, None) for ending in endings]
 
 
 def _message(ending: Ending) -> list[tuple[str, int]]:

@@ -76,16 +76,18 @@ def needs_budget(claim: Claim, *, billable: bool, estimate: Decimal | None) -> b
     return billable and bool(estimate) and budgets.limit(claim.request.owner_id) is not None
 
 
-def begin_calls_unlocked(calls: Sequence[Mapping[str, Any]], *, deadline: timedelta) -> list[CallPermit | None]:
+def begin_calls_unlocked(
+    calls: Sequence[tuple[Claim, Mapping[str, Any]]], *, deadline: timedelta
+) -> list[CallPermit | None]:
     """Record those of the calls that are restricted by nothing: their providers have neither limits nor trouble and are
     not paused. Return None for each of the others, which :func:`begin_call` decides.
 
-    Each call has ``request``, ``claim``, ``provider``, ``model``, ``prompt``, ``billable`` and ``estimate``, and needs
-    no budget.
+    Each call comes with its claim, has ``provider``, ``model``, ``prompt``, ``billable`` and ``estimate``, and needs no
+    budget.
     """
-    parameters = {"calls": as_json(calls), "deadline": deadline}
-    noted = {(request, number) for request, number in fetch_all(queries.BEGIN_CALLS, parameters)}
-    return [CallPermit(granted=True) if (call["request"], call["claim"]) in noted else None for call in calls]
+    rows = [{"request": claim.key[0], "claim": claim.number} | call for claim, call in calls]
+    noted = {tuple(row) for row in fetch_all(queries.BEGIN_CALLS, {"calls": as_json(rows), "deadline": deadline})}
+    return [CallPermit(granted=True) if claim.key in noted else None for claim, _ in calls]
 
 
 def _refusal(provider: str, state: ProviderState | None) -> CallPermit | None:

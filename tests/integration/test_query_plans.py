@@ -102,19 +102,32 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
         "sent": True,
     }
     ending = {
+        "request": running[0].pk,
         "claim": 1,
         "expired": False,
+        "target": "failed",
+        "reason": "failed",
+        "error": {},
         "outcome": "failed",
         "keep_deadline": False,
         "error_code": "unavailable",
         "error_message": "",
         "provider_request": "",
-        "model": None,
-        "usage": None,
-        "cost": None,
         "booked": "0.04",
-        "reason": "failed",
     }
+    again = {
+        "reason": "retry",
+        "attempts_back": 0,
+        "waits": 0,
+        "weight": 1,
+        "delay": 30,
+        "waits_for": "",
+        "sent": False,
+    }
+    claim = {"requests": [front.pk], "worker": "worker-2", "lease": soon, "reserved": False}
+    end = {"requests": [running[0].pk], "endings": json.dumps([ending])}
+    release = {"requests": [running[0].pk], "endings": json.dumps([ending | again]), "lost_after": soon}
+    call = {"request": running[0].pk, "claim": 1, "provider": "openai", "model": "m", "prompt": "p", "billable": True}
     return {
         "submit": {
             "requests": json.dumps([draft]),
@@ -126,21 +139,13 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
             "lost_after": soon,
         },
         "count ahead": {"request": waiting.pk, "counted": queries.COUNTED},
-        "claim": {"request": front.pk, "worker": "worker-2", "lease": soon, "reserved": False},
-        "begin call": {
-            "request": running[0].pk,
-            "claim": 1,
-            "provider": "openai",
-            "model": "m",
-            "prompt": "p",
-            "billable": True,
-            "estimate": "0.04",
-            "deadline": soon,
-        },
-        "end": ending | {"request": running[0].pk, "target": "failed", "result": None, "error": "{}"},
-        "release": ending
-        | {"request": running[0].pk, "reason": "retry", "attempts_back": 0, "waits": 0, "weight": 1, "delay": soon}
-        | {"waits_for": "", "sent": False, "lost_after": soon},
+        "claim": claim,
+        "claim unlocked": claim,
+        "begin calls": {"calls": json.dumps([call | {"estimate": "0.04"}]), "deadline": soon},
+        "end": end,
+        "end unlocked": end,
+        "release": release,
+        "release unlocked": release,
         "extend leases": {
             "requests": [request.pk for request in running[:100]],
             "claims": [1] * 100,
@@ -168,9 +173,12 @@ EXPECTED: Final[dict[str, tuple[set[str], int]]] = {
     "submit": ({"queue_order"}, 2 * queries.COUNTED),
     "count ahead": ({"queue_order", "generation_queue_pkey"}, 4 * queries.COUNTED),
     "claim": ({"generation_requests_pkey", "generation_queue_pkey"}, 20),
-    "begin call": ({"attempt_one_per_claim"}, 5),
-    "end": ({"request_in_progress_newest", "attempt_one_per_claim"}, 20),
-    "release": ({"request_in_progress_newest", "attempt_one_per_claim"}, 20),
+    "claim unlocked": ({"generation_requests_pkey", "generation_queue_pkey"}, 20),
+    "begin calls": ({"attempt_one_per_claim"}, 10),
+    "end": ({"generation_requests_pkey", "attempt_one_per_claim"}, 30),
+    "end unlocked": ({"generation_requests_pkey", "attempt_one_per_claim"}, 30),
+    "release": ({"generation_requests_pkey", "attempt_one_per_claim"}, 30),
+    "release unlocked": ({"generation_requests_pkey", "attempt_one_per_claim"}, 30),
     "extend leases": ({"generation_requests_pkey"}, 1000),
     "expired leases": ({"request_lease"}, 500),
     "rescue": ({"request_lease", "attempt_one_per_claim"}, RUNNING),

@@ -118,6 +118,7 @@ WHERE attempt.id = free.id AND call.request = attempt.request_id AND call.claim 
 RETURNING attempt.request_id, attempt.claim
 """
 
+# ``requests`` repeats the ids of the ends, since PostgreSQL plans for few elements of an array and many rows of JSON.
 # The ends of claims, each of which holds while its number is the newest. Only the rescue asks for an ``expired`` lease.
 _ENDINGS: Final = """ending AS (
     SELECT *
@@ -131,7 +132,8 @@ _ENDINGS: Final = """ending AS (
     SELECT request.id
     FROM generation_requests AS request
     JOIN ending ON ending.request = request.id AND ending.claim = request.claims
-    WHERE request.status = 'in-progress'
+    WHERE request.id = ANY(%(requests)s::TEXT[])
+        AND request.status = 'in-progress'
         AND (NOT ending.expired OR request.lease_expires_at < STATEMENT_TIMESTAMP())
     ORDER BY request.id
     FOR UPDATE OF request{locked}
