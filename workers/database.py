@@ -50,7 +50,7 @@ class Database:
 
     async def claim(self, request_id: str) -> Claim | None:
         """Claim a request, or return None; see :func:`generation.requests.lifecycle.claim`."""
-        claim = await asyncio.wrap_future(self._claims.ask((request_id,)))
+        claim = await self._claims.ask_async((request_id,))
         return claim or await self.once(partial(lifecycle.claim, request_id, worker=self._worker))
 
     async def begin_call(
@@ -68,7 +68,7 @@ class Database:
         call: dict[str, Any] = {"provider": provider, "model": model, "prompt": prompt, "billable": billable}
         call["estimate"] = estimate
         if not await self.cached(partial(permits.needs_budget, claim, billable=billable, estimate=estimate)):
-            permit = await retry_while_unavailable(lambda: asyncio.wrap_future(self._calls.ask((claim, call))))
+            permit = await retry_while_unavailable(lambda: self._calls.ask_async((claim, call)))
             if permit is not None:
                 return permit
         return await self.run(partial(permits.begin_call, claim, **call, deadline=self._call_deadline, pace=pace))
@@ -79,7 +79,7 @@ class Database:
 
     async def _end(self, ending: Ending) -> bool:
         if ending.is_grouped:
-            wake_ups = await asyncio.wrap_future(self._endings.ask(ending))
+            wake_ups = await self._endings.ask_async(ending)
             if wake_ups is not None:
                 for wake in wake_ups:
                     await self._wake(wake)

@@ -27,7 +27,7 @@ T = TypeVar("T")
 _CHECK_LIFETIME: Final = 10.0
 _NEVER: Final = float("-inf")
 #: A thread mostly waits for the disk or for a bucket.
-_THREADS: Final = 8
+_THREADS: Final = 2
 
 
 class ResultWriter:

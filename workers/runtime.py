@@ -20,7 +20,7 @@ from generation import event_loop
 from generation.db.functions import Now
 from generation.db.outages import log_failure
 from generation.models import WorkerProcess
-from generation.queue import dispatch
+from generation.queue import broker, dispatch
 from generation.queue.broker import BrokerUnavailable
 from generation.requests import events
 from generation.requests.claims import Claim
@@ -32,8 +32,9 @@ from workers.providers.base import CallProgress, ProviderError, track_progress
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Minimum seconds between two refills of the queues.
+#: Minimum seconds between two refills of the queues, unless so large a share of the window is used up earlier.
 _REFILL_PAUSE: Final = 0.2
+_REFILL_SHARE: Final = 4
 #: Seconds before a failed heartbeat is repeated. One that failed on a lock or a statement's time-out must not cost the
 #: lease.
 _HEARTBEAT_RETRY: Final = 1.0
@@ -143,7 +144,9 @@ class Runtime:
         self.database = Database(worker=self.name, call_deadline=settings.PROVIDER_TIMEOUT + _CALL_GRACE)
         #: Set when the process was told to stop: requests that have not been sent to a provider are released.
         self.stopping = threading.Event()
+        self._unfilled = 0
         self._finished = asyncio.Event()
+        self._many_finished = asyncio.Event()
         self._attempts: dict[tuple[str, int], RunningAttempt] = {}
         self._coroutines: list[Future[None]] = []
 
@@ -171,7 +174,10 @@ class Runtime:
             yield attempt
         finally:
             del self._attempts[attempt.key]
+            self._unfilled += 1
             self._finished.set()
+            if self._unfilled >= settings.DISPATCH_WINDOW // _REFILL_SHARE:
+                self._many_finished.set()
 
     async def _heartbeat(self) -> None:
         while True:
@@ -200,14 +206,18 @@ class Runtime:
         """Send due messages after each finished attempt, rather than waiting for the dispatcher."""
         while True:
             await self._finished.wait()
+            self._unfilled = 0
             self._finished.clear()
+            self._many_finished.clear()
             try:
-                await self.database.once(dispatch.send_due)
+                await self.database.once(_send_due)
             except BrokerUnavailable:
                 logger.debug("nothing is sent while the broker is unavailable")
             except Exception as error:
                 log_failure(logger, "refill", error)
-            await asyncio.sleep(_REFILL_PAUSE)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_REFILL_PAUSE):
+                    await self._many_finished.wait()
 
     async def _listen(self) -> None:
         """Cancel attempts whose request was cancelled. The heartbeat finds those whose message was lost."""
@@ -237,3 +247,8 @@ class Runtime:
             await asyncio.sleep(_WATCH_SHARE * settings.LEASE.total_seconds())
             for attempt in list(self._attempts.values()):
                 attempt.cancel_if_expired()
+
+
+def _send_due() -> None:
+    broker.window.forget()  # this worker has taken messages since the last look
+    dispatch.send_due()

@@ -6,13 +6,15 @@ commit serve many items, and cost a fraction of as many single ones.
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Any, Final, Generic, TypeVar
+from contextlib import suppress
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from django.db import connection
 
@@ -21,6 +23,7 @@ from generation.db.outages import is_lost_connection
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_Future: TypeAlias = concurrent.futures.Future[Any] | asyncio.Future[Any]
 
 #: Maximum number of items in one statement. It bounds how long its locks are held.
 MAX_ITEMS: Final = 100
@@ -78,7 +81,7 @@ class Group(Generic[Item, Result]):
         could not serve: its row does not match, or another transaction has locked it."""
         self._lane = lane
         self._act = act
-        self._waiting: deque[tuple[Item, Future[Result | None]]] = deque()
+        self._waiting: deque[tuple[Item, _Future]] = deque()
         lane.add(self)
 
     def __bool__(self) -> bool:
@@ -88,23 +91,30 @@ class Group(Generic[Item, Result]):
         """Start without items: after a fork, they belong to the parent."""
         self._waiting = deque()
 
-    def ask(self, item: Item) -> Future[Result | None]:
-        """Return the future of this item's result.
+    def ask(self, item: Item) -> Result | None:
+        """Return the result for this item, which a thread waits for.
 
         The result is None also if the statement failed because of any item of the group; then each item should be run
-        alone, so that only the faulty one fails. The future raises the error if the connection was lost: then the
-        statement may have been committed.
+        alone, so that only the faulty one fails. Raises the error if the connection was lost: then the statement may
+        have been committed.
         """
-        future: Future[Result | None] = Future()
+        future: concurrent.futures.Future[Result | None] = concurrent.futures.Future()
+        self._put(item, future)
+        return future.result()
+
+    async def ask_async(self, item: Item) -> Result | None:
+        """Return the result for this item, as :meth:`ask` does, to a coroutine."""
+        future: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
+        self._put(item, future)
+        return await future
+
+    def _put(self, item: Item, future: _Future) -> None:
         self._waiting.append((item, future))
         self._lane.wake()
-        return future
 
     def run(self) -> None:
         """Run one statement for the items that wait."""
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_ITEMS))]
-        # A cancelled item is not run; one that is running can no longer be cancelled.
-        taken = [(item, future) for item, future in taken if future.set_running_or_notify_cancel()]
         if not taken:
             return
         items = [item for item, _ in taken]
@@ -120,8 +130,22 @@ class Group(Generic[Item, Result]):
                 logger.warning("%d items are run one by one: %s", len(items), error)
         except BaseException as error:  # nothing may keep the callers waiting
             failure = error
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Future, Any]]] = {}
         for (_, future), result in zip(taken, results, strict=True):
-            if failure is not None:
-                future.set_exception(failure)
+            if isinstance(future, asyncio.Future):
+                by_loop.setdefault(future.get_loop(), []).append((future, result))
             else:
-                future.set_result(result)
+                _resolve([(future, result)], failure)
+        for loop, outcomes in by_loop.items():
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(_resolve, outcomes, failure)
+
+
+def _resolve(outcomes: Sequence[tuple[_Future, Any]], failure: BaseException | None) -> None:
+    for future, result in outcomes:
+        if future.done():  # its coroutine was cancelled
+            continue
+        if failure is not None:
+            future.set_exception(failure)
+        else:
+            future.set_result(result)

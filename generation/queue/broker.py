@@ -60,6 +60,11 @@ class _QueueWindow:
                 self._read_at = time.monotonic()
             return max(0, int(settings.DISPATCH_WINDOW) - self._depths[queue])
 
+    def forget(self) -> None:
+        """Read the depths again at the next use, after other processes have received many messages."""
+        with self._lock:
+            self._read_at = float("-inf")
+
     def add(self, queue: str, messages: int) -> None:
         """Add messages that this process has just sent to the depth."""
         with self._lock:

@@ -16,6 +16,9 @@ from django.core.files.storage import FileSystemStorage
 
 #: Bytes in one write.
 _CHUNK: Final = 16 * 1024 * 1024
+#: Folders whose files are needed for seconds. They survive the end of a process, which is what they are for, and may be
+#: lost with the machine's power.
+_BRIEF: Final = ("receipts/", "probes/")
 #: Folders whose files are sent to clients.
 _PUBLIC: Final = ("results/", "thumbnails/")
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -44,7 +47,8 @@ class AtomicFileSystemStorage(FileSystemStorage):
             try:
                 for chunk in content.chunks(_CHUNK):
                     _write_all(handle, chunk)
-                os.fsync(handle)
+                if not name.startswith(_BRIEF):
+                    os.fsync(handle)
             finally:
                 os.close(handle)
             os.replace(draft, target)

@@ -108,6 +108,7 @@ def start(command: str, *, environment: Mapping[str, str], log: Path) -> ForkedP
         arguments = [str(ROOT / arguments[1]), *arguments[2:]]
     else:
         arguments[0] = str(shutil.which(arguments[0], path=environment["PATH"]))
+    log.touch()  # a reader may come before the child has opened it
     question = {"arguments": arguments, "environment": dict(environment), "log": str(log)}
     server = _server()
     return ForkedProcess(server, server.ask(question)["pid"])
