@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +23,8 @@ from generation.requests.claims import AttemptFailure, CallPermit, Claim, StaleC
 from generation.states import ErrorCode
 from generation.storage import receipts
 from generation.telemetry import correlation, metrics, tracing
-from workers import image_check, prompts
+from workers import prompts
+from workers.image_processes import ImageProcesses
 from workers.policies.rate_limit import RateLimiter
 from workers.policies.retry import RetryPolicy
 from workers.providers.base import ImageRequest, Provider, ProviderError
@@ -65,13 +64,14 @@ class StorageUnavailable(Exception):  # noqa: N818  a state, not a mistake
 class Executor:
     """Runs attempts with one set of providers on one runtime."""
 
-    def __init__(self, *, runtime: Runtime, providers: Registry, rates: RateLimiter) -> None:
+    def __init__(
+        self, *, runtime: Runtime, providers: Registry, rates: RateLimiter, processes: ImageProcesses | None = None
+    ) -> None:
         self._runtime = runtime
         self._database = runtime.database
         self._providers = providers
         self._rates = rates
-        self._writer = ResultWriter()
-        self._decoders = ThreadPoolExecutor(2, "decoders")
+        self._writer = ResultWriter(processes)
 
     def run(self, request_id: str) -> None:
         """Run the request on the event loop, and wait until it ends. Raises only errors of the database before there is
@@ -264,9 +264,14 @@ class Executor:
             answer = await attempt.call(provider.generate(call.image_request), limit=limit)
         cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else Decimal(0)
         try:
-            check = partial(image_check.check, answer.data, requested=call.image_request.output_format)
-            image = await asyncio.get_running_loop().run_in_executor(self._decoders, check)
-            receipt = await self._writer.write(attempt, image, answer, call.choice, cost=cost, estimate=call.estimate)
+            receipt = await self._writer.write(
+                attempt,
+                answer,
+                call.choice,
+                requested=call.image_request.output_format,
+                cost=cost,
+                estimate=call.estimate,
+            )
         except ProviderError as error:
             error.cost = cost
             raise

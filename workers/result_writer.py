@@ -16,7 +16,8 @@ from generation.providers.catalogue import ModelChoice
 from generation.requests.claims import Claim
 from generation.states import ErrorCode
 from generation.storage import images, receipts
-from workers.image_check import CheckedImage
+from workers import image_check
+from workers.image_processes import ImageProcesses
 from workers.providers.base import ImageAnswer, ProviderError
 from workers.resilience import retry_while_unavailable
 from workers.runtime import RunningAttempt
@@ -33,7 +34,9 @@ _THREADS: Final = 2
 class ResultWriter:
     """Writes results, and remembers when the storage was last writable."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: ImageProcesses | None = None) -> None:
+        """Images are checked and stored in the processes, or in threads if there are none."""
+        self._processes = processes
         self._writable_at = _NEVER
         self._threads = ThreadPoolExecutor(_THREADS, "storage")
 
@@ -55,23 +58,28 @@ class ResultWriter:
     async def write(
         self,
         attempt: RunningAttempt,
-        image: CheckedImage,
         answer: ImageAnswer,
         choice: ModelChoice,
         *,
+        requested: str,
         cost: Decimal | None,
         estimate: Decimal | None,
     ) -> dict[str, Any]:
-        """Store the image and a receipt of it, and return the receipt.
+        """Check and store the image and a receipt of it, and return the receipt. ``requested`` is the requested format.
 
         The image is paid for, so an unavailable storage is retried for ``STORAGE_PATIENCE``. That blocks no other
-        request, since no call starts until the storage is available. Raises :class:`ProviderError` after that time, and
-        :class:`workers.runtime.AttemptCancelled`.
+        request, since no call starts until the storage is available. Raises :class:`ProviderError` after that time or
+        for an invalid image, and :class:`workers.runtime.AttemptCancelled`.
         """
+        receipt = _receipt(attempt.claim, answer, choice, cost, estimate)
+        arguments: dict[str, Any] = {"requested": requested, "request_id": attempt.key[0], "receipt": receipt}
 
         async def store() -> dict[str, Any]:
             try:
-                return await self.run(partial(_save, attempt.claim, image, answer, choice, cost, estimate))
+                if self._processes is not None:
+                    stored: dict[str, Any] = await self._processes.run(answer.data, **arguments)
+                    return stored
+                return await self.run(partial(keep, answer.data, **arguments))
             except OSError:
                 self._writable_at = _NEVER
                 raise
@@ -84,34 +92,43 @@ class ResultWriter:
             raise ProviderError("The image could not be stored", code=ErrorCode.STORAGE) from error
 
 
-def _save(
-    claim: Claim,
-    image: CheckedImage,
-    answer: ImageAnswer,
-    choice: ModelChoice,
-    cost: Decimal | None,
-    estimate: Decimal | None,
-) -> dict[str, Any]:
-    """Write the image, its thumbnail and then the receipt, and return the receipt. Raises ``OSError``."""
+def keep(data: bytes, *, requested: str, request_id: str, receipt: dict[str, Any]) -> dict[str, Any]:
+    """Check the image, write it, its thumbnail and then the receipt, and return the receipt with the image's facts.
+    Raises ``OSError``, and :class:`ProviderError` for an invalid image."""
+    image = image_check.check(data, requested=requested)
     image_key = images.save("results", image.sha256, image.content_type, image.data)
     thumbnail_key = images.save("thumbnails", image.thumbnail_sha256, "image/webp", image.thumbnail)
-    receipt = {
+    result = receipt["result"]
+    notice = " ".join(filter(None, (result["notice"], image.notice)))
+    facts = {
+        "image_key": image_key,
+        "thumbnail_key": thumbnail_key,
+        "content_type": image.content_type,
+        "requested_type": image.requested_type,
+        "width": image.width,
+        "height": image.height,
+        "bytes": len(image.data),
+        "sha256": image.sha256,
+        "notice": notice,
+    }
+    receipt = receipt | {"result": result | facts}
+    receipts.save(request_id, receipt)
+    return receipt
+
+
+def _receipt(
+    claim: Claim, answer: ImageAnswer, choice: ModelChoice, cost: Decimal | None, estimate: Decimal | None
+) -> dict[str, Any]:
+    """Return the receipt without the facts of the image itself."""
+    return {
         "result": {
-            "image_key": image_key,
-            "thumbnail_key": thumbnail_key,
-            "content_type": image.content_type,
-            "requested_type": image.requested_type,
-            "width": image.width,
-            "height": image.height,
-            "bytes": len(image.data),
-            "sha256": image.sha256,
             "provider": choice.provider,
             "model": answer.model,
             "seed": answer.seed,
             "revised_prompt": answer.revised_prompt,
             "cost": None if cost is None else float(cost),
             "cached": False,
-            "notice": " ".join(filter(None, (choice.notice, image.notice))),
+            "notice": choice.notice,
             "attribution": answer.attribution,
         },
         "model": answer.model,
@@ -121,5 +138,3 @@ def _save(
         "estimate": None if estimate is None else str(estimate),
         "paid_by": claim.number,
     }
-    receipts.save(claim.request.pk, receipt)
-    return receipt

@@ -7,14 +7,15 @@ from functools import cache, partial
 from typing import Any, Final
 
 from celery import shared_task
-from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 
 from generation.db.outages import DatabaseUnavailableError, raising_unavailable
 from generation.requests import bulk_actions
 from generation.telemetry import correlation
-from workers import metrics_server
+from workers import metrics_server, result_writer
 from workers.executor import Executor
+from workers.image_processes import ImageProcesses
 from workers.policies.rate_limit import RateLimiter
 from workers.providers.registry import Registry
 from workers.runtime import Runtime
@@ -36,7 +37,20 @@ def executor() -> Executor:
         runtime=runtime(),
         providers=Registry(settings.PROVIDERS, settings.PROVIDER_OPTIONS),
         rates=RateLimiter(settings.REDIS_URL),
+        processes=_processes,
     )
+
+
+#: The processes of this worker; none outside of a worker.
+_processes: ImageProcesses | None = None
+
+
+@worker_init.connect
+def _fork(**_: object) -> None:
+    """Fork the template of the image processes, while this process has no other thread, connection or secret of a
+    client."""
+    global _processes
+    _processes = ImageProcesses(result_writer.keep)
 
 
 #: Celery distinguishes errors by class only; see :func:`generation.db.outages.raising_unavailable`.
@@ -90,3 +104,5 @@ def _begin_to_stop(**_: object) -> None:
 @worker_shutdown.connect
 def _stop(**_: object) -> None:
     runtime().stop()
+    if _processes is not None:
+        _processes.stop()

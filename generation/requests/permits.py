@@ -85,7 +85,7 @@ def begin_calls_unlocked(
     Each call comes with its claim, has ``provider``, ``model``, ``prompt``, ``billable`` and ``estimate``, and needs no
     budget.
     """
-    rows = [{"request": claim.key[0], "claim": claim.number} | call for claim, call in calls]
+    rows = [{"request": claim.key[0], "claim": claim.number, **call} for claim, call in calls]
     noted = {tuple(row) for row in fetch_all(queries.BEGIN_CALLS, {"calls": as_json(rows), "deadline": deadline})}
     return [CallPermit(granted=True) if claim.key in noted else None for claim, _ in calls]
 

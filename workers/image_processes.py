@@ -1,0 +1,201 @@
+"""Processes that check and store images, so that the worker itself never decodes one.
+
+A decoder that crashes or hangs takes one image with it and no other, decoding uses further processors, and the worker's
+event loop does not share its interpreter with it. A template process is forked when the worker starts, while it has one
+thread; it forks a process whenever one is needed, which costs milliseconds and shares the worker's memory. Each process
+reads from a socket and ends when the socket closes, so none outlives its worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from generation.states import ErrorCode
+from workers.providers.base import ProviderError
+
+logger = logging.getLogger(__name__)
+
+#: Processes of one worker. Decoding needs a processor each.
+_PROCESSES: Final = min(4, os.cpu_count() or 1)
+#: Seconds for one image. The slowest image that is accepted takes a few.
+_SECONDS: Final = 30.0
+#: The lengths of the pickled arguments and of the image.
+_HEAD: Final = struct.Struct("!II")
+_PID: Final = struct.Struct("!I")
+#: The time limit also covers storing, which waits for a slow disk or bucket.
+Task = Callable[..., Any]
+
+
+class _Ended(Exception):  # noqa: N818  a state
+    """The process ended before it answered."""
+
+
+class ImageProcesses:
+    """Processes that run a function on images, each on one at a time."""
+
+    def __init__(self, act: Task) -> None:
+        """Fork the template. ``act`` is called in the processes with an image and keyword arguments."""
+        ours, theirs = socket.socketpair()
+        if not os.fork():
+            ours.close()
+            _serve_as_template(theirs, act)
+        theirs.close()
+        self._template = ours
+        self._idle: list[_Process] = []
+        self._slots = asyncio.Semaphore(_PROCESSES)
+
+    async def run(self, image: bytes, **arguments: Any) -> Any:
+        """Return the result of the function.
+
+        Raises the function's ``OSError`` and :class:`ProviderError`, and ``invalid_image`` for an image that takes too
+        long or ends the process. A process may also be ended from outside, so one image is tried twice.
+        """
+        async with self._slots:
+            for _ in range(2):
+                try:
+                    return await self._run(image, arguments)
+                except _Ended:
+                    logger.warning("a process ended while it read an image of %d bytes", len(image))
+        raise ProviderError("The image cannot be decoded", code=ErrorCode.INVALID_IMAGE)
+
+    async def _run(self, image: bytes, arguments: dict[str, Any]) -> Any:
+        process = self._idle.pop() if self._idle else await _Process.start(self._template)
+        try:
+            async with asyncio.timeout(_SECONDS):
+                outcome, value = await process.ask(image, arguments)
+        except BaseException as error:  # a cancelled caller as well: the process is in the middle of an answer
+            process.kill()
+            if isinstance(error, TimeoutError):
+                message = f"The image was not decoded within {_SECONDS:g} s"
+                raise ProviderError(message, code=ErrorCode.INVALID_IMAGE) from None
+            if isinstance(error, ConnectionError | asyncio.IncompleteReadError):
+                raise _Ended from None
+            raise
+        self._idle.append(process)
+        match outcome:
+            case "result":
+                return value
+            case "provider error":
+                raise ProviderError(value[0], code=value[1])
+            case "system error":
+                raise OSError(*value)
+        raise RuntimeError(value)
+
+    def stop(self) -> None:
+        """End the processes that are idle, and the template."""
+        self._template.close()
+        while self._idle:
+            self._idle.pop().close()
+
+
+class _Process:
+    """The worker's end of one process."""
+
+    def __init__(self, pid: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._pid = pid
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def start(cls, template: socket.socket) -> _Process:
+        """Have the template fork a process. Raises ``OSError``."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(template, [b"\0"], [theirs.fileno()])
+        reader, writer = await asyncio.open_connection(sock=ours)
+        [pid] = _PID.unpack(await reader.readexactly(_PID.size))
+        return cls(pid, reader, writer)
+
+    async def ask(self, image: bytes, arguments: dict[str, Any]) -> tuple[str, Any]:
+        """Send one image and return the kind and the value of the answer."""
+        pickled = pickle.dumps(arguments)
+        self._writer.write(_HEAD.pack(len(pickled), len(image)) + pickled)
+        self._writer.write(image)
+        await self._writer.drain()
+        length, _ = _HEAD.unpack(await self._reader.readexactly(_HEAD.size))
+        answer: tuple[str, Any] = pickle.loads(await self._reader.readexactly(length))  # noqa: S301  from our own fork
+        return answer
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let the process end."""
+        self._writer.close()
+
+
+# --- In the template and its children ---------------------------------------------------------------------------------
+
+
+def _serve_as_template(control: socket.socket, act: Task) -> None:
+    """Fork a child for each socket that arrives. Does not return."""
+    try:
+        # A signal to the whole group tells the worker to stop, which may still have images to store.
+        for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(stop, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for the children
+        while True:
+            message, [connection], _, _ = _receive(control)
+            if not message:
+                break
+            if not os.fork():
+                control.close()
+                _serve(socket.socket(fileno=connection), act)
+                break
+            os.close(connection)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(0)
+
+
+def _receive(control: socket.socket) -> tuple[bytes, list[int], int, Any]:
+    message, descriptors, flags, address = socket.recv_fds(control, 1, 1)
+    return message, descriptors or [-1], flags, address
+
+
+def _serve(connection: socket.socket, act: Task) -> None:
+    """Answer images until the worker closes the socket."""
+    connection.sendall(_PID.pack(os.getpid()))
+    while head := _read(connection, _HEAD.size):
+        length, size = _HEAD.unpack(head)
+        arguments = pickle.loads(_read(connection, length))  # noqa: S301  from our own parent
+        answer = pickle.dumps(_answer(act, _read(connection, size), arguments))
+        connection.sendall(_HEAD.pack(len(answer), 0) + answer)
+
+
+def _answer(act: Task, image: bytes, arguments: dict[str, Any]) -> tuple[str, Any]:
+    try:
+        return "result", act(image, **arguments)
+    except ProviderError as error:
+        return "provider error", (error.message, error.code)
+    except OSError as error:
+        return "system error", (error.errno, str(error))
+    except Exception as error:
+        logger.exception("storing an image failed")
+        return "fault", f"{type(error).__name__} while an image was stored"
+
+
+def _read(connection: socket.socket, length: int) -> bytes:
+    """Return exactly so many bytes, or none at the end of the connection."""
+    content = bytearray(length)
+    rest = memoryview(content)
+    while rest:
+        received = connection.recv_into(rest)
+        if not received:
+            return b""
+        rest = rest[received:]
+    return bytes(content)
