@@ -12,6 +12,8 @@ from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
 import httpx2
+import msgspec
+import pybase64
 
 from generation.providers.error_policy import ErrorScope
 from generation.states import ErrorCode
@@ -179,6 +181,8 @@ def image_type(content: bytes) -> str:
 
 def read_json(content: bytes | str, charset: str = "") -> object:
     """Parse JSON, with or without a byte order mark. Raises ``ValueError`` if it is invalid."""
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.decode(content)  # strict UTF-8 JSON, without a copy; what it refuses is read below
     try:
         return json.loads((content if isinstance(content, str) else _text(content, charset)).lstrip("\ufeff"))
     except RecursionError:
@@ -253,7 +257,7 @@ def decode_base64(value: object) -> bytes | None:
     if not isinstance(value, str):
         return None
     with suppress(ValueError):
-        return b64decode(value, validate=True)  # the usual case, without a copy
+        return pybase64.b64decode(value, validate=True)  # the usual case, without a copy
     text = value.strip()
     if text[:2] in {"b'", 'b"'} or text[:1] in {"'", '"'}:
         text = match[2] if (match := _LITERAL.fullmatch(text)) else text
