@@ -86,7 +86,7 @@ print(json.dumps(taken))
 _CLAIM: Final = """
 import json, time
 from django.utils import timezone
-from generation import lifecycle, transitions
+from generation.requests import lifecycle, transitions
 from generation.db import execution
 now = timezone.now()
 row = ("vga_1700000000000000_abcdefghijkl", 1, None, "coloring-page", "A friendly dragon", "normal", "", "",
@@ -96,9 +96,9 @@ class Cursor:
     def __enter__(self): return self
     def __exit__(self, *error): pass
     def execute(self, sql, parameters): pass
-    def fetchone(self): return row
+    def fetchall(self): return [row]
 execution.open_cursor = Cursor
-transitions.tell = lambda requests, edge: None
+transitions.announce = lambda requests, transition: None
 taken = []
 for _ in range(50):
     began = time.perf_counter()

@@ -27,7 +27,7 @@ _MB: Final = 420.0
 #: Submits so many requests.
 _SUBMIT: Final = """
 from django.contrib.auth.models import User
-from generation import lifecycle
+from generation.requests import lifecycle
 draft = lifecycle.Draft(type="cover", prompt="A friendly dragon in a garden", priority="normal")
 requests = lifecycle.submit([draft] * {count}, owner=User.objects.get(username="alice"))
 """
@@ -49,14 +49,14 @@ for request in requests:
 _BARE: Final = """
 from django.conf import settings
 from openai import AsyncOpenAI
-from generation import background
+from generation import event_loop
 options = settings.PROVIDER_OPTIONS["openai"]
 sdk = AsyncOpenAI(api_key=options["api_key"], base_url=options["base_url"])
 bare = []
 for _ in range({count}):
     began = time.process_time()
     asked = dict(model="gpt-image-2", prompt="A friendly dragon in a garden", size="1024x1536")
-    background.loop.submit(sdk.images.generate(**asked)).result()
+    event_loop.loop.submit(sdk.images.generate(**asked)).result()
     bare.append((time.process_time() - began) * 1000)
 print(json.dumps({{"bare": bare, "ours": taken}}))
 """

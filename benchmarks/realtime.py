@@ -35,7 +35,7 @@ _BODY: Final = {"type": "illustration", "prompt": "A friendly dragon in a garden
 _CHANGE: Final = """
 import json, sys, time
 from django.db import transaction
-from generation import lifecycle
+from generation.requests import lifecycle
 from generation.models import GenerationRequest
 ids = list(GenerationRequest.objects.order_by("pk").values_list("pk", flat=True))
 committed = {{}}
@@ -55,7 +55,7 @@ print(json.dumps(committed))
 _STORM: Final = """
 import asyncio, json, time
 from channels.layers import channel_layers
-from generation import events
+from generation.requests import events
 from generation.models import GenerationRequest
 requests = list(GenerationRequest.objects.order_by("pk"))
 sent = {{}}

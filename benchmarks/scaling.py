@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from workers.attempt_slots import AT_ONCE
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Costs:
@@ -105,10 +103,14 @@ def simulate(shape: Shape, costs: Costs, *, seconds: float = 600.0, seed: int = 
     return Outcome(ended / span, busy[0] / span, busy[1] / span)
 
 
+#: The most connections of a worker, for any number of slots: of workers/database.py.
+_OF_A_WORKER: Final = 4
+
+
 def connections(shape: Shape) -> int:
     """Of PostgreSQL, at the most: the slots whose turn it is, a worker's heartbeat and refill, two web and two other
     processes."""
-    return shape.workers * (min(shape.slots, AT_ONCE) + 2) + 2 * 14 + 2 * 5
+    return shape.workers * _OF_A_WORKER + 2 * 14 + 2 * 5
 
 
 # --- What it costs here ---
@@ -193,13 +195,13 @@ def measure(requests: int = 2000) -> Costs:
 
 #: What a worker does every ten seconds while it has something to do.
 _BEATS: Final = """
-from generation import lifecycle, permits
+from generation.requests import lifecycle, permits
 from generation.models import GenerationQueue
 from workers.runtime import Runtime
 worker = Runtime(slots=5)
 claims = [lifecycle.claim(pk, worker=worker.name) for pk in GenerationQueue.objects.values_list("pk", flat=True)[:5]]
 for _ in range({count}):
-    worker._beat()
+    worker._show_alive()
     permits.extend_leases([(claim.request.pk, claim.number) for claim in claims], worker=worker.name)
 """
 #: As long as that of a request that is completed.

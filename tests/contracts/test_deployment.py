@@ -24,7 +24,7 @@ from tests.support import compose
 ROOT = compose.ROOT
 PROCFILE = dict(parse_procfile((ROOT / "Procfile").read_text()).processes)
 #: What the wheels of the image may take, and what Debian's slim image with Python takes, in MB.
-_IMAGE_MB = 400
+_IMAGE_MB = 450
 _BASE_MB = 125
 
 

@@ -174,7 +174,7 @@ def fresh(adapter: Adapter, fake: FakeProvider) -> Iterator[Caller]:
 
 
 def job() -> RunningAttempt:
-    claim: Any = SimpleNamespace(request=SimpleNamespace(pk="vga_1"), number=1, lease_requested_at=time.monotonic())
+    claim: Any = SimpleNamespace(key=("vga_1", 1), number=1, lease_requested_at=time.monotonic())
     return RunningAttempt(claim)
 
 
