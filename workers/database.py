@@ -29,7 +29,7 @@ from workers.resilience import retry_while_unavailable
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Threads for what is no frequent statement. More would add connections, and few slots need them at the same time.
+#: Threads for statements that are not frequent. More would add connections, and few slots need them at the same time.
 _THREADS: Final = 2
 
 

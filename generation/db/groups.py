@@ -27,7 +27,7 @@ _Future: TypeAlias = concurrent.futures.Future[Any] | asyncio.Future[Any]
 
 #: Maximum number of items in one statement. It bounds how long its locks are held.
 MAX_ITEMS: Final = 100
-#: Seconds after which an idle lane gives back its connection and ends its thread.
+#: Seconds after which an idle lane returns its connection and ends its thread.
 _IDLE_SECONDS: Final = 1.0
 
 

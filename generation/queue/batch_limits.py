@@ -32,8 +32,8 @@ def batch_has_free_slot(request_id: str) -> bool:
 def fill_batch(batch_id: str) -> int:
     """Unhold as many held requests of a batch as it has free slots, and send them. Return their number.
 
-    It is done in a transaction of its own, after the one that frees a slot: a slot that stays free for a moment does no
-    harm, and locks taken in two orders would deadlock.
+    It is done in a transaction of its own, after the transaction that frees a slot: a slot that stays free for a moment
+    does no harm, and locks taken in two orders would deadlock.
     """
     with transaction.atomic():
         batch = GenerationBatch.objects.select_for_update().filter(pk=batch_id, max_concurrent__isnull=False).first()

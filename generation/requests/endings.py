@@ -113,7 +113,7 @@ def snoozed(claim: Claim, failure: AttemptFailure, *, delay: timedelta) -> Endin
 
 
 def released(claim: Claim, *, delay: timedelta = timedelta(0), waits_for: str = "") -> Ending:
-    """A claim under which nothing was sent is given back: the request is queued again at its priority, without counting
+    """A claim under which nothing was sent is released: the request is queued again at its priority, without counting
     the attempt. It is due after the delay, or as soon as ``waits_for`` is made due."""
     columns = {"outcome": AttemptOutcome.ABANDONED, "attempts_back": 1, "waits_for": waits_for}
     return requeued(claim, Reason.GIVEN_BACK, columns, weight=WEIGHTS[claim.request.priority], delay=delay)

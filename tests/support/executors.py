@@ -48,7 +48,12 @@ def on_loop(act: Callable[[], T]) -> T:
 
 def cancel_attempts(runtime: Runtime) -> None:
     """Cancel what the worker runs."""
-    on_loop(lambda: [attempt.cancel("cancelled") for attempt in list(runtime._attempts.values())])
+
+    def cancel() -> None:
+        for attempt in list(runtime._attempts.values()):
+            attempt.cancel("cancelled")
+
+    on_loop(cancel)
 
 
 @contextmanager
