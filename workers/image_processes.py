@@ -18,6 +18,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from generation.states import ErrorCode
@@ -25,14 +26,11 @@ from workers.providers.base import ProviderError
 
 logger = logging.getLogger(__name__)
 
-#: Processes of one worker. Decoding needs a processor each.
-_PROCESSES: Final = min(4, os.cpu_count() or 1)
-#: Seconds for one image. The slowest image that is accepted takes a few.
+#: Seconds for the check of one image. The slowest image that is accepted takes a few.
 _SECONDS: Final = 30.0
 #: The lengths of the pickled arguments and of the image.
 _HEAD: Final = struct.Struct("!II")
 _PID: Final = struct.Struct("!I")
-#: The time limit also covers storing, which waits for a slow disk or bucket.
 Task = Callable[..., Any]
 
 
@@ -43,42 +41,51 @@ class _Ended(Exception):  # noqa: N818  a state
 class ImageProcesses:
     """Processes that run a function on images, each on one at a time."""
 
-    def __init__(self, act: Task) -> None:
-        """Fork the template. ``act`` is called in the processes with an image and keyword arguments."""
+    def __init__(self, check: Task, store: Task, *, limit: int) -> None:
+        """Fork the template. In at most ``limit`` processes at a time, ``check`` is called with an image and ``store``
+        with its result, both with keyword arguments."""
         ours, theirs = socket.socketpair()
         if not os.fork():
             ours.close()
-            _serve_as_template(theirs, act)
+            _serve_as_template(theirs, check, store)
         theirs.close()
         self._template = ours
         self._idle: list[_Process] = []
-        self._slots = asyncio.Semaphore(_PROCESSES)
+        self._slots = asyncio.Semaphore(limit)
 
-    async def run(self, image: bytes, **arguments: Any) -> Any:
-        """Return the result of the function.
+    async def run(self, image: bytes, check: dict[str, Any], store: dict[str, Any]) -> Any:
+        """Return what ``store`` returns. The arguments are those of both functions.
 
-        Raises the function's ``OSError`` and :class:`ProviderError`, and ``invalid_image`` for an image that takes too
-        long or ends the process. A process may also be ended from outside, so one image is tried twice.
+        Raises the functions' ``OSError`` and :class:`ProviderError`, ``invalid_image`` for an image that takes too long
+        to check or ends the process, and ``OSError`` if the process ends while it stores. A process may also be ended
+        from outside, so an image is checked twice if need be.
         """
         async with self._slots:
             for _ in range(2):
                 try:
-                    return await self._run(image, arguments)
+                    return await self._run(image, (check, store))
                 except _Ended:
-                    logger.warning("a process ended while it read an image of %d bytes", len(image))
+                    logger.warning("a process ended while it checked an image of %d bytes", len(image))
         raise ProviderError("The image cannot be decoded", code=ErrorCode.INVALID_IMAGE)
 
-    async def _run(self, image: bytes, arguments: dict[str, Any]) -> Any:
+    async def _run(self, image: bytes, arguments: object) -> Any:
         process = self._idle.pop() if self._idle else await _Process.start(self._template)
+        is_checked = False
         try:
             async with asyncio.timeout(_SECONDS):
-                outcome, value = await process.ask(image, arguments)
+                await process.send(image, arguments)
+                outcome, value = await process.receive()
+            if outcome == "checked":
+                is_checked = True
+                outcome, value = await process.receive()  # the storage has time limits of its own
         except BaseException as error:  # a cancelled caller as well: the process is in the middle of an answer
             process.kill()
             if isinstance(error, TimeoutError):
                 message = f"The image was not decoded within {_SECONDS:g} s"
                 raise ProviderError(message, code=ErrorCode.INVALID_IMAGE) from None
             if isinstance(error, ConnectionError | asyncio.IncompleteReadError):
+                if is_checked:
+                    raise OSError("the process ended while it stored the image") from None
                 raise _Ended from None
             raise
         self._idle.append(process)
@@ -90,12 +97,6 @@ class ImageProcesses:
             case "system error":
                 raise OSError(*value)
         raise RuntimeError(value)
-
-    def stop(self) -> None:
-        """End the processes that are idle, and the template."""
-        self._template.close()
-        while self._idle:
-            self._idle.pop().close()
 
 
 class _Process:
@@ -116,70 +117,77 @@ class _Process:
         [pid] = _PID.unpack(await reader.readexactly(_PID.size))
         return cls(pid, reader, writer)
 
-    async def ask(self, image: bytes, arguments: dict[str, Any]) -> tuple[str, Any]:
-        """Send one image and return the kind and the value of the answer."""
+    async def send(self, image: bytes, arguments: object) -> None:
+        """Send one image."""
         pickled = pickle.dumps(arguments)
         self._writer.write(_HEAD.pack(len(pickled), len(image)) + pickled)
         self._writer.write(image)
         await self._writer.drain()
+
+    async def receive(self) -> tuple[str, Any]:
+        """Return the kind and the value of the next answer."""
         length, _ = _HEAD.unpack(await self._reader.readexactly(_HEAD.size))
         answer: tuple[str, Any] = pickle.loads(await self._reader.readexactly(length))  # noqa: S301  from our own fork
         return answer
 
     def kill(self) -> None:
         """End the process at once."""
-        self.close()
+        self._writer.close()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """Let the process end."""
-        self._writer.close()
 
 
 # --- In the template and its children ---------------------------------------------------------------------------------
 
 
-def _serve_as_template(control: socket.socket, act: Task) -> None:
+def _serve_as_template(control: socket.socket, check: Task, store: Task) -> None:
     """Fork a child for each socket that arrives. Does not return."""
     try:
         # A signal to the whole group tells the worker to stop, which may still have images to store.
         for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(stop, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for the children
-        while True:
-            message, [connection], _, _ = _receive(control)
-            if not message:
-                break
+        while connection := _next_connection(control):
             if not os.fork():
                 control.close()
-                _serve(socket.socket(fileno=connection), act)
+                _serve(socket.socket(fileno=connection), check, store)
                 break
             os.close(connection)
+    except ConnectionError:
+        pass  # the worker ended before it had the answer
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(0)
 
 
-def _receive(control: socket.socket) -> tuple[bytes, list[int], int, Any]:
-    message, descriptors, flags, address = socket.recv_fds(control, 1, 1)
-    return message, descriptors or [-1], flags, address
+def _next_connection(control: socket.socket) -> int:
+    """Return the descriptor of the next socket, or 0 when the worker has ended."""
+    _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+    return descriptors[0] if descriptors else 0
 
 
-def _serve(connection: socket.socket, act: Task) -> None:
+def _serve(connection: socket.socket, check: Task, store: Task) -> None:
     """Answer images until the worker closes the socket."""
     connection.sendall(_PID.pack(os.getpid()))
     while head := _read(connection, _HEAD.size):
         length, size = _HEAD.unpack(head)
-        arguments = pickle.loads(_read(connection, length))  # noqa: S301  from our own parent
-        answer = pickle.dumps(_answer(act, _read(connection, size), arguments))
-        connection.sendall(_HEAD.pack(len(answer), 0) + answer)
+        of_check, of_store = pickle.loads(_read(connection, length))  # noqa: S301  from our own parent
+        outcome, value = _answer(partial(check, _read(connection, size), **of_check))
+        if outcome == "result":
+            _send(connection, ("checked", None))
+            outcome, value = _answer(partial(store, value, **of_store))
+        _send(connection, (outcome, value))
 
 
-def _answer(act: Task, image: bytes, arguments: dict[str, Any]) -> tuple[str, Any]:
+def _send(connection: socket.socket, answer: tuple[str, Any]) -> None:
+    pickled = pickle.dumps(answer)
+    connection.sendall(_HEAD.pack(len(pickled), 0) + pickled)
+
+
+def _answer(act: Task) -> tuple[str, Any]:
     try:
-        return "result", act(image, **arguments)
+        return "result", act()
     except ProviderError as error:
         return "provider error", (error.message, error.code)
     except OSError as error:

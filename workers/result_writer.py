@@ -17,6 +17,7 @@ from generation.requests.claims import Claim
 from generation.states import ErrorCode
 from generation.storage import images, receipts
 from workers import image_check
+from workers.image_check import CheckedImage
 from workers.image_processes import ImageProcesses
 from workers.providers.base import ImageAnswer, ProviderError
 from workers.resilience import retry_while_unavailable
@@ -72,14 +73,16 @@ class ResultWriter:
         for an invalid image, and :class:`workers.runtime.AttemptCancelled`.
         """
         receipt = _receipt(attempt.claim, answer, choice, cost, estimate)
-        arguments: dict[str, Any] = {"requested": requested, "request_id": attempt.key[0], "receipt": receipt}
+        of_check = {"requested": requested}
+        of_store: dict[str, Any] = {"request_id": attempt.key[0], "receipt": receipt}
 
         async def store() -> dict[str, Any]:
             try:
                 if self._processes is not None:
-                    stored: dict[str, Any] = await self._processes.run(answer.data, **arguments)
+                    stored: dict[str, Any] = await self._processes.run(answer.data, of_check, of_store)
                     return stored
-                return await self.run(partial(keep, answer.data, **arguments))
+                image = await self.run(partial(image_check.check, answer.data, **of_check))
+                return await self.run(partial(save, image, **of_store))
             except OSError:
                 self._writable_at = _NEVER
                 raise
@@ -92,10 +95,9 @@ class ResultWriter:
             raise ProviderError("The image could not be stored", code=ErrorCode.STORAGE) from error
 
 
-def keep(data: bytes, *, requested: str, request_id: str, receipt: dict[str, Any]) -> dict[str, Any]:
-    """Check the image, write it, its thumbnail and then the receipt, and return the receipt with the image's facts.
-    Raises ``OSError``, and :class:`ProviderError` for an invalid image."""
-    image = image_check.check(data, requested=requested)
+def save(image: CheckedImage, *, request_id: str, receipt: dict[str, Any]) -> dict[str, Any]:
+    """Write the image, its thumbnail and then the receipt, and return the receipt with the image's facts. Raises
+    ``OSError``."""
     image_key = images.save("results", image.sha256, image.content_type, image.data)
     thumbnail_key = images.save("thumbnails", image.thumbnail_sha256, "image/webp", image.thumbnail)
     result = receipt["result"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from functools import cache, partial
 from typing import Any, Final
@@ -13,7 +14,7 @@ from django.conf import settings
 from generation.db.outages import DatabaseUnavailableError, raising_unavailable
 from generation.requests import bulk_actions
 from generation.telemetry import correlation
-from workers import metrics_server, result_writer
+from workers import image_check, metrics_server, result_writer
 from workers.executor import Executor
 from workers.image_processes import ImageProcesses
 from workers.policies.rate_limit import RateLimiter
@@ -41,6 +42,9 @@ def executor() -> Executor:
     )
 
 
+#: Image processes of one worker. With a disk they are busy decoding, with a bucket they mostly wait for uploads.
+_WITH_DISK: Final = min(4, os.cpu_count() or 1)
+_WITH_BUCKET: Final = 16
 #: The processes of this worker; none outside of a worker.
 _processes: ImageProcesses | None = None
 
@@ -50,7 +54,8 @@ def _fork(**_: object) -> None:
     """Fork the template of the image processes, while this process has no other thread, connection or secret of a
     client."""
     global _processes
-    _processes = ImageProcesses(result_writer.keep)
+    limit = _WITH_BUCKET if settings.RESULT_STORAGE == "s3" else _WITH_DISK
+    _processes = ImageProcesses(image_check.check, result_writer.save, limit=limit)
 
 
 #: Celery distinguishes errors by class only; see :func:`generation.db.outages.raising_unavailable`.
@@ -104,5 +109,3 @@ def _begin_to_stop(**_: object) -> None:
 @worker_shutdown.connect
 def _stop(**_: object) -> None:
     runtime().stop()
-    if _processes is not None:
-        _processes.stop()

@@ -19,21 +19,27 @@ from workers import image_processes
 from workers.image_processes import ImageProcesses
 from workers.providers.base import ProviderError
 
-def act(image, *, note):
+def check(image, *, note):
     match image[:5]:
         case b"crash": os.kill(os.getpid(), signal.SIGSEGV)
         case b"hangs": time.sleep(60)
-        case b"disk ": raise OSError(28, "No space left on device")
         case b"wrong": raise ProviderError("It is no image", code="invalid_image")
         case b"fault": raise LookupError("our bug")
+    return image
+
+def store(image, *, note):
+    match image[:5]:
+        case b"slow ": time.sleep(3)
+        case b"full ": raise OSError(28, "No space left on device")
+        case b"dies ": os.kill(os.getpid(), signal.SIGKILL)
     return len(image), note, os.getpid()
 
 image_processes._SECONDS = 2.0
-processes = ImageProcesses(act)
+processes = ImageProcesses(check, store, limit=2)
 
 async def result(image):
     try:
-        return await processes.run(image, note="n")
+        return await processes.run(image, {"note": "n"}, {"note": "m"})
     except Exception as error:
         return f"{type(error).__name__} {getattr(error, 'code', '')}"
 
@@ -55,7 +61,7 @@ def run(scenario: str) -> list[str]:
 
 
 def test_an_image_of_megabytes_is_passed_whole() -> None:
-    assert run("print(*(await result(bytes(8_000_000)))[:2])") == ["8000000 n"]
+    assert run("print(*(await result(bytes(8_000_000)))[:2])") == ["8000000 m"]
 
 
 def test_a_crash_takes_one_image_of_fifty() -> None:
@@ -75,11 +81,20 @@ def test_an_image_that_hangs_ends_at_its_time_limit() -> None:
 
 @pytest.mark.parametrize(
     ("image", "error"),
-    [("disk full", "OSError "), ("wrong", "ProviderError invalid_image"), ("fault", "RuntimeError ")],
+    [
+        ("full disk", "OSError "),
+        ("dies while it stores", "OSError "),
+        ("wrong", "ProviderError invalid_image"),
+        ("fault", "RuntimeError "),
+    ],
 )
 def test_errors_come_back_and_the_process_goes_on(image: str, error: str) -> None:
     printed = run(f'print(await result(b"{image}"))\nprint((await result(b"good"))[0])')
     assert printed == [error, "4"]
+
+
+def test_a_slow_storage_is_not_taken_for_a_slow_decoder() -> None:
+    assert run('print((await result(b"slow disk"))[0])') == ["9"]
 
 
 def test_a_process_killed_from_outside_costs_no_image() -> None:
