@@ -43,7 +43,8 @@ def test_a_message_that_ten_have_at_the_same_moment_is_one_call(house: House) ->
     with house.locked("generation_requests", "id", request_id):
         for _ in range(10):
             house.publish(request_id)
-        house.wait_for_blocked(10)  # each stands right before the claim
+        house.wait_for_no_messages()
+        house.wait_for_blocked(len(workers))  # each stands right before the claim, the others behind it
     house.wait_for(request_id, "completed")
 
     def too_late() -> int:
