@@ -5,16 +5,28 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 import redis
 
 from benchmarks import rows
 from benchmarks.stacks import SETTINGS, bare_worker, numbered_redis
-from benchmarks.usage import own_processor_seconds, processor_seconds, proportional_memory
+from benchmarks.usage import processor_seconds, proportional_memory
 from tests.support.stack import Stack, prepared_database
 
+#: In a second, from the first to the last of so many that were completed last.
+RATE: Final = """
+SELECT (count(*) - 1) / extract(epoch FROM max(completed_at) - min(completed_at)) FROM (
+    SELECT completed_at FROM generation_requests WHERE status = 'completed' ORDER BY completed_at DESC LIMIT {count}
+) AS last
+"""
+_BURST_RATE: Final = """
+SELECT count(*) / extract(epoch FROM max(completed_at) - min(started_at)) FROM (
+    SELECT started_at, completed_at FROM generation_requests WHERE status = 'completed'
+    ORDER BY completed_at DESC LIMIT {count}
+) AS last
+"""
 BODY = {"type": "illustration", "prompt": "A friendly dragon in a garden full of flowers"}
 
 
@@ -45,6 +57,14 @@ class Engine(Stack):
             raise RuntimeError(f"a request failed: {error}")
         return max(0, count - self.completed())
 
+    def rate(self, count: int) -> float:
+        """Requests in a second, of so many that were completed last."""
+        return float(self.one(RATE.format(count=count)))
+
+    def burst_rate(self, count: int) -> float:
+        """Requests in a second from the first start to the last end, of so many that were completed last."""
+        return float(self.one(_BURST_RATE.format(count=count)))
+
     def memory(self, name: str) -> float:
         """The proportional set size of a process with its children, in MB."""
         return proportional_memory(self.pid(name))
@@ -60,15 +80,14 @@ class Engine(Stack):
 
     def processor_seconds(self) -> dict[str, float]:
         """The processor time of what runs an image, by its name: the worker, its children, dispatcher and servers."""
-        worker = self.pid("worker")
-        own = own_processor_seconds(worker)
+        worker, children = processor_seconds(self.pid("worker"))
         servers = {
             "PostgreSQL": int(self.one("SELECT pg_read_file('postmaster.pid')").split()[0]),
             "Valkey": int(self.redis.info("server")["process_id"]),
             "dispatcher": self.pid("dispatcher"),
         }
-        taken = {"worker": own, "children of the worker": processor_seconds(worker) - own}
-        return taken | {name: processor_seconds(pid) for name, pid in servers.items()}
+        taken = {"worker": worker, "children of the worker": children}
+        return taken | {name: sum(processor_seconds(pid)) for name, pid in servers.items()}
 
 
 @contextlib.contextmanager

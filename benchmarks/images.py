@@ -4,6 +4,7 @@ LiteLLM's proxy, which passes the same images through."""
 from __future__ import annotations
 
 import contextlib
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,16 +23,17 @@ from benchmarks.samples import Sample, samples
 from benchmarks.turns import in_turns
 from benchmarks.usage import processor_seconds
 from benchmarks.vendor import running_vendor
-from tests.support.stack import wait_until
 
 #: As many calls at a time by the product as by the clients of the others.
 _AT_ONCE: Final = 16
 #: Seconds of a slice, and the bounds of the images in it.
 _SLICE: Final = 4.0
-_FEWEST, _MOST: Final = 32, 400
+_FEWEST: Final = 32
+_MOST: Final = 400
 #: A batch has at most this many requests.
 _BATCH: Final = 100
-_LONGEST: Final = 600.0
+#: Seconds without a completed image after which a run fails.
+_STALLED: Final = 60.0
 #: Seconds between two looks at how far a burst is. Each counts the completed requests.
 _LOOK: Final = 0.25
 #: Stored files are deleted after so many seconds: the run stores more than a disk may hold.
@@ -80,25 +82,30 @@ def run(plan: Plan, floors: Floors) -> Iterator[Figure]:
         opened.callback(ours.close)
         plan.say("images: one worker, the vendor alone, LiteLLM")
         ours.burst("photo", _FEWEST)
-        count = _FEWEST if plan.quick else ours.count_for("photo", _SLICE)
-        cases: dict[str, Callable[[], Slice]] = {"vendor": lambda: _driven(port, seconds=1)}
+        count = plan.size(_count_for(ours.burst("photo", _FEWEST), _SLICE), quick=_FEWEST)
+        cases: dict[str, Callable[[], Slice]] = {"vendor": lambda: _vendor_alone(port)}
         proxy = litellm.find(plan.say) if plan.litellm else None
         if proxy:
-            passing = opened.enter_context(proxy.running(plan.folder / "litellm", vendor_port=port))
-            _driven(passing.port, seconds=1, proxy=passing)
-            seconds = plan.size(int(_SLICE), quick=2)
-            cases["litellm"] = lambda: _driven(passing.port, seconds=seconds, proxy=passing)
+            running = opened.enter_context(proxy.running(plan.folder / "litellm", vendor_port=port))
+            passing = _Passing(running, photo)
+            passed = plan.size(_count_for(passing.burst(_FEWEST), _SLICE), quick=_FEWEST)
+            cases["litellm"] = lambda: passing.burst(passed)
         cases["ours"] = lambda: ours.burst("photo", count)
         yield from _compared(photo, in_turns(cases, slices=plan.slices), floor)
         for kind in ("line art", "jpeg", "webp"):
             plan.say(f"images: {samples()[kind].title}")
-            ours.burst(kind, _FEWEST)
-            found = ours.burst(kind, _FEWEST if plan.quick else ours.count_for(kind, _SLICE / 2))
+            count = _count_for(ours.burst(kind, _FEWEST), _SLICE / 2)
+            found = ours.burst(kind, plan.size(count, quick=_FEWEST))
             title = samples()[kind].title
             yield Figure(f"image: {title}, completed, one worker", rate=found.rate)
             yield Figure(f"image: {title}, processor time in all processes", p50=found.total)
         plan.say(f"images: memory over {plan.images:,} images")
         yield _memory(plan, ours)
+
+
+def _count_for(last: Slice, seconds: float) -> int:
+    """Return how many images take about so long, by another slice."""
+    return round(min(_MOST, max(_FEWEST, last.rate * seconds)))
 
 
 def _compared(photo: Sample, taken: Mapping[str, Sequence[Slice]], stages_figure: Figure) -> Iterator[Figure]:
@@ -133,20 +140,28 @@ def _compared(photo: Sample, taken: Mapping[str, Sequence[Slice]], stages_figure
         yield Figure(f"{title}, of it {name}", p50=part, share=part / milliseconds("ours"))
 
 
-def _driven(port: int, *, seconds: int, proxy: RunningProxy | None = None) -> Slice:
-    """Calls of wrk, of the vendor or of a proxy in front of it."""
-    before = processor_seconds(proxy.pid) if proxy else 0.0
-    measured = Load(
-        port=port,
-        paths=[RunningProxy.path],
-        connections=_AT_ONCE,
-        seconds=seconds,
-        method="POST",
-        body=RunningProxy.body,
-        headers=proxy.headers if proxy else {"Content-Type": "application/json"},
-    ).run()
-    spent = processor_seconds(proxy.pid) - before if proxy else 0.0
-    return Slice(rate=measured.rate, processor={"proxy": spent * 1000 / measured.calls})
+def _vendor_alone(port: int) -> Slice:
+    body, headers = litellm.CALL, {"Content-Type": "application/json"}
+    load = Load(
+        port=port, paths=[litellm.PATH], connections=_AT_ONCE, seconds=1, method="POST", body=body, headers=headers
+    )
+    return Slice(rate=load.run().rate, processor={})
+
+
+class _Passing:
+    """Images through LiteLLM's proxy."""
+
+    def __init__(self, proxy: RunningProxy, photo: Sample) -> None:
+        self._proxy = proxy
+        self._least = round(photo.megabytes * 1e6 * 4 / 3)
+        self.burst(_FEWEST)  # the first ones open connections
+
+    def burst(self, count: int) -> Slice:
+        """Pass so many through."""
+        before = sum(processor_seconds(self._proxy.pid))
+        taken = self._proxy.calls(count, at_once=_AT_ONCE, least=self._least)
+        spent = sum(processor_seconds(self._proxy.pid)) - before
+        return Slice(rate=count / taken, processor={"proxy": spent * 1000 / count})
 
 
 class _Images:
@@ -156,7 +171,6 @@ class _Images:
         self._up = up
         self._client = up.client()
         self._submitted = 0
-        self._rates: dict[str, float] = {}
 
     def close(self) -> None:
         """Close the client."""
@@ -180,29 +194,30 @@ class _Images:
         """Submit so many at once and wait for all."""
         before = self._up.processor_seconds()
         self.submit(kind, count)
-        self.wait()
+        for _ in self.unfinished():
+            pass
         after = self._up.processor_seconds()
-        self._rates[kind] = self._up.rate(count)
         self.delete_files(older_than=0)
         spent = {name: (after[name] - before[name]) * 1000 / count for name in after}
-        return Slice(rate=self._rates[kind], processor=spent)
+        return Slice(rate=self._up.burst_rate(count), processor=spent)
 
-    def count_for(self, kind: str, seconds: float) -> int:
-        """Return how many images take about so long, by the last burst."""
-        return round(min(_MOST, max(_FEWEST, self._rates[kind] * seconds)))
-
-    def wait(self) -> None:
-        """Wait for all that was submitted. Raises ``RuntimeError`` if a request failed."""
-        deadline = time.monotonic() + _LONGEST
-        while self._up.unfinished(self._submitted):
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{self._submitted} images took more than {_LONGEST:.0f} s")
+    def unfinished(self) -> Iterator[int]:
+        """Look again and again how many are not completed, until all are. Raises ``RuntimeError`` if a request failed,
+        or none was completed for a minute."""
+        least, progress = self._submitted, time.monotonic()
+        while left := self._up.unfinished(self._submitted):
+            if left < least:
+                least, progress = left, time.monotonic()
+            if time.monotonic() > progress + _STALLED:
+                raise RuntimeError(f"{left} images were not completed, none of them for {_STALLED:.0f} s")
+            yield left
             time.sleep(_LOOK)
 
     def delete_files(self, *, older_than: float = _KEPT) -> None:
         """Delete stored images, since a run stores tens of gigabytes."""
         until = time.time() - older_than
-        for path in Path(self._up.env["VAR_DIR"], "media").rglob("*"):
+        media = Path(self._up.env["VAR_DIR"], "media")
+        for path in itertools.chain(*(media.glob(f"{folder}/**/*") for folder in ("results", "thumbnails"))):
             with contextlib.suppress(FileNotFoundError):
                 if path.is_file() and path.stat().st_mtime < until:
                     path.unlink()
@@ -211,10 +226,9 @@ class _Images:
         """Run so many, and return again and again how many are completed and how much memory the worker has."""
         looks: list[tuple[int, float]] = []
         self.submit(kind, count)
-        while (left := self._up.unfinished(self._submitted)) > 0:
+        for left in self.unfinished():
             looks.append((count - left, self._up.memory("worker")))
             self.delete_files()
-            time.sleep(_LOOK)
         return looks
 
 

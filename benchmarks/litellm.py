@@ -4,15 +4,19 @@ it. It is installed into an environment of its own on first use."""
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final
 
 import httpx
@@ -24,6 +28,8 @@ from tests.support.stack import ROOT, wait_until
 #: One version, so that ratios of different runs can be compared.
 _REQUIREMENT: Final = "litellm[proxy]==1.108.7"
 _MODEL: Final = "gpt-image-2"
+PATH: Final = "/v1/images/generations"
+CALL: Final = json.dumps({"model": _MODEL, "prompt": "A friendly dragon in a garden", "size": "1024x1536", "n": 1})
 #: It imports for some ten seconds.
 _START_SECONDS: Final = 90.0
 #: No download of prices, and no log line for each call.
@@ -32,13 +38,11 @@ _SETTINGS: Final = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERRO
 
 @dataclass(frozen=True, kw_only=True)
 class RunningProxy:
-    """A proxy with one process. ``headers`` and ``body`` are those of a call to ``path``."""
+    """A proxy with one process."""
 
     port: int
     pid: int
     headers: dict[str, str]
-    path: str = "/v1/images/generations"
-    body: str = json.dumps({"model": _MODEL, "prompt": "A friendly dragon in a garden", "size": "1024x1536", "n": 1})
 
     def answers(self) -> bool:
         """Return whether it is up."""
@@ -46,6 +50,30 @@ class RunningProxy:
             return httpx.get(f"http://127.0.0.1:{self.port}/health/liveliness").status_code == 200
         except httpx.TransportError:
             return False
+
+    def calls(self, count: int, *, at_once: int, least: int) -> float:
+        """Make so many calls over ``at_once`` connections, and return how long they took in seconds. Raises
+        ``RuntimeError`` if an answer is an error or has fewer bytes than ``least``."""
+        connections: SimpleQueue[http.client.HTTPConnection] = SimpleQueue()
+        for _ in range(at_once):
+            connections.put(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60))
+
+        def call(_: int) -> None:
+            connection = connections.get()
+            connection.request("POST", PATH, CALL, self.headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            if answer.status != 200 or len(body) < least:
+                raise RuntimeError(f"LiteLLM answered {answer.status} with {len(body):,} bytes: {body[:300]!r}")
+            connections.put(connection)
+
+        began = time.monotonic()
+        with ThreadPoolExecutor(at_once) as threads:
+            list(threads.map(call, range(count)))
+        taken = time.monotonic() - began
+        while not connections.empty():
+            connections.get().close()
+        return taken
 
 
 @dataclass(frozen=True)
@@ -67,7 +95,7 @@ class LiteLLM:
         model = {"model_name": _MODEL, "litellm_params": options, "model_info": {"mode": "image_generation"}}
         config = folder / "config.json"
         config.write_text(json.dumps({"model_list": [model], "litellm_settings": {"telemetry": False}}))
-        command = [self.program, "--config", config, "--host", "127.0.0.1", "--port", str(port)]
+        command = [str(self.program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [*command, "--num_workers", "1", "--telemetry", "False"],
@@ -115,6 +143,4 @@ def _install(folder: Path) -> None:
         ["-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet", "--no-input", _REQUIREMENT],
     )
     for command in commands:
-        subprocess.run(
-            [sys.executable, *command], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True
-        )
+        subprocess.run([sys.executable, *command], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)

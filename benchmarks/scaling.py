@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from workers.attempt_slots import AT_ONCE
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Costs:
@@ -38,6 +36,8 @@ class Costs:
 
 #: Updates of a request that are sent to a subscriber: in progress and completed.
 UPDATES: Final = 2
+#: Of one worker process to PostgreSQL, at the most.
+WORKER_CONNECTIONS: Final = 6
 HEARTBEAT_SECONDS: Final = 10.0
 
 
@@ -106,9 +106,8 @@ def simulate(shape: Shape, costs: Costs, *, seconds: float = 600.0, seed: int = 
 
 
 def connections(shape: Shape) -> int:
-    """Of PostgreSQL, at the most: the slots whose turn it is, a worker's heartbeat and refill, two web and two other
-    processes."""
-    return shape.workers * (min(shape.slots, AT_ONCE) + 2) + 2 * 14 + 2 * 5
+    """Of PostgreSQL, at the most: those of the workers, two web and two other processes."""
+    return shape.workers * WORKER_CONNECTIONS + 2 * 14 + 2 * 5
 
 
 # --- What it costs here ---
@@ -151,7 +150,7 @@ def measure(requests: int = 2000) -> Costs:
     with tempfile.TemporaryDirectory() as folder, engine(Path(folder), "scaling", 5) as up:
         up.start("web", "dispatcher")
         up.env["PROVIDERS"] = "instant"
-        up.start("worker")
+        up.start("instant")
         up.wait_ready()
         postmaster = int(up.one("SELECT pg_read_file('postmaster.pid')").split()[0])
         valkey = int(up.redis.info("server")["process_id"])
@@ -168,7 +167,7 @@ def measure(requests: int = 2000) -> Costs:
                 client.post("/batch", json=body).raise_for_status()
         wait_until(lambda: up.completed() >= requests, seconds=300, what="all of them")
         after = taken()
-        up.stop("worker")
+        up.stop("instant")
         with up.client() as client:
             client.post("/batch", json=body).raise_for_status()
         up.stop_all()

@@ -7,20 +7,16 @@ import contextlib
 import psutil
 
 
-def processor_seconds(pid: int) -> float:
-    """Return the processor time of a process and of all its descendants, including those that have ended."""
+def processor_seconds(pid: int) -> tuple[float, float]:
+    """Return the processor time of a process, and that of all its descendants, including those that have ended."""
     process = psutil.Process(pid)
-    total = 0.0
-    # The process comes last: the time of a child that ends meanwhile is added to its own.
-    for one in [*process.children(recursive=True), process]:
+    descendants = 0.0
+    for child in process.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            total += sum(one.cpu_times()[:4])
-    return total
-
-
-def own_processor_seconds(pid: int) -> float:
-    """Return the processor time of a process without its children."""
-    return float(sum(psutil.Process(pid).cpu_times()[:2]))
+            descendants += sum(child.cpu_times()[:4])
+    # Last: the time of a child that ended meanwhile is added to its parent's.
+    user, system, *ended = process.cpu_times()[:4]
+    return user + system, descendants + sum(ended)
 
 
 def proportional_memory(pid: int) -> float:

@@ -28,7 +28,9 @@ _USAGE: Final = {
     "total_tokens": 1618,
 }
 _NUMBERS: Final = itertools.count(1)
-_NOT_FOUND: Final = b'HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{"error":{}}'
+_NOT_FOUND: Final = (
+    b'HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{"error":{}}'
+)
 
 
 class PreparedAnswer:
