@@ -15,7 +15,7 @@ from benchmarks import peer as peers
 from benchmarks.peer import Peer
 from benchmarks.plan import Plan
 from benchmarks.report import Figure
-from benchmarks.stacks import FloorStack, bare_worker, numbered_redis
+from benchmarks.stacks import FloorStack, bare_worker, new_log, numbered_redis
 from benchmarks.turns import in_turns
 from config.local.valkey import free_port
 from tests.support.stack import Stack, prepared_database
@@ -80,10 +80,10 @@ def _web(stack: Stack) -> float:
 
 
 def _worker(stack: Stack) -> float:
-    before = len(stack.log("worker")) if (stack.logs / "worker.log").exists() else 0
+    before = len(new_log(stack, "worker"))
     began = time.perf_counter()
     stack.start("worker")
-    taken = _until(lambda: " ready." in stack.log("worker")[before:], began)
+    taken = _until(lambda: " ready." in new_log(stack, "worker", before), began)
     stack.stop_all()
     return taken
 

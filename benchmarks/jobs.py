@@ -14,6 +14,7 @@ from benchmarks.engines import RATE, Engine, engine
 from benchmarks.peer import INTERVAL, RunningPeer
 from benchmarks.plan import Plan
 from benchmarks.report import Figure
+from benchmarks.stacks import new_log
 from benchmarks.turns import in_turns
 from tests.support.stack import wait_until
 
@@ -88,7 +89,7 @@ def _quick(plan: Plan) -> Iterator[Figure]:
         ours.env["PROVIDERS"] = "instant"
         ours.start("dispatcher", "instant")
         idle.start("noop")
-        wait_until(lambda: "ready" in idle.log("noop"), what="a worker for tasks that do nothing")
+        wait_until(lambda: " ready" in new_log(idle, "noop"), what="a worker for tasks that do nothing")
         idle.signal("noop", signal.SIGSTOP)
         memory: list[float] = []
 

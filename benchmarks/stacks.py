@@ -61,6 +61,12 @@ class Stacks:
     full_peer: RunningPeer | None
 
 
+def new_log(stack: Stack, name: str, start: int = 0) -> str:
+    """Return what a process has written from this character on; nothing while its log does not exist yet."""
+    path = stack.logs / f"{name}.log"
+    return path.read_text()[start:] if path.exists() else ""
+
+
 def numbered_redis(number: int) -> str:
     """The address of a database of its own in the Redis that there is."""
     return urlunsplit(urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{number}"))
