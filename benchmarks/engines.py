@@ -11,9 +11,9 @@ import psycopg
 import redis
 
 from benchmarks import rows
-from benchmarks.stacks import SETTINGS, bare_worker, numbered_redis
+from benchmarks.stacks import SETTINGS, FreshStack, bare_worker, numbered_redis
 from benchmarks.usage import processor_seconds, proportional_memory
-from tests.support.stack import Stack, prepared_database
+from tests.support.stack import prepared_database
 
 #: In a second, from the first to the last of so many that were completed last.
 RATE: Final = """
@@ -30,7 +30,7 @@ SELECT count(*) / extract(epoch FROM max(completed_at) - min(started_at)) FROM (
 BODY = {"type": "illustration", "prompt": "A friendly dragon in a garden full of flowers"}
 
 
-class Engine(Stack):
+class Engine(FreshStack):
     """A stack with connections to its database and its Redis. Besides those of the Procfile it has two more processes:
     ``instant`` is a worker that also has the instant provider, and ``noop`` one for tasks that do nothing."""
 
