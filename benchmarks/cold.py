@@ -15,7 +15,7 @@ from benchmarks import peer as peers
 from benchmarks.peer import Peer
 from benchmarks.plan import Plan
 from benchmarks.report import Figure
-from benchmarks.stacks import FloorStack, bare_worker, numbered_redis
+from benchmarks.stacks import FloorStack, FreshStack, bare_worker, new_log, numbered_redis
 from benchmarks.turns import in_turns
 from config.local.valkey import free_port
 from tests.support.stack import Stack, prepared_database
@@ -27,7 +27,7 @@ _WEB: Final = 2_000.0
 _WORKER: Final = 2_500.0
 
 
-class _Bare(Stack):
+class _Bare(FreshStack):
     """The worker of the Procfile, of an app that knows nothing of the product."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
@@ -43,7 +43,7 @@ def run(plan: Plan) -> Iterator[Figure]:
         folders = [plan.folder / name for name in ("cold", "cold-view", "cold-bare")]
         for folder in folders:
             folder.mkdir()
-        kinds: tuple[type[Stack], ...] = (Stack, FloorStack, _Bare)
+        kinds: tuple[type[Stack], ...] = (FreshStack, FloorStack, _Bare)
         ours, view, bare = (kind(folder, **settings) for kind, folder in zip(kinds, folders, strict=True))
         for stack in (ours, view, bare):
             opened.callback(stack.stop_all)
@@ -80,10 +80,10 @@ def _web(stack: Stack) -> float:
 
 
 def _worker(stack: Stack) -> float:
-    before = len(stack.log("worker")) if (stack.logs / "worker.log").exists() else 0
+    before = len(new_log(stack, "worker"))
     began = time.perf_counter()
     stack.start("worker")
-    taken = _until(lambda: " ready." in stack.log("worker")[before:], began)
+    taken = _until(lambda: " ready." in new_log(stack, "worker", before), began)
     stack.stop_all()
     return taken
 

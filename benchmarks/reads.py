@@ -26,8 +26,8 @@ _SECONDS: Final = 1
 _LIST: Final = 20.0
 _FIGURES: Final = 20.0
 _OTHERS: Final = 30.0
-_STATUS_SHARE: Final = 0.6
-_UNCHANGED_SHARE: Final = 0.8
+_STATUS_SHARE: Final = 0.4
+_UNCHANGED_SHARE: Final = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,10 +34,12 @@ _BODY: Final = {"type": "illustration", "prompt": "A friendly dragon in a garden
 #: Cancels and retries each in turn, and prints when each was committed. The note is taken before the update leaves.
 _CHANGE: Final = """
 import json, sys, time
+from django.contrib.auth.models import User
 from django.db import transaction
-from generation.requests import lifecycle
 from generation.models import GenerationRequest
+from generation.requests import lifecycle
 ids = list(GenerationRequest.objects.order_by("pk").values_list("pk", flat=True))
+actor = User.objects.get(username="alice")
 committed = {{}}
 for number in range({changes}):
     pk = ids[number % len(ids)]
@@ -45,7 +47,7 @@ for number in range({changes}):
         committed[key] = time.time()
     with transaction.atomic():
         transaction.on_commit(note)
-        lifecycle.cancel([pk], actor=None) if number // len(ids) % 2 == 0 else lifecycle.retry(pk, actor=None)
+        lifecycle.cancel([pk], actor=actor) if number // len(ids) % 2 == 0 else lifecycle.retry(pk, actor=actor)
     time.sleep(0.005)
 time.sleep(1)  # so that the last update has left
 print(json.dumps(committed))
@@ -55,8 +57,8 @@ print(json.dumps(committed))
 _STORM: Final = """
 import asyncio, json, time
 from channels.layers import channel_layers
-from generation.requests import events
 from generation.models import GenerationRequest
+from generation.requests import events
 requests = list(GenerationRequest.objects.order_by("pk"))
 sent = {{}}
 async def storm(part, began):

@@ -20,7 +20,8 @@ _TOLERANCE: Final = 1.2
 
 @dataclass(frozen=True)
 class Figure:
-    """What a case came to. Times are in ms, ``rate`` is in one second, ``share`` is of one, and ``memory`` in MB.
+    """What a case came to. Times are in ms, ``rate`` is in one second, ``share`` is of one, ``memory`` in
+    MB, and ``count`` a number of things.
 
     ``floor`` and ``peer`` are the case's speed as a multiple of that of a floor, which ``on`` names, and of the peer:
     2 is twice as fast, or half as large. The rates tell, else the middle times, else the memory. ``most`` is what
@@ -38,6 +39,7 @@ class Figure:
     least: float | None = None
     share: float | None = None
     memory: float | None = None
+    count: float | None = None
     floor: float | None = None
     on: str = ""
     peer: float | None = None
@@ -94,7 +96,7 @@ def _speed(one: Figure, other: Figure) -> float | None:
 
 # --- As a table -------------------------------------------------------------------------------------------------------
 
-_HEADS: Final = ("case", "p50 ms", "p99 ms", "per s", "share", "MB", "× floor", "floor", "× peer", "goal")
+_HEADS: Final = ("case", "p50 ms", "p99 ms", "per s", "share", "MB", "count", "× floor", "floor", "× peer", "goal")
 _WORDS: Final = {"case", "floor", "goal"}
 
 
@@ -113,6 +115,7 @@ def _cells(one: Figure) -> list[str]:
         number(one.rate, ",.0f"),
         number(one.share, ".1%"),
         number(one.memory, ",.0f"),
+        number(one.count, ",.0f"),
         _ratio(one.floor),
         one.on,
         _ratio(one.peer),
@@ -183,6 +186,7 @@ def slower(old: Sequence[Figure], new: Sequence[Figure]) -> list[str]:
             (_inverse(known.rate), _inverse(one.rate), "s for each"),
             (known.p50, one.p50, "ms"),
             (known.memory, one.memory, "MB"),
+            (known.count, one.count, "in all"),
         ):
             if not was or not now:
                 continue

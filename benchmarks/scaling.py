@@ -36,6 +36,8 @@ class Costs:
 
 #: Updates of a request that are sent to a subscriber: in progress and completed.
 UPDATES: Final = 2
+#: Of one worker process to PostgreSQL, at the most.
+WORKER_CONNECTIONS: Final = 6
 HEARTBEAT_SECONDS: Final = 10.0
 
 
@@ -103,14 +105,9 @@ def simulate(shape: Shape, costs: Costs, *, seconds: float = 600.0, seed: int = 
     return Outcome(ended / span, busy[0] / span, busy[1] / span)
 
 
-#: The most connections of a worker, for any number of slots: of workers/database.py.
-_OF_A_WORKER: Final = 4
-
-
 def connections(shape: Shape) -> int:
-    """Of PostgreSQL, at the most: the slots whose turn it is, a worker's heartbeat and refill, two web and two other
-    processes."""
-    return shape.workers * _OF_A_WORKER + 2 * 14 + 2 * 5
+    """Of PostgreSQL, at the most: those of the workers, two web and two other processes."""
+    return shape.workers * WORKER_CONNECTIONS + 2 * 14 + 2 * 5
 
 
 # --- What it costs here ---
@@ -153,7 +150,7 @@ def measure(requests: int = 2000) -> Costs:
     with tempfile.TemporaryDirectory() as folder, engine(Path(folder), "scaling", 5) as up:
         up.start("web", "dispatcher")
         up.env["PROVIDERS"] = "instant"
-        up.start("worker")
+        up.start("instant")
         up.wait_ready()
         postmaster = int(up.one("SELECT pg_read_file('postmaster.pid')").split()[0])
         valkey = int(up.redis.info("server")["process_id"])
@@ -170,7 +167,7 @@ def measure(requests: int = 2000) -> Costs:
                 client.post("/batch", json=body).raise_for_status()
         wait_until(lambda: up.completed() >= requests, seconds=300, what="all of them")
         after = taken()
-        up.stop("worker")
+        up.stop("instant")
         with up.client() as client:
             client.post("/batch", json=body).raise_for_status()
         up.stop_all()
@@ -195,13 +192,13 @@ def measure(requests: int = 2000) -> Costs:
 
 #: What a worker does every ten seconds while it has something to do.
 _BEATS: Final = """
-from generation.requests import lifecycle, permits
+from generation import lifecycle, permits
 from generation.models import GenerationQueue
 from workers.runtime import Runtime
 worker = Runtime(slots=5)
 claims = [lifecycle.claim(pk, worker=worker.name) for pk in GenerationQueue.objects.values_list("pk", flat=True)[:5]]
 for _ in range({count}):
-    worker._show_alive()
+    worker._beat()
     permits.extend_leases([(claim.request.pk, claim.number) for claim in claims], worker=worker.name)
 """
 #: As long as that of a request that is completed.

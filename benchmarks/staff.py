@@ -14,7 +14,7 @@ import psycopg
 from benchmarks import rows
 from benchmarks.plan import Plan
 from benchmarks.report import Figure
-from benchmarks.stacks import FloorStack
+from benchmarks.stacks import FloorStack, FreshStack
 from tests.support.stack import PASSWORD, Stack, prepared_database, wait_until
 
 _LIST: Final = "/admin/generation/generationrequest/"
@@ -77,7 +77,7 @@ def run(plan: Plan) -> Iterator[Figure]:
         middle, day = found
         for name in ("staff", "staff-floor"):
             (plan.folder / name).mkdir()
-        stack = Stack(plan.folder / "staff", DATABASE_URL=url, WEB_WORKERS="1")
+        stack = FreshStack(plan.folder / "staff", DATABASE_URL=url, WEB_WORKERS="1")
         view = FloorStack(plan.folder / "staff-floor", WEB_WORKERS="1")
         stack.manage("shell", "-v0", "-c", _MAKE_STAFF)
         try:

@@ -22,7 +22,7 @@ _SUBMITTERS: Final = 32
 _BATCHERS: Final = 4
 _BATCH: Final = 100
 #: Goals.
-_PEERS: Final = 1.1
+_PEERS: Final = 1.0
 _P99: Final = 60.0
 _KEPT: Final = 0.9
 _ITEMS: Final = 8_000
@@ -74,7 +74,7 @@ def run(plan: Plan, stacks: Stacks, floors: Floors) -> Iterator[Figure]:
     peers = {"peer": stacks.peer, "full peer": stacks.full_peer}
     loads |= {name: post(one.port, peer.SUBMIT, {}) for name, one in peers.items() if one}
     for load in loads.values():  # so that no slice waits for what is loaded and opened once
-        load.run()
+        replace(load, seconds=1).run()
     taken = in_turns({name: load.run for name, load in loads.items()}, slices=plan.slices, before_each=clear)
 
     floor = Figure.of(middle(taken["floor"]), f"floor: empty view, {_SUBMITTERS} submitters")
@@ -95,7 +95,9 @@ def run(plan: Plan, stacks: Stacks, floors: Floors) -> Iterator[Figure]:
     yield figure.at_least(_PEERS, theirs["none"], "peer") if theirs else figure
     # Of the two in each turn, so that what else the machine did then cancels out.
     kept = statistics.median(many.rate / none.rate for none, many in zip(taken["none"], taken["many"], strict=True))
-    yield ours("many").also(f"≥ {_KEPT} × nothing queued (is {kept:.2f})", met=kept >= _KEPT)
+    figure = ours("many")
+    figure = figure.at_least(_PEERS, theirs["many"], "peer") if theirs else figure
+    yield figure.also(f"≥ {_KEPT} × nothing queued (is {kept:.2f})", met=kept >= _KEPT)
 
     for name in ("batch of 100", "batch of 100 without a limit"):
         measured = Figure.of(middle(taken[name]), f"{name} (per s: items)")
