@@ -37,7 +37,7 @@ class Costs:
 #: Updates of a request that are sent to a subscriber: in progress and completed.
 UPDATES: Final = 2
 #: Of one worker process to PostgreSQL, at the most.
-WORKER_CONNECTIONS: Final = 6
+WORKER_CONNECTIONS: Final = 4
 HEARTBEAT_SECONDS: Final = 10.0
 
 
@@ -198,7 +198,7 @@ from workers.runtime import Runtime
 worker = Runtime(slots=5)
 claims = [lifecycle.claim(pk, worker=worker.name) for pk in GenerationQueue.objects.values_list("pk", flat=True)[:5]]
 for _ in range({count}):
-    worker._beat()
+    worker._show_alive()
     permits.extend_leases([(claim.request.pk, claim.number) for claim in claims], worker=worker.name)
 """
 #: As long as that of a request that is completed.

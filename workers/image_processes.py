@@ -169,7 +169,7 @@ def _next_connection(control: socket.socket) -> int:
 
 def _serve(connection: socket.socket, check: Task, store: Task) -> None:
     """Answer images until the worker closes the socket."""
-    connection.setblocking(True)  # a worker that stops sets a time-out for all new sockets, as Celery does
+    connection.settimeout(None)  # a worker that stops sets a time-out for all new sockets, as Celery does
     connection.sendall(_PID.pack(os.getpid()))
     while head := _read(connection, _HEAD.size):
         length, size = _HEAD.unpack(head)
