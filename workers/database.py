@@ -41,7 +41,8 @@ class Database:
         lane = Lane("statements")
         self._claims = Group(lane, partial(lifecycle.claim_unlocked, worker=worker))
         self._calls = Group(lane, partial(permits.begin_calls_unlocked, deadline=call_deadline))
-        self._endings = Group(lane, lifecycle.end_unlocked)
+        self._ends = Group(lane, lifecycle.end_unlocked)
+        self._releases = Group(lane, lifecycle.end_unlocked)
         self._call_deadline = call_deadline
         self._threads = ThreadPoolExecutor(_THREADS, "database")
         self._heartbeat = ThreadPoolExecutor(1, "heartbeat")
@@ -79,7 +80,8 @@ class Database:
 
     async def _end(self, ending: Ending) -> bool:
         if ending.is_grouped:
-            wake_ups = await self._endings.ask_async(ending)
+            group = self._releases if ending.requeues else self._ends
+            wake_ups = await group.ask_async(ending)
             if wake_ups is not None:
                 for wake in wake_ups:
                     await self._wake(wake)

@@ -44,6 +44,11 @@ class Ending:
     send: bool = False
 
     @property
+    def requeues(self) -> bool:
+        """Whether the request is queued again."""
+        return self.transition.target == Status.QUEUED
+
+    @property
     def needs_transaction(self) -> bool:
         """Whether the end is more than one statement."""
         return self.late_cost is not None and self.late_cost.paid_by != self.claim.number

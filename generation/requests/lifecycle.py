@@ -160,8 +160,8 @@ def claim(request_id: str, *, worker: str) -> Claim | None:
 
 def claim_unlocked(request_ids: Sequence[tuple[str]], *, worker: str) -> list[Claim | None]:
     """Claim those of the requests, each given as a tuple of its id, that are free at once: no other transaction has
-    locked them, and they need no slot in
-    a batch. Return None for each of the others, which :func:`claim` may be able to claim."""
+    locked them, and they need no slot in a batch. Return None for each of the others, which :func:`claim` may be able
+    to claim."""
     return _claim_each([request_id for (request_id,) in request_ids], worker=worker, sql=queries.CLAIM_UNLOCKED)
 
 
@@ -187,7 +187,7 @@ def end(ending: Ending) -> bool:
     late = ending.late_cost
     # Ending a claim is one statement. Together with the cost of an earlier claim it needs a transaction.
     with transaction.atomic() if ending.needs_transaction else nullcontext():
-        [ended] = _end_each([ending])
+        [ended] = _end_each([ending], unlocked=False)
         if late is not None and (ending.needs_transaction or ended is None):
             budgets.book_late(ending.claim.request, late.paid_by, {} if ended is not None else late.columns, late.price)
         for act in ended or ():
@@ -196,40 +196,35 @@ def end(ending: Ending) -> bool:
 
 
 def end_unlocked(endings: Sequence[Ending]) -> list[list[Callable[[], object]] | None]:
-    """End those of the claims whose rows no other transaction has locked, by one statement for each kind of end.
+    """End those of the claims whose rows no other transaction has locked, by one statement.
 
     Return for each what is to be done after the commit, which may take long; None if the claim is stale or locked,
-    which :func:`end` tells apart. Each ending must be ``is_grouped``.
+    which :func:`end` tells apart. The endings must be ``is_grouped``, and all or none of them queue their requests
+    again.
     """
     return _end_each(endings, unlocked=True)
 
 
-def _end_each(endings: Sequence[Ending], *, unlocked: bool = False) -> list[list[Callable[[], object]] | None]:
+def _end_each(endings: Sequence[Ending], *, unlocked: bool) -> list[list[Callable[[], object]] | None]:
+    for ending in endings:
+        transitions.check(ending.transition)
+    messages = {ending.claim.key: _message(ending) for ending in endings}
+    rows = [ending.columns | {"sent": bool(messages[ending.claim.key])} for ending in endings]
+    parameters: dict[str, Any] = {"requests": [request for request, _ in messages], "endings": as_json(rows)}
+    if endings[0].requeues:
+        parameters["lost_after"] = settings.REDISPATCH_AFTER
+        sql = queries.RELEASE_UNLOCKED if unlocked else queries.RELEASE
+    else:
+        sql = queries.END_UNLOCKED if unlocked else queries.END
+    by_key = {ending.claim.key: ending for ending in endings}
     ended: dict[tuple[str, int], list[Callable[[], object]]] = {}
-    for requeues in (False, True):
-        some = [ending for ending in endings if (ending.transition.target == Status.QUEUED) == requeues]
-        if not some:
-            continue
-        messages = {ending.claim.request.pk: _message(ending) for ending in some}
-        rows = [ending.columns | {"sent": bool(messages[ending.claim.request.pk])} for ending in some]
-        parameters: dict[str, Any] = {"requests": list(messages), "endings": as_json(rows)}
-        if requeues:
-            parameters["lost_after"] = settings.REDISPATCH_AFTER
-            sql = queries.RELEASE_UNLOCKED if unlocked else queries.RELEASE
-        else:
-            sql = queries.END_UNLOCKED if unlocked else queries.END
-        for ending in some:
-            transitions.check(ending.transition)
-        by_key = {ending.claim.key: ending for ending in some}
-        for row in fetch_all(sql, parameters):
-            request = read_request(row)
-            is_limited = row[-1]
-            key = (request.pk, request.claims)
-            ending = by_key[key]
-            transitions.announce([request], ending.transition)
-            ended[key] = transitions.wake_ups(request, is_limited=is_limited)
-            if messages[request.pk] and not is_limited:
-                ended[key].append(partial(dispatch.send, messages[request.pk]))
+    for row in fetch_all(sql, parameters):
+        request, is_limited = read_request(row), row[-1]
+        key = (request.pk, request.claims)
+        transitions.announce([request], by_key[key].transition)
+        ended[key] = transitions.wake_ups(request, is_limited=is_limited)
+        if messages[key] and not is_limited:
+            ended[key].append(partial(dispatch.send, messages[key]))
     return [ended.pop(ending.claim.key, None) for ending in endings]
 
 

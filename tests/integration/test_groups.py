@@ -74,6 +74,11 @@ def test_a_statement_that_a_row_makes_fail_gives_no_results() -> None:
     assert group.ask(1) is None
 
 
+def test_a_result_that_is_missing_leaves_no_caller_waiting() -> None:
+    group: Group[int, int] = Group(Lane("test"), lambda _: [])
+    assert group.ask(1) is None
+
+
 @pytest.mark.parametrize("error", [OperationalError("the connection is lost"), SystemExit()])
 def test_a_lost_connection_is_raised_to_all_and_the_lane_goes_on(error: BaseException) -> None:
     failures = [error]
