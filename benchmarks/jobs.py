@@ -20,7 +20,7 @@ from tests.support.stack import wait_until
 
 _SLOTS: Final = 10
 _NOOPS: Final = 2_000
-_JOBS: Final = 1_500
+_JOBS: Final = 1_000
 #: Seconds after which nothing more is waited for.
 _LONGEST: Final = 600.0
 #: Goals.
