@@ -25,7 +25,7 @@ _FAINT: Final = "#e4e7ea"
 _RATES: Final = {
     "Submits a second, over 32 connections": ("floor: empty view, 32", "floor: INSERT", "peer: submit, ", "submit, "),
     "Items a second, submitted in batches of 100": ("floor: INSERT", "batch of 100"),
-    "Images of 2 MB a second, by one process": ("floor: the vendor's", "peer: LiteLLM passes", "image: PNG"),
+    "Images of 2 MB a second, by one process": ("peer: LiteLLM passes", "image: PNG"),
     "Requests completed a second, by one process": ("floor: Celery", "peer: completed", "completed, "),
     "Reads a second, over 2 connections": (
         "floor: empty view, 2",

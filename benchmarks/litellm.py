@@ -55,25 +55,26 @@ class RunningProxy:
         """Make so many calls over ``at_once`` connections, and return how long they took in seconds. Raises
         ``RuntimeError`` if an answer is an error or has fewer bytes than ``least``."""
         connections: SimpleQueue[http.client.HTTPConnection] = SimpleQueue()
-        for _ in range(at_once):
-            connections.put(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60))
 
         def call(_: int) -> None:
             connection = connections.get()
-            connection.request("POST", PATH, CALL, self.headers)
-            answer = connection.getresponse()
-            body = answer.read()
+            try:
+                connection.request("POST", PATH, CALL, self.headers)
+                answer = connection.getresponse()
+                body = answer.read()
+            finally:
+                connections.put(connection)  # the other threads wait for one
             if answer.status != 200 or len(body) < least:
                 raise RuntimeError(f"LiteLLM answered {answer.status} with {len(body):,} bytes: {body[:300]!r}")
-            connections.put(connection)
 
-        began = time.monotonic()
-        with ThreadPoolExecutor(at_once) as threads:
-            list(threads.map(call, range(count)))
-        taken = time.monotonic() - began
-        while not connections.empty():
-            connections.get().close()
-        return taken
+        with contextlib.ExitStack() as opened:
+            for _ in range(at_once):
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+                connections.put(opened.enter_context(contextlib.closing(connection)))
+            began = time.monotonic()
+            with ThreadPoolExecutor(at_once) as threads:
+                list(threads.map(call, range(count)))
+            return time.monotonic() - began
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from benchmarks.floors import Floors
 from benchmarks.plan import Plan
 from benchmarks.report import Figure
-from benchmarks.stacks import resident
-from tests.support.stack import Stack, prepared_stack, wait_until
+from benchmarks.stacks import SETTINGS, FreshStack, resident
+from tests.support.stack import Stack, own_redis, prepared_database, wait_until
 
 _SOCKETS: Final = 1_000
 _IDLE: Final = 5_000
@@ -88,9 +88,13 @@ def run(plan: Plan, floors: Floors) -> Iterator[Figure]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * idle)), hard))
     (plan.folder / "realtime").mkdir()
     caps = {"REALTIME_MAX_PER_USER": "1000000", "REALTIME_MAX_PER_ADDRESS": "1000000"}
-    with prepared_stack(
-        plan.folder / "realtime", SUBMIT_RATE="100000000/h", PROVIDERS="clipart", WEB_WORKERS="2", **caps
-    ) as stack:
+    with contextlib.ExitStack() as opened:
+        addresses = {
+            "DATABASE_URL": opened.enter_context(prepared_database()),
+            "REDIS_URL": opened.enter_context(own_redis()),
+        }
+        stack = FreshStack(plan.folder / "realtime", PROVIDERS="clipart", **(SETTINGS | caps | addresses))
+        opened.callback(stack.stop_all)
         stack.start("web", "realtime")
         wait_until(stack.answers, seconds=30, what="the API")
         with stack.client() as client:
