@@ -192,7 +192,7 @@ def measure(requests: int = 2000) -> Costs:
 
 #: What a worker does every ten seconds while it has something to do.
 _BEATS: Final = """
-from generation import lifecycle, permits
+from generation.requests import lifecycle, permits
 from generation.models import GenerationQueue
 from workers.runtime import Runtime
 worker = Runtime(slots=5)
