@@ -78,15 +78,17 @@ class ImageProcesses:
             if outcome == "checked":
                 is_checked = True
                 outcome, value = await process.receive()  # the storage has time limits of its own
-        except BaseException as error:  # a cancelled caller as well: the process is in the middle of an answer
+        except (ConnectionError, asyncio.IncompleteReadError):
+            process.close()
+            if is_checked:
+                raise OSError("the process ended while it stored the image") from None
+            raise _Ended from None
+        except TimeoutError:
             process.kill()
-            if isinstance(error, TimeoutError):
-                message = f"The image was not decoded within {_SECONDS:g} s"
-                raise ProviderError(message, code=ErrorCode.INVALID_IMAGE) from None
-            if isinstance(error, ConnectionError | asyncio.IncompleteReadError):
-                if is_checked:
-                    raise OSError("the process ended while it stored the image") from None
-                raise _Ended from None
+            message = f"The image was not decoded within {_SECONDS:g} s"
+            raise ProviderError(message, code=ErrorCode.INVALID_IMAGE) from None
+        except BaseException:  # a cancelled caller: the process is in the middle of an answer
+            process.kill()
             raise
         self._idle.append(process)
         match outcome:
@@ -130,9 +132,13 @@ class _Process:
         answer: tuple[str, Any] = pickle.loads(await self._reader.readexactly(length))  # noqa: S301  from our own fork
         return answer
 
-    def kill(self) -> None:
-        """End the process at once."""
+    def close(self) -> None:
+        """Close the socket of a process that has ended."""
         self._writer.close()
+
+    def kill(self) -> None:
+        """End the process at once. It has not ended by itself, so no other process has its number."""
+        self.close()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
 
