@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from PIL import Image, ImageChops, ImageCms
 
@@ -111,46 +109,15 @@ def _thumbnail(file: ImageFile) -> bytes:
     with Image.open(io.BytesIO(file.data), formats=(file.format,)) as image:
         if image.size != (file.width, file.height):
             raise BrokenFileError("its headers contradict each other")
-        small = _scaled_by_libvips(image, file) or _scaled_by_pillow(image)
+        image.load()
+        small = _in_8_bits(image)
+        small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     shown = _on_white(small, file)
     if (transposition := _TRANSPOSITIONS.get(file.orientation)) is not None:  # one of the constants is 0
         shown = shown.transpose(transposition)
     out = io.BytesIO()
     shown.save(out, "WEBP", quality=82, method=2)  # method 4 takes twice the time and saves a twentieth of the size
     return out.getvalue()
-
-
-def _scaled_by_pillow(image: Image.Image) -> Image.Image:
-    image.load()
-    small = _in_8_bits(image)
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    return small
-
-
-def _scaled_by_libvips(image: Image.Image, file: ImageFile) -> Image.Image | None:
-    """Decode a usual PNG image with libvips, which takes a third less time than Pillow and holds few lines in memory.
-    Return None for any other image: for JPEG and WebP libvips is no faster, unless it leaves out data that has to be
-    checked."""
-    if (file.format, image.mode) != ("PNG", "RGB") or image.has_transparency_data or file.animated:
-        return None
-    if not file.width * file.height > THUMBNAIL_SIDE * THUMBNAIL_SIDE:
-        return None
-    whole = _libvips().Image.pngload_buffer(file.data, access="sequential", fail_on="warning")
-    if (whole.format, whole.bands) != ("uchar", 3):  # Pillow reads 16 bits as 8
-        return None
-    small = whole.thumbnail_image(THUMBNAIL_SIDE, height=THUMBNAIL_SIDE, size="down", no_rotate=True)
-    return Image.frombytes("RGB", (small.width, small.height), small.write_to_memory())
-
-
-@cache
-def _libvips() -> Any:
-    """Import libvips at its first use, since it starts threads: never in a process that forks."""
-    os.environ.setdefault("VIPS_CONCURRENCY", "1")  # one image, one thread
-    logging.getLogger("pyvips").setLevel(logging.WARNING)  # it describes every step
-    import pyvips
-
-    pyvips.cache_set_max(0)  # no image comes twice
-    return pyvips
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
