@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from django.db import connection
 
@@ -42,7 +43,7 @@ class Lane:
         self._groups: list[Group[Any, Any]] = []
         self._is_running = False
         self._wanted = threading.Condition()
-        os.register_at_fork(after_in_child=self._forget_after_fork)
+        _lanes.add(self)
 
     def add(self, group: Group[Any, Any]) -> None:
         """Let the lane run this group too."""
@@ -56,7 +57,8 @@ class Lane:
                 threading.Thread(target=self._work, name=self._name, daemon=True).start()
             self._wanted.notify()
 
-    def _forget_after_fork(self) -> None:
+    def forget(self) -> None:
+        """Start without thread and items: after a fork, they belong to the parent."""
         self._wanted = threading.Condition()
         self._is_running = False
         for group in self._groups:
@@ -71,6 +73,17 @@ class Lane:
             for group in self._groups:
                 group.run()
         connection.close()
+
+
+_lanes: Final[WeakSet[Lane]] = WeakSet()
+
+
+def _forget_after_fork() -> None:
+    for lane in list(_lanes):
+        lane.forget()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 class Group(Generic[Item, Result]):
