@@ -38,6 +38,10 @@ class _Ended(Exception):  # noqa: N818  a state
     """The process ended before it answered."""
 
 
+class NoProcessesError(Exception):
+    """The template process has ended, for example by the system's lack of memory, so no process can be started."""
+
+
 class ImageProcesses:
     """Processes that run a function on images, each on one at a time."""
 
@@ -57,8 +61,8 @@ class ImageProcesses:
         """Return what ``store`` returns. The arguments are those of both functions.
 
         Raises the functions' ``OSError`` and :class:`ProviderError`, ``invalid_image`` for an image that takes too long
-        to check or ends the process, and ``OSError`` if the process ends while it stores. A process may also be ended
-        from outside, so an image is checked twice if need be.
+        to check or ends the process, ``OSError`` if the process ends while it stores, and :class:`NoProcessesError`. A
+        process may also be ended from outside, so an image is checked twice if need be.
         """
         async with self._slots:
             for _ in range(2):
@@ -111,12 +115,15 @@ class _Process:
 
     @classmethod
     async def start(cls, template: socket.socket) -> _Process:
-        """Have the template fork a process. Raises ``OSError``."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(template, [b"\0"], [theirs.fileno()])
-        reader, writer = await asyncio.open_connection(sock=ours)
-        [pid] = _PID.unpack(await reader.readexactly(_PID.size))
+        """Have the template fork a process. Raises :class:`NoProcessesError`."""
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                socket.send_fds(template, [b"\0"], [theirs.fileno()])
+            reader, writer = await asyncio.open_connection(sock=ours)
+            [pid] = _PID.unpack(await reader.readexactly(_PID.size))
+        except (OSError, asyncio.IncompleteReadError) as error:
+            raise NoProcessesError from error
         return cls(pid, reader, writer)
 
     async def send(self, image: bytes, arguments: object) -> None:

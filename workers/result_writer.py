@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,18 +19,19 @@ from generation.states import ErrorCode
 from generation.storage import images, receipts
 from workers import image_check
 from workers.image_check import CheckedImage
-from workers.image_processes import ImageProcesses
+from workers.image_processes import ImageProcesses, NoProcessesError
 from workers.providers.base import ImageAnswer, ProviderError
 from workers.resilience import retry_while_unavailable
 from workers.runtime import RunningAttempt
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Seconds for which a successful check of the storage is used.
 _CHECK_LIFETIME: Final = 10.0
 _NEVER: Final = float("-inf")
 #: A thread mostly waits for the disk or for a bucket.
-_THREADS: Final = 2
+_THREADS: Final = 8
 
 
 class ResultWriter:
@@ -79,8 +81,13 @@ class ResultWriter:
         async def store() -> dict[str, Any]:
             try:
                 if self._processes is not None:
-                    stored: dict[str, Any] = await self._processes.run(answer.data, of_check, of_store)
-                    return stored
+                    try:
+                        stored: dict[str, Any] = await self._processes.run(answer.data, of_check, of_store)
+                        return stored
+                    except NoProcessesError:
+                        # The image is paid for. Without processes it is decoded here, as are all later ones.
+                        logger.error("no image process can be started, images are checked in the worker itself")
+                        self._processes = None
                 image = await self.run(partial(image_check.check, answer.data, **of_check))
                 return await self.run(partial(save, image, **of_store))
             except OSError:

@@ -23,7 +23,9 @@ from generation.storage import images, receipts
 from tests.support.executors import cancel_attempts, executor
 from tests.support.requests import RESULT, claimed, queued
 from workers import prompts
+from workers.image_processes import NoProcessesError
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
+from workers.result_writer import ResultWriter
 from workers.runtime import Runtime
 
 # The executor uses connections of its own, which see what is committed.
@@ -362,6 +364,19 @@ def test_an_attempt_that_loses_its_claim_stops_retrying_the_storage(
     provider = Scripted(lambda _: png())
     executor(provider, runtime).run(queued(alice).pk)
     assert (len(provider.asked), tries) == (1, ["results"])
+
+
+def test_an_image_without_a_process_to_decode_it_is_decoded_by_the_worker(alice: User) -> None:
+    class Ended:
+        async def run(self, *_: Any) -> None:
+            raise NoProcessesError
+
+    request, provider = queued(alice), Scripted(lambda _: png())
+    worker = executor(provider)
+    worker._writer = ResultWriter(Ended())  # type: ignore[arg-type]
+    worker.run(request.pk)
+    request.refresh_from_db()
+    assert (request.status, len(provider.asked)) == (Status.COMPLETED, 1)
 
 
 def test_a_call_that_may_have_been_billed_is_repeated_once_at_the_most(alice: User) -> None:

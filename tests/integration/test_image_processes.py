@@ -102,6 +102,13 @@ def test_a_process_killed_from_outside_costs_no_image() -> None:
     assert printed == ["1"]
 
 
+def test_without_a_template_no_image_is_called_invalid() -> None:
+    printed = run(
+        'import psutil\npsutil.Process().children()[0].kill()\nawait asyncio.sleep(0.2)\nprint(await result(b"a"))'
+    )
+    assert printed == ["NoProcessesError "]
+
+
 def test_a_cancelled_caller_leaves_the_processes_usable() -> None:
     printed = run(
         'task = asyncio.create_task(result(b"hangs"))\nawait asyncio.sleep(0.2)\ntask.cancel()\n'
