@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-import httpx
+import httpx2
 
 from benchmarks import jobs
 from benchmarks.engines import BODY, engine
@@ -57,7 +57,7 @@ def _peers_submit_to_start(plan: Plan) -> Figure | None:
     if not plan.peer:
         return None
     taken = []
-    with plan.peer.running(slots=5) as peer, httpx.Client() as client:
+    with plan.peer.running(slots=5) as peer, httpx2.Client() as client:
         for _ in range(plan.size(100, quick=30) + _COLD):
             peer.clear()
             began = time.time()

@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
-import httpx
+import httpx2
 
 from config.local.parent_death import ending_with_this
 from config.local.valkey import free_port
@@ -47,8 +47,8 @@ class RunningProxy:
     def answers(self) -> bool:
         """Return whether it is up."""
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/health/liveliness").status_code == 200
-        except httpx.TransportError:
+            return httpx2.get(f"http://127.0.0.1:{self.port}/health/liveliness").status_code == 200
+        except httpx2.TransportError:
             return False
 
     def calls(self, count: int, *, at_once: int, least: int) -> float:

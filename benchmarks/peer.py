@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import uuid4
 
-import httpx
+import httpx2
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
@@ -51,8 +51,8 @@ class RunningPeer:
     def answers(self) -> bool:
         """Whether it is up."""
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/").status_code == 404
-        except httpx.TransportError:
+            return httpx2.get(f"http://127.0.0.1:{self.port}/").status_code == 404
+        except httpx2.TransportError:
             return False
 
     def fill(self, count: int) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
-import httpx
+import httpx2
 
 from benchmarks import rows
 from benchmarks.load import Load
@@ -63,7 +63,7 @@ def run(plan: Plan, stacks: Stacks) -> Iterator[Figure]:
         for name, case in cases.items()
     }
     for one in loads.values():  # what is loaded and opened once is no part of a slice
-        httpx.get(f"{stacks.full.base_url}{one.paths[0]}", headers=one.headers, timeout=60)
+        httpx2.get(f"{stacks.full.base_url}{one.paths[0]}", headers=one.headers, timeout=60)
     floor_name = f"floor: empty view, {_READERS} readers"
     loads[floor_name] = Load(port=stacks.floor.port, paths=["/"], connections=_READERS, seconds=_SECONDS)
     # The goals that are ratios need more slices than those that are times.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-import httpx
+import httpx2
 import psycopg
 
 from benchmarks import rows
@@ -86,7 +86,7 @@ def run(plan: Plan) -> Iterator[Figure]:
                 wait_until(one.answers, seconds=30, what="the web process")
             plan.say("staff's pages")
             more = {"deep page": {"p": f"older.{middle}"}, "a day": {"on": day}, "search: id": {"q": middle}}
-            with httpx.Client(base_url=view.base_url) as client:
+            with httpx2.Client(base_url=view.base_url) as client:
                 floor = _measured(client, "floor: empty view, one reader in Python", {})
             yield floor
             with contextlib.closing(_signed_in(stack)) as client:
@@ -104,9 +104,9 @@ bob.groups.add(Group.objects.get(name="operator"))
 """
 
 
-def _signed_in(stack: Stack) -> httpx.Client:
+def _signed_in(stack: Stack) -> httpx2.Client:
     """Bob's browser."""
-    client = httpx.Client(base_url=stack.base_url, timeout=60)
+    client = httpx2.Client(base_url=stack.base_url, timeout=60)
     page = client.get("/admin/login/").text
     token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
     assert token
@@ -116,7 +116,7 @@ def _signed_in(stack: Stack) -> httpx.Client:
     return client
 
 
-def _measured(client: httpx.Client, case: str, query: dict[str, str]) -> Figure:
+def _measured(client: httpx2.Client, case: str, query: dict[str, str]) -> Figure:
     taken = []
     for _ in range(_TIMES + 1):
         began = time.perf_counter()

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpcore2
 import pytest
 from celery import current_app
-from django.apps import apps
-from django.contrib.auth.management import create_permissions
-from django.contrib.auth.models import Group, Permission, User
-from django.db.models.signals import post_migrate
+from django.contrib.auth.models import Group, User
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
 from generation import caching, event_loop
 from generation.access import roles
-from generation.models import PromptStyle, ProviderModel
 from generation.queue import broker
 from tests import servers
+from tests.support.sweeping import Sweeper
+
+# Each client, also that of one `httpx2.get`, would read the certificates of all authorities: 30 ms of processor time.
+httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
@@ -33,6 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if (tier := item.path.relative_to(_TESTS).parts[0]) in _TIERS:
             item.add_marker(tier)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the modules and the tests: each full collection would visit them all."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -54,16 +63,9 @@ def django_db_modify_db_settings() -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
-    """The rows that the migrations put in come back after a test with real transactions has swept them away."""
+    """The database that the migrations make, which every test finds."""
     with django_db_blocker.unblock():
-        seeds: list[list[Any]] = [list(PromptStyle.objects.all()), list(ProviderModel.objects.all())]
-
-    def put_back(**_: Any) -> None:
-        for rows in seeds:
-            type(rows[0]).objects.bulk_create(rows, ignore_conflicts=True)
-
-    # Django tells the end of a sweep as it tells that of a migration.
-    post_migrate.connect(put_back, sender=apps.get_app_config("generation"), weak=False)
+        Sweeper().use()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -138,16 +140,7 @@ def alice(db: None) -> User:
 
 
 @pytest.fixture
-def groups(db: None) -> None:
-    """The groups of the migration, which a test with real transactions has swept away."""
-    if not Group.objects.filter(name=roles.OPERATOR, permissions__codename="cancel_generationrequest").exists():
-        for label in ("admin", "auth", "generation"):
-            create_permissions(apps.get_app_config(label), verbosity=0)
-        roles.make_groups(Group, Permission)
-
-
-@pytest.fixture
-def bob(groups: None) -> User:
+def bob(db: None) -> User:
     """Is on the staff, as an operator."""
     user = _user("bob", is_staff=True)
     user.groups.add(Group.objects.get(name=roles.OPERATOR))

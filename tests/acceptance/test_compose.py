@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import psycopg
 import pytest
 from websockets.sync.client import connect
@@ -85,23 +85,23 @@ def stack(provider: FakeProvider, collector: Collector) -> Iterator[Composed]:
         stack.start(*REPLICAS)
         stack.wait_healthy(*REPLICAS)
         stack.start_proxy(web=("web", "web:2"))
-        wait_until(lambda: httpx.get(f"{stack.url}/readyz", timeout=10).status_code == 200, seconds=60)
+        wait_until(lambda: httpx2.get(f"{stack.url}/readyz", timeout=10).status_code == 200, seconds=60)
         yield stack
 
 
 @pytest.fixture
-def alice(stack: Composed) -> Iterator[httpx.Client]:
+def alice(stack: Composed) -> Iterator[httpx2.Client]:
     with stack.client("alice") as client:
         yield client
 
 
-def submit(client: httpx.Client, **headers: str) -> httpx.Response:
+def submit(client: httpx2.Client, **headers: str) -> httpx2.Response:
     answer = client.post("/submit", json={"type": "illustration", "prompt": PROMPT}, headers=headers)
     assert answer.status_code == 200, answer.text
     return answer
 
 
-def finished(client: httpx.Client, request_id: str) -> dict[str, Any]:
+def finished(client: httpx2.Client, request_id: str) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
         answer = client.get(f"/status/{request_id}?imageData=false")
         assert answer.status_code == 200, answer.text
@@ -126,53 +126,53 @@ def test_idle_it_takes_little_memory(stack: Composed) -> None:
     assert sum(found.values()) < MOST_MB
 
 
-def test_an_image_is_made_and_fetched_at_one_origin(stack: Composed, alice: httpx.Client) -> None:
+def test_an_image_is_made_and_fetched_at_one_origin(stack: Composed, alice: httpx2.Client) -> None:
     done = finished(alice, submit(alice).json()["requestId"])
     assert done["status"] == "completed", done
     address = done["result"]["imageUrl"]
     assert address.startswith(f"{stack.url}/")
-    assert httpx.get(address).content.startswith(b"\x89PNG")
+    assert httpx2.get(address).content.startswith(b"\x89PNG")
 
 
-def test_nginx_sends_images_itself_with_the_headers_of_the_web_process(stack: Composed, alice: httpx.Client) -> None:
+def test_nginx_sends_images_itself_with_the_headers_of_the_web_process(stack: Composed, alice: httpx2.Client) -> None:
     address = finished(alice, submit(alice).json()["requestId"])["result"]["imageUrl"]
-    theirs = httpx.get(address)
-    ours = httpx.get(address, headers={"Range": "bytes=0-"})
+    theirs = httpx2.get(address)
+    ours = httpx2.get(address, headers={"Range": "bytes=0-"})
     assert (theirs.status_code, ours.status_code) == (200, 206)
     assert theirs.content == ours.content
     assert "Last-Modified" in theirs.headers  # of the file, of which we say nothing
     own = {"date", "x-request-id", "connection", "server", "content-range", "accept-ranges", "content-length", "allow"}
     said = {name: value for name, value in ours.headers.items() if name not in own}
     assert said.items() <= theirs.headers.items()
-    assert httpx.get(address, headers={"If-None-Match": theirs.headers["ETag"]}).status_code == 304
-    assert httpx.head(address).headers["Content-Length"] == str(len(ours.content))
+    assert httpx2.get(address, headers={"If-None-Match": theirs.headers["ETag"]}).status_code == 304
+    assert httpx2.head(address).headers["Content-Length"] == str(len(ours.content))
 
 
 @pytest.mark.parametrize(
     "path", ["/pictures/", "/pictures/results/", "/pictures/../media/secret_key", "/pictures/receipts/x"]
 )
 def test_the_files_are_not_reachable_without_the_web_process(stack: Composed, path: str) -> None:
-    assert httpx.get(f"{stack.url}{path}").status_code == 404
+    assert httpx2.get(f"{stack.url}{path}").status_code == 404
 
 
-def test_the_socket_is_at_the_same_origin(stack: Composed, alice: httpx.Client) -> None:
+def test_the_socket_is_at_the_same_origin(stack: Composed, alice: httpx2.Client) -> None:
     token = alice.headers["Authorization"].partition(" ")[2]
     with connect(stack.url.replace("http", "ws", 1) + "/ws/visual-generation") as socket:
         socket.send(json.dumps({"type": "authenticate", "token": token}))
         assert json.loads(socket.recv(timeout=20)) == {"type": "authenticated"}
-        scraped = httpx.get(
+        scraped = httpx2.get(
             f"http://127.0.0.1:{stack.port_of('realtime', 'REALTIME_PORT')}/metrics", headers=bearer(stack)
         )
         assert "vga_websocket_connections 1.0" in scraped.text
 
 
 def test_the_pages_have_their_files(stack: Composed) -> None:
-    assert httpx.get(f"{stack.url}/static/generation/site.css").status_code == 200
-    assert httpx.get(f"{stack.url}/sign-in").status_code == 200
+    assert httpx2.get(f"{stack.url}/static/generation/site.css").status_code == 200
+    assert httpx2.get(f"{stack.url}/sign-in").status_code == 200
 
 
 def test_a_forged_address_header_does_not_evade_the_rate_limit(stack: Composed) -> None:
-    sent = httpx.get(f"{stack.url}/healthz", headers={"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "https"})
+    sent = httpx2.get(f"{stack.url}/healthz", headers={"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "https"})
     assert sent.status_code == 200
 
 
@@ -218,7 +218,7 @@ def test_each_process_signs_in_as_the_role_of_its_kind(stack: Composed) -> None:
 # --- Log lines, traces and reports ---
 
 
-def test_one_id_is_on_every_line_from_the_call_to_the_worker(stack: Composed, alice: httpx.Client) -> None:
+def test_one_id_is_on_every_line_from_the_call_to_the_worker(stack: Composed, alice: httpx2.Client) -> None:
     answer = submit(alice, **{"X-Request-ID": "studio-4711"})
     assert answer.headers["X-Request-ID"] == "studio-4711"
     request_id = answer.json()["requestId"]
@@ -235,11 +235,13 @@ def test_one_id_is_on_every_line_from_the_call_to_the_worker(stack: Composed, al
 
 @pytest.mark.parametrize("given", ["", "x" * 65, "a b", "é", "a;b"])
 def test_an_id_that_is_not_plain_is_replaced(stack: Composed, given: str) -> None:
-    answer = httpx.get(f"{stack.url}/healthz", headers=[(b"X-Request-ID", given.encode())])
+    answer = httpx2.get(f"{stack.url}/healthz", headers=[(b"X-Request-ID", given.encode())])
     assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Request-ID"])
 
 
-def test_neither_prompts_nor_keys_are_in_the_logs(stack: Composed, alice: httpx.Client, provider: FakeProvider) -> None:
+def test_neither_prompts_nor_keys_are_in_the_logs(
+    stack: Composed, alice: httpx2.Client, provider: FakeProvider
+) -> None:
     provider.script(default="status=401")
     try:
         failed = finished(alice, submit(alice).json()["requestId"])
@@ -256,7 +258,7 @@ def test_neither_prompts_nor_keys_are_in_the_logs(stack: Composed, alice: httpx.
 
 
 def test_one_trace_leads_from_the_call_to_the_provider(
-    stack: Composed, alice: httpx.Client, collector: Collector
+    stack: Composed, alice: httpx2.Client, collector: Collector
 ) -> None:
     request_id = submit(alice).json()["requestId"]
     finished(alice, request_id)
@@ -286,7 +288,7 @@ def bearer(stack: Composed) -> dict[str, str]:
 
 def scrape(stack: Composed, name: str) -> str:
     which = {"web": "PORT", "realtime": "REALTIME_PORT"}.get(name.partition(":")[0], "METRICS_PORT")
-    answer = httpx.get(f"http://127.0.0.1:{stack.port_of(name, which)}/metrics", headers=bearer(stack), timeout=20)
+    answer = httpx2.get(f"http://127.0.0.1:{stack.port_of(name, which)}/metrics", headers=bearer(stack), timeout=20)
     assert answer.status_code == 200, answer.text
     return answer.text
 
@@ -302,23 +304,23 @@ def value(text: str, name: str, **labels: str) -> float:
 
 
 def test_metrics_need_the_token(stack: Composed) -> None:
-    assert httpx.get(f"{stack.url}/metrics").status_code == 404
+    assert httpx2.get(f"{stack.url}/metrics").status_code == 404
     for name, which in {"web": "PORT", "worker": "METRICS_PORT", "dispatcher": "METRICS_PORT"}.items():
         address = f"http://127.0.0.1:{stack.port_of(name, which)}/metrics"
-        assert httpx.get(address).status_code == 401
-        assert httpx.get(address, headers={"Authorization": "Bearer x"}).status_code == 401
+        assert httpx2.get(address).status_code == 401
+        assert httpx2.get(address, headers={"Authorization": "Bearer x"}).status_code == 401
 
 
 def test_the_processes_of_one_server_count_together(stack: Composed) -> None:
     before = value(scrape(stack, "web"), "vga_http_request_seconds_count", route="healthz")
     address = f"http://127.0.0.1:{stack.port_of('web', 'PORT')}/healthz"
     for _ in range(40):  # each on a connection of its own, so that both processes answer some
-        assert httpx.get(address).status_code == 200
+        assert httpx2.get(address).status_code == 200
     found = {value(scrape(stack, "web"), "vga_http_request_seconds_count", route="healthz") for _ in range(6)}
     assert found == {before + 40}
 
 
-def test_the_requested_checks_are_measured(stack: Composed, alice: httpx.Client) -> None:
+def test_the_requested_checks_are_measured(stack: Composed, alice: httpx2.Client) -> None:
     worker, web, dispatcher = (scrape(stack, name) for name in ("worker", "web", "dispatcher"))
     ends = value(worker, "vga_request_transitions_total", type="illustration", status="completed")
     finished(alice, submit(alice).json()["requestId"])
@@ -376,7 +378,7 @@ def test_the_rules_and_the_board_ask_for_what_is_told(stack: Composed, tmp_path:
 # --- Rolling restart, last, since it replaces the processes ---
 
 
-def test_a_stopping_web_server_answers_every_connection(stack: Composed, alice: httpx.Client) -> None:
+def test_a_stopping_web_server_answers_every_connection(stack: Composed, alice: httpx2.Client) -> None:
     """SIGTERM comes before the server has read all calls, and before half of them were sent."""
     draw = {"type": "illustration", "prompt": PROMPT}
     request_id = submit(alice).json()["requestId"]
@@ -435,7 +437,7 @@ def test_a_rolling_restart_under_load_loses_nothing(stack: Composed, provider: F
                 body = {"type": "illustration", "prompt": f"Dragon number {number:06d} {len(accepted):06d}"}
                 try:
                     answer = client.post("/submit", json=body)
-                except httpx.TransportError as error:
+                except httpx2.TransportError as error:
                     refused.append(repr(error))
                     continue
                 (accepted if answer.status_code == 200 else refused).append(

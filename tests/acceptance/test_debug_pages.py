@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import httpx
+import httpx2
 import pytest
 
 from generation.telemetry.redaction import Redactor
@@ -57,8 +57,8 @@ def realtime(stack: Stack) -> str:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz").status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(f"{url}/healthz").status_code == 200
+    except httpx2.TransportError:
         return False
 
 
@@ -66,7 +66,7 @@ def answers(url: str) -> bool:
 def test_a_foreign_host_gets_json_from_web(stack: Stack, host: str) -> None:
     for path in ("/", "/sign-in", "/api/token", "/api/visual-generation/requests", "/admin/", "/nothing"):
         for accept in ("*/*", "text/html"):
-            answer = httpx.get(f"{stack.base_url}{path}", headers={"Host": host, "Accept": accept})
+            answer = httpx2.get(f"{stack.base_url}{path}", headers={"Host": host, "Accept": accept})
             assert (answer.status_code, answer.json()["code"]) == (400, "bad_request"), path
             assert "canary" not in answer.text
 
@@ -80,7 +80,7 @@ def test_a_foreign_host_gets_json_from_realtime(stack: Stack, path: str) -> None
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
     headers = {"Host": "evil.example"} | (upgrade if path.startswith("/ws") else {})
-    answer = httpx.get(f"{realtime(stack)}{path}", headers=headers)
+    answer = httpx2.get(f"{realtime(stack)}{path}", headers=headers)
     assert answer.status_code == (404 if path in {"/nothing", "/admin/"} else 400)
     assert answer.json()["code"] in {"bad_request", "not_found"}
 
@@ -89,7 +89,7 @@ def test_a_foreign_host_gets_json_from_realtime(stack: Stack, path: str) -> None
 def test_no_debug_page_holds_a_credential(stack: Stack, accept: str) -> None:
     cookies = {"sessionid": "x" * 32}
     assert "canary" in stack.env["DATABASE_URL"]
-    answer = httpx.get(f"{stack.base_url}/", headers={"Accept": accept}, cookies=cookies, timeout=20)
+    answer = httpx2.get(f"{stack.base_url}/", headers={"Accept": accept}, cookies=cookies, timeout=20)
     assert answer.status_code == 500
     assert "REDIS_URL" in answer.text  # it is the debug page
     assert "canary" not in answer.text
@@ -98,7 +98,7 @@ def test_no_debug_page_holds_a_credential(stack: Stack, accept: str) -> None:
 @pytest.mark.parametrize("path", ["/api/visual-generation/image/x", "/api/token", "/readyz", "/api/docs"])
 def test_programs_get_json_whatever_fails(stack: Stack, path: str) -> None:
     for method in ("GET", "POST"):
-        answer = httpx.request(method, f"{stack.base_url}{path}", cookies={"sessionid": "x" * 32}, timeout=20)
+        answer = httpx2.request(method, f"{stack.base_url}{path}", cookies={"sessionid": "x" * 32}, timeout=20)
         if answer.status_code >= 400:
             assert "text/html" not in answer.headers["Content-Type"], (method, path)
             assert isinstance(json.loads(answer.text), dict)

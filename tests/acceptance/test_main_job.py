@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from PIL import Image
 
@@ -35,12 +35,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def alice(stack: Stack) -> Iterator[httpx.Client]:
+def alice(stack: Stack) -> Iterator[httpx2.Client]:
     with stack.client("alice") as client:
         yield client
 
 
-def ended(client: httpx.Client, request_id: str) -> dict[str, Any]:
+def ended(client: httpx2.Client, request_id: str) -> dict[str, Any]:
     """The status once the request has ended."""
 
     def look() -> dict[str, Any] | None:
@@ -51,7 +51,7 @@ def ended(client: httpx.Client, request_id: str) -> dict[str, Any]:
     return shape
 
 
-def test_should_submit_generation_request(alice: httpx.Client) -> None:
+def test_should_submit_generation_request(alice: httpx2.Client) -> None:
     """The first of the guide's integration tests."""
     response = alice.post("/submit", json={"type": "coloring-page", "prompt": "A test prompt", "priority": "normal"})
     assert response.status_code == 200
@@ -59,7 +59,7 @@ def test_should_submit_generation_request(alice: httpx.Client) -> None:
     assert re.match(r"^vga_", response.json()["requestId"])
 
 
-def test_should_get_request_status(stack: Stack, alice: httpx.Client) -> None:
+def test_should_get_request_status(stack: Stack, alice: httpx2.Client) -> None:
     """The second; without a worker, so that the request is still queued when it is looked at."""
     stack.stop("worker")
     try:
@@ -74,7 +74,7 @@ def test_should_get_request_status(stack: Stack, alice: httpx.Client) -> None:
         stack.wait_ready()
 
 
-def test_a_submitted_page_becomes_an_image(stack: Stack, alice: httpx.Client) -> None:
+def test_a_submitted_page_becomes_an_image(stack: Stack, alice: httpx2.Client) -> None:
     submitted = alice.post("/submit", json=EXAMPLE)
     shape = ended(alice, submitted.json()["requestId"])
     assert shape["status"] == "completed", shape["error"]
@@ -91,13 +91,13 @@ def test_a_submitted_page_becomes_an_image(stack: Stack, alice: httpx.Client) ->
         assert "OpenMoji" in image.text["Attribution"]  # type: ignore[attr-defined]
     assert "OpenMoji" in result["attribution"]
     # The addresses work without a token.
-    assert httpx.get(result["imageUrl"]).content == data
-    with Image.open(io.BytesIO(httpx.get(result["thumbnailUrl"]).content)) as small:
+    assert httpx2.get(result["imageUrl"]).content == data
+    with Image.open(io.BytesIO(httpx2.get(result["thumbnailUrl"]).content)) as small:
         assert (small.format, max(small.size)) == ("WEBP", 320)
-    assert httpx.get(result["imageUrl"].partition("?")[0]).status_code == 401
+    assert httpx2.get(result["imageUrl"].partition("?")[0]).status_code == 401
 
 
-def test_a_request_is_invisible_to_another_user(stack: Stack, alice: httpx.Client) -> None:
+def test_a_request_is_invisible_to_another_user(stack: Stack, alice: httpx2.Client) -> None:
     request_id = alice.post("/submit", json=EXAMPLE).json()["requestId"]
     ended(alice, request_id)
     unknown = "vga_1234567890123456_nobodyhasthisone00"
@@ -115,7 +115,7 @@ def test_a_request_is_invisible_to_another_user(stack: Stack, alice: httpx.Clien
         assert bob.get(f"/status/{request_id}").status_code == 200
 
 
-def test_a_cancelled_request_stays_cancelled_and_is_never_drawn(stack: Stack, alice: httpx.Client) -> None:
+def test_a_cancelled_request_stays_cancelled_and_is_never_drawn(stack: Stack, alice: httpx2.Client) -> None:
     stack.stop("worker")
     request_id = alice.post("/submit", json=EXAMPLE).json()["requestId"]
     assert alice.delete(f"/cancel/{request_id}").json() == {
@@ -130,7 +130,7 @@ def test_a_cancelled_request_stays_cancelled_and_is_never_drawn(stack: Stack, al
     assert (shape["status"], shape["result"], shape["metadata"]["attempts"]) == ("cancelled", None, 0)
 
 
-def test_ten_of_each_priority_start_strictly_by_priority_and_in_order(stack: Stack, alice: httpx.Client) -> None:
+def test_ten_of_each_priority_start_strictly_by_priority_and_in_order(stack: Stack, alice: httpx2.Client) -> None:
     stack.stop("worker")
     submitted: dict[str, list[str]] = {priority: [] for priority in ("urgent", "high", "normal", "low")}
     for _ in range(10):

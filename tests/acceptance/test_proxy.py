@@ -10,7 +10,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -122,7 +122,7 @@ WRONG: dict[str, tuple[list[bytes], int, str]] = {
 @pytest.mark.parametrize(("pieces", "status", "code"), WRONG.values(), ids=WRONG.keys())
 def test_errors_of_the_proxy_itself_are_json(alone: Proxy, pieces: list[bytes], status: int, code: str) -> None:
     found, headers, body = alone.raw(*pieces)
-    parsed = httpx.Response(found, text=body).json()
+    parsed = httpx2.Response(found, text=body).json()
     assert (found, parsed["code"], set(parsed)) == (status, code, {"error", "code"})
     assert headers["Content-Type"] == "application/json"
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -168,7 +168,7 @@ def test_one_address_holds_so_many_connections_to_the_proxy(tmp_path: Path) -> N
 def test_one_address_makes_so_many_calls_in_a_second(tmp_path: Path) -> None:
     proxy = Proxy(tmp_path, web=closed_port(), realtime=closed_port(), CALLS_PER_ADDRESS="1")
     try:
-        with httpx.Client() as client:
+        with httpx2.Client() as client:
             statuses = [client.get(f"{proxy.url}{SUBMIT}").status_code for _ in range(600)]
     finally:
         proxy.stop()
@@ -193,7 +193,7 @@ def over_https(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live,
 def test_plain_http_through_the_proxy_is_not_served_where_https_is_set(over_https: tuple[Live, Proxy]) -> None:
     _, proxy = over_https
     headers = {"Host": "images.example.org", "X-Forwarded-Proto": "https"}  # which is for proxies to say
-    answer = httpx.get(f"{proxy.url}{EVENTS}?projectId=a", headers=headers)
+    answer = httpx2.get(f"{proxy.url}{EVENTS}?projectId=a", headers=headers)
     assert answer.status_code == 301
     assert answer.headers["Location"] == f"https://images.example.org{EVENTS}?projectId=a"
     with (
@@ -208,7 +208,7 @@ def test_the_next_call_through_the_proxy_is_answered(over_https: tuple[Live, Pro
     live, proxy = over_https
     token = live.client("alice").headers["Authorization"]
     for headers, status in (({}, 401), ({"Authorization": token, "Content-Type": "text/xml"}, 415)):
-        with httpx.Client(base_url=proxy.url) as client:
+        with httpx2.Client(base_url=proxy.url) as client:
             for _ in range(10):
                 assert client.post(SUBMIT, content=b" " * 900_000, headers=headers).status_code == status
                 assert client.get("/healthz").status_code == 200

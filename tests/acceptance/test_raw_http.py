@@ -11,7 +11,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.databases import Database
@@ -348,7 +348,7 @@ def test_without_redis_a_submit_is_accepted_and_readiness_names_the_broker(tmp_p
             assert submitted.status_code == 200
             status = alice.get(f"status/{submitted.json()['requestId']}")
             assert status.json()["status"] == "queued"
-        ready = httpx.get(f"{stack.base_url}/readyz")
+        ready = httpx2.get(f"{stack.base_url}/readyz")
         assert ready.status_code == 503
         assert ready.json()["checks"] == {"database": "ok", "broker": "unreachable", "worker": "missing"}
 
@@ -360,10 +360,10 @@ def test_without_its_database_it_says_so(tmp_path: Path) -> None:
     stack.start("web")
     try:
         wait_until(stack.answers, what="the web process")
-        refused = httpx.post(f"{stack.base_url}/api/token", json={"username": "alice", "password": "x"})
+        refused = httpx2.post(f"{stack.base_url}/api/token", json={"username": "alice", "password": "x"})
         assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
         assert int(refused.headers["Retry-After"]) > 0
-        ready = httpx.get(f"{stack.base_url}/readyz", timeout=20)  # each check waits for a connection
+        ready = httpx2.get(f"{stack.base_url}/readyz", timeout=20)  # each check waits for a connection
         assert ready.status_code == 503
         assert set(ready.json()["checks"].values()) == {"unreachable"}
     finally:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.composed import proportional_mb
@@ -52,7 +52,7 @@ def var(stopped: Path, tmp_path: Path) -> Path:
 class TestRun:
     def test_says_where_it_is_once_it_serves(self, running: Launcher) -> None:
         assert running.line("Ready: ") == f"Ready: {running.url}"
-        answer = httpx.get(f"{running.url}/readyz")
+        answer = httpx2.get(f"{running.url}/readyz")
         assert answer.status_code == 200, answer.text
 
     def test_realtime_listens(self, running: Launcher) -> None:
@@ -60,18 +60,18 @@ class TestRun:
 
     def test_the_demo_user_may_sign_in(self, running: Launcher) -> None:
         _, name, password = re.split(r"Demo user: |  password: ", running.line("Demo user: "))
-        answer = httpx.post(f"{running.url}/api/token", json={"username": name, "password": password})
+        answer = httpx2.post(f"{running.url}/api/token", json={"username": name, "password": password})
         assert answer.status_code == 200, answer.text
         assert running.lines.index(running.line("Demo user: ")) < running.lines.index(running.line("Ready: "))
 
     def test_the_pages_come_with_all_that_they_load(self, running: Launcher) -> None:
-        page = httpx.get(f"{running.url}/", follow_redirects=True)
+        page = httpx2.get(f"{running.url}/", follow_redirects=True)
         assert page.url.path == "/sign-in"
         assert f"ws://127.0.0.1:{running.realtime_port}" in page.headers["Content-Security-Policy"]
         loaded = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
         assert loaded
         for at in [*loaded, "/static/generation/studio.js", "/static/generation/fonts/inter.woff2"]:
-            assert httpx.get(f"{running.url}{at}").status_code == 200, at
+            assert httpx2.get(f"{running.url}{at}").status_code == 200, at
 
     def test_secrets_are_for_their_owner_alone(self, running: Launcher) -> None:
         for name in (
@@ -93,7 +93,7 @@ class TestRun:
             f"error: {running.var} is in use by a stack that is running (process {running.process.pid}): "
             "stop it, or set VAR_DIR"
         )
-        assert httpx.get(f"{running.url}/readyz").status_code == 200
+        assert httpx2.get(f"{running.url}/readyz").status_code == 200
 
     @pytest.mark.parametrize("name", ["PORT", "REALTIME_PORT"])
     def test_a_taken_port_is_named(self, running: Launcher, tmp_path: Path, name: str) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.stack import PASSWORD, Stack, prepared_stack, wait_until
@@ -40,7 +40,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def cookies(stack: Stack) -> str:
-    with httpx.Client(base_url=stack.base_url) as client:
+    with httpx2.Client(base_url=stack.base_url) as client:
         form = client.get("/admin/login/").text
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
         assert token
@@ -65,7 +65,7 @@ def _code(connection: socket.socket) -> int:
 
 def _lines(stack: Stack, cookies: str) -> int:
     """The lines of an export that is read; 0 where it is refused."""
-    answer = httpx.get(f"{stack.base_url}{EXPORT}", headers={"Cookie": cookies}, timeout=60)
+    answer = httpx2.get(f"{stack.base_url}{EXPORT}", headers={"Cookie": cookies}, timeout=60)
     return answer.text.count("\r\n") if answer.status_code == 200 else 0
 
 
@@ -75,7 +75,7 @@ def test_unread_exports_hold_no_more_than_one_thread_and_not_for_long(stack: Sta
     others = [_ask(stack, cookies) for _ in range(12)]
     assert {_code(connection) for connection in others} == {302}
     began = time.monotonic()
-    assert httpx.get(f"{stack.base_url}/sign-in", timeout=10).status_code == 200
+    assert httpx2.get(f"{stack.base_url}/sign-in", timeout=10).status_code == 200
     assert time.monotonic() - began < 5
     # The kernel disconnects the first one, and its place is free.
     assert wait_until(lambda: _lines(stack, cookies), seconds=30, what="an export") == ROWS + 1

@@ -12,7 +12,7 @@ from generation.access import roles
 
 
 @pytest.fixture
-def browser_of(groups: None) -> Callable[..., Client]:
+def browser_of(db: None) -> Callable[..., Client]:
     """Sign a user in with a role, or without one."""
 
     def sign_in(role: str = "", *, name: str = "") -> Client:

@@ -171,7 +171,7 @@ def test_crafted_posts_are_refused(body: dict[str, Any], operator: Client, alice
 
 
 @pytest.fixture
-def by_role(groups: None) -> Callable[[str], APIClient]:
+def by_role(db: None) -> Callable[[str], APIClient]:
     """A caller of the API who is on the staff with this role."""
 
     def caller(role: str) -> APIClient:

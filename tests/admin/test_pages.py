@@ -197,7 +197,7 @@ def test_a_completed_request_shows_its_image_from_the_same_host(viewer: Client, 
     assert f'src="/api/visual-generation/thumbnail/{request.pk}?' in viewer.get(REQUESTS).content.decode()
 
 
-def test_text_of_other_users_is_shown_as_text(operator: Client, alice: User, groups: None) -> None:
+def test_text_of_other_users_is_shown_as_text(operator: Client, alice: User) -> None:
     User.objects.filter(pk=alice.pk).update(username=f"al{SCRIPT}"[:150])
     claim = claimed(alice, prompt=SCRIPT, project_id=SCRIPT, page_id=SCRIPT, metadata={"title": SCRIPT, SCRIPT: 1})
     failure = AttemptFailure(

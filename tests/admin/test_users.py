@@ -67,7 +67,7 @@ def test_an_administrator_does_not_become_a_superuser(administrator: Client) -> 
 
 
 @pytest.fixture
-def above(groups: None) -> Group:
+def above(db: None) -> Group:
     """A group that may do what an administrator may not."""
     group = Group.objects.create(name="owners of everything")
     group.permissions.add(Permission.objects.get(codename="delete_user"))
@@ -174,7 +174,7 @@ def test_the_audit_and_spending_of_a_deleted_user_stay(superuser: Client, operat
     assert LogEntry.objects.filter(user=acted).exists()
 
 
-def test_a_user_without_a_trace_is_deleted(superuser: Client, charlie: User, groups: None) -> None:
+def test_a_user_without_a_trace_is_deleted(superuser: Client, charlie: User) -> None:
     charlie.groups.add(Group.objects.get(name=roles.VIEWER))
     Budget.objects.create(owner=charlie, per_day=1)
     page = text(superuser.get(f"{USERS}{charlie.pk}/delete/"))
@@ -183,7 +183,7 @@ def test_a_user_without_a_trace_is_deleted(superuser: Client, charlie: User, gro
     assert not User.objects.filter(pk=charlie.pk).exists()
 
 
-def test_a_group_with_many_users_is_told_by_their_number(superuser: Client, groups: None) -> None:
+def test_a_group_with_many_users_is_told_by_their_number(superuser: Client) -> None:
     group = Group.objects.create(name="crowd")
     group.user_set.add(*User.objects.bulk_create(User(username=f"one-{number}") for number in range(30)))
     page = text(superuser.get(f"/admin/auth/group/{group.pk}/delete/"))

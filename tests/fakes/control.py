@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import httpx
+import httpx2
 
 from tests.fakes.journal import Call
 
@@ -37,7 +37,7 @@ class FakeProvider:
         self._grpc_port = 0
         self._journal = journal
         self._process: subprocess.Popen[str] | None = None
-        self._client = httpx.Client(timeout=20, trust_env=False)
+        self._client = httpx2.Client(timeout=20, trust_env=False)
         self.base_url = ""
 
     def start(self) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import psycopg
 from celery import current_app
 from django.contrib.auth.models import User
@@ -43,10 +43,10 @@ class House:
         self.accepted: set[str] = set()
         self.database_url = database_url
         self._database = Database(database_url)
-        self._client: httpx.Client | None = None
+        self._client: httpx2.Client | None = None
 
     @property
-    def alice(self) -> httpx.Client:
+    def alice(self) -> httpx2.Client:
         """Alice's client."""
         if self._client is None:
             # Signing in would hash her password, which is slow on purpose.
@@ -99,7 +99,7 @@ class House:
         """Change the database."""
         self._database.execute(statement, *parameters)
 
-    def try_submit(self, number: int, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+    def try_submit(self, number: int, *, headers: dict[str, str] | None = None, **more: Any) -> httpx2.Response:
         """Submit the so-many-th dragon, whatever the answer; the number tells its calls apart."""
         body = {"type": "illustration", "prompt": f"Dragon number {number:06d} in a garden", **more}
         return self.alice.post("/submit", json=body, headers=headers)

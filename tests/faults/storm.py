@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import httpx
+import httpx2
 import redis
 from kombu.exceptions import OperationalError
 
@@ -92,7 +92,7 @@ class Storm:
 
     def cancel_one(self) -> None:
         """By its owner."""
-        with contextlib.suppress(httpx.TransportError):
+        with contextlib.suppress(httpx2.TransportError):
             for request_id in self._active(1):
                 self.house.cancel(request_id)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.faults.house import House, built, lasting
@@ -165,13 +165,13 @@ def test_processes_wait_for_a_broker_that_answers_with_errors(with_worker: House
                 client.execute_command(*command.format(closed=closed_port()).split())
             begun = time.monotonic()
             longest = _submit_timed(house, [2 * number + 1])
-            ready = httpx.get(f"{house.stack.base_url}/readyz")
+            ready = httpx2.get(f"{house.stack.base_url}/readyz")
             assert (ready.status_code, ready.json()["checks"]["broker"]) == (503, "unreachable"), answer
             _sleep_until(begun + lasting(1.5, full=15))
             for command in end:
                 client.execute_command(*command.split())
             assert longest < 5
-            assert httpx.get(f"{house.stack.base_url}/readyz").json()["checks"]["broker"] == "ok"
+            assert httpx2.get(f"{house.stack.base_url}/readyz").json()["checks"]["broker"] == "ok"
     house.wait_all_ended()
     assert [name for name in ("web", "realtime", "worker", "dispatcher") if house.stack.has_ended(name)] == []
     for name in ("web", "realtime", "worker", "dispatcher"):
@@ -215,7 +215,7 @@ def test_a_web_process_killed_between_commit_and_publish_loses_nothing(with_work
 
 
 def _submit_in_vain(house: House) -> None:
-    with contextlib.suppress(httpx.TransportError):
+    with contextlib.suppress(httpx2.TransportError):
         house.submit(1)
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import httpx
+import httpx2
 import pytest
 
 from tests.faults.house import House, built, lasting
@@ -49,7 +49,7 @@ class Submits:
     def __init__(self, house: House) -> None:
         self._house = house
         self._over = threading.Event()
-        self.answers: dict[int, httpx.Response] = {}
+        self.answers: dict[int, httpx2.Response] = {}
 
     def run(self) -> None:
         number = 0
@@ -138,7 +138,7 @@ def test_a_database_that_is_read_only_after_a_failover_is_waited_for(tmp_path: P
             assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable"), answer.text
             assert int(answer.headers["Retry-After"]) > 0
         assert house.alice.get(f"/status/{request_id}").status_code == 200  # it can be read
-        assert httpx.get(f"{house.stack.base_url}/readyz").json()["checks"]["database"] == "unreachable"
+        assert httpx2.get(f"{house.stack.base_url}/readyz").json()["checks"]["database"] == "unreachable"
         house.provider.release()
         house.wait_for_log("worker", "read-only transaction")
         # A transaction says so itself, since the session that changes it back is one of those.
@@ -151,9 +151,9 @@ def test_a_database_that_is_read_only_after_a_failover_is_waited_for(tmp_path: P
             assert "Traceback" not in house.stack.log(process)
 
 
-def _sign_in(house: House) -> httpx.Response:
+def _sign_in(house: House) -> httpx2.Response:
     """Sign in on the pages, which no view of the API stands behind."""
-    with httpx.Client(base_url=house.stack.base_url) as client:
+    with httpx2.Client(base_url=house.stack.base_url) as client:
         token = client.get("/sign-in").cookies["csrftoken"]
         form = {"username": "alice", "password": PASSWORD, "csrfmiddlewaretoken": token}
         return client.post("/sign-in", data=form)
@@ -357,5 +357,5 @@ _BLOCKED_WRITES = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Loc
 
 
 def _submit_in_vain(house: House, key: dict[str, str]) -> None:
-    with contextlib.suppress(httpx.TransportError):
+    with contextlib.suppress(httpx2.TransportError):
         house.try_submit(1, headers=key)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import httpx
+import httpx2
 import psycopg
 import pytest
 
@@ -96,11 +96,11 @@ def running(house: House) -> House:
     return house
 
 
-def subscribe(house: House) -> httpx.Response:
+def subscribe(house: House) -> httpx2.Response:
     """Ask the realtime process, which reads the database to sign in and to find what is watched."""
     headers = {"Authorization": house.alice.headers["Authorization"]}
     url = f"http://127.0.0.1:{house.stack.realtime_port}/api/visual-generation/events"
-    with httpx.stream("GET", url, params={"projectId": "p"}, headers=headers, timeout=20) as answer:
+    with httpx2.stream("GET", url, params={"projectId": "p"}, headers=headers, timeout=20) as answer:
         if answer.status_code != 200:
             answer.read()
         return answer
@@ -210,7 +210,7 @@ def test_many_rows_are_read_by_pages_and_without_a_cursor_of_the_server(house: H
     house.stack.start("web")
     house.wait_until_up()
     before = len(server.log())
-    with httpx.Client(base_url=house.stack.base_url, timeout=60) as client:
+    with httpx2.Client(base_url=house.stack.base_url, timeout=60) as client:
         form = client.get("/admin/login/").text
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
         assert token

@@ -53,7 +53,7 @@ def test_limits_are_set_and_the_breaker_is_not(chief: Client) -> None:
     address = reverse("admin:generation_providerstate_add")
     body = {"provider": "openai", "max_concurrent": "3", "calls": "50", "per_seconds": "60", "failures": "9"}
     assert chief.post(address, body).status_code == 302
-    state = ProviderState.objects.get()
+    state = ProviderState.objects.get(provider="openai")
     assert (state.max_concurrent, state.calls, state.per_seconds, state.failures) == (3, 50, 60, 0)
 
 
@@ -61,7 +61,7 @@ def test_half_a_rate_is_refused_on_the_page(chief: Client) -> None:
     address = reverse("admin:generation_providerstate_add")
     answer = chief.post(address, {"provider": "openai", "calls": "50"})
     assert answer.status_code == 200
-    assert not ProviderState.objects.exists()
+    assert not ProviderState.objects.filter(provider="openai").exists()
 
 
 def test_one_owner_gets_a_budget(chief: Client, alice: User) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
-import httpx
+import httpx2
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
@@ -48,8 +48,8 @@ def server() -> Iterator[str]:
 
         def answers() -> bool:
             try:
-                return httpx.get(f"{url}/moto-api/").status_code == 200
-            except httpx.TransportError:
+                return httpx2.get(f"{url}/moto-api/").status_code == 200
+            except httpx2.TransportError:
                 return False
 
         wait_until(answers, seconds=60, what="the S3 server")
@@ -81,8 +81,8 @@ def test_a_worker_stores_its_image_there_and_its_address_is_signed(alice: User, 
     assert request.status == Status.COMPLETED
     shown = representations.status(request, image_data=True)["result"]
     assert shown["imageUrl"].startswith(f"{server}/{BUCKET}/results/")
-    assert httpx.get(shown["imageUrl"]).content == images.read(request.result["image_key"])
-    assert httpx.get(shown["thumbnailUrl"]).status_code == 200
+    assert httpx2.get(shown["imageUrl"]).content == images.read(request.result["image_key"])
+    assert httpx2.get(shown["thumbnailUrl"]).status_code == 200
     assert "X-Amz-Expires=90000" in shown["imageUrl"]
     assert shown["imageData"].startswith("data:image/png;base64,")
     assert receipts.find(request.pk) is None  # it was written there, and dropped
@@ -321,7 +321,7 @@ def test_an_address_ends_no_later_than_the_roles_credentials(alice: User, role: 
     address = representations.status(request)["result"]["imageUrl"]
     assert timedelta(minutes=58) < ends_at(address) - datetime.now(UTC) <= timedelta(hours=1)
     assert datetime.fromtimestamp(signed_urls.expiry(), UTC) == ends_at(address)
-    assert httpx.get(address).status_code == 200
+    assert httpx2.get(address).status_code == 200
     signed_urls._bucket_address.cache_clear()
     assert representations.status(request)["result"]["imageUrl"] == address
 

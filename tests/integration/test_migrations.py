@@ -56,7 +56,7 @@ def test_the_migration_seeds_sound_models_and_styles() -> None:
     assert ProviderState.objects.values_list("provider", "calls", "per_seconds").get() == ("stability", 150, 10)
 
 
-@pytest.mark.usefixtures("groups")
+@pytest.mark.django_db
 def test_the_migration_makes_the_groups_of_all_roles() -> None:
     for name, wanted in roles.GROUPS.items():
         permissions = Group.objects.get(name=name).permissions.select_related("content_type")

@@ -326,7 +326,8 @@ def test_a_fallback_that_the_budget_cannot_pay_is_not_made(alice: User, vendors:
 def test_a_provider_in_trouble_makes_no_way_around_the_budget(alice: User, vendors: Vendors, settings: Any) -> None:
     dear_and_cheap(vendors)
     settings.DAILY_BUDGET = Decimal("0.10")
-    ProviderState.objects.create(provider="stability", failures=5, open_until=Now() + timedelta(minutes=10))
+    opened = {"failures": 5, "open_until": Now() + timedelta(minutes=10)}
+    ProviderState.objects.update_or_create(provider="stability", defaults=opened)
     for _ in range(3):
         vendors.run(submit(alice, Decimal("0.01")))
     assert vendors.called == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.fakes.control import FakeProvider
@@ -180,8 +180,8 @@ def test_the_declared_type_does_not_matter_after_a_success_of_stability(caller: 
 # --- The fake ---------------------------------------------------------------------------------------------------------
 
 
-def post(fake: FakeProvider, **fields: str) -> httpx.Response:
-    return httpx.post(
+def post(fake: FakeProvider, **fields: str) -> httpx2.Response:
+    return httpx2.post(
         f"{fake.stability_url}/v2beta/stable-image/generate/core",
         headers={"accept": "application/json", "authorization": "Bearer k"},
         files={name: (None, value) for name, value in fields.items()},

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
 from rest_framework_simplejwt.tokens import AccessToken
@@ -70,7 +70,7 @@ class Socket:
 class Stream:
     """One stream of events."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx2.Response) -> None:
         self.response = response
         self._lines = response.iter_lines()
 
@@ -98,10 +98,10 @@ class Live:
         self.database = Database(stack.env["DATABASE_URL"])
         self.address = f"127.0.0.1:{stack.realtime_port}"
         self.events_url = f"http://{self.address}/api/visual-generation/events"
-        self._clients: dict[str, httpx.Client] = {}
+        self._clients: dict[str, httpx2.Client] = {}
         self._sessions: dict[str, dict[str, str]] = {}
 
-    def client(self, name: str) -> httpx.Client:
+    def client(self, name: str) -> httpx2.Client:
         """Return the client of a signed-in user."""
         if name not in self._clients:
             self._clients[name] = self.stack.client(name)
@@ -119,8 +119,8 @@ class Live:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"http://{self.address}/healthz").status_code == 200
-        except httpx.TransportError:
+            return httpx2.get(f"http://{self.address}/healthz").status_code == 200
+        except httpx2.TransportError:
             return False
 
     def token(self, name: str = "alice") -> str:
@@ -169,7 +169,7 @@ class Live:
             headers["Authorization"] = f"Bearer {self.token(name)}"
         named = {key.replace("_", "-"): value for key, value in headers.items()}
         with (
-            httpx.Client(timeout=20) as client,
+            httpx2.Client(timeout=20) as client,
             client.stream("GET", self.events_url, params=query, headers=named) as response,
         ):
             yield Stream(response)

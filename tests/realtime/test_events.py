@@ -6,7 +6,7 @@ import contextlib
 import json
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import redis
 from cryptography.fernet import Fernet
@@ -219,7 +219,7 @@ def test_invalid_queries_are_rejected(live: Live, query: dict[str, Any], code: s
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD"])
 def test_only_get_is_allowed(live: Live, method: str) -> None:
-    answer = httpx.request(method, live.events_url)
+    answer = httpx2.request(method, live.events_url)
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
 
 
@@ -231,14 +231,14 @@ def test_a_page_of_another_origin_may_read_the_stream(watchful: Live, page: str)
         "Access-Control-Request-Method": "GET",
         "Access-Control-Request-Headers": "authorization, last-event-id",
     }
-    preflight = httpx.options(watchful.events_url, headers=asked)
+    preflight = httpx2.options(watchful.events_url, headers=asked)
     assert (preflight.status_code, preflight.content) == (200, b"")
     assert {"authorization", "last-event-id"} <= set(preflight.headers["access-control-allow-headers"].split(", "))
     assert preflight.headers["access-control-allow-methods"] == "GET"
     with watchful.stream({"projectId": "any"}, Origin=origin) as stream:
         readable = [preflight.headers, stream.response.headers]
     for token in ({}, {"Authorization": "Bearer nonsense"}):
-        refused = httpx.get(watchful.events_url, headers={"Origin": origin, **token})
+        refused = httpx2.get(watchful.events_url, headers={"Origin": origin, **token})
         assert refused.status_code == 401
         readable.append(refused.headers)
     for headers in readable:
@@ -251,19 +251,19 @@ def test_a_page_of_another_origin_may_read_the_stream(watchful: Live, page: str)
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://studio.example.org", "null"])
 def test_a_page_of_an_origin_that_is_not_allowed_reads_nothing(watchful: Live, origin: str) -> None:
     asked = {"Origin": origin, "Access-Control-Request-Method": "GET"}
-    for answer in (httpx.options(watchful.events_url, headers=asked), httpx.get(watchful.events_url, headers=asked)):
+    for answer in (httpx2.options(watchful.events_url, headers=asked), httpx2.get(watchful.events_url, headers=asked)):
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
 @pytest.mark.parametrize("host", ["10.42.8.201:8001", "evil.example", "a host?", ""])
 def test_a_probe_may_name_any_host(live: Live, host: str) -> None:
     for at, expected in (("/healthz", 200), ("/readyz", 503), ("/metrics", 403), ("/api/schema", 404)):
-        answer = httpx.get(f"http://{live.address}{at}", headers={"Host": host})
+        answer = httpx2.get(f"http://{live.address}{at}", headers={"Host": host})
         assert answer.status_code == expected, at
 
 
 def test_other_paths_of_the_api_are_not_found(live: Live) -> None:
-    answer = httpx.get(f"http://{live.address}/api/visual-generation/nothing")
+    answer = httpx2.get(f"http://{live.address}/api/visual-generation/nothing")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from http.client import HTTPResponse
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -25,7 +25,7 @@ SOCKET = "/ws/visual-generation"
 def test_no_query_is_written_to_the_log(live: Live) -> None:
     secret = "a-token-in-the-address"
     for path in (EVENTS, SOCKET, "/healthz", "/nothing"):
-        httpx.get(f"http://{live.address}{path}?token={secret}")
+        httpx2.get(f"http://{live.address}{path}?token={secret}")
     with live.socket(path=f"{SOCKET}?token={secret}") as connected:
         assert connected.hears_nothing()
     with pytest.raises(InvalidStatus), live.socket(None, path=f"/ws/other?token={secret}"):
@@ -87,9 +87,9 @@ def test_plain_http_is_redirected_if_https_is_configured(over_https: Live, proto
     headers = {"Host": "images.example.org"} | ({} if proto is None else {"X-Forwarded-Proto": proto})
     query = {"requestId": UNKNOWN_IDS["requestId"], "projectId": "a b"}
     for method in ("GET", "HEAD", "POST"):
-        answer = httpx.request(method, over_https.events_url, params=query, headers=headers)
+        answer = httpx2.request(method, over_https.events_url, params=query, headers=headers)
         assert answer.status_code == 301
-        asked = httpx.URL(over_https.events_url, params=query).raw_path.decode()
+        asked = httpx2.URL(over_https.events_url, params=query).raw_path.decode()
         assert answer.headers["Location"] == f"https://images.example.org{asked}"
 
 
@@ -106,7 +106,7 @@ def test_https_terminated_by_a_proxy_is_served(over_https: Live) -> None:
     with over_https.socket("alice", additional_headers=proxied) as connected:
         assert connected.hears_nothing()
     assert over_https.refusal(UNKNOWN_IDS, **{"X-Forwarded-Proto": "https"})[0] == 404
-    assert httpx.get(f"http://{over_https.address}/healthz").status_code == 200
+    assert httpx2.get(f"http://{over_https.address}/healthz").status_code == 200
 
 
 def test_without_a_proxy_the_clients_header_is_ignored(live: Live) -> None:

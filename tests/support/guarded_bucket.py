@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final
 
-import httpx
+import httpx2
 
 #: Whether the role may do this: a method and a path.
 Permission = Callable[[str, str], bool]
@@ -23,7 +23,7 @@ class GuardedBucket:
     def __init__(self, behind: str, *, permits: Permission = lambda *_: True, may_list: bool = False) -> None:
         self.asked: list[tuple[str, str]] = []
         self.permits = permits
-        client = httpx.Client(base_url=behind)
+        client = httpx2.Client(base_url=behind)
         door = self
 
         class Handler(BaseHTTPRequestHandler):

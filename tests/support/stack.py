@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-import httpx
+import httpx2
 import psycopg
 from honcho.environ import parse_procfile
 
@@ -154,28 +154,28 @@ class Stack:
     def ready(self) -> bool:
         """Whether everything is up, by ``/readyz``."""
         try:
-            return httpx.get(f"{self.base_url}/readyz").status_code == 200
-        except httpx.TransportError:
+            return httpx2.get(f"{self.base_url}/readyz").status_code == 200
+        except httpx2.TransportError:
             return False
 
     def answers(self) -> bool:
         """Whether the web process is up."""
         try:
-            return httpx.get(f"{self.base_url}/healthz").status_code == 200
-        except httpx.TransportError:
+            return httpx2.get(f"{self.base_url}/healthz").status_code == 200
+        except httpx2.TransportError:
             return False
 
     def wait_ready(self) -> None:
         """Until ``/readyz`` says so."""
         wait_until(self.ready, seconds=_READY_SECONDS, what="a stack that is ready")
 
-    def client(self, name: str = "alice", *, token: str = "") -> httpx.Client:
+    def client(self, name: str = "alice", *, token: str = "") -> httpx2.Client:
         """A client that is signed in, or has this access token, at the prefix of the API."""
         if not token:
-            answer = httpx.post(f"{self.base_url}/api/token", json={"username": name, "password": PASSWORD})
+            answer = httpx2.post(f"{self.base_url}/api/token", json={"username": name, "password": PASSWORD})
             token = answer.raise_for_status().json()["access"]
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=f"{self.base_url}/api/visual-generation", headers=headers, timeout=20)
+        return httpx2.Client(base_url=f"{self.base_url}/api/visual-generation", headers=headers, timeout=20)
 
 
 def _manage(environment: Mapping[str, str], *arguments: str) -> str:

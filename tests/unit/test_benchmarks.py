@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from PIL import Image
 
@@ -150,7 +150,7 @@ def vendor() -> Iterator[int]:
 )
 def test_the_vendor_sends_another_image_for_each_call(vendor: int, asked: dict[str, str], kind: str) -> None:
     sample, images = samples()[kind], []
-    with httpx.Client(base_url=f"http://127.0.0.1:{vendor}/v1", trust_env=False) as client:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{vendor}/v1", trust_env=False) as client:
         for _ in range(2):
             answer = client.post("/images/generations", json=asked).raise_for_status().json()
             assert answer["output_format"] == sample.format

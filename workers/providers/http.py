@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any, Final
 
 import httpx2
@@ -43,6 +45,12 @@ _UNSHOWABLE: Final = re.compile(
 _UNSENDABLE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Return the TLS context of all clients. Reading the certificates takes 30 ms of processor time."""
+    return httpx2.create_ssl_context()
+
+
 def new_client(
     *, timeout: float, on_response: Callable[[httpx2.Response], Awaitable[None]] | None = None
 ) -> httpx2.AsyncClient:
@@ -61,6 +69,7 @@ def new_client(
             raise support.unsendable_key()  # raised here, since the client's own error would contain the key
 
     return httpx2.AsyncClient(
+        verify=_tls_context(),
         timeout=limit,
         # The number of connections is not limited, since the workers limit the number of concurrent calls.
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_IDLE_SECONDS),
