@@ -48,6 +48,11 @@ def execute(sql: str, parameters: Parameters) -> int:
         return int(cursor.rowcount)
 
 
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as the array that a statement reads. Decimals keep all of their digits."""
+    return json.dumps(rows, default=str)
+
+
 def instances(model: type[M], columns: str) -> Callable[[Row], M]:
     """Return a function that makes a model instance from a row that begins with these columns: all columns of the
     model, in the order of its fields."""

@@ -13,6 +13,10 @@ from django.db import Error, InterfaceError, OperationalError
 #: serialization failure, conflict with recovery), resources, operator intervention (shutdown, cancel, starting up) and
 #: system errors.
 _CLASSES: Final = frozenset({"08", "28", "40", "53", "57", "58"})
+#: Those that a statement of its own for each row would meet as well; no SQLSTATE is an error of the client.
+_LOST: Final = frozenset({"", "08", "28", "53", "57", "58"})
+#: A statement that exceeded its time limit.
+_CANCELED: Final = "57014"
 #: From other classes: a standby or read-only database, a transaction that was idle or too long, and a lock or object
 #: that was not available in time.
 _STATES: Final = frozenset({"25006", "25P03", "25P04", "55P03", "55006"})
@@ -40,6 +44,13 @@ def is_outage(error: BaseException | None) -> bool:
     if state:
         return state[:2] in _CLASSES or state in _STATES
     return isinstance(error, OperationalError | InterfaceError)
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Return whether the statement may have failed for all of its rows alike: the server was not reached, shut down or
+    out of resources, or the connection broke. False if the server refused this statement."""
+    state = sqlstate(error)
+    return is_outage(error) and state[:2] in _LOST and state != _CANCELED
 
 
 def sqlstate(error: BaseException | None) -> str:
