@@ -108,6 +108,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         )
         return pool
 
+    def get_autocommit(self) -> bool:
+        # Django connects to answer this, although a new connection has the setting. So a function that is to run after
+        # the commit would take a connection from the pool while there is no transaction.
+        return bool(super().get_autocommit()) if self.connection else bool(self.settings_dict["AUTOCOMMIT"])
+
     def _close(self) -> None:
         # A connection to a standby works for reading, so the pool would keep it. After a failover the address may lead
         # to the new primary, so the next connection must be new. The server reports both parameters when they change.

@@ -63,6 +63,24 @@ class StrictJSONParser(BaseParser):
 
 def check_value(value: Any, path: str = "", depth: int = 0, *, max_depth: int = MAX_DEPTH) -> None:
     """Raise :class:`InvalidValue` with the path of a value that JSON allows and the database does not."""
+    if not _is_storable(value, max_depth - depth):
+        _raise_invalid(value, path, depth, max_depth=max_depth)
+
+
+def _is_storable(value: Any, depth: int) -> bool:
+    """Return whether the database can store the value with at most so many levels. Most are fine, and a path for each
+    value would take several times as long."""
+    kind = type(value)
+    if kind is str:
+        return value.isprintable() or _is_text(value)
+    if kind is dict:
+        return depth > 0 and all(map(_is_text, value)) and all(_is_storable(one, depth - 1) for one in value.values())
+    if kind is list:
+        return depth > 0 and all(_is_storable(one, depth - 1) for one in value)
+    return kind is bool or value is None or abs(value) < NUMBER_LIMIT
+
+
+def _raise_invalid(value: Any, path: str, depth: int, *, max_depth: int) -> None:
     if isinstance(value, str):
         _check_text(value, path)
     elif isinstance(value, dict | list):
@@ -71,12 +89,19 @@ def check_value(value: Any, path: str = "", depth: int = 0, *, max_depth: int = 
         if isinstance(value, dict):
             for name, member in value.items():
                 _check_text(name, path)
-                check_value(member, f"{path}.{name}" if path else name, depth + 1, max_depth=max_depth)
+                _raise_invalid(member, f"{path}.{name}" if path else name, depth + 1, max_depth=max_depth)
         else:
             for index, member in enumerate(value):
-                check_value(member, f"{path}[{index}]", depth + 1, max_depth=max_depth)
+                _raise_invalid(member, f"{path}[{index}]", depth + 1, max_depth=max_depth)
     elif isinstance(value, int | float) and abs(value) >= NUMBER_LIMIT:
         raise InvalidValue(path, "The number is too large", "max_value")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return "\0" not in text and bool(text.isascii() or text.encode() is not None)
+    except UnicodeEncodeError:
+        return False
 
 
 def _check_text(text: str, path: str) -> None:

@@ -16,6 +16,7 @@ from generation.db import counters, queries
 from generation.db.execution import fetch_one
 from generation.models import GenerationQueue, GenerationRequest
 from generation.queue import pauses, processes
+from generation.states import WEIGHTS
 
 #: Assumed duration of a request in seconds while there is no measurement.
 SECONDS_PER_REQUEST: Final = 30
@@ -90,8 +91,8 @@ def queue_position(request: GenerationRequest) -> QueuePosition | None:
     come from this process's caches, at most 2 s old.
     """
     queued_at = None
-    if GenerationRequest.queue_entry.is_cached(request) and request.queue_entry.ahead is not None:
-        ahead, weight = request.queue_entry.ahead, request.queue_entry.priority_weight
+    if request.ahead is not None:
+        ahead, weight = request.ahead, WEIGHTS[request.priority]
     else:
         row = fetch_one(queries.COUNT_AHEAD, {"request": request.pk, "counted": queries.COUNTED})
         if row is None:
