@@ -160,6 +160,8 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
         },
         "find": {"request": waiting.pk, "owner": owner.pk},
         "find all": {"requests": [request.pk for request in running[:100]]},
+        "find with ahead": {"request": waiting.pk, "owner": owner.pk, "counted": queries.COUNTED},
+        "find version": {"request": waiting.pk, "owner": owner.pk, "counted": queries.COUNTED},
     }
 
 
@@ -177,6 +179,8 @@ EXPECTED: Final[dict[str, tuple[set[str], int]]] = {
     "send due": ({"queue_order", "generation_queue_pkey"}, 2000),
     "find": ({"generation_requests_pkey"}, 2),
     "find all": ({"generation_requests_pkey"}, 200),
+    "find with ahead": ({"generation_requests_pkey", "queue_order"}, 4 * queries.COUNTED),
+    "find version": ({"generation_requests_pkey", "queue_order"}, 4 * queries.COUNTED),
 }
 
 

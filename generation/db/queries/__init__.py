@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from generation.db.queries.attempts import BEGIN_CALL, CLAIM, END, EXPIRED, EXTEND_LEASES, RELEASE, RESCUE
-from generation.db.queries.queue import COUNT_AHEAD, COUNTED, SEND_DUE, SUBMIT
+from generation.db.queries.queue import COUNT_AHEAD, COUNTED, FIND_AHEAD, FIND_VERSION, SEND_DUE, SUBMIT, VERSION
 from generation.db.queries.reading import FIND, FIND_ALL, REQUEST
 
 ALL: Final = {
@@ -31,6 +31,8 @@ ALL: Final = {
     "send due": SEND_DUE,
     "find": FIND,
     "find all": FIND_ALL,
+    "find with ahead": FIND_AHEAD,
+    "find version": FIND_VERSION,
 }
 
 __all__ = [
@@ -43,10 +45,13 @@ __all__ = [
     "EXPIRED",
     "EXTEND_LEASES",
     "FIND",
+    "FIND_AHEAD",
     "FIND_ALL",
+    "FIND_VERSION",
     "RELEASE",
     "REQUEST",
     "RESCUE",
     "SEND_DUE",
     "SUBMIT",
+    "VERSION",
 ]

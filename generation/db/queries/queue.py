@@ -113,14 +113,16 @@ WHERE request.id = %(request)s::TEXT
 #:
 #: Locks: none.
 #: Indexes: the primary keys of generation_requests and generation_queue, queue_order.
-FIND_AHEAD: Final = f"/* find ahead */ SELECT {REQUEST}, {_FIND_AHEAD}"
+FIND_AHEAD: Final = f"/* find with ahead */ SELECT {REQUEST}, {_FIND_AHEAD}"
 
-#: Only what the entity tag of the request's status depends on: its id, type, priority, options, status and sequence,
-#: then as in FIND_AHEAD.
+#: The columns that the entity tag of a status and the estimate depend on.
+VERSION: Final = "id, type, priority, status, sequence"
+
+#: Like FIND_AHEAD, but with these columns only.
 #:
 #: Locks: none.
 #: Indexes: the primary keys of generation_requests and generation_queue, queue_order.
-FIND_VERSION: Final = f"/* find version */ SELECT id, type, priority, status, sequence, metadata ->> 'provider', {_FIND_AHEAD}"
+FIND_VERSION: Final = f"/* find version */ SELECT {VERSION}, {_FIND_AHEAD}"
 
 #: Mark rows of one queue as sent: those that were not, and those whose message counts as lost. ``lowest`` and
 #: ``highest`` bound the weights of the queue; what is past ``highest`` has another. ``providers`` are all that there
