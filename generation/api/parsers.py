@@ -63,21 +63,26 @@ class StrictJSONParser(BaseParser):
 
 def check_value(value: Any, path: str = "", depth: int = 0, *, max_depth: int = MAX_DEPTH) -> None:
     """Raise :class:`InvalidValue` with the path of a value that JSON allows and the database does not."""
-    if not _is_storable(value, max_depth - depth):
+    # Most values are fine, and a path for each of them would take several times as long.
+    if not _is_storable([value], max_depth - depth + 1):
         _raise_invalid(value, path, depth, max_depth=max_depth)
 
 
-def _is_storable(value: Any, depth: int) -> bool:
-    """Return whether the database can store the value with at most so many levels. Most are fine, and a path for each
-    value would take several times as long."""
-    kind = type(value)
-    if kind is str:
-        return value.isprintable() or _is_text(value)
-    if kind is dict:
-        return depth > 0 and all(map(_is_text, value)) and all(_is_storable(one, depth - 1) for one in value.values())
-    if kind is list:
-        return depth > 0 and all(_is_storable(one, depth - 1) for one in value)
-    return kind is bool or value is None or abs(value) < NUMBER_LIMIT
+def _is_storable(members: Any, depth: int) -> bool:
+    """Return whether the database can store the members of a list or an object of at most so many levels."""
+    if depth <= 0 or (type(members) is dict and not _is_storable(list(members), 1)):
+        return False
+    for value in members.values() if type(members) is dict else members:
+        kind = type(value)
+        if kind is str:
+            fits = value.isprintable() or _is_text(value)
+        elif kind is dict or kind is list:
+            fits = _is_storable(value, depth - 1)
+        else:
+            fits = value is None or abs(value) < NUMBER_LIMIT
+        if not fits:
+            return False
+    return True
 
 
 def _raise_invalid(value: Any, path: str, depth: int, *, max_depth: int) -> None:
@@ -99,7 +104,7 @@ def _raise_invalid(value: Any, path: str, depth: int, *, max_depth: int) -> None
 
 def _is_text(text: str) -> bool:
     try:
-        return "\0" not in text and bool(text.isascii() or text.encode() is not None)
+        return b"\0" not in text.encode()
     except UnicodeEncodeError:
         return False
 

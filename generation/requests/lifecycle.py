@@ -46,11 +46,20 @@ from generation.states import (
 from generation.storage import receipts
 from generation.telemetry import correlation, tracing
 
+_COLUMNS: Final = [column.attname for column in GenerationRequest._meta.concrete_fields]
+#: Columns that a request has from its draft.
+_GIVEN: Final = ["type", "prompt", "priority", "project_id", "page_id", "metadata", "max_attempts", "estimated_cost"]
 #: Columns that the submitting statement copies from a request.
-_COPIED: Final = (
-    *("id", "owner_id", "batch_id", "type", "prompt", "priority", "project_id", "page_id", "metadata", "max_attempts"),
-    *("estimated_cost", "http_request_id", "traceparent"),
-)
+_COPIED: Final = ("id", "owner_id", "batch_id", *_GIVEN, "http_request_id", "traceparent")
+#: A request as that statement writes it.
+_INITIAL: Final[dict[str, Any]] = dict.fromkeys(_COLUMNS) | {
+    "status": Status.QUEUED.value,
+    "sequence": 1,
+    "claims": 0,
+    "attempts": 0,
+    "waits": 0,
+    "worker": "",
+}
 _COMPLETED: Final = Transition(Status.IN_PROGRESS, Status.COMPLETED, Reason.COMPLETED)
 _FAILED: Final = Transition(Status.IN_PROGRESS, Status.FAILED, Reason.FAILED)
 #: A worker was lost, and no attempt is left.
@@ -77,7 +86,7 @@ def submit(
     messages = dispatch.select_sendable([(request, WEIGHTS[request.priority]) for request in ordered[:free_slots]])
     sent = {request_id for request_id, _ in messages}
     rows = [
-        {column: getattr(request, column) for column in _COPIED}
+        _copied(request)
         | {"priority_weight": WEIGHTS[request.priority], "held": index >= free_slots, "sent": request.pk in sent}
         for index, request in enumerate(ordered)
     ]
@@ -89,22 +98,17 @@ def submit(
 
 
 def _new_request(draft: NewRequest, common: Mapping[str, Any]) -> GenerationRequest:
-    request = GenerationRequest(
-        id=new_request_id(),
-        type=draft.type,
-        prompt=draft.prompt,
-        priority=draft.priority,
-        project_id=draft.project_id,
-        page_id=draft.page_id,
-        metadata=draft.metadata,
-        max_attempts=draft.max_attempts,
-        estimated_cost=draft.estimated_cost,
-        **common,
-    )
-    request._state.adding, request._state.db = False, DEFAULT_DB_ALIAS
+    given = {name: getattr(draft, name) for name in _GIVEN}
+    values = {**_INITIAL, **common, **given, "id": new_request_id()}
+    # The constructor with names takes twice as long.
+    request = GenerationRequest.from_db(DEFAULT_DB_ALIAS, _COLUMNS, [values[name] for name in _COLUMNS])
     if draft.options:
         request.options = draft.options
     return request
+
+
+def _copied(request: GenerationRequest) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in _COPIED}
 
 
 #: The time of a new request and the number of queue rows ahead of it.

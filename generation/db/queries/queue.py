@@ -113,7 +113,7 @@ WHERE request.id = %(request)s::TEXT
 #:
 #: Locks: none.
 #: Indexes: the primary keys of generation_requests and generation_queue, queue_order.
-FIND_AHEAD: Final = f"/* find with ahead */ SELECT {REQUEST}, {_FIND_AHEAD}"
+FIND_AHEAD: Final = f"/* find with ahead */\nSELECT {REQUEST}, {_FIND_AHEAD}"
 
 #: The columns that the entity tag of a status and the estimate depend on.
 VERSION: Final = "id, type, priority, status, sequence"
@@ -122,7 +122,7 @@ VERSION: Final = "id, type, priority, status, sequence"
 #:
 #: Locks: none.
 #: Indexes: the primary keys of generation_requests and generation_queue, queue_order.
-FIND_VERSION: Final = f"/* find version */ SELECT {VERSION}, {_FIND_AHEAD}"
+FIND_VERSION: Final = f"/* find version */\nSELECT {VERSION}, {_FIND_AHEAD}"
 
 #: Mark rows of one queue as sent: those that were not, and those whose message counts as lost. ``lowest`` and
 #: ``highest`` bound the weights of the queue; what is past ``highest`` has another. ``providers`` are all that there
