@@ -27,7 +27,7 @@ _Future: TypeAlias = concurrent.futures.Future[Any] | asyncio.Future[Any]
 
 #: Maximum number of items in one statement. It bounds how long its locks are held.
 MAX_ITEMS: Final = 100
-#: Seconds after which an idle lane gives back its connection and ends its thread.
+#: Seconds after which an idle lane returns its connection and ends its thread.
 _IDLE_SECONDS: Final = 1.0
 
 
@@ -121,13 +121,17 @@ class Group(Generic[Item, Result]):
         results: Sequence[Result | None] = [None] * len(items)
         failure: BaseException | None = None
         try:
-            results = self._act(items)
+            given = self._act(items)
+            if len(given) != len(items):
+                raise ValueError(f"{len(given)} results for {len(items)} items")
+            results = given
         except Exception as error:
             connection.close()
             if is_lost_connection(error):
                 failure = error
             else:
-                logger.warning("%d items are run one by one: %s", len(items), error)
+                # Not the text of the error, which may have a row's content.
+                logger.warning("%d items are run one by one: %s", len(items), type(error).__name__)
         except BaseException as error:  # nothing may keep the callers waiting
             failure = error
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Future, Any]]] = {}

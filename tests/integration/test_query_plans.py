@@ -125,6 +125,7 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
             "counted": queries.COUNTED,
             "lost_after": soon,
         },
+        "take key": {"owner": owner.pk, "key": "key-1", "fingerprint": "", "lifetime": soon},
         "count ahead": {"request": waiting.pk, "counted": queries.COUNTED},
         "claim": {"request": front.pk, "worker": "worker-2", "lease": soon, "reserved": False},
         "begin call": {
@@ -168,6 +169,7 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
 #: For each statement the indexes that it relies on, and how many rows it may look at.
 EXPECTED: Final[dict[str, tuple[set[str], int]]] = {
     "submit": ({"queue_order"}, 2 * queries.COUNTED),
+    "take key": (set(), 5),
     "count ahead": ({"queue_order", "generation_queue_pkey"}, 4 * queries.COUNTED),
     "claim": ({"generation_requests_pkey", "generation_queue_pkey"}, 20),
     "begin call": ({"attempt_one_per_claim"}, 5),

@@ -15,11 +15,21 @@ from __future__ import annotations
 from typing import Final
 
 from generation.db.queries.attempts import BEGIN_CALL, CLAIM, END, EXPIRED, EXTEND_LEASES, RELEASE, RESCUE
-from generation.db.queries.queue import COUNT_AHEAD, COUNTED, FIND_AHEAD, FIND_VERSION, SEND_DUE, SUBMIT, VERSION
+from generation.db.queries.queue import (
+    COUNT_AHEAD,
+    COUNTED,
+    FIND_AHEAD,
+    FIND_VERSION,
+    SEND_DUE,
+    SUBMIT,
+    TAKE_KEY,
+    VERSION,
+)
 from generation.db.queries.reading import FIND, FIND_ALL, REQUEST
 
 ALL: Final = {
     "submit": SUBMIT,
+    "take key": TAKE_KEY,
     "count ahead": COUNT_AHEAD,
     "claim": CLAIM,
     "begin call": BEGIN_CALL,
@@ -53,5 +63,6 @@ __all__ = [
     "RESCUE",
     "SEND_DUE",
     "SUBMIT",
+    "TAKE_KEY",
     "VERSION",
 ]

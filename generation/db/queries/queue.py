@@ -66,6 +66,19 @@ SELECT STATEMENT_TIMESTAMP(), ahead.priority_weight, ahead.count
 FROM ahead
 """
 
+#: Take an idempotency key for a call. No row if it was taken by an earlier call less than ``lifetime`` ago.
+#:
+#: Locks: the key. A concurrent call with the same key waits for the end of the transaction that has taken it.
+#: Indexes: idempotency_key_unique_per_owner.
+TAKE_KEY: Final = """/* take key */
+INSERT INTO generation_idempotency_keys AS taken (owner_id, key, fingerprint, answer)
+VALUES (%(owner)s::INTEGER, %(key)s::TEXT, %(fingerprint)s::TEXT, '')
+ON CONFLICT (owner_id, key) DO UPDATE
+SET fingerprint = excluded.fingerprint, answer = '', created_at = STATEMENT_TIMESTAMP()
+WHERE taken.created_at < STATEMENT_TIMESTAMP() - %(lifetime)s::INTERVAL
+RETURNING taken.owner_id
+"""
+
 # How many queue rows come before ``entry``, at most ``counted`` of a higher weight and as many of its own. The order is
 # that of the index: without it, PostgreSQL, which plans once for all parameters, would read the whole table where few
 # rows come before.
