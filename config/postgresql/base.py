@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -26,6 +27,15 @@ _RECONNECT_SECONDS = 1
 _NEVER_UNASKED = 2**31
 #: Seconds after its last check for which a silent connection counts as working.
 _TRUSTED_FOR = 1.0
+
+
+class _Caller(threading.local):
+    """Whether this thread repeats its statement if the connection turns out to be cut."""
+
+    repeats = False
+
+
+_caller = _Caller()
 
 
 class PooledConnection(Connection[Any]):
@@ -88,8 +98,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _new_pool(self, options: dict[str, Any]) -> ConnectionPool:
         def check(connection: PooledConnection) -> None:
-            # Under load a round trip before each use would be an eighth of a submit.
-            if connection.is_trusted():
+            if _caller.repeats and connection.is_trusted():
                 return
             # The pool's own check runs the same empty statement through a cursor, which takes three times as long.
             if connection.pgconn.exec_(b"").status != ExecStatus.EMPTY_QUERY:
@@ -97,7 +106,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 raise OperationalError("the connection was cut")
             connection.checked_at = time.monotonic()
 
-        pool = ConnectionPool(
+        pool: ConnectionPool[Any] = ConnectionPool(
             connection_class=PooledConnection,
             kwargs=self.get_connection_params() | {"autocommit": True},
             open=False,
@@ -123,9 +132,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.connection.close()
         super()._close()  # type: ignore[misc]
 
-    def prepared_cursor(self) -> CursorWrapper:
-        """A cursor for statements that run again and again. The server binds their parameters."""
-        self.ensure_connection()
+    def prepared_cursor(self, *, repeats: bool = False) -> CursorWrapper:
+        """A cursor for statements that run again and again. The server binds their parameters.
+
+        A caller that ``repeats`` its statement if the connection turns out to be cut gets one from the pool without a
+        round trip if that connection worked a moment ago.
+        """
+        _caller.repeats = repeats
+        try:
+            self.ensure_connection()
+        finally:
+            _caller.repeats = False
         with self.wrap_database_errors:
             cursor = PreparedCursor(self.connection)
         return self._prepare_cursor(cursor)

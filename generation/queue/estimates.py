@@ -125,7 +125,7 @@ def _estimated_ahead(weight: int, queued_at: datetime | None) -> int:
     by_hour = lengths.rows.get(weight, {})
     earlier = sum(length for hour, length in by_hour.items() if hour < own_hour)
     first, last = _span(weight, own_hour)
-    share = (queued_at - first) / (last - first) if first and first < last else 0.0
+    share = (queued_at - first) / (last - first) if first and last and first < last else 0.0
     return higher + max(0, earlier) + round(max(0, by_hour.get(own_hour, 0) - 1) * min(1.0, max(0.0, share)))
 
 

@@ -17,13 +17,14 @@ from typing import Any, Final, TypeAlias
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import DEFAULT_DB_ALIAS, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, Error, IntegrityError, connection, transaction
 from django.db.models import Case, Count, F, Sum, When
 
 from generation.db import queries
 from generation.db.execution import as_json, fetch_all, fetch_one
 from generation.db.functions import Now
 from generation.db.groups import Group, Lane
+from generation.db.outages import is_cut_connection
 from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.providers import budgets
@@ -111,15 +112,38 @@ def _copied(request: GenerationRequest) -> dict[str, Any]:
     return {name: getattr(request, name) for name in _COPIED}
 
 
-#: The time of a new request and the number of queue rows ahead of it.
-_Inserted: TypeAlias = tuple[datetime, int]
+#: The time of a new request and the number of queue rows ahead of it, if it was counted.
+_Inserted: TypeAlias = tuple[datetime, int | None]
 
 
 def _insert(rows: Sequence[Mapping[str, Any]]) -> Sequence[_Inserted]:
     """Insert the rows. A single one outside of a transaction goes into one statement with those of other calls."""
-    if len(rows) == 1 and not connection.in_atomic_block and (inserted := _submits.ask(rows[0])) is not None:
-        return [inserted]
-    return _insert_at_once(rows)
+    if connection.in_atomic_block:
+        return _insert_at_once(rows)
+    try:
+        if len(rows) == 1 and (inserted := _submits.ask(rows[0])) is not None:
+            return [inserted]
+        return _insert_at_once(rows)
+    except Error as error:
+        if not is_cut_connection(error):
+            raise
+    return _insert_again(rows)
+
+
+def _insert_again(rows: Sequence[Mapping[str, Any]]) -> Sequence[_Inserted]:
+    """Insert rows whose statement lost its connection, and may have been committed or may still be running.
+
+    In both cases their ids are taken, and the second statement fails once the first one is committed.
+    """
+    connection.close()
+    try:
+        return _insert_at_once(rows)
+    except IntegrityError:
+        ids = [row["id"] for row in rows]
+        times = dict(GenerationRequest.objects.filter(pk__in=ids).values_list("pk", "created_at"))
+        if len(times) < len(ids):
+            raise
+        return [(times[request_id], None) for request_id in ids]
 
 
 def _insert_at_once(rows: Sequence[Mapping[str, Any]]) -> list[_Inserted]:

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from generation import identifiers
 from generation.db import queries
-from generation.db.execution import Row, fetch_all, fetch_one
+from generation.db.execution import Row, fetch_all, read_one
 from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
 from generation.models import GenerationBatch, GenerationRequest
 from generation.queue import estimates
@@ -74,7 +74,7 @@ def _row(sql: str, request_id: str, *, owner_id: int | None, **parameters: Any) 
     request_id = identifiers.identifier(request_id)
     if REQUEST_ID.fullmatch(request_id) is None:
         return None
-    return fetch_one(sql, {"request": request_id, "owner": owner_id} | parameters)
+    return read_one(sql, {"request": request_id, "owner": owner_id} | parameters)
 
 
 def requests_by_id(request_ids: Collection[str]) -> dict[str, GenerationRequest]:
