@@ -69,3 +69,21 @@ def test_a_submit_that_cannot_be_written_fails_alone(alice: User) -> None:
         with pytest.raises(IntegrityError):
             faulty.result()
     assert GenerationRequest.objects.count() == GenerationQueue.objects.count() == 3
+
+
+def test_a_submit_whose_connection_is_cut_is_repeated(alice: User) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE generation_status_changes IN ACCESS EXCLUSIVE MODE")
+            started = pool.submit(_submit, alice, "normal")
+            wait_until(waits_for_a_lock, what="the statement")
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted")
+        submitted = started.result()
+    assert list(GenerationRequest.objects.values_list("pk", flat=True)) == [submitted.pk]
+
+
+def test_a_submit_that_was_committed_is_not_written_twice(alice: User) -> None:
+    request = _submit(alice, "normal")
+    row = lifecycle._copied(request) | {"priority_weight": 10, "held": False, "sent": False}
+    assert lifecycle._insert_again([row]) == [(request.created_at, None)]
+    assert GenerationRequest.objects.count() == GenerationQueue.objects.count() == 1
