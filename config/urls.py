@@ -11,6 +11,8 @@ handler404 = "generation.api.errors.page_not_found"
 handler500 = "generation.api.errors.server_error"
 
 urlpatterns = [
+    # First, since Django tries one after the other and the API has the most calls.
+    path("", include("generation.api.urls")),
     path("", dashboard.studio, name="studio"),
     path("requests/<str:request_id>", dashboard.request_page, name="request"),
     path("queue", dashboard.queue, name="queue"),
@@ -20,7 +22,6 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("metrics", prometheus.metrics, name="metrics"),
     path("admin/", admin.site.urls),
-    path("", include("generation.api.urls")),
     # Last, for all other paths: with DEBUG on, Django would answer with its own page instead of handler404.
     re_path("", errors.page_not_found),
 ]

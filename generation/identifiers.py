@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 _RANDOM_LENGTH: Final = 18  # 93 bits
 _LAST_MICROSECOND: Final = 10**16 - 1  # in the year 2286; up to then all have 16 digits
 
@@ -37,11 +38,11 @@ def _microseconds() -> int:
 
 
 def _random() -> str:
-    number = secrets.randbelow(len(_ALPHABET) ** _RANDOM_LENGTH)  # one system call instead of one for each letter
+    number = secrets.randbelow(len(_PAIRS) ** (_RANDOM_LENGTH // 2))  # one system call instead of one for each letter
     letters = ""
-    for _ in range(_RANDOM_LENGTH):
-        number, letter = divmod(number, len(_ALPHABET))
-        letters += _ALPHABET[letter]
+    for _ in range(_RANDOM_LENGTH // 2):
+        number, pair = divmod(number, len(_PAIRS))
+        letters += _PAIRS[pair]
     return letters
 
 

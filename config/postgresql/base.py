@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import select
+import threading
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -22,6 +25,33 @@ _RECONNECT_SECONDS = 1
 #: psycopg prepares nothing without a threshold, even if asked to for a statement. No statement runs this often on one
 #: connection.
 _NEVER_UNASKED = 2**31
+#: Seconds after its last check for which a silent connection counts as working.
+_TRUSTED_FOR = 1.0
+
+
+class _Caller(threading.local):
+    """Whether this thread repeats its statement if the connection turns out to be cut."""
+
+    repeats = False
+
+
+_caller = _Caller()
+
+
+class PooledConnection(Connection[Any]):
+    """Remembers when the pool last checked it by a round trip."""
+
+    #: By the monotonic clock.
+    checked_at = 0.0
+
+    def is_trusted(self) -> bool:
+        """Return whether it works as far as is known without a round trip: the last one was a moment ago, and the
+        server has not sent anything since. A server that shuts down or ends a session sends an error."""
+        if time.monotonic() - self.checked_at > _TRUSTED_FOR:
+            return False
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return not poll.poll(0)
 
 
 class PreparedCursor(Cursor[Any]):
@@ -67,13 +97,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return self._connection_pools[self.alias]
 
     def _new_pool(self, options: dict[str, Any]) -> ConnectionPool:
-        def check(connection: Connection) -> None:
+        def check(connection: PooledConnection) -> None:
+            if _caller.repeats and connection.is_trusted():
+                return
             # The pool's own check runs the same empty statement through a cursor, which takes three times as long.
             if connection.pgconn.exec_(b"").status != ExecStatus.EMPTY_QUERY:
                 pool.check()
                 raise OperationalError("the connection was cut")
+            connection.checked_at = time.monotonic()
 
-        pool = ConnectionPool(
+        pool: ConnectionPool[Any] = ConnectionPool(
+            connection_class=PooledConnection,
             kwargs=self.get_connection_params() | {"autocommit": True},
             open=False,
             configure=self._configure_connection,
@@ -82,6 +116,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
             **options,
         )
         return pool
+
+    def get_autocommit(self) -> bool:
+        # Django connects to answer this, although a new connection has the setting. So a function that is to run after
+        # the commit would take a connection from the pool while there is no transaction.
+        return bool(super().get_autocommit()) if self.connection else bool(self.settings_dict["AUTOCOMMIT"])
 
     def _close(self) -> None:
         # A connection to a standby works for reading, so the pool would keep it. After a failover the address may lead
@@ -93,9 +132,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.connection.close()
         super()._close()  # type: ignore[misc]
 
-    def prepared_cursor(self) -> CursorWrapper:
-        """A cursor for statements that run again and again. The server binds their parameters."""
-        self.ensure_connection()
+    def prepared_cursor(self, *, repeats: bool = False) -> CursorWrapper:
+        """A cursor for statements that run again and again. The server binds their parameters.
+
+        A caller that ``repeats`` its statement if the connection turns out to be cut gets one from the pool without a
+        round trip if that connection worked a moment ago.
+        """
+        _caller.repeats = repeats
+        try:
+            self.ensure_connection()
+        finally:
+            _caller.repeats = False
         with self.wrap_database_errors:
             cursor = PreparedCursor(self.connection)
         return self._prepare_cursor(cursor)

@@ -76,7 +76,10 @@ class _Users:
 
     def get(self, *, id: Any) -> User:
         """Return the user. Raises ``User.DoesNotExist``, ``ValueError`` and ``TypeError``."""
-        return copy.copy(_cached_user(int(id)))
+        found = _cached_user(int(id))
+        copied = User.__new__(User)  # copy.copy() takes five times as long
+        copied.__dict__ = found.__dict__ | {"_state": copy.copy(found._state)}
+        return copied
 
 
 @ttl_cache(seconds=_CACHE_SECONDS, maxsize=4096)

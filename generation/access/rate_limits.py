@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from django.conf import settings
@@ -30,6 +30,23 @@ from generation.caching import Cooldown
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+#: Add the cost to all counters if none of them then exceeds its limit. Returns the values with the cost.
+_CONSUME: Final = """
+local cost = tonumber(ARGV[1])
+local counts, accepted = {}, true
+for i, key in ipairs(KEYS) do
+    counts[i] = (tonumber(redis.call('GET', key)) or 0) + cost
+    accepted = accepted and counts[i] <= tonumber(ARGV[2 * i])
+end
+if accepted then
+    for i, key in ipairs(KEYS) do
+        if redis.call('INCRBY', key, cost) == cost then
+            redis.call('EXPIRE', key, ARGV[2 * i + 1])
+        end
+    end
+end
+return counts
+"""
 #: All addresses together may fail to sign in with one name this many times as often as one address.
 NAME_FACTOR: Final = 20
 #: Seconds for which a sign-in makes its address familiar for the name.
@@ -85,34 +102,40 @@ class CountingCache(RedisCache):
         self.named = Counter(self.make_and_validate_key(key, version), self._lifetime)
         return 0
 
-    def increment_all(self, counters: Sequence[Counter], cost: int) -> list[int]:
-        """Add the cost to each counter, starting missing ones at 0. Return the new values."""
+    @cached_property
+    def _consume(self) -> Any:
+        return self._redis.register_script(_CONSUME)
+
+    def consume(self, limits: Mapping[Counter, int], cost: int) -> list[int]:
+        """Add the cost to each counter if none of them then exceeds its limit. Return their values with the cost."""
 
         def in_redis() -> list[int]:
-            with self._redis.pipeline(transaction=False) as pipe:
-                for counter in counters:
-                    pipe.set(counter.key, 0, ex=counter.lifetime, nx=True)
-                    pipe.incrby(counter.key, cost)
-                return [int(value) for value in pipe.execute()[1::2]]
+            arguments = [text for counter, limit in limits.items() for text in (limit, counter.lifetime)]
+            return [int(value) for value in self._consume([counter.key for counter in limits], [cost, *arguments])]
 
         def in_process() -> list[int]:
-            for counter in counters:
+            for counter in limits:
                 self._here.add(counter.key, 0, counter.lifetime)
-            return [int(self._here.incr(counter.key, cost)) for counter in counters]
+            counts = [int(self._here.incr(counter.key, cost)) for counter in limits]
+            if any(count > limit for count, limit in zip(counts, limits.values(), strict=True)):
+                for counter in limits:
+                    self._here.decr(counter.key, cost)
+            return counts
 
         return self._try(in_redis, in_process)
 
-    def refund(self, counters: Sequence[Counter], cost: int) -> None:
-        """Subtract the cost from each counter that still exists."""
+    def refund(self, counter: Counter, cost: int) -> None:
+        """Subtract the cost from the counter if it still exists."""
 
-        def in_redis() -> list[Counter]:
-            return [counter for counter in counters if self._redis.exists(counter.key)]
+        def in_redis() -> None:
+            if self._redis.exists(counter.key):
+                self._consume([counter.key], [-cost, "inf", counter.lifetime])
 
-        def in_process() -> list[Counter]:
-            return [counter for counter in counters if counter.key in self._here]
+        def in_process() -> None:
+            if counter.key in self._here:
+                self._here.decr(counter.key, cost)
 
-        if left := self._try(in_redis, in_process):
-            self.increment_all(left, -cost)
+        self._try(in_redis, in_process)
 
     def remember(self, mark: Counter) -> None:
         """Set the mark for its lifetime from now on."""
@@ -139,10 +162,9 @@ class CountingCache(RedisCache):
 def consume(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
     """Count the call for each key (a name and its value). Raises :class:`RateExceeded`; then nothing is counted."""
     usages, counters = zip(*(_counter(request, group, rate, *key) for key in keys.items()), strict=True)
-    counts = _cache().increment_all(counters, cost)
-    for usage, count in zip(usages, counts, strict=True):
+    limits = {counter: usage["limit"] for counter, usage in zip(counters, usages, strict=True)}
+    for usage, count in zip(usages, _cache().consume(limits, cost), strict=True):
         if count > usage["limit"]:
-            _cache().refund(counters, cost)
             raise RateExceeded(usage | {"count": count - cost})
 
 
@@ -175,7 +197,7 @@ def remember_sign_in(request: HttpRequest, username: str) -> None:
     familiar = _familiar(request, username)
     if not _cache().knows(familiar):
         _, counter = _counter(request, "token", _rate_of_names(), "username", identifiers.user_key(username))
-        _cache().refund([counter], 1)
+        _cache().refund(counter, 1)
     _cache().remember(familiar)
 
 

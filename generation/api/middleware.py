@@ -7,11 +7,20 @@ from collections.abc import Callable
 from typing import Final
 
 from django.conf import settings
+from django.contrib.messages import middleware as messages
 from django.http import HttpRequest, HttpResponse
 
 from generation.telemetry import correlation, metrics, tracing
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class MessageMiddleware(messages.MessageMiddleware):
+    """Messages for the next page, prepared for pages only: programs never see any."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        if not request.path_info.startswith("/api/"):
+            super().process_request(request)
 
 
 def observe(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:

@@ -63,6 +63,29 @@ class StrictJSONParser(BaseParser):
 
 def check_value(value: Any, path: str = "", depth: int = 0, *, max_depth: int = MAX_DEPTH) -> None:
     """Raise :class:`InvalidValue` with the path of a value that JSON allows and the database does not."""
+    # Most values are fine, and a path for each of them would take several times as long.
+    if not _is_storable([value], max_depth - depth + 1):
+        _raise_invalid(value, path, depth, max_depth=max_depth)
+
+
+def _is_storable(members: Any, depth: int) -> bool:
+    """Return whether the database can store the members of a list or an object of at most so many levels."""
+    if depth <= 0 or (type(members) is dict and not _is_storable(list(members), 1)):
+        return False
+    for value in members.values() if type(members) is dict else members:
+        kind = type(value)
+        if kind is str:
+            fits = value.isprintable() or _is_text(value)
+        elif kind is dict or kind is list:
+            fits = _is_storable(value, depth - 1)
+        else:
+            fits = value is None or abs(value) < NUMBER_LIMIT
+        if not fits:
+            return False
+    return True
+
+
+def _raise_invalid(value: Any, path: str, depth: int, *, max_depth: int) -> None:
     if isinstance(value, str):
         _check_text(value, path)
     elif isinstance(value, dict | list):
@@ -71,12 +94,19 @@ def check_value(value: Any, path: str = "", depth: int = 0, *, max_depth: int = 
         if isinstance(value, dict):
             for name, member in value.items():
                 _check_text(name, path)
-                check_value(member, f"{path}.{name}" if path else name, depth + 1, max_depth=max_depth)
+                _raise_invalid(member, f"{path}.{name}" if path else name, depth + 1, max_depth=max_depth)
         else:
             for index, member in enumerate(value):
-                check_value(member, f"{path}[{index}]", depth + 1, max_depth=max_depth)
+                _raise_invalid(member, f"{path}[{index}]", depth + 1, max_depth=max_depth)
     elif isinstance(value, int | float) and abs(value) >= NUMBER_LIMIT:
         raise InvalidValue(path, "The number is too large", "max_value")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _check_text(text: str, path: str) -> None:

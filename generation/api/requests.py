@@ -19,8 +19,8 @@ from generation.api.pagination import NewestFirstPagination
 from generation.api.serializers import ListSerializer, SubmitSerializer, filters, new_request, validate
 from generation.models import GenerationRequest
 from generation.queue import estimates
+from generation.queue.estimates import QueuePosition
 from generation.requests import representations, selectors, services
-from generation.states import Status
 
 
 class RequestNotCancellable(NotFound):
@@ -58,17 +58,27 @@ class GenerationViewSet(viewsets.ViewSet):
 
     @missing_file_is_gone()
     def retrieve(self, request: Request, request_id: str) -> HttpResponseBase:
-        found = self._find(request, request_id)
-        image_data = flag(request, "imageData", default=True)
-        position = estimates.queue_position(found) if found.status == Status.QUEUED else None
-        etag = representations.etag(found, image_data, position)
-        headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-        if matches_etag(request, etag):
-            return HttpResponseNotModified(headers=headers)
-        body = representations.status(found, image_data=image_data)
+        if "If-None-Match" in request.headers:
+            *_, headers = self._find_version(request, request_id, only_version=True)
+            if matches_etag(request, headers["ETag"]):
+                return HttpResponseNotModified(headers=headers)
+        found, position, headers = self._find_version(request, request_id)
+        body = representations.status(found, image_data=flag(request, "imageData", default=True))
         if position:
             body |= {"queuePosition": position.position, "estimatedWaitTime": position.estimated_wait}
         return Response(body, headers=headers)
+
+    @staticmethod
+    def _find_version(
+        request: Request, request_id: str, *, only_version: bool = False
+    ) -> tuple[GenerationRequest, QueuePosition | None, dict[str, str]]:
+        """Return the request, its queue position and the headers that name its version."""
+        pair = selectors.find_with_position(request_id, user=current_user(request), only_version=only_version)
+        if pair is None:
+            raise NotFound
+        found, position = pair
+        etag = representations.etag(found, flag(request, "imageData", default=True), position)
+        return found, position, {"ETag": etag, "Cache-Control": "private, no-cache"}
 
     def list(self, request: Request) -> Response:
         # A repeated parameter becomes a list, which every filter rejects.

@@ -110,7 +110,8 @@ class MetadataSerializer(BodySerializer):
         except InvalidValue as error:
             first = error.field_errors[0]
             raise serializers.ValidationError({first["path"]: [first["msg"]]}, code=first["code"]) from None
-        if len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_METADATA_BYTES:
+        # Each character of repr() is at most four bytes of JSON, and repr() is much faster.
+        if 4 * len(repr(data)) > MAX_METADATA_BYTES and _json_bytes(data) > MAX_METADATA_BYTES:
             raise serializers.ValidationError("Larger than 16 KiB.", code="max_length")
         if reserved := [name for name in RESERVED_METADATA if name in data]:
             message = "The server writes this key; use another name."
@@ -174,6 +175,10 @@ class SubmitSerializer(BodySerializer):
             return attrs | {"metadata": ValidMetadata.of({})}
         except serializers.ValidationError as error:
             raise serializers.ValidationError({"metadata": error.detail}) from None
+
+
+def _json_bytes(data: dict[str, Any]) -> int:
+    return len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def new_request(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> NewRequest:

@@ -23,6 +23,8 @@ def visible_length(text: str) -> int:
 
     Combining marks count only after a base character.
     """
+    if text.isascii() and text.isprintable():
+        return len(text.strip())
     shown = _INVISIBLE.sub("", text).strip()
     for start, character in enumerate(shown):
         if not (unicodedata.category(character).startswith("M") or character.isspace()):

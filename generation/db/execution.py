@@ -9,8 +9,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
-from django.db import DEFAULT_DB_ALIAS, connection, models
+from django.db import DEFAULT_DB_ALIAS, Error, connection, models
 from django.db.backends.utils import CursorWrapper
+
+from generation.db.outages import is_cut_connection
 
 M = TypeVar("M", bound=models.Model)
 #: Values of a row. Each caller knows the types of its statement.
@@ -19,19 +21,31 @@ Parameters = Mapping[str, Any]
 
 
 class _Connection(Protocol):
-    def prepared_cursor(self) -> CursorWrapper: ...
+    def prepared_cursor(self, *, repeats: bool = False) -> CursorWrapper: ...
 
 
-def open_cursor() -> CursorWrapper:
-    """Return a cursor whose statements are prepared by the server."""
-    return cast(_Connection, connection).prepared_cursor()
+def open_cursor(*, repeats: bool = False) -> CursorWrapper:
+    """Return a cursor whose statements are prepared by the server. The caller ``repeats`` a statement whose connection
+    turns out to be cut."""
+    return cast(_Connection, connection).prepared_cursor(repeats=repeats)
 
 
-def fetch_one(sql: str, parameters: Parameters) -> Row | None:
+def fetch_one(sql: str, parameters: Parameters, *, repeats: bool = False) -> Row | None:
     """Run a statement that returns at most one row."""
-    with open_cursor() as cursor:
+    with open_cursor(repeats=repeats) as cursor:
         cursor.execute(sql, parameters)
         return cast("Row | None", cursor.fetchone())
+
+
+def read_one(sql: str, parameters: Parameters) -> Row | None:
+    """Run a statement that writes nothing and returns at most one row; once more if its connection was cut."""
+    try:
+        return fetch_one(sql, parameters, repeats=not connection.in_atomic_block)
+    except Error as error:
+        if connection.in_atomic_block or not is_cut_connection(error):
+            raise
+    connection.close()
+    return fetch_one(sql, parameters)
 
 
 def fetch_all(sql: str, parameters: Parameters) -> list[Row]:

@@ -107,9 +107,9 @@ class Group(Generic[Item, Result]):
     def ask(self, item: Item) -> Result | None:
         """Return the result for this item, which a thread waits for.
 
-        The result is None also if the statement failed because of any item of the group; then each item should be run
-        alone, so that only the faulty one fails. Raises the error if the connection was lost: then the statement may
-        have been committed.
+        The result is None also if the statement failed because of any of several items; then each item should be run
+        alone, so that only the faulty one fails. Raises the error if there is no other item, and if the connection was
+        lost: then the statement may have been committed.
         """
         future: concurrent.futures.Future[Result | None] = concurrent.futures.Future()
         self._put(item, future)
@@ -140,7 +140,7 @@ class Group(Generic[Item, Result]):
             results = given
         except Exception as error:
             connection.close()
-            if is_lost_connection(error):
+            if is_lost_connection(error) or len(items) == 1:  # it is the faulty one
                 failure = error
             else:
                 # Not the text of the error, which may have a row's content.

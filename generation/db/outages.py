@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from django.db import Error, InterfaceError, OperationalError
+from psycopg_pool import PoolTimeout
 
 #: Classes of SQLSTATE: connection, authorization (a password that is being rotated), transaction rollback (deadlock,
 #: serialization failure, conflict with recovery), resources, operator intervention (shutdown, cancel, starting up) and
@@ -51,6 +52,12 @@ def is_lost_connection(error: BaseException) -> bool:
     out of resources, or the connection broke. False if the server refused this statement."""
     state = sqlstate(error)
     return is_outage(error) and state[:2] in _LOST and state != _CANCELED
+
+
+def is_cut_connection(error: BaseException) -> bool:
+    """Return whether a connection was lost at its use. A new one may work at once, unlike after an attempt to connect
+    that took all the time there is."""
+    return is_lost_connection(error) and not isinstance(error.__cause__, PoolTimeout)
 
 
 def sqlstate(error: BaseException | None) -> str:

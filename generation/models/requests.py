@@ -88,6 +88,9 @@ class GenerationRequest(models.Model):
     started_at = models.DateTimeField(null=True, editable=False)
     completed_at = models.DateTimeField(null=True, editable=False)
 
+    #: The number of queue rows ahead when it was submitted, up to a bound; None if it was read from the database.
+    ahead: int | None = None
+
     class Meta:
         db_table = "generation_requests"
         verbose_name = "request"

@@ -36,9 +36,6 @@ class GenerationQueue(models.Model):
     weight_since = models.DateTimeField(db_default=Now())
     waits_for = models.CharField(max_length=64, blank=True, default="")
 
-    #: The number of rows ahead of it when it was written, up to a bound.
-    ahead: int | None = None
-
     class Meta:
         db_table = "generation_queue"
         verbose_name_plural = "generation queue"

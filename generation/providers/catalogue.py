@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from django.conf import settings
@@ -71,6 +72,7 @@ class UnsupportedRequest(Exception):  # noqa: N818  an answer, not a mistake
     temporary: bool = False
 
 
+@lru_cache(1024)
 def aspect_ratio(wanted: str) -> str:
     """Return the ratio ``W:H`` in lowest terms for ``square``, ``portrait``, ``landscape`` or ``W:H``."""
     across, down = map(int, model_rows.NAMED_RATIOS.get(wanted, wanted).split(":"))

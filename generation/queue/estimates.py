@@ -16,6 +16,7 @@ from generation.db import counters, queries
 from generation.db.execution import fetch_one
 from generation.models import GenerationQueue, GenerationRequest
 from generation.queue import pauses, processes
+from generation.states import WEIGHTS
 
 #: Assumed duration of a request in seconds while there is no measurement.
 SECONDS_PER_REQUEST: Final = 30
@@ -89,14 +90,14 @@ def queue_position(request: GenerationRequest) -> QueuePosition | None:
     A request that was just submitted needs no query: the submit has counted the queue rows ahead, and the other figures
     come from this process's caches, at most 2 s old.
     """
-    queued_at = None
-    if GenerationRequest.queue_entry.is_cached(request) and request.queue_entry.ahead is not None:
-        ahead, weight = request.queue_entry.ahead, request.queue_entry.priority_weight
-    else:
-        row = fetch_one(queries.COUNT_AHEAD, {"request": request.pk, "counted": queries.COUNTED})
-        if row is None:
-            return None
-        ahead, weight, queued_at = row
+    if request.ahead is not None:
+        return position(request, request.ahead, WEIGHTS[request.priority], None)
+    row = fetch_one(queries.COUNT_AHEAD, {"request": request.pk, "counted": queries.COUNTED})
+    return None if row is None else position(request, *row)
+
+
+def position(request: GenerationRequest, ahead: int, weight: int, queued_at: datetime | None) -> QueuePosition:
+    """Return the queue position of a request with so many counted queue rows ahead of its own."""
     if ahead >= queries.COUNTED:
         ahead = max(ahead, _estimated_ahead(weight, queued_at))
     wait = None if pauses.is_paused(request) else estimate(ahead, request.type)
@@ -123,8 +124,15 @@ def _estimated_ahead(weight: int, queued_at: datetime | None) -> int:
     own_hour = queued_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     by_hour = lengths.rows.get(weight, {})
     earlier = sum(length for hour, length in by_hour.items() if hour < own_hour)
-    # Two probes of the index on the queue's order.
-    rows = GenerationQueue.objects.filter(priority_weight=weight, queued_at__range=(own_hour, own_hour + _HOUR))
-    first, last = rows.aggregate(first=Min("queued_at"), last=Max("queued_at")).values()
-    share = (queued_at - first) / (last - first) if first and first < last else 0.0
+    first, last = _span(weight, own_hour)
+    share = (queued_at - first) / (last - first) if first and last and first < last else 0.0
     return higher + max(0, earlier) + round(max(0, by_hour.get(own_hour, 0) - 1) * min(1.0, max(0.0, share)))
+
+
+@ttl_cache(seconds=1, maxsize=256)
+def _span(weight: int, hour: datetime) -> tuple[datetime | None, datetime | None]:
+    """Return the first and the last ``queued_at`` of a weight in the hour, at most 1 s old like the lengths."""
+    # Two probes of the index on the queue's order.
+    rows = GenerationQueue.objects.filter(priority_weight=weight, queued_at__range=(hour, hour + _HOUR))
+    found = rows.aggregate(first=Min("queued_at"), last=Max("queued_at"))
+    return found["first"], found["last"]

@@ -10,7 +10,8 @@ from typing import Any, Final
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from generation.db.functions import Now
+from generation.db import queries
+from generation.db.execution import fetch_one
 from generation.models import IdempotencyKey
 
 #: How long the answer of a call with an ``Idempotency-Key`` is stored.
@@ -30,13 +31,13 @@ def run_idempotently(
     runs ``act``. Raises :class:`KeyReusedError` if the key was used with another fingerprint.
     """
     with transaction.atomic():
-        IdempotencyKey.objects.filter(owner=owner, key=key, created_at__lt=Now() - IDEMPOTENCY_LIFETIME).delete()
-        row, first = IdempotencyKey.objects.get_or_create(owner=owner, key=key, defaults={"fingerprint": fingerprint})
-        if not first:
+        taken = {"owner": owner.pk, "key": key, "fingerprint": fingerprint, "lifetime": IDEMPOTENCY_LIFETIME}
+        rows = IdempotencyKey.objects.filter(owner=owner, key=key)
+        if fetch_one(queries.TAKE_KEY, taken) is None:
+            row = rows.get()
             if row.fingerprint != fingerprint:
                 raise KeyReusedError
             return json.loads(row.answer), True
         answer = act()
-        row.answer = json.dumps(answer)
-        row.save(update_fields=["answer"])
+        rows.update(answer=json.dumps(answer))
         return answer, False

@@ -6,17 +6,21 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from django.contrib.auth.models import User
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import QuerySet
 
 from generation import identifiers
 from generation.db import queries
-from generation.db.execution import fetch_all, fetch_one
+from generation.db.execution import Row, fetch_all, read_one
 from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
 from generation.models import GenerationBatch, GenerationRequest
+from generation.queue import estimates
+from generation.queue.estimates import QueuePosition
 from generation.requests.rows import read_request
 
 #: An id has the web process's time, ``created_at`` the database's. Assumed maximum difference of the clocks in seconds.
 _MAX_CLOCK_SKEW: Final = 600.0
+_VERSION: Final = queries.VERSION.split(", ")
 
 
 def visible_to(user: User) -> QuerySet[GenerationRequest]:
@@ -46,11 +50,31 @@ def any_request(request_id: str) -> GenerationRequest | None:
 
 
 def _find(request_id: str, *, owner_id: int | None) -> GenerationRequest | None:
+    row = _row(queries.FIND, request_id, owner_id=owner_id)
+    return None if row is None else read_request(row)
+
+
+def find_with_position(
+    request_id: str, *, user: User, only_version: bool = False
+) -> tuple[GenerationRequest, QueuePosition | None] | None:
+    """Return the request of this id with its queue position, or None if there is none that the user may see.
+
+    With ``only_version`` the request has only what its entity tag depends on; other columns are read at their use.
+    """
+    sql = queries.FIND_VERSION if only_version else queries.FIND_AHEAD
+    row = _row(sql, request_id, owner_id=None if user.is_staff else user.pk, counted=queries.COUNTED)
+    if row is None:
+        return None
+    *columns, ahead, weight, queued_at = row
+    request = GenerationRequest.from_db(DEFAULT_DB_ALIAS, _VERSION, columns) if only_version else read_request(columns)
+    return request, None if ahead is None else estimates.position(request, ahead, weight, queued_at)
+
+
+def _row(sql: str, request_id: str, *, owner_id: int | None, **parameters: Any) -> Row | None:
     request_id = identifiers.identifier(request_id)
     if REQUEST_ID.fullmatch(request_id) is None:
         return None
-    row = fetch_one(queries.FIND, {"request": request_id, "owner": owner_id})
-    return None if row is None else read_request(row)
+    return read_one(sql, {"request": request_id, "owner": owner_id} | parameters)
 
 
 def requests_by_id(request_ids: Collection[str]) -> dict[str, GenerationRequest]:

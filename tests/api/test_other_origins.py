@@ -53,7 +53,7 @@ def test_every_response_exposes_its_headers(studio: APIClient, settings: Any, mo
     def fail(*_: Any, **__: Any) -> None:
         raise OperationalError
 
-    monkeypatch.setattr(selectors, "find_request", fail)
+    monkeypatch.setattr(selectors, "find_with_position", fail)
     _assert_readable(studio.get(address("status", UNKNOWN_ID)), 503)
 
 

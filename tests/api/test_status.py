@@ -218,11 +218,11 @@ def test_a_status_can_be_requested_with_head(api: APIClient, alice: User) -> Non
     assert (response.status_code, response.content) == (200, b"")
 
 
-@pytest.mark.parametrize(("status", "queries"), [("queued", 4), ("in-progress", 2), ("completed", 2)])
+@pytest.mark.parametrize(("status", "queries"), [("queued", 2), ("in-progress", 2), ("completed", 2)])
 def test_a_status_takes_few_queries(
     api: APIClient, alice: User, status: str, queries: int, django_assert_max_num_queries: Any
 ) -> None:
-    """Queries for the user and the request, and for the position those for its queue row and the rows ahead.
+    """Queries for the user, and for the request with its queue row and the rows ahead.
 
     The data about workers and durations is cached.
     """

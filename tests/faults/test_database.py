@@ -159,6 +159,11 @@ def _sign_in(house: House) -> httpx2.Response:
         return client.post("/sign-in", data=form)
 
 
+def submit_alone(house: House, number: int) -> httpx2.Response:
+    """Submit a dragon in a transaction, and so on a connection, of its own."""
+    return house.try_submit(number, headers={"Idempotency-Key": f"dragon-{number}"})
+
+
 # --- Cut --------------------------------------------------------------------------------------------------------------
 
 
@@ -181,7 +186,7 @@ def test_connections_cut_while_idle_cost_no_client_an_error(tmp_path: Path) -> N
     with running(tmp_path) as house, ThreadPoolExecutor(12) as clients:
         # Requests that wait for a lock at the same time make the pool grow.
         with house.holding("LOCK TABLE generation_requests"):
-            waiting = [clients.submit(house.try_submit, number) for number in range(10)]
+            waiting = [clients.submit(submit_alone, house, number) for number in range(10)]
             blocked = (
                 "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT%'"
             )
@@ -226,7 +231,7 @@ def test_fewer_connections_than_threads_cause_waits_and_lose_nothing(tmp_path: P
         house.wait_until_up(workers=1)
         submits = Submits(house)
         with ThreadPoolExecutor(20) as clients:
-            submits.answers = dict(enumerate(clients.map(house.try_submit, range(100))))
+            submits.answers = dict(enumerate(clients.map(lambda number: submit_alone(house, number), range(100))))
         assert "too many connections for role" in (house.stack.logs / "web.log").read_text()
         house.wait_all_ended(seconds=120)
         submits.assert_answered()

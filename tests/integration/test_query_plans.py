@@ -97,6 +97,10 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
         "page_id": "",
         "metadata": {},
         "max_attempts": 3,
+        "owner_id": owner.pk,
+        "batch_id": None,
+        "http_request_id": "",
+        "traceparent": "",
         "priority_weight": 1,
         "held": False,
         "sent": True,
@@ -132,12 +136,9 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
         "submit": {
             "requests": json.dumps([draft]),
             "counted": queries.COUNTED,
-            "owner": owner.pk,
-            "batch": None,
-            "http_request": "",
-            "traceparent": "",
             "lost_after": soon,
         },
+        "take key": {"owner": owner.pk, "key": "key-1", "fingerprint": "", "lifetime": soon},
         "count ahead": {"request": waiting.pk, "counted": queries.COUNTED},
         "claim": claim,
         "claim unlocked": claim,
@@ -165,12 +166,15 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
         },
         "find": {"request": waiting.pk, "owner": owner.pk},
         "find all": {"requests": [request.pk for request in running[:100]]},
+        "find with ahead": {"request": waiting.pk, "owner": owner.pk, "counted": queries.COUNTED},
+        "find version": {"request": waiting.pk, "owner": owner.pk, "counted": queries.COUNTED},
     }
 
 
 #: For each statement the indexes that it relies on, and how many rows it may look at.
 EXPECTED: Final[dict[str, tuple[set[str], int]]] = {
     "submit": ({"queue_order"}, 2 * queries.COUNTED),
+    "take key": (set(), 5),
     "count ahead": ({"queue_order", "generation_queue_pkey"}, 4 * queries.COUNTED),
     "claim": ({"generation_requests_pkey", "generation_queue_pkey"}, 20),
     "claim unlocked": ({"generation_requests_pkey", "generation_queue_pkey"}, 20),
@@ -185,6 +189,8 @@ EXPECTED: Final[dict[str, tuple[set[str], int]]] = {
     "send due": ({"queue_order", "generation_queue_pkey"}, 2000),
     "find": ({"generation_requests_pkey"}, 2),
     "find all": ({"generation_requests_pkey"}, 200),
+    "find with ahead": ({"generation_requests_pkey", "queue_order"}, 4 * queries.COUNTED),
+    "find version": ({"generation_requests_pkey", "queue_order"}, 4 * queries.COUNTED),
 }
 
 

@@ -26,11 +26,21 @@ from generation.db.queries.attempts import (
     RELEASE_UNLOCKED,
     RESCUE,
 )
-from generation.db.queries.queue import COUNT_AHEAD, COUNTED, SEND_DUE, SUBMIT
+from generation.db.queries.queue import (
+    COUNT_AHEAD,
+    COUNTED,
+    FIND_AHEAD,
+    FIND_VERSION,
+    SEND_DUE,
+    SUBMIT,
+    TAKE_KEY,
+    VERSION,
+)
 from generation.db.queries.reading import FIND, FIND_ALL, REQUEST
 
 ALL: Final = {
     "submit": SUBMIT,
+    "take key": TAKE_KEY,
     "count ahead": COUNT_AHEAD,
     "claim": CLAIM,
     "claim unlocked": CLAIM_UNLOCKED,
@@ -45,6 +55,8 @@ ALL: Final = {
     "send due": SEND_DUE,
     "find": FIND,
     "find all": FIND_ALL,
+    "find with ahead": FIND_AHEAD,
+    "find version": FIND_VERSION,
 }
 
 __all__ = [
@@ -59,11 +71,15 @@ __all__ = [
     "EXPIRED",
     "EXTEND_LEASES",
     "FIND",
+    "FIND_AHEAD",
     "FIND_ALL",
+    "FIND_VERSION",
     "RELEASE",
     "RELEASE_UNLOCKED",
     "REQUEST",
     "RESCUE",
     "SEND_DUE",
     "SUBMIT",
+    "TAKE_KEY",
+    "VERSION",
 ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from generation.db.queries.reading import REQUEST
+
 #: The most requests ahead of another that are counted one by one.
 COUNTED: Final = 500
 
-#: New requests with their rows in the queue and in the history. ``requests`` is a JSON array. Returns the time and, for
-#: each weight among them, how many queued requests come before, at most ``counted``.
+#: New requests of any owners with their rows in the queue and in the history. ``requests`` is a JSON array. Returns the
+#: time and, for each weight among them, how many queued requests come before, at most ``counted``.
 #:
 #: Locks: no row that another transaction can see.
 #: Indexes: queue_order, for the count. The statement does not see its own rows, so what it counts was there before.
@@ -17,7 +19,8 @@ WITH given AS (
     SELECT *
     FROM JSON_TO_RECORDSET(%(requests)s::JSON) AS request(
         id TEXT, type TEXT, prompt TEXT, priority TEXT, project_id TEXT, page_id TEXT, metadata JSONB,
-        max_attempts INTEGER, estimated_cost NUMERIC, priority_weight INTEGER, held BOOLEAN, sent BOOLEAN
+        max_attempts INTEGER, estimated_cost NUMERIC, owner_id INTEGER, batch_id TEXT, http_request_id TEXT,
+        traceparent TEXT, priority_weight INTEGER, held BOOLEAN, sent BOOLEAN
     )
 ), weights AS (
     SELECT DISTINCT priority_weight FROM given
@@ -39,8 +42,8 @@ WITH given AS (
         attempts, max_attempts, waits, worker, estimated_cost, http_request_id, traceparent
     )
     SELECT
-        id, %(owner)s::INTEGER, %(batch)s::TEXT, type, prompt, priority, project_id, page_id, metadata, 'queued', 1, 0,
-        0, max_attempts, 0, '', estimated_cost, %(http_request)s::TEXT, %(traceparent)s::TEXT
+        id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, 'queued', 1, 0, 0, max_attempts,
+        0, '', estimated_cost, http_request_id, traceparent
     FROM given
 ), entries AS (
     INSERT INTO generation_queue (
@@ -56,21 +59,30 @@ WITH given AS (
     INSERT INTO generation_status_changes (
         request_id, sequence, from_status, to_status, reason, error_code, claim, actor_id
     )
-    SELECT id, 1, '', 'queued', 'submitted', '', 0, %(owner)s::INTEGER
+    SELECT id, 1, '', 'queued', 'submitted', '', 0, owner_id
     FROM given
 )
 SELECT STATEMENT_TIMESTAMP(), ahead.priority_weight, ahead.count
 FROM ahead
 """
 
-#: How many queued requests come before one that is queued, at most ``counted`` of a higher weight and as many of its
-#: own. No row where it is not queued. The order is that of the index: without it, PostgreSQL, which plans once for all
-#: parameters, would read the whole table where few rows come before.
+#: Take an idempotency key for a call. No row if it was taken by an earlier call less than ``lifetime`` ago.
 #:
-#: Locks: none.
-#: Indexes: the primary key of generation_queue, queue_order.
-COUNT_AHEAD: Final = """/* count ahead */
-SELECT (
+#: Locks: the key. A concurrent call with the same key waits for the end of the transaction that has taken it.
+#: Indexes: idempotency_key_unique_per_owner.
+TAKE_KEY: Final = """/* take key */
+INSERT INTO generation_idempotency_keys AS taken (owner_id, key, fingerprint, answer)
+VALUES (%(owner)s::INTEGER, %(key)s::TEXT, %(fingerprint)s::TEXT, '')
+ON CONFLICT (owner_id, key) DO UPDATE
+SET fingerprint = excluded.fingerprint, answer = '', created_at = STATEMENT_TIMESTAMP()
+WHERE taken.created_at < STATEMENT_TIMESTAMP() - %(lifetime)s::INTERVAL
+RETURNING taken.owner_id
+"""
+
+# How many queue rows come before ``entry``, at most ``counted`` of a higher weight and as many of its own. The order is
+# that of the index: without it, PostgreSQL, which plans once for all parameters, would read the whole table where few
+# rows come before.
+_AHEAD: Final = """(
     SELECT COUNT(*)
     FROM (
         SELECT
@@ -90,10 +102,40 @@ SELECT (
         ORDER BY equal.queued_at
         LIMIT %(counted)s::INTEGER
     ) AS earlier
-), entry.priority_weight, entry.queued_at
+)"""
+
+#: How many queued requests come before one that is queued, its weight and its time. No row where it is not queued.
+#:
+#: Locks: none.
+#: Indexes: the primary key of generation_queue, queue_order.
+COUNT_AHEAD: Final = f"""/* count ahead */
+SELECT {_AHEAD}, entry.priority_weight, entry.queued_at
 FROM generation_queue AS entry
 WHERE entry.request_id = %(request)s::TEXT
 """
+
+_FIND_AHEAD: Final = f"""
+    CASE WHEN entry.request_id IS NOT NULL THEN {_AHEAD} END, entry.priority_weight, entry.queued_at
+FROM generation_requests AS request
+LEFT JOIN generation_queue AS entry ON entry.request_id = request.id
+WHERE request.id = %(request)s::TEXT
+    AND (%(owner)s::INTEGER IS NULL OR request.owner_id = %(owner)s::INTEGER)
+"""
+
+#: A request by its id, of the ``owner`` where one is given, with what COUNT_AHEAD returns.
+#:
+#: Locks: none.
+#: Indexes: the primary keys of generation_requests and generation_queue, queue_order.
+FIND_AHEAD: Final = f"/* find with ahead */\nSELECT {REQUEST}, {_FIND_AHEAD}"
+
+#: The columns that the entity tag of a status and the estimate depend on.
+VERSION: Final = "id, type, priority, status, sequence"
+
+#: Like FIND_AHEAD, but with these columns only.
+#:
+#: Locks: none.
+#: Indexes: the primary keys of generation_requests and generation_queue, queue_order.
+FIND_VERSION: Final = f"/* find version */\nSELECT {VERSION}, {_FIND_AHEAD}"
 
 #: Mark rows of one queue as sent: those that were not, and those whose message counts as lost. ``lowest`` and
 #: ``highest`` bound the weights of the queue; what is past ``highest`` has another. ``providers`` are all that there
