@@ -35,7 +35,7 @@ app.conf.update(
     # dispatcher resends messages that a crash loses.
     task_acks_late=False,
     task_reject_on_worker_lost=False,
-    worker_pool="config.celery_transport:WakeupTaskPool",
+    worker_pool="config.celery_transport:CoroutinePool",
     worker_consumer="config.celery_transport:ReconnectingConsumer",
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,

@@ -1,17 +1,25 @@
-"""Celery's transport: deliver each message from Redis once, as soon as a thread of the worker is free."""
+"""Celery's transport: deliver each message from Redis once, as soon as a slot of the worker is free, and run it."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import os
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import Any, Final
 
-from celery.concurrency.thread import TaskPool
+from celery.concurrency.thread import ApplyResult, TaskPool
 from celery.worker.consumer import Consumer
 from kombu.asynchronous import get_event_loop
+from kombu.serialization import loads, prepare_accept_content
 from kombu.transport import redis
 from redis.exceptions import ResponseError
+
+from generation import event_loop
 
 logger = logging.getLogger(__name__)
 
@@ -71,15 +79,58 @@ class ReconnectingConsumer(Consumer):
             time.sleep(_PAUSE_AFTER_REFUSAL)
 
 
-class WakeupTaskPool(TaskPool):
-    """Celery's thread pool, which wakes the consumer loop when a thread becomes free. Without prefetch the loop would
-    sleep until its next timer, for up to a second, while a thread is free and a message waits."""
+class CoroutinePool(TaskPool):
+    """Celery's thread pool, which runs a task that has an attribute ``coroutine`` on the process's event loop instead,
+    so that a slot that waits for a provider needs no thread.
 
-    def on_apply(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task in a thread."""
-        result = super().on_apply(*args, **kwargs)
-        result.f.add_done_callback(_wake)
-        return result
+    It wakes the consumer loop when a slot becomes free. Without prefetch the loop would sleep until its next timer, for
+    up to a second, while a slot is free and a message waits.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._accepted = prepare_accept_content(self.app.conf.accept_content) if self.app else None
+        self._running: set[Future[None]] = set()
+
+    def on_apply(
+        self,
+        target: Any,
+        args: Any = None,
+        kwargs: Any = None,
+        callback: Any = None,
+        accept_callback: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Run the task."""
+        coroutine = self.app and getattr(self.app.tasks[args[0]], "coroutine", None)
+        in_thread = partial(super().on_apply, target, args, kwargs, callback, accept_callback, **options)
+        if coroutine is None:
+            result = in_thread()
+            result.f.add_done_callback(_wake)
+            return result
+        accept_callback(os.getpid(), time.monotonic())
+        running = event_loop.loop.submit(self._run(coroutine, args, callback, in_thread))
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        running.add_done_callback(_wake)
+        return ApplyResult(running)
+
+    def on_stop(self) -> None:
+        """Wait for the running tasks."""
+        wait(list(self._running))
+        super().on_stop()
+
+    async def _run(self, coroutine: Any, args: Any, callback: Any, in_thread: Callable[[], Any]) -> None:
+        """Run the coroutine. Where it fails, Celery runs the task again in a thread, and retries it by its rules."""
+        _, _, headers, body, content_type, encoding = args
+        started = time.monotonic()
+        try:
+            positional, *_ = loads(body, content_type, encoding, accept=self._accepted)
+            await coroutine(headers, *positional)
+        except Exception:
+            await asyncio.wrap_future(in_thread().f)
+        else:
+            callback((0, None, time.monotonic() - started))
 
 
 def _wake(_: object) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cache, partial
 from typing import Any, Final
 
@@ -71,10 +73,25 @@ _RETRY_OUTAGES: Final[dict[str, Any]] = {
 @shared_task(bind=True, **_RETRY_OUTAGES)
 def generate(self: Any, request_id: str) -> None:
     """Run the request. Celery retries after a short outage of the database. A provider's failure is retried through the
-    queue row instead, since a retry in a worker's memory would be lost with the worker."""
-    header = str((self.request.headers or {}).get(correlation.FIELD, ""))
-    with correlation.bound_to(correlation.accepted(header) if header else ""), raising_unavailable():
+    queue row instead, since a retry in a worker's memory would be lost with the worker.
+
+    A worker runs :func:`_generate` instead, and this only if that failed.
+    """
+    with _correlated(self.request.headers or {}), raising_unavailable():
         executor().run(request_id)
+
+
+async def _generate(headers: Mapping[str, Any], request_id: str) -> None:
+    with _correlated(headers):
+        await executor().run_request(request_id)
+
+
+def _correlated(headers: Mapping[str, Any]) -> AbstractContextManager[None]:
+    header = str(headers.get(correlation.FIELD, ""))
+    return correlation.bound_to(correlation.accepted(header) if header else "")
+
+
+generate.coroutine = _generate  # for config.celery_transport.CoroutinePool
 
 
 @shared_task(bind=False, **_RETRY_OUTAGES)

@@ -10,7 +10,7 @@ from celery.concurrency.base import BasePool
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 
 from config import celery_app
-from config.celery_transport import Transport, WakeupTaskPool
+from config.celery_transport import Transport, CoroutinePool
 from tests.support.stack import wait_until
 
 
@@ -24,8 +24,8 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture
-def pool() -> Iterator[WakeupTaskPool]:
-    pool = WakeupTaskPool(limit=1)
+def pool() -> Iterator[CoroutinePool]:
+    pool = CoroutinePool(limit=1)
     pool.start()
     yield pool
     pool.stop()
@@ -35,12 +35,12 @@ def apply(pool: BasePool, act: Any) -> None:
     pool.apply_async(act, callback=lambda _: None)
 
 
-def test_the_end_of_a_task_wakes_the_loop_that_takes_messages(hub: Hub, pool: WakeupTaskPool) -> None:
+def test_the_end_of_a_task_wakes_the_loop_that_takes_messages(hub: Hub, pool: CoroutinePool) -> None:
     apply(pool, lambda: None)
     wait_until(hub._pop_ready, what="something to do for the loop")
 
 
-def test_so_does_one_that_fails(hub: Hub, pool: WakeupTaskPool) -> None:
+def test_so_does_one_that_fails(hub: Hub, pool: CoroutinePool) -> None:
     apply(pool, lambda: 1 / 0)
     wait_until(hub._pop_ready, what="something to do for the loop")
 
