@@ -23,7 +23,7 @@ demo: .venv/.runtime ## Start everything on free ports, generate one coloring pa
 run: .venv/.runtime ## Run everything until Ctrl-C: http://127.0.0.1:8000
 	@exec $(IN_VENV) config.local.stack run </dev/null
 
-test: .venv/.dev ## Run the tests on real servers, without faults and the long ones: about nine minutes
+test: .venv/.dev ## Run the tests on real servers, without faults and the long ones: under eight minutes
 	@exec $(IN_VENV) pytest $(AT_ONCE) -m "not faults and not long" $(ARGS) </dev/null
 
 test-all: .venv/.dev ## Run the whole test suite: also short faults, fuzzing of the API and the launcher
