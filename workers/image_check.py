@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
+import kornia_rs
 from PIL import Image, ImageChops, ImageCms
 
 from generation.models.model_rows import MAX_PIXELS
@@ -39,6 +40,9 @@ _TRANSPOSITIONS: Final = {
 _SIDEWAYS: Final = {5, 6, 7, 8}
 #: Pillow's mode by the color space of a profile.
 _PROFILED_MODES: Final = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}
+#: The PNGs that are decoded fast, by the end of their header (depth, color, compression, filter, interlace) and the
+#: chunk after it.
+_FAST_KINDS: Final = {(b"\x08\x02\0\0\0", b"IDAT"): "RGB", (b"\x08\x06\0\0\0", b"IDAT"): "RGBA"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,18 +110,40 @@ def _thumbnail(file: ImageFile) -> bytes:
         raise BrokenFileError("it has no pixels")
     if file.width * file.height > MAX_PIXELS or max(file.width, file.height) > MAX_SIDE:
         raise BrokenFileError(f"{file.width} x {file.height} pixels are too many")
-    with Image.open(io.BytesIO(file.data), formats=(file.format,)) as image:
-        if image.size != (file.width, file.height):
-            raise BrokenFileError("its headers contradict each other")
-        image.load()
-        small = _in_8_bits(image)
-        small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    image = _decoded_fast(file) or _decoded(file)
+    small = _in_8_bits(image)
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     shown = _on_white(small, file)
     if (transposition := _TRANSPOSITIONS.get(file.orientation)) is not None:  # one of the constants is 0
         shown = shown.transpose(transposition)
     out = io.BytesIO()
     shown.save(out, "WEBP", quality=82, method=2)  # method 4 takes twice the time and saves a twentieth of the size
     return out.getvalue()
+
+
+def _decoded_fast(file: ImageFile) -> Image.Image | None:
+    """Decode a PNG of the usual kind, in a quarter of Pillow's time. Return None for any other file and for a broken
+    one, on which Pillow decides.
+
+    This decoder does not compare the checksum of the compressed pixels. Those of the chunks around them are verified.
+    """
+    kind = (file.data[24:29], file.data[37:41]) if file.format == "PNG" else None
+    mode = kind and _FAST_KINDS.get(kind)
+    if mode is None:
+        return None
+    try:
+        pixels = kornia_rs.io.decode_image_png_u8(file.data, (file.height, file.width), mode.lower())
+    except Exception:
+        return None
+    return Image.frombuffer(mode, (file.width, file.height), pixels, "raw", mode, 0, 1)
+
+
+def _decoded(file: ImageFile) -> Image.Image:
+    image = Image.open(io.BytesIO(file.data), formats=(file.format,))
+    if image.size != (file.width, file.height):
+        raise BrokenFileError("its headers contradict each other")
+    image.load()
+    return image
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:

@@ -129,8 +129,7 @@ class _Process:
     async def send(self, image: bytes, arguments: object) -> None:
         """Send one image."""
         pickled = pickle.dumps(arguments)
-        self._writer.write(_HEAD.pack(len(pickled), len(image)) + pickled)
-        self._writer.write(image)
+        self._writer.writelines([_HEAD.pack(len(pickled), len(image)) + pickled, image])
         await self._writer.drain()
 
     async def receive(self) -> tuple[str, Any]:

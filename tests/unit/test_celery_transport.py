@@ -10,7 +10,7 @@ from celery.concurrency.base import BasePool
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 
 from config import celery_app
-from config.celery_transport import Transport, CoroutinePool
+from config.celery_transport import CoroutinePool, Transport
 from tests.support.stack import wait_until
 
 

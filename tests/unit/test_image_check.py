@@ -10,7 +10,7 @@ from tests.corpus.broken import BROKEN, SCRIPT, TO_CUT, bomb, other
 from tests.corpus.jpeg import exif_segment, with_segments
 from tests.corpus.shapes import SIZE, Colors, encoded, quadrants
 from tests.corpus.sound import SOUND
-from workers import image_check
+from workers import image_check, image_headers
 from workers.providers.base import ProviderError
 
 
@@ -174,3 +174,16 @@ def test_another_format_than_requested_is_kept_with_a_notice(kind: str, requeste
     checked = image_check.check(image(kind), requested=requested)
     assert (checked.notice, checked.content_type) == (notice, f"image/{kind.lower()}")
     assert checked.requested_type == f"image/{requested or kind.lower()}"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_the_fast_decoder_and_pillow_see_the_same_picture(mode: str) -> None:
+    gradient = Image.linear_gradient("L").resize((61, 47))
+    picture = Image.merge(mode, [gradient.rotate(90 * turn).resize((61, 47)) for turn in range(len(mode))])
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    file = image_headers.read(out.getvalue())
+    fast, slow = image_check._decoded_fast(file), image_check._decoded(file)
+    assert fast is not None
+    assert (fast.mode, fast.size, fast.tobytes()) == (slow.mode, slow.size, slow.tobytes())
+    assert slow.tobytes() == picture.tobytes()
