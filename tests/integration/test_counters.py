@@ -607,7 +607,8 @@ def test_a_restored_backup_has_its_counters(alice: User, tmp_path: Path) -> None
 
 
 def _without_pool() -> None:
-    """Have the next connection go where the settings say."""
+    """Have the next connection go where the settings say, also that of the thread which writes submits."""
+    wait_until(lambda: all(thread.name != "submits" for thread in threading.enumerate()), what="its end")
     connection.close_pool()  # type: ignore[attr-defined]
 
 

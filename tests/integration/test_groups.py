@@ -39,7 +39,7 @@ def all_at_once(*work: Any) -> list[Any]:
 
 
 class Blocking:
-    """A statement that notes its items, and waits at the first one until it may go on."""
+    """A statement that notes its items, waits at the first one until it may go on, and refuses negative ones."""
 
     def __init__(self) -> None:
         self.groups: list[list[int]] = []
@@ -49,6 +49,8 @@ class Blocking:
         self.groups.append(list(items))
         self.started.set()
         assert self.may_go_on.wait(10)
+        if min(items) < 0:
+            raise IntegrityError("a constraint")
         return [item * 2 for item in items]
 
 
@@ -66,17 +68,32 @@ def test_items_that_come_during_a_statement_go_together_in_the_next() -> None:
     assert [sorted(items) for items in act.groups] == [[0], [1, 2, 3, 4]]
 
 
-def test_a_statement_that_a_row_makes_fail_gives_no_results() -> None:
+def test_a_statement_that_a_row_makes_fail_gives_the_others_no_results() -> None:
+    act = Blocking()
+    group: Group[int, int] = Group(Lane("test"), act)
+    with ThreadPoolExecutor(3) as callers:
+        first = callers.submit(group.ask, 0)
+        assert act.started.wait(10)
+        others = [callers.submit(group.ask, item) for item in (1, -1)]
+        while len(group._waiting) < 2:
+            threading.Event().wait(0.01)
+        act.may_go_on.set()
+        assert [future.result(10) for future in (first, *others)] == [0, None, None]
+
+
+def test_a_failure_is_raised_to_an_item_that_is_alone() -> None:
     def refuse(_: Sequence[int]) -> list[int]:
         raise IntegrityError("a constraint")
 
     group: Group[int, int] = Group(Lane("test"), refuse)
-    assert group.ask(1) is None
+    with pytest.raises(IntegrityError):
+        group.ask(1)
 
 
 def test_a_result_that_is_missing_leaves_no_caller_waiting() -> None:
     group: Group[int, int] = Group(Lane("test"), lambda _: [])
-    assert group.ask(1) is None
+    with pytest.raises(ValueError, match="0 results for 1 items"):
+        group.ask(1)
 
 
 @pytest.mark.parametrize("error", [OperationalError("the connection is lost"), SystemExit()])
