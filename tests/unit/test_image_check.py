@@ -177,13 +177,13 @@ def test_another_format_than_requested_is_kept_with_a_notice(kind: str, requeste
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_the_fast_decoder_and_pillow_see_the_same_picture(mode: str) -> None:
+def test_the_fast_decoder_and_pillow_see_the_same_image(mode: str) -> None:
     gradient = Image.linear_gradient("L").resize((61, 47))
-    picture = Image.merge(mode, [gradient.rotate(90 * turn).resize((61, 47)) for turn in range(len(mode))])
+    drawn = Image.merge(mode, [gradient.rotate(90 * turn).resize((61, 47)) for turn in range(len(mode))])
     out = io.BytesIO()
-    picture.save(out, "PNG")
+    drawn.save(out, "PNG")
     file = image_headers.read(out.getvalue())
     fast, slow = image_check._decoded_fast(file), image_check._decoded(file)
     assert fast is not None
     assert (fast.mode, fast.size, fast.tobytes()) == (slow.mode, slow.size, slow.tobytes())
-    assert slow.tobytes() == picture.tobytes()
+    assert slow.tobytes() == drawn.tobytes()
