@@ -1,6 +1,6 @@
 """Empty the database after a test with real transactions, and put the rows of the migrations back.
 
-Django's own way empties every table and then creates content types and permissions anew, which takes a third of a
+Django's own way empties every table and then creates content types and permissions again, which takes a third of a
 second: longer than most of these tests.
 """
 
