@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -288,8 +288,7 @@ class Executor:
     async def _complete(self, claim: Claim, receipt: dict[str, Any]) -> None:
         completed = await self._database.end(endings.completed(claim, **receipt))
         if completed:  # else the receipt may belong to a newer claim
-            with suppress(OSError):  # a receipt that is left does no harm
-                await self._writer.run(partial(receipts.drop, claim.request.pk))
+            self._writer.start(partial(receipts.drop, claim.request.pk))  # the slot does not wait for the disk
         log("completed" if completed else "claim-void", claim)
 
     async def _release(self, claim: Claim, wait: timedelta, why: str, *, waits_for: str = "") -> None:

@@ -58,6 +58,10 @@ class ResultWriter:
         """Return the result of a function that uses the storage, run in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, act)
 
+    def start(self, act: Callable[[], object]) -> None:
+        """Run a function that uses the storage in a thread, without waiting for it. Its failure does no harm."""
+        self._threads.submit(act)
+
     async def write(
         self,
         attempt: RunningAttempt,
