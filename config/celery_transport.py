@@ -20,6 +20,7 @@ from kombu.transport import redis
 from redis.exceptions import ResponseError
 
 from generation import event_loop
+from generation.db.outages import is_outage
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +104,10 @@ class CoroutinePool(TaskPool):
     ) -> Any:
         """Run the task."""
         coroutine = self.app and getattr(self.app.tasks[args[0]], "coroutine", None)
-        in_thread = partial(super().on_apply, target, args, kwargs, callback, accept_callback, **options)
+        apply: Any = super().on_apply
+        in_thread = partial(apply, target, args, kwargs, callback, **options)
         if coroutine is None:
-            result = in_thread()
+            result = in_thread(accept_callback)
             result.f.add_done_callback(_wake)
             return result
         accept_callback(os.getpid(), time.monotonic())
@@ -120,15 +122,17 @@ class CoroutinePool(TaskPool):
         wait(list(self._running))
         super().on_stop()
 
-    async def _run(self, coroutine: Any, args: Any, callback: Any, in_thread: Callable[[], Any]) -> None:
+    async def _run(self, coroutine: Any, args: Any, callback: Any, in_thread: Callable[..., Any]) -> None:
         """Run the coroutine. Where it fails, Celery runs the task again in a thread, and retries it by its rules."""
         _, _, headers, body, content_type, encoding = args
         started = time.monotonic()
         try:
             positional, *_ = loads(body, content_type, encoding, accept=self._accepted)
             await coroutine(headers, *positional)
-        except Exception:
-            await asyncio.wrap_future(in_thread().f)
+        except Exception as error:
+            if not is_outage(error):  # of an outage Celery writes its own line
+                logger.exception("a coroutine failed, its task is run in a thread")
+            await asyncio.wrap_future(in_thread(None).f)
         else:
             callback((0, None, time.monotonic() - started))
 
