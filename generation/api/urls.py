@@ -28,13 +28,13 @@ def _at(path: str, view: Callable[..., HttpResponseBase], name: str) -> URLPatte
 
 
 urlpatterns = [
-    _at(f"{_PREFIX}/status/{_ID}", GenerationViewSet.as_view({"get": "retrieve"}), "status"),
-    _at(f"{_PREFIX}/submit", GenerationViewSet.as_view({"post": "submit"}), "submit"),
     _at("api/schema", SchemaView.as_view(), "schema"),
     _at("api/docs", docs, "docs"),
     _at("api/token", ObtainView.as_view(), "token"),
     _at("api/token/refresh", RefreshView.as_view(), "token-refresh"),
     _at("api/token/verify", VerifyView.as_view(), "token-verify"),
+    _at(f"{_PREFIX}/submit", GenerationViewSet.as_view({"post": "submit"}), "submit"),
+    _at(f"{_PREFIX}/status/{_ID}", GenerationViewSet.as_view({"get": "retrieve"}), "status"),
     _at(f"{_PREFIX}/requests", GenerationViewSet.as_view({"get": "list"}), "requests"),
     _at(f"{_PREFIX}/retry/{_ID}", GenerationViewSet.as_view({"post": "retry"}), "retry"),
     _at(f"{_PREFIX}/batch", BatchViewSet.as_view({"post": "create"}), "batches"),
