@@ -37,7 +37,7 @@ def test_a_loop_that_is_blocked_for_a_second_costs_no_claim_and_no_call(house: H
     assert [len(house.calls(number)) for number in range(8)] == [1] * 8
 
 
-def test_a_worker_killed_between_a_commit_and_its_answer_pays_nothing_twice(house: House) -> None:
+def test_a_worker_killed_between_commit_and_answer_pays_nothing_twice(house: House) -> None:
     house.provider.script(default="delay=0.3")
     with house.stack.supervised("worker") as ended:
         house.wait_until_up(workers=1)
