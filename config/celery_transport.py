@@ -129,7 +129,7 @@ class CoroutinePool(TaskPool):
         try:
             positional, *_ = loads(body, content_type, encoding, accept=self._accepted)
             await coroutine(headers, *positional)
-        except Exception as error:
+        except BaseException as error:  # a task of which Celery hears no end would keep its slot for good
             if not is_outage(error):  # of an outage Celery writes its own line
                 logger.exception("a coroutine failed, its task is run in a thread")
             await asyncio.wrap_future(in_thread(None).f)

@@ -87,9 +87,12 @@ def test_a_coroutine_runs_without_a_thread_and_wakes_the_loop(hub: Hub, pool: Co
     assert not executor._threads
 
 
-@pytest.mark.parametrize(("error", "lines"), [(OperationalError("the connection is lost"), 0), (KeyError("x"), 1)])
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [(OperationalError("the connection is lost"), 0), (KeyError("x"), 1), (asyncio.CancelledError(), 1)],
+)
 def test_a_failed_coroutine_is_run_again_by_celery(
-    hub: Hub, pool: CoroutinePool, caplog: pytest.LogCaptureFixture, error: Exception, lines: int
+    hub: Hub, pool: CoroutinePool, caplog: pytest.LogCaptureFixture, error: BaseException, lines: int
 ) -> None:
     told = Accepted()
 
