@@ -159,13 +159,17 @@ class CountingCache(RedisCache):
         return in_process()
 
 
-def consume(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
-    """Count the call for each key (a name and its value). Raises :class:`RateExceeded`; then nothing is counted."""
+def consume(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> dict[str, int]:
+    """Count the call for each key (a name and its value), and return the usage with the least left. Raises
+    :class:`RateExceeded`; then nothing is counted."""
     usages, counters = zip(*(_counter(request, group, rate, *key) for key in keys.items()), strict=True)
     limits = {counter: usage["limit"] for counter, usage in zip(counters, usages, strict=True)}
-    for usage, count in zip(usages, _cache().consume(limits, cost), strict=True):
+    counts = _cache().consume(limits, cost)
+    for usage, count in zip(usages, counts, strict=True):
         if count > usage["limit"]:
             raise RateExceeded(usage | {"count": count - cost})
+    now = [usage | {"count": count} for usage, count in zip(usages, counts, strict=True)]
+    return min(now, key=lambda usage: usage["limit"] - usage["count"])
 
 
 def _cache() -> Any:

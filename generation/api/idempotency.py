@@ -56,9 +56,10 @@ def matches_etag(request: Request, etag: str) -> bool:
     return not {"*", etag, f"W/{etag}"}.isdisjoint(known)
 
 
-def limit_submits(request: Request, *, cost: int = 1) -> None:
-    """Count ``cost`` submitted requests against the limits of the user and the IP address. Raises ``RateExceeded``."""
-    consume(
+def limit_submits(request: Request, *, cost: int = 1) -> dict[str, int]:
+    """Count ``cost`` submitted requests against the limits of the user and the IP address, and return the usage of the
+    limit with the least left. Raises ``RateExceeded``."""
+    return consume(
         request._request,
         "submit",
         settings.SUBMIT_RATE,
@@ -74,16 +75,13 @@ def idempotent_response(request: Request, act: Callable[[], dict[str, Any]], *, 
     ``location`` is the URL name of the created object and the key of its id in the result. If ``act`` raises, the key
     stays unused. Raises :class:`KeyReused`, :class:`InvalidValue`.
     """
-    key = request.headers.get(_KEY_HEADER)
+    key = client_key(request)
     if key is None:
         answer, replayed = act(), False
     else:
-        key = identifiers.identifier(key)
-        if not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
-            raise InvalidValue(_KEY_HEADER, f"1 to {_LONGEST_KEY} printable ASCII characters.", "invalid")
         try:
             answer, replayed = idempotency.run_idempotently(
-                owner=current_user(request), key=key, fingerprint=_fingerprint(request), act=act
+                owner=current_user(request), key=key, fingerprint=fingerprint(request), act=act
             )
         except idempotency.KeyReusedError:
             raise KeyReused from None
@@ -94,7 +92,18 @@ def idempotent_response(request: Request, act: Callable[[], dict[str, Any]], *, 
     return Response(answer, headers=headers)
 
 
-def _fingerprint(request: Request) -> str:
+def client_key(request: Request) -> str | None:
+    """Return the ``Idempotency-Key`` of the call, if it has one. Raises :class:`InvalidValue`."""
+    key = request.headers.get(_KEY_HEADER)
+    if key is None:
+        return None
+    key = identifiers.identifier(key)
+    if not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
+        raise InvalidValue(_KEY_HEADER, f"1 to {_LONGEST_KEY} printable ASCII characters.", "invalid")
+    return key
+
+
+def fingerprint(request: Request) -> str:
     """Return a hash of path and body that does not depend on the JSON's whitespace or the order of its keys."""
     body = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{request.path.rstrip('/')}\n{body}".encode()).hexdigest()

@@ -33,8 +33,6 @@ MAX_BATCH: Final = 100
 MAX_METADATA_BYTES: Final = 16 * 1024
 #: The largest seed that all providers with seeds accept.
 MAX_SEED: Final = 4_294_967_294
-#: The longer side divided by the shorter one, at most; no provider supports more.
-_MAX_RATIO: Final = 4
 
 
 class AspectRatioField(StringField):
@@ -49,7 +47,7 @@ class AspectRatioField(StringField):
             message = "Use square, portrait, landscape or W:H such as 3:4."
             raise serializers.ValidationError(message, code="invalid_choice")
         width, height = int(match[1]), int(match[2])
-        if max(width, height) > _MAX_RATIO * min(width, height):
+        if max(width, height) > catalogue.MAX_RATIO * min(width, height):
             raise serializers.ValidationError("The ratio must be between 1:4 and 4:1.", code="out_of_range")
         return value
 
@@ -100,6 +98,10 @@ class MetadataSerializer(BodySerializer):
         required=False,
         help_text="Whether to try another provider if one refuses the prompt; `fail` by default.",
     )
+    rawPrompt = BooleanField(
+        required=False,
+        help_text="Whether the prompt is sent as it is, without the phrases of the type and the image style.",
+    )
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the validated metadata as :class:`ValidMetadata`."""
@@ -132,7 +134,7 @@ class ValidMetadata(NamedTuple):
     @classmethod
     def of(cls, metadata: dict[str, Any]) -> ValidMetadata:
         """Parse the metadata and choose a model. Raises ``ValidationError`` if no configured model supports it."""
-        options = GenerationOptions.parse(metadata)
+        options = GenerationOptions.parse(metadata)  # every model takes the longest prompt of a submit
         try:
             return cls(metadata, options, catalogue.estimate(options))
         except catalogue.UnsupportedRequest as reason:
