@@ -230,6 +230,9 @@ REALTIME_HEARTBEAT = env.milliseconds("REALTIME_HEARTBEAT_MS", 15_000, minimum=1
 REALTIME_MAX_PER_USER = env.integer("REALTIME_MAX_PER_USER", 100, minimum=1, maximum=1_000_000)
 REALTIME_MAX_PER_ADDRESS = env.integer("REALTIME_MAX_PER_ADDRESS", 500, minimum=1, maximum=1_000_000)
 
+#: The most seconds for which a call below /v1 is held until its images are ready.
+OPENAI_WAIT_SECONDS = env.integer("OPENAI_WAIT_SECONDS", 300, minimum=1, maximum=3600)
+
 # --- The queue ------------------------------------------------------------------------------------------------------
 QUEUE_PROCESSING_INTERVAL = env.milliseconds("QUEUE_PROCESSING_INTERVAL", 3000, minimum=50)
 RETRY_DELAY = env.milliseconds("RETRY_DELAY_MS", 10_000)

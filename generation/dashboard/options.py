@@ -75,7 +75,10 @@ RATIOS: Final = (
 def offered() -> dict[str, Any]:
     """Return the choices of the Studio's lists."""
     providers = [
-        {"name": name, "models": [{"name": model.name, "supported": _supported(model.capabilities)} for model in models]}
+        {
+            "name": name,
+            "models": [{"name": model.name, "supported": _supported(model.capabilities)} for model in models],
+        }
         for name, models in catalogue.offered_models().items()
     ]
     styles = PromptStyle.objects.filter(scope=StyleScope.IMAGE_STYLE).values_list("name", flat=True)
