@@ -24,7 +24,6 @@ from generation.realtime.waiting import waiting  # noqa: E402
 _FOR_MACHINES = r"^(healthz|readyz|metrics)/?$"
 
 
-
 def unless_v1(app):
     bare = without_bodies(app)
 
@@ -37,7 +36,14 @@ def unless_v1(app):
 application = ProtocolTypeRouter(
     {
         "http": unless_v1(
-            URLRouter([re_path(r"^v1(/|$)", waiting(http)), *http_urlpatterns, re_path(_FOR_MACHINES, http), re_path("", not_found)])  # type: ignore[arg-type, list-item]
+            URLRouter(
+                [
+                    re_path(r"^v1(/|$)", waiting(http)),
+                    *http_urlpatterns,
+                    re_path(_FOR_MACHINES, http),
+                    re_path("", not_found),
+                ]
+            )  # type: ignore[arg-type, list-item]
         ),
         "websocket": only_as_configured(counting_connections(URLRouter(websocket_urlpatterns))),
     }

@@ -30,8 +30,6 @@ def waiting(application: Any) -> Any:
         async def collect(message: Any) -> None:
             messages.append(message)
 
-        queue: asyncio.Queue[Any] = asyncio.Queue()
-        first = True
 
         async def recv() -> Any:
             return await receive()

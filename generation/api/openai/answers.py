@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -12,7 +11,15 @@ from typing import Any, Final
 
 from django.urls import reverse
 
-from generation.api.openai.errors import FINAL, Fault, Refused, fault_of, fault_of_request
+from generation.api.openai.errors import (
+    FINAL,
+    TIMING,
+    Fault,
+    Refused,
+    fault_of,
+    fault_of_request,
+    milliseconds_since,
+)
 from generation.models import GenerationAttempt, GenerationRequest
 from generation.requests import representations, selectors
 from generation.requests.waits import Answer
@@ -74,8 +81,7 @@ class Reply:
         return fault.answer(self._headers())
 
     def _headers(self) -> dict[str, str]:
-        milliseconds = round((time.monotonic() - self.started) * 1000)
-        return {**self.headers, "openai-processing-ms": str(milliseconds)}
+        return {**self.headers, TIMING: milliseconds_since(self.started)}
 
     def _ended_requests(self) -> list[GenerationRequest]:
         """Return the requests in their order. Raises :class:`generation.api.openai.errors.Refused` if one of them has

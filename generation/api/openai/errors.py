@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,6 +22,8 @@ from generation.states import ErrorCode, Status
 
 #: The official SDKs send a call again after 409, 429 and 5xx, unless the answer has this header.
 FINAL: Final = {"x-should-retry": "false"}
+#: The header with the milliseconds that a call took.
+TIMING: Final = "openai-processing-ms"
 #: Status and code of the errors that have others here than elsewhere, by their code there.
 _RENAMED: Final = {
     "over_budget": (429, "insufficient_quota"),
@@ -157,6 +160,11 @@ def fault_of_request(request: GenerationRequest) -> Fault:
     # The queue has made all retries that make sense, so another call would only cost once more.
     status = 400 if code == ErrorCode.INVALID_REQUEST else 502
     return Fault(status=status, message=message, code=code, headers=FINAL)
+
+
+def milliseconds_since(started: float) -> str:
+    """Return the milliseconds since this time of the monotonic clock."""
+    return str(round((time.monotonic() - started) * 1000))
 
 
 def not_served_here() -> Fault:

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from generation.access.authentication import BearerAuthentication
-from generation.api.openai.errors import Fault, exception_handler
+from generation.api.openai.errors import TIMING, Fault, exception_handler, milliseconds_since
 
 
 class OpenAIMixin(APIView):
@@ -31,12 +31,8 @@ class OpenAIMixin(APIView):
 
     def finalize_response(self, *arguments: Any, **more: Any) -> Any:
         response = super().finalize_response(*arguments, **more)
-        response.headers.update(self.timing())
+        response.headers[TIMING] = milliseconds_since(self.started)
         return response
-
-    def timing(self) -> dict[str, str]:
-        """Return the header with the milliseconds since the call began."""
-        return {"openai-processing-ms": str(round((time.monotonic() - self.started) * 1000))}
 
 
 class OpenAIViewSet(OpenAIMixin, viewsets.ViewSet):
@@ -53,5 +49,5 @@ class UnknownView(OpenAIMixin):
         self.initialize_request(request)
         message = f"Unknown request URL: {str(request.method)[:20]} {request.path[:200]}"
         response = Fault(status=404, message=message, code="unknown_url").response()
-        response.headers.update(self.timing())
+        response.headers[TIMING] = milliseconds_since(self.started)
         return response
