@@ -18,32 +18,14 @@ http = get_asgi_application()  # loads the applications that the routes below ne
 from generation.realtime.counting import counting_connections  # noqa: E402
 from generation.realtime.handshake import not_found, only_as_configured, without_bodies  # noqa: E402
 from generation.realtime.routing import http_urlpatterns, websocket_urlpatterns  # noqa: E402
-from generation.realtime.waiting import waiting  # noqa: E402
 
 #: The only paths that Django answers here: Django would store a body of any size in a file.
 _FOR_MACHINES = r"^(healthz|readyz|metrics)/?$"
 
-
-def unless_v1(app):
-    bare = without_bodies(app)
-
-    async def choose(scope, receive, send):
-        await (app if scope["path"].startswith("/v1") else bare)(scope, receive, send)
-
-    return choose
-
-
 application = ProtocolTypeRouter(
     {
-        "http": unless_v1(
-            URLRouter(
-                [
-                    re_path(r"^v1(/|$)", waiting(http)),
-                    *http_urlpatterns,
-                    re_path(_FOR_MACHINES, http),
-                    re_path("", not_found),
-                ]
-            )  # type: ignore[arg-type, list-item]
+        "http": without_bodies(
+            URLRouter([*http_urlpatterns, re_path(_FOR_MACHINES, http), re_path("", not_found)])  # type: ignore[arg-type, list-item]
         ),
         "websocket": only_as_configured(counting_connections(URLRouter(websocket_urlpatterns))),
     }
