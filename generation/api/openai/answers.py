@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -64,12 +65,18 @@ class Reply:
     quality: str
     response_format: str
     stream: bool
+    #: By the monotonic clock.
     started: float
+    #: For which the call is held.
+    seconds: float
+    #: Raises an exception if the caller must not get an answer any more.
+    check: Callable[[], None]
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def finish(self, all_ended: bool) -> Answer:
         """Return the answer after the wait. The requests are read again, since the last may have ended meanwhile."""
         try:
+            self.check()
             return self._success(self._ended_requests())
         except Exception as error:
             return self.fail(fault_of(error, {}))
@@ -92,8 +99,18 @@ class Reply:
                 message = f"The request {request_id} is not stored any more"
                 raise Refused(Fault(status=404, message=message, code="not_found"))
             if found[request_id].status not in TERMINAL:
-                raise Refused(_still_running(request_id))
+                raise Refused(self._not_ended(request_id))
         return [found[request_id] for request_id in self.request_ids]
+
+    def _not_ended(self, request_id: str) -> Fault:
+        if time.monotonic() < self.started + self.seconds:
+            # The process stops. The call that the client sends again joins this one.
+            message = "The server restarts, and the work goes on. Send the call again"
+            headers = {"retry-after": "1", "x-should-retry": "true"}
+            return Fault(status=503, message=message, code="restarting", headers=headers)
+        status = representations.absolute(reverse("generation:status", args=[request_id]))
+        message = f"The image is not ready yet, and the work goes on. Its status is at {status}"
+        return Fault(status=504, message=message, code="still_running", headers=FINAL)
 
     def _success(self, requests: Sequence[GenerationRequest]) -> Answer:
         """Return the answer with the images that came. Without any, raises the first request's error as
@@ -140,12 +157,6 @@ class Reply:
             "size": f"{result['width']}x{result['height']}",
         }
         return facts | _usage(completed)
-
-
-def _still_running(request_id: str) -> Fault:
-    status = representations.absolute(reverse("generation:status", args=[request_id]))
-    message = f"The image is not ready yet, and the work goes on. Its status is at {status}"
-    return Fault(status=504, message=message, code="still_running", headers=FINAL)
 
 
 def _newest_end(completed: Sequence[GenerationRequest]) -> int:

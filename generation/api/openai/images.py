@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import ClassVar, Final
 
 from django.conf import settings
@@ -15,6 +16,7 @@ from generation.api.openai.answers import Reply
 from generation.api.openai.errors import Fault, Refused, not_served_here, rate_headers
 from generation.api.openai.serializers import ImagesCall, read_call
 from generation.api.openai.views import OpenAIViewSet
+from generation.api.waiting import cancel_after, require_valid_key
 from generation.requests import services, waits
 from generation.requests.waits import Answer, Wait
 from generation.states import Scope
@@ -40,7 +42,7 @@ class ImagesViewSet(OpenAIViewSet):
     def generate(self, request: Request) -> HttpResponse:
         if not waits.can_wait(request._request):
             raise Refused(not_served_here())
-        call = read_call(request.data)
+        call = read_call(request.data, cancel_after=cancel_after(request))
         usage: dict[str, int] = {}
 
         def submit() -> list[str]:
@@ -59,12 +61,15 @@ class ImagesViewSet(OpenAIViewSet):
         }
         if call.ignored:
             headers["x-vga-ignored"] = ",".join(call.ignored)
+        seconds = _holding_time(request)
         reply = Reply(
             request_ids=place.request_ids,
             quality=call.quality,
             response_format=call.response_format,
             stream=call.stream,
             started=self.started,
+            seconds=seconds,
+            check=partial(require_valid_key, request),
             headers=headers,
         )
 
@@ -75,7 +80,7 @@ class ImagesViewSet(OpenAIViewSet):
         wait = Wait(
             request_ids=place.request_ids,
             user_id=place.user.pk,
-            seconds=_holding_time(request),
+            seconds=seconds,
             finish=reply.finish,
             refuse=refuse,
             leave=lambda: repeats.leave(place),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Final
 
 from rest_framework import serializers
@@ -128,13 +129,14 @@ class ImagesCall:
     ignored: list[str]
 
 
-def read_call(body: Any) -> ImagesCall:
-    """Return the call in a body. Raises ``ValidationError`` and :class:`generation.api.openai.errors.Refused`."""
+def read_call(body: Any, *, cancel_after: timedelta | None) -> ImagesCall:
+    """Return the call in a body, with the deadline of its requests. Raises ``ValidationError`` and :class:`generation.api.openai.errors.Refused`."""
     valid = validate(ImagesSerializer, body)
     vga = valid.get("vga", {})
     given, droppable = _options(valid)
     metadata, dropped = _fitting({**_given_metadata(vga), **given}, droppable, valid)
-    draft = new_request({"type": GenerationType.ILLUSTRATION, **vga, "prompt": valid["prompt"], "metadata": metadata})
+    data = {"type": GenerationType.ILLUSTRATION, **vga, "prompt": valid["prompt"], "metadata": metadata}
+    draft = new_request(data, cancel_after=cancel_after)
     return ImagesCall(
         drafts=[_variation(draft, index) for index in range(valid["n"])],
         quality=_AUTO if "quality" in dropped else valid.get("quality", _AUTO),
