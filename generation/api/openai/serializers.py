@@ -130,7 +130,8 @@ class ImagesCall:
 
 
 def read_call(body: Any, *, cancel_after: timedelta | None) -> ImagesCall:
-    """Return the call in a body, with the deadline of its requests. Raises ``ValidationError`` and :class:`generation.api.openai.errors.Refused`."""
+    """Return the call in a body; ``cancel_after`` is the deadline of its requests. Raises ``ValidationError`` and
+    :class:`generation.api.openai.errors.Refused`."""
     valid = validate(ImagesSerializer, body)
     vga = valid.get("vga", {})
     given, droppable = _options(valid)
