@@ -104,8 +104,13 @@ class MetadataSerializer(BodySerializer):
         help_text="Whether the prompt is sent as it is, without the phrases of the type and the image style.",
     )
 
+    def __init__(self, *arguments: Any, choose_model: bool = True, **more: Any) -> None:
+        """``choose_model`` is False if the caller adds options, and calls :class:`ValidMetadata` after that."""
+        super().__init__(*arguments, **more)
+        self._choose_model = choose_model
+
     def to_internal_value(self, data: Any) -> Any:
-        """Return the validated metadata as :class:`ValidMetadata`."""
+        """Return the validated metadata as :class:`ValidMetadata`, or as it is without the choice of a model."""
         if not isinstance(data, dict):
             raise serializers.ValidationError("Expected an object.", code="invalid")
         try:
@@ -121,7 +126,8 @@ class MetadataSerializer(BodySerializer):
             errors = {name: [serializers.ErrorDetail(message, code="reserved")] for name in reserved}
             raise serializers.ValidationError(errors)
         known = super().to_internal_value(data)
-        return ValidMetadata.of({**self.without_nulls(data), **known})
+        valid = {**self.without_nulls(data), **known}
+        return ValidMetadata.of(valid) if self._choose_model else valid
 
 
 class ValidMetadata(NamedTuple):

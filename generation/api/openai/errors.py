@@ -30,13 +30,15 @@ _RENAMED: Final = {
     "rate_limited": (429, "rate_limit_exceeded"),
     "scope_missing": (403, "insufficient_permissions"),
 }
-#: The fields of a body by the options that they set.
+#: The fields of a body by the options that they set, or the fields of a submit.
 PARAMS: Final[Mapping[str, str]] = {
     "model": "model",
     "aspectRatio": "size",
     "quality": "quality",
     "outputFormat": "output_format",
     "prompt": "prompt",
+    "projectId": "vga.projectId",
+    "priority": "vga.priority",
 }
 #: What precedes an option in a path: the item of a batch, as which several images are submitted, and ``metadata``.
 _PREFIX: Final = re.compile(r"^(?:requests\[\d+\]\.)?(?:metadata\.)?")
@@ -86,14 +88,15 @@ class Refused(exceptions.APIException):
         self.fault = fault
 
 
-def unsupported(reason: UnsupportedRequest) -> Refused:
-    """Return the error of a call that no configured model can fulfill."""
+def unsupported(reason: UnsupportedRequest, metadata: Mapping[str, Any]) -> Refused:
+    """Return the error of a call that no configured model can fulfill. ``metadata`` is that of the body."""
+    in_metadata = reason.option in metadata or reason.option not in PARAMS
     is_unknown_model = reason.option == "model"
     return Refused(
         Fault(
             status=404 if is_unknown_model else 400,
             message=reason.message,
-            param=PARAMS.get(reason.option, f"vga.metadata.{reason.option}"),
+            param=f"vga.metadata.{reason.option}" if in_metadata else PARAMS[reason.option],
             code="model_not_found" if is_unknown_model else "unsupported",
         )
     )

@@ -72,7 +72,7 @@ class VgaSerializer(BodySerializer):
     priority = ChoiceField(Priority.choices, required=False)
     projectId = NameField(max_length=255, required=False, allow_blank=True, source="project_id")
     pageId = NameField(max_length=255, required=False, allow_blank=True, source="page_id")
-    metadata = MetadataSerializer(required=False)
+    metadata = MetadataSerializer(required=False, choose_model=False)
     references = NotYetField(required=False)
     onReferenceFailure = NotYetField(required=False)
 
@@ -148,7 +148,7 @@ def read_call(body: Any, *, cancel_after: timedelta | None) -> ImagesCall:
 
 
 def _given_metadata(vga: Mapping[str, Any]) -> dict[str, Any]:
-    given: dict[str, Any] = dict(vga["metadata"].metadata) if "metadata" in vga else {}
+    given = vga.get("metadata", {})
     return given if "type" in vga else {"rawPrompt": True, **given}
 
 
@@ -187,7 +187,7 @@ def _fitting(
             # Without one of these another provider may be able to do what the first one cannot.
             lacking = [key for key in droppable if key == reason.option] or droppable
             if not lacking or reason.option == "model":
-                raise unsupported(reason) from None
+                raise unsupported(reason, valid.get("vga", {}).get("metadata", {})) from None
             droppable = [key for key in droppable if key not in lacking]
             metadata = {key: value for key, value in metadata.items() if key not in lacking}
             dropped += [PARAMS[key] for key in lacking]
