@@ -59,7 +59,7 @@ urlpatterns = [
     _at("v1/images/generations", ImagesViewSet.as_view({"post": "generate"}), "openai-images"),
     _at("v1/images/edits", ImagesViewSet.as_view({"post": "edit"}), "openai-edits"),
     _at("v1/models", ModelsViewSet.as_view({"get": "list"}), "openai-models"),
-    _at("v1/models/(?P<model>.+?)", ModelsViewSet.as_view({"get": "retrieve"}), "openai-model"),
+    _at("v1/models/(?P<model_id>.+?)", ModelsViewSet.as_view({"get": "retrieve"}), "openai-model"),
     # Clients of OpenAI read no other format of an error.
     _at("v1(?:/.*)?", UnknownView.as_view(), "openai-unknown"),
 ]

@@ -27,10 +27,10 @@ class ModelsViewSet(OpenAIViewSet):
     def list(self, request: Request) -> Response:
         return Response({"object": "list", "data": list(self._models(request).values())})
 
-    def retrieve(self, request: Request, model: str) -> Response:
-        found = self._models(request).get(model)
+    def retrieve(self, request: Request, model_id: str) -> Response:
+        found = self._models(request).get(model_id)
         if found is None:
-            message = f"The model {printable(model)} does not exist"
+            message = f"The model {printable(model_id)} does not exist"
             raise Refused(Fault(status=404, message=message, param="model", code="model_not_found"))
         return Response(found)
 

@@ -41,6 +41,7 @@ _QUALITIES: Final = {
     "xhigh": "high",
     "max": "high",
 }
+QUALITIES: Final = list(_QUALITIES)
 #: Fields whose option is dropped if the model lacks it.
 _DROPPABLE: Final = ("quality", "outputFormat")
 #: Names in a header: unknown ones are chosen by the client.
@@ -98,7 +99,7 @@ class ImagesSerializer(BodySerializer):
         required=False,
         help_text="`auto`, or pixels such as `1536x1024`. The image has the nearest aspect ratio that can be made.",
     )
-    quality = ChoiceField(list(_QUALITIES), required=False)
+    quality = ChoiceField(QUALITIES, required=False)
     output_format = ChoiceField(ImageFormat.values, required=False)
     response_format = ChoiceField(["b64_json", "url"], default="b64_json", help_text="`url` is a signed address.")
     stream = BooleanField(default=False, help_text="Answer with events; only for one image.")
