@@ -53,6 +53,7 @@ def description(base_url: str) -> dict[str, Any]:
             "Priority": "generation.states.Priority",
             "GenerationType": "generation.states.GenerationType",
             "ErrorCode": "generation.states.ErrorCode",
+            "Quality": "generation.models.model_rows.QUALITIES",
             "OpenAIQuality": "generation.api.openai.serializers.QUALITIES",
             "SystemStatus": "generation.api.openapi.schemas.HEALTH",
             "Check": "generation.api.openapi.schemas.CHECK",

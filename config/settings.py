@@ -279,6 +279,11 @@ _vendors: dict[str, dict[str, Any]] = {
         "base_url": env.text("GOOGLE_BASE_URL"),
     },
 }
+_own_hosts = {urlsplit(PUBLIC_BASE_URL).netloc, *(f"{host}:{REALTIME_PORT}" for host in ("127.0.0.1", "localhost"))}
+_openai_address = urlsplit(_vendors["openai"]["base_url"])
+if _vendors["openai"]["api_key"] and _openai_address.netloc in _own_hosts and _openai_address.path.rstrip("/") == "/v1":
+    # As in a shell that is set up for clients. Each request would become another one.
+    env.refuse("OPENAI_BASE_URL is the address of this service itself; unset it where servers start", None)
 #: The default model of each provider.
 PROVIDER_MODELS = {
     "openai": env.text("OPENAI_IMAGE_MODEL", "gpt-image-2"),

@@ -220,6 +220,7 @@ def launch(settings: ModuleType, *, for_demo: bool) -> int:
                 stack.wait_until_ready(math.inf)
             if user:
                 group.say(f"Demo user: {user.username}  password: {user.password}")
+            group.say(f"For tools that know OpenAI's API: http://127.0.0.1:{settings.REALTIME_PORT}/v1")
             group.say(f"Ready: {stack.url}")
             for name, server in servers.items():
                 group.end_with(name, server)

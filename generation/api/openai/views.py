@@ -40,7 +40,7 @@ class OpenAIViewSet(OpenAIMixin, viewsets.ViewSet):
 
 
 class UnknownView(OpenAIMixin):
-    """Any address below ``/v1`` without an endpoint, by any method and for everybody."""
+    """Any address below ``/v1`` without an endpoint, by any method and without authentication."""
 
     authentication_classes = ()
     permission_classes = ()
