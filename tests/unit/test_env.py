@@ -77,7 +77,7 @@ def test_every_program_names_every_fault_in_a_line_of_its_own(program: str, tmp_
 )
 def test_the_service_is_not_its_own_vendor(address: str, tmp_path: Path) -> None:
     wrong = {"DEBUG": "true", "PUBLIC_BASE_URL": "https://a.example.org"}
-    done = run(PROGRAMS[0], tmp_path, wrong | {"OPENAI_BASE_URL": address, "OPENAI_API_KEY": "vgsk_1"})
+    done = run("manage", tmp_path, wrong | {"OPENAI_BASE_URL": address, "OPENAI_API_KEY": "vgsk_1"})
     refusal = "error: OPENAI_BASE_URL is the address of this service itself; unset it where servers start"
     assert (done.returncode, done.stderr.strip()) == (1, refusal)
 
