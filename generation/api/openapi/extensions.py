@@ -158,6 +158,8 @@ _OTHER_SCHEMES: Final = {
 }
 
 _METHODS: Final = ("POST", "GET", "PATCH", "DELETE")
+_OF_KEYS: Final = ("NewApiKey", "ApiKeyChange", "ApiKeyRotation")
+_OF_OPENAI: Final = ("OpenAIImages", "OpenAIVga")
 _BODIES: Final = (
     "Submit",
     "BatchSubmit",
@@ -165,11 +167,11 @@ _BODIES: Final = (
     "Credentials",
     "RefreshToken",
     "AnyToken",
-    "OpenAIImages",
-    "OpenAIVga",
+    *_OF_KEYS,
+    *_OF_OPENAI,
 )
 #: Bodies in which null for an optional field means that the field is absent.
-_NULL_MEANS_ABSENT: Final = ("Submit", "Metadata", "BatchSubmit", "BatchOptions", "OpenAIImages", "OpenAIVga")
+_NULL_MEANS_ABSENT: Final = ("Submit", "Metadata", "BatchSubmit", "BatchOptions", *_OF_KEYS, *_OF_OPENAI)
 
 
 def tidy_addresses(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
