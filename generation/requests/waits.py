@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from django.http import HttpRequest
 
@@ -55,5 +55,6 @@ def ask(request: HttpRequest, wait: Wait) -> bool:
     """Ask the server to wait. Return False if it cannot."""
     if not can_wait(request):
         return False
-    request.scope[SCOPE_KEY].append(wait)  # type: ignore[attr-defined]  it came by ASGI
+    by_asgi: Any = request
+    by_asgi.scope[SCOPE_KEY].append(wait)
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.http.response import HttpResponseBase
@@ -18,7 +18,7 @@ from generation.api.openai.errors import TIMING, Fault, exception_handler, milli
 class OpenAIMixin(APIView):
     """Errors in OpenAI's format, and the header with the time that a call took."""
 
-    authentication_classes = (BearerAuthentication,)
+    authentication_classes: Sequence[type[BearerAuthentication]] = (BearerAuthentication,)
     #: When the call began, by the monotonic clock.
     started = 0.0
 

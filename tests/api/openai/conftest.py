@@ -30,7 +30,7 @@ class OpenAIStack:
 
     def sdk(self, **options: Any) -> openai.OpenAI:
         """Return a client of the official SDK, which is closed after the test."""
-        given = {"base_url": self.base_url, "api_key": self.key, "timeout": 30.0} | options
+        given: dict[str, Any] = {"base_url": self.base_url, "api_key": self.key, "timeout": 30.0} | options
         return self._closing.enter_context(openai.OpenAI(**given))
 
     def generate(self, body: Any = None, **headers: str) -> httpx2.Response:

@@ -15,7 +15,7 @@ from psycopg import errors as database_errors
 from generation.api.openai.answers import Encoded
 from generation.api.openai.errors import address, fault_of, rate_headers
 from generation.api.openai.serializers import ImagesCall, read_call
-from generation.models import PromptStyle
+from generation.models import PromptStyle, ProviderModel
 from generation.models.options import GenerationOptions, changing
 from generation.providers import catalogue
 from generation.storage import images
@@ -93,7 +93,7 @@ def test_seeds_count_up_and_only_the_first_image_may_be_cached() -> None:
 
 
 def test_options_that_no_model_has_are_dropped_and_named() -> None:
-    catalogue.ProviderModel.objects.filter(provider="clipart").update(capabilities=["seed"], sizes={"3:2": [48, 32]})
+    ProviderModel.objects.filter(provider="clipart").update(capabilities=["seed"], sizes={"3:2": [48, 32]})
     found = call(quality="high", output_format="webp", size="100x100", vga={"metadata": {"seed": 1}})
     assert found.ignored == ["quality", "output_format"]
     assert found.quality == "auto"

@@ -125,13 +125,14 @@ def test_a_key_is_limited_to_its_models_and_projects(vendor: OpenAIStack) -> Non
     sdk = vendor.sdk(api_key=made["key"])
     assert [model.id for model in sdk.models.list()] == ["gpt-image-2.5-flare"]
     in_book = {"vga": {"projectId": "book"}}
-    for wrong, param in [
+    wrong_calls: list[tuple[dict[str, Any], str]] = [
         ({"model": "gpt-image-2", "extra_body": in_book}, "model"),
         ({"extra_body": {}}, "vga.projectId"),
         ({"extra_body": {"vga": {"projectId": "book", "priority": "high"}}, "n": 2}, "vga.priority"),
-    ]:
+    ]
+    for wrong, param in wrong_calls:
         with pytest.raises(openai.PermissionDeniedError) as raised:
-            sdk.images.generate(prompt=PROMPT, **wrong)  # type: ignore[call-overload]
+            sdk.images.generate(prompt=PROMPT, **wrong)
         assert (raised.value.code, raised.value.param) == ("not_allowed", param)
     assert sdk.images.generate(prompt=PROMPT, extra_body=in_book).data
     assert [call.options["model"] for call in vendor.fake.journal()] == ["gpt-image-2.5-flare"]

@@ -14,6 +14,7 @@ import httpx2
 import openai
 import pytest
 
+from config.local.valkey import free_port
 from tests.api.openai.conftest import PROMPT, OpenAIStack
 from tests.support.stack import wait_until
 
@@ -268,3 +269,79 @@ def test_a_reader_that_leaves_early_harms_no_other_call(vendor: OpenAIStack) -> 
     answer: httpx2.Response = vendor.generate()
     assert answer.status_code == 200
     assert vendor.calls == 2
+
+
+# --- While a call waits ---
+
+
+def test_too_many_waiting_calls_are_refused_and_cost_nothing(vendor: OpenAIStack) -> None:
+    port = free_port()
+    vendor.stack.start("realtime:strict", REALTIME_PORT=str(port), WAITS_PER_USER="1")
+    try:
+        strict = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(strict), what="the second process")
+        occupy_the_worker(vendor)
+        first = Later(lambda: vendor.raw.post(f"{strict}/v1/images/generations", json={"prompt": PROMPT}))
+        vendor.wait_for("queued")
+        for body in ({"prompt": "Another"}, {"prompt": "A third", "stream": True}):
+            refused = vendor.raw.post(f"{strict}/v1/images/generations", json=body)
+            assert refused.status_code == 429
+            assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+            assert refused.headers["retry-after"] == "5"
+        assert len(vendor.wait_for("cancelled", 2)) == 2
+        free_the_worker(vendor)
+        assert first.result().status_code == 200
+        assert vendor.calls == 3
+    finally:
+        vendor.stack.stop("realtime:strict")
+
+
+def answers(base: str) -> bool:
+    try:
+        return httpx2.get(f"{base}/healthz").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def test_a_key_that_is_revoked_meanwhile_gets_no_image(vendor: OpenAIStack) -> None:
+    with vendor.stack.client() as alice:
+        made = alice.post("/keys", json={"name": "brief", "scopes": ["requests:write"]}).raise_for_status().json()
+        vendor.fake.script(default="hold")
+        named = {"Authorization": f"Bearer {made['key']}"}
+        plain_call = Later(lambda: vendor.generate(**named))
+        stream_call = Later(lambda: vendor.generate({"prompt": PROMPT, "stream": True}, **named))
+        wait_until(lambda: vendor.calls == 2, what="the calls of the vendor")
+        alice.delete(f"/keys/{made['keyId']}").raise_for_status()
+    vendor.fake.release()
+    plain, stream = plain_call.result(), stream_call.result()
+    assert plain.status_code == 401
+    assert plain.json()["error"]["code"] == "invalid_api_key"
+    assert stream.status_code == 200
+    assert "b64_json" not in stream.text
+    assert '"invalid_api_key"' in stream.text
+
+
+def test_a_stream_that_takes_too_long_ends_with_an_error_event(vendor: OpenAIStack) -> None:
+    vendor.fake.script(default="hold")
+    answer = vendor.generate({"prompt": PROMPT, "stream": True}, x_stainless_timeout="1")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    event = [line for line in answer.text.splitlines() if line and not line.startswith(":")]
+    assert event[0] == "event: error"
+    shown = json.loads(event[1].removeprefix("data: "))
+    assert shown["type"] == "error"
+    assert shown["error"]["code"] == "still_running"
+    vendor.fake.release()
+    vendor.wait_for("completed")
+
+
+@pytest.mark.parametrize("header", ["nan", "inf", "-1", "0", "soon", "1e999", ""])
+def test_a_time_out_that_makes_no_sense_is_ignored(vendor: OpenAIStack, header: str) -> None:
+    assert vendor.generate(x_stainless_read_timeout=header, x_stainless_retry_count=header).status_code == 200
+
+
+def test_a_deadline_cancels_a_call_that_waits(vendor: OpenAIStack) -> None:
+    vendor.fake.script(default="hold")
+    answer = vendor.generate(Cancel_After="5s")
+    assert answer.status_code == 409
+    assert answer.json()["error"]["code"] == "cancelled"
+    assert vendor.generate(Cancel_After="soon").json()["error"]["param"] == "Cancel-After"
