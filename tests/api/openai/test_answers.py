@@ -6,10 +6,12 @@ import base64
 import hashlib
 import os
 import tracemalloc
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.test import Client
 from psycopg import errors as database_errors
 
 from generation.api.openai.answers import Encoded
@@ -79,6 +81,23 @@ def test_the_address_is_that_of_the_process_that_waits(settings: object) -> None
         settings.REALTIME_HAS_ITS_PORT = own_port  # type: ignore[attr-defined]
         settings.REALTIME_PORT = 8001  # type: ignore[attr-defined]
         assert address() == expected
+
+
+@pytest.mark.parametrize("at", ["/v1/images/generations", "/v1/images/edits", "/v1/models", "/v1/models/openmoji-17"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_an_anonymous_call_is_rejected_below_v1(at: str, method: str) -> None:
+    for client in (client_of(None), Client()):
+        response: Any = client.generic(method, at, "{}", content_type="application/json")
+        assert response.status_code == 401
+        assert response["WWW-Authenticate"].startswith("Bearer")
+        if method != "HEAD":
+            assert response.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_a_session_of_the_pages_is_not_enough_below_v1(alice: User) -> None:
+    browser = Client()
+    browser.force_login(alice)
+    assert browser.get("/v1/models").status_code == 401
 
 
 # --- The requests of a call ---
