@@ -55,7 +55,8 @@ def description(base_url: str) -> dict[str, Any]:
             "GenerationType": "generation.states.GenerationType",
             "ErrorCode": "generation.states.ErrorCode",
             "SystemStatus": "generation.api.openapi.schemas.HEALTH",
-            "Scope": "generation.states.Scope",
+            "Scope": "generation.states.PauseScope",
+            "KeyScope": "generation.states.Scope",
             "Check": "generation.api.openapi.schemas.CHECK",
         },
     }

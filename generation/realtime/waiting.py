@@ -76,9 +76,8 @@ class _HeldResponse:
     async def start(self, answer: Answer) -> None:
         """Begin another response, with the headers of the one that was kept."""
         given = {name.lower().encode(): value.encode("latin-1") for name, value in answer.headers.items()}
-        kept = [
-            (name, value) for name, value in self._messages[0]["headers"] if name not in _OF_BODY and name not in given
-        ]
+        replaced = _OF_BODY | given.keys()
+        kept = [(name, value) for name, value in self._messages[0]["headers"] if name.lower() not in replaced]
         headers = [*kept, *given.items()]
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
 
