@@ -1,4 +1,4 @@
-// Shared by every page: messages, relative times, and refreshing parts of the page.
+// Shared by every page: messages, the realtime process's address, relative times, and refreshing parts of the page.
 
 const announcer = document.getElementById("announcer");
 const toasts = document.getElementById("toasts");
@@ -64,6 +64,13 @@ export function showConnection(state) {
   if (!pill) return;
   pill.dataset.state = state;
   pill.querySelector(".text").textContent = CONNECTION_STATES[state];
+}
+
+/** The origin of the realtime process, with a WebSocket's scheme. */
+export function realtimeOrigin() {
+  const { realtimeBase, realtimePort } = document.body.dataset;
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  return realtimeBase || `${scheme}://${realtimePort ? `${location.hostname}:${realtimePort}` : location.host}`;
 }
 
 // --- Times -----------------------------------------------------------------------------------------------------------
