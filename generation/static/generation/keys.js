@@ -40,10 +40,12 @@ async function load() {
     if (thisLoad !== newestLoad) return;
     keys.clear();
     for (const key of found) keys.set(key.keyId, key);
+    const focused = list.contains(document.activeElement) ? document.activeElement.id : "";
     list.replaceChildren(...found.map(render));
     state.hidden = found.length > 0;
     make.hidden = !found.length;
     if (!found.length) showState("no-keys");
+    if (focused) focus(focused);
   } catch (error) {
     if (thisLoad !== newestLoad || !(error instanceof ApiError)) throw error;
     list.replaceChildren();
@@ -122,9 +124,9 @@ function open(dialog, { onSubmit, from }) {
   dialog.showModal();
 }
 
-/** Return the focus to the button, or to the list if the button is gone. */
-function returnFocus() {
-  const button = byId(opener);
+/** Focus the button, or the list if the button is gone. */
+function focus(id) {
+  const button = byId(id);
   (button && !button.closest("[hidden]") ? button : byId("list-title")).focus();
 }
 
@@ -154,7 +156,7 @@ for (const dialog of document.querySelectorAll("dialog")) {
     run(dialog);
   });
   dialog.querySelector("[data-close]")?.addEventListener("click", () => dialog.close());
-  if (dialog !== secret) dialog.addEventListener("close", () => secret.open || returnFocus());
+  if (dialog !== secret) dialog.addEventListener("close", () => secret.open || focus(opener));
 }
 
 function edit(key, from) {
@@ -246,7 +248,7 @@ secret.addEventListener("cancel", (event) => {
 });
 secret.addEventListener("close", () => {
   forgetSecret();
-  returnFocus();
+  focus(opener);
 });
 addEventListener("pagehide", () => {
   forgetSecret();
