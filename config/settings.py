@@ -327,7 +327,7 @@ REST_FRAMEWORK = {
         "generation.access.authentication.BearerAuthentication",  # first, so that its challenge is sent
         "generation.access.authentication.PageAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": ["generation.api.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["generation.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "generation.api.negotiation.IgnoreAcceptNegotiation",

@@ -80,6 +80,17 @@ class GenerationType(TextChoices):
     BACKGROUND = "background", "Background"
 
 
+class Scope(TextChoices):
+    """What an API key may do."""
+
+    REQUESTS_READ = "requests:read", "See requests, batches and images"
+    REQUESTS_WRITE = "requests:write", "Submit, cancel and retry requests"
+    UPLOADS = "uploads", "Upload images"
+    BOOKS = "books", "Make books"
+    WEBHOOKS = "webhooks", "Manage webhooks"
+    METRICS = "metrics", "See the figures of the service"
+
+
 class ImageFormat(TextChoices):
     """A format in which images are made and stored. The value is its file extension, and the option's value."""
 
@@ -167,7 +178,19 @@ class Reason(TextChoices):
     GIVEN_BACK = "given_back", "released by the worker"
     LEASE_EXPIRED = "lease_expired", "worker lost"
     CANCELLED = "cancelled", "cancelled"
+    CLIENT_LEFT = "client_left", "the client left before it was sent"
+    DEADLINE = "deadline", "cancelled at its deadline"
+    REFERENCE_FAILED = "reference_failed", "its reference failed"
     RETRIED = "retried", "retried manually"
+
+
+class CancelReason(TextChoices):
+    """Why a request was cancelled, as its client sees it."""
+
+    CLIENT = "client", "By its owner, or because the waiting client left"
+    STAFF = "staff", "By staff"
+    DEADLINE = "deadline", "Its deadline passed"
+    REFERENCE_FAILED = "reference_failed", "Its reference failed"
 
 
 class Transition(NamedTuple):
@@ -191,6 +214,10 @@ TRANSITIONS: Final = (
     Transition(Status.IN_PROGRESS, Status.FAILED, Reason.LEASE_EXPIRED),
     Transition(Status.QUEUED, Status.CANCELLED, Reason.CANCELLED),
     Transition(Status.IN_PROGRESS, Status.CANCELLED, Reason.CANCELLED),
+    Transition(Status.QUEUED, Status.CANCELLED, Reason.CLIENT_LEFT),
+    Transition(Status.QUEUED, Status.CANCELLED, Reason.DEADLINE),
+    Transition(Status.IN_PROGRESS, Status.CANCELLED, Reason.DEADLINE),
+    Transition(Status.QUEUED, Status.CANCELLED, Reason.REFERENCE_FAILED),
     Transition(Status.FAILED, Status.QUEUED, Reason.RETRIED),
     Transition(Status.CANCELLED, Status.QUEUED, Reason.RETRIED),
 )

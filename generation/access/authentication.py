@@ -21,6 +21,9 @@ from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
 from generation import identifiers
+from generation.access import api_keys
+from generation.access.client_address import client_address
+from generation.access.grants import grant_of, limited_user
 from generation.access.rate_limits import remember_sign_in
 from generation.caching import ttl_cache
 
@@ -87,12 +90,35 @@ def _cached_user(pk: int) -> User:
     return User.objects.get(pk=pk)
 
 
+def key_user(raw_token: bytes, *, address: str) -> User | None:
+    """Return the owner of an API key, as the key limits them; None for another kind of token. Raises
+    ``InvalidToken``."""
+    secret = raw_token.decode("latin-1")
+    if not api_keys.is_secret(secret):
+        return None
+    found = api_keys.find(secret, address=address)
+    if found is None:
+        raise InvalidToken
+    return limited_user(found.owner, found.grant)
+
+
 class BearerAuthentication(JWTAuthentication):
-    """Authentication by the access token in ``Authorization: Bearer``."""
+    """Authentication by the access token or the API key in ``Authorization: Bearer``."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.user_model: Any = _Users()
+
+    def authenticate(self, request: Any) -> tuple[Any, Any] | None:
+        """Return the user with the token or the grant. Raises ``InvalidToken``, the same for a key and a token."""
+        header: bytes | None = self.get_header(request)
+        raw_token = self.get_raw_token(header) if header else None
+        if raw_token is None:
+            return None
+        if (found := key_user(raw_token, address=client_address(request._request))) is not None:
+            return found, grant_of(found)
+        token = self.get_validated_token(raw_token)
+        return self.get_user(token), token
 
     def get_raw_token(self, header: bytes) -> bytes | None:
         scheme, space, token = header.partition(b" ")

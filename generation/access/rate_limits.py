@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -47,6 +48,8 @@ if accepted then
 end
 return counts
 """
+#: A rate such as ``100/15m`` (s, m, h, d).
+RATE: Final = re.compile(r"[1-9][0-9]{0,8}/[0-9]{0,5}[smhd]")
 #: All addresses together may fail to sign in with one name this many times as often as one address.
 NAME_FACTOR: Final = 20
 #: Seconds for which a sign-in makes its address familiar for the name.
@@ -159,9 +162,17 @@ class CountingCache(RedisCache):
         return in_process()
 
 
-def consume(request: HttpRequest, group: str, rate: str, *, cost: int = 1, **keys: str) -> None:
-    """Count the call for each key (a name and its value). Raises :class:`RateExceeded`; then nothing is counted."""
-    usages, counters = zip(*(_counter(request, group, rate, *key) for key in keys.items()), strict=True)
+class Limit(NamedTuple):
+    """A rate for one kind of caller, such as ``user``, and its ``value``, such as the user's id."""
+
+    name: str
+    value: str
+    rate: str
+
+
+def consume(request: HttpRequest, group: str, *rates: Limit, cost: int = 1) -> None:
+    """Count the call against each of the limits. Raises :class:`RateExceeded`; then nothing is counted."""
+    usages, counters = zip(*(_counter(request, group, rate) for rate in rates), strict=True)
     limits = {counter: usage["limit"] for counter, usage in zip(counters, usages, strict=True)}
     for usage, count in zip(usages, _cache().consume(limits, cost), strict=True):
         if count > usage["limit"]:
@@ -172,8 +183,10 @@ def _cache() -> Any:
     return caches[DEFAULT_CACHE_ALIAS]
 
 
-def _counter(request: HttpRequest, group: str, rate: str, name: str, value: str) -> tuple[dict[str, int], Counter]:
-    usage = get_usage(request, group=f"{group}:{name}", key=lambda *_: value, rate=rate, increment=True)
+def _counter(request: HttpRequest, group: str, limit: Limit) -> tuple[dict[str, int], Counter]:
+    usage = get_usage(
+        request, group=f"{group}:{limit.name}", key=lambda *_: limit.value, rate=limit.rate, increment=True
+    )
     return usage, _cache().named
 
 
@@ -187,23 +200,23 @@ def limit_sign_in(request: HttpRequest, username: str) -> None:
     many addresses a name has a limit over all of them, ``NAME_FACTOR`` times as high. It counts failures only, and it
     does not apply at an address where the name has signed in before.
     """
-    consume(request, "token", settings.TOKEN_RATE, address=client_address(request))
+    consume(request, "token", Limit("address", client_address(request), settings.TOKEN_RATE))
     if not _cache().knows(_familiar(request, username)):
-        consume(request, "token", _rate_of_names(), username=identifiers.user_key(username))
+        consume(request, "token", _limit_of_name(username))
 
 
 def remember_sign_in(request: HttpRequest, username: str) -> None:
     """Take back what :func:`limit_sign_in` counted for the name, and remember the address: the password was right."""
     familiar = _familiar(request, username)
     if not _cache().knows(familiar):
-        _, counter = _counter(request, "token", _rate_of_names(), "username", identifiers.user_key(username))
+        _, counter = _counter(request, "token", _limit_of_name(username))
         _cache().refund(counter, 1)
     _cache().remember(familiar)
 
 
-def _rate_of_names() -> str:
+def _limit_of_name(username: str) -> Limit:
     limit, _, period = settings.TOKEN_RATE.partition("/")
-    return f"{int(limit) * NAME_FACTOR}/{period}"
+    return Limit("username", identifiers.user_key(username), f"{int(limit) * NAME_FACTOR}/{period}")
 
 
 def _familiar(request: HttpRequest, username: str) -> Counter:

@@ -20,10 +20,12 @@ PERMISSIONS: Final[Mapping[str, str]] = {
 }
 PAUSE: Final = "generation.add_pause"
 RESUME: Final = "generation.delete_pause"
+REVOKE: Final = "generation.revoke_apikey"
 
 _SEEN: Final = (
     *("generationrequest", "generationbatch", "generationattempt", "generationqueue", "statuschange"),
     *("providermodel", "providerstate", "promptstyle", "workerprocess", "budget", "spending", "pause", "bulkaction"),
+    "apikey",
 )
 _EDITED: Final = ("providermodel", "providerstate", "promptstyle", "budget")
 
@@ -36,7 +38,7 @@ def _viewer() -> Iterator[str]:
 def _operator() -> Iterator[str]:
     yield from _viewer()
     yield from PERMISSIONS.values()
-    yield from (PAUSE, RESUME)
+    yield from (PAUSE, RESUME, REVOKE)
 
 
 def _administrator() -> Iterator[str]:

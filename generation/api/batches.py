@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from rest_framework import viewsets
 from rest_framework.request import Request
@@ -15,7 +15,7 @@ from generation.api.serializers import BatchSerializer, batch_arguments, validat
 from generation.models import GenerationBatch
 from generation.queue import estimates
 from generation.requests import representations, selectors, services
-from generation.states import WEIGHTS
+from generation.states import WEIGHTS, Scope
 
 
 class BatchNotFound(NotFound):
@@ -26,6 +26,12 @@ class BatchNotFound(NotFound):
 
 class BatchViewSet(viewsets.ViewSet):
     """Submit, read and cancel batches."""
+
+    scopes: ClassVar = {
+        "create": Scope.REQUESTS_WRITE,
+        "retrieve": Scope.REQUESTS_READ,
+        "destroy": Scope.REQUESTS_WRITE,
+    }
 
     def create(self, request: Request) -> Response:
         arguments = batch_arguments(validate(BatchSerializer, request.data))

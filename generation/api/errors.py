@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import AuthenticationFailed as TokenAuthenticationFailed
 from rest_framework_simplejwt.exceptions import TokenError
 
+from generation.access.grants import NotAllowedError
 from generation.db import outages
 from generation.providers.pricing import OverBudgetError
 
@@ -58,6 +59,17 @@ class InvalidValue(exceptions.APIException):
         self.field_errors = [{"path": printable(path), "msg": message, "code": code}]
 
 
+class ScopeMissing(exceptions.APIException):
+    """The API key lacks the scope ``required``."""
+
+    status_code = status.HTTP_403_FORBIDDEN
+    default_code = "scope_missing"
+
+    def __init__(self, required: str) -> None:
+        super().__init__(f"The API key lacks the scope {required}")
+        self.required = required
+
+
 class NotFound(exceptions.APIException):
     """The request does not exist or belongs to another user: both responses are identical, byte for byte."""
 
@@ -89,6 +101,11 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         return _answer(404, NotFound.default_detail, NotFound.default_code)
     if isinstance(error, PermissionDenied | exceptions.PermissionDenied):
         return _answer(403, *PLAIN[403])
+    if isinstance(error, ScopeMissing):
+        return _answer(403, str(error.detail), error.default_code, required=error.required)
+    if isinstance(error, NotAllowedError):
+        details = [{"path": error.path, "msg": str(error), "code": "not_allowed"}]
+        return _answer(403, str(error), "not_allowed", errors=details)
     if isinstance(error, OverBudgetError):
         return _answer(402, str(error), "over_budget")
     if isinstance(error, RequestDataTooBig):

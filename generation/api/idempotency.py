@@ -18,7 +18,8 @@ from rest_framework.response import Response
 
 from generation import identifiers
 from generation.access.client_address import client_address
-from generation.access.rate_limits import consume
+from generation.access.grants import grant_of
+from generation.access.rate_limits import Limit, consume
 from generation.api.errors import InvalidValue
 from generation.requests import idempotency, representations
 
@@ -57,15 +58,16 @@ def matches_etag(request: Request, etag: str) -> bool:
 
 
 def limit_submits(request: Request, *, cost: int = 1) -> None:
-    """Count ``cost`` submitted requests against the limits of the user and the IP address. Raises ``RateExceeded``."""
-    consume(
-        request._request,
-        "submit",
-        settings.SUBMIT_RATE,
-        cost=cost,
-        user=str(request.user.pk),
-        address=client_address(request._request),
-    )
+    """Count ``cost`` submitted requests against the limits of the user, the IP address and the API key. Raises
+    ``RateExceeded``."""
+    limits = [
+        Limit("user", str(request.user.pk), settings.SUBMIT_RATE),
+        Limit("address", client_address(request._request), settings.SUBMIT_RATE),
+    ]
+    grant = grant_of(current_user(request))
+    if grant and grant.rate:
+        limits.append(Limit("key", grant.key_id, grant.rate))
+    consume(request._request, "submit", *limits, cost=cost)
 
 
 def idempotent_response(request: Request, act: Callable[[], dict[str, Any]], *, location: tuple[str, str]) -> Response:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.http import HttpResponse, HttpResponseNotModified
 from django.http.response import HttpResponseBase
-from rest_framework import exceptions, permissions, status, viewsets
+from rest_framework import exceptions, status, viewsets
 from rest_framework.request import Request
 
 from generation.api.errors import NotFound
 from generation.api.idempotency import current_user, matches_etag
+from generation.api.permissions import IsAuthenticated
 from generation.models import GenerationRequest
 from generation.requests import selectors
-from generation.states import Status
+from generation.states import Scope, Status
 from generation.storage import images, signed_urls
 
 _ONE_RANGE: Final = re.compile(r"bytes=(?:([0-9]{1,12})-([0-9]{0,12})|-([0-9]{1,12}))")
@@ -51,7 +52,7 @@ def missing_file_is_gone() -> Iterator[None]:
         raise ImageGone from None
 
 
-class SignedUrlOrAuthenticated(permissions.IsAuthenticated):
+class SignedUrlOrAuthenticated(IsAuthenticated):
     """Permit calls with a valid signed URL, and otherwise authenticated users."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
@@ -68,6 +69,7 @@ class ImageFileViewSet(viewsets.ViewSet):
     """The bytes of one of the two files of a result: the image or the thumbnail."""
 
     permission_classes = (SignedUrlOrAuthenticated,)
+    scopes: ClassVar = {"retrieve": Scope.REQUESTS_READ}
     kind: str
     signed = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.http import HttpResponseNotModified
 from django.http.response import HttpResponseBase
@@ -21,6 +21,7 @@ from generation.models import GenerationRequest
 from generation.queue import estimates
 from generation.queue.estimates import QueuePosition
 from generation.requests import representations, selectors, services
+from generation.states import Scope
 
 
 class RequestNotCancellable(NotFound):
@@ -39,6 +40,10 @@ class RequestNotRetryable(APIException):
 
 class GenerationViewSet(viewsets.ViewSet):
     """Submit, read, list, cancel and retry requests."""
+
+    scopes: ClassVar = dict.fromkeys(["retrieve", "list"], Scope.REQUESTS_READ) | dict.fromkeys(
+        ["submit", "cancel", "retry"], Scope.REQUESTS_WRITE
+    )
 
     def submit(self, request: Request) -> Response:
         draft = new_request(validate(SubmitSerializer, request.data))

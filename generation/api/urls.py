@@ -9,6 +9,7 @@ from django.urls import URLPattern, re_path
 
 from generation.api.batches import BatchViewSet
 from generation.api.images import ImageViewSet, ThumbnailViewSet
+from generation.api.keys import KeyViewSet
 from generation.api.openapi.views import SchemaView, docs
 from generation.api.queue import QueueViewSet
 from generation.api.requests import GenerationViewSet
@@ -20,6 +21,7 @@ _PREFIX = "api/visual-generation"
 # Any text matches, so that a malformed id gets the same 404 as an unknown id.
 _ID = r"(?P<request_id>[^/]+?)"
 _BATCH_ID = r"(?P<batch_id>[^/]+?)"
+_KEY_ID = r"(?P<key_id>[^/]+?)"
 _EXTENSION = r"(?P<extension>(?:\.(?:png|jpeg|webp))?)"
 
 
@@ -44,4 +46,11 @@ urlpatterns = [
     _at(f"{_PREFIX}/cancel/{_ID}", GenerationViewSet.as_view({"delete": "cancel"}), "cancel"),
     _at(f"{_PREFIX}/image/{_ID}{_EXTENSION}", ImageViewSet.as_view({"get": "retrieve"}), "image"),
     _at(f"{_PREFIX}/thumbnail/{_ID}{_EXTENSION}", ThumbnailViewSet.as_view({"get": "retrieve"}), "thumbnail"),
+    _at(f"{_PREFIX}/keys", KeyViewSet.as_view({"get": "list", "post": "create"}), "keys"),
+    _at(
+        f"{_PREFIX}/keys/{_KEY_ID}",
+        KeyViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        "key",
+    ),
+    _at(f"{_PREFIX}/keys/{_KEY_ID}/rotate", KeyViewSet.as_view({"post": "rotate"}), "key-rotate"),
 ]

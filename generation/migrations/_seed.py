@@ -84,6 +84,8 @@ GOOGLE_ENDS = {
     "gemini-3-pro-image": datetime.date(2027, 5, 28),
     "gemini-3.1-flash-image": datetime.date(2027, 5, 28),
 }
+#: Of Google the limit is in tokens, 65,536, which is more.
+LONGEST_PROMPTS = {"openai": 32_000, "stability": 10_000, "stability-grpc": 10_000, "google": 32_000, "clipart": 32_000}
 
 
 def create(apps: Any, schema_editor: Any) -> None:
@@ -134,6 +136,13 @@ def _create_google(add: Any) -> None:
         add(provider="google", name=name, preference=preference, capabilities=["outputFormat:png", *quality],
             sizes=GOOGLE_SIZES, price_rule=price | {"estimate": estimates}, shutdown_date=GOOGLE_ENDS[name],
             successor=successor)  # fmt: skip
+
+
+def set_longest_prompts(apps: Any, schema_editor: Any) -> None:
+    """Set how many characters of a prompt each vendor's models take, by the vendors' documentation."""
+    models = apps.get_model("generation", "ProviderModel").objects
+    for provider, characters in LONGEST_PROMPTS.items():
+        models.filter(provider=provider).update(max_prompt=characters)
 
 
 def create_groups(apps: Any, schema_editor: Any) -> None:

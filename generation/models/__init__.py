@@ -1,5 +1,6 @@
 """The tables. Constraints refuse rows that must not exist; the statuses are written by ``lifecycle`` alone."""
 
+from generation.models.access import ApiKey
 from generation.models.control import BulkAction, Pause
 from generation.models.counters import Counter, CounterChange, QueueLength
 from generation.models.processes import WorkerProcess
@@ -9,6 +10,7 @@ from generation.models.spending import Budget, SharedPicture, Spending
 from generation.models.work import GenerationAttempt, GenerationQueue, StatusChange
 
 __all__ = [
+    "ApiKey",
     "Budget",
     "BulkAction",
     "Counter",

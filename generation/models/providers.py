@@ -110,6 +110,8 @@ class ProviderModel(models.Model):
     capabilities = models.JSONField(default=list, blank=True)
     sizes = models.JSONField(default=dict, blank=True)
     price_rule = models.JSONField(default=dict, blank=True)
+    #: Characters of the prompt that is sent, with all phrases.
+    max_prompt = models.PositiveIntegerField("longest prompt", default=4_000, db_default=4_000)
     shutdown_date = models.DateField(null=True, blank=True)
     successor = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="predecessors")
 

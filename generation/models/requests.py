@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.conf import settings
 from django.db import models
@@ -11,9 +11,12 @@ from django.db.models.fields.json import KT
 from django.utils.functional import cached_property
 
 from generation.db.functions import Now
+from generation.models.access import ApiKey
 from generation.models.constraints import is_one_of
 from generation.models.options import GenerationOptions
-from generation.states import TERMINAL, GenerationType, Priority, Status
+from generation.states import ACTIVE, TERMINAL, CancelReason, GenerationType, Priority, Status
+
+_ACTIVE: Final = sorted(ACTIVE)
 
 
 class GenerationBatch(models.Model):
@@ -64,6 +67,15 @@ class GenerationRequest(models.Model):
     project_id = models.CharField(max_length=255, blank=True, default="")
     page_id = models.CharField(max_length=255, blank=True, default="")
     metadata = models.JSONField(default=dict, blank=True)
+    # The key that submitted it, or that retried it last. Two indexes in Meta begin with it.
+    api_key = models.ForeignKey(
+        ApiKey, on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False, db_index=False
+    )
+    #: When it is cancelled if it has not ended.
+    cancel_at = models.DateTimeField(null=True, editable=False)
+    cancel_reason = models.CharField(
+        max_length=16, choices=CancelReason.choices, blank=True, default="", db_default="", editable=False
+    )
 
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.QUEUED, editable=False)
     sequence = models.PositiveIntegerField(default=1, editable=False)
@@ -138,6 +150,15 @@ class GenerationRequest(models.Model):
             models.Index(F("batch"), F("id").desc(), name="request_batch", condition=Q(batch__isnull=False)),
             # Running requests: for leases, for the running requests of a batch, and for the number of active requests.
             models.Index(fields=["lease_expires_at"], name="request_lease", condition=Q(status=Status.IN_PROGRESS)),
+            # Requests with a deadline, and what a key has under way. Others are not in these indexes.
+            models.Index(
+                fields=["cancel_at"], name="request_deadline", condition=Q(cancel_at__isnull=False, status__in=_ACTIVE)
+            ),
+            models.Index(
+                fields=["api_key", "status"],
+                name="request_key_active",
+                condition=Q(api_key__isnull=False, status__in=_ACTIVE),
+            ),
         ]
         constraints: ClassVar = [
             is_one_of("request_status_known", "status", Status),
@@ -173,6 +194,9 @@ class GenerationRequest(models.Model):
             ),
             models.CheckConstraint(
                 condition=~Q(status=Status.QUEUED) | Q(started_at__isnull=True), name="request_queued_not_started"
+            ),
+            models.CheckConstraint(
+                condition=Q(cancel_reason__in=["", *CancelReason.values]), name="request_cancel_reason_known"
             ),
         ]
 

@@ -71,6 +71,8 @@ class GenerationAttempt(models.Model):
     # The constraint on the request and the claim has the index.
     request = models.ForeignKey(GenerationRequest, on_delete=models.CASCADE, related_name="attempt_log", db_index=False)
     claim = models.PositiveIntegerField()
+    #: The key of the request, whose budget the cost counts against. Keys are never deleted before their requests.
+    api_key_id = models.CharField(max_length=8, null=True)
     number = models.PositiveSmallIntegerField()
     worker = models.CharField(max_length=255)
     provider = models.CharField(max_length=32, blank=True, default="")
@@ -118,6 +120,13 @@ class GenerationAttempt(models.Model):
                 fields=["provider", "call_deadline_at"],
                 name="attempt_calls_under_way",
                 condition=Q(call_deadline_at__isnull=False),
+            ),
+            # The spending of a key on one day. Attempts without a key are not in this index.
+            models.Index(
+                fields=["api_key_id", "finished_at"],
+                name="attempt_key_cost",
+                include=["booked_cost"],
+                condition=Q(api_key_id__isnull=False),
             ),
             # For staff: the requests of a provider, and the request with this id at the provider.
             models.Index(fields=["provider", "request"], name="attempt_provider", condition=~Q(provider="")),

@@ -1,16 +1,19 @@
-"""Daily budgets: book an owner's spending, and check whether the rest of the day's budget suffices.
+"""Daily budgets of owners and API keys: book the spending, and check whether the rest of the day's budget suffices.
 
 A day is in UTC, by the database's clock. Each owner and day has one row. A submit under a budget locks it, so that
 concurrent submits together stay within the budget. Accepted requests that are not paid yet count by their estimate.
-Each call under a budget is checked again before it is sent, since failed attempts may have been billed.
+Each call under a budget is checked again before it is sent, since failed attempts may have been billed. The spending of
+a key is what its attempts of the day cost; its own row is the lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from django.conf import settings
@@ -19,7 +22,7 @@ from django.db.models import F, QuerySet, Sum
 
 from generation.caching import ttl_cache
 from generation.db.functions import database_now
-from generation.models import Budget, GenerationAttempt, GenerationRequest, Spending
+from generation.models import ApiKey, Budget, GenerationAttempt, GenerationRequest, Spending
 from generation.providers.pricing import OverBudgetError
 from generation.states import ACTIVE, AttemptOutcome, Status
 
@@ -60,52 +63,82 @@ def book_late(request: GenerationRequest, claim: int, values: dict[str, Any], pr
             book(request.owner_id, unbooked, calls=0 if booked else 1)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Purse:
+    """A budget that a request counts against: ``per_day`` in US dollars, the ``requests`` that share it, and the
+    function that locks it until the transaction ends and returns what is spent today."""
+
+    name: str
+    per_day: Decimal
+    requests: QuerySet[GenerationRequest]
+    lock: Callable[[], Decimal]
+
+    def check(self, spent: Decimal, reserved: Decimal | None, wanted: Decimal) -> None:
+        """Raise :class:`OverBudgetError` if the rest of the budget does not suffice."""
+        reserved = reserved or _ZERO
+        if spent + reserved + wanted > self.per_day:
+            raise OverBudgetError(name=self.name, per_day=self.per_day, spent=spent, reserved=reserved, wanted=wanted)
+
+
 def limit(owner_id: int) -> Decimal | None:
     """Return the owner's daily budget in US dollars, or None if it is unlimited."""
     own_budget = _budgets().get(owner_id)
     return settings.DAILY_BUDGET if own_budget is None else own_budget
 
 
-@contextmanager
-def reserve(owner_id: int, estimates: Sequence[Decimal | None]) -> Iterator[None]:
-    """Reserve the sum of the estimates in the owner's budget of today while the block accepts the requests.
+def has_limit(owner_id: int, key_id: str | None) -> bool:
+    """Return whether a budget applies to the owner or to the API key."""
+    return limit(owner_id) is not None or (key_id is not None and key_id in _key_budgets())
 
-    The owner's day stays locked until the block ends. An unknown price counts as 0, and free requests are always
-    accepted. Raises :class:`OverBudgetError`.
+
+def _purses(owner_id: int, key_id: str | None) -> Iterator[_Purse]:
+    """Yield the budgets that apply, in the order in which they are locked."""
+    if (per_day := limit(owner_id)) is not None:
+        requests = GenerationRequest.objects.filter(owner_id=owner_id)
+        yield _Purse(name="budget", per_day=per_day, requests=requests, lock=partial(_locked_spending, owner_id))
+    if key_id is not None and (per_day := _key_budgets().get(key_id)) is not None:
+        requests = GenerationRequest.objects.filter(api_key_id=key_id)
+        lock = partial(_locked_spending_of_key, key_id)
+        yield _Purse(name="budget of the API key", per_day=per_day, requests=requests, lock=lock)
+
+
+@contextmanager
+def reserve(owner_id: int, estimates: Sequence[Decimal | None], *, key_id: str | None) -> Iterator[None]:
+    """Reserve the sum of the estimates in the budgets of today while the block accepts the requests.
+
+    The budgets stay locked until the block ends. An unknown price counts as 0, and free requests are always accepted.
+    Raises :class:`OverBudgetError`.
     """
-    per_day = limit(owner_id)
     wanted = sum((estimate for estimate in estimates if estimate), _ZERO)
-    if per_day is None or not wanted:
+    purses = list(_purses(owner_id, key_id)) if wanted else []
+    if not purses:
         yield
         return
     with transaction.atomic():
-        spent = _locked_spending(owner_id)
-        active = GenerationRequest.objects.filter(owner_id=owner_id, status__in=ACTIVE)
-        reserved = active.aggregate(sum=Sum("estimated_cost"))["sum"] or _ZERO
-        _check(per_day, spent, reserved, wanted)
+        for purse in purses:
+            spent = purse.lock()  # before the sum, which must see what was accepted meanwhile
+            active = purse.requests.filter(status__in=ACTIVE)
+            purse.check(spent, active.aggregate(sum=Sum("estimated_cost"))["sum"], wanted)
         yield
 
 
-def check_call(owner_id: int, estimate: Decimal, *, attempt: QuerySet[GenerationAttempt]) -> None:
-    """Raise :class:`OverBudgetError` if today's spending, the running calls and this call exceed the budget.
+def check_call(request: GenerationRequest, estimate: Decimal, *, attempt: QuerySet[GenerationAttempt]) -> None:
+    """Raise :class:`OverBudgetError` if today's spending, the running calls and this call exceed a budget.
 
-    The caller's transaction, which records the call in its ``attempt``, keeps the owner's day locked until it ends. A
-    call is already recorded if the commit of an earlier try was not confirmed; it does not count twice.
+    The caller's transaction, which records the call in its ``attempt``, keeps the budgets locked until it ends. A call
+    is already recorded if the commit of an earlier try was not confirmed; it does not count twice.
     """
-    per_day = limit(owner_id)
-    if per_day is None:
-        return
-    spent = _locked_spending(owner_id)
-    # Reads the few requests in progress by their index.
-    other_attempts = GenerationAttempt.objects.exclude(pk__in=attempt.values("pk"))
-    running = other_attempts.filter(
-        request__owner_id=owner_id,
-        request__status=Status.IN_PROGRESS,
-        outcome=AttemptOutcome.RUNNING,
-        call_started_at__isnull=False,
-        billable=True,
-    ).aggregate(sum=Sum("estimated_cost"))["sum"]
-    _check(per_day, spent, running or _ZERO, estimate)
+    for purse in _purses(request.owner_id, request.api_key_id):
+        spent = purse.lock()
+        # Reads the few requests in progress by their index.
+        other_attempts = GenerationAttempt.objects.exclude(pk__in=attempt.values("pk"))
+        running = other_attempts.filter(
+            request__in=purse.requests.filter(status=Status.IN_PROGRESS),
+            outcome=AttemptOutcome.RUNNING,
+            call_started_at__isnull=False,
+            billable=True,
+        ).aggregate(sum=Sum("estimated_cost"))["sum"]
+        purse.check(spent, running, estimate)
 
 
 def _locked_spending(owner_id: int) -> Decimal:
@@ -113,11 +146,20 @@ def _locked_spending(owner_id: int) -> Decimal:
     return Spending.objects.select_for_update().get(pk=row.pk).cost
 
 
-def _check(per_day: Decimal, spent: Decimal, reserved: Decimal, wanted: Decimal) -> None:
-    if spent + reserved + wanted > per_day:
-        raise OverBudgetError(per_day=per_day, spent=spent, reserved=reserved, wanted=wanted)
+def _locked_spending_of_key(key_id: str) -> Decimal:
+    # A new request of the key locks its row as well, for its foreign key; ``no_key`` does not wait for that.
+    ApiKey.objects.select_for_update(no_key=True).filter(pk=key_id).first()
+    midnight = database_now().replace(hour=0, minute=0, second=0, microsecond=0)
+    ended = GenerationAttempt.objects.filter(api_key_id=key_id, finished_at__gte=midnight)
+    return ended.aggregate(sum=Sum("booked_cost"))["sum"] or _ZERO
 
 
 @ttl_cache(seconds=_LIFETIME)
 def _budgets() -> dict[int, Decimal]:
     return dict(Budget.objects.values_list("owner_id", "per_day"))
+
+
+@ttl_cache(seconds=_LIFETIME)
+def _key_budgets() -> dict[str, Decimal]:
+    keys = ApiKey.objects.filter(daily_budget__isnull=False)
+    return {pk: budget for pk, budget in keys.values_list("pk", "daily_budget") if budget is not None}

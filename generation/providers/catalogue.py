@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -155,6 +156,14 @@ def estimate(options: GenerationOptions) -> Decimal | None:
     :class:`UnsupportedRequest`.
     """
     return max(filter(None, (call_estimate(choice, options) for choice in choices(options))), default=None)
+
+
+def first_of(models: Iterable[str], options: GenerationOptions) -> tuple[str, Decimal | None] | None:
+    """Return the first of the models that can fulfill the request, with the maximum cost as :func:`estimate` does."""
+    for model in models:
+        with suppress(UnsupportedRequest):
+            return model, estimate(replace(options, model=model))
+    return None
 
 
 def call_estimate(choice: ModelChoice, options: GenerationOptions) -> Decimal | None:

@@ -24,9 +24,10 @@ _MAX_COUNT: Final = 10**12
 
 @dataclass(kw_only=True, eq=False)
 class OverBudgetError(Exception):
-    """The rest of the day's budget does not suffice. Amounts are in US dollars; ``reserved`` is for requests that are
-    queued or in progress."""
+    """The rest of the day's budget does not suffice. ``name`` tells which budget. Amounts are in US dollars;
+    ``reserved`` is for requests that are queued or in progress."""
 
+    name: str
     per_day: Decimal
     spent: Decimal
     reserved: Decimal
@@ -35,8 +36,8 @@ class OverBudgetError(Exception):
     def __str__(self) -> str:
         left = max(self.per_day - self.spent - self.reserved, Decimal(0))
         return (
-            f"The budget is USD {self.per_day:.2f} a day: {self.spent:.2f} is spent, {self.reserved:.2f} is reserved "
-            f"for active requests, {left:.2f} is left, and this may cost {self.wanted:.2f}. "
+            f"The {self.name} is USD {self.per_day:.2f} a day: {self.spent:.2f} is spent, {self.reserved:.2f} is "
+            f"reserved for active requests, {left:.2f} is left, and this may cost {self.wanted:.2f}. "
             "A new day begins at 00:00 UTC."
         )
 

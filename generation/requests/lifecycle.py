@@ -8,27 +8,25 @@ All times are the database's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import DEFAULT_DB_ALIAS, Error, IntegrityError, connection, transaction
-from django.db.models import Case, Count, F, Sum, When
+from django.db import transaction
+from django.db.models import Case, Count, F, Sum, Value, When
 
+from generation.access import grants
 from generation.db import queries
 from generation.db.execution import as_json, fetch_all, fetch_one
 from generation.db.functions import Now
-from generation.db.groups import Group, Lane
-from generation.db.outages import is_cut_connection
-from generation.identifiers import new_request_id
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.providers import budgets
-from generation.queue import batch_limits, dispatch
-from generation.requests import endings, transitions
+from generation.queue import dispatch, run_limits
+from generation.requests import endings, inserts, transitions
 from generation.requests.claims import AttemptFailure, Claim
 from generation.requests.endings import Ending
 from generation.requests.new_request import NewRequest
@@ -37,8 +35,10 @@ from generation.states import (
     ACTIVE,
     GIVEN_UP,
     RETRY_WEIGHT,
+    TRANSITIONS,
     WEIGHTS,
     AttemptOutcome,
+    CancelReason,
     ErrorCode,
     Reason,
     Status,
@@ -47,22 +47,6 @@ from generation.states import (
 from generation.storage import receipts
 from generation.telemetry import correlation, tracing
 
-_COLUMNS: Final = [column.attname for column in GenerationRequest._meta.concrete_fields]
-#: Columns that a request has from its draft.
-_GIVEN: Final = ["type", "prompt", "priority", "project_id", "page_id", "metadata", "max_attempts", "estimated_cost"]
-#: Columns that the submitting statement copies from a request.
-_COPIED: Final = ("id", "owner_id", "batch_id", *_GIVEN, "http_request_id", "traceparent")
-#: A request as that statement writes it.
-_INITIAL: Final[dict[str, Any]] = dict.fromkeys(_COLUMNS) | {
-    "status": Status.QUEUED.value,
-    "sequence": 1,
-    "claims": 0,
-    "attempts": 0,
-    "waits": 0,
-    "worker": "",
-}
-
-
 # --- Queueing ---------------------------------------------------------------------------------------------------------
 
 
@@ -70,88 +54,40 @@ def submit(
     drafts: Sequence[NewRequest], *, owner: User, batch: GenerationBatch | None = None
 ) -> list[GenerationRequest]:
     """Create queued requests with their queue rows and history, and send messages after the commit, up to the capacity
-    of the queues. If the batch has a limit, the requests beyond it are held."""
+    of the queues. If the batch or the owner's API key has a limit, the requests beyond it are held."""
+    grant = grants.grant_of(owner)
     common = {
         "owner_id": owner.pk,
         "batch_id": batch and batch.pk,
+        "api_key_id": grant.key_id if grant else None,
         "http_request_id": correlation.current(),
         "traceparent": tracing.traceparent(),
     }
-    requests = [_new_request(draft, common) for draft in drafts]
+    requests = [inserts.new_row(draft, common) for draft in drafts]
+    cancel_after = {
+        request.pk: draft.cancel_after and draft.cancel_after.total_seconds()
+        for request, draft in zip(requests, drafts, strict=True)
+    }
     free_slots = batch.max_concurrent if batch and batch.max_concurrent else len(drafts)
+    limited_key = grant.key_id if grant and grant.max_active else None
+    if limited_key:
+        free_slots = 0
     ordered = sorted(requests, key=lambda request: (-WEIGHTS[request.priority], request.pk))
     messages = dispatch.select_sendable([(request, WEIGHTS[request.priority]) for request in ordered[:free_slots]])
     sent = {request_id for request_id, _ in messages}
     rows = [
-        _copied(request)
+        inserts.columns(request)
         | {"priority_weight": WEIGHTS[request.priority], "held": index >= free_slots, "sent": request.pk in sent}
+        | {"cancel_after": cancel_after[request.pk]}
         for index, request in enumerate(ordered)
     ]
-    for request, (now, ahead) in zip(ordered, _insert(rows), strict=True):
+    for request, (now, ahead) in zip(ordered, inserts.insert(rows), strict=True):
         request.created_at, request.ahead = now, ahead
     transitions.schedule_side_effects(requests, transitions.SUBMIT)
     dispatch.send_after_commit(messages)
+    if limited_key:
+        transaction.on_commit(partial(run_limits.KEY.fill, limited_key), robust=True)
     return requests
-
-
-def _new_request(draft: NewRequest, common: Mapping[str, Any]) -> GenerationRequest:
-    given = {name: getattr(draft, name) for name in _GIVEN}
-    values = {**_INITIAL, **common, **given, "id": new_request_id()}
-    # The constructor with names takes twice as long.
-    request = GenerationRequest.from_db(DEFAULT_DB_ALIAS, _COLUMNS, [values[name] for name in _COLUMNS])
-    if draft.options:
-        request.options = draft.options
-    return request
-
-
-def _copied(request: GenerationRequest) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in _COPIED}
-
-
-#: The time of a new request and the number of queue rows ahead of it, if it was counted.
-_Inserted: TypeAlias = tuple[datetime, int | None]
-
-
-def _insert(rows: Sequence[Mapping[str, Any]]) -> Sequence[_Inserted]:
-    """Insert the rows. A single one outside of a transaction goes into one statement with those of other calls."""
-    if connection.in_atomic_block:
-        return _insert_at_once(rows)
-    try:
-        if len(rows) == 1 and (inserted := _submits.ask(rows[0])) is not None:
-            return [inserted]
-        return _insert_at_once(rows)
-    except Error as error:
-        if not is_cut_connection(error):
-            raise
-    return _insert_again(rows)
-
-
-def _insert_again(rows: Sequence[Mapping[str, Any]]) -> Sequence[_Inserted]:
-    """Insert rows whose statement lost its connection, and may have been committed or may still be running.
-
-    In both cases their ids are taken, and the second statement fails once the first one is committed.
-    """
-    connection.close()
-    try:
-        return _insert_at_once(rows)
-    except IntegrityError:
-        ids = [row["id"] for row in rows]
-        times = dict(GenerationRequest.objects.filter(pk__in=ids).values_list("pk", "created_at"))
-        if len(times) < len(ids):
-            raise
-        return [(times[request_id], None) for request_id in ids]
-
-
-def _insert_at_once(rows: Sequence[Mapping[str, Any]]) -> list[_Inserted]:
-    parameters = {"lost_after": settings.REDISPATCH_AFTER, "counted": queries.COUNTED, "requests": as_json(rows)}
-    found = fetch_all(queries.SUBMIT, parameters)
-    ahead = {weight: count for _, weight, count in found}
-    ordered = sorted(rows, key=lambda row: (-row["priority_weight"], row["id"]))
-    places = {row["id"]: ahead[row["priority_weight"]] + index for index, row in enumerate(ordered)}
-    return [(found[0][0], places[row["id"]]) for row in rows]
-
-
-_submits: Final = Group[Mapping[str, Any], _Inserted](Lane("submits"), _insert_at_once)
 
 
 def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
@@ -167,9 +103,10 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
             return None
         transition = Transition(Status(source), Status.QUEUED, Reason.RETRIED)
         reset: dict[str, Any] = {"attempts": 0, "waits": 0, "error": None, "started_at": None, "completed_at": None}
+        reset |= {"cancel_at": None, "cancel_reason": "", "api_key_id": actor and grants.key_id_of(actor)}
         [request] = transitions.apply_transition([request_id], transition, actor=actor, **reset)
         weight = WEIGHTS[request.priority]
-        held = GenerationBatch.objects.filter(pk=request.batch_id, max_concurrent__isnull=False).exists()
+        held = run_limits.applies_to(request)
         messages = [] if held else dispatch.select_sendable([(request, weight)])
         sent = dispatch.dispatch_columns() if messages else {}
         GenerationQueue.objects.create(request=request, priority_weight=weight, held=held, **sent)
@@ -187,7 +124,7 @@ def claim(request_id: str, *, worker: str) -> Claim | None:
     if claimed:
         return claimed
     with transaction.atomic():
-        if not batch_limits.batch_has_free_slot(request_id):
+        if not run_limits.has_free_slots(request_id):
             return None
         return _claim_reserved(request_id, worker=worker)
 
@@ -310,27 +247,40 @@ def fall_back(claim: Claim, failure: AttemptFailure, *, uses_attempt: bool) -> C
 # --- Cancel and rescue ------------------------------------------------------------------------------------------------
 
 
-def cancel(request_ids: Collection[str], *, actor: User) -> list[str]:
-    """Cancel those of the requests that are queued or in progress. Return their ids."""
+def cancel(request_ids: Collection[str], *, actor: User | None, reason: Reason = Reason.CANCELLED) -> list[str]:
+    """Cancel those of the requests that are queued or in progress. Return their ids.
+
+    A client that left cancels only what is queued: what is in progress may be paid for already.
+    """
     cancelled: list[str] = []
+    statuses = [source for source in ACTIVE if Transition(source, Status.CANCELLED, reason) in TRANSITIONS]
     with transaction.atomic():
         # The locks, in the common order, keep the statuses from changing before the updates below.
         active = list(
             GenerationRequest.objects.select_for_update()
-            .filter(pk__in=request_ids, status__in=ACTIVE)
+            .filter(pk__in=request_ids, status__in=statuses)
             .order_by("pk")
             .values_list("pk", "status")
         )
         # Before the transition: the counters take the provider from each attempt when the history is written.
         _abandon_attempts([pk for pk, status in active if status == Status.IN_PROGRESS])
-        for source in ACTIVE:
+        for source in statuses:
             ids = [pk for pk, status in active if status == source]
-            transition = Transition(source, Status.CANCELLED, Reason.CANCELLED)
+            transition = Transition(source, Status.CANCELLED, reason)
             values: dict[str, Any] = {"completed_at": Now(), "lease_expires_at": None, "worker": ""}
+            values["cancel_reason"] = _cancel_reason(reason, actor)
             changed = transitions.apply_transition(ids, transition, actor=actor, **values)
             cancelled += [request.pk for request in changed]
         GenerationQueue.objects.filter(pk__in=cancelled).delete()
     return cancelled
+
+
+def _cancel_reason(reason: Reason, actor: User | None) -> Any:
+    """Return why a request is cancelled, as its client sees it."""
+    if reason in CancelReason.values:
+        return CancelReason(reason)
+    by_owner = Case(When(owner=actor, then=Value(CancelReason.CLIENT)), default=Value(CancelReason.STAFF))
+    return by_owner if reason == Reason.CANCELLED else CancelReason.CLIENT
 
 
 def _abandon_attempts(request_ids: Collection[str]) -> None:

@@ -17,9 +17,9 @@ from generation.db.functions import Now
 from generation.db.locks import locked_keys
 from generation.db.outages import is_outage
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
-from generation.queue import batch_limits, dispatch
+from generation.queue import dispatch, run_limits
 from generation.requests import lifecycle
-from generation.states import WEIGHTS, Status, next_weight
+from generation.states import ACTIVE, WEIGHTS, Reason, Status, next_weight
 from generation.storage import receipts
 
 logger = logging.getLogger(__name__)
@@ -79,9 +79,16 @@ def promote_long_waiting() -> int:
     return promoted
 
 
-def fill_batches() -> int:
-    """Send held requests of batches that have a free slot. Return their number."""
-    return sum(batch_limits.fill_batch(batch_id) for batch_id in batch_limits.batches_to_fill(limit=_STEP))
+def fill_free_slots() -> int:
+    """Send held requests of batches and API keys that have a free slot. Return their number."""
+    return run_limits.fill_all(_STEP)
+
+
+def cancel_overdue() -> int:
+    """Cancel the requests that have not ended by their deadline. Return their number."""
+    overdue = GenerationRequest.objects.filter(status__in=ACTIVE, cancel_at__lte=Now()).order_by("cancel_at")
+    ids = list(overdue.values_list("pk", flat=True)[:_STEP])
+    return len(lifecycle.cancel(ids, actor=None, reason=Reason.DEADLINE)) if ids else 0
 
 
 def restore_queue_rows() -> int:

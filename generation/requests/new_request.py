@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -25,3 +26,5 @@ class NewRequest:
     options: GenerationOptions | None = None
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     estimated_cost: Decimal | None = None
+    #: It is cancelled if it has not ended after this time.
+    cancel_after: timedelta | None = None

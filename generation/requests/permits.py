@@ -16,7 +16,7 @@ from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationRequest, ProviderState
 from generation.providers import budgets, circuit_breaker
 from generation.providers.pricing import OverBudgetError
-from generation.queue import batch_limits, pauses
+from generation.queue import pauses, run_limits
 from generation.requests.claims import CallPermit, Claim, StaleClaimError
 from generation.states import ErrorCode
 
@@ -61,7 +61,7 @@ def begin_call(
             return refused
         if has_budget and estimate is not None:
             try:
-                budgets.check_call(claim.request.owner_id, estimate, attempt=claim.attempt())
+                budgets.check_call(claim.request, estimate, attempt=claim.attempt())
             except OverBudgetError as error:
                 return CallPermit(granted=False, over_budget=True, budget_message=str(error))
         if state is not None:
@@ -72,8 +72,9 @@ def begin_call(
 
 
 def needs_budget(claim: Claim, *, billable: bool, estimate: Decimal | None) -> bool:
-    """Return whether the call counts against a budget of the request's owner."""
-    return billable and bool(estimate) and budgets.limit(claim.request.owner_id) is not None
+    """Return whether the call counts against a budget of the request's owner or of its API key."""
+    request = claim.request
+    return billable and bool(estimate) and budgets.has_limit(request.owner_id, request.api_key_id)
 
 
 def begin_calls_unlocked(
@@ -97,7 +98,7 @@ def _refusal(provider: str, state: ProviderState | None) -> CallPermit | None:
     if state is not None:
         if wait := circuit_breaker.remaining(state):
             return CallPermit(granted=False, provider_suspended=True, wait=wait)
-        if not batch_limits.provider_has_free_slot(state):
+        if not run_limits.provider_has_free_slot(state):
             return CallPermit(granted=False, wait=_NO_SLOT_WAIT)
     return None
 

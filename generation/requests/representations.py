@@ -98,6 +98,7 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
         },
         "result": _result(request, image_data=image_data) if request.status == Status.COMPLETED else None,
         "error": _error(request),
+        "cancelReason": (request.cancel_reason or None) if request.status == Status.CANCELLED else None,
     }
 
 

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from django.contrib.auth.models import User
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from generation import identifiers
+from generation.access.grants import projects_of
 from generation.db import queries
 from generation.db.execution import Row, fetch_all, read_one
 from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
@@ -24,9 +25,12 @@ _VERSION: Final = queries.VERSION.split(", ")
 
 
 def visible_to(user: User) -> QuerySet[GenerationRequest]:
-    """Return the requests that the user may see: their own, or all for staff."""
+    """Return the requests that the user may see: their own, or all for staff. An API key may be limited to projects."""
     requests = GenerationRequest.objects.all()
-    return requests if user.is_staff else requests.filter(owner=user)
+    if not user.is_staff:
+        requests = requests.filter(owner=user)
+    projects = projects_of(user)
+    return requests if projects is None else requests.filter(project_id__in=projects)
 
 
 def matching(requests: QuerySet[GenerationRequest], conditions: Mapping[str, Any]) -> QuerySet[GenerationRequest]:
@@ -41,7 +45,8 @@ def matching(requests: QuerySet[GenerationRequest], conditions: Mapping[str, Any
 
 def find_request(request_id: str, *, user: User) -> GenerationRequest | None:
     """Return the request of this id, or None if there is none that the user may see."""
-    return _find(request_id, owner_id=None if user.is_staff else user.pk)
+    found = _find(request_id, owner_id=None if user.is_staff else user.pk)
+    return found if found is not None and _is_in_projects(found, user) else None
 
 
 def any_request(request_id: str) -> GenerationRequest | None:
@@ -67,6 +72,8 @@ def find_with_position(
         return None
     *columns, ahead, weight, queued_at = row
     request = GenerationRequest.from_db(DEFAULT_DB_ALIAS, _VERSION, columns) if only_version else read_request(columns)
+    if not _is_in_projects(request, user):
+        return None
     return request, None if ahead is None else estimates.position(request, ahead, weight, queued_at)
 
 
@@ -77,6 +84,11 @@ def _row(sql: str, request_id: str, *, owner_id: int | None, **parameters: Any) 
     return read_one(sql, {"request": request_id, "owner": owner_id} | parameters)
 
 
+def _is_in_projects(request: GenerationRequest, user: User) -> bool:
+    projects = projects_of(user)
+    return projects is None or request.project_id in projects
+
+
 def requests_by_id(request_ids: Collection[str]) -> dict[str, GenerationRequest]:
     """Return the existing requests of these ids, for a caller that has checked the permissions."""
     rows = fetch_all(queries.FIND_ALL, {"requests": list(request_ids)})
@@ -84,9 +96,16 @@ def requests_by_id(request_ids: Collection[str]) -> dict[str, GenerationRequest]
 
 
 def batches_of(user: User) -> QuerySet[GenerationBatch]:
-    """Return the batches that the user may see: their own, or all for staff."""
+    """Return the batches that the user may see: their own, or all for staff. An API key that is limited to projects
+    sees the batches that are in these projects as a whole."""
     batches = GenerationBatch.objects.all()
-    return batches if user.is_staff else batches.filter(owner=user)
+    if not user.is_staff:
+        batches = batches.filter(owner=user)
+    projects = projects_of(user)
+    if projects is None:
+        return batches
+    elsewhere = GenerationRequest.objects.filter(batch=OuterRef("pk")).exclude(project_id__in=projects)
+    return batches.filter(~Exists(elsewhere))
 
 
 def find_batch(batch_id: str, *, user: User) -> GenerationBatch | None:

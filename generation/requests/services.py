@@ -13,15 +13,15 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from generation.access import audit, roles
+from generation.access import audit, grants, roles
 from generation.identifiers import new_batch_id
 from generation.models import GenerationBatch, GenerationRequest, Pause
 from generation.providers import budgets
 from generation.providers.pricing import OverBudgetError
 from generation.queue import control, pauses
-from generation.requests import lifecycle, selectors
+from generation.requests import lifecycle, permissions, selectors
 from generation.requests.new_request import NewRequest
-from generation.states import BulkActionName, Priority, Status
+from generation.states import BulkActionName, Priority, Reason, Status
 
 
 class NotRetryableError(Exception):
@@ -29,8 +29,10 @@ class NotRetryableError(Exception):
 
 
 def submit(*, owner: User, draft: NewRequest) -> GenerationRequest:
-    """Accept one request. Raises :class:`generation.providers.pricing.OverBudgetError`."""
-    with budgets.reserve(owner.pk, [draft.estimated_cost]):
+    """Accept one request. Raises :class:`generation.providers.pricing.OverBudgetError` and
+    :class:`generation.access.grants.NotAllowedError`."""
+    draft = permissions.permitted(owner, draft)
+    with budgets.reserve(owner.pk, [draft.estimated_cost], key_id=grants.key_id_of(owner)):
         return lifecycle.submit([draft], owner=owner)[0]
 
 
@@ -38,8 +40,10 @@ def submit_batch(
     *, owner: User, drafts: Sequence[NewRequest], priority: str, max_concurrent: int | None
 ) -> tuple[GenerationBatch, list[GenerationRequest]]:
     """Accept a batch of requests, all or none. At most ``max_concurrent`` of them will be in progress at once. Raises
-    :class:`generation.providers.pricing.OverBudgetError`."""
-    with transaction.atomic(), budgets.reserve(owner.pk, [draft.estimated_cost for draft in drafts]):
+    :class:`generation.providers.pricing.OverBudgetError` and :class:`generation.access.grants.NotAllowedError`."""
+    drafts = [permissions.permitted(owner, draft, path=f"requests[{index}].") for index, draft in enumerate(drafts)]
+    estimates, key_id = [draft.estimated_cost for draft in drafts], grants.key_id_of(owner)
+    with transaction.atomic(), budgets.reserve(owner.pk, estimates, key_id=key_id):
         batch = GenerationBatch.objects.create(
             id=new_batch_id(), owner=owner, priority=priority, max_concurrent=max_concurrent
         )
@@ -61,6 +65,12 @@ def cancel(*, user: User, request_id: str, address: str = "") -> bool:
     return bool(cancelled)
 
 
+def cancel_unsent(*, user: User, request_ids: Collection[str]) -> list[str]:
+    """Cancel those of the user's own requests that are queued, since the client that waited for them left. Return
+    their ids."""
+    return lifecycle.cancel(request_ids, actor=user, reason=Reason.CLIENT_LEFT)
+
+
 def cancel_batch(*, user: User, batch: GenerationBatch, address: str = "") -> int:
     """Cancel the active requests of a batch. Return their number. Raises ``PermissionDenied``."""
     _check(user, BulkActionName.CANCEL, {batch.owner_id}, address)
@@ -71,15 +81,17 @@ def cancel_batch(*, user: User, batch: GenerationBatch, address: str = "") -> in
 
 def retry(*, user: User, request: GenerationRequest, address: str = "") -> GenerationRequest:
     """Queue a failed or cancelled request again. Raises :class:`NotRetryableError` for any other,
-    :class:`generation.providers.pricing.OverBudgetError`, and ``PermissionDenied``."""
+    :class:`generation.providers.pricing.OverBudgetError`, :class:`generation.access.grants.NotAllowedError` and
+    ``PermissionDenied``."""
     _check(user, BulkActionName.RETRY, {request.owner_id}, address)
+    permissions.check_retry(user, request)
     queued = _retry(user, request)
     _audit(user, [queued.pk] if queued.owner_id != user.pk else [], "Retried", address)
     return queued
 
 
 def _retry(user: User, request: GenerationRequest) -> GenerationRequest:
-    with budgets.reserve(request.owner_id, [request.estimated_cost]):
+    with budgets.reserve(request.owner_id, [request.estimated_cost], key_id=grants.key_id_of(user)):
         queued = lifecycle.retry(request.pk, actor=user)
     if queued is None:
         raise NotRetryableError

@@ -13,7 +13,7 @@ from django.db.models import F
 
 from generation.models import GenerationRequest, StatusChange
 from generation.providers import result_cache
-from generation.queue import batch_limits
+from generation.queue import run_limits
 from generation.requests import events
 from generation.states import TRANSITIONS, Reason, Status, Transition
 from generation.telemetry import metrics
@@ -57,12 +57,12 @@ def check(transition: Transition) -> None:
 
 def schedule_side_effects(requests: Sequence[GenerationRequest], transition: Transition) -> None:
     """After the commit, publish the transition to subscribers, count it in the metrics, and wake requests that wait for
-    a slot in the batch or for the image."""
+    a slot in the batch or API key, or for the image."""
     announce(requests, transition)
     if transition.source is None or transition.target == Status.IN_PROGRESS:
         return
-    for batch_id in {request.batch_id for request in requests if request.batch_id}:
-        transaction.on_commit(partial(batch_limits.fill_batch, batch_id), robust=True)
+    for limit, group_id in dict.fromkeys(group for request in requests for group in run_limits.groups_of(request)):
+        transaction.on_commit(partial(limit.fill, group_id), robust=True)
     for request in requests:
         for wake in wake_ups(request, is_limited=False):
             transaction.on_commit(wake, robust=True)
@@ -76,11 +76,11 @@ def announce(requests: Sequence[GenerationRequest], transition: Transition) -> N
 
 
 def wake_ups(request: GenerationRequest, *, is_limited: bool) -> list[Callable[[], object]]:
-    """Return the functions that wake requests that wait for a slot in this one's batch, if the batch ``is_limited``, or
-    for its image. They are run after the commit and may block."""
+    """Return the functions that wake requests that wait for a slot in this one's batch or API key, if one of them
+    ``is_limited``, or for its image. They are run after the commit and may block."""
     functions: list[Callable[[], object]] = []
-    if request.batch_id and is_limited:
-        functions.append(partial(batch_limits.fill_batch, request.batch_id))
+    if is_limited:
+        functions += [partial(limit.fill, group_id) for limit, group_id in run_limits.groups_of(request)]
     if request.options.use_cache:
         functions.append(partial(result_cache.wake, request.pk))
     return functions

@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from generation import caching
 from generation.models import GenerationBatch, GenerationQueue, Pause
 from generation.providers import circuit_breaker
-from generation.queue import batch_limits, broker, dispatch, pauses
+from generation.queue import broker, dispatch, pauses, run_limits
 from generation.requests import lifecycle, permits
 from generation.requests.claims import AttemptFailure, CallPermit, Claim
 from generation.requests.new_request import NewRequest
@@ -98,10 +98,10 @@ def test_held_requests_of_a_batch_wait_for_the_resume(operator: Client, alice: U
     lifecycle.submit([draft] * 2, owner=alice, batch=batch)
     pause(operator, "type", "cover")
     lifecycle.cancel([GenerationQueue.objects.get(held=False).pk], actor=alice)
-    assert batch_limits.batches_to_fill(10) == []
+    assert run_limits.BATCH.to_fill(10) == []
     assert GenerationQueue.objects.get().held
     resume(operator, "type", "cover")
-    assert batch_limits.batches_to_fill(10) == [batch.pk]
+    assert run_limits.BATCH.to_fill(10) == [batch.pk]
 
 
 def test_a_paused_provider_is_not_called_and_resuming_wakes_the_waiting(operator: Client, alice: User) -> None:

@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
-from generation.queue import batch_limits
+from generation.queue import run_limits
 from generation.requests import lifecycle, permits, services
 from generation.requests.claims import Claim
 from generation.states import TERMINAL, Status
@@ -232,7 +232,7 @@ def test_full_batches_do_not_keep_the_dispatcher_from_one_with_a_place(alice: Us
     for _ in range(6):
         batch_of(alice, 2, limit=1)
     _as_after_a_crash(*ids)
-    assert batch_limits.batches_to_fill(limit=2) == [lonely.pk]
+    assert run_limits.BATCH.to_fill(2) == [lonely.pk]
     assert dispatcher.run_once()["filled"] == 1
     assert ids[0] in _sent()
 
@@ -241,7 +241,7 @@ def test_concurrent_fills_of_a_batch_send_one_message_for_each_slot(alice: User)
     for _ in range(5):
         batch, ids = batch_of(alice, 6, limit=2)
         _as_after_a_crash(*ids)
-        at_once(*[lambda: bool(batch_limits.fill_batch(batch.pk))] * 4)
+        at_once(*[lambda: bool(run_limits.BATCH.fill(batch.pk))] * 4)
         assert messages() == {"normal": ids[:2]}
 
 
@@ -259,7 +259,7 @@ def test_a_batch_can_be_given_up_while_it_is_worked_on(alice: User) -> None:
             lambda: bool(permits.extend_leases(worked_on, worker="worker-1")),
             lambda: _complete(claims[0]),
             lambda: lifecycle.retry_later(claims[1], FAILURE, delay=timedelta(0)),
-            lambda: bool(batch_limits.fill_batch(batch.pk)),
+            lambda: bool(run_limits.BATCH.fill(batch.pk)),
             *_claims(ids[4:7]),
         )
         services.cancel_batch(user=alice, batch=batch)
@@ -285,7 +285,7 @@ def test_a_refill_does_not_wait_for_what_is_being_cancelled(alice: User) -> None
         try:
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '1s'")
-                return batch_limits.fill_batch(batch.pk) == 2
+                return run_limits.BATCH.fill(batch.pk) == 2
         finally:
             filled.set()
 

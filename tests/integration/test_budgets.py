@@ -51,7 +51,7 @@ def submit(owner: User, cost: Decimal | None = PRICE) -> GenerationRequest:
 
 def has_room(owner: User, cost: Decimal = PRICE) -> bool:
     try:
-        with budgets.reserve(owner.pk, [cost]):
+        with budgets.reserve(owner.pk, [cost], key_id=None):
             pass
     except OverBudgetError:
         return False

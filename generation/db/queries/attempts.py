@@ -11,13 +11,13 @@ from generation.db.queries.reading import REQUEST
 _SKIP: Final = " SKIP LOCKED"
 
 #: Make queued requests that are due this worker's, with a new attempt each. Returns the claimed requests: those that
-#: are queued, due and not paused, and belong to no batch with a limit, unless their slots in it are ``reserved``: the
-#: caller holds the lock of the batch's row.
+#: are queued, due and not paused, and belong to no batch and no API key with a limit, unless their slots in it are
+#: ``reserved``: the caller holds the lock of the limit's row.
 #:
 #: Locks: the requests, then their rows in the queue. Where PostgreSQL had to wait for a request, it compares the newest
 #: version of this row, but the snapshot of all others. Another worker may have claimed the request meanwhile and given
 #: it back, with a new row in the queue; then ``sequence`` is not what the snapshot has.
-#: Indexes: the primary keys of generation_requests, generation_queue and generation_batches.
+#: Indexes: the primary keys of generation_requests, generation_queue, generation_batches and generation_api_keys.
 _CLAIM: Final = f"""/* claim */
 WITH free AS (
     SELECT request.id
@@ -43,6 +43,10 @@ WITH free AS (
                 SELECT
                 FROM generation_batches AS batch
                 WHERE batch.id = request.batch_id AND batch.max_concurrent IS NOT NULL
+            ) AND NOT EXISTS (
+                SELECT
+                FROM generation_api_keys AS key
+                WHERE key.id = request.api_key_id AND key.max_active IS NOT NULL
             )
         )
     ORDER BY request.id
@@ -61,10 +65,10 @@ WITH free AS (
     RETURNING request.*
 ), attempt AS (
     INSERT INTO generation_attempts (
-        request_id, claim, number, worker, provider, model, prompt, provider_request_id, billable, usage, outcome,
-        error_code, error_message
+        request_id, claim, api_key_id, number, worker, provider, model, prompt, provider_request_id, billable, usage,
+        outcome, error_code, error_message
     )
-    SELECT id, claims, attempts, worker, '', '', '', '', TRUE, '{{{{}}}}', 'running', '', ''
+    SELECT id, claims, api_key_id, attempts, worker, '', '', '', '', TRUE, '{{{{}}}}', 'running', '', ''
     FROM changed
 ), change AS (
     INSERT INTO generation_status_changes (
@@ -172,7 +176,7 @@ _ATTEMPT_AND_COST: Final = """attempt AS (
 )"""
 
 #: End claims and their requests: completed with a ``result``, or failed with an ``error``. Returns the requests whose
-#: claims held, each with whether its batch has a limit.
+#: claims held, each with whether its batch or its API key has a limit.
 #:
 #: Locks: the requests, their attempts, the owners' day of spending.
 #: Indexes: request_in_progress_newest, attempt_one_per_claim, spending_one_per_day.
@@ -192,14 +196,16 @@ WITH {_ENDINGS}, changed AS (
 ), {_ATTEMPT_AND_COST}
 SELECT {REQUEST}, EXISTS (
     SELECT FROM generation_batches AS batch WHERE batch.id = changed.batch_id AND batch.max_concurrent IS NOT NULL
+) OR EXISTS (
+    SELECT FROM generation_api_keys AS key WHERE key.id = changed.api_key_id AND key.max_active IS NOT NULL
 )
 FROM changed
 """
 END: Final = _END.replace("{locked}", "")
 END_UNLOCKED: Final = _END.replace("{locked}", _SKIP)
 
-#: End claims and queue their requests again. In a batch with a limit a request is held until a slot is free. Returns
-#: the requests whose claims held, each with whether its batch has a limit.
+#: End claims and queue their requests again. If its batch or its API key has a limit, a request is held until a slot
+#: is free. Returns the requests whose claims held, each with whether it is held.
 #:
 #: Locks and indexes: as END.
 _RELEASE: Final = f"""/* release */
@@ -224,13 +230,15 @@ WITH {_ENDINGS}, changed AS (
         changed.id, ending.weight,
         STATEMENT_TIMESTAMP() + ending.delay * INTERVAL '1 second',
         STATEMENT_TIMESTAMP() + ending.delay * INTERVAL '1 second',
-        ending.waits_for, batch.id IS NOT NULL,
-        CASE WHEN ending.sent AND batch.id IS NULL THEN 1 ELSE 0 END,
-        CASE WHEN ending.sent AND batch.id IS NULL THEN STATEMENT_TIMESTAMP() END,
-        CASE WHEN ending.sent AND batch.id IS NULL THEN STATEMENT_TIMESTAMP() + %(lost_after)s::INTERVAL END
+        ending.waits_for, NOT is_free,
+        CASE WHEN ending.sent AND is_free THEN 1 ELSE 0 END,
+        CASE WHEN ending.sent AND is_free THEN STATEMENT_TIMESTAMP() END,
+        CASE WHEN ending.sent AND is_free THEN STATEMENT_TIMESTAMP() + %(lost_after)s::INTERVAL END
     FROM changed
     JOIN ending ON ending.request = changed.id AND ending.claim = changed.claims
     LEFT JOIN generation_batches AS batch ON batch.id = changed.batch_id AND batch.max_concurrent IS NOT NULL
+    LEFT JOIN generation_api_keys AS key ON key.id = changed.api_key_id AND key.max_active IS NOT NULL
+    CROSS JOIN LATERAL (SELECT batch.id IS NULL AND key.id IS NULL AS is_free) AS slots
     RETURNING request_id, held
 )
 SELECT {REQUEST}, held
