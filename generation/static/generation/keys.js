@@ -77,10 +77,10 @@ function render(key) {
   part(".scopes").append(...key.scopes.map((scope) => element("code", scope)));
   part(".limits").textContent = limits(key);
   part(".expires").append(...(key.expiresAt ? [date.format(new Date(key.expiresAt)), ", ", time(key.expiresAt)] : ["Never"]));
-  part(".used").append(...(key.lastUsedAt ? [time(key.lastUsedAt), key.lastUsedFrom ? ` from ${key.lastUsedFrom}` : ""] : ["Never"]));
+  part(".used").append(...(key.lastUsedAt ? [time(key.lastUsedAt, { minute: "" }), key.lastUsedFrom ? ` from ${key.lastUsedFrom}` : ""] : ["Never"]));
   const overlaps = key.previousUntil && !isPast(key.previousUntil);
   part(".overlap").hidden = !overlaps;
-  if (overlaps) part(".previous").append("works until ", moment.format(new Date(key.previousUntil)));
+  if (overlaps) part(".previous").append("Works until ", moment.format(new Date(key.previousUntil)));
   for (const button of item.querySelectorAll("[data-action]")) {
     button.id = `${button.dataset.action}-${key.keyId}`;
     button.setAttribute("aria-describedby", part("h3").id);
@@ -95,9 +95,10 @@ function element(name, text) {
   return made;
 }
 
-function time(at) {
+function time(at, options = {}) {
   const made = element("time", ago(at));
   made.dateTime = at;
+  Object.assign(made.dataset, options);
   return made;
 }
 
@@ -269,8 +270,12 @@ async function copy(from) {
 }
 
 byId("openai-base").textContent = `${realtimeOrigin().replace(/^ws/, "http")}/v1`;
-byId("curl").textContent = `curl ${location.origin}/api/visual-generation/submit -H "Authorization: Bearer $VGA_API_KEY" `
-  + `-H "Content-Type: application/json" -d '{"type": "illustration", "prompt": "A fox and an owl in the forest"}'`;
+byId("curl").textContent = [
+  `curl ${location.origin}/api/visual-generation/submit`,
+  `-H "Authorization: Bearer $VGA_API_KEY"`,
+  `-H "Content-Type: application/json"`,
+  `-d '{"type": "illustration", "prompt": "A fox and an owl in the forest"}'`,
+].join(" \\\n  ");
 
 // --- Clicks ----------------------------------------------------------------------------------------------------------
 

@@ -94,8 +94,9 @@ export function since(moment) {
   return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
-function timeText(moment, { elapsed, clock }) {
+function timeText(moment, { elapsed, clock, minute }) {
   if (clock !== undefined) return absolute.format(new Date(moment));
+  if (minute !== undefined && Date.now() - new Date(moment) < 120_000) return "just now"; // it has no seconds
   return elapsed !== undefined ? since(moment) : ago(moment);
 }
 
