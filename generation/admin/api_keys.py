@@ -24,7 +24,7 @@ from generation.access.client_address import client_address
 from generation.admin.base import ReadOnlyPage, badge, history
 from generation.db.functions import Now
 from generation.models import ApiKey
-from generation.templatetags.formats import NONE, dollars
+from generation.templatetags.formats import dollars
 
 #: The most keys to revoke at once.
 _MOST: Final = 200
@@ -67,7 +67,7 @@ class OwnerFilter(TextFilter):
 @admin.register(ApiKey)
 class ApiKeyAdmin(ReadOnlyPage):
     page_template = "admin/generation/apikey/page.html"
-    list_display = ("name", "prefix", "owner_name", "state", "scopes_shown", "expires_at", "last_used", "created_at")
+    list_display = ("name", "prefix", "owner_name", "state", "scopes_shown", "expires", "last_used", "created")
     list_filter = (StateFilter, OwnerFilter)
     list_filter_submit = True
     list_fullwidth = True
@@ -108,6 +108,14 @@ class ApiKeyAdmin(ReadOnlyPage):
     @display(description="scopes")
     def scopes_shown(self, row: ApiKey) -> str:
         return ", ".join(row.scopes)
+
+    @display(description="expires")
+    def expires(self, row: ApiKey) -> str:
+        return _expires(row)
+
+    @display(description="created")
+    def created(self, row: ApiKey) -> str:
+        return _clock(row.created_at)
 
     @display(description="last used")
     def last_used(self, row: ApiKey) -> str:
@@ -192,13 +200,16 @@ def _state(row: ApiKey) -> str:
 
 
 def _facts(row: ApiKey) -> list[tuple[str, str]]:
+    previous = row.previous_until if row.revoked_at is None else None
+    if previous and previous <= datetime.now(UTC):
+        previous = None
     return [
         ("Prefix", row.prefix),
         ("Scopes", ", ".join(row.scopes)),
         ("Created", _clock(row.created_at)),
-        ("Expires", _clock(row.expires_at) if row.expires_at else "never"),
+        ("Expires", _expires(row)),
         ("Last used", _last_used(row)),
-        *([("Previous secret", f"works until {_clock(row.previous_until)}")] if _overlaps(row) else []),
+        *([("Previous secret", f"works until {_clock(previous)}")] if previous else []),
         *([("Revoked", _clock(row.revoked_at))] if row.revoked_at else []),
     ]
 
@@ -215,10 +226,6 @@ def _limits(row: ApiKey) -> list[tuple[str, str]]:
     ]
 
 
-def _overlaps(row: ApiKey) -> bool:
-    return row.revoked_at is None and row.previous_until is not None and row.previous_until > datetime.now(UTC)
-
-
 def _last_used(row: ApiKey) -> str:
     """Return when the key was last used, to the minute, and from which address."""
     if row.last_used_at is None:
@@ -226,8 +233,12 @@ def _last_used(row: ApiKey) -> str:
     return f"{row.last_used_at:%Y-%m-%d %H:%M} UTC" + (f" from {row.last_used_from}" if row.last_used_from else "")
 
 
-def _clock(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else NONE
+def _expires(row: ApiKey) -> str:
+    return _clock(row.expires_at) if row.expires_at else "never"
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _counted(count: int) -> str:

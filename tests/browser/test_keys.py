@@ -219,7 +219,9 @@ def test_limits_are_set_shown_and_cleared(page: Page, house: House) -> None:
     editor.get_by_label("Projects").fill("spring\n\n  winter, too ")
     editor.get_by_role("button", name="Make key").click()
     secret = take_secret(page, "Your new key “Importer”")
-    limits = "$2.50 a day · 20/m requests · 3 at once · priority up to high · gpt-image-2 · in spring, winter, too"
+    limits = (
+        "$2.50 a day · 20 requests a minute · 3 at once · priority up to high · gpt-image-2 · in spring, winter, too"
+    )
     expect(card(page).locator(".limits")).to_have_text(limits)
     expect(card(page).locator(".expires")).to_have_text("Never")
     made = key_row(house, secret)

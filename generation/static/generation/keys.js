@@ -20,7 +20,7 @@ const keys = new Map(); // key id → key
 let newestLoad = 0;
 
 const byId = (id) => document.getElementById(id);
-const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+const plural = (count, word) => `${count} ${word}${Number(count) === 1 ? "" : "s"}`;
 const isPast = (at) => new Date(at) <= Date.now();
 const addressOf = (key) => `/keys/${encodeURIComponent(key.keyId)}`;
 
@@ -102,10 +102,19 @@ function time(at, options = {}) {
   return made;
 }
 
+/** `20/m` in words: `20 requests a minute`. */
+function rate(text) {
+  const [, count, times, unit] = /^(\d+)\/(\d*)([smhd])$/.exec(text) ?? [];
+  if (!unit) return text;
+  const name = { s: "second", m: "minute", h: "hour", d: "day" }[unit];
+  const period = times > 1 ? `in ${times} ${name}s` : `${unit === "h" ? "an" : "a"} ${name}`;
+  return `${plural(count, "request")} ${period}`;
+}
+
 function limits(key) {
   const parts = [];
   if (key.dailyBudgetUsd !== null) parts.push(`$${Number(key.dailyBudgetUsd).toFixed(2)} a day`);
-  if (key.rate) parts.push(`${key.rate} requests`);
+  if (key.rate) parts.push(rate(key.rate));
   if (key.maxActive) parts.push(`${key.maxActive} at once`);
   if (key.maxPriority) parts.push(`priority up to ${key.maxPriority}`);
   if (key.models) parts.push(key.models.length > 2 ? plural(key.models.length, "model") : key.models.join(", "));
