@@ -1,4 +1,7 @@
-"""Live updates, served by uvicorn. ``config.wsgi`` serves the HTTP API, which is several times faster there."""
+"""Live updates, waiting calls and ``/v1``, served by uvicorn. It answers all other paths as well.
+
+``config.wsgi`` serves the HTTP API and the pages, which is several times faster there.
+"""
 
 import os
 
@@ -15,18 +18,15 @@ require_settings(Kind.REALTIME)
 
 http = get_asgi_application()  # loads the applications that the routes below need
 
+from generation.realtime.bodies import limited_bodies  # noqa: E402
 from generation.realtime.counting import counting_connections  # noqa: E402
-from generation.realtime.handshake import not_found, only_as_configured, without_bodies  # noqa: E402
+from generation.realtime.handshake import only_as_configured  # noqa: E402
 from generation.realtime.routing import http_urlpatterns, websocket_urlpatterns  # noqa: E402
-
-#: The only paths that Django answers here: Django would store a body of any size in a file.
-_FOR_MACHINES = r"^(healthz|readyz|metrics)/?$"
+from generation.realtime.waiting import waiting  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        "http": without_bodies(
-            URLRouter([*http_urlpatterns, re_path(_FOR_MACHINES, http), re_path("", not_found)])  # type: ignore[arg-type, list-item]
-        ),
+        "http": URLRouter([*http_urlpatterns, re_path("", limited_bodies(waiting(http)))]),  # type: ignore[arg-type, list-item]
         "websocket": only_as_configured(counting_connections(URLRouter(websocket_urlpatterns))),
     }
 )

@@ -230,6 +230,10 @@ REALTIME_HEARTBEAT = env.milliseconds("REALTIME_HEARTBEAT_MS", 15_000, minimum=1
 REALTIME_MAX_PER_USER = env.integer("REALTIME_MAX_PER_USER", 100, minimum=1, maximum=1_000_000)
 REALTIME_MAX_PER_ADDRESS = env.integer("REALTIME_MAX_PER_ADDRESS", 500, minimum=1, maximum=1_000_000)
 
+#: The most waiting calls of one user on each process, and the longest wait by `Prefer: wait`.
+WAITS_PER_USER = env.integer("WAITS_PER_USER", 50, minimum=1, maximum=100_000)
+WAIT_MAX = env.integer("WAIT_MAX", 60, minimum=1, maximum=3600)
+
 # --- The queue ------------------------------------------------------------------------------------------------------
 QUEUE_PROCESSING_INTERVAL = env.milliseconds("QUEUE_PROCESSING_INTERVAL", 3000, minimum=50)
 RETRY_DELAY = env.milliseconds("RETRY_DELAY_MS", 10_000)
@@ -383,12 +387,12 @@ CORS_ALLOWED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS")
 CORS_URLS_REGEX = r"^/api/"
 CORS_EXPOSE_HEADERS = [
     *("Accept-Ranges", "Allow", "Content-Disposition", "Content-Length", "Content-Range", "ETag"),
-    *("Idempotent-Replayed", "Location", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After"),
-    *("WWW-Authenticate", "X-Request-ID"),
+    *("Idempotent-Replayed", "Location", "Preference-Applied", "RateLimit-Limit", "RateLimit-Remaining"),
+    *("RateLimit-Reset", "Retry-After", "WWW-Authenticate", "X-Request-ID"),
 ]
 CORS_ALLOW_HEADERS = [
-    *("authorization", "cache-control", "content-type", "idempotency-key", "if-none-match", "if-range"),
-    *("last-event-id", "range", "traceparent", "tracestate", "x-request-id"),
+    *("authorization", "cache-control", "cancel-after", "content-type", "idempotency-key", "if-none-match"),
+    *("if-range", "last-event-id", "prefer", "range", "traceparent", "tracestate", "x-request-id"),
 ]
 for _origin in CORS_ALLOWED_ORIGINS:
     if not (_parts := urlsplit(_origin)).scheme.startswith("http") or not _parts.netloc or _parts.path:

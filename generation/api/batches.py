@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
-from rest_framework import viewsets
+from django.urls import reverse
+from rest_framework import status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -12,16 +13,22 @@ from generation.access.client_address import client_address
 from generation.api.errors import NotFound
 from generation.api.idempotency import current_user, idempotent_response, limit_submits
 from generation.api.serializers import BatchSerializer, batch_arguments, validate
+from generation.api.waiting import after_wait, cancel_after, retry_after
 from generation.models import GenerationBatch
 from generation.queue import estimates
 from generation.requests import representations, selectors, services
-from generation.states import WEIGHTS, Scope
+from generation.requests.representations import absolute
+from generation.states import ACTIVE, WEIGHTS, Scope
 
 
 class BatchNotFound(NotFound):
     """The batch does not exist or belongs to another user."""
 
     default_detail = "Batch not found"
+
+
+#: The URL name of a batch, and the key of its id in an answer.
+_BATCH: Final = ("generation:batch", "batchId")
 
 
 class BatchViewSet(viewsets.ViewSet):
@@ -34,7 +41,7 @@ class BatchViewSet(viewsets.ViewSet):
     }
 
     def create(self, request: Request) -> Response:
-        arguments = batch_arguments(validate(BatchSerializer, request.data))
+        arguments = batch_arguments(validate(BatchSerializer, request.data), cancel_after=cancel_after(request))
 
         def act() -> dict[str, Any]:
             limit_submits(request, cost=len(arguments["drafts"]))
@@ -51,11 +58,28 @@ class BatchViewSet(viewsets.ViewSet):
                 "estimatedWaitTime": position.estimated_wait if position else 0,
             }
 
-        return idempotent_response(request, act, location=("generation:batch", "batchId"))
+        response = idempotent_response(request, act, location=_BATCH)
+        batch_id, ids = response.data["batchId"], [item["requestId"] for item in response.data["requests"]]
+
+        def answer(has_ended: bool) -> Response:
+            if not has_ended:
+                headers = {"Location": absolute(reverse(_BATCH[0], args=[batch_id]))}
+                headers["Retry-After"] = retry_after(response.data["estimatedWaitTime"])
+                return Response(response.data, status=status.HTTP_202_ACCEPTED, headers=headers)
+            return Response(response.data | {"estimatedWaitTime": 0, "batch": self._representation(request, batch_id)})
+
+        return after_wait(request, response, ids, answer)
 
     def retrieve(self, request: Request, batch_id: str) -> Response:
+        body = self._representation(request, batch_id)
+        active = [item["requestId"] for item in body["requests"] if item["status"] in ACTIVE]
+        if not active:
+            return Response(body)
+        return after_wait(request, Response(body), active, lambda _: Response(self._representation(request, batch_id)))
+
+    def _representation(self, request: Request, batch_id: str) -> dict[str, Any]:
         batch = self._find(request, batch_id)
-        return Response(representations.batch(batch, selectors.batch_requests(batch)))
+        return representations.batch(batch, selectors.batch_requests(batch))
 
     def destroy(self, request: Request, batch_id: str) -> Response:
         batch = self._find(request, batch_id)

@@ -97,6 +97,8 @@ def idempotent_response(request: Request, act: Callable[[], dict[str, Any]], *, 
 
 
 def _fingerprint(request: Request) -> str:
-    """Return a hash of path and body that does not depend on the JSON's whitespace or the order of its keys."""
+    """Return a hash of path, body and deadline. White space of the JSON and the order of its keys do not matter."""
     body = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
+    if deadline := request.headers.get("Cancel-After"):
+        body += f"\n{deadline}"
     return hashlib.sha256(f"{request.path.rstrip('/')}\n{body}".encode()).hexdigest()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.http import HttpResponseNotModified
 from django.http.response import HttpResponseBase
+from django.urls import reverse
 from rest_framework import status, viewsets
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -17,11 +18,13 @@ from generation.api.idempotency import current_user, flag, idempotent_response, 
 from generation.api.images import missing_file_is_gone
 from generation.api.pagination import NewestFirstPagination
 from generation.api.serializers import ListSerializer, SubmitSerializer, filters, new_request, validate
+from generation.api.waiting import after_wait, cancel_after, preferred_wait, retry_after
 from generation.models import GenerationRequest
 from generation.queue import estimates
 from generation.queue.estimates import QueuePosition
 from generation.requests import representations, selectors, services
-from generation.states import Scope
+from generation.requests.representations import absolute
+from generation.states import TERMINAL, Scope
 
 
 class RequestNotCancellable(NotFound):
@@ -38,6 +41,20 @@ class RequestNotRetryable(APIException):
     default_code = "not_retryable"
 
 
+#: The URL name of a request's status, and the key of its id in an answer.
+_STATUS: Final = ("generation:status", "requestId")
+
+
+def _accepted(request: GenerationRequest) -> dict[str, Any]:
+    position = estimates.queue_position(request)
+    return {
+        "success": True,
+        "requestId": request.pk,
+        "status": request.status,
+        "estimatedWaitTime": position.estimated_wait if position else 0,
+    }
+
+
 class GenerationViewSet(viewsets.ViewSet):
     """Submit, read, list, cancel and retry requests."""
 
@@ -46,27 +63,40 @@ class GenerationViewSet(viewsets.ViewSet):
     )
 
     def submit(self, request: Request) -> Response:
-        draft = new_request(validate(SubmitSerializer, request.data))
+        draft = new_request(validate(SubmitSerializer, request.data), cancel_after=cancel_after(request))
 
         def act() -> dict[str, Any]:
             limit_submits(request)
-            created = services.submit(owner=current_user(request), draft=draft)
-            position = estimates.queue_position(created)
-            return {
-                "success": True,
-                "requestId": created.pk,
-                "status": created.status,
-                "estimatedWaitTime": position.estimated_wait if position else 0,
-            }
+            return _accepted(services.submit(owner=current_user(request), draft=draft))
 
-        return idempotent_response(request, act, location=("generation:status", "requestId"))
+        return self._or_after_wait(request, idempotent_response(request, act, location=_STATUS))
+
+    def _or_after_wait(self, request: Request, response: Response) -> Response:
+        """Have the server wait for the end of the request in the response, if the client prefers it."""
+        request_id = response.data["requestId"]
+
+        def answer(has_ended: bool) -> Response:
+            if not has_ended:
+                headers = {"Location": absolute(reverse(_STATUS[0], args=[request_id]))}
+                headers["Retry-After"] = retry_after(response.data["estimatedWaitTime"])
+                return Response(response.data, status=status.HTTP_202_ACCEPTED, headers=headers)
+            ended = representations.status(self._find(request, request_id))
+            return Response(response.data | {"status": ended["status"], "estimatedWaitTime": 0, "request": ended})
+
+        return after_wait(request, response, [request_id], answer)
 
     @missing_file_is_gone()
     def retrieve(self, request: Request, request_id: str) -> HttpResponseBase:
         if "If-None-Match" in request.headers:
             *_, headers = self._find_version(request, request_id, only_version=True)
-            if matches_etag(request, headers["ETag"]):
+            if matches_etag(request, headers["ETag"]) and not preferred_wait(request):
                 return HttpResponseNotModified(headers=headers)
+        response = self._status(request, request_id)
+        if response.data["status"] in TERMINAL:
+            return response
+        return after_wait(request, response, [request_id], lambda _: self._status(request, request_id))
+
+    def _status(self, request: Request, request_id: str) -> Response:
         found, position, headers = self._find_version(request, request_id)
         body = representations.status(found, image_data=flag(request, "imageData", default=True))
         if position:
@@ -110,15 +140,7 @@ class GenerationViewSet(viewsets.ViewSet):
             )
         except services.NotRetryableError:
             raise RequestNotRetryable from None
-        position = estimates.queue_position(retried)
-        return Response(
-            {
-                "success": True,
-                "requestId": retried.pk,
-                "status": retried.status,
-                "estimatedWaitTime": position.estimated_wait if position else 0,
-            }
-        )
+        return self._or_after_wait(request, Response(_accepted(retried)))
 
     @staticmethod
     def _find(request: Request, request_id: str) -> GenerationRequest:

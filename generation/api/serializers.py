@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -181,7 +182,9 @@ def _json_bytes(data: dict[str, Any]) -> int:
     return len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def new_request(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> NewRequest:
+def new_request(
+    data: dict[str, Any], *, priority: str = Priority.NORMAL, cancel_after: timedelta | None = None
+) -> NewRequest:
     """Return the validated data of a :class:`SubmitSerializer` as a NewRequest. ``priority`` is the default."""
     valid: ValidMetadata = data["metadata"]
     return NewRequest(
@@ -194,6 +197,7 @@ def new_request(data: dict[str, Any], *, priority: str = Priority.NORMAL) -> New
         options=valid.options,
         max_attempts=valid.metadata.get("maxAttempts", DEFAULT_MAX_ATTEMPTS),
         estimated_cost=valid.estimated_cost,
+        cancel_after=cancel_after,
     )
 
 
@@ -216,12 +220,12 @@ class BatchSerializer(BodySerializer):
     batchOptions = BatchOptionsSerializer(required=False)
 
 
-def batch_arguments(data: dict[str, Any]) -> dict[str, Any]:
+def batch_arguments(data: dict[str, Any], *, cancel_after: timedelta | None = None) -> dict[str, Any]:
     """Return the arguments of :func:`generation.requests.services.submit_batch` from a BatchSerializer's valid data."""
     options = data.get("batchOptions", {})
     priority = options.get("priority", Priority.NORMAL)
     return {
-        "drafts": [new_request(item, priority=priority) for item in data["requests"]],
+        "drafts": [new_request(item, priority=priority, cancel_after=cancel_after) for item in data["requests"]],
         "priority": priority,
         "max_concurrent": options.get("maxConcurrent"),
     }

@@ -20,12 +20,17 @@ from django.http.request import validate_host
 from django.utils.http import is_same_domain
 from rest_framework_simplejwt.exceptions import AuthenticationFailed, InvalidToken, TokenError
 
+from generation.access import api_keys
 from generation.access.authentication import LEEWAY, BearerAuthentication
+from generation.access.grants import grant_of, limited_user
 from generation.db.functions import Now
+from generation.states import Scope
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: The expiry of an API key without one.
+_NEVER: Final = float("inf")
 #: Four concurrent database reads per process; more would only wait for each other.
 _threads: Final = ThreadPoolExecutor(4, "realtime-database")
 
@@ -37,11 +42,13 @@ def in_database(read: Callable[P, T]) -> Callable[P, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A signed-in user, until ``expires_at`` (seconds since 1970, UTC). ``session_key`` is empty for a token."""
+    """A signed-in user, until ``expires_at`` (seconds since 1970, UTC). ``session_key`` is empty without a session,
+    and ``digest`` without an API key."""
 
     user: User
     expires_at: float
     session_key: str = ""
+    digest: str = ""
 
     @property
     def seconds_left(self) -> float:
@@ -53,11 +60,18 @@ class ForeignOriginError(Exception):
     """A page of a foreign origin sent a session cookie."""
 
 
+class ScopeMissingError(Exception):
+    """The API key may not see requests."""
+
+
 @in_database
-def of_token(token: object) -> Identity | None:
-    """Return the identity of an access token, or None if it is not valid."""
+def of_token(token: object, address: str) -> Identity | None:
+    """Return the identity of an access token or an API key, or None if it is not valid. Raises
+    :class:`ScopeMissingError`."""
     if not isinstance(token, str):
         return None
+    if api_keys.is_secret(token):
+        return _of_key(token, address)
     authentication = BearerAuthentication()
     try:
         valid = authentication.get_validated_token(token.encode("utf-8", "replace"))
@@ -65,6 +79,16 @@ def of_token(token: object) -> Identity | None:
         return Identity(authentication.get_user(valid), expires_at)
     except (AuthenticationFailed, InvalidToken, TokenError):
         return None
+
+
+def _of_key(secret: str, address: str) -> Identity | None:
+    found = api_keys.find(secret, address=address)
+    if found is None:
+        return None
+    if Scope.REQUESTS_READ not in found.grant.scopes:
+        raise ScopeMissingError
+    expires_at = found.valid_until.timestamp() if found.valid_until else _NEVER
+    return Identity(limited_user(found.owner, found.grant), expires_at, digest=api_keys.digest(secret))
 
 
 @in_database
@@ -137,19 +161,23 @@ def _host(url: SplitResult) -> str:
 
 @in_database
 def revoked(identities: Collection[Identity]) -> list[Identity]:
-    """Return the identities that are no longer valid, in two queries for all.
+    """Return the identities that are no longer valid, in three queries for all.
 
-    Revoked by deactivation, deletion, a new password, a change of ``is_staff``, or sign-out.
+    Revoked by deactivation, deletion, a new password, a change of ``is_staff``, or sign-out; those of API keys by
+    deactivation, or by the end or a change of the key.
     """
     users = {user.pk: user for user in User.objects.filter(pk__in={identity.user.pk for identity in identities})}
     keys = {identity.session_key for identity in identities if identity.session_key}
     sessions = set(Session.objects.filter(pk__in=keys, expire_date__gt=Now()).values_list("pk", flat=True))
-    return [
-        identity
-        for identity in identities
-        if not _is_unchanged(identity.user, users.get(identity.user.pk))
-        or (identity.session_key and identity.session_key not in sessions)
-    ]
+    found = api_keys.find_all([identity.digest for identity in identities if identity.digest])
+
+    def is_valid(identity: Identity) -> bool:
+        if identity.digest:
+            return found.get(identity.digest) == grant_of(identity.user)
+        is_signed_in = not identity.session_key or identity.session_key in sessions
+        return is_signed_in and _is_unchanged(identity.user, users.get(identity.user.pk))
+
+    return [identity for identity in identities if not is_valid(identity)]
 
 
 def _is_unchanged(then: User, now: User | None) -> bool:

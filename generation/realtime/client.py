@@ -14,6 +14,8 @@ from generation.requests.events import Update
 
 #: Maximum number of subscriptions of a client.
 MAX_SUBSCRIPTIONS: Final = 200
+#: Seconds after which a connection ends in any case; the event loop takes no timer without end.
+_LONGEST_TIMER: Final = 30 * 24 * 3600.0
 #: Maximum number of requests whose last sent sequence is stored per client.
 _MAX_SEQUENCES: Final = 2_000
 
@@ -44,7 +46,7 @@ class Listener:
         self.identity = identity
         loop = asyncio.get_running_loop()
         self._expiry = loop.call_later(
-            max(0, identity.seconds_left), self.send_queue.close, CloseCode.NOT_AUTHENTICATED
+            min(max(0, identity.seconds_left), _LONGEST_TIMER), self.send_queue.close, CloseCode.NOT_AUTHENTICATED
         )
 
     def sign_out(self) -> None:

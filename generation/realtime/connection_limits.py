@@ -23,7 +23,7 @@ class Slots:
 
     def take_for_address(self, scope: Any) -> bool:
         """Count the connection for its IP address. Returns False if the limit is reached."""
-        return self._take(("address", _address_of(scope)), settings.REALTIME_MAX_PER_ADDRESS)
+        return self._take(("address", address_of_scope(scope)), settings.REALTIME_MAX_PER_ADDRESS)
 
     def take_for_user(self, user_id: int) -> bool:
         """Count the connection for its user, only once for repeated sign-ins. Returns False if the limit is reached."""
@@ -47,7 +47,7 @@ class Slots:
         return True
 
 
-def _address_of(scope: Any) -> str:
+def address_of_scope(scope: Any) -> str:
     """Return the client's IP address by the rules of the HTTP API."""
     forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
     return address_of((scope.get("client") or ("",))[0], ",".join(forwarded))

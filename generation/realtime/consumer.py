@@ -15,13 +15,14 @@ from django.db import Error as DatabaseError
 
 from generation.db import outages
 from generation.realtime import authentication
-from generation.realtime.authentication import ForeignOriginError, Identity
+from generation.realtime.authentication import ForeignOriginError, Identity, ScopeMissingError
 from generation.realtime.client import MAX_SUBSCRIPTIONS, CloseCode, Listener
-from generation.realtime.connection_limits import Slots
+from generation.realtime.connection_limits import Slots, address_of_scope
 from generation.realtime.hub import hub
 from generation.realtime.rate_limit import BURST, MOST_REFUSED, RATE, MessageRate
 from generation.realtime.send_queue import SEND_TIMEOUT, Closed
 from generation.realtime.topics import NAMES, Snapshot, Topic
+from generation.states import Scope
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,11 @@ class UpdatesConsumer(AsyncWebsocketConsumer):
 
     async def _authenticate(self, token: object) -> None:
         before = self._listener.identity
-        identity = await authentication.of_token(token)
+        try:
+            identity = await authentication.of_token(token, address_of_scope(self.scope))
+        except ScopeMissingError:
+            self._error("scope_missing", f"The API key lacks the scope {Scope.REQUESTS_READ}")
+            return
         if identity is None:
             self._listener.send_queue.close(CloseCode.NOT_AUTHENTICATED)
         elif before is not None and before.user.pk != identity.user.pk:

@@ -13,8 +13,6 @@ from generation.realtime.authentication import headers_of
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
-#: Maximum bytes of a body that the server reads to the end and discards, so that the connection can be reused.
-_MAX_DRAINED: Final = 4 * 1024 * 1024
 #: ASGI extension for rejecting a handshake with a custom response. Without it the server sends 403.
 _DENIAL_RESPONSE: Final = "websocket.http.response"
 
@@ -63,37 +61,3 @@ async def _refuse(scope: Any, receive: Any, send: Any, status: int, error: dict[
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": f"{kind}.response.start", "status": status, "headers": headers})
     await send({"type": f"{kind}.response.body", "body": body})
-
-
-def without_bodies(application: Application) -> Application:
-    """Hide request bodies from the application. The server discards small ones; others close the connection."""
-
-    async def answered(scope: Any, receive: Any, send: Any) -> None:
-        headers = headers_of(scope)
-        length = headers.get("content-length", "0")
-        is_body_sent = False
-
-        async def no_body() -> Any:
-            nonlocal is_body_sent
-            if not is_body_sent:
-                is_body_sent = True
-                return {"type": "http.request", "body": b"", "more_body": False}
-            while (message := await receive())["type"] == "http.request":
-                pass
-            return message
-
-        async def closing(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message = message | {"headers": [*message.get("headers", ()), (b"connection", b"close")]}
-            await send(message)
-
-        is_kept = "expect" not in headers and "transfer-encoding" not in headers
-        is_kept = is_kept and length.isdigit() and int(length) <= _MAX_DRAINED
-        await application(scope, no_body, send if is_kept else closing)
-
-    return answered
-
-
-async def not_found(scope: Any, receive: Any, send: Any) -> None:
-    """Send 404 for paths that only the web process serves."""
-    await _refuse(scope, receive, send, 404, {"error": "Not found", "code": "not_found"})

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from cachetools import LRUCache
 from channels.layers import get_channel_layer
@@ -39,6 +39,13 @@ _PAGE: Final = 2_000
 _CHUNK: Final = 500
 
 
+class Subscriber(Protocol):
+    """Receives updates."""
+
+    def deliver(self, update: Update) -> None:
+        """Receive an update. It may come twice, and an older one after a newer one."""
+
+
 class _PendingSubscriber:
     """Collects the updates of a topic until it is known whether the user may see it."""
 
@@ -54,16 +61,30 @@ class Hub:
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
-        self._watching: dict[Key, set[Listener | _PendingSubscriber]] = {}
+        self._watching: dict[Key, set[Subscriber]] = {}
         self._delivered: LRUCache[str, int] = LRUCache(_MAX_SEQUENCES)
         self._marks: deque[int] = deque(maxlen=2)
         self._tasks: list[asyncio.Task[None]] = []
 
     def join(self, listener: Listener) -> None:
         """Add a client. The first one starts the hub's tasks."""
+        self._start()
+        self._listeners.add(listener)
+
+    def _start(self) -> None:
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._maintain())]
-        self._listeners.add(listener)
+
+    def follow(self, subscriber: Subscriber, request_ids: Iterable[str]) -> None:
+        """Deliver the updates of these requests, which the caller may see."""
+        self._start()
+        for request_id in request_ids:
+            self._add(subscriber, (Topic("requestId", request_id), None))
+
+    def unfollow(self, subscriber: Subscriber, request_ids: Iterable[str]) -> None:
+        """Take back :meth:`follow`."""
+        for request_id in request_ids:
+            self._drop(subscriber, (Topic("requestId", request_id), None))
 
     def leave(self, listener: Listener) -> None:
         """Remove a disconnected client and its subscriptions."""
@@ -117,17 +138,17 @@ class Hub:
             for listener in listeners:
                 listener.deliver(update)
 
-    def _audience(self, keys: Iterable[Key]) -> set[Listener | _PendingSubscriber]:
+    def _audience(self, keys: Iterable[Key]) -> set[Subscriber]:
         return {listener for key in keys for listener in self._watching.get(key, ())}
 
-    def _add(self, listener: Listener | _PendingSubscriber, key: Key) -> None:
+    def _add(self, listener: Subscriber, key: Key) -> None:
         self._watching.setdefault(key, set()).add(listener)
 
     def _unwatch(self, listener: Listener, key: Key) -> None:
         listener.keys.discard(key)
         self._drop(listener, key)
 
-    def _drop(self, listener: Listener | _PendingSubscriber, key: Key) -> None:
+    def _drop(self, listener: Subscriber, key: Key) -> None:
         watching = self._watching.get(key, set())
         watching.discard(listener)
         if not watching:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from django.urls import re_path
 
+from generation.realtime.bodies import without_bodies
 from generation.realtime.consumer import UpdatesConsumer
 from generation.realtime.handshake import only_as_configured
 from generation.realtime.sse import event_stream
@@ -21,5 +22,5 @@ websocket_urlpatterns: list[Any] = [
     re_path("", cast("Any", refuse)),
 ]
 http_urlpatterns: list[Any] = [
-    re_path(r"^api/visual-generation/events/?$", cast("Any", only_as_configured(event_stream))),
+    re_path(r"^api/visual-generation/events/?$", cast("Any", without_bodies(only_as_configured(event_stream)))),
 ]

@@ -15,14 +15,15 @@ from django.db import Error as DatabaseError
 
 from generation.db import outages
 from generation.realtime import authentication
-from generation.realtime.authentication import ForeignOriginError, Identity
+from generation.realtime.authentication import ForeignOriginError, Identity, ScopeMissingError
 from generation.realtime.client import MAX_SUBSCRIPTIONS, Listener
-from generation.realtime.connection_limits import RETRY_AFTER, Slots
+from generation.realtime.connection_limits import RETRY_AFTER, Slots, address_of_scope
 from generation.realtime.hub import hub
 from generation.realtime.replay import Missed, changes, event_id, late_changes, missed, pages, states
 from generation.realtime.send_queue import SEND_TIMEOUT, TRY_AGAIN_LATER, Closed
 from generation.realtime.topics import NAMES, Snapshot, Topic, first_hidden
 from generation.requests.events import Update
+from generation.states import Scope
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +36,14 @@ _PREFLIGHT_MAX_AGE: Final = 86_400
 class _Refused(Exception):  # noqa: N818  a response, not an error of the server
     """An error response in the format of the API."""
 
-    def __init__(self, http_status: int, code: str, error: str, *, path: str = "", **headers: str) -> None:
+    def __init__(
+        self, http_status: int, code: str, error: str, *, path: str = "", required: str = "", **headers: str
+    ) -> None:
         super().__init__(error)
         self.http_status = http_status
         self.body: dict[str, Any] = {"error": error, "code": code}
+        if required:
+            self.body["required"] = required
         if path:
             self.body["errors"] = [{"path": path, "msg": error, "code": "invalid"}]
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -104,7 +109,7 @@ async def _open(scope: Any, headers: dict[str, str], listener: Listener, slots: 
         raise _Refused(405, "method_not_allowed", f"{scope['method']} is not allowed here", Allow="GET")
     if not slots.take_for_address(scope):
         raise _too_many("address")
-    listener.sign_in(identity := await _identity(headers))
+    listener.sign_in(identity := await _identity(scope, headers))
     if not slots.take_for_user(identity.user.pk):
         raise _too_many("user")
     topics = _topics(scope["query_string"])
@@ -165,10 +170,15 @@ async def _watch(listener: Listener, topic: Topic) -> None:
         listener.send_queue.put(event("refused", json.dumps(message)))
 
 
-async def _identity(headers: dict[str, str]) -> Identity:
+async def _identity(scope: Any, headers: dict[str, str]) -> Identity:
     token = authentication.bearer_token(headers)
     if token is not None:
-        if found := await authentication.of_token(token):
+        try:
+            found = await authentication.of_token(token, address_of_scope(scope))
+        except ScopeMissingError:
+            error = f"The API key lacks the scope {Scope.REQUESTS_READ}"
+            raise _Refused(403, "scope_missing", error, required=Scope.REQUESTS_READ) from None
+        if found:
             return found  # type: ignore[no-any-return]
         raise _Refused(401, "token_not_valid", "Invalid token", WWW_Authenticate="Bearer")
     try:

@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.urls import reverse
 
 from generation import identifiers
+from generation.access.grants import projects_of
 from generation.identifiers import BATCH_ID, REQUEST_ID
 from generation.models import GenerationRequest
 from generation.realtime.authentication import in_database
@@ -105,7 +106,7 @@ def first_hidden(user: User, topics: Collection[Topic]) -> Topic | None:
     visible = {Topic("requestId", pk) for pk in _among(selectors.visible_to(user), topics, "requestId", REQUEST_ID)}
     visible |= {Topic("batchId", pk) for pk in _among(selectors.batches_of(user), topics, "batchId", BATCH_ID)}
     for topic in topics:
-        if not (_is_project(topic.id) if topic.name == "projectId" else topic in visible):
+        if not (_is_visible_project(user, topic.id) if topic.name == "projectId" else topic in visible):
             return topic
     return None
 
@@ -131,7 +132,7 @@ def _batch(user: User, batch_id: str) -> _Found | None:
 
 
 def _project(user: User, project_id: str) -> _Found | None:
-    if not _is_project(project_id):
+    if not _is_visible_project(user, project_id):
         return None
     found = list(selectors.visible_to(user).filter(project_id=project_id).order_by("-pk")[: _PAGE + 1])
     page = found[:_PAGE]
@@ -142,6 +143,11 @@ def _project(user: User, project_id: str) -> _Found | None:
         following = representations.absolute(f"{reverse('generation:requests')}?{query}")
     results = [representations.status(request) for request in page]
     return {"results": results, "next": following, "previous": None}, page
+
+
+def _is_visible_project(user: User, name: str) -> bool:
+    projects = projects_of(user)
+    return _is_project(name) and (projects is None or name in projects)
 
 
 def _is_project(name: str) -> bool:

@@ -1,0 +1,258 @@
+"""Calls that wait for the end of requests, in front of Django; :mod:`generation.requests.waits` explains the two parts.
+
+Django's answer is held back, which occupies neither a thread nor a connection to the database. The hub tells of the
+end, and a look at the database every few seconds covers updates that were lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, ParamSpec, TypeVar
+
+from channels.db import DatabaseSyncToAsync
+from django.conf import settings
+
+from generation.models import GenerationRequest
+from generation.realtime.authentication import in_database
+from generation.realtime.handshake import Application
+from generation.realtime.hub import hub
+from generation.realtime.send_queue import SEND_TIMEOUT
+from generation.realtime.stopping import stopping
+from generation.requests.events import Update
+from generation.requests.waits import SCOPE_KEY, Answer, Wait
+from generation.states import TERMINAL
+
+logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Seconds between looks at the database for ends of which no update came.
+_LOOK_EVERY: Final = 5.0
+#: Headers of Django's answer that describe its body.
+_OF_BODY: Final = frozenset({b"content-length", b"content-type", b"etag", b"transfer-encoding"})
+#: Threads that make answers: each has a connection to the database, and may read an image from the storage.
+_threads: Final = ThreadPoolExecutor(8, "waiting-answers")
+_waits_of_users: Final[Counter[int]] = Counter()
+
+
+def waiting(application: Application) -> Application:
+    """Wait where a view of the application asks for it."""
+
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        waits: list[Wait] = []
+        held = _HeldResponse(send, waits)
+        await application({**scope, SCOPE_KEY: waits}, receive, held.send)
+        if waits:
+            await _wait(waits[0], held, receive)
+
+    return answered
+
+
+class _HeldResponse:
+    """Passes a response on, or keeps it if the view has asked for a wait."""
+
+    def __init__(self, send: Any, waits: Sequence[Wait]) -> None:
+        self._send, self._waits = send, waits
+        self._messages: list[Any] = []
+
+    async def send(self, message: Any) -> None:
+        """Take a message of the application."""
+        if self._waits:
+            self._messages.append(message)
+        else:
+            await self._send(message)
+
+    async def release(self) -> None:
+        """Send what was kept."""
+        for message in self._messages:
+            await self._send(message)
+
+    async def start(self, answer: Answer) -> None:
+        """Begin another response, with the headers of the one that was kept."""
+        given = {name.lower().encode(): value.encode("latin-1") for name, value in answer.headers.items()}
+        kept = [
+            (name, value) for name, value in self._messages[0]["headers"] if name not in _OF_BODY and name not in given
+        ]
+        headers = [*kept, *given.items()]
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+
+    async def send_part(self, part: bytes, *, more: bool = True) -> None:
+        """Send a part of the body. Raises ``TimeoutError`` if the client does not read."""
+        async with asyncio.timeout(SEND_TIMEOUT):
+            await self._send({"type": "http.response.body", "body": part, "more_body": more})
+
+    async def send_body(self, answer: Answer) -> None:
+        """Send the body, one part after the other is read."""
+        parts = iter(answer.body)
+        while (part := await _in_thread(next)(parts, None)) is not None:
+            await self.send_part(part)
+        await self.send_part(b"", more=False)
+
+
+async def _wait(wait: Wait, held: _HeldResponse, receive: Any) -> None:
+    with _place_of(wait.user_id) as has_place:
+        if not has_place:
+            if wait.refuse is None:
+                await held.release()
+            else:
+                await _send(held, await _in_thread(wait.refuse)())
+            return
+        if wait.events:
+            await held.start(_STREAM)
+        leaving = asyncio.create_task(_disconnected(receive))
+        ending = asyncio.create_task(_ended(wait, held))
+        try:
+            await asyncio.wait({leaving, ending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            ending.cancel()  # without effect if it has ended
+            await asyncio.gather(leaving, ending, return_exceptions=True)
+        if ending.cancelled():
+            if wait.leave is not None:
+                await _in_thread(wait.leave)()
+            return
+    answer = await _in_thread(wait.finish)(ending.result())
+    with contextlib.suppress(TimeoutError):  # a client that does not read
+        if wait.events:
+            await held.send_body(answer)
+        else:
+            await _send(held, answer)
+
+
+#: The beginning of a stream of events.
+_STREAM: Final = Answer(
+    headers={
+        "Content-Type": "text/event-stream; charset=utf-8",
+        "Cache-Control": "no-store",
+        "X-Accel-Buffering": "no",
+    }
+)
+
+
+async def _send(held: _HeldResponse, answer: Answer) -> None:
+    await held.start(answer)
+    await held.send_body(answer)
+
+
+@contextlib.contextmanager
+def _place_of(user_id: int) -> Iterator[bool]:
+    """Count a wait of the user. Yields False if there are too many."""
+    if _waits_of_users[user_id] >= settings.WAITS_PER_USER:
+        yield False
+        return
+    _waits_of_users[user_id] += 1
+    try:
+        yield True
+    finally:
+        _waits_of_users[user_id] -= 1
+        if not _waits_of_users[user_id]:
+            del _waits_of_users[user_id]
+
+
+async def _disconnected(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _ended(wait: Wait, held: _HeldResponse) -> bool:
+    """Return whether all requests of the wait have ended, after at most its seconds or when the process stops."""
+    waiter = _Waiter(wait.request_ids)
+    with _registry.watching(waiter):
+        await _registry.look_for([waiter])
+        beats = asyncio.create_task(_keep_alive(held)) if wait.events else None
+        stop = asyncio.create_task(stopping().wait())
+        done = asyncio.create_task(waiter.done.wait())
+        tasks = [task for task in (beats, stop, done) if task]
+        try:
+            await asyncio.wait(tasks, timeout=wait.seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return waiter.done.is_set()
+
+
+async def _keep_alive(held: _HeldResponse) -> None:
+    """Send comments, so that proxies keep the connection open. Ends if the client does not read."""
+    with contextlib.suppress(TimeoutError):
+        while True:
+            await asyncio.sleep(settings.REALTIME_HEARTBEAT.total_seconds())
+            await held.send_part(b": keep-alive\n\n")
+
+
+class _Waiter:
+    """The requests that a call still waits for. A subscriber of the hub."""
+
+    def __init__(self, request_ids: Sequence[str]) -> None:
+        self.left = set(request_ids)
+        self.done = asyncio.Event()
+        self.note(())
+
+    def deliver(self, update: Update) -> None:
+        """Note an end."""
+        if json.loads(update.text)["data"]["status"] in TERMINAL:
+            self.note((update.request_id,))
+
+    def note(self, ended: Collection[str]) -> None:
+        """Note that these requests have ended."""
+        self.left.difference_update(ended)
+        if not self.left:
+            self.done.set()
+
+
+class _Registry:
+    """All waiters of this process. While there are any, one task looks for ends of which no update came."""
+
+    def __init__(self) -> None:
+        self._waiters: set[_Waiter] = set()
+        self._looking: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def watching(self, waiter: _Waiter) -> Iterator[None]:
+        """Tell the waiter of ends within the block."""
+        request_ids = list(waiter.left)
+        self._waiters.add(waiter)
+        hub.follow(waiter, request_ids)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        try:
+            yield
+        finally:
+            hub.unfollow(waiter, request_ids)
+            self._waiters.discard(waiter)
+
+    async def _look(self) -> None:
+        while self._waiters:
+            await asyncio.sleep(_LOOK_EVERY)
+            await self.look_for(list(self._waiters))
+
+    async def look_for(self, waiters: Sequence[_Waiter]) -> None:
+        """Note what has ended, in one query for all of the waiters."""
+        try:
+            ended = await _ended_among({request_id for waiter in waiters for request_id in waiter.left})
+        except Exception as error:  # the next look may succeed
+            logger.warning("waiting calls rely on updates alone at the moment: %s", error)
+            return
+        for waiter in waiters:
+            waiter.note(ended)
+
+
+_registry: Final = _Registry()
+
+
+@in_database
+def _ended_among(request_ids: Collection[str]) -> set[str]:
+    """Return those that have ended, or are deleted."""
+    asked = set(request_ids)
+    active = GenerationRequest.objects.filter(pk__in=asked).exclude(status__in=TERMINAL)
+    return asked - set(active.values_list("pk", flat=True))
+
+
+def _in_thread(function: Callable[P, T]) -> Callable[P, Any]:
+    return DatabaseSyncToAsync(function, thread_sensitive=False, executor=_threads)
