@@ -23,7 +23,7 @@ from tests.faults.house import House
 THEMES = ["light", "dark"]
 WIDTHS = {360: 780, 1440: 900}
 #: Of the staff's pages, those of which there are screenshots.
-_KEPT = {"today", "requests", "request", "keys", "key", "revoke"}
+_KEPT = {"today", "requests", "request"}
 _LOADED = """() => [...document.images].every((image) =>
   image.complete || image.getBoundingClientRect().top > innerHeight || !image.offsetParent)"""
 
