@@ -179,8 +179,12 @@ function edit(key, from) {
     if (key && !Object.keys(body).length) return byId("editor").close();
     const answer = key ? await call("PATCH", addressOf(key), { body }) : await call("POST", "/keys", { body });
     byId("editor").close();
-    if (key) announce(`Saved ${answer.name}.`);
-    else showSecret(answer, `Your new key “${answer.name}”`);
+    if (key) {
+      announce(`Saved ${answer.name}.`);
+    } else {
+      make.hidden = false; // it gets the focus back, even before the list is loaded
+      showSecret(answer, `Your new key “${answer.name}”`);
+    }
     await load();
   };
   open(byId("editor"), { onSubmit, from });
