@@ -101,6 +101,8 @@ class GenerationViewSet(viewsets.ViewSet):
         body = representations.status(found, image_data=flag(request, "imageData", default=True))
         if position:
             body |= {"queuePosition": position.position, "estimatedWaitTime": position.estimated_wait}
+            if position.held and selectors.waits_for_key(found):
+                body["waitingFor"] = {"reason": "key_limit"}
         return Response(body, headers=headers)
 
     @staticmethod

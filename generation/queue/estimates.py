@@ -28,10 +28,12 @@ _ENOUGH_ATTEMPTS: Final = 50
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
     """Position of a queued request, from 1, and its estimated wait in seconds; ``estimated_wait`` is None while the
-    request is paused, since the length of a pause is unknown."""
+    request is paused, since the length of a pause is unknown. It is ``held`` while its batch or its API key has no free
+    slot."""
 
     position: int
     estimated_wait: int | None
+    held: bool = False
 
 
 #: The lengths of the queue, at most 1 s old; for estimates.
@@ -96,12 +98,14 @@ def queue_position(request: GenerationRequest) -> QueuePosition | None:
     return None if row is None else position(request, *row)
 
 
-def position(request: GenerationRequest, ahead: int, weight: int, queued_at: datetime | None) -> QueuePosition:
+def position(
+    request: GenerationRequest, ahead: int, weight: int, queued_at: datetime | None, *, held: bool = False
+) -> QueuePosition:
     """Return the queue position of a request with so many counted queue rows ahead of its own."""
     if ahead >= queries.COUNTED:
         ahead = max(ahead, _estimated_ahead(weight, queued_at))
     wait = None if pauses.is_paused(request) else estimate(ahead, request.type)
-    return QueuePosition(position=ahead + 1, estimated_wait=wait)
+    return QueuePosition(position=ahead + 1, estimated_wait=wait, held=held)
 
 
 def estimate(ahead: int, type_: str) -> int:

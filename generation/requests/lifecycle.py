@@ -1,4 +1,4 @@
-"""The lifecycle of a request: the only module that writes a status.
+"""The lifecycle of a request: the only module that writes a status, with ``inserts``, which only it uses.
 
 Each function is one outcome, and writes the transition, the attempt's row and the queue row together. It locks the
 request first and its queue row second, and several requests in the order of their ids, so that there are no deadlocks.

@@ -15,7 +15,7 @@ from generation.db import queries
 from generation.db.execution import Row, fetch_all, read_one
 from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
 from generation.models import GenerationBatch, GenerationRequest
-from generation.queue import estimates
+from generation.queue import estimates, run_limits
 from generation.queue.estimates import QueuePosition
 from generation.requests.rows import read_request
 
@@ -70,11 +70,11 @@ def find_with_position(
     row = _row(sql, request_id, owner_id=None if user.is_staff else user.pk, counted=queries.COUNTED)
     if row is None:
         return None
-    *columns, ahead, weight, queued_at = row
+    *columns, ahead, weight, queued_at, held = row
     request = GenerationRequest.from_db(DEFAULT_DB_ALIAS, _VERSION, columns) if only_version else read_request(columns)
     if not _is_in_projects(request, user):
         return None
-    return request, None if ahead is None else estimates.position(request, ahead, weight, queued_at)
+    return request, None if ahead is None else estimates.position(request, ahead, weight, queued_at, held=held)
 
 
 def _row(sql: str, request_id: str, *, owner_id: int | None, **parameters: Any) -> Row | None:
@@ -82,6 +82,11 @@ def _row(sql: str, request_id: str, *, owner_id: int | None, **parameters: Any) 
     if REQUEST_ID.fullmatch(request_id) is None:
         return None
     return read_one(sql, {"request": request_id, "owner": owner_id} | parameters)
+
+
+def waits_for_key(request: GenerationRequest) -> bool:
+    """Return whether a held request waits for a slot of its API key, and not for one of its batch."""
+    return bool(request.api_key_id) and not run_limits.BATCH.limited().filter(pk=request.batch_id).exists()
 
 
 def _is_in_projects(request: GenerationRequest, user: User) -> bool:

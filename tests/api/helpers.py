@@ -96,12 +96,12 @@ def assert_error(response: Any, status: int, code: str | None = None) -> dict[st
     assert response.status_code == status, (response.status_code, response.content[:500])
     assert response["Content-Type"] == "application/json"
     error: dict[str, Any] = json.loads(response.content)
-    assert error.keys() <= {"error", "code", "errors"}
+    assert error.keys() <= {"error", "code", "errors", "required"}
     assert isinstance(error["error"], str)
     assert 0 < len(error["error"]) < 500
     assert re.fullmatch(r"[a-z][a-z_]*", error["code"])
     assert code in {None, error["code"]}
-    assert ("errors" in error) == (error["code"] == "validation_error")
+    assert ("errors" in error) == (error["code"] in {"validation_error", "not_allowed"})
     for fault in error.get("errors", []):
         assert fault.keys() == {"path", "msg", "code"}
         assert all(isinstance(value, str) for value in fault.values())

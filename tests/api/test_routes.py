@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from rest_framework.test import APIClient
 
-from generation.models import GenerationBatch, GenerationRequest
+from generation.models import ApiKey, GenerationBatch, GenerationRequest
 from generation.states import Status
 from tests.api.helpers import (
     UNKNOWN_BATCH_ID,
@@ -25,6 +25,7 @@ from tests.api.helpers import (
     shown,
 )
 from tests.support.batches import batch_in
+from tests.support.keys import key_of
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 #: Routes without authentication. All others need a token.
@@ -36,7 +37,7 @@ PUBLIC: Final = {
 DASHBOARD: Final = {"studio", "request", "queue"}
 PAGES: Final = {"sign-in", "sign-out", "generation:docs"} | DASHBOARD
 #: Path parameters, with values that do not exist.
-UNKNOWN: Final = {"request_id": UNKNOWN_ID, "batch_id": UNKNOWN_BATCH_ID, "extension": ""}
+UNKNOWN: Final = {"request_id": UNKNOWN_ID, "batch_id": UNKNOWN_BATCH_ID, "extension": "", "key_id": "zzzzzzzz"}
 
 
 def _patterns(resolver: URLResolver, namespace: str = "") -> Iterator[tuple[str, URLPattern]]:
@@ -72,13 +73,18 @@ def _call(client: APIClient, method: str, at: str, data: Any = None) -> Any:
 def hers(alice: User) -> dict[str, list[str]]:
     """Ids of Alice's objects: a request in each status, all in one batch, and one more with an image."""
     batch, ids = batch_in(alice, [status for status in Status.values if status != Status.COMPLETED])
-    return {"request_id": [*ids, completed(alice, project_id="secret-project").pk], "batch_id": [batch.pk]}
+    return {
+        "request_id": [*ids, completed(alice, project_id="secret-project").pk],
+        "batch_id": [batch.pk],
+        "key_id": [key_of(alice, name="secret-key")[0].pk],
+    }
 
 
 def _everything() -> list[Any]:
     return [
         *GenerationRequest.objects.order_by("pk").values_list("pk", "status", "sequence", "owner"),
         *GenerationBatch.objects.order_by("pk").values_list("pk", "owner"),
+        *ApiKey.objects.order_by("pk").values_list("pk", "name", "digest", "revoked_at"),
     ]
 
 
@@ -138,7 +144,15 @@ def test_a_public_route_reveals_nothing_of_another_user(
 ) -> None:
     before = _everything()
     request = GenerationRequest.objects.get(pk=hers["request_id"][-1])
-    secrets = [*hers["request_id"], *hers["batch_id"], request.project_id, request.result["sha256"], alice.username]
+    secrets = [
+        *hers["request_id"],
+        *hers["batch_id"],
+        *hers["key_id"],
+        "secret-key",
+        request.project_id,
+        request.result["sha256"],
+        alice.username,
+    ]
     for method in METHODS:
         response = _call(stranger, method, _address(name))
         told = b"".join(response) if response.streaming else response.content

@@ -223,7 +223,7 @@ def test_every_body_has_an_example() -> None:
 def test_the_status_shape_has_exactly_the_keys_that_are_described(alice: User, status: Status) -> None:
     request = completed(alice) if status == Status.COMPLETED else in_status(alice, status)
     shape = representations.status(request, image_data=True)
-    assert_exact(shape, "Request", may_lack={"queuePosition", "estimatedWaitTime"})
+    assert_exact(shape, "Request", may_lack={"queuePosition", "estimatedWaitTime", "waitingFor"})
     own = {"requestedAt", "startedAt", "completedAt", "attempts", "maxAttempts", "generationTime"}
     assert set(shape["metadata"]) == set(component("RequestMetadata")["required"]) == own
     if status == Status.COMPLETED:
@@ -238,7 +238,7 @@ def test_a_batch_has_exactly_the_keys_that_are_described(alice: User) -> None:
     shape = representations.batch(batch, requests)
     assert_exact(shape, "Batch")
     assert_exact(shape["counts"], "StatusCounts")
-    assert_exact(shape["requests"][0], "BatchRequest", may_lack={"queuePosition", "estimatedWaitTime"})
+    assert_exact(shape["requests"][0], "BatchRequest", may_lack={"queuePosition", "estimatedWaitTime", "waitingFor"})
 
 
 def test_the_numbers_have_exactly_the_keys_that_are_described(alice: User) -> None:

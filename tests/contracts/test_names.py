@@ -105,4 +105,5 @@ def test_only_the_lifecycle_runs_sql_that_writes_a_status() -> None:
     }
     sql = sorted(path.name for path, text in code.items() if writes.search(text))
     runs = [path.name for path, text in code.items() if re.search(rf"queries\.({'|'.join(names)})\b", text)]
-    assert (sql, runs) == (["attempts.py", "queue.py"], ["lifecycle.py"])
+    assert (sql, sorted(runs)) == (["attempts.py", "queue.py"], ["inserts.py", "lifecycle.py"])
+    assert [path.name for path, text in code.items() if re.search(r"import .*\binserts\b", text)] == ["lifecycle.py"]

@@ -66,7 +66,7 @@ def spent(owner: User) -> Decimal:
 
 def has_room(owner: User, cost: Decimal = PRICE) -> bool:
     try:
-        with budgets.reserve(owner.pk, [cost]):
+        with budgets.reserve(owner.pk, [cost], key_id=None):
             return True
     except OverBudgetError:
         return False

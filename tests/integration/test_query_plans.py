@@ -21,7 +21,7 @@ REQUESTS: Final = 300_000
 #: Half of them are queued. Of the others all but these have ended.
 RUNNING: Final = 200
 #: Tables with a few rows, in which reading all is the quickest.
-SMALL: Final = {"generation_pauses", "generation_providers", "generation_batches"}
+SMALL: Final = {"generation_pauses", "generation_providers", "generation_batches", "generation_api_keys"}
 #: With its triggers and constraints switched off for the time being.
 FILL: Final = f"""
 SET session_replication_role = replica;
@@ -99,6 +99,8 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
         "max_attempts": 3,
         "owner_id": owner.pk,
         "batch_id": None,
+        "api_key_id": None,
+        "cancel_after": None,
         "http_request_id": "",
         "traceparent": "",
         "priority_weight": 1,

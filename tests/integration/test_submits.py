@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, connections, transaction
 
 from generation.models import GenerationQueue, GenerationRequest, StatusChange
-from generation.requests import lifecycle, services
+from generation.requests import inserts, services
 from generation.requests.new_request import NewRequest
 from tests.support.races import waits_for_a_lock
 from tests.support.stack import wait_until
@@ -39,7 +39,7 @@ def _together(submits: list[tuple[User, str]]) -> Iterator[list[Future[Generatio
             started = [pool.submit(_submit, *first)]
             wait_until(waits_for_a_lock, what="the first statement")
             started += [pool.submit(_submit, *one) for one in others]
-            wait_until(lambda: len(lifecycle._submits._waiting) == len(others), what="the others")
+            wait_until(lambda: len(inserts._submits._waiting) == len(others), what="the others")
         yield started
 
 
@@ -84,6 +84,6 @@ def test_a_submit_whose_connection_is_cut_is_repeated(alice: User) -> None:
 
 def test_a_submit_that_was_committed_is_not_written_twice(alice: User) -> None:
     request = _submit(alice, "normal")
-    row = lifecycle._copied(request) | {"priority_weight": 10, "held": False, "sent": False}
-    assert lifecycle._insert_again([row]) == [(request.created_at, None)]
+    row = inserts.columns(request) | {"priority_weight": 10, "held": False, "sent": False, "cancel_after": None}
+    assert inserts._insert_again([row]) == [(request.created_at, None)]
     assert GenerationRequest.objects.count() == GenerationQueue.objects.count() == 1

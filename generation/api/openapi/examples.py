@@ -9,6 +9,7 @@ from django.conf import settings
 _PREFIX: Final = f"{settings.PUBLIC_BASE_URL}/api/visual-generation"
 REQUEST_ID: Final = "vga_1769158200000000_k3v9x2m7q4w8z1c5t0"
 BATCH_ID: Final = "vgb_1769158200000000_p8d2f6h1j5l9n3r7s4"
+KEY_ID: Final = "k3V9x2M7"
 _SECOND_ID: Final = "vga_1769158200000001_b6g0u4y8e2a7o1i5x9"
 _SIGNED: Final = "expires=1769248800&signature=0rG3mZ5nJ8tYqv1cX7bKp4sLw9eHd2uAf6iVoQjRkTM"
 
@@ -66,6 +67,7 @@ def _request(status: str, progress: int, sequence: int, **more: Any) -> dict[str
         },
         "result": None,
         "error": None,
+        "cancelReason": None,
         **more,
     }
 
@@ -88,8 +90,9 @@ FAILED: Final = _request(
         "category": "violence",
     },
 )
+ENDED: Final = _request("completed", 100, 3, result=RESULT)
 PAGE: Final = {
-    "results": [_request("completed", 100, 3, result=RESULT)],
+    "results": [ENDED],
     "next": f"{_PREFIX}/requests?cursor=cD12Z2FfMTc2OTE1ODIwMDAwMDAwMF9rM3Y5eDJtN3E0dzh6MWM1dDA%3D&limit=1",
     "previous": None,
 }
@@ -126,6 +129,30 @@ BATCH: Final = {
     "completedAt": None,
 }
 BATCH_CANCELLED: Final = {"success": True, "message": "Batch cancelled successfully", "cancelled": 1}
+
+NEW_KEY: Final = {
+    "name": "the printer",
+    "scopes": ["requests:read", "requests:write"],
+    "dailyBudgetUsd": 5.0,
+    "maxPriority": "normal",
+}
+KEY: Final = {
+    "keyId": KEY_ID,
+    "prefix": f"vgsk_{KEY_ID}",
+    **NEW_KEY,
+    "expiresAt": None,
+    "rate": None,
+    "maxActive": None,
+    "projectIds": None,
+    "models": None,
+    "createdAt": "2026-01-23T08:50:00.000Z",
+    "lastUsedAt": "2026-01-23T09:12:00.000Z",
+    "lastUsedFrom": "192.0.2.7",
+    "previousUntil": None,
+}
+#: No valid key: its checksum is wrong, so that no scanner of secrets finds it.
+KEY_WITH_SECRET: Final = KEY | {"key": f"vgsk_{KEY_ID}_{'example' * 6}0000"}
+KEYS: Final = {"results": [KEY], "next": None, "previous": None}
 
 QUEUE_STATUS: Final = {
     "queueLength": 15,

@@ -157,10 +157,11 @@ _OTHER_SCHEMES: Final = {
     },
 }
 
-_METHODS: Final = ("POST", "GET", "DELETE")
-_BODIES: Final = ("Submit", "BatchSubmit", "BatchOptions", "Credentials", "RefreshToken", "AnyToken")
+_METHODS: Final = ("POST", "GET", "PATCH", "DELETE")
+_OF_KEYS: Final = ("NewApiKey", "ApiKeyChange", "ApiKeyRotation")
+_BODIES: Final = ("Submit", "BatchSubmit", "BatchOptions", "Credentials", "RefreshToken", "AnyToken", *_OF_KEYS)
 #: Bodies in which null for an optional field means that the field is absent.
-_NULL_MEANS_ABSENT: Final = ("Submit", "Metadata", "BatchSubmit", "BatchOptions")
+_NULL_MEANS_ABSENT: Final = ("Submit", "Metadata", "BatchSubmit", "BatchOptions", *_OF_KEYS)
 
 
 def tidy_addresses(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:

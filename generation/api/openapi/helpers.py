@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 
 from generation.api.errors import BodyTooLarge
 from generation.api.openapi import examples
-from generation.api.openapi.schemas import Error, ValidationError
+from generation.api.openapi.schemas import Error, Forbidden, ValidationError
 from generation.identifiers import BATCH_ID, REQUEST_ID
 
 #: The responses of an operation, by status, or by status and media types.
@@ -74,10 +74,31 @@ OVER_BUDGET: Final = {
         "over_budget",
     )
 }
-FOR_OTHERS: Final = {
-    403: error(
-        "It belongs to another user, and your role does not permit this.", "You may not do this", "permission_denied"
+_NOT_ALLOWED: Final = (
+    "The API key lacks the scope for this, or does not allow this model, project or priority; or it belongs to another"
+    " user, and your role does not permit this."
+)
+FORBIDDEN: Final = {
+    403: response(
+        Forbidden,
+        _NOT_ALLOWED,
+        scope_missing={
+            "error": "The API key lacks the scope requests:write",
+            "code": "scope_missing",
+            "required": "requests:write",
+        },
+        not_allowed={
+            "error": "The highest priority of this API key is normal.",
+            "code": "not_allowed",
+            "errors": [
+                {"path": "priority", "msg": "The highest priority of this API key is normal.", "code": "not_allowed"}
+            ],
+        },
+        permission_denied={"error": "You may not do this", "code": "permission_denied"},
     )
+}
+NO_KEYS: Final = {
+    403: error("Called with an API key.", "You may not do this", "permission_denied"),
 }
 UNCHANGED: Final = {304: OpenApiResponse(None, description="Unchanged since the `ETag` in `If-None-Match`.")}
 
@@ -113,6 +134,7 @@ def request_header(name: str, schema: dict[str, Any], description: str) -> OpenA
 
 
 OF_REQUEST: Final = path_id("request_id", REQUEST_ID.pattern, examples.REQUEST_ID, "`requestId` of a request.")
+OF_KEY: Final = path_id("key_id", "[0-9A-Za-z]{8}", examples.KEY_ID, "`keyId` of an API key.")
 OF_BATCH: Final = path_id("batch_id", BATCH_ID.pattern, examples.BATCH_ID, "`batchId` of a batch.")
 IDEMPOTENCY_KEY: Final = (
     request_header(
@@ -128,6 +150,21 @@ ETAG: Final = (
     request_header("If-None-Match", TEXT, "The `ETag` of a cached response."),
     header("ETag", {"type": "string", "pattern": '^"[0-9a-f]+"$'}, "Changes with the response body.", 200, 304),
     header("Cache-Control", TEXT, "Which caches may store the response, and for how long.", 200, 304),
+)
+PREFER: Final = (
+    request_header(
+        "Prefer",
+        TEXT,
+        "`wait=30` answers when the requests have ended, or after so many seconds; `wait` alone is 60, the most. Only"
+        " the process of live updates waits, to which the proxy sends such calls; elsewhere it is ignored (RFC 7240).",
+    ),
+    header("Preference-Applied", TEXT, "`wait=30`: the server has waited.", 200, required=False),
+    header("Vary", TEXT, "Contains `Prefer`.", 200),
+)
+CANCEL_AFTER: Final = request_header(
+    "Cancel-After",
+    {"type": "string", "pattern": "^[0-9]{1,6}[smh]$"},
+    "`90s`, `5m` or `2h`, from 5 s to 24 h: what has not ended then is cancelled, with `cancelReason` `deadline`.",
 )
 _CHALLENGE: Final = header("WWW-Authenticate", {"const": 'Bearer realm="api"'}, "The authentication scheme.", 401)
 _RETRY_AFTER: Final = header("Retry-After", COUNT, "Seconds to wait before a retry.", 429, 503)
@@ -153,7 +190,7 @@ def operation(
     security: list[dict[str, list[str]]] | None = None,
 ) -> Any:
     """Return the description of an operation. It needs a token unless ``security`` is given; an empty list is none."""
-    common: Responses = {} if security == [] else _NOT_SIGNED_IN
+    common: Responses = {} if security == [] else _NOT_SIGNED_IN | FORBIDDEN
     if tag != "Health":  # which describes its own 503
         common = common | _OUTAGE
     responses = common | responses

@@ -16,13 +16,15 @@ from generation.api.images import ImageGone, ImageViewSet, RangeNotSatisfiable, 
 from generation.api.openapi import examples, schemas
 from generation.api.openapi.helpers import (
     BAD_BODY,
+    CANCEL_AFTER,
     ETAG,
-    FOR_OTHERS,
+    FORBIDDEN,
     IDEMPOTENCY_KEY,
     INVALID,
     OF_BATCH,
     OF_REQUEST,
     OVER_BUDGET,
+    PREFER,
     TEXT,
     UNCHANGED,
     describe,
@@ -112,6 +114,16 @@ describe(
 
 # --- Requests ---------------------------------------------------------------------------------------------------------
 
+_ACCEPTED: Final = {
+    200: response(
+        schemas.AcceptedOrWaited,
+        "The request is queued; after `Prefer: wait`, it has ended.",
+        queued=examples.ACCEPTED,
+        ended=examples.ACCEPTED | {"status": "completed", "estimatedWaitTime": 0, "request": examples.ENDED},
+    ),
+    202: response(schemas.Accepted, "After `Prefer: wait`: it has not ended yet.", queued=examples.ACCEPTED),
+}
+
 describe(
     GenerationViewSet,
     submit=operation(
@@ -124,13 +136,11 @@ describe(
         example=examples.SUBMIT,
         parameters=[
             *IDEMPOTENCY_KEY,
-            header("Location", {"type": "string", "format": "uri"}, "The URL of the request's status.", 200),
+            *PREFER,
+            CANCEL_AFTER,
+            header("Location", {"type": "string", "format": "uri"}, "The URL of the request's status.", 200, 202),
         ],
-        responses=BAD_BODY
-        | exception_response(KeyReused)
-        | OVER_BUDGET
-        | exception_response(RateExceeded)
-        | {200: response(schemas.Accepted, "The request is queued.", queued=examples.ACCEPTED)},
+        responses=BAD_BODY | exception_response(KeyReused) | OVER_BUDGET | exception_response(RateExceeded) | _ACCEPTED,
     ),
     retrieve=operation(
         "getRequest",
@@ -141,6 +151,7 @@ describe(
             OF_REQUEST,
             query("imageData", {"type": "boolean", "default": True}, "`false` omits `result.imageData`."),
             *ETAG,
+            *PREFER,
         ],
         responses=INVALID
         | UNCHANGED
@@ -173,7 +184,7 @@ describe(
         tag="Requests",
         parameters=[OF_REQUEST],
         responses=exception_response(RequestNotCancellable)
-        | FOR_OTHERS
+        | FORBIDDEN
         | {200: response(schemas.Cancelled, "The request is cancelled.", cancelled=examples.CANCELLED)},
     ),
     retry=operation(
@@ -182,13 +193,13 @@ describe(
         "Queue a failed or cancelled request again, with a new set of attempts. The owner's budget for the day has to"
         " cover it.",
         tag="Requests",
-        parameters=[OF_REQUEST],
+        parameters=[OF_REQUEST, *PREFER],
         responses=exception_response(NotFound)
-        | FOR_OTHERS
+        | FORBIDDEN
         | exception_response(RequestNotRetryable)
         | OVER_BUDGET
         | exception_response(RateExceeded)
-        | {200: response(schemas.Accepted, "The request is queued.", queued=examples.ACCEPTED)},
+        | _ACCEPTED,
     ),
 )
 
@@ -257,20 +268,31 @@ describe(
         example=examples.BATCH_SUBMIT,
         parameters=[
             *IDEMPOTENCY_KEY,
-            header("Location", {"type": "string", "format": "uri"}, "The URL of the batch.", 200),
+            *PREFER,
+            CANCEL_AFTER,
+            header("Location", {"type": "string", "format": "uri"}, "The URL of the batch.", 200, 202),
         ],
         responses=BAD_BODY
         | exception_response(KeyReused)
         | OVER_BUDGET
         | exception_response(RateExceeded)
-        | {200: response(schemas.BatchAccepted, "All requests are queued.", queued=examples.BATCH_ACCEPTED)},
+        | {
+            200: response(
+                schemas.BatchOrWaited,
+                "All requests are queued; after `Prefer: wait`, they have ended.",
+                queued=examples.BATCH_ACCEPTED,
+            ),
+            202: response(
+                schemas.BatchAccepted, "After `Prefer: wait`: not all have ended yet.", queued=examples.BATCH_ACCEPTED
+            ),
+        },
     ),
     retrieve=operation(
         "getBatch",
         "Get the status of a batch",
         "Includes all of its requests, in the order of submission.",
         tag="Batches",
-        parameters=[OF_BATCH],
+        parameters=[OF_BATCH, *PREFER],
         responses=exception_response(BatchNotFound)
         | {200: response(schemas.Batch, "The batch and its status.", in_progress=examples.BATCH)},
     ),
@@ -281,7 +303,7 @@ describe(
         tag="Batches",
         parameters=[OF_BATCH],
         responses=exception_response(BatchNotFound)
-        | FOR_OTHERS
+        | FORBIDDEN
         | {
             200: response(
                 schemas.BatchCancelled, "The unfinished requests are cancelled.", cancelled=examples.BATCH_CANCELLED

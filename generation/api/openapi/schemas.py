@@ -12,7 +12,7 @@ from rest_framework import serializers
 
 from generation.api.serializers import MetadataSerializer
 from generation.identifiers import BATCH_ID, REQUEST_ID
-from generation.states import ErrorCode, GenerationType, PauseScope, Priority, Status
+from generation.states import CancelReason, ErrorCode, GenerationType, PauseScope, Priority, Scope, Status
 from generation.storage.images import EXTENSIONS
 
 ResponseSerializer = serializers.Serializer[dict[str, Any]]
@@ -79,6 +79,15 @@ class ValidationError(ResponseSerializer):
     error = serializers.CharField(help_text="The first of the errors, as a sentence.")
     code = Pattern("validation_error")
     errors = FieldError(many=True)  # type: ignore[assignment]  # a field that hides the property `errors` of Serializer
+
+
+class Forbidden(ResponseSerializer):
+    """The call is not allowed."""
+
+    error = serializers.CharField()
+    code = Pattern("[a-z][a-z_]*")
+    required = serializers.ChoiceField(Scope.choices, required=False, help_text="Of `scope_missing`: the scope.")  # type: ignore[assignment]
+    errors = FieldError(many=True, required=False)  # type: ignore[assignment]
 
 
 # --- Tokens -----------------------------------------------------------------------------------------------------------
@@ -170,6 +179,12 @@ class GenerationError(ResponseSerializer):
     )
 
 
+class WaitingFor(ResponseSerializer):
+    """Why a queued request cannot start yet."""
+
+    reason = Pattern("key_limit", help_text="`key_limit`: its API key has as many requests in progress as it may have.")
+
+
 @extend_schema_serializer(component_name="Request")
 class RequestSerializer(ResponseSerializer):
     """A request and its status."""
@@ -187,10 +202,16 @@ class RequestSerializer(ResponseSerializer):
     metadata = RequestMetadata()
     result = Result(allow_null=True, help_text="Only of a completed request.")
     error = GenerationError(allow_null=True, help_text="Only of a failed request.")
+    cancelReason = Pattern(
+        f"({'|'.join(CancelReason)})",
+        allow_null=True,
+        help_text="Only of a cancelled request:\n" + "\n".join(f"- `{one.value}`: {one.label}" for one in CancelReason),
+    )
     queuePosition = Count(min_value=1, required=False, help_text="From 1; only in the status of a queued request.")
     estimatedWaitTime = Count(
         required=False, allow_null=True, help_text="In seconds; together with `queuePosition`. `null` while paused."
     )
+    waitingFor = WaitingFor(required=False, help_text="Only in the status of a queued request that something holds.")
 
 
 @extend_schema_serializer(many=False)
@@ -200,6 +221,12 @@ class RequestPage(ResponseSerializer):
     results = RequestSerializer(many=True)
     next = serializers.URLField(allow_null=True, help_text="URL of the page with older requests.")
     previous = serializers.URLField(allow_null=True, help_text="URL of the page with newer requests.")
+
+
+class AcceptedOrWaited(Accepted):
+    """The request is stored and queued; after a wait, the request when it has ended."""
+
+    request = RequestSerializer(required=False, help_text="Only after `Prefer: wait`, if it has ended in time.")
 
 
 class Cancelled(ResponseSerializer):
@@ -271,6 +298,52 @@ class BatchCancelled(Cancelled):
     """The unfinished requests of the batch are cancelled."""
 
     cancelled = Count(help_text="Number of requests cancelled by this call.")
+
+
+class BatchOrWaited(BatchAccepted):
+    """All requests of the batch are stored; after a wait, the batch when all have ended."""
+
+    batch = Batch(required=False, help_text="Only after `Prefer: wait`, if all requests have ended in time.")
+
+
+# --- API keys ---------------------------------------------------------------------------------------------------------
+
+
+@extend_schema_serializer(component_name="ApiKey")
+class Key(ResponseSerializer):
+    """An API key as its owner sees it."""
+
+    keyId = Pattern("[0-9A-Za-z]{8}")
+    prefix = Pattern("vgsk_[0-9A-Za-z]{8}", help_text="The part of the secret that is shown.")
+    name = serializers.CharField()
+    scopes = serializers.ListField(child=serializers.ChoiceField(Scope.choices))
+    expiresAt = Timestamp(allow_null=True)
+    rate = serializers.CharField(allow_null=True)
+    dailyBudgetUsd = serializers.FloatField(min_value=0, allow_null=True)
+    maxActive = Count(min_value=1, allow_null=True)
+    maxPriority = Pattern(f"({'|'.join(Priority)})", allow_null=True)
+    projectIds = serializers.ListField(child=serializers.CharField(), allow_null=True)
+    models = serializers.ListField(child=serializers.CharField(), allow_null=True)
+    createdAt = Timestamp()
+    lastUsedAt = Timestamp(allow_null=True, help_text="To the minute.")
+    lastUsedFrom = serializers.CharField(allow_null=True, help_text="The address of the last use.")
+    previousUntil = Timestamp(allow_null=True, help_text="Until when the previous secret is valid, after a rotation.")
+
+
+@extend_schema_serializer(component_name="ApiKeyWithSecret")
+class KeyWithSecret(Key):
+    """An API key with its secret, which no later call shows."""
+
+    key = Pattern("vgsk_[0-9A-Za-z]{8}_[0-9A-Za-z]{46}", help_text="Send as `Authorization: Bearer …`.")
+
+
+@extend_schema_serializer(many=False, component_name="ApiKeys")
+class Keys(ResponseSerializer):
+    """All API keys of the user, the newest first."""
+
+    results = Key(many=True)
+    next = serializers.URLField(allow_null=True, help_text="Always `null`: there are at most 50.")
+    previous = serializers.URLField(allow_null=True, help_text="Always `null`.")
 
 
 # --- Queue and health -------------------------------------------------------------------------------------------------

@@ -116,14 +116,14 @@ WHERE entry.request_id = %(request)s::TEXT
 """
 
 _FIND_AHEAD: Final = f"""
-    CASE WHEN entry.request_id IS NOT NULL THEN {_AHEAD} END, entry.priority_weight, entry.queued_at
+    CASE WHEN entry.request_id IS NOT NULL THEN {_AHEAD} END, entry.priority_weight, entry.queued_at, entry.held
 FROM generation_requests AS request
 LEFT JOIN generation_queue AS entry ON entry.request_id = request.id
 WHERE request.id = %(request)s::TEXT
     AND (%(owner)s::INTEGER IS NULL OR request.owner_id = %(owner)s::INTEGER)
 """
 
-#: A request by its id, of the ``owner`` where one is given, with what COUNT_AHEAD returns.
+#: A request by its id, of the ``owner`` where one is given, with what COUNT_AHEAD returns and whether it is held.
 #:
 #: Locks: none.
 #: Indexes: the primary keys of generation_requests and generation_queue, queue_order.
