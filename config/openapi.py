@@ -58,7 +58,8 @@ def description(base_url: str) -> dict[str, Any]:
             "Quality": "generation.models.model_rows.QUALITIES",
             "OpenAIQuality": "generation.api.openai.serializers.QUALITIES",
             "SystemStatus": "generation.api.openapi.schemas.HEALTH",
-            "Scope": "generation.states.Scope",
+            "Scope": "generation.states.PauseScope",
+            "KeyScope": "generation.states.Scope",
             "Check": "generation.api.openapi.schemas.CHECK",
         },
     }

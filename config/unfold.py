@@ -80,6 +80,7 @@ UNFOLD: Final[dict[str, Any]] = {
                 "items": [
                     _item("Users", "group", "user", "auth"),
                     _item("Groups", "shield_person", "group", "auth"),
+                    _item("API keys", "key", "apikey"),
                     _item("Budgets", "savings", "budget"),
                     _item("Spending", "payments", "spending"),
                     _item("Audit log", "history", "logentry", "admin"),

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from django.contrib.auth.models import User
-from django.db import Error, IntegrityError, transaction
+from django.db import Error, transaction
 from django.db.models import Q, QuerySet
 
 from generation.access import audit
@@ -171,11 +171,11 @@ def create(owner: User, values: Mapping[str, Any], *, address: str) -> tuple[Api
 
 
 def _insert(owner: User, values: Mapping[str, Any]) -> tuple[ApiKey, str]:
-    while True:
+    key_id = _random(_ID_LENGTH)
+    while ApiKey.objects.filter(pk=key_id).exists():
         key_id = _random(_ID_LENGTH)
-        secret = new_secret(key_id)
-        with suppress(IntegrityError), transaction.atomic():  # the id is taken, once in 10^14
-            return ApiKey.objects.create(pk=key_id, owner=owner, digest=digest(secret), **values), secret
+    secret = new_secret(key_id)
+    return ApiKey.objects.create(pk=key_id, owner=owner, digest=digest(secret), **values), secret
 
 
 def change(key: ApiKey, values: Mapping[str, Any], *, by: User, address: str) -> None:

@@ -187,8 +187,8 @@ class KeysetAdmin(ReadOnly, StrictAdmin):
         """Add related data to the rows of a page, in one query for all."""
 
 
-class KeysetPageAdmin(KeysetAdmin):
-    """A keyset-paginated list with a read-only page per row."""
+class ReadOnlyPage(ReadOnly, StrictAdmin):
+    """A read-only page per row, from a template."""
 
     page_template: str
 
@@ -224,6 +224,10 @@ class KeysetPageAdmin(KeysetAdmin):
     def page(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         """Return the context of the page."""
         raise NotImplementedError
+
+
+class KeysetPageAdmin(ReadOnlyPage, KeysetAdmin):
+    """A keyset-paginated list with a read-only page per row."""
 
 
 def key_in(object_id: str, pattern: re.Pattern[str]) -> str:

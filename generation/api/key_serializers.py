@@ -18,7 +18,7 @@ from generation.states import Priority, Scope
 
 #: Names of one list.
 _MOST_NAMES: Final = 100
-_HIGHEST_BUDGET: Final = Decimal(1_000_000)
+_HIGHEST_BUDGET: Final = 1_000_000
 _DEFAULT_OVERLAP_HOURS: Final = 24
 
 
@@ -48,16 +48,20 @@ class RateField(StringField):
         return value
 
 
-class AmountField(serializers.DecimalField):
+class AmountField(serializers.FloatField):
     """A JSON number of US dollars, with at most two decimals."""
 
-    def __init__(self, **more: Any) -> None:
-        super().__init__(max_digits=9, decimal_places=2, min_value=Decimal(0), max_value=_HIGHEST_BUDGET, **more)
+    default_error_messages: ClassVar = {"max_decimal_places": "At most two decimals."}
 
-    def to_internal_value(self, data: Any) -> Decimal:
+    def __init__(self, **more: Any) -> None:
+        super().__init__(min_value=0, max_value=_HIGHEST_BUDGET, **more)
+
+    def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, bool) or not isinstance(data, int | float):
             self.fail("invalid")
-        return Decimal(super().to_internal_value(data))
+        if data != round(data, 2):
+            self.fail("max_decimal_places")
+        return Decimal(str(data))
 
 
 class NamesField(serializers.ListField):

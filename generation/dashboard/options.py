@@ -1,4 +1,4 @@
-"""Options of the Studio's form."""
+"""Options of the Studio's form and of the form of an API key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from generation.models import PromptStyle
 from generation.models.options import RESTRICTING
 from generation.providers import catalogue
-from generation.states import GenerationType, Priority, Status, StyleScope
+from generation.states import GenerationType, Priority, Scope, Status, StyleScope
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +91,12 @@ def offered() -> dict[str, Any]:
         "statuses": Status.choices,
         "types": GenerationType.choices,
     }
+
+
+def of_keys() -> dict[str, Any]:
+    """Return the choices of an API key's form."""
+    names = {model.name for models in catalogue.offered_models().values() for model in models}
+    return {"scopes": Scope.choices, "priorities": Priority.choices, "models": sorted(names)}
 
 
 def _supported(capabilities: Iterable[str]) -> list[str]:

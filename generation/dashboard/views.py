@@ -115,6 +115,14 @@ def queue(request: HttpRequest) -> HttpResponse:
     )
 
 
+@require_safe
+@never_cache
+@login_required
+def keys(request: HttpRequest) -> HttpResponse:
+    """GET /keys: the user's API keys, which the page's script lists, makes, edits, rotates and revokes by the API."""
+    return render(request, "keys.html", _common() | {"options": options.of_keys()})
+
+
 @ttl_cache(seconds=10)
 def _findings() -> list[doctor.Finding]:
     """Return the doctor's findings, cached for 10 s: each run checks every component, and many users may be viewing."""

@@ -76,10 +76,9 @@ class _HeldResponse:
     async def start(self, answer: Answer) -> None:
         """Begin another response, with the headers of the one that was kept."""
         given = {name.lower().encode(): value.encode("latin-1") for name, value in answer.headers.items()}
-        # Django keeps the case of names.
-        kept = [(name.lower(), value) for name, value in self._messages[0]["headers"]]
-        headers = [(name, value) for name, value in kept if name not in _OF_BODY and name not in given]
-        headers += given.items()
+        replaced = _OF_BODY | given.keys()
+        kept = [(name, value) for name, value in self._messages[0]["headers"] if name.lower() not in replaced]
+        headers = [*kept, *given.items()]
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
 
     async def send_part(self, part: bytes, *, more: bool = True) -> None:

@@ -38,7 +38,7 @@ def _fail(claim: Claim, code: str, message: str) -> None:
     assert lifecycle.fail(claim, AttemptFailure(message=message, code=code, retryable=False, provider="openai"))
 
 
-@pytest.mark.parametrize("at", ["/", "/queue", f"/requests/{UNKNOWN_ID}"])
+@pytest.mark.parametrize("at", ["/", "/queue", "/keys", f"/requests/{UNKNOWN_ID}"])
 def test_an_anonymous_visitor_is_sent_to_sign_in_and_back(client: Client, alice: User, at: str) -> None:
     response = client.get(at)
     assert (response.status_code, response["Location"]) == (302, f"/sign-in?next={at}")
@@ -155,7 +155,7 @@ def test_a_page_has_the_url_of_its_updates(
 
 def test_a_page_has_nothing_inline(page: Client, bob: User) -> None:
     """Inline code would need an exception in the Content Security Policy."""
-    for answer in (page.get("/"), _browser(bob).get("/queue"), Client().get("/sign-in")):
+    for answer in (page.get("/"), page.get("/keys"), _browser(bob).get("/queue"), Client().get("/sign-in")):
         sent = answer.content.decode()
         assert "unsafe" not in answer["Content-Security-Policy"]
         assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", sent)

@@ -56,6 +56,16 @@ UNION ALL SELECT request_id, 2, 'queued', 'in-progress', 'claimed', '', 1, start
 UNION ALL SELECT request_id, 3, 'in-progress', status, status, error_code, 1, finished_at
 FROM generation_attempts JOIN generation_requests AS request ON request.id = request_id
 """
+#: The keys of alice by their names, with what only time and use would set.
+_KEYS = {
+    "Open WebUI on the NAS": """created_at = now() - interval '90 days', expires_at = now() - interval '2 days',
+        last_used_at = now() - interval '3 days', last_used_from = '192.168.1.20'""",
+    "Page layout plugin": "created_at = now() - interval '20 days', expires_at = now() + interval '70 days'",
+    "Bookshop importer": """last_used_at = now() - interval '4 minutes', last_used_from = '203.0.113.7',
+        expires_at = now() + interval '300 days', daily_budget = 5, rate = '20/m', max_active = 3,
+        max_priority = 'high', scopes = '["requests:read", "requests:write", "metrics"]',
+        previous_digest = repeat('0', 64), previous_until = now() + interval '20 hours'""",
+}
 
 
 def set_up(house: House) -> str:
@@ -73,6 +83,10 @@ def set_up(house: House) -> str:
     house.provider.reset()
     with house.stack.client("alice") as alice, house.stack.client("bob") as bob:
         pages = itertools.count(1)
+        for name, columns in _KEYS.items():
+            made = alice.post("/keys", json={"name": name, "scopes": ["requests:read", "requests:write"]})
+            key_id = made.raise_for_status().json()["keyId"]
+            house.execute(f"UPDATE generation_api_keys SET {columns} WHERE id = %s", key_id)  # noqa: S608  a test's own
 
         def submit(kind: str, prompt: str, ratio: str = "square", **metadata: object) -> str:
             body = {"type": kind, "prompt": prompt, "projectId": "The dragon’s year", "pageId": f"page {next(pages)}"}

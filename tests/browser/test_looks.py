@@ -54,6 +54,15 @@ def keep(page: Page, name: str, *, whole: bool = False) -> None:
         image.save(Path(folder) / f"{name}.png", optimize=True)
 
 
+def is_in_view(page: Page, selector: str) -> bool:
+    """Whether the middle of the element is not covered."""
+    middle = """(element) => {
+      const {left, top, width, height} = element.getBoundingClientRect();
+      return document.elementFromPoint(left + width / 2, top + height / 2) === element;
+    }"""
+    return bool(page.locator(selector).evaluate(middle))
+
+
 def background(page: Page) -> int:
     """How bright the page is, from 0 to 255."""
     color = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -79,6 +88,10 @@ def test_every_page_is_usable(visit: Visit, shown: str, width: int, theme: str) 
     alice.page.wait_for_function(_LOADED)
     assert_usable(alice.page)
     keep(alice.page, f"request-{theme}-{width}", whole=True)
+    alice.page.goto("/keys")
+    expect(alice.page.locator("#keys .title")).to_have_count(3)
+    assert_usable(alice.page)
+    keep(alice.page, f"keys-{theme}-{width}")
     alice.assert_no_fault()
     bob = visit("bob", **look)
     bob.page.goto("/queue")
@@ -90,9 +103,43 @@ def test_every_page_is_usable(visit: Visit, shown: str, width: int, theme: str) 
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_pages_of_the_staff_are_usable(visit: Visit, shown: str, width: int, theme: str) -> None:
+def test_the_dialogs_of_keys_are_usable(visit: Visit, shown: str, width: int, theme: str) -> None:
+    page = visit("charlie", viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme).page
+    page.goto("/keys")
+    expect(page.locator("#state")).to_contain_text("No API keys yet")
+    assert_usable(page)
+    page.get_by_role("button", name="New key").click()
+    page.locator("#limits summary").click()
+    page.locator("#rate").fill("many")
+    page.locator("#save").click()
+    page.locator("#name").fill("Importer")
+    page.locator("#save").click()
+    expect(page.locator("#rate-error")).to_be_visible()
+    expect(page.locator("#rate")).to_be_focused()
+    assert_usable(page)
+    assert is_in_view(page, "#rate"), "the buttons cover the field"
+    page.locator("#rate").fill("20/m")
+    page.locator("#save").click()
+    expect(page.locator("#secret-value")).to_contain_text("vgsk_")
+    assert_usable(page)
+    for _ in range(2):
+        page.locator("#secret-done").click()
+    for action, dialog in (("Rotate", "#rotation"), ("Revoke", "#revocation")):
+        page.get_by_role("button", name=action, exact=True).click()
+        expect(page.locator(dialog)).to_be_visible()
+        assert_usable(page)
+        page.keyboard.press("Escape")
+    page.get_by_role("button", name="Revoke", exact=True).click()
+    page.locator("#revocation .danger").click()
+    expect(page.locator("#state")).to_contain_text("No API keys yet")
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_pages_of_the_staff_are_usable(visit: Visit, house: House, shown: str, width: int, theme: str) -> None:
     bob = visit("bob", viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme)
-    requests = "/admin/generation/generationrequest/"
+    requests, keys = "/admin/generation/generationrequest/", "/admin/generation/apikey/"
+    [key] = house.rows("SELECT id FROM generation_api_keys WHERE name = 'Bookshop importer' AND revoked_at IS NULL")
     for name, address in {
         "today": "/admin/",
         "requests": requests,
@@ -101,6 +148,9 @@ def test_the_pages_of_the_staff_are_usable(visit: Visit, shown: str, width: int,
         "act": f"{requests}act/?action=retry&ids={shown}",
         "pause": "/admin/generation/pause/",
         "refused": f"{requests}?unknown=1",
+        "keys": keys,
+        "key": f"{keys}{key['id']}/change/",
+        "revoke": f"{keys}revoke/?ids={key['id']}",
     }.items():
         bob.page.goto(address)
         bob.page.wait_for_function(_LOADED)

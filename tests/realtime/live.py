@@ -222,7 +222,7 @@ class Live:
     def assert_well(self) -> None:
         """Assert that the process is up and has logged no unexpected exception."""
         assert not self.stack.has_ended("realtime")
-        assert "Exception in ASGI application" not in self.stack.log("realtime")
+        assert "Exception in ASGI application" not in self.stack.log("realtime"), self.stack.log("realtime")[-3000:]
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class SizeFieldExtension(OpenApiSerializerFieldExtension):
 class OpenAIModeration(ResponseSerializer):
     """What was refused."""
 
-    moderation_stage = Pattern("input|output")
+    moderation_stage = Pattern("(?:input|output)")
     categories = serializers.ListField(child=serializers.CharField())
 
 
@@ -88,7 +88,7 @@ class OpenAIImagesAnswer(ResponseSerializer):
     created = Count(help_text="Seconds since 1970.")
     data = OpenAIImage(many=True)  # type: ignore[assignment]  # a field that hides the property of Serializer
     background = Pattern("opaque")
-    output_format = Pattern("|".join(EXTENSIONS.values()))
+    output_format = Pattern(f"(?:{'|'.join(EXTENSIONS.values())})")
     quality = serializers.CharField()
     size = Pattern("[0-9]+x[0-9]+")
     usage = OpenAIUsage(required=False)

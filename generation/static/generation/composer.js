@@ -1,6 +1,7 @@
 // The form: options by type and model, one image or a batch, and the API's errors at their fields.
 
 import { ApiError, call, newIdempotencyKey } from "./api.js";
+import { clearFieldErrors, showFieldError } from "./field_errors.js";
 import { addSubmitted } from "./gallery.js";
 import { announce } from "./page.js";
 
@@ -78,22 +79,6 @@ function updateModels() {
 
 // --- Errors -----------------------------------------------------------------------------------------------------------
 
-function clearErrors() {
-  formError.hidden = true;
-  for (const element of form.querySelectorAll(".field-error")) element.textContent = "";
-  for (const element of form.querySelectorAll("[aria-invalid]")) element.removeAttribute("aria-invalid");
-}
-
-function showFieldError(name, message) {
-  const element = document.getElementById(name);
-  const place = document.getElementById(`${name}-error`);
-  if (!element || !place) return false;
-  if (!place.textContent) place.textContent = message;
-  element.setAttribute("aria-invalid", "true");
-  if (element.closest("details")) element.closest("details").open = true;
-  return true;
-}
-
 /** Show each error at its field, the others above the button, and focus the first field. */
 function showErrors(error) {
   const general = [];
@@ -142,7 +127,8 @@ function readForm() {
 
 async function submitAll() {
   if (submit.disabled) return;
-  clearErrors();
+  formError.hidden = true;
+  clearFieldErrors(form);
   const invalid = promptError();
   if (invalid) {
     showFieldError("prompt", invalid);

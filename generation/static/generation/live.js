@@ -1,6 +1,6 @@
 // One WebSocket for the page: subscribes, receives updates, and reconnects with backoff.
 
-import { announce, showConnection, showNotice, signedOut } from "./page.js";
+import { announce, realtimeOrigin, showConnection, showNotice, signedOut } from "./page.js";
 
 const MIN_BACKOFF = 1_000;
 const MAX_BACKOFF = 30_000;
@@ -9,13 +9,6 @@ const SILENCE_LIMIT = 60_000; // without a message the connection counts as dead
 const MAX_SUBSCRIPTIONS = 190; // the server allows 200
 const SEND_INTERVAL = 25; // ms between two messages; the server allows 60 a second
 const SESSION_ENDED = 4401;
-
-function address() {
-  const { realtimeBase, realtimePort } = document.body.dataset;
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const base = realtimeBase || `${scheme}://${realtimePort ? `${location.hostname}:${realtimePort}` : location.host}`;
-  return `${base}/ws/visual-generation`;
-}
 
 export class Live {
   #watched = new Map(); // "requestId vga_…" → {requestId}
@@ -75,7 +68,7 @@ export class Live {
   #connect() {
     for (const timer of this.#timers) clearInterval(timer);
     this.#timers.clear();
-    const socket = new WebSocket(address());
+    const socket = new WebSocket(`${realtimeOrigin()}/ws/visual-generation`);
     this.#socket = socket;
     this.#lastMessageAt = Date.now();
     if (!this.#disconnected) showConnection("connecting");

@@ -1,4 +1,4 @@
-// Shared by every page: messages, relative times, and refreshing parts of the page.
+// Shared by every page: messages, the realtime process's address, relative times, and refreshing parts of the page.
 
 const announcer = document.getElementById("announcer");
 const toasts = document.getElementById("toasts");
@@ -66,6 +66,13 @@ export function showConnection(state) {
   pill.querySelector(".text").textContent = CONNECTION_STATES[state];
 }
 
+/** The origin of the realtime process, with a WebSocket's scheme. */
+export function realtimeOrigin() {
+  const { realtimeBase, realtimePort } = document.body.dataset;
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  return realtimeBase || `${scheme}://${realtimePort ? `${location.hostname}:${realtimePort}` : location.host}`;
+}
+
 // --- Times -----------------------------------------------------------------------------------------------------------
 
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
@@ -87,8 +94,9 @@ export function since(moment) {
   return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
-function timeText(moment, { elapsed, clock }) {
+function timeText(moment, { elapsed, clock, minute }) {
   if (clock !== undefined) return absolute.format(new Date(moment));
+  if (minute !== undefined && Date.now() - new Date(moment) < 120_000) return "just now"; // it has no seconds
   return elapsed !== undefined ? since(moment) : ago(moment);
 }
 
