@@ -25,6 +25,8 @@ class OpenAIStack:
         self.stack, self.fake, self.key = stack, fake, key
         self.base_url = f"http://127.0.0.1:{stack.realtime_port}/v1"
         self.database = Database(stack.env["DATABASE_URL"])
+        #: The newest request of earlier tests.
+        self._before = ""
         self._closing = contextlib.ExitStack()
         self.raw = httpx2.Client(base_url=self.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
 
@@ -45,7 +47,7 @@ class OpenAIStack:
 
     def new_requests(self) -> list[dict[str, Any]]:
         """Return the rows of the test's requests, the oldest first."""
-        return self.database.rows("SELECT * FROM generation_requests ORDER BY id")
+        return self.database.rows("SELECT * FROM generation_requests WHERE id > %s ORDER BY id", self._before)
 
     def wait_for(self, status: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait until so many of the test's requests have this status, and return them."""
@@ -58,14 +60,21 @@ class OpenAIStack:
         return found
 
     def end(self) -> None:
-        """Close the clients of the test, and let the vendor answer what it holds."""
+        """Close the clients of the test, and wait for the end of its requests."""
         self._closing.close()
+        self.fake.script()
         self.fake.release()
+        wait_until(lambda: not self._has_active(), what="the end of all requests")
+
+    def _has_active(self) -> bool:
+        return any(row["status"] in {"queued", "in-progress"} for row in self.new_requests())
 
     def forget(self) -> None:
         """Let the next test begin with an empty journal, and without requests that it could join."""
         self.fake.reset()
-        self.database.execute("TRUNCATE generation_requests, generation_idempotency_keys CASCADE")
+        self.database.execute("DELETE FROM generation_idempotency_keys")
+        [newest] = self.database.rows("SELECT max(id) AS id FROM generation_requests")
+        self._before = newest["id"] or ""
 
 
 @pytest.fixture(scope="package")

@@ -249,8 +249,10 @@ def test_a_first_call_that_leaves_spares_what_the_second_waits_for(vendor: OpenA
 
 def test_the_last_of_the_calls_that_leave_cancels(vendor: OpenAIStack) -> None:
     occupy_the_worker(vendor)
-    with vanishing_call(vendor, {"prompt": PROMPT}), vanishing_call(vendor, {"prompt": PROMPT}, **AGAIN):
-        wait_until(lambda: len(waiting_calls(vendor)) == 2, what="both calls")
+    with vanishing_call(vendor, {"prompt": PROMPT}):
+        vendor.wait_for("queued")
+        with vanishing_call(vendor, {"prompt": PROMPT}, **AGAIN):
+            wait_until(lambda: len(waiting_calls(vendor)) == 2, what="both calls")
     vendor.wait_for("cancelled")
     free_the_worker(vendor)
     vendor.wait_for("completed", 2)
