@@ -233,6 +233,8 @@ REALTIME_MAX_PER_ADDRESS = env.integer("REALTIME_MAX_PER_ADDRESS", 500, minimum=
 #: The most waiting calls of one user on each process, and the longest wait by `Prefer: wait`.
 WAITS_PER_USER = env.integer("WAITS_PER_USER", 50, minimum=1, maximum=100_000)
 WAIT_MAX = env.integer("WAIT_MAX", 60, minimum=1, maximum=3600)
+#: The most seconds for which a call below /v1 is held until its images are ready.
+OPENAI_WAIT_SECONDS = env.integer("OPENAI_WAIT_SECONDS", 300, minimum=1, maximum=3600)
 
 # --- The queue ------------------------------------------------------------------------------------------------------
 QUEUE_PROCESSING_INTERVAL = env.milliseconds("QUEUE_PROCESSING_INTERVAL", 3000, minimum=50)
@@ -277,6 +279,11 @@ _vendors: dict[str, dict[str, Any]] = {
         "base_url": env.text("GOOGLE_BASE_URL"),
     },
 }
+_own_hosts = {urlsplit(PUBLIC_BASE_URL).netloc, *(f"{host}:{REALTIME_PORT}" for host in ("127.0.0.1", "localhost"))}
+_openai_address = urlsplit(_vendors["openai"]["base_url"])
+if _vendors["openai"]["api_key"] and _openai_address.netloc in _own_hosts and _openai_address.path.rstrip("/") == "/v1":
+    # As in a shell that is set up for clients. Each request would become another one.
+    env.refuse("OPENAI_BASE_URL is the address of this service itself; unset it where servers start", None)
 #: The default model of each provider.
 PROVIDER_MODELS = {
     "openai": env.text("OPENAI_IMAGE_MODEL", "gpt-image-2"),

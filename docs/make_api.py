@@ -33,6 +33,9 @@ from config.local.valkey import free_port  # noqa: E402 - the project is not ins
 _PAGE = _DOCS / "api.md"
 _BASE = "http://127.0.0.1:8000"
 _API = "/api/visual-generation"
+#: Of the process of live updates, which answers the calls of images below ``_V1``.
+_REALTIME_BASE = "http://127.0.0.1:8001"
+_V1 = "/v1"
 _USER = {"username": "demo", "password": "correct horse battery staple"}
 _SHOWN_HEADERS = ("Content-Type", "Location", "Idempotent-Replayed", "ETag", "WWW-Authenticate", "Content-Range")
 _PATIENCE = 120.0
@@ -63,6 +66,7 @@ _REPLACED: dict[str, Any] = {
     "averageWaitTime": 0.353,
     "estimatedWaitTime": 1,
     "date": "2026-01-23",
+    "created": 1769158200,
     # The same image everywhere, but encoded differently.
     "bytes": 58242,
     "sha256": "b2477eaddfe6a7195b9bcd3e4211c6f149aad4a46dc5ad6d8d6938cada485755",
@@ -89,7 +93,9 @@ class _Tidy:
     def value(self, value: Any) -> Any:
         if isinstance(value, dict):
             return {
-                name: _REPLACED[name] if name in _REPLACED and inner is not None else self.value(inner)
+                name: _REPLACED[name]
+                if name in _REPLACED and inner is not None and (inner or name != "created")
+                else self.value(inner)
                 for name, inner in value.items()
             }
         if isinstance(value, list):
@@ -121,6 +127,7 @@ class _Recorder:
     """Calls the stack, and records the calls to show by the id of their operation."""
 
     port: int
+    realtime_port: int
     token: str = ""
     tidy: _Tidy = field(default_factory=_Tidy)
     shown: dict[str, list[str]] = field(default_factory=dict)
@@ -132,7 +139,8 @@ class _Recorder:
             sent["Authorization"] = f"Bearer {self.token}"
         if body is not None:
             sent["Content-Type"] = "application/json"
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+        port = self.realtime_port if path.startswith(_V1) else self.port
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
             connection.request(method, path, None if body is None else json.dumps(body), sent)
             response = connection.getresponse()
             return _Answer(response.status, response.reason, response.headers, response.read())
@@ -148,7 +156,8 @@ class _Recorder:
     def _curl(self, method: str, path: str, body: Any, headers: dict[str, str], *, saved: bool) -> str:
         flags = "-is" if not saved else "-s -o dragon -D -"
         query = '"' if "?" in path else ""
-        parts = [f"$ curl {flags} {query}{_BASE}{path}{query}"]
+        base = _REALTIME_BASE if path.startswith(_V1) else _BASE
+        parts = [f"$ curl {flags} {query}{base}{path}{query}"]
         if method not in {"GET", "POST"} or (method == "POST" and body is None):
             parts[0] = parts[0].replace(" -is", f" -is -X {method}")
         if self.token:
@@ -217,6 +226,15 @@ def _make_calls(to: _Recorder) -> None:
     to.show("submitBatch", "POST", f"{_API}/batch", {"requests": [_CAT, _DOG | {"prompt": "A dog"}]})
     to.wait(f"{_API}/batch/{batch_id}", lambda shape: shape["progress"] == 100)
     to.show("getBatch", "GET", f"{_API}/batch/{batch_id}")
+
+    image = {"prompt": "A friendly dragon playing in a garden", "size": "1536x1024", "response_format": "url"}
+    to.show("openaiGenerateImages", "POST", f"{_V1}/images/generations", image)
+    to.show("openaiGenerateImages", "POST", f"{_V1}/images/generations", image | {"n": 9})
+    to.show("openaiEditImages", "POST", f"{_V1}/images/edits")
+    to.show("openaiListModels", "GET", f"{_V1}/models")
+    to.show("openaiGetModel", "GET", f"{_V1}/models/openmoji-17")
+    to.show("openaiGetModel", "GET", f"{_V1}/models/imagen-9")
+
     to.show("getQueueStatus", "GET", f"{_API}/queue/status")
     to.show("getMetrics", "GET", f"{_API}/metrics")
 
@@ -260,15 +278,15 @@ def _page(schema: dict[str, Any], shown: dict[str, list[str]]) -> str:
 
 
 @contextlib.contextmanager
-def _stack() -> Iterator[int]:
-    """Run a stack during the block. Yields the port of its API."""
-    port = free_port()
+def _stack() -> Iterator[tuple[int, int]]:
+    """Run a stack during the block. Yields the ports of its API and of its live updates."""
+    port, realtime_port = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="vga-docs-") as folder:
         settings = {
             "VAR_DIR": folder,
             "DEBUG": "true",
             "PORT": str(port),
-            "REALTIME_PORT": str(free_port()),
+            "REALTIME_PORT": str(realtime_port),
             "PUBLIC_BASE_URL": _BASE,
             "WEB_WORKERS": "1",  # figures are cached for some seconds in each process
             "DEMO_USERNAME": _USER["username"],
@@ -297,7 +315,7 @@ def _stack() -> Iterator[int]:
                     break
             else:
                 sys.exit("".join(said))
-            yield port
+            yield port, realtime_port
         finally:
             process.send_signal(signal.SIGINT)
             process.communicate()
@@ -308,8 +326,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("--check", action="store_true", help="fail if the page is out of date")
     is_check = parser.parse_args().check
-    with _stack() as port:
-        recorder = _Recorder(port)
+    with _stack() as ports:
+        recorder = _Recorder(*ports)
         _make_calls(recorder)
         page = _page(recorder.fetch("GET", "/api/schema").json, recorder.shown)
     if not is_check:

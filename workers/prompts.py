@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from generation.caching import ttl_cache
@@ -20,19 +21,10 @@ def _phrases() -> dict[tuple[str, str], str]:
 
 
 def build(request: GenerationRequest, choice: ModelChoice) -> ImageRequest:
-    """Add the phrases of the type and the image style to the client's prompt, for the chosen model."""
+    """Return the request for the chosen model. Its prompt is the client's with the phrases of the type and the image
+    style, unless the client wants it sent as it is."""
     options = request.options
-    image_style = options.image_style
-    phrases = _phrases()
-    parts = [request.prompt]
-    if phrase := phrases.get((StyleScope.TYPE, request.type)):
-        parts.append(phrase)
-    if image_style:
-        # A style without a phrase is passed on in the client's own word.
-        parts.append(phrases.get((StyleScope.IMAGE_STYLE, image_style), f"{image_style} style"))
-    if options.title and request.type == GenerationType.COVER and "title" not in choice.capabilities:
-        # A model with the capability gets the title as a field of its own.
-        parts.append(f'with the title "{options.title}"')
+    parts = [request.prompt] if options.raw_prompt else [request.prompt, *_additions(request, choice)]
     return ImageRequest(
         request_id=request.pk,
         type=request.type,
@@ -46,7 +38,19 @@ def build(request: GenerationRequest, choice: ModelChoice) -> ImageRequest:
         # A model without the capability has a single quality.
         quality=options.quality if "quality" in choice.capabilities else "",
         output_format=options.output_format or ImageFormat.PNG.value,
-        image_style=image_style,
+        image_style=options.image_style,
         title=options.title,
         model=choice.model,
     )
+
+
+def _additions(request: GenerationRequest, choice: ModelChoice) -> Iterator[str]:
+    options, phrases = request.options, _phrases()
+    if phrase := phrases.get((StyleScope.TYPE, request.type)):
+        yield phrase
+    if options.image_style:
+        # A style without a phrase is passed on in the client's own word.
+        yield phrases.get((StyleScope.IMAGE_STYLE, options.image_style), f"{options.image_style} style")
+    if options.title and request.type == GenerationType.COVER and "title" not in choice.capabilities:
+        # A model with the capability gets the title as a field of its own.
+        yield f'with the title "{options.title}"'

@@ -170,13 +170,17 @@ class Limit(NamedTuple):
     rate: str
 
 
-def consume(request: HttpRequest, group: str, *rates: Limit, cost: int = 1) -> None:
-    """Count the call against each of the limits. Raises :class:`RateExceeded`; then nothing is counted."""
+def consume(request: HttpRequest, group: str, *rates: Limit, cost: int = 1) -> dict[str, int]:
+    """Count the call against each of the limits, and return the usage with the least left. Raises
+    :class:`RateExceeded`; then nothing is counted."""
     usages, counters = zip(*(_counter(request, group, rate) for rate in rates), strict=True)
     limits = {counter: usage["limit"] for counter, usage in zip(counters, usages, strict=True)}
-    for usage, count in zip(usages, _cache().consume(limits, cost), strict=True):
+    counts = _cache().consume(limits, cost)
+    for usage, count in zip(usages, counts, strict=True):
         if count > usage["limit"]:
             raise RateExceeded(usage | {"count": count - cost})
+    now = [usage | {"count": count} for usage, count in zip(usages, counts, strict=True)]
+    return min(now, key=lambda usage: usage["limit"] - usage["count"])
 
 
 def _cache() -> Any:

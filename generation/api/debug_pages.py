@@ -17,7 +17,7 @@ from generation.api import errors
 logger = logging.getLogger(__name__)
 
 #: Paths that programs call. /api/docs is an HTML page, but its errors are JSON too.
-_FOR_PROGRAMS: Final = re.compile(r"/(api|healthz|readyz|metrics)(/|$)")
+_FOR_PROGRAMS: Final = re.compile(r"/(api|v1|healthz|readyz|metrics)(/|$)")
 #: Exceptions that Django answers with a status other than 500.
 _ANSWERED: Final = (Http404, PermissionDenied, SuspiciousOperation, BadRequest, MultiPartParserError)
 

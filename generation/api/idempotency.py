@@ -57,9 +57,9 @@ def matches_etag(request: Request, etag: str) -> bool:
     return not {"*", etag, f"W/{etag}"}.isdisjoint(known)
 
 
-def limit_submits(request: Request, *, cost: int = 1) -> None:
-    """Count ``cost`` submitted requests against the limits of the user, the IP address and the API key. Raises
-    ``RateExceeded``."""
+def limit_submits(request: Request, *, cost: int = 1) -> dict[str, int]:
+    """Count ``cost`` submitted requests against the limits of the user, the IP address and the API key, and return the
+    usage of the limit with the least left. Raises ``RateExceeded``."""
     limits = [
         Limit("user", str(request.user.pk), settings.SUBMIT_RATE),
         Limit("address", client_address(request._request), settings.SUBMIT_RATE),
@@ -67,7 +67,7 @@ def limit_submits(request: Request, *, cost: int = 1) -> None:
     grant = grant_of(current_user(request))
     if grant and grant.rate:
         limits.append(Limit("key", grant.key_id, grant.rate))
-    consume(request._request, "submit", *limits, cost=cost)
+    return consume(request._request, "submit", *limits, cost=cost)
 
 
 def idempotent_response(request: Request, act: Callable[[], dict[str, Any]], *, location: tuple[str, str]) -> Response:
@@ -76,16 +76,13 @@ def idempotent_response(request: Request, act: Callable[[], dict[str, Any]], *, 
     ``location`` is the URL name of the created object and the key of its id in the result. If ``act`` raises, the key
     stays unused. Raises :class:`KeyReused`, :class:`InvalidValue`.
     """
-    key = request.headers.get(_KEY_HEADER)
+    key = client_key(request)
     if key is None:
         answer, replayed = act(), False
     else:
-        key = identifiers.identifier(key)
-        if not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
-            raise InvalidValue(_KEY_HEADER, f"1 to {_LONGEST_KEY} printable ASCII characters.", "invalid")
         try:
             answer, replayed = idempotency.run_idempotently(
-                owner=current_user(request), key=key, fingerprint=_fingerprint(request), act=act
+                owner=current_user(request), key=key, fingerprint=fingerprint(request), act=act
             )
         except idempotency.KeyReusedError:
             raise KeyReused from None
@@ -96,7 +93,18 @@ def idempotent_response(request: Request, act: Callable[[], dict[str, Any]], *, 
     return Response(answer, headers=headers)
 
 
-def _fingerprint(request: Request) -> str:
+def client_key(request: Request) -> str | None:
+    """Return the ``Idempotency-Key`` of the call, if it has one. Raises :class:`InvalidValue`."""
+    key = request.headers.get(_KEY_HEADER)
+    if key is None:
+        return None
+    key = identifiers.identifier(key)
+    if not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
+        raise InvalidValue(_KEY_HEADER, f"1 to {_LONGEST_KEY} printable ASCII characters.", "invalid")
+    return key
+
+
+def fingerprint(request: Request) -> str:
     """Return a hash of path, body and deadline. White space of the JSON and the order of its keys do not matter."""
     body = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
     if deadline := request.headers.get("Cancel-After"):

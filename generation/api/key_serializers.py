@@ -87,7 +87,7 @@ class ModelsField(NamesField):
 
     def to_internal_value(self, data: Any) -> list[str]:
         names = super().to_internal_value(data)
-        offered = {name for models in catalogue.offered_models().values() for name, _ in models}
+        offered = {model.name for models in catalogue.offered_models().values() for model in models}
         if unknown := next((name for name in names if name not in offered), None):
             self.fail("unknown", name=unknown)
         return names

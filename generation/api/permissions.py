@@ -23,7 +23,10 @@ class IsAuthenticated(permissions.IsAuthenticated):
             return False
         if not isinstance(request.auth, Grant):
             return True
-        scope = getattr(view, "scopes", {}).get(getattr(view, "action", None))
+        action = getattr(view, "action", "")
+        if action is None:
+            return True  # the view does not have the method, so the answer is 405
+        scope = getattr(view, "scopes", {}).get(action)
         if scope is None or scope == ANY_KEY:
             return scope is not None
         if scope not in request.auth.scopes:

@@ -34,8 +34,6 @@ MAX_BATCH: Final = 100
 MAX_METADATA_BYTES: Final = 16 * 1024
 #: The largest seed that all providers with seeds accept.
 MAX_SEED: Final = 4_294_967_294
-#: The longer side divided by the shorter one, at most; no provider supports more.
-_MAX_RATIO: Final = 4
 
 
 class AspectRatioField(StringField):
@@ -50,7 +48,7 @@ class AspectRatioField(StringField):
             message = "Use square, portrait, landscape or W:H such as 3:4."
             raise serializers.ValidationError(message, code="invalid_choice")
         width, height = int(match[1]), int(match[2])
-        if max(width, height) > _MAX_RATIO * min(width, height):
+        if max(width, height) > catalogue.MAX_RATIO * min(width, height):
             raise serializers.ValidationError("The ratio must be between 1:4 and 4:1.", code="out_of_range")
         return value
 
@@ -101,9 +99,18 @@ class MetadataSerializer(BodySerializer):
         required=False,
         help_text="Whether to try another provider if one refuses the prompt; `fail` by default.",
     )
+    rawPrompt = BooleanField(
+        required=False,
+        help_text="Whether the prompt is sent as it is, without the phrases of the type and the image style.",
+    )
+
+    def __init__(self, *arguments: Any, choose_model: bool = True, **more: Any) -> None:
+        """``choose_model`` is False if the caller adds options, and calls :class:`ValidMetadata` after that."""
+        super().__init__(*arguments, **more)
+        self._choose_model = choose_model
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return the validated metadata as :class:`ValidMetadata`."""
+        """Return the validated metadata as :class:`ValidMetadata`, or as it is without the choice of a model."""
         if not isinstance(data, dict):
             raise serializers.ValidationError("Expected an object.", code="invalid")
         try:
@@ -119,7 +126,8 @@ class MetadataSerializer(BodySerializer):
             errors = {name: [serializers.ErrorDetail(message, code="reserved")] for name in reserved}
             raise serializers.ValidationError(errors)
         known = super().to_internal_value(data)
-        return ValidMetadata.of({**self.without_nulls(data), **known})
+        valid = {**self.without_nulls(data), **known}
+        return ValidMetadata.of(valid) if self._choose_model else valid
 
 
 class ValidMetadata(NamedTuple):
@@ -133,7 +141,7 @@ class ValidMetadata(NamedTuple):
     @classmethod
     def of(cls, metadata: dict[str, Any]) -> ValidMetadata:
         """Parse the metadata and choose a model. Raises ``ValidationError`` if no configured model supports it."""
-        options = GenerationOptions.parse(metadata)
+        options = GenerationOptions.parse(metadata)  # every model takes the longest prompt of a submit
         try:
             return cls(metadata, options, catalogue.estimate(options))
         except catalogue.UnsupportedRequest as reason:

@@ -95,13 +95,18 @@ def reporting_errors(request: Request, finish: Callable[[bool], Answer]) -> Call
 
     def finish_or_report(has_ended: bool) -> Answer:
         try:
-            if isinstance(request.auth, Grant) and not api_keys.valid_keys().filter(pk=request.auth.key_id).exists():
-                raise InvalidToken
+            require_valid_key(request)
             return finish(has_ended)
         except Exception as error:  # as DRF does around a view
             return answer_of(exception_handler(error, {"request": request}))
 
     return finish_or_report
+
+
+def require_valid_key(request: Request) -> None:
+    """Raise ``InvalidToken`` if the API key of the call is not valid any more."""
+    if isinstance(request.auth, Grant) and not api_keys.valid_keys().filter(pk=request.auth.key_id).exists():
+        raise InvalidToken
 
 
 def answer_of(response: Response) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -74,7 +75,10 @@ RATIOS: Final = (
 def offered() -> dict[str, Any]:
     """Return the choices of the Studio's lists."""
     providers = [
-        {"name": name, "models": [{"name": model, "supported": _supported(able)} for model, able in models]}
+        {
+            "name": name,
+            "models": [{"name": model.name, "supported": _supported(model.capabilities)} for model in models],
+        }
         for name, models in catalogue.offered_models().items()
     ]
     styles = PromptStyle.objects.filter(scope=StyleScope.IMAGE_STYLE).values_list("name", flat=True)
@@ -91,11 +95,11 @@ def offered() -> dict[str, Any]:
 
 def of_keys() -> dict[str, Any]:
     """Return the choices of an API key's form."""
-    names = {model for models in catalogue.offered_models().values() for model, _ in models}
+    names = {model.name for models in catalogue.offered_models().values() for model in models}
     return {"scopes": Scope.choices, "priorities": Priority.choices, "models": sorted(names)}
 
 
-def _supported(capabilities: frozenset[str]) -> list[str]:
+def _supported(capabilities: Iterable[str]) -> list[str]:
     """Return the options that the model supports. The API validates the values of an option."""
     names = {capability.partition(":")[0] for capability in capabilities}
     return [option for option in RESTRICTING if option in names]

@@ -35,9 +35,13 @@ class GenerationOptions:
     use_cache: bool = False
     #: Whether another provider may be asked after one has refused the prompt.
     refusal_may_fall_back: bool = False
+    #: Whether the prompt is sent without the phrases of the type and the image style.
+    raw_prompt: bool = False
+    #: Characters of the client's prompt. It is no option, but not every model takes a long one.
+    prompt_length: int = 0
 
     @classmethod
-    def parse(cls, metadata: Mapping[str, Any]) -> GenerationOptions:
+    def parse(cls, metadata: Mapping[str, Any], *, prompt_length: int = 0) -> GenerationOptions:
         """Read valid metadata."""
         return cls(
             title=metadata.get("title") or "",
@@ -51,6 +55,8 @@ class GenerationOptions:
             output_format=metadata.get("outputFormat") or "",
             use_cache=bool(metadata.get("useCache")),
             refusal_may_fall_back=metadata.get("onRefusal") == "fallback",
+            raw_prompt=bool(metadata.get("rawPrompt")),
+            prompt_length=prompt_length,
         )
 
     def restricting(self) -> dict[str, Any]:
@@ -64,4 +70,5 @@ def changing(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
     The keys of the result cache are made of this, so a blank option and a missing one stay different.
     """
-    return {key: metadata.get(key) for key in (*_CHANGING, *RESTRICTING)}
+    given = {key: metadata.get(key) for key in (*_CHANGING, *RESTRICTING)}
+    return given | ({"rawPrompt": True} if metadata.get("rawPrompt") else {})

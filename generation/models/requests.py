@@ -206,7 +206,7 @@ class GenerationRequest(models.Model):
     @cached_property
     def options(self) -> GenerationOptions:
         """The options in ``metadata``, parsed once for each instance."""
-        return GenerationOptions.parse(self.metadata)
+        return GenerationOptions.parse(self.metadata, prompt_length=len(self.prompt))
 
 
 class IdempotencyKey(models.Model):

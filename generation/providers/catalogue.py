@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Final
 
@@ -30,6 +31,10 @@ _LIFETIME: Final = 5
 _reported: Final[set[tuple[str, str]]] = set()
 _MAX_REPORTED: Final = 1_000
 _ROW_SKIPPED: Final = {"action": "model-row-skipped"}
+#: The longer side divided by the shorter one, at most; no provider supports more.
+MAX_RATIO: Final = 4
+#: Of a ratio that is computed from a size: its numbers then have at most three digits.
+_MAX_DENOMINATOR: Final = 99
 #: Assumed columns of a model that is named in the settings and has no row.
 _DEFAULT_COLUMNS: Final = {
     "capabilities": ["quality", "outputFormat"],
@@ -104,13 +109,13 @@ def choose(provider: str, options: GenerationOptions, *, unserved: Collection[st
     """Return the provider's model for the request: the requested model, or else the first that can fulfill it,
     beginning with the default in the settings. Raises :class:`UnsupportedRequest`."""
     rows = _retire(_rows(provider), provider, unserved)
-    ratio, restricting = aspect_ratio(options.aspect_ratio), options.restricting()
+    ratio = aspect_ratio(options.aspect_ratio)
     requested, default = options.model, settings.PROVIDER_MODELS.get(provider, "")
     first_reason = None
     for candidate in [requested] if requested else _candidates(rows, default):
         try:
             model, notice = _available_model(rows, candidate, provider)
-            return _match(provider, model, restricting, ratio, notice)
+            return _match(provider, model, options, ratio, notice)
         except UnsupportedRequest as reason:
             first_reason = first_reason or reason
     first_reason = first_reason or UnsupportedRequest(option="provider", message=f"{provider} has no model.")
@@ -137,16 +142,31 @@ def deprecations(models: Iterable[tuple[str, str]], *, within: timedelta) -> lis
     return found
 
 
-def offered_models() -> dict[str, list[tuple[str, frozenset[str]]]]:
-    """Return the models that clients may request, each with its capabilities, by provider; the default model first."""
+def offered_models() -> dict[str, list[ProviderModel]]:
+    """Return the models that clients may request, by provider; the default model first."""
     offered = {}
     for provider in settings.PROVIDERS:
         rows, broken = _rows(provider), _provider_models(provider).broken
         names = dict.fromkeys(_candidates(rows, settings.PROVIDER_MODELS.get(provider, "")))
         names = {name: None for name in names if name not in broken}
         models = [rows.get(name) or ProviderModel(provider=provider, name=name, **_DEFAULT_COLUMNS) for name in names]
-        offered[provider] = [(model.name, frozenset(model.capabilities)) for model in models if _is_available(model)]
+        offered[provider] = [model for model in models if _is_available(model)]
     return offered
+
+
+def nearest_ratios(width: int, height: int) -> list[str]:
+    """Return the aspect ratios that models on offer list, the most similar to this size first. The size's own ratio,
+    rounded, is the first of all, since some models make any."""
+    sizes = [model.sizes for models in offered_models().values() for model in models]
+    listed = {aspect_ratio(name) for names in sizes for name in names if name != "any"}
+    own = Fraction(width, height).limit_denominator(_MAX_DENOMINATOR)
+
+    def distance(ratio: str) -> float:
+        across, down = map(int, ratio.split(":"))
+        return abs(math.log(across * height / (down * width)))
+
+    first = [f"{own.numerator}:{own.denominator}"] if own and max(own, 1 / own) <= MAX_RATIO else []
+    return list(dict.fromkeys(first + sorted(listed, key=distance)))
 
 
 def estimate(options: GenerationOptions) -> Decimal | None:
@@ -275,10 +295,14 @@ def _available_model(rows: Mapping[str, ProviderModel], name: str, provider: str
     return model, f"The model {name} is {why}; {model.name} was used."
 
 
-def _match(provider: str, model: ProviderModel, options: Mapping[str, Any], ratio: str, notice: str) -> ModelChoice:
-    """Return the model as a choice. Raises :class:`UnsupportedRequest` if it does not support an option."""
+def _match(provider: str, model: ProviderModel, options: GenerationOptions, ratio: str, notice: str) -> ModelChoice:
+    """Return the model as a choice. Raises :class:`UnsupportedRequest` if it does not support an option or takes no
+    prompt of this length."""
+    if options.prompt_length > model.max_prompt:
+        message = f"{provider} {model.name} takes prompts of at most {model.max_prompt:,} characters."
+        raise UnsupportedRequest(option="prompt", message=message)
     capabilities = frozenset(model.capabilities)
-    for option, value in options.items():
+    for option, value in options.restricting().items():
         if option not in capabilities and f"{option}:{value}" not in capabilities:
             supported = sorted(entry.partition(":")[2] for entry in capabilities if entry.startswith(f"{option}:"))
             hint = f"; it supports {', '.join(supported)}" if supported else ""

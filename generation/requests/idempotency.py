@@ -23,15 +23,21 @@ class KeyReusedError(Exception):
 
 
 def run_idempotently(
-    *, owner: User, key: str, fingerprint: str, act: Callable[[], dict[str, Any]]
+    *,
+    owner: User,
+    key: str,
+    fingerprint: str,
+    act: Callable[[], dict[str, Any]],
+    lifetime: timedelta = IDEMPOTENCY_LIFETIME,
 ) -> tuple[dict[str, Any], bool]:
     """Run ``act`` and return its answer, or the stored answer and ``True`` if the owner has used the key before.
 
     The key is written in the transaction of ``act``. A concurrent caller waits for its row, so that only one of them
-    runs ``act``. Raises :class:`KeyReusedError` if the key was used with another fingerprint.
+    runs ``act``. An answer that is older than ``lifetime`` is replaced. Raises :class:`KeyReusedError` if the key was
+    used with another fingerprint.
     """
     with transaction.atomic():
-        taken = {"owner": owner.pk, "key": key, "fingerprint": fingerprint, "lifetime": IDEMPOTENCY_LIFETIME}
+        taken = {"owner": owner.pk, "key": key, "fingerprint": fingerprint, "lifetime": lifetime}
         rows = IdempotencyKey.objects.filter(owner=owner, key=key)
         if fetch_one(queries.TAKE_KEY, taken) is None:
             row = rows.get()

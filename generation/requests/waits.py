@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from django.http import HttpRequest
 
@@ -46,10 +46,15 @@ class Wait:
     events: bool = False
 
 
+def can_wait(request: HttpRequest) -> bool:
+    """Return whether the server can wait, which the web process cannot."""
+    return SCOPE_KEY in getattr(request, "scope", {})
+
+
 def ask(request: HttpRequest, wait: Wait) -> bool:
-    """Ask the server to wait. Return False if it cannot, as in the web process."""
-    scope = getattr(request, "scope", None)
-    if scope is None or SCOPE_KEY not in scope:
+    """Ask the server to wait. Return False if it cannot."""
+    if not can_wait(request):
         return False
-    scope[SCOPE_KEY].append(wait)
+    by_asgi: Any = request
+    by_asgi.scope[SCOPE_KEY].append(wait)
     return True

@@ -70,6 +70,18 @@ def read(key: str) -> bytes:
         return bytes(file.read())
 
 
+def size(key: str) -> int:
+    """Return the number of the stored bytes. Raises ``OSError``, and ``FileNotFoundError`` if they are gone."""
+    return int(default_storage.size(key))
+
+
+def chunks(key: str, length: int) -> Iterator[bytes]:
+    """Yield the stored bytes in parts of this length, the last of which may be shorter. Raises ``OSError``."""
+    with default_storage.open(key) as file:
+        while part := file.read(length):
+            yield part
+
+
 def path_for_proxy(key: str) -> str:
     """Return the path under which the proxy in front reads the bytes itself, empty if it cannot. Raises
     ``FileNotFoundError``."""

@@ -147,6 +147,10 @@ class BucketStorage(S3Storage):
         with _as_os_errors():
             super().delete(name)
 
+    def size(self, name: str) -> int:
+        """Return the bytes of the key. Raises ``OSError``."""
+        return int(self._tell_missing(name, super().size))
+
     def get_modified_time(self, name: str) -> datetime:
         found: datetime = self._tell_missing(name, super().get_modified_time)
         return found

@@ -72,6 +72,16 @@ def test_every_program_names_every_fault_in_a_line_of_its_own(program: str, tmp_
     ]
 
 
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:8001/v1", "http://localhost:8001/v1/", "https://a.example.org/v1"]
+)
+def test_the_service_is_not_its_own_vendor(address: str, tmp_path: Path) -> None:
+    wrong = {"DEBUG": "true", "PUBLIC_BASE_URL": "https://a.example.org"}
+    done = run("manage", tmp_path, wrong | {"OPENAI_BASE_URL": address, "OPENAI_API_KEY": "vgsk_1"})
+    refusal = "error: OPENAI_BASE_URL is the address of this service itself; unset it where servers start"
+    assert (done.returncode, done.stderr.strip()) == (1, refusal)
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_sqlite_address_ends_every_program_with_one_line(program: str, tmp_path: Path) -> None:
     done = run(program, tmp_path, {"DEBUG": "true", "DATABASE_URL": "sqlite:////var/db.sqlite3"})

@@ -159,9 +159,19 @@ _OTHER_SCHEMES: Final = {
 
 _METHODS: Final = ("POST", "GET", "PATCH", "DELETE")
 _OF_KEYS: Final = ("NewApiKey", "ApiKeyChange", "ApiKeyRotation")
-_BODIES: Final = ("Submit", "BatchSubmit", "BatchOptions", "Credentials", "RefreshToken", "AnyToken", *_OF_KEYS)
+_OF_OPENAI: Final = ("OpenAIImages", "OpenAIVga")
+_BODIES: Final = (
+    "Submit",
+    "BatchSubmit",
+    "BatchOptions",
+    "Credentials",
+    "RefreshToken",
+    "AnyToken",
+    *_OF_KEYS,
+    *_OF_OPENAI,
+)
 #: Bodies in which null for an optional field means that the field is absent.
-_NULL_MEANS_ABSENT: Final = ("Submit", "Metadata", "BatchSubmit", "BatchOptions", *_OF_KEYS)
+_NULL_MEANS_ABSENT: Final = ("Submit", "Metadata", "BatchSubmit", "BatchOptions", *_OF_KEYS, *_OF_OPENAI)
 
 
 def tidy_addresses(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:

@@ -188,8 +188,10 @@ def operation(
     example: Any = None,
     parameters: Sequence[OpenApiParameter] = (),
     security: list[dict[str, list[str]]] | None = None,
+    rate: Sequence[OpenApiParameter] = _RATE,
 ) -> Any:
-    """Return the description of an operation. It needs a token unless ``security`` is given; an empty list is none."""
+    """Return the description of an operation. It needs a token unless ``security`` is given; an empty list is none.
+    ``rate`` has the headers of 429."""
     common: Responses = {} if security == [] else _NOT_SIGNED_IN | FORBIDDEN
     if tag != "Health":  # which describes its own 503
         common = common | _OUTAGE
@@ -197,7 +199,7 @@ def operation(
     headers = [
         *([_CHALLENGE] if 401 in responses else []),
         *([_RETRY_AFTER] if 503 in common else []),
-        *(_RATE if 429 in responses else []),
+        *(rate if 429 in responses else []),
     ]
     auth: Any = security
     return extend_schema(

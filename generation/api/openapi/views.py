@@ -18,6 +18,7 @@ from generation.api.errors import method_not_allowed
 from generation.api.negotiation import QueryFormatNegotiation
 from generation.api.openapi import extensions as _extensions  # noqa: F401
 from generation.api.openapi import key_operations as _key_operations  # noqa: F401
+from generation.api.openapi import openai as _openai  # noqa: F401
 from generation.api.openapi import operations as _operations  # noqa: F401
 from generation.api.openapi.helpers import INVALID, describe, operation, query, response
 

@@ -1,0 +1,124 @@
+"""``/v1/images``: calls that wait for their images."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import ClassVar, Final
+
+from django.conf import settings
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from generation.api.idempotency import current_user, limit_submits
+from generation.api.openai import repeats
+from generation.api.openai.answers import Reply
+from generation.api.openai.errors import Fault, Refused, not_served_here, rate_headers
+from generation.api.openai.serializers import ImagesCall, read_call
+from generation.api.openai.views import OpenAIViewSet
+from generation.api.waiting import cancel_after, require_valid_key
+from generation.requests import services, waits
+from generation.requests.waits import Answer, Wait
+from generation.states import Scope
+from generation.telemetry import correlation
+
+#: Headers in which the official SDKs send their time-out in seconds.
+_TIMEOUTS: Final = ("x-stainless-read-timeout", "x-stainless-timeout")
+#: Seconds that an answer needs to arrive before the client gives up, or half of a short time-out.
+_ON_THE_WAY: Final = 5
+_TOO_MANY_WAITS: Final = Fault(
+    status=429,
+    message="Too many calls of this user wait at the same time",
+    code="rate_limit_exceeded",
+    headers={"retry-after": "5"},
+)
+
+
+class ImagesViewSet(OpenAIViewSet):
+    """Submit requests and wait for their images."""
+
+    scopes: ClassVar = {"generate": Scope.REQUESTS_WRITE, "edit": Scope.REQUESTS_WRITE}
+
+    def generate(self, request: Request) -> HttpResponse:
+        if not waits.can_wait(request._request):
+            raise Refused(not_served_here())
+        call = read_call(request.data, cancel_after=cancel_after(request))
+        usage: dict[str, int] = {}
+
+        def submit() -> list[str]:
+            usage.update(limit_submits(request, cost=len(call.drafts)))
+            return _submit(request, call)
+
+        place = repeats.submit_or_join(request, submit)
+        if place.joined:
+            usage = limit_submits(request, cost=0)
+        headers = {
+            correlation.HEADER.lower(): correlation.current(),
+            "x-vga-request-ids": ",".join(place.request_ids),
+            **rate_headers(
+                limit=usage["limit"], remaining=max(0, usage["limit"] - usage["count"]), seconds=usage["time_left"]
+            ),
+        }
+        if call.ignored:
+            headers["x-vga-ignored"] = ",".join(call.ignored)
+        seconds = _holding_time(request)
+        reply = Reply(
+            request_ids=place.request_ids,
+            quality=call.quality,
+            response_format=call.response_format,
+            stream=call.stream,
+            started=self.started,
+            seconds=seconds,
+            check=partial(require_valid_key, request),
+            headers=headers,
+        )
+
+        def refuse() -> Answer:
+            repeats.leave(place)
+            return _TOO_MANY_WAITS.answer(headers)  # a stream has not begun
+
+        wait = Wait(
+            request_ids=place.request_ids,
+            user_id=place.user.pk,
+            seconds=seconds,
+            finish=reply.finish,
+            refuse=refuse,
+            leave=lambda: repeats.leave(place),
+            events=call.stream,
+        )
+        waits.ask(request._request, wait)
+        content_type = "text/event-stream" if call.stream else "application/json"
+        return HttpResponse(headers=headers, content_type=content_type)
+
+    def edit(self, request: Request) -> HttpResponse:
+        # The body is not parsed.
+        message = "Reference images are not supported yet; use /v1/images/generations"
+        raise Refused(Fault(status=400, message=message, code="unsupported"))
+
+
+def _submit(request: Request, call: ImagesCall) -> list[str]:
+    owner = current_user(request)
+    if len(call.drafts) == 1:
+        return [services.submit(owner=owner, draft=call.drafts[0]).pk]
+    _, created = services.submit_batch(
+        owner=owner, drafts=call.drafts, priority=call.drafts[0].priority, max_concurrent=None
+    )
+    return [one.pk for one in created]
+
+
+def _holding_time(request: Request) -> float:
+    """Return the seconds for which the call is held: a little less than the client waits."""
+    held = float(settings.OPENAI_WAIT_SECONDS)
+    for name in _TIMEOUTS:
+        seconds = _seconds(request.headers.get(name, ""))
+        if seconds is not None:
+            held = min(held, max(seconds - _ON_THE_WAY, seconds / 2))
+    return held
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
