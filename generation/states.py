@@ -88,7 +88,7 @@ class Scope(TextChoices):
     UPLOADS = "uploads", "Upload images"
     BOOKS = "books", "Make books"
     WEBHOOKS = "webhooks", "Manage webhooks"
-    METRICS = "metrics", "See the figures of the service"
+    METRICS = "metrics", "See the metrics of the service"
 
 
 class ImageFormat(TextChoices):

@@ -172,7 +172,15 @@ class Stack:
 
     @property
     def url(self) -> str:
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return self._at(self.port)
+
+    @property
+    def openai_url(self) -> str:
+        """The base URL for OpenAI's clients."""
+        return f"{self._at(self.realtime_port)}/v1"
+
+    def _at(self, port: int) -> str:
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
 
     def missing(self) -> list[str]:
         """Return the names of the parts that are not up yet; empty once requests and live updates are served."""
@@ -220,7 +228,7 @@ def launch(settings: ModuleType, *, for_demo: bool) -> int:
                 stack.wait_until_ready(math.inf)
             if user:
                 group.say(f"Demo user: {user.username}  password: {user.password}")
-            group.say(f"For tools that know OpenAI's API: http://127.0.0.1:{settings.REALTIME_PORT}/v1")
+            group.say(f"For OpenAI clients: {stack.openai_url} with an API key from {stack.url}/keys")
             group.say(f"Ready: {stack.url}")
             for name, server in servers.items():
                 group.end_with(name, server)

@@ -27,6 +27,7 @@ _ABOUT_MODELS: Final = {
     "capabilities": "Supported options of a request, or one value of an option, such as outputFormat:png.",
     "sizes": "Width and height in pixels by aspect ratio, or a rule under “any”.",
     "price_rule": "Price of an image, in US dollars.",
+    "max_prompt": "Characters of the prompt that is sent, with all phrases.",
     "shutdown_date": "From this day on, the successor is used instead.",
     "successor": "Used instead when this model is disabled or shut down.",
 }

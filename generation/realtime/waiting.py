@@ -74,7 +74,7 @@ class _HeldResponse:
             await self._send(message)
 
     async def start(self, answer: Answer) -> None:
-        """Begin another response, with the headers of the one that was kept."""
+        """Begin another response with the headers of the kept one."""
         given = {name.lower().encode(): value.encode("latin-1") for name, value in answer.headers.items()}
         replaced = _OF_BODY | given.keys()
         kept = [(name, value) for name, value in self._messages[0]["headers"] if name.lower() not in replaced]

@@ -19,10 +19,12 @@ _URL_CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@\"'<>]*@")
 _QUERY_CREDENTIALS: Final = re.compile(
     r"(?<=[?&;])((?:\w*password|pwd|key|api_key|token|secret|signature)=)[^&\s\"'<>]+", re.IGNORECASE
 )
+#: The secret part of our own API keys; the part before it names the key.
+_API_KEY: Final = re.compile(r"(vgsk_[0-9A-Za-z]{8}_)[0-9A-Za-z]{20,}")
 
 
 class Redactor:
-    """Hides the given secrets and the credentials in URLs, in any quoting."""
+    """Hides the given secrets, our own API keys, and the credentials in URLs, in any quoting."""
 
     def __init__(self, secrets: Iterable[str], *, shortest: int = _SHORTEST_IN_LOGS) -> None:
         long_enough = {secret for secret in secrets if len(secret) >= shortest}
@@ -33,6 +35,8 @@ class Redactor:
         for form in self._forms:
             if form in text:
                 text = text.replace(form, HIDDEN)
+        if "vgsk_" in text:
+            text = _API_KEY.sub(rf"\1{HIDDEN}", text)
         if "://" not in text:
             return text
         return _QUERY_CREDENTIALS.sub(rf"\1{HIDDEN}", _URL_CREDENTIALS.sub(f"{HIDDEN}@", text))

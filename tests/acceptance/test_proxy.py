@@ -129,9 +129,26 @@ def test_errors_of_the_proxy_itself_are_json(alone: Proxy, pieces: list[bytes], 
     assert (headers["Retry-After"] is not None) == (status in {502, 503, 504})
 
 
+@pytest.mark.parametrize(
+    ("pieces", "status", "code"),
+    [
+        ([head("GET /v1/models")], 502, "unavailable"),
+        ([head("POST /v1/images/edits", "Content-Length: 70000000"), b"x"], 413, "body_too_large"),
+    ],
+)
+def test_below_v1_its_errors_have_the_shape_of_openais(
+    alone: Proxy, pieces: list[bytes], status: int, code: str
+) -> None:
+    found, headers, body = alone.raw(*pieces)
+    parsed = httpx2.Response(found, text=body).json()
+    assert (found, parsed["error"]["code"], set(parsed)) == (status, code, {"error"})
+    assert set(parsed["error"]) == {"message", "type", "param", "code"}
+    assert headers["Content-Type"] == "application/json"
+
+
 def test_a_server_that_does_not_answer_in_time_is_504(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        shorter = {"proxy_read_timeout 60s": "proxy_read_timeout 1s"}
+        shorter = {"proxy_read_timeout 90s": "proxy_read_timeout 1s"}
         proxy = Proxy(tmp_path, web=silent.getsockname()[1], realtime=closed_port(), changed=shorter)
         try:
             status, headers, body = proxy.raw(head(f"GET {SUBMIT}"))
@@ -202,6 +219,22 @@ def test_plain_http_through_the_proxy_is_not_served_where_https_is_set(over_http
     ):
         pass
     assert refused.value.response.status_code == 403
+
+
+def test_a_call_that_prefers_to_wait_goes_where_it_can(tmp_path: Path) -> None:
+    with running(tmp_path, TRUSTED_PROXIES="1") as live:
+        proxy = Proxy(tmp_path, web=live.stack.port, realtime=live.stack.realtime_port)
+        headers = {"Authorization": live.client("alice").headers["Authorization"]}
+        request = f"{proxy.url}/api/visual-generation/status/{live.submit()}"
+        waits = {"wait=1": "wait=1", "respond-async, wait=1": "wait=1", "waiting": None, "": None}
+        try:
+            applied = {
+                prefer: httpx2.get(request, headers=headers | {"Prefer": prefer}).headers.get("Preference-Applied")
+                for prefer in waits
+            }
+        finally:
+            proxy.stop()
+    assert applied == waits
 
 
 def test_the_next_call_through_the_proxy_is_answered(over_https: tuple[Live, Proxy]) -> None:

@@ -52,6 +52,7 @@ def var(stopped: Path, tmp_path: Path) -> Path:
 class TestRun:
     def test_says_where_it_is_once_it_serves(self, running: Launcher) -> None:
         assert running.line("Ready: ") == f"Ready: {running.url}"
+        assert f"/v1 with an API key from {running.url}/keys" in running.line("For OpenAI clients: ")
         answer = httpx2.get(f"{running.url}/readyz")
         assert answer.status_code == 200, answer.text
 

@@ -106,6 +106,7 @@ def _form(model: ProviderModel, **changed: str) -> dict[str, Any]:
         "capabilities": json.dumps(model.capabilities),
         "sizes": json.dumps(model.sizes),
         "price_rule": json.dumps(model.price_rule),
+        "max_prompt": model.max_prompt,
         "shutdown_date": "",
         "successor": "",
     }

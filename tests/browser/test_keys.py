@@ -208,7 +208,7 @@ def test_a_revoked_key_leaves_the_list_and_is_refused(page: Page, house: House) 
 
 def test_limits_are_set_shown_and_cleared(page: Page, house: House) -> None:
     editor = fill_new(page, "Importer")
-    editor.get_by_label("See the figures of the service").check()
+    editor.get_by_label("See the metrics of the service").check()
     editor.get_by_label("Expires").select_option("")
     editor.get_by_text("Limits", exact=True).click()
     editor.get_by_label("Daily budget").fill("2.50")
