@@ -102,7 +102,6 @@ def _form(model: ProviderModel, **changed: str) -> dict[str, Any]:
         "name": model.name,
         "enabled": "on",
         "preference": model.preference,
-        "max_prompt": model.max_prompt,
         "capabilities": json.dumps(model.capabilities),
         "sizes": json.dumps(model.sizes),
         "price_rule": json.dumps(model.price_rule),

@@ -13,6 +13,7 @@ from generation.api.idempotency import current_user
 from generation.api.openai.errors import Fault, Refused
 from generation.api.openai.views import OpenAIViewSet
 from generation.api.permissions import ANY_KEY
+from generation.models import ProviderModel
 from generation.providers import catalogue
 
 #: Clients expect the time at which a model was created, which the catalogue does not know.
@@ -43,10 +44,15 @@ class ModelsViewSet(OpenAIViewSet):
         for provider, models in catalogue.offered_models().items():
             for model in models:
                 if allowed is None or model.name in allowed:
-                    found.setdefault(model.name, _shown(provider, model.name, model.shutdown_date))
+                    found.setdefault(model.name, _shown(provider, model))
         return found
 
 
-def _shown(provider: str, name: str, shutdown_date: Any) -> dict[str, Any]:
-    end = {"shutdown_date": shutdown_date.isoformat()} if shutdown_date else {}
-    return {"id": name, "object": "model", "created": _UNKNOWN_TIME, "owned_by": provider} | end
+def _shown(provider: str, model: ProviderModel) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": _UNKNOWN_TIME,
+        "owned_by": provider,
+        "shutdown_date": model.shutdown_date and model.shutdown_date.isoformat(),
+    }

@@ -12,6 +12,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -108,4 +109,5 @@ def _queue_again(user: User, request_ids: list[str]) -> None:
     for request in GenerationRequest.objects.filter(pk__in=request_ids, status=Status.CANCELLED).order_by("pk"):
         newest = StatusChange.objects.filter(request=request).order_by("sequence").last()
         if newest and newest.reason == Reason.CLIENT_LEFT:
-            services.retry(user=user, request=request)
+            with suppress(services.NotRetryableError):  # it was retried meanwhile
+                services.retry(user=user, request=request)

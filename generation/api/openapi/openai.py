@@ -101,7 +101,7 @@ class OpenAIModel(ResponseSerializer):
     object = Pattern("model")
     created = Count(help_text="Always 0: the time is not known.")
     owned_by = serializers.CharField(help_text="The provider.")
-    shutdown_date = serializers.DateField(required=False, help_text="When the vendor retires it.")
+    shutdown_date = serializers.DateField(allow_null=True, help_text="When the vendor retires it.")
 
 
 class OpenAIModels(ResponseSerializer):
@@ -113,7 +113,7 @@ class OpenAIModels(ResponseSerializer):
 
 # --- Examples ---------------------------------------------------------------------------------------------------------
 
-_MODEL: Final = {"id": "gpt-image-2", "object": "model", "created": 0, "owned_by": "openai"}
+_MODEL: Final = {"id": "gpt-image-2", "object": "model", "created": 0, "owned_by": "openai", "shutdown_date": None}
 _IMAGES: Final = {
     "created": 1769158200,
     "data": [{"b64_json": "iVBORw0KGgoAAAANSUhEUg…"}],

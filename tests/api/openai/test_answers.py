@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import tracemalloc
+from datetime import date
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from psycopg import errors as database_errors
 
+from generation import caching
 from generation.api.openai.answers import Encoded
 from generation.api.openai.errors import address, fault_of, rate_headers
 from generation.api.openai.serializers import ImagesCall, read_call
@@ -92,6 +94,16 @@ def test_an_anonymous_call_is_rejected_below_v1(at: str, method: str) -> None:
         assert response["WWW-Authenticate"].startswith("Bearer")
         if method != "HEAD":
             assert response.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_a_model_says_when_its_vendor_retires_it(alice: User) -> None:
+    client = client_of(alice)
+    shown = {"id": "openmoji-17", "object": "model", "created": 0, "owned_by": "clipart", "shutdown_date": None}
+    assert answer(client.get("/v1/models")) == {"object": "list", "data": [shown]}
+    ProviderModel.objects.filter(name="openmoji-17").update(shutdown_date=date(2999, 12, 1))
+    caching.clear_all()
+    assert answer(client.get("/v1/models/openmoji-17/")) == shown | {"shutdown_date": "2999-12-01"}
+    assert client.get("/v1/models/a/b").status_code == 404
 
 
 def test_a_session_of_the_pages_is_not_enough_below_v1(alice: User) -> None:
