@@ -126,8 +126,16 @@ def test_with_a_network_in_front_addresses_are_its(alice: User, settings: Any) -
 def test_a_missing_key_raises_as_on_a_disk() -> None:
     with pytest.raises(FileNotFoundError):
         images.read("results/no/ne/none.png")
+    with pytest.raises(FileNotFoundError):
+        images.size("results/no/ne/none.png")
     images.remove("results/no/ne/none.png")
     images.check_writable()
+
+
+def test_an_image_is_read_in_parts() -> None:
+    key = images.save("results", "cd" * 32, "image/png", b"0123456789")
+    assert images.size(key) == 10
+    assert list(images.chunks(key, 4)) == [b"0123", b"4567", b"89"]
 
 
 def test_a_bucket_that_is_away_is_as_a_disk_that_is(settings: Any) -> None:
@@ -136,6 +144,8 @@ def test_a_bucket_that_is_away_is_as_a_disk_that_is(settings: Any) -> None:
         images.check_writable()
     with pytest.raises(OSError, match="the bucket is not reachable"):
         images.read("results/aa/bb/aabb.png")
+    with pytest.raises(OSError, match="the bucket is not reachable"):
+        images.size("results/aa/bb/aabb.png")
 
 
 def test_orphans_are_swept_there_as_well(alice: User) -> None:
