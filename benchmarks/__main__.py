@@ -15,7 +15,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from benchmarks import api, charts, cold, engine, floors, images, load, peer, providers, realtime, report, staff
+from benchmarks import (
+    api,
+    charts,
+    cold,
+    engine,
+    floors,
+    images,
+    load,
+    peer,
+    providers,
+    realtime,
+    report,
+    staff,
+    waiting,
+)
 from benchmarks.floors import Floors
 from benchmarks.plan import Plan
 from benchmarks.report import Figure
@@ -29,6 +43,7 @@ PARTS: Final[dict[str, tuple[str, Callable[[Plan, Floors], Iterable[Figure]]]]] 
     "images": ("images of 2 MB from a vendor over HTTP: rate, processor time, memory; beside LiteLLM", images.run),
     "providers": ("memory with 200 calls of a vendor under way", providers.run),
     "realtime": ("live updates to 1,000 sockets; 5,000 idle sockets", realtime.run),
+    "waiting": ("calls that wait: overhead of /v1, 500 waits; a key beside a token", waiting.run),
     "admin": ("pages of the staff over a large table", lambda plan, _: staff.run(plan)),
     "cold": ("from a process's start to its first answer", lambda plan, _: cold.run(plan)),
 }

@@ -33,11 +33,14 @@ from config.local.valkey import free_port  # noqa: E402 - the project is not ins
 _PAGE = _DOCS / "api.md"
 _BASE = "http://127.0.0.1:8000"
 _API = "/api/visual-generation"
-#: Of the process of live updates, which answers the calls of images below ``_V1``.
+#: Of the process of live updates, which answers the calls of images below ``_V1`` and those that wait.
 _REALTIME_BASE = "http://127.0.0.1:8001"
 _V1 = "/v1"
 _USER = {"username": "demo", "password": "correct horse battery staple"}
-_SHOWN_HEADERS = ("Content-Type", "Location", "Idempotent-Replayed", "ETag", "WWW-Authenticate", "Content-Range")
+_SHOWN_HEADERS = (
+    *("Content-Type", "Location", "Idempotent-Replayed", "Preference-Applied", "ETag", "WWW-Authenticate"),
+    "Content-Range",
+)
 _PATIENCE = 120.0
 _WIDTH = 80
 
@@ -55,6 +58,7 @@ _DOG = {"type": "coloring-page", "prompt": "A dog running", "projectId": "proj_1
 # --- Values that differ between runs ----------------------------------------------------------------------------------
 
 _MOMENT = "2026-01-23T08:50:0{}Z"
+_KEY_ID = "k3V9x2M7"
 _REPLACED: dict[str, Any] = {
     "requestedAt": _MOMENT.format("0.000"),
     "createdAt": _MOMENT.format("0.000"),
@@ -67,6 +71,8 @@ _REPLACED: dict[str, Any] = {
     "estimatedWaitTime": 1,
     "date": "2026-01-23",
     "created": 1769158200,
+    "keyId": _KEY_ID,
+    "previousUntil": _MOMENT.format("0.000").replace("01-23", "01-24"),
     # The same image everywhere, but encoded differently.
     "bytes": 58242,
     "sha256": "b2477eaddfe6a7195b9bcd3e4211c6f149aad4a46dc5ad6d8d6938cada485755",
@@ -88,6 +94,8 @@ class _Tidy:
         text = re.sub(r'ETag: "[0-9a-f]{32}"', 'ETag: "0b9d5c1e7a4f…"', text)
         text = re.sub(r'ETag: "[0-9a-f]{64}"', f'ETag: "{_REPLACED["sha256"]}"', text)
         text = re.sub(r"(Content-Range: bytes 0-\d+)/\d+", rf"\1/{_REPLACED['bytes']}", text)
+        text = re.sub(r"vgsk_[0-9A-Za-z]{8}_[0-9A-Za-z]{46}", f"vgsk_{_KEY_ID}_…", text)
+        text = re.sub(r"(vgsk_|/keys/)[0-9A-Za-z]{8}\b", rf"\g<1>{_KEY_ID}", text)
         return re.sub(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", _REPLACED["access"], text)
 
     def value(self, value: Any) -> Any:
@@ -122,6 +130,10 @@ class _Answer:
         return json.loads(self.body)
 
 
+def _waits(path: str, headers: dict[str, str]) -> bool:
+    return path.startswith(_V1) or "Prefer" in headers
+
+
 @dataclass
 class _Recorder:
     """Calls the stack, and records the calls to show by the id of their operation."""
@@ -139,7 +151,7 @@ class _Recorder:
             sent["Authorization"] = f"Bearer {self.token}"
         if body is not None:
             sent["Content-Type"] = "application/json"
-        port = self.realtime_port if path.startswith(_V1) else self.port
+        port = self.realtime_port if _waits(path, headers) else self.port
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
             connection.request(method, path, None if body is None else json.dumps(body), sent)
             response = connection.getresponse()
@@ -156,7 +168,7 @@ class _Recorder:
     def _curl(self, method: str, path: str, body: Any, headers: dict[str, str], *, saved: bool) -> str:
         flags = "-is" if not saved else "-s -o dragon -D -"
         query = '"' if "?" in path else ""
-        base = _REALTIME_BASE if path.startswith(_V1) else _BASE
+        base = _REALTIME_BASE if _waits(path, headers) else _BASE
         parts = [f"$ curl {flags} {query}{base}{path}{query}"]
         if method not in {"GET", "POST"} or (method == "POST" and body is None):
             parts[0] = parts[0].replace(" -is", f" -is -X {method}")
@@ -206,6 +218,7 @@ def _make_calls(to: _Recorder) -> None:
     request_id = to.show("submitRequest", "POST", f"{_API}/submit", _DRAGON, **key).json["requestId"]
     to.show("submitRequest", "POST", f"{_API}/submit", _DRAGON, **key)
     to.show("submitRequest", "POST", f"{_API}/submit", {"type": "poster", "prompt": "A dragon"})
+    to.show("submitRequest", "POST", f"{_API}/submit", _CAT, Prefer="wait=30", Cancel_After="5m")
     status = f"{_API}/status/{request_id}?imageData=false"
     to.wait(status, lambda shape: shape["progress"] == 100)
     etag = to.show("getRequest", "GET", status).headers["ETag"]
@@ -234,6 +247,15 @@ def _make_calls(to: _Recorder) -> None:
     to.show("openaiListModels", "GET", f"{_V1}/models")
     to.show("openaiGetModel", "GET", f"{_V1}/models/openmoji-17")
     to.show("openaiGetModel", "GET", f"{_V1}/models/imagen-9")
+
+    wanted = {"name": "the printer", "scopes": ["requests:read", "requests:write"], "dailyBudgetUsd": 5}
+    made = to.show("makeKey", "POST", f"{_API}/keys", wanted).json["keyId"]
+    to.show("makeKey", "POST", f"{_API}/keys", wanted | {"scopes": ["everything"]})
+    to.show("listKeys", "GET", f"{_API}/keys")
+    to.show("getKey", "GET", f"{_API}/keys/{made}")
+    to.show("changeKey", "PATCH", f"{_API}/keys/{made}", {"maxPriority": "normal", "dailyBudgetUsd": None})
+    to.show("rotateKey", "POST", f"{_API}/keys/{made}/rotate", {"overlapHours": 24})
+    to.show("revokeKey", "DELETE", f"{_API}/keys/{made}")
 
     to.show("getQueueStatus", "GET", f"{_API}/queue/status")
     to.show("getMetrics", "GET", f"{_API}/metrics")

@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -37,7 +37,10 @@ _LOOK_EVERY: Final = 5.0
 #: Headers of Django's answer that describe its body.
 _OF_BODY: Final = frozenset({b"content-length", b"content-type", b"etag", b"transfer-encoding"})
 #: Threads that make answers: each has a connection to the database, and may read an image from the storage.
-_threads: Final = ThreadPoolExecutor(8, "waiting-answers")
+_threads: Final = ThreadPoolExecutor(4, "waiting-answers")
+#: Calls that Django answers at once, each in a thread of its own. With the other threads of this process they are as
+#: many as it has connections to the database, so that none has to wait for one until it gives up.
+_turns: Final = asyncio.Semaphore(6)
 _waits_of_users: Final[Counter[int]] = Counter()
 
 
@@ -47,7 +50,10 @@ def waiting(application: Application) -> Application:
     async def answered(scope: Any, receive: Any, send: Any) -> None:
         waits: list[Wait] = []
         held = _HeldResponse(send, waits)
-        await application({**scope, SCOPE_KEY: waits}, receive, held.send)
+        async with contextlib.AsyncExitStack() as turn:
+            await turn.enter_async_context(_turns)
+            held.when_started = turn.aclose
+            await application({**scope, SCOPE_KEY: waits}, receive, held.send)
         if waits:
             await _wait(waits[0], held, receive)
 
@@ -60,9 +66,13 @@ class _HeldResponse:
     def __init__(self, send: Any, waits: Sequence[Wait]) -> None:
         self._send, self._waits = send, waits
         self._messages: list[Any] = []
+        #: Called at the start of the response: the view has returned then, and a client may read slowly.
+        self.when_started: Callable[[], Awaitable[None]] | None = None
 
     async def send(self, message: Any) -> None:
         """Take a message of the application."""
+        if self.when_started is not None and message["type"] == "http.response.start":
+            await self.when_started()
         if self._waits:
             self._messages.append(message)
         else:

@@ -32,7 +32,7 @@ def test_two_dispatchers_under_load_rescue_each_lease_once(house: House) -> None
         house.stack.start(victim)
         if time.monotonic() > end:
             break
-    house.wait_all_ended(seconds=90)
+    house.wait_all_ended(seconds=lasting(90, full=600))
     kinds = house.rows("SELECT count(*) AS n FROM generation_workers WHERE kind = 'dispatcher'")
     assert kinds[0]["n"] == 2
     rescued = house.rows(

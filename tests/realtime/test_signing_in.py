@@ -175,3 +175,70 @@ def test_an_idle_client_without_subscriptions_is_closed(watchful: Live) -> None:
         wait_until(is_over, what="the end of the idle socket")
         assert ended == [4408]
         assert watching.hears_nothing()
+
+
+def key_of(live: Live, **more: Any) -> dict[str, Any]:
+    wanted = {"name": "tests", "scopes": ["requests:read", "requests:write"]}
+    key: dict[str, Any] = live.client("alice").post("/keys", json=wanted | more).raise_for_status().json()
+    return key
+
+
+def test_an_api_key_is_accepted_as_a_token_is(live: Live) -> None:
+    key = key_of(live)["key"]
+    request_id = live.submit()
+    with live.socket(None) as socket:
+        assert socket.ask(type="authenticate", token=key) == AUTHENTICATED
+        assert socket.ask(type="subscribe", requestId=request_id)["type"] == "subscribed"
+    with live.stream({"requestId": request_id}, None, Authorization=f"Bearer {key}") as stream:
+        assert stream.hear()["event"] == "subscribed"
+    with connect(f"ws://{live.address}/ws/visual-generation?token={key}") as connection:
+        assert Socket(connection).ask(type="subscribe", projectId="any")["code"] == "not_authenticated"
+
+
+def test_an_invalid_api_key_closes_the_socket(live: Live) -> None:
+    key = key_of(live)["key"]
+    for secret in (f"{key}a", "vgsk_", key[:-1] + ("a" if key[-1] != "a" else "b")):
+        with live.socket(None) as socket:
+            socket.say(type="authenticate", token=secret)
+            assert socket.end() == 4401
+        assert live.refusal({"projectId": "any"}, None, Authorization=f"Bearer {secret}")[0] == 401
+
+
+def test_a_key_without_the_scope_watches_nothing(live: Live) -> None:
+    key = key_of(live, scopes=["metrics"])["key"]
+    with live.socket(None) as socket:
+        assert socket.ask(type="authenticate", token=key)["code"] == "scope_missing"
+    status, error = live.refusal({"projectId": "any"}, None, Authorization=f"Bearer {key}")
+    assert (status, error["code"], error["required"]) == (403, "scope_missing", "requests:read")
+
+
+def test_a_key_of_projects_watches_only_these(live: Live) -> None:
+    key = key_of(live, projectIds=["dragons"])["key"]
+    inside, outside = live.submit(projectId="dragons"), live.submit(projectId="cats")
+    with live.socket(None) as socket:
+        assert socket.ask(type="authenticate", token=key) == AUTHENTICATED
+        assert socket.ask(type="subscribe", requestId=inside)["type"] == "subscribed"
+        assert socket.ask(type="subscribe", projectId="dragons")["type"] == "subscribed"
+        for hidden in ({"requestId": outside}, {"projectId": "cats"}):
+            assert socket.ask(type="subscribe", **hidden)["code"] == "not_found"
+    for hidden in ({"requestId": outside}, {"projectId": "cats"}):
+        assert live.refusal(hidden, None, Authorization=f"Bearer {key}")[0] == 404
+
+
+def test_a_socket_ends_with_its_key(watchful: Live) -> None:
+    key, other = key_of(watchful), key_of(watchful)
+    with watchful.socket(None) as revoked, watchful.socket(None) as kept:
+        for socket, its in ((revoked, key), (kept, other)):
+            assert socket.ask(type="authenticate", token=its["key"]) == AUTHENTICATED
+        watchful.client("alice").delete(f"/keys/{key['keyId']}").raise_for_status()
+        assert revoked.end() == 4401
+        assert kept.hears_nothing()
+
+
+def test_a_socket_ends_with_the_previous_secret_of_its_key(watchful: Live) -> None:
+    key = key_of(watchful)
+    with watchful.socket(None) as socket:
+        assert socket.ask(type="authenticate", token=key["key"]) == AUTHENTICATED
+        rotated = watchful.client("alice").post(f"/keys/{key['keyId']}/rotate", json={"overlapHours": 0})
+        rotated.raise_for_status()
+        assert socket.end() == 4401
