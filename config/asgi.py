@@ -18,15 +18,24 @@ require_settings(Kind.REALTIME)
 
 http = get_asgi_application()  # loads the applications that the routes below need
 
-from generation.realtime.bodies import limited_bodies  # noqa: E402
+from generation.realtime.bodies import limited_bodies, without_bodies  # noqa: E402
 from generation.realtime.counting import counting_connections  # noqa: E402
 from generation.realtime.handshake import only_as_configured  # noqa: E402
 from generation.realtime.routing import http_urlpatterns, websocket_urlpatterns  # noqa: E402
 from generation.realtime.waiting import waiting  # noqa: E402
 
+#: Paths that must be answered at once, whatever a client sends.
+_FOR_MACHINES = r"^(healthz|readyz|metrics)/?$"
+
 application = ProtocolTypeRouter(
     {
-        "http": URLRouter([*http_urlpatterns, re_path("", limited_bodies(waiting(http)))]),  # type: ignore[arg-type, list-item]
+        "http": URLRouter(
+            [
+                *http_urlpatterns,
+                re_path(_FOR_MACHINES, without_bodies(http)),  # type: ignore[list-item, arg-type]
+                re_path("", limited_bodies(waiting(http))),  # type: ignore[list-item, arg-type]
+            ]
+        ),
         "websocket": only_as_configured(counting_connections(URLRouter(websocket_urlpatterns))),
     }
 )

@@ -391,15 +391,22 @@ SESSION_COOKIE_HTTPONLY = True
 
 #: Origins whose pages may call the API with a token; they get no cookies.
 CORS_ALLOWED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS")
-CORS_URLS_REGEX = r"^/api/"
+CORS_URLS_REGEX = r"^/(api|v1)/"
 CORS_EXPOSE_HEADERS = [
     *("Accept-Ranges", "Allow", "Content-Disposition", "Content-Length", "Content-Range", "ETag"),
     *("Idempotent-Replayed", "Location", "Preference-Applied", "RateLimit-Limit", "RateLimit-Remaining"),
     *("RateLimit-Reset", "Retry-After", "WWW-Authenticate", "X-Request-ID"),
+    # Of the answers below /v1.
+    *("openai-processing-ms", "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests"),
+    *("x-ratelimit-reset-requests", "x-should-retry", "x-vga-cost-usd", "x-vga-failed", "x-vga-ignored"),
+    "x-vga-request-ids",
 ]
 CORS_ALLOW_HEADERS = [
     *("authorization", "cache-control", "cancel-after", "content-type", "idempotency-key", "if-none-match"),
     *("if-range", "last-event-id", "prefer", "range", "traceparent", "tracestate", "x-request-id"),
+    # OpenAI's SDK in a browser sends what it runs on.
+    *(f"x-stainless-{name}" for name in ("arch", "helper-method", "lang", "os", "package-version", "retry-count")),
+    *("x-stainless-runtime", "x-stainless-runtime-version", "x-stainless-timeout"),
 ]
 for _origin in CORS_ALLOWED_ORIGINS:
     if not (_parts := urlsplit(_origin)).scheme.startswith("http") or not _parts.netloc or _parts.path:

@@ -88,7 +88,7 @@ def limit(owner_id: int) -> Decimal | None:
 
 def has_limit(owner_id: int, key_id: str | None) -> bool:
     """Return whether a budget applies to the owner or to the API key."""
-    return limit(owner_id) is not None or (key_id is not None and key_id in _key_budgets())
+    return limit(owner_id) is not None or (key_id is not None and _key_budget(key_id) is not None)
 
 
 def _purses(owner_id: int, key_id: str | None) -> Iterator[_Purse]:
@@ -96,7 +96,7 @@ def _purses(owner_id: int, key_id: str | None) -> Iterator[_Purse]:
     if (per_day := limit(owner_id)) is not None:
         requests = GenerationRequest.objects.filter(owner_id=owner_id)
         yield _Purse(name="budget", per_day=per_day, requests=requests, lock=partial(_locked_spending, owner_id))
-    if key_id is not None and (per_day := _key_budgets().get(key_id)) is not None:
+    if key_id is not None and (per_day := _key_budget(key_id)) is not None:
         requests = GenerationRequest.objects.filter(api_key_id=key_id)
         lock = partial(_locked_spending_of_key, key_id)
         yield _Purse(name="budget of the API key", per_day=per_day, requests=requests, lock=lock)
@@ -159,7 +159,7 @@ def _budgets() -> dict[int, Decimal]:
     return dict(Budget.objects.values_list("owner_id", "per_day"))
 
 
-@ttl_cache(seconds=_LIFETIME)
-def _key_budgets() -> dict[str, Decimal]:
-    keys = ApiKey.objects.filter(daily_budget__isnull=False)
-    return {pk: budget for pk, budget in keys.values_list("pk", "daily_budget") if budget is not None}
+@ttl_cache(seconds=_LIFETIME, maxsize=4096)
+def _key_budget(key_id: str) -> Decimal | None:
+    # One by one, so that a new key's is not missing from what is cached.
+    return ApiKey.objects.filter(pk=key_id).values_list("daily_budget", flat=True).first()

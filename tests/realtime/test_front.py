@@ -47,7 +47,7 @@ def call(connection: socket.socket, line: str, *headers: str, body: bytes = b"")
 
 @pytest.mark.parametrize(
     ("status", "line"),
-    [(405, f"POST {EVENTS}"), (401, f"GET {EVENTS}"), (404, "POST /api/token"), (200, "GET /healthz")],
+    [(405, f"POST {EVENTS}"), (401, f"GET {EVENTS}"), (415, "POST /api/token"), (200, "GET /healthz")],
 )
 def test_the_next_call_on_a_kept_connection_is_answered(live: Live, status: int, line: str) -> None:
     host, _, port = live.address.partition(":")
@@ -63,12 +63,30 @@ def test_the_next_call_on_a_kept_connection_is_answered(live: Live, status: int,
     [["Content-Length: 50000000"], ["Content-Length: 9", "Expect: 100-continue"], ["Transfer-Encoding: chunked"]],
     ids=["too much to read", "the client waits for leave", "in chunks"],
 )
-@pytest.mark.parametrize("line", [f"POST {EVENTS}", "POST /api/token", "GET /healthz"])
+@pytest.mark.parametrize("line", [f"POST {EVENTS}", "GET /healthz"])
 def test_a_response_announces_that_the_connection_closes(live: Live, line: str, headers: list[str]) -> None:
     host, _, port = live.address.partition(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         assert call(connection, line, *headers)[1]["Connection"] == "close"
         assert connection.recv(1) == b""
+
+
+def test_a_body_that_is_too_large_closes_the_connection(live: Live) -> None:
+    host, _, port = live.address.partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        status, headers = call(connection, "POST /api/token", "Content-Length: 50000000")
+        assert (status, headers["Connection"]) == (413, "close")
+        assert connection.recv(1) == b""
+
+
+def test_a_client_that_waits_for_leave_gets_it(live: Live) -> None:
+    host, _, port = live.address.partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        headers = ["Content-Type: application/json", "Content-Length: 2", "Expect: 100-continue"]
+        connection.sendall("\r\n".join(["POST /api/token HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]).encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"{}")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
 
 
 # --- https ------------------------------------------------------------------------------------------------------------
