@@ -8,10 +8,11 @@ SHA-256 of the secret; a slow hash would protect nothing more, since it cannot b
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import secrets
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -104,7 +105,8 @@ def find(secret: str, *, address: str) -> FoundKey | None:
     now = datetime.now(UTC)
     if found.valid_until is not None and found.valid_until <= now:
         return None
-    if found.last_used_at is None or now - found.last_used_at >= _USE_NOTED_EVERY:
+    is_due = found.last_used_at is None or now - found.last_used_at >= _USE_NOTED_EVERY
+    if is_due and next(_uses_within_a_minute(found.grant.key_id)) == 0:
         _note_use(found.grant.key_id, address)
     return found
 
@@ -139,6 +141,17 @@ def valid_keys() -> QuerySet[ApiKey]:
         .filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
         .order_by()
     )
+
+
+@ttl_cache(seconds=_USE_NOTED_EVERY.total_seconds(), maxsize=4096)
+def _uses_within_a_minute(key_id: str) -> Iterator[int]:
+    return itertools.count()
+
+
+@ttl_cache(seconds=CACHE_SECONDS, maxsize=4096)
+def is_valid(key_id: str) -> bool:
+    """Return whether the key is neither revoked nor expired and its owner active."""
+    return valid_keys().filter(pk=key_id).exists()
 
 
 def _note_use(key_id: str, address: str) -> None:

@@ -104,8 +104,8 @@ def reporting_errors(request: Request, finish: Callable[[bool], Answer]) -> Call
 
 
 def require_valid_key(request: Request) -> None:
-    """Raise ``InvalidToken`` if the API key of the call is not valid any more."""
-    if isinstance(request.auth, Grant) and not api_keys.valid_keys().filter(pk=request.auth.key_id).exists():
+    """Raise ``InvalidToken`` if the API key of the call is not valid any more, within the seconds of the cache."""
+    if isinstance(request.auth, Grant) and not api_keys.is_valid(request.auth.key_id):
         raise InvalidToken
 
 

@@ -98,8 +98,8 @@ class _HeldResponse:
 
     async def send_body(self, answer: Answer) -> None:
         """Send the body, one part after the other is read."""
-        parts = iter(answer.body)
-        while (part := await _in_thread(next)(parts, None)) is not None:
+        parts, loop = iter(answer.body), asyncio.get_running_loop()
+        while (part := await loop.run_in_executor(_threads, next, parts, None)) is not None:
             await self.send_part(part)
         await self.send_part(b"", more=False)
 

@@ -76,3 +76,16 @@ def test_an_origin_that_is_not_allowed_reads_nothing(studio: APIClient) -> None:
     for origin in ("https://evil.example", "http://studio.example.org", f"{STUDIO}.evil.example", "null"):
         response = studio.get(address("status", UNKNOWN_ID), HTTP_ORIGIN=origin)
         assert "Access-Control-Allow-Origin" not in response
+
+
+def test_openais_sdk_in_a_browser_is_allowed(studio: APIClient) -> None:
+    asked = {"Access-Control-Request-Method": "POST"}
+    sent = ["authorization", "content-type", "x-stainless-retry-count", "x-stainless-lang", "x-stainless-timeout"]
+    allowed = studio.options(
+        "/v1/images/generations", headers=asked | {"Access-Control-Request-Headers": ",".join(sent)}
+    )
+    assert allowed["Access-Control-Allow-Origin"] == STUDIO
+    assert set(sent) <= set(allowed["Access-Control-Allow-Headers"].split(", "))
+    models = studio.get("/v1/models")
+    _assert_readable(models, 200)
+    assert "x-vga-request-ids" in models["Access-Control-Expose-Headers"]
