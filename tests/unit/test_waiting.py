@@ -1,0 +1,73 @@
+"""Parts of calls that wait: the preference in a header, and answers that are not read."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from rest_framework.request import Request
+from rest_framework.test import APIRequestFactory
+
+from generation.api.errors import InvalidValue
+from generation.api.waiting import cancel_after, preferred_wait
+from generation.realtime import waiting
+from generation.requests.waits import Answer
+
+
+def request(**headers: str) -> Request:
+    return Request(
+        APIRequestFactory().get("/", headers={name.replace("_", "-"): text for name, text in headers.items()})
+    )
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        ("wait", 60),
+        ("wait=0", 0),
+        ("wait=5", 5),
+        ("wait=61", 60),
+        ("Wait = 5 ", 5),
+        ('wait="5"', 5),
+        ("handling=lenient, wait=5; x=1, wait=9", 5),
+        ("waiting=5", 0),
+        ("wait=5s", 0),
+        ("wait=٥", 0),
+        ("wait=-5", 0),
+        (",,;=", 0),
+        ("wait=" + "9" * 5_000, 0),
+    ],
+)
+def test_the_preference_is_read_as_rfc_7240_writes_it(prefer: str, seconds: int) -> None:
+    assert preferred_wait(request(Prefer=prefer)) == seconds
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("5s", 5), ("90s", 90), (" 5m ", 300), ("24h", 86_400)])
+def test_a_deadline_is_a_number_with_a_unit(header: str, seconds: int) -> None:
+    after = cancel_after(request(Cancel_After=header))
+    assert after is not None
+    assert after.total_seconds() == seconds
+
+
+@pytest.mark.parametrize("header", ["", "4s", "25h", "5", "5d", "-5m", "1.5h", "5m 3s", "٥m", "9" * 7 + "s"])
+def test_a_deadline_that_cannot_be_kept_is_refused(header: str) -> None:
+    with pytest.raises(InvalidValue):
+        cancel_after(request(Cancel_After=header))
+
+
+def test_an_answer_that_is_not_read_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "SEND_TIMEOUT", 0.05)
+    made: list[int] = []
+
+    def parts() -> Any:
+        for number in range(1_000):
+            made.append(number)
+            yield b"x" * 65_536
+
+    async def full(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(waiting._HeldResponse(full, []).send_body(Answer(body=parts())))
+    assert made == [0]
