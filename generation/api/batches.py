@@ -73,8 +73,6 @@ class BatchViewSet(viewsets.ViewSet):
     def retrieve(self, request: Request, batch_id: str) -> Response:
         body = self._representation(request, batch_id)
         active = [item["requestId"] for item in body["requests"] if item["status"] in ACTIVE]
-        if not active:
-            return Response(body)
         return after_wait(request, Response(body), active, lambda _: Response(self._representation(request, batch_id)))
 
     def _representation(self, request: Request, batch_id: str) -> dict[str, Any]:

@@ -65,18 +65,13 @@ class AmountField(serializers.FloatField):
 
 
 class NamesField(serializers.ListField):
-    """A list of different names, with at least one."""
-
-    default_error_messages: ClassVar = {"twice": "{name} is named twice."}
+    """A list of names, with at least one. A name counts once."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(allow_empty=False, max_length=_MOST_NAMES, **more)
 
     def to_internal_value(self, data: Any) -> list[str]:
-        names: list[str] = super().to_internal_value(data)
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            self.fail("twice", name=twice)
-        return names
+        return list(dict.fromkeys(super().to_internal_value(data)))
 
 
 class ModelsField(NamesField):

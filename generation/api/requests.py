@@ -24,7 +24,7 @@ from generation.queue import estimates
 from generation.queue.estimates import QueuePosition
 from generation.requests import representations, selectors, services
 from generation.requests.representations import absolute
-from generation.states import TERMINAL, Scope
+from generation.states import ACTIVE, Scope
 
 
 class RequestNotCancellable(NotFound):
@@ -92,9 +92,8 @@ class GenerationViewSet(viewsets.ViewSet):
             if matches_etag(request, headers["ETag"]) and not preferred_wait(request):
                 return HttpResponseNotModified(headers=headers)
         response = self._status(request, request_id)
-        if response.data["status"] in TERMINAL:
-            return response
-        return after_wait(request, response, [request_id], lambda _: self._status(request, request_id))
+        active = [request_id] if response.data["status"] in ACTIVE else []
+        return after_wait(request, response, active, lambda _: self._status(request, request_id))
 
     def _status(self, request: Request, request_id: str) -> Response:
         found, position, headers = self._find_version(request, request_id)
@@ -115,7 +114,7 @@ class GenerationViewSet(viewsets.ViewSet):
             raise NotFound
         found, position = pair
         etag = representations.etag(found, flag(request, "imageData", default=True), position)
-        return found, position, {"ETag": etag, "Cache-Control": "private, no-cache"}
+        return found, position, {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Prefer"}
 
     def list(self, request: Request) -> Response:
         # A repeated parameter becomes a list, which every filter rejects.

@@ -60,12 +60,14 @@ def cancel_after(request: Request) -> timedelta | None:
 def after_wait(
     request: Request, response: Response, request_ids: Sequence[str], answer: Callable[[bool], Response]
 ) -> Response:
-    """Have the server wait for the end of these requests, if the client prefers it and the server can wait.
+    """Have the server wait for the end of these requests, if there are any, the client prefers it and the server can
+    wait.
 
     ``answer`` makes the response after the wait, and is told whether all have ended. Return the response for now.
     """
     patch_vary_headers(response, ["Prefer"])
-    if not (seconds := preferred_wait(request)):
+    seconds = preferred_wait(request)
+    if not (seconds and request_ids):
         return response
 
     def finish(has_ended: bool) -> Answer:

@@ -23,7 +23,11 @@ _ANYTHING = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=
 schemathesis.openapi.format("visible-text", _ANYTHING.map(lambda text: f"A dragon {text}!"))
 
 # Which names there are is data; the tests of submits try those that are not.
+
 schemathesis.openapi.format("model-name", st.sampled_from(["openmoji-17"]))
+schemathesis.openapi.format(
+    "future-date-time", st.sampled_from(["2099-01-01T00:00:00Z", "2031-02-03T04:05:06.789+02:00"])
+)
 
 
 def _depth(value: Any) -> int:

@@ -12,6 +12,8 @@ from drf_spectacular.extensions import (
 )
 from drf_spectacular.openapi import AutoSchema
 
+from generation.access.rate_limits import RATE
+from generation.api.key_serializers import ModelsField
 from generation.api.parsers import NUMBER_LIMIT
 from generation.api.serializers import MAX_BATCH
 from generation.requests.representations import RESERVED_METADATA
@@ -80,6 +82,50 @@ class ModelFieldExtension(OpenApiSerializerFieldExtension):
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
         return {"type": "string", "maxLength": 255, "format": "model-name"}
+
+
+class RateFieldExtension(OpenApiSerializerFieldExtension):
+    """Describe rates by their pattern."""
+
+    target_class = "generation.api.key_serializers.RateField"
+    priority = 1
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
+        return {"type": "string", "pattern": f"^{RATE.pattern}$"}
+
+
+class FutureFieldExtension(OpenApiSerializerFieldExtension):
+    """Add a format for times in the future, which a pattern cannot express."""
+
+    target_class = "generation.api.key_serializers.FutureField"
+    priority = 1
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
+        return {"type": "string", "format": "future-date-time"}
+
+
+class AmountFieldExtension(OpenApiSerializerFieldExtension):
+    """Add the cents."""
+
+    target_class = "generation.api.key_serializers.AmountField"
+    priority = 1
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
+        return {"type": "number", "minimum": 0, "maximum": self.target.max_value, "multipleOf": 0.01}
+
+
+class NamesFieldExtension(OpenApiSerializerFieldExtension):
+    """Add the bounds of a list of names, which drf-spectacular ignores."""
+
+    target_class = "generation.api.key_serializers.NamesField"
+    match_subclasses = True
+    priority = 1
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
+        items: _Schema = {"type": "string", "format": "model-name"}
+        if not isinstance(self.target, ModelsField):
+            items = auto_schema._map_serializer_field(self.target.child, direction)
+        return {"type": "array", "items": items, "minItems": 1, "maxItems": self.target.max_length}
 
 
 class CursorFieldExtension(OpenApiSerializerFieldExtension):
@@ -226,7 +272,9 @@ _OF_REQUEST: Final = {
     "thumbnail": "getThumbnail",
 }
 _OF_BATCH: Final = {"batch": "getBatch", "cancelBatch": "cancelBatch"}
+_OF_KEY: Final = {"key": "getKey", "changeKey": "changeKey", "rotateKey": "rotateKey", "revokeKey": "revokeKey"}
 _LINKS: Final = {
+    "makeKey": _links(_OF_KEY, keyId="keyId"),
     "submitRequest": _links(_OF_REQUEST, requestId="requestId"),
     "submitBatch": _links(_OF_BATCH, batchId="batchId") | _links(_OF_REQUEST, requestId="requests/0/requestId"),
     "getBatch": _links(_OF_BATCH, batchId="batchId") | _links(_OF_REQUEST, requestId="requests/0/requestId"),
@@ -242,5 +290,6 @@ def add_links(result: _Schema, **_: Any) -> _Schema:
     for path in result["paths"].values():
         for operation in path.values():
             if links := _LINKS.get(operation["operationId"]):
-                operation["responses"]["200"]["links"] = links
+                success = next(code for code in ("200", "201") if code in operation["responses"])
+                operation["responses"][success]["links"] = links
     return result

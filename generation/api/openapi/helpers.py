@@ -161,9 +161,14 @@ PREFER: Final = (
     header("Preference-Applied", TEXT, "`wait=30`: the server has waited.", 200, required=False),
     header("Vary", TEXT, "Contains `Prefer`.", 200),
 )
+#: From 5 s to 24 h.
+_DEADLINE: Final = (
+    "^(([5-9]|[1-9][0-9]{1,3}|[1-7][0-9]{4}|8[0-5][0-9]{3}|86[0-3][0-9]{2}|86400)s"
+    "|([1-9]|[1-9][0-9]{1,2}|1[0-3][0-9]{2}|14[0-3][0-9]|1440)m|([1-9]|1[0-9]|2[0-4])h)$"
+)
 CANCEL_AFTER: Final = request_header(
     "Cancel-After",
-    {"type": "string", "pattern": "^[0-9]{1,6}[smh]$"},
+    {"type": "string", "pattern": _DEADLINE},
     "`90s`, `5m` or `2h`, from 5 s to 24 h: what has not ended then is cancelled, with `cancelReason` `deadline`.",
 )
 _CHALLENGE: Final = header("WWW-Authenticate", {"const": 'Bearer realm="api"'}, "The authentication scheme.", 401)

@@ -104,6 +104,7 @@ class OpenAIModel(ResponseSerializer):
     shutdown_date = serializers.DateField(allow_null=True, help_text="When the vendor retires it.")
 
 
+@extend_schema_serializer(many=False)
 class OpenAIModels(ResponseSerializer):
     """The models that the caller may name."""
 
