@@ -47,6 +47,11 @@ class Database:
         self._threads = ThreadPoolExecutor(_THREADS, "database")
         self._heartbeat = ThreadPoolExecutor(1, "heartbeat")
 
+    def close(self) -> None:
+        """Wait for the statements that are running, and take no more."""
+        for threads in (self._threads, self._heartbeat):
+            threads.shutdown(cancel_futures=True)
+
     # --- In groups ---
 
     async def claim(self, request_id: str) -> Claim | None:

@@ -160,6 +160,7 @@ class Runtime:
         self.stopping.set()
         for coroutine in self._coroutines:
             coroutine.cancel()
+        self.database.close()  # a last heartbeat would write the row again
         try:
             WorkerProcess.objects.filter(pk=self.name).delete()
         except Error as error:
