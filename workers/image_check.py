@@ -9,38 +9,23 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Final
 
 import kornia_rs
-from PIL import Image, ImageChops, ImageCms
+from PIL import Image
 
 from generation.models.model_rows import MAX_PIXELS
 from generation.states import ErrorCode, ImageFormat
-from workers import image_headers
-from workers.image_headers import BrokenFileError, ImageFile
+from generation.storage import image_headers
+from generation.storage.image_headers import BrokenFileError, ImageFile
+from generation.storage.image_pixels import SIDEWAYS, decoded, in_8_bits, in_srgb, upright
 from workers.providers.base import ProviderError
 
 #: The longest side in pixels, which is the limit of JPEG.
 MAX_SIDE: Final = 65_535
 MAX_BYTES: Final = 40 * 1024 * 1024
 THUMBNAIL_SIDE: Final = 320
-#: The operation that turns an image upright, by its EXIF orientation.
-_TRANSPOSITIONS: Final = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-#: Orientations that swap width and height.
-_SIDEWAYS: Final = {5, 6, 7, 8}
-#: Pillow's mode by the color space of a profile.
-_PROFILED_MODES: Final = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}
 #: The PNGs that are decoded fast, by the end of their header (depth, color, compression, filter, interlace) and the
 #: chunk after it.
 _FAST_KINDS: Final = {(b"\x08\x02\0\0\0", b"IDAT"): "RGB", (b"\x08\x06\0\0\0", b"IDAT"): "RGBA"}
@@ -98,7 +83,7 @@ def check(data: bytes, *, requested: str = "") -> CheckedImage:
     except Exception as error:  # decoders raise errors of many kinds on invalid data
         raise _invalid("it does not decode") from error
     content_type = f"image/{file.format.lower()}"
-    is_sideways = file.orientation in _SIDEWAYS
+    is_sideways = file.orientation in SIDEWAYS
     return CheckedImage(
         data=data,
         content_type=content_type,
@@ -130,13 +115,11 @@ def _thumbnail(file: ImageFile) -> bytes:
         raise BrokenFileError("it has no pixels")
     if file.width * file.height > MAX_PIXELS or max(file.width, file.height) > MAX_SIDE:
         raise BrokenFileError(f"{file.width} x {file.height} pixels are too many")
-    image = _decoded_fast(file) or _decoded(file)
-    small = _in_8_bits(image)
+    image = _decoded_fast(file) or decoded(file)
+    small = in_8_bits(image)
     # Averages whole blocks of pixels first, which takes half the time of the usual gap and shows no difference.
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=1.0)
-    shown = _on_white(small, file)
-    if (transposition := _TRANSPOSITIONS.get(file.orientation)) is not None:  # one of the constants is 0
-        shown = shown.transpose(transposition)
+    shown = upright(_on_white(small, file), file)
     out = io.BytesIO()
     shown.save(out, "WEBP", quality=82, method=2)  # method 4 takes twice the time and saves a twentieth of the size
     return out.getvalue()
@@ -159,69 +142,13 @@ def _decoded_fast(file: ImageFile) -> Image.Image | None:
     return Image.frombuffer(mode, (file.width, file.height), pixels, "raw", mode, 0, 1)
 
 
-def _decoded(file: ImageFile) -> Image.Image:
-    image = Image.open(io.BytesIO(file.data), formats=(file.format,))
-    if image.size != (file.width, file.height):
-        raise BrokenFileError("its headers contradict each other")
-    image.load()
-    return image
-
-
-def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Return the image in a mode that can be scaled. It is not copied if it already is, since a copy is as slow."""
-    if image.mode == "I;16":
-        return _gray_in_8_bits(image)
-    if image.mode not in {"RGBA", "LA"} and image.has_transparency_data:
-        return image.convert("RGBA")
-    return image.convert("RGB") if image.mode in {"1", "P"} else image
-
-
-def _gray_in_8_bits(image: Image.Image) -> Image.Image:
-    """Convert 16-bit gray to 8 bits. Pillow's own conversion clips at 255, which makes nearly all pixels white."""
-    samples = image.tobytes()
-    low, high = (Image.frombytes("L", image.size, samples[offset::2]) for offset in (0, 1))
-    transparent = image.info.get("transparency")
-    if transparent is None:
-        return high
-    # A pixel is transparent if both of its bytes equal those of the transparent value.
-    masks = (
-        half.point([0 if value == transparent_half else 255 for value in range(256)])
-        for half, transparent_half in ((low, transparent & 0xFF), (high, transparent >> 8))
-    )
-    return Image.merge("LA", (high, ImageChops.lighter(*masks)))
-
-
 def _on_white(small: Image.Image, file: ImageFile) -> Image.Image:
     """Return the image in sRGB, transparent pixels on white."""
     if small.mode not in {"RGBA", "LA"}:
-        return _in_srgb(small, file)
+        return in_srgb(small, file)
     background = Image.new("RGB", small.size, "white")
-    background.paste(_in_srgb(small.convert(small.mode.removesuffix("A")), file), mask=small.getchannel("A"))
+    background.paste(in_srgb(small.convert(small.mode.removesuffix("A")), file), mask=small.getchannel("A"))
     return background
-
-
-def _in_srgb(small: Image.Image, file: ImageFile) -> Image.Image:
-    """Convert to sRGB by the profile or gamma. Like browsers, ignore a profile that is broken or for other colors."""
-    mode = _PROFILED_MODES.get(file.profile[16:20], "")
-    if mode == small.mode or (mode, small.mode) == ("RGB", "L"):
-        with suppress(Exception):  # the library raises errors of many kinds on invalid profiles
-            source = ImageCms.ImageCmsProfile(io.BytesIO(file.profile))
-            transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB")
-            shown = ImageCms.applyTransform(small.convert(mode), transform)
-            if shown is not None:
-                return shown
-    small = small.convert("RGB")
-    return small if file.gamma is None else small.point(_curve_to_srgb(file.gamma) * 3)
-
-
-def _curve_to_srgb(gamma: float) -> list[int]:
-    light = [(value / 255) ** (1 / gamma) for value in range(256)]
-    return [round(255 * (12.92 * x if x <= 0.0031308 else 1.055 * x ** (1 / 2.4) - 0.055)) for x in light]
-
-
-@cache
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
 def _invalid(reason: str) -> ProviderError:

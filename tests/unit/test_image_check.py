@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from generation.storage import image_headers, image_pixels
 from tests.corpus import profiles
 from tests.corpus.broken import BROKEN, SCRIPT, TO_CUT, bomb, other
 from tests.corpus.jpeg import exif_segment, with_segments
 from tests.corpus.shapes import SIZE, Colors, encoded, quadrants
 from tests.corpus.sound import SOUND
-from workers import image_check, image_headers
+from workers import image_check
 from workers.providers.base import ProviderError
 
 
@@ -183,7 +184,7 @@ def test_the_fast_decoder_and_pillow_see_the_same_image(mode: str) -> None:
     out = io.BytesIO()
     drawn.save(out, "PNG")
     file = image_headers.read(out.getvalue())
-    fast, slow = image_check._decoded_fast(file), image_check._decoded(file)
+    fast, slow = image_check._decoded_fast(file), image_pixels.decoded(file)
     assert fast is not None
     assert (fast.mode, fast.size, fast.tobytes()) == (slow.mode, slow.size, slow.tobytes())
     assert slow.tobytes() == drawn.tobytes()
