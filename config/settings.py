@@ -140,6 +140,9 @@ CDN_BASE_URL = env.http_url("CDN_BASE_URL")
 ACCEL_LOCATION = env.location("ACCEL_LOCATION")
 #: Days after which an ended request is deleted with its images; 0 for never.
 RESULT_RETENTION_DAYS = env.integer("RESULT_RETENTION_DAYS", 0, minimum=0, maximum=36_500)
+#: Days after its last use after which an uploaded image is deleted; 0 for never. And megabytes of one owner's.
+UPLOAD_RETENTION_DAYS = env.integer("UPLOAD_RETENTION_DAYS", 30, minimum=0, maximum=36_500)
+UPLOAD_QUOTA_MB = env.integer("UPLOAD_QUOTA_MB", 1000, minimum=0, maximum=10_000_000)
 _bucket: dict[str, Any] = {
     "bucket_name": env.text("AWS_STORAGE_BUCKET_NAME"),
     "access_key": env.text("AWS_ACCESS_KEY_ID") or None,

@@ -1,4 +1,4 @@
-"""Ids of requests and batches (unguessable, sorted by time), and one normalization for each kind of name.
+"""Ids of requests, batches and uploads (unguessable, sorted by time), and one normalization for each kind of name.
 
 Every entry uses the normalization: the API, live updates, sign-in, the admin's filters.
 """
@@ -23,6 +23,7 @@ _LONGEST_USER_NAME: Final = 1_000
 
 REQUEST_ID: Final = re.compile(r"vga_[0-9]{10,20}_[a-z0-9]{9,32}")
 BATCH_ID: Final = re.compile(r"vgb_[0-9]{10,20}_[a-z0-9]{9,32}")
+UPLOAD_ID: Final = re.compile(r"vgu_[0-9]{10,20}_[a-z0-9]{9,32}")
 
 
 _lock = threading.Lock()
@@ -69,6 +70,11 @@ def oldest_id_within(age: timedelta) -> str:
 def new_batch_id() -> str:
     """Return an id like :func:`new_request_id`, but with ``vgb_``."""
     return _new("vgb")
+
+
+def new_upload_id() -> str:
+    """Return an id like :func:`new_request_id`, but with ``vgu_``."""
+    return _new("vgu")
 
 
 # --- Normalization ---

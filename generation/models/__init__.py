@@ -7,6 +7,7 @@ from generation.models.processes import WorkerProcess
 from generation.models.providers import ModelState, PromptStyle, ProviderModel, ProviderState
 from generation.models.requests import GenerationBatch, GenerationRequest, IdempotencyKey
 from generation.models.spending import Budget, SharedPicture, Spending
+from generation.models.uploads import Upload
 from generation.models.work import GenerationAttempt, GenerationQueue, StatusChange
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "SharedPicture",
     "Spending",
     "StatusChange",
+    "Upload",
     "WorkerProcess",
 ]

@@ -38,6 +38,10 @@ class BrokenFileError(ValueError):
     """The bytes are not a complete image. The message is the reason, as the end of a sentence."""
 
 
+class UnknownFormatError(BrokenFileError):
+    """The bytes begin like no format that is known here."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFile:
     """The first image of a file. ``width`` and ``height`` are as encoded, before the EXIF ``orientation``.
@@ -66,7 +70,7 @@ def read(data: bytes) -> ImageFile:
             return _read_webp(data)
     except struct.error:
         raise _cut_off() from None
-    raise BrokenFileError("it is neither PNG, JPEG nor WebP")
+    raise UnknownFormatError("it is neither PNG, JPEG nor WebP")
 
 
 def _cut_off() -> BrokenFileError:
