@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from generation.api.parsers import MAX_BODY_BYTES
+from generation.storage.uploads_image import MAX_BODY_BYTES as UPLOAD_BODY
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: The path whose bodies may be larger than all others.
+UPLOADS: Final = "/api/visual-generation/uploads"
+_CHUNK_BYTES: Final = 64 * 1024
 
 
 def with_length(application: WSGIApplication) -> WSGIApplication:
     """Set the Content-Length of a chunked body, since Django takes a body without one for empty.
 
-    Reads at most one byte more than the limit, which is enough to tell that the body is too large.
+    Reads at most one byte more than the limit, which is enough to tell that the body is too large. An upload goes to a
+    temporary file.
     """
 
     def read_first(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" in environ:
-            body = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
-            environ |= {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
+            stream, length = _read(environ["wsgi.input"], most=UPLOAD_BODY if is_upload(environ) else MAX_BODY_BYTES)
+            environ |= {"CONTENT_LENGTH": str(length), "wsgi.input": stream}
         return application(environ, start_response)
 
     return read_first
+
+
+def _read(body: Any, *, most: int) -> tuple[IO[bytes], int]:
+    """Return a stream of the body up to the limit and one byte more, and its length."""
+    stream = tempfile.SpooledTemporaryFile(max_size=MAX_BODY_BYTES)  # noqa: SIM115  closed when the call ends
+    left = most + 1
+    while left and (part := body.read(min(left, _CHUNK_BYTES))):
+        stream.write(part)
+        left -= len(part)
+    length = stream.tell()
+    stream.seek(0)
+    return stream, length
+
+
+def is_upload(environ: WSGIEnvironment) -> bool:
+    """Return whether the call uploads an image."""
+    return str(environ.get("PATH_INFO", "")).rstrip("/") == UPLOADS

@@ -7,9 +7,10 @@ import sys
 from typing import Any, Final
 
 from django.contrib.auth import get_user_model
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import IntegrityError
 from django.http import Http404, HttpRequest, JsonResponse
+from django.http.multipartparser import MultiPartParserError
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -110,6 +111,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         return _answer(402, str(error), "over_budget")
     if isinstance(error, RequestDataTooBig):
         return _answer(413, BodyTooLarge.default_detail, BodyTooLarge.default_code)
+    if isinstance(error, MultiPartParserError | SuspiciousOperation):  # as for a form of a thousand fields
+        return _answer(400, *PLAIN[400])
     if isinstance(error, exceptions.APIException):
         codes = error.get_codes()
         headers = dict(getattr(error, "headers", {}))

@@ -58,7 +58,7 @@ class SignedUrlOrAuthenticated(IsAuthenticated):
     def has_permission(self, request: Request, view: Any) -> bool:
         view.signed = signed_urls.signature_is_valid(
             view.kind,
-            view.kwargs["request_id"],
+            view.kwargs[view.id_name],
             request.query_params.get("expires", ""),
             request.query_params.get("signature", ""),
         )
@@ -71,6 +71,8 @@ class ImageFileViewSet(viewsets.ViewSet):
     permission_classes = (SignedUrlOrAuthenticated,)
     scopes: ClassVar = {"retrieve": Scope.REQUESTS_READ}
     kind: str
+    #: The path parameter with the id.
+    id_name = "request_id"
     signed = False
 
     @missing_file_is_gone()
@@ -85,21 +87,7 @@ class ImageFileViewSet(viewsets.ViewSet):
         sha256, _, stored_extension = key.rpartition("/")[2].partition(".")
         if extension not in {"", f".{stored_extension}", self.requested_extension(found)}:
             raise NotFound
-        headers = {
-            "Cache-Control": "private, max-age=31536000, immutable",
-            "ETag": f'"{sha256}"',
-            "Accept-Ranges": "bytes",
-            "Content-Disposition": f'inline; filename="{found.pk}.{stored_extension}"',
-            # An image loads nothing, so deny everything to a document disguised as an image.
-            "Content-Security-Policy": "default-src 'none'; sandbox",
-        }
-        if matches_etag(request, headers["ETag"]):
-            return HttpResponseNotModified(headers=headers)
-        content_type = images.CONTENT_TYPES[stored_extension]
-        # Serve ranges here: the proxy does not know this ETag, so it cannot evaluate If-Range.
-        if "Range" not in request.headers and (path := images.path_for_proxy(key)):
-            return HttpResponse(content_type=content_type, headers=headers | {"X-Accel-Redirect": path})
-        return _bytes_response(request, images.read(key), content_type, headers)
+        return file_response(request, found.pk, key, sha256=sha256)
 
     def requested_extension(self, found: GenerationRequest) -> str:
         """Return an extension to accept in addition to that of the stored format."""
@@ -124,6 +112,27 @@ class ThumbnailViewSet(ImageFileViewSet):
     """The thumbnail of the image."""
 
     kind = "thumbnail"
+
+
+def file_response(request: Request, name: str, key: str, *, sha256: str) -> HttpResponseBase:
+    """Return the bytes under the key as a file of this name, or 304, or a range of them. Raises
+    ``FileNotFoundError``."""
+    extension = key.rpartition(".")[2]
+    headers = {
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "ETag": f'"{sha256}"',
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f'inline; filename="{name}.{extension}"',
+        # An image loads nothing, so deny everything to a document disguised as an image.
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    if matches_etag(request, headers["ETag"]):
+        return HttpResponseNotModified(headers=headers)
+    content_type = images.CONTENT_TYPES[extension]
+    # Serve ranges here: the proxy does not know this ETag, so it cannot evaluate If-Range.
+    if "Range" not in request.headers and (path := images.path_for_proxy(key)):
+        return HttpResponse(content_type=content_type, headers=headers | {"X-Accel-Redirect": path})
+    return _bytes_response(request, images.read(key), content_type, headers)
 
 
 def _bytes_response(request: Request, data: bytes, content_type: str, headers: dict[str, str]) -> HttpResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rest_framework.exceptions import NotFound
@@ -22,16 +24,24 @@ class NewestFirstPagination(CursorPagination):
     cursor_query_param = "cursor"
     _INVALID = InvalidValue("cursor", "Not a cursor of this list.", "invalid")
 
-    def __init__(self, *, page_size: int) -> None:
+    def __init__(
+        self,
+        *,
+        page_size: int,
+        ids: re.Pattern[str] = REQUEST_ID,
+        rows: Callable[[list[str]], Mapping[str, Any]] = selectors.requests_by_id,
+    ) -> None:
+        """``rows`` returns the rows with these ids."""
         super().__init__()
         self.page_size = page_size
+        self._ids, self._rows = ids, rows
 
     def decode_cursor(self, request: Request) -> Cursor | None:
         try:
             cursor = super().decode_cursor(request)
         except NotFound:
             raise self._INVALID from None
-        if cursor is not None and (cursor.offset or not REQUEST_ID.fullmatch(str(cursor.position))):
+        if cursor is not None and (cursor.offset or not self._ids.fullmatch(str(cursor.position))):
             raise self._INVALID
         return cursor
 
@@ -41,7 +51,7 @@ class NewestFirstPagination(CursorPagination):
         page: list[Any] = super().paginate_queryset(queryset.values("id"), request, view) or []
         keys = [row["id"] for row in page]
         self.base_url = absolute(request.get_full_path())
-        rows = selectors.requests_by_id(keys)
+        rows = self._rows(keys)
         return [rows[key] for key in keys if key in rows]  # a row may have been deleted between the two queries
 
     def get_paginated_response(self, data: Any) -> Response:

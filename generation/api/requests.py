@@ -17,7 +17,14 @@ from generation.api.errors import NotFound
 from generation.api.idempotency import current_user, flag, idempotent_response, limit_submits, matches_etag
 from generation.api.images import missing_file_is_gone
 from generation.api.pagination import NewestFirstPagination
-from generation.api.serializers import ListSerializer, SubmitSerializer, filters, new_request, validate
+from generation.api.serializers import (
+    ListSerializer,
+    SubmitSerializer,
+    filters,
+    new_request,
+    query_parameters,
+    validate,
+)
 from generation.api.waiting import after_wait, cancel_after, preferred_wait, retry_after
 from generation.models import GenerationRequest
 from generation.queue import estimates
@@ -117,9 +124,7 @@ class GenerationViewSet(viewsets.ViewSet):
         return found, position, {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Prefer"}
 
     def list(self, request: Request) -> Response:
-        # A repeated parameter becomes a list, which every filter rejects.
-        parameters = {name: values[0] if len(values) == 1 else values for name, values in request.query_params.lists()}
-        query = validate(ListSerializer, parameters)
+        query = validate(ListSerializer, query_parameters(request))
         matching = selectors.matching(selectors.visible_to(current_user(request)), filters(query))
         pagination = NewestFirstPagination(page_size=query["limit"])
         page = pagination.paginate_queryset(matching, request)

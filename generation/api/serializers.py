@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 from rest_framework import serializers
+from rest_framework.request import Request
 
 from generation.api.errors import InvalidValue, printable
 from generation.api.fields import (
@@ -243,8 +244,22 @@ class CursorField(StringField):
     """The start of a page, as in the links ``next`` and ``previous``."""
 
 
-class ListSerializer(serializers.Serializer[dict[str, Any]]):
-    """The filters of the list. Unknown names are rejected, since a misspelled filter would return everything."""
+class PageSerializer(serializers.Serializer[dict[str, Any]]):
+    """The parameters of a list. Unknown names are rejected, since a misspelled filter would return everything."""
+
+    limit = serializers.IntegerField(min_value=1, max_value=100, default=20, help_text="Entries per page.")
+    cursor = CursorField(
+        max_length=500, required=False, help_text="The start of the page; take it from `next` or `previous`."
+    )
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if unknown := sorted(set(data) - set(self.fields)):
+            raise serializers.ValidationError({printable(unknown[0]): ["There is no such filter."]}, code="unknown")
+        return dict(super().to_internal_value(data))
+
+
+class ListSerializer(PageSerializer):
+    """The filters of the list of requests."""
 
     status = ChoiceField(Status.choices, required=False)
     type = ChoiceField(GenerationType.choices, required=False)
@@ -259,10 +274,10 @@ class ListSerializer(serializers.Serializer[dict[str, Any]]):
         max_length=500, required=False, help_text="The start of the page; take it from `next` or `previous`."
     )
 
-    def to_internal_value(self, data: Any) -> dict[str, Any]:
-        if unknown := sorted(set(data) - set(self.fields)):
-            raise serializers.ValidationError({printable(unknown[0]): ["There is no such filter."]}, code="unknown")
-        return dict(super().to_internal_value(data))
+
+def query_parameters(request: Request) -> dict[str, Any]:
+    """Return the parameters of the query. A repeated one becomes a list, which every filter rejects."""
+    return {name: values[0] if len(values) == 1 else values for name, values in request.query_params.lists()}
 
 
 def filters(data: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,13 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from generation.api.chunked import is_upload
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: Maximum number of bytes to drain; larger than any accepted body.
+#: Maximum number of bytes to drain, of uploads and of others; larger than any accepted body.
+_MAX_UPLOAD: Final = 64 * 1024 * 1024
 _MAX_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_BYTES: Final = 64 * 1024
 #: Seconds for which a response waits for a slow client to send the rest.
@@ -46,18 +49,17 @@ class _Drain:
     def __init__(self) -> None:
         self._slots = threading.BoundedSemaphore(_MAX_THREADS)
 
-    def run(self, body: _Body) -> bool:
-        """Return whether the rest was read within the bounds."""
+    def run(self, body: _Body, most: int) -> bool:
+        """Return whether the rest was read within the bounds, one of which is this number of bytes."""
         if not self._slots.acquire(blocking=False):
             return False
         done = threading.Event()
         # A daemon thread, so that a client that stops sending does not delay the exit of the process.
-        threading.Thread(target=self._read, args=(body, done), name="drain", daemon=True).start()
+        threading.Thread(target=self._read, args=(body, most, done), name="drain", daemon=True).start()
         return done.wait(_TIMEOUT)
 
-    def _read(self, body: _Body, done: threading.Event) -> None:
+    def _read(self, body: _Body, left: int, done: threading.Event) -> None:
         try:
-            left = _MAX_BYTES
             while chunk := body.read(_CHUNK_BYTES):
                 left -= len(chunk)
                 if left < 0:
@@ -108,10 +110,11 @@ def _is_drained(environ: WSGIEnvironment, body: _Body, length: int | None, drain
     left = None if length is None else length - body.bytes_read
     if left is not None and left <= 0:
         return True
-    if left is not None and left > _MAX_BYTES:
+    most = _MAX_UPLOAD if is_upload(environ) else _MAX_BYTES
+    if left is not None and left > most:
         return False
     # A client that waits for "100 Continue" may or may not send the body after a final response, so the connection
     # cannot be reused.
     if not body.bytes_read and environ.get("HTTP_EXPECT", "").lower() == "100-continue":
         return False
-    return drain.run(body)
+    return drain.run(body, most)

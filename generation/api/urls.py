@@ -17,6 +17,7 @@ from generation.api.openapi.views import SchemaView, docs
 from generation.api.queue import QueueViewSet
 from generation.api.requests import GenerationViewSet
 from generation.api.tokens import ObtainView, RefreshView, VerifyView
+from generation.api.uploads import UploadImageViewSet, UploadViewSet
 
 app_name = "generation"
 
@@ -25,6 +26,7 @@ _PREFIX = "api/visual-generation"
 _ID = r"(?P<request_id>[^/]+?)"
 _BATCH_ID = r"(?P<batch_id>[^/]+?)"
 _KEY_ID = r"(?P<key_id>[^/]+?)"
+_UPLOAD_ID = r"(?P<upload_id>[^/]+?)"
 _EXTENSION = r"(?P<extension>(?:\.(?:png|jpeg|webp))?)"
 
 
@@ -56,6 +58,13 @@ urlpatterns = [
         "key",
     ),
     _at(f"{_PREFIX}/keys/{_KEY_ID}/rotate", KeyViewSet.as_view({"post": "rotate"}), "key-rotate"),
+    _at(f"{_PREFIX}/uploads", UploadViewSet.as_view({"get": "list", "post": "create"}), "uploads"),
+    _at(f"{_PREFIX}/uploads/{_UPLOAD_ID}", UploadViewSet.as_view({"get": "retrieve", "delete": "destroy"}), "upload"),
+    _at(
+        f"{_PREFIX}/upload-image/{_UPLOAD_ID}{_EXTENSION}",
+        UploadImageViewSet.as_view({"get": "retrieve"}),
+        "upload-image",
+    ),
     _at("v1/images/generations", ImagesViewSet.as_view({"post": "generate"}), "openai-images"),
     _at("v1/images/edits", ImagesViewSet.as_view({"post": "edit"}), "openai-edits"),
     _at("v1/models", ModelsViewSet.as_view({"get": "list"}), "openai-models"),

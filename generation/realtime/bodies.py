@@ -31,10 +31,10 @@ def limited_bodies(application: Application) -> Application:
             async with asyncio.timeout(_BODY_TIMEOUT):
                 body = await _body(headers_of(scope), receive, _DISCARDED.get(scope["path"].rstrip("/"), 0))
         except TimeoutError:
-            await _refuse(scope, send, 408, "The body did not come in time", "request_timeout")
+            await refuse(scope, send, 408, "The body did not come in time", "request_timeout")
             return
         except _TooLargeError:
-            await _refuse(scope, send, 413, "The body is larger than 1 MiB", "body_too_large")
+            await refuse(scope, send, 413, "The body is larger than 1 MiB", "body_too_large")
             return
         if body is None:
             return
@@ -81,7 +81,8 @@ async def _body(headers: dict[str, str], receive: Any, discarded: int) -> bytes 
     return b""
 
 
-async def _refuse(scope: Any, send: Any, status: int, message: str, code: str) -> None:
+async def refuse(scope: Any, send: Any, status: int, message: str, code: str) -> None:
+    """Send an error and close the connection, in the format of the path."""
     error: dict[str, Any] = {"error": message, "code": code}
     if scope["path"].startswith("/v1/"):
         error = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}

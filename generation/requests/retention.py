@@ -20,7 +20,7 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 from generation.db.counters import PRUNED
 from generation.db.functions import Now, database_now
 from generation.db.locks import locked_keys
-from generation.identifiers import REQUEST_ID
+from generation.identifiers import REQUEST_ID, UPLOAD_ID
 from generation.models import (
     CounterChange,
     GenerationBatch,
@@ -28,7 +28,9 @@ from generation.models import (
     IdempotencyKey,
     SharedPicture,
     StatusChange,
+    Upload,
 )
+from generation.requests import uploads
 from generation.requests.idempotency import IDEMPOTENCY_LIFETIME
 from generation.states import TERMINAL, Status
 from generation.storage import images
@@ -43,12 +45,14 @@ _READ: Final = 2000
 _FILES: Final = 500
 #: Number of the newest status changes that are read again, since their transactions may not have been committed.
 _SLACK: Final = 1_000
-#: Names of this product's files: images by hash, receipts by request, probes, and temporary files of each.
+#: Names of this product's files: images by hash, receipts by request, uploads by id, probes, and temporary files of
+#: each.
 _OWN_FILE: Final = re.compile(
     r"(results|thumbnails)/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z0-9]{1,8}"
     rf"|receipts/([^/]+/)*[^/]*{REQUEST_ID.pattern}[^/]*(/[^/]+)*"
+    rf"|{uploads.FOLDER}/[a-z0-9]{{2}}/{UPLOAD_ID.pattern}\.[a-z0-9]{{1,8}}"
     r"|probes/[0-9a-f]{16}"
-    r"|(results|thumbnails|receipts|probes)/([^/]+/)*\.(draft|probe)-[0-9a-f]{16}"
+    rf"|(results|thumbnails|receipts|probes|{uploads.FOLDER})/([^/]+/)*\.(draft|probe)-[0-9a-f]{{16}}"
 )
 #: Folders with files of requests, and the field of a result that has the file's key.
 _FOLDERS: Final = {"results": "image_key", "thumbnails": "thumbnail_key"}
@@ -79,6 +83,14 @@ def delete_unshared(*, step: int = STEP) -> Iterator[int]:
     yield from _in_steps(SharedPicture.objects.filter(holder__isnull=True), step)
 
 
+def delete_old_uploads(*, step: int = STEP) -> Iterator[int]:
+    """Delete uploads whose last use was more than ``UPLOAD_RETENTION_DAYS`` ago. Yields the number that each step
+    deleted; nothing if the setting is 0. Their files become orphans."""
+    if settings.UPLOAD_RETENTION_DAYS:
+        age = timedelta(days=settings.UPLOAD_RETENTION_DAYS)
+        yield from _in_steps(uploads.unused().filter(last_used_at__lt=Now() - age), step)
+
+
 def delete_expired_sign_ins(*, leeway: timedelta, step: int = STEP) -> Iterator[int]:
     """Delete expired sessions, and tokens that expired more than ``leeway`` ago. Yields the number that each step
     deleted. Until then, a process whose clock is behind may accept a token, and has to see that it was used."""
@@ -98,8 +110,8 @@ def _in_steps(rows: QuerySet[Any], step: int) -> Iterator[int]:
 
 
 def sweep_orphans(*, grace: timedelta = images.ORPHAN_GRACE, dry: bool = False) -> Iterator[str]:
-    """Delete files that no request refers to and receipts of requests that have ended, if they are older than ``grace``
-    by the storage's clock. Files with other names than this product's stay. Yields each key. Raises ``OSError``.
+    """Delete files that no request or upload refers to and receipts of requests that have ended, if they are older than
+    ``grace`` by the storage's clock. Files with other names than this product's stay. Yields each key. Raises ``OSError``.
 
     Receipts come first: the files of a remaining receipt were paid for, and its request may still be completed with
     them.
@@ -107,6 +119,7 @@ def sweep_orphans(*, grace: timedelta = images.ORPHAN_GRACE, dry: bool = False) 
     before = _now() - grace
     yield from _remove("receipts", before, _of_ended_requests, dry=dry)
     yield from _remove("probes", before, lambda keys: keys, dry=dry)
+    yield from _remove(uploads.FOLDER, before, _without_upload, dry=dry)
     for folder, name in _FOLDERS.items():
         references = _References(name)
         yield from _remove(folder, before, references.missing, dry=dry)
@@ -194,3 +207,9 @@ def _of_ended_requests(keys: list[str]) -> list[str]:
     active = GenerationRequest.objects.filter(pk__in=ids.values()).exclude(status__in=TERMINAL)
     active_ids = set(active.values_list("pk", flat=True))
     return [key for key in keys if ids.get(key) not in active_ids]
+
+
+def _without_upload(keys: list[str]) -> list[str]:
+    ids = {key: match[0] for key in keys if (match := UPLOAD_ID.search(key))}
+    kept = set(Upload.objects.filter(pk__in=ids.values()).values_list("pk", flat=True))
+    return [key for key in keys if ids.get(key) not in kept]

@@ -20,7 +20,7 @@ _CHUNK: Final = 16 * 1024 * 1024
 #: lost with the machine's power.
 _BRIEF: Final = ("receipts/", "probes/")
 #: Folders whose files are sent to clients.
-_PUBLIC: Final = ("results/", "thumbnails/")
+_PUBLIC: Final = ("results/", "thumbnails/", "uploads/")
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 

@@ -6,9 +6,9 @@ import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import IO, Any, Final
 
-from django.core.files.base import ContentFile
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
 
 from generation.states import ImageFormat
@@ -30,6 +30,14 @@ def save(folder: str, sha256: str, content_type: str, data: bytes) -> str:
     """
     key = f"{folder}/{sha256[:2]}/{sha256}.{EXTENSIONS[content_type]}"
     default_storage.save(key, ContentFile(data))
+    return key
+
+
+def save_as(name: str, content_type: str, file: IO[bytes]) -> str:
+    """Store a file under a name of its own, and return the key, which has the extension of the type. Raises
+    ``OSError``."""
+    key = f"{name}.{EXTENSIONS[content_type]}"
+    default_storage.save(key, File(file))
     return key
 
 

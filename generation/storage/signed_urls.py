@@ -77,6 +77,11 @@ def address(kind: str, request_id: str, key: str, extension: str = "") -> str:
     of the web process."""
     if settings.CDN_BASE_URL:
         return f"{settings.CDN_BASE_URL}/{key}"
+    return private_address(kind, request_id, key, extension)
+
+
+def private_address(kind: str, request_id: str, key: str, extension: str = "") -> str:
+    """Return an address that expires: of the bucket, or else of the web process. A CDN's would not."""
     if signing := _signing():
         return _bucket_address(key, _begin(), _end_of(signing), signing.credentials)
     return signed_url(kind, request_id, extension)

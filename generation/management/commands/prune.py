@@ -13,8 +13,9 @@ from generation.requests import retention
 
 class Command(BaseCommand):
     help = (
-        "Deletes requests that ended more than RESULT_RETENTION_DAYS ago with their images, files that no request"
-        " refers to, and expired sessions, tokens and keys. Works in small steps and can be stopped at any time."
+        "Deletes requests that ended more than RESULT_RETENTION_DAYS ago with their images, uploads that were not used"
+        " for UPLOAD_RETENTION_DAYS, files that nothing refers to, and expired sessions, tokens and keys. Works in small"
+        " steps and can be stopped at any time."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -27,6 +28,7 @@ class Command(BaseCommand):
         if not dry:
             self.stdout.write(f"requests and batches deleted: {sum(retention.delete_ended())}")
             self.stdout.write(f"idempotency keys deleted: {sum(retention.delete_old_keys())}")
+            self.stdout.write(f"uploads deleted: {sum(retention.delete_old_uploads())}")
             unshared = sum(retention.delete_unshared())
             self.stdout.write(f"sessions and tokens deleted: {sum(retention.delete_expired_sign_ins(leeway=LEEWAY))}")
         swept = 0

@@ -1,0 +1,78 @@
+"""Bodies of uploads in front of Django, to a temporary file and within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from typing import IO, Any, Final
+
+from generation.realtime.bodies import refuse
+from generation.realtime.handshake import Application
+from generation.storage.uploads_image import MAX_BODY_BYTES, MAX_BYTES
+
+#: The path of uploads, as in the API.
+UPLOADS: Final = r"^api/visual-generation/uploads/?$"
+#: Maximum bytes of a larger body that is read to the end and discarded, so that the client reads the answer.
+_MAX_DRAINED: Final = 64 * 1024 * 1024
+#: Seconds within which the next part of a body must have come, as at the proxy in front, and the whole body.
+_PART_TIMEOUT: Final = 15.0
+_BODY_TIMEOUT: Final = 300.0
+_PART: Final = 64 * 1024
+
+
+class _DisconnectedError(Exception):
+    """The client has left."""
+
+
+def spooled_body(application: Application) -> Application:
+    """Read the body into a temporary file, and give it to the application in parts, with its length."""
+
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        with tempfile.TemporaryFile() as file:
+            try:
+                async with asyncio.timeout(_BODY_TIMEOUT):
+                    size = await _spool(receive, file)
+            except TimeoutError:
+                await refuse(scope, send, 408, "The body did not come in time", "request_timeout")
+                return
+            except _DisconnectedError:
+                return
+            if size > MAX_BODY_BYTES:
+                message = f"The file is larger than {MAX_BYTES // 1024 // 1024} MiB"
+                await refuse(scope, send, 413, message, "too_large")
+                return
+            file.seek(0)
+            is_read = False
+
+            async def next_part() -> Any:
+                nonlocal is_read
+                if is_read:
+                    return await receive()
+                part = file.read(_PART)
+                is_read = file.tell() >= size
+                return {"type": "http.request", "body": part, "more_body": not is_read}
+
+            # Without a length, as of a body in chunks, a parser cannot tell whether it is whole.
+            headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+            if size or len(headers) < len(scope["headers"]):
+                headers.append((b"content-length", str(size).encode()))
+            await application({**scope, "headers": headers}, next_part, send)
+
+    return answered
+
+
+async def _spool(receive: Any, file: IO[bytes]) -> int:
+    """Write the body to the file and return its size. Of one that is too large, the rest is discarded or not read.
+    Raises ``TimeoutError`` and :class:`_DisconnectedError`."""
+    size = 0
+    while True:
+        async with asyncio.timeout(_PART_TIMEOUT):
+            message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _DisconnectedError
+        part = message.get("body", b"")
+        size += len(part)
+        if size <= MAX_BODY_BYTES:
+            file.write(part)
+        if not message.get("more_body") or size > _MAX_DRAINED:
+            return size

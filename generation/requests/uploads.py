@@ -1,0 +1,113 @@
+"""Uploaded images: store, find and delete them. An upload belongs to its owner; no other user sees it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import QuerySet, Sum
+
+from generation import identifiers
+from generation.db.functions import Now
+from generation.models import Upload
+from generation.storage import images
+from generation.storage.uploads_image import CleanImage
+
+logger = logging.getLogger(__name__)
+
+#: Folder of the files. Each upload has a file of its own, named by its id, so that one can be deleted alone.
+FOLDER: Final = "uploads"
+_MEGABYTE: Final = 1_000_000
+
+
+class QuotaExceededError(Exception):
+    """The owner's uploads would take more than ``UPLOAD_QUOTA_MB``."""
+
+
+def store(*, owner: User, name: str, image: CleanImage) -> tuple[Upload, bool]:
+    """Keep an image. Return the upload and whether it is new: an image that the owner has uploaded before is that
+    upload, which counts as used now. Raises :class:`QuotaExceededError`, and ``OSError`` of the storage."""
+    # Before the file is written: most images that are refused or known never reach the storage.
+    with transaction.atomic():
+        if (found := _used_again(owner, image)) is not None:
+            return found, False
+    _check_quota(owner, image)
+    upload_id = identifiers.new_upload_id()
+    # Stored before the row exists, so that no row lacks its file. Without a row it is an orphan, which prune deletes.
+    key = images.save_as(f"{FOLDER}/{upload_id[-2:]}/{upload_id}", image.content_type, image.file)
+    try:
+        with transaction.atomic():
+            # Two calls at once must neither store one image twice nor exceed the quota together.
+            list(User.objects.select_for_update(no_key=True).filter(pk=owner.pk))
+            found = _used_again(owner, image)
+            if found is None:
+                _check_quota(owner, image)
+                upload = Upload.objects.create(
+                    id=upload_id,
+                    owner_id=owner.pk,
+                    name=name,
+                    content_type=image.content_type,
+                    width=image.width,
+                    height=image.height,
+                    bytes=image.bytes,
+                    sha256=image.sha256,
+                    key=key,
+                )
+    except QuotaExceededError:
+        _remove_file(key)
+        raise
+    if found is not None:
+        _remove_file(key)
+        return found, False
+    return upload, True
+
+
+def _used_again(owner: User, image: CleanImage) -> Upload | None:
+    same = Upload.objects.filter(owner=owner.pk, sha256=image.sha256)
+    return same.get() if same.update(last_used_at=Now()) else None
+
+
+def _check_quota(owner: User, image: CleanImage) -> None:
+    used = of_owner(owner).order_by().aggregate(total=Sum("bytes"))["total"] or 0
+    if used + image.bytes > settings.UPLOAD_QUOTA_MB * _MEGABYTE:
+        raise QuotaExceededError
+
+
+def of_owner(owner: User) -> QuerySet[Upload]:
+    """Return the owner's uploads."""
+    return Upload.objects.filter(owner=owner.pk)
+
+
+def find(upload_id: str, *, owner: User | None) -> Upload | None:
+    """Return the upload if it is the owner's, or of any owner if that is None, as behind a signed address."""
+    rows = Upload.objects.all() if owner is None else of_owner(owner)
+    return rows.filter(pk=identifiers.identifier(upload_id)).first()
+
+
+def by_id(ids: list[str]) -> dict[str, Upload]:
+    """Return the uploads with these ids."""
+    return Upload.objects.in_bulk(ids)
+
+
+def unused() -> QuerySet[Upload]:
+    """Return the uploads that may be deleted, by their owners and by age: those that nothing refers to. Whatever will
+    refer to an upload is excluded here, and nowhere else."""
+    return Upload.objects.all()
+
+
+def delete(upload: Upload) -> bool:
+    """Delete an upload and its file. Return False if it is gone already."""
+    deleted, _ = unused().filter(pk=upload.pk).delete()
+    if deleted:
+        _remove_file(upload.key)
+    return bool(deleted)
+
+
+def _remove_file(key: str) -> None:
+    try:
+        images.remove(key)
+    except OSError as error:  # prune deletes it as an orphan
+        logger.warning("the file of an upload was not deleted: %s", error)
