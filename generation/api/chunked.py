@@ -26,23 +26,22 @@ def with_length(application: WSGIApplication) -> WSGIApplication:
 
     def read_first(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" in environ:
-            stream, length = _read(environ["wsgi.input"], most=UPLOAD_BODY if is_upload(environ) else MAX_BODY_BYTES)
-            environ |= {"CONTENT_LENGTH": str(length), "wsgi.input": stream}
+            most = UPLOAD_BODY if is_upload(environ) else MAX_BODY_BYTES
+            with tempfile.SpooledTemporaryFile(max_size=MAX_BODY_BYTES) as stream:
+                _copy(environ["wsgi.input"], stream, left=most + 1)
+                environ |= {"CONTENT_LENGTH": str(stream.tell()), "wsgi.input": stream}
+                stream.seek(0)
+                return application(environ, start_response)  # a view reads the body before it returns
         return application(environ, start_response)
 
     return read_first
 
 
-def _read(body: Any, *, most: int) -> tuple[IO[bytes], int]:
-    """Return a stream of the body up to the limit and one byte more, and its length."""
-    stream = tempfile.SpooledTemporaryFile(max_size=MAX_BODY_BYTES)  # noqa: SIM115  closed when the call ends
-    left = most + 1
+def _copy(body: Any, stream: IO[bytes], *, left: int) -> None:
+    """Copy at most so many bytes."""
     while left and (part := body.read(min(left, _CHUNK_BYTES))):
         stream.write(part)
         left -= len(part)
-    length = stream.tell()
-    stream.seek(0)
-    return stream, length
 
 
 def is_upload(environ: WSGIEnvironment) -> bool:

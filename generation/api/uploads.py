@@ -155,7 +155,7 @@ class UploadImageViewSet(ImageFileViewSet):
     scopes: ClassVar = {"retrieve": Scope.UPLOADS}
 
     @missing_file_is_gone()
-    def retrieve(self, request: Request, upload_id: str, extension: str) -> HttpResponseBase:  # type: ignore[override]
+    def retrieve(self, request: Request, upload_id: str, extension: str) -> HttpResponseBase:
         found = uploads.find(upload_id, owner=None if self.signed else current_user(request))
         if found is None or extension not in {"", f".{images.EXTENSIONS[found.content_type]}"}:
             raise UploadNotFound

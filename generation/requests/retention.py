@@ -111,7 +111,8 @@ def _in_steps(rows: QuerySet[Any], step: int) -> Iterator[int]:
 
 def sweep_orphans(*, grace: timedelta = images.ORPHAN_GRACE, dry: bool = False) -> Iterator[str]:
     """Delete files that no request or upload refers to and receipts of requests that have ended, if they are older than
-    ``grace`` by the storage's clock. Files with other names than this product's stay. Yields each key. Raises ``OSError``.
+    ``grace`` by the storage's clock. Files with other names than this product's stay. Yields each key. Raises
+    ``OSError``.
 
     Receipts come first: the files of a remaining receipt were paid for, and its request may still be completed with
     them.

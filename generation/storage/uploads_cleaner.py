@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import resource
 import sys
-from typing import IO, Any, Final
+from typing import Any, Final
 
 #: Bytes of address space and seconds of a processor. The largest accepted image takes well below half of each.
 _MEMORY: Final = 2 * 1024**3
@@ -47,7 +48,7 @@ def main() -> None:
     json.dump(report, sys.stdout)
 
 
-def _clean(data: bytes, output: IO[bytes]) -> dict[str, Any]:
+def _clean(data: bytes, output: io.BufferedRandom) -> dict[str, Any]:
     """Write the image upright, in sRGB and without metadata, and describe it. Raises :class:`_RejectedError`, and
     ``OSError`` if it cannot be written."""
     from PIL import Image

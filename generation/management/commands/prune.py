@@ -14,8 +14,8 @@ from generation.requests import retention
 class Command(BaseCommand):
     help = (
         "Deletes requests that ended more than RESULT_RETENTION_DAYS ago with their images, uploads that were not used"
-        " for UPLOAD_RETENTION_DAYS, files that nothing refers to, and expired sessions, tokens and keys. Works in small"
-        " steps and can be stopped at any time."
+        " for UPLOAD_RETENTION_DAYS, files that nothing refers to, and expired sessions, tokens and keys. Works in"
+        " small steps and can be stopped at any time."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
