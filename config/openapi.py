@@ -30,6 +30,7 @@ def description(base_url: str) -> dict[str, Any]:
             {"name": "Requests", "description": "Submit a request, read its status, cancel it, retry it."},
             {"name": "Pictures", "description": "The generated images."},
             {"name": "Batches", "description": "Up to 100 requests in one call."},
+            {"name": "Uploads", "description": "Images of one's own. Only their owner sees them."},
             {"name": "OpenAI", "description": "For tools that know OpenAI's API: docs/openai.md says how."},
             {"name": "Queue", "description": "How the whole is doing."},
             {"name": "Tokens", "description": "Who calls."},

@@ -31,6 +31,7 @@ sys.path.insert(0, str(_ROOT))
 from config.local.valkey import free_port  # noqa: E402 - the project is not installed, so its path comes first
 
 _PAGE = _DOCS / "api.md"
+_GALLERY = _DOCS / "gallery"
 _BASE = "http://127.0.0.1:8000"
 _API = "/api/visual-generation"
 #: Of the process of live updates, which answers the calls of images below ``_V1`` and those that wait.
@@ -59,6 +60,7 @@ _DOG = {"type": "coloring-page", "prompt": "A dog running", "projectId": "proj_1
 
 _MOMENT = "2026-01-23T08:50:0{}Z"
 _KEY_ID = "k3V9x2M7"
+_BOUNDARY = "the-boundary-of-the-parts"
 _REPLACED: dict[str, Any] = {
     "requestedAt": _MOMENT.format("0.000"),
     "createdAt": _MOMENT.format("0.000"),
@@ -72,6 +74,7 @@ _REPLACED: dict[str, Any] = {
     "date": "2026-01-23",
     "created": 1769158200,
     "keyId": _KEY_ID,
+    "expiresAt": _MOMENT.format("0.000").replace("01-23", "02-22"),
     "previousUntil": _MOMENT.format("0.000").replace("01-23", "01-24"),
     # The same image everywhere, but encoded differently.
     "bytes": 58242,
@@ -88,7 +91,7 @@ class _Tidy:
         self._ids: dict[str, str] = {}
 
     def text(self, text: str) -> str:
-        text = re.sub(r"vg[ab]_\d+_[a-z0-9]+", self._id, text)
+        text = re.sub(r"vg[abu]_\d+_[a-z0-9]+", self._id, text)
         text = re.sub(r"expires=\d+&signature=[\w-]+", "expires=1769248800&signature=0rG3mZ5nJ8…", text)
         text = re.sub(r"cursor=[\w%-]+", "cursor=cD12Z2FfMTc2OTE1…", text)
         text = re.sub(r'ETag: "[0-9a-f]{32}"', 'ETag: "0b9d5c1e7a4f…"', text)
@@ -130,6 +133,11 @@ class _Answer:
         return json.loads(self.body)
 
 
+def _form(file: Path) -> bytes:
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{file.name}"\r\n\r\n'
+    return head.encode() + file.read_bytes() + f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+
 def _waits(path: str, headers: dict[str, str]) -> bool:
     return path.startswith(_V1) or "Prefer" in headers
 
@@ -149,11 +157,15 @@ class _Recorder:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
-        if body is not None:
+        data = None if body is None else json.dumps(body).encode()
+        if isinstance(body, Path):
+            data = _form(body)
+            sent["Content-Type"] = f"multipart/form-data; boundary={_BOUNDARY}"
+        elif body is not None:
             sent["Content-Type"] = "application/json"
         port = self.realtime_port if _waits(path, headers) else self.port
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-            connection.request(method, path, None if body is None else json.dumps(body), sent)
+            connection.request(method, path, data, sent)
             response = connection.getresponse()
             return _Answer(response.status, response.reason, response.headers, response.read())
 
@@ -175,7 +187,9 @@ class _Recorder:
         if self.token:
             parts.append('-H "Authorization: Bearer $TOKEN"')
         parts += [f"-H '{name.replace('_', '-')}: {value}'" for name, value in headers.items()]
-        if body is not None:
+        if isinstance(body, Path):
+            parts.append(f"-F file=@{body.name}")
+        elif body is not None:
             compact = json.dumps(body)
             data = compact if len(compact) < _WIDTH else json.dumps(body, indent=2)
             parts += ["-H 'Content-Type: application/json'", f"-d '{data}'"]
@@ -239,6 +253,14 @@ def _make_calls(to: _Recorder) -> None:
     to.show("submitBatch", "POST", f"{_API}/batch", {"requests": [_CAT, _DOG | {"prompt": "A dog"}]})
     to.wait(f"{_API}/batch/{batch_id}", lambda shape: shape["progress"] == 100)
     to.show("getBatch", "GET", f"{_API}/batch/{batch_id}")
+
+    fox = _GALLERY / "fox-forest.png"
+    upload_id = to.show("uploadImage", "POST", f"{_API}/uploads", fox).json["uploadId"]
+    to.show("uploadImage", "POST", f"{_API}/uploads", _GALLERY / "LICENSE.txt")
+    to.show("listUploads", "GET", f"{_API}/uploads?limit=1")
+    to.show("getUpload", "GET", f"{_API}/uploads/{upload_id}")
+    to.show("getUploadedImage", "GET", f"{_API}/upload-image/{upload_id}.png")
+    to.show("deleteUpload", "DELETE", f"{_API}/uploads/{upload_id}")
 
     image = {"prompt": "A friendly dragon playing in a garden", "size": "1536x1024", "response_format": "url"}
     to.show("openaiGenerateImages", "POST", f"{_V1}/images/generations", image)

@@ -32,6 +32,7 @@ REQUESTS = f"{PREFIX}/requests"
 #: Well-formed ids that do not exist.
 UNKNOWN_ID = "vga_1700000000000000_000000000000000000"
 UNKNOWN_BATCH_ID = "vgb_1700000000000000_000000000000000000"
+UNKNOWN_UPLOAD_ID = "vgu_1700000000000000_000000000000000000"
 #: The endpoints of one request, and their methods.
 OF_ONE_REQUEST = {"status": "GET", "cancel": "DELETE", "image": "GET", "thumbnail": "GET"}
 

@@ -12,11 +12,12 @@ from django.contrib.auth.models import User
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from rest_framework.test import APIClient
 
-from generation.models import ApiKey, GenerationBatch, GenerationRequest
+from generation.models import ApiKey, GenerationBatch, GenerationRequest, Upload
 from generation.states import Status
 from tests.api.helpers import (
     UNKNOWN_BATCH_ID,
     UNKNOWN_ID,
+    UNKNOWN_UPLOAD_ID,
     assert_error,
     batch_body,
     body,
@@ -26,6 +27,7 @@ from tests.api.helpers import (
 )
 from tests.support.batches import batch_in
 from tests.support.keys import key_of
+from tests.support.uploads import upload_of
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 #: Routes without authentication. All others need a token.
@@ -39,7 +41,13 @@ DASHBOARD: Final = {"studio", "request", "queue", "keys"}
 OPENAI: Final = "generation:openai-"
 PAGES: Final = {"sign-in", "sign-out", "generation:docs"} | DASHBOARD
 #: Path parameters, with values that do not exist.
-UNKNOWN: Final = {"request_id": UNKNOWN_ID, "batch_id": UNKNOWN_BATCH_ID, "extension": "", "key_id": "zzzzzzzz"}
+UNKNOWN: Final = {
+    "request_id": UNKNOWN_ID,
+    "batch_id": UNKNOWN_BATCH_ID,
+    "upload_id": UNKNOWN_UPLOAD_ID,
+    "extension": "",
+    "key_id": "zzzzzzzz",
+}
 
 
 def _patterns(resolver: URLResolver, namespace: str = "") -> Iterator[tuple[str, URLPattern]]:
@@ -81,6 +89,7 @@ def hers(alice: User) -> dict[str, list[str]]:
         "request_id": [*ids, completed(alice, project_id="secret-project").pk],
         "batch_id": [batch.pk],
         "key_id": [key_of(alice, name="secret-key")[0].pk],
+        "upload_id": [upload_of(alice, name="secret-upload").pk],
     }
 
 
@@ -89,6 +98,7 @@ def _everything() -> list[Any]:
         *GenerationRequest.objects.order_by("pk").values_list("pk", "status", "sequence", "owner"),
         *GenerationBatch.objects.order_by("pk").values_list("pk", "owner"),
         *ApiKey.objects.order_by("pk").values_list("pk", "name", "digest", "revoked_at"),
+        *Upload.objects.order_by("pk").values_list("pk", "name", "last_used_at"),
     ]
 
 
@@ -152,7 +162,9 @@ def test_a_public_route_reveals_nothing_of_another_user(
         *hers["request_id"],
         *hers["batch_id"],
         *hers["key_id"],
+        *hers["upload_id"],
         "secret-key",
+        "secret-upload",
         request.project_id,
         request.result["sha256"],
         alice.username,
@@ -230,11 +242,11 @@ def test_a_thousand_random_calls_are_all_answered(
 ) -> None:
     chance = random.Random(20_260_107)  # noqa: S311  the same in every run
     clients = [client_for(user) for user in (alice, alice, alice, bob, charlie, None)]
-    known = [*hers["request_id"], *hers["batch_id"]]
+    known = [*hers["request_id"] * 2, *hers["batch_id"], *hers["upload_id"]]
     seen: set[int] = set()
     for _ in range(1_000):
         at = _address(name := chance.choice([*OF_SOMETHING * 3, *OF_ALL]))
-        for unknown in (UNKNOWN_ID, UNKNOWN_BATCH_ID):
+        for unknown in (UNKNOWN_ID, UNKNOWN_BATCH_ID, UNKNOWN_UPLOAD_ID):
             at = at.replace(unknown, chance.choice([*known, unknown, chance.choice(ODD_IDS)]))
         call: dict[str, Any] = {
             "method": chance.choice([*("GET", "POST", "DELETE") * 4, *METHODS, "TRACE"]),

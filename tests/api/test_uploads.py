@@ -19,27 +19,14 @@ from rest_framework.test import APIClient
 
 from generation.models import Upload
 from generation.storage import images, uploads_image
-from tests.api.helpers import PREFIX, assert_error, client_for, shown
+from tests.api.helpers import PREFIX, UNKNOWN_UPLOAD_ID, assert_error, client_for, shown
 from tests.fakes.images import bomb
 from tests.support.keys import key_client
+from tests.support.uploads import drawing, encoded
 
 UPLOADS = f"{PREFIX}/uploads"
-UNKNOWN = "vgu_1700000000000000_000000000000000000"
 #: EXIF tags.
 ORIENTATION, GPS, DESCRIPTION = 0x0112, 0x8825, 0x010E
-
-
-def drawing(size: tuple[int, int] = (80, 64), color: str = "red") -> Image.Image:
-    """An image whose left upper quarter has the color."""
-    image = Image.new("RGB", size, "white")
-    image.paste(color, (0, 0, size[0] // 2, size[1] // 2))
-    return image
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
 
 
 def send(client: Client, data: bytes, *, file_name: str = "pip.png", **fields: Any) -> Any:
@@ -298,7 +285,7 @@ def test_another_users_upload_is_unknown(api: APIClient, stranger: APIClient, st
             for method in ("GET", "DELETE"):
                 theirs, never = (
                     shown(client.generic(method, f"{PREFIX}/{path.format(one)}"))
-                    for one in (upload["uploadId"], UNKNOWN)
+                    for one in (upload["uploadId"], UNKNOWN_UPLOAD_ID)
                 )
                 assert theirs == never
                 assert theirs[0] in {404, 405}

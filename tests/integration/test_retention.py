@@ -6,8 +6,9 @@ import errno
 import hashlib
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
-from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, SharedPicture, StatusChange
+from generation.models import GenerationBatch, GenerationRequest, IdempotencyKey, SharedPicture, StatusChange, Upload
 from generation.requests import lifecycle, retention
 from generation.states import Status
 from generation.storage import images, receipts
 from tests.support.requests import RESULT, claimed, completed, expire, queued
+from tests.support.uploads import upload_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -142,6 +144,41 @@ def test_a_second_run_finds_nothing(alice: User, settings: Any) -> None:
         "files removed: 0",
     ]
     assert not GenerationRequest.objects.filter(status=Status.COMPLETED).exists()
+
+
+def test_unused_uploads_are_deleted_with_their_files(alice: User, settings: Any) -> None:
+    old, used, new = (upload_of(alice, color=color) for color in ("red", "green", "blue"))
+    orphan = images.save_as("uploads/zz/vgu_1700000000000000_000000000000000000", "image/png", BytesIO(b"x"))
+    Upload.objects.exclude(pk=new.pk).update(created_at=timezone.now() - timedelta(days=90))
+    Upload.objects.filter(pk=old.pk).update(last_used_at=timezone.now() - timedelta(days=31))
+    Upload.objects.filter(pk=used.pk).update(last_used_at=timezone.now() - timedelta(days=29))
+    settings.UPLOAD_RETENTION_DAYS = 0
+    assert list(retention.delete_old_uploads()) == []
+    settings.UPLOAD_RETENTION_DAYS = 30
+    # A file that is new stays without a row, since its row may be about to come.
+    assert "uploads deleted: 1" in prune()
+    assert {key for key, _ in images.files("uploads")} == {old.key, used.key, new.key, orphan}
+    make_old(Path(settings.MEDIA_ROOT))
+    assert "files removed: 2" in prune()
+    assert {key for key, _ in images.files("uploads")} == {used.key, new.key}
+    assert set(Upload.objects.values_list("pk", flat=True)) == {used.pk, new.pk}
+
+
+def test_an_upload_that_is_used_meanwhile_stays(alice: User, settings: Any) -> None:
+    upload = upload_of(alice)
+    Upload.objects.update(last_used_at=timezone.now() - timedelta(days=31))
+    with transaction.atomic():
+        again = upload_of(alice)
+        assert ThreadPoolExecutor(1).submit(_deleted_uploads).result(timeout=20) == 0
+    assert again.pk == upload.pk
+    assert prune().count("uploads deleted: 0") == 1
+
+
+def _deleted_uploads() -> int:
+    try:
+        return sum(retention.delete_old_uploads())
+    finally:
+        connection.close()
 
 
 # --- What prune must leave alone --------------------------------------------------------------------------------------

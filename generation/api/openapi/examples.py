@@ -9,6 +9,7 @@ from django.conf import settings
 _PREFIX: Final = f"{settings.PUBLIC_BASE_URL}/api/visual-generation"
 REQUEST_ID: Final = "vga_1769158200000000_k3v9x2m7q4w8z1c5t0"
 BATCH_ID: Final = "vgb_1769158200000000_p8d2f6h1j5l9n3r7s4"
+UPLOAD_ID: Final = "vgu_1769158200000000_t5c1z8w4q7m2x9v3k0"
 KEY_ID: Final = "k3V9x2M7"
 _SECOND_ID: Final = "vga_1769158200000001_b6g0u4y8e2a7o1i5x9"
 _SIGNED: Final = "expires=1769248800&signature=0rG3mZ5nJ8tYqv1cX7bKp4sLw9eHd2uAf6iVoQjRkTM"
@@ -153,6 +154,25 @@ KEY: Final = {
 #: No valid key: its checksum is wrong, so that no scanner of secrets finds it.
 KEY_WITH_SECRET: Final = KEY | {"key": f"vgsk_{KEY_ID}_{'example' * 6}0000"}
 KEYS: Final = {"results": [KEY], "next": None, "previous": None}
+
+UPLOAD: Final = {
+    "uploadId": UPLOAD_ID,
+    "name": "pip.png",
+    "contentType": "image/png",
+    "width": 1024,
+    "height": 1536,
+    "bytes": 53243,
+    "sha256": "2f637e2361abb036d9c525683272e36a1ba8ef85dac74a052a3acaea5bbd67e7",
+    "imageUrl": f"{_PREFIX}/upload-image/{UPLOAD_ID}.png?{_SIGNED}",
+    "createdAt": "2026-01-23T08:50:00.000Z",
+    "expiresAt": "2026-02-22T08:50:00.000Z",
+}
+UPLOADS: Final = {"results": [UPLOAD], "next": None, "previous": None}
+NO_FILE: Final = {
+    "error": "file: No file was submitted.",
+    "code": "validation_error",
+    "errors": [{"path": "file", "msg": "No file was submitted.", "code": "required"}],
+}
 
 QUEUE_STATUS: Final = {
     "queueLength": 15,

@@ -128,6 +128,16 @@ class NamesFieldExtension(OpenApiSerializerFieldExtension):
         return {"type": "array", "items": items, "minItems": 1, "maxItems": self.target.max_length}
 
 
+class FileFieldExtension(OpenApiSerializerFieldExtension):
+    """Describe files by their bytes; in a response they would be addresses."""
+
+    target_class = "rest_framework.serializers.FileField"
+    priority = 1
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
+        return {"type": "string", "format": "binary"}
+
+
 class CursorFieldExtension(OpenApiSerializerFieldExtension):
     """Describe cursors by a format, since only the server makes them."""
 
@@ -273,7 +283,9 @@ _OF_REQUEST: Final = {
 }
 _OF_BATCH: Final = {"batch": "getBatch", "cancelBatch": "cancelBatch"}
 _OF_KEY: Final = {"key": "getKey", "changeKey": "changeKey", "rotateKey": "rotateKey", "revokeKey": "revokeKey"}
+_OF_UPLOAD: Final = {"upload": "getUpload", "uploadedImage": "getUploadedImage", "deleteUpload": "deleteUpload"}
 _LINKS: Final = {
+    "uploadImage": _links(_OF_UPLOAD, uploadId="uploadId"),
     "makeKey": _links(_OF_KEY, keyId="keyId"),
     "submitRequest": _links(_OF_REQUEST, requestId="requestId"),
     "submitBatch": _links(_OF_BATCH, batchId="batchId") | _links(_OF_REQUEST, requestId="requests/0/requestId"),

@@ -48,9 +48,10 @@ def exception_response(kind: type[APIException]) -> Responses:
 
 
 INVALID: Final = {400: response(ValidationError, "A value is invalid.", invalid=examples.INVALID)}
+BAD_REQUEST: Final = PolymorphicProxySerializer("BadRequest", [ValidationError, Error], resource_type_field_name=None)
 BAD_BODY: Final = {
     400: response(
-        PolymorphicProxySerializer("BadRequest", [ValidationError, Error], resource_type_field_name=None),
+        BAD_REQUEST,
         "A value is invalid, or the body is not JSON.",
         invalid=examples.INVALID,
         not_JSON=examples.NOT_JSON,
@@ -207,6 +208,7 @@ def operation(
         *(rate if 429 in responses else []),
     ]
     auth: Any = security
+    media_type = next(iter(request)) if isinstance(request, dict) else "application/json"
     return extend_schema(
         operation_id=operation_id,
         summary=summary,
@@ -217,7 +219,9 @@ def operation(
             sorted(responses.items(), key=lambda item: item[0][0] if isinstance(item[0], tuple) else item[0])
         ),
         parameters=[*parameters, *headers],
-        examples=[OpenApiExample("dragon", value=example, request_only=True)] if example else None,
+        examples=[OpenApiExample("dragon", value=example, request_only=True, media_type=media_type)]
+        if example
+        else None,
         auth=auth,
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema_serializer
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema_serializer
+from rest_framework.exceptions import APIException
 
 from generation.access.rate_limits import RateExceeded
 from generation.api import health
@@ -209,22 +210,25 @@ _MEDIA: Final = tuple(CONTENT_TYPES.values())
 _SIGNED_URL_OR_USER: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"session": []}, {"signature": []}]
 
 
-def _image_operation(kind: str, title: str, extensions: tuple[str, ...], media_types: tuple[str, ...]) -> Any:
-    suffix = rf"(\.({'|'.join(extensions)}))?"
-    also = " or the extension of the requested format" if kind == "image" else ""
+def image_operation(
+    name: str,
+    title: str,
+    description: str,
+    *,
+    tag: str,
+    of: OpenApiParameter,
+    not_found: type[APIException],
+    media_types: tuple[str, ...],
+) -> Any:
+    """Return the description of an operation whose response is the bytes of an image."""
     return operation(
-        f"get{kind.title()}",
+        name,
         title,
-        f"The bytes of the {kind}, for users who may see the request, or by the signed URL in its `result`.",
-        tag="Pictures",
+        description,
+        tag=tag,
         security=_SIGNED_URL_OR_USER,
         parameters=[
-            path_id(
-                "request_id",
-                REQUEST_ID.pattern + suffix,
-                examples.REQUEST_ID,
-                f"`requestId`, optionally followed by the extension of the {kind}'s format{also}.",
-            ),
+            of,
             query("expires", TEXT, "Part of a signed URL: its expiry time, in seconds since 1970 (UTC)."),
             request_header("Range", TEXT, "One range of bytes, such as `bytes=0-1023`."),
             request_header("If-Range", TEXT, "The `ETag` to which `Range` refers."),
@@ -234,23 +238,42 @@ def _image_operation(kind: str, title: str, extensions: tuple[str, ...], media_t
             header("Content-Range", TEXT, "The range sent, and the total number of bytes.", 206, 416),
         ],
         responses=UNCHANGED
-        | exception_response(NotFound)
+        | exception_response(not_found)
         | exception_response(ImageGone)
         | exception_response(RangeNotSatisfiable)
         | {
-            (200, *media_types): OpenApiResponse(OpenApiTypes.BINARY, description=f"The {kind}."),
+            (200, *media_types): OpenApiResponse(OpenApiTypes.BINARY, description="The image."),
             (206, *media_types): OpenApiResponse(OpenApiTypes.BINARY, description="The requested range."),
         },
     )
 
 
+def _of_request(kind: str, title: str, extensions: tuple[str, ...], media_types: tuple[str, ...]) -> Any:
+    suffix = rf"(\.({'|'.join(extensions)}))?"
+    also = " or the extension of the requested format" if kind == "image" else ""
+    return image_operation(
+        f"get{kind.title()}",
+        title,
+        f"The bytes of the {kind}, for users who may see the request, or by the signed URL in its `result`.",
+        tag="Pictures",
+        of=path_id(
+            "request_id",
+            REQUEST_ID.pattern + suffix,
+            examples.REQUEST_ID,
+            f"`requestId`, optionally followed by the extension of the {kind}'s format{also}.",
+        ),
+        not_found=NotFound,
+        media_types=media_types,
+    )
+
+
 describe(
     ImageViewSet,
-    retrieve=_image_operation("image", "Get the image", tuple(CONTENT_TYPES), _MEDIA),
+    retrieve=_of_request("image", "Get the image", tuple(CONTENT_TYPES), _MEDIA),
 )
 describe(
     ThumbnailViewSet,
-    retrieve=_image_operation("thumbnail", "Get the thumbnail", ("webp",), ("image/webp",)),
+    retrieve=_of_request("thumbnail", "Get the thumbnail", ("webp",), ("image/webp",)),
 )
 
 # --- Batches ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from generation.api.serializers import MetadataSerializer
-from generation.identifiers import BATCH_ID, REQUEST_ID
+from generation.identifiers import BATCH_ID, REQUEST_ID, UPLOAD_ID
 from generation.states import CancelReason, ErrorCode, GenerationType, PauseScope, Priority, Scope, Status
 from generation.storage.images import EXTENSIONS
 
@@ -344,6 +344,33 @@ class Keys(ResponseSerializer):
     results = Key(many=True)
     next = serializers.URLField(allow_null=True, help_text="Always `null`: there are at most 50.")
     previous = serializers.URLField(allow_null=True, help_text="Always `null`.")
+
+
+# --- Uploads ----------------------------------------------------------------------------------------------------------
+
+
+class Upload(ResponseSerializer):
+    """An uploaded image, as it is stored."""
+
+    uploadId = Pattern(UPLOAD_ID.pattern)
+    name = Text()
+    contentType = Pattern("image/(png|jpeg)")
+    width = Count(min_value=1)
+    height = Count(min_value=1)
+    bytes = Count(min_value=1)
+    sha256 = Pattern("[0-9a-f]{64}")
+    imageUrl = serializers.URLField(help_text="Signed; valid for 24 hours at least.")
+    createdAt = Timestamp()
+    expiresAt = Timestamp(allow_null=True, help_text="It is deleted then, unless it is used before.")
+
+
+@extend_schema_serializer(many=False)
+class UploadPage(ResponseSerializer):
+    """One page of the uploads, the newest first."""
+
+    results = Upload(many=True)
+    next = serializers.URLField(allow_null=True, help_text="URL of the page with older uploads.")
+    previous = serializers.URLField(allow_null=True, help_text="URL of the page with newer uploads.")
 
 
 # --- Queue and health -------------------------------------------------------------------------------------------------

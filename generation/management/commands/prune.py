@@ -28,7 +28,7 @@ class Command(BaseCommand):
         if not dry:
             self.stdout.write(f"requests and batches deleted: {sum(retention.delete_ended())}")
             self.stdout.write(f"idempotency keys deleted: {sum(retention.delete_old_keys())}")
-            self.stdout.write(f"uploads deleted: {sum(retention.delete_old_uploads())}")
+            uploads = sum(retention.delete_old_uploads())
             unshared = sum(retention.delete_unshared())
             self.stdout.write(f"sessions and tokens deleted: {sum(retention.delete_expired_sign_ins(leeway=LEEWAY))}")
         swept = 0
@@ -42,3 +42,4 @@ class Command(BaseCommand):
         self.stdout.write(f"files {'to be removed' if dry else 'removed'}: {swept}")
         if not dry:
             self.stdout.write(f"shared images removed from the result cache: {unshared}")
+            self.stdout.write(f"uploads deleted: {uploads}")
