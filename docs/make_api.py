@@ -157,11 +157,12 @@ class _Recorder:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
-        data = None if body is None else json.dumps(body).encode()
+        data = None
         if isinstance(body, Path):
             data = _form(body)
             sent["Content-Type"] = f"multipart/form-data; boundary={_BOUNDARY}"
         elif body is not None:
+            data = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
         port = self.realtime_port if _waits(path, headers) else self.port
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
