@@ -22,6 +22,7 @@ from tests.support.composed import nginx_command
 from tests.support.stack import closed_port, wait_until
 
 EVENTS = "/api/visual-generation/events"
+UPLOADS = "/api/visual-generation/uploads"
 SUBMIT = "/api/visual-generation/submit"
 SOCKET = "/ws/visual-generation"
 
@@ -96,6 +97,12 @@ WRONG: dict[str, tuple[list[bytes], int, str]] = {
         [head(f"POST {SUBMIT}", "Transfer-Encoding: chunked"), b"124f80\r\n" + b"x" * 1_200_000 + b"\r\n0\r\n\r\n"],
         413,
         "body_too_large",
+    ),
+    "an upload that is too large": ([head(f"POST {UPLOADS}", "Content-Length: 22000000"), b"x"], 413, "too_large"),
+    "a large upload, web is down": (
+        [head(f"POST {UPLOADS}/", "Prefer: wait", "Content-Length: 20000000"), bytes(20_000_000)],
+        502,
+        "unavailable",
     ),
     "a large header": ([head(f"GET {SUBMIT}", f"X-Large: {'a' * 9000}")], 431, "headers_too_large"),
     "a large token": ([head(f"GET {EVENTS}", f"Authorization: Bearer {'a' * 9000}")], 431, "headers_too_large"),
