@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import http.client
 import json
+import os
 import re
 import socket
 import threading
@@ -17,6 +19,7 @@ from typing import Any
 import httpx2
 import psycopg
 import pytest
+from PIL import Image
 from websockets.sync.client import connect
 
 from generation.db import session_settings
@@ -26,6 +29,7 @@ from tests.support import promtool
 from tests.support.collector import Collector
 from tests.support.composed import Composed, composed
 from tests.support.stack import PASSWORD, wait_until
+from tests.support.uploads import encoded
 
 #: What is told when something is wrong, and the alerts that then fire.
 BROKEN: list[tuple[dict[str, str], set[str]]] = [
@@ -146,6 +150,15 @@ def test_nginx_sends_images_itself_with_the_headers_of_the_web_process(stack: Co
     assert said.items() <= theirs.headers.items()
     assert httpx2.get(address, headers={"If-None-Match": theirs.headers["ETag"]}).status_code == 304
     assert httpx2.head(address).headers["Content-Length"] == str(len(ours.content))
+
+
+def test_an_upload_larger_than_other_bodies_passes_nginx_both_ways(stack: Composed, alice: httpx2.Client) -> None:
+    data = encoded(Image.frombytes("RGB", (1000, 1000), os.urandom(3_000_000)))
+    upload = alice.post("/uploads", files={"file": ("noise.png", data)})
+    assert upload.status_code == 201, upload.text
+    sent = httpx2.get(upload.json()["imageUrl"])
+    assert hashlib.sha256(sent.content).hexdigest() == upload.json()["sha256"]
+    assert "Last-Modified" in sent.headers  # by nginx itself
 
 
 @pytest.mark.parametrize(
