@@ -16,7 +16,7 @@ import resource
 import sys
 from typing import Any, Final
 
-#: Bytes of address space and seconds of a processor. The largest accepted image takes well below half of each.
+#: Bytes of address space and seconds of a processor: twice what the largest accepted images took.
 _MEMORY: Final = 2 * 1024**3
 _CPU_SECONDS: Final = 60
 _MIN_SIDE: Final = 64

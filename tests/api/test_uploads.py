@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -342,6 +343,14 @@ def test_a_killed_decoder_and_a_full_disk_are_told_as_such(api: APIClient, monke
     monkeypatch.setattr(uploads_image, "_ROOT", tmp_path)
     assert_error(send(api, encoded(drawing())), 503, "unavailable")
     assert (Upload.objects.count(), files()) == (0, [])
+
+
+def test_an_upload_waits_for_its_turn_only_so_long(api: APIClient, monkeypatch: Any) -> None:
+    monkeypatch.setattr(uploads_image, "_slots", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(uploads_image, "_MAX_WAIT", 0.05)
+    with uploads_image._slots:
+        assert_error(send(api, encoded(drawing())), 503, "unavailable")
+    uploaded(api, encoded(drawing()))
 
 
 def test_the_decoder_gets_no_secret(monkeypatch: Any, tmp_path: Path, api: APIClient) -> None:
