@@ -24,7 +24,6 @@ _LONGEST_USER_NAME: Final = 1_000
 REQUEST_ID: Final = re.compile(r"vga_[0-9]{10,20}_[a-z0-9]{9,32}")
 BATCH_ID: Final = re.compile(r"vgb_[0-9]{10,20}_[a-z0-9]{9,32}")
 UPLOAD_ID: Final = re.compile(r"vgu_[0-9]{10,20}_[a-z0-9]{9,32}")
-ANY_ID: Final = re.compile(r"vg[abu]_[0-9]{10,20}_[a-z0-9]{9,32}")
 
 
 _lock = threading.Lock()

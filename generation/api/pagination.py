@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation.api.errors import InvalidValue
-from generation.identifiers import ANY_ID
+from generation.identifiers import REQUEST_ID
 from generation.requests import selectors
 from generation.requests.representations import absolute
 
@@ -27,19 +28,20 @@ class NewestFirstPagination(CursorPagination):
         self,
         *,
         page_size: int,
+        ids: re.Pattern[str] = REQUEST_ID,
         rows: Callable[[list[str]], Mapping[str, Any]] = selectors.requests_by_id,
     ) -> None:
         """``rows`` returns the rows with these ids."""
         super().__init__()
         self.page_size = page_size
-        self._rows = rows
+        self._ids, self._rows = ids, rows
 
     def decode_cursor(self, request: Request) -> Cursor | None:
         try:
             cursor = super().decode_cursor(request)
         except NotFound:
             raise self._INVALID from None
-        if cursor is not None and (cursor.offset or not ANY_ID.fullmatch(str(cursor.position))):
+        if cursor is not None and (cursor.offset or not self._ids.fullmatch(str(cursor.position))):
             raise self._INVALID
         return cursor
 

@@ -241,7 +241,11 @@ def batch_arguments(data: dict[str, Any], *, cancel_after: timedelta | None = No
 
 
 class CursorField(StringField):
-    """The start of a page, as in the links ``next`` and ``previous``."""
+    """The start of a page, as in the links ``next`` and ``previous``. ``format`` names whose it is in the schema."""
+
+    def __init__(self, *, format: str = "cursor", **more: Any) -> None:
+        super().__init__(**more)
+        self.format = format
 
 
 class PageSerializer(serializers.Serializer[dict[str, Any]]):
@@ -249,7 +253,10 @@ class PageSerializer(serializers.Serializer[dict[str, Any]]):
 
     limit = serializers.IntegerField(min_value=1, max_value=100, default=20, help_text="Entries per page.")
     cursor = CursorField(
-        max_length=500, required=False, help_text="The start of the page; take it from `next` or `previous`."
+        format="upload-cursor",
+        max_length=500,
+        required=False,
+        help_text="The start of the page; take it from `next` or `previous`.",
     )
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from generation.api.images import ImageFileViewSet, file_response, missing_file_
 from generation.api.pagination import NewestFirstPagination
 from generation.api.serializers import PageSerializer, query_parameters, validate
 from generation.api.upload_forms import UploadSerializer, bound_files, form_fields
+from generation.identifiers import UPLOAD_ID
 from generation.models import Upload
 from generation.requests import uploads
 from generation.requests.representations import absolute, timestamp
@@ -126,7 +127,7 @@ class UploadViewSet(viewsets.ViewSet):
 
     def list(self, request: Request) -> Response:
         query = validate(PageSerializer, query_parameters(request))
-        pagination = NewestFirstPagination(page_size=query["limit"], rows=uploads.by_id)
+        pagination = NewestFirstPagination(page_size=query["limit"], ids=UPLOAD_ID, rows=uploads.by_id)
         page = pagination.paginate_queryset(uploads.of_owner(current_user(request)), request)
         return pagination.get_paginated_response([representation(row) for row in page])
 

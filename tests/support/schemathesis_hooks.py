@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 django.setup()  # the parsers import models
 
-from generation.api.openapi.examples import REQUEST_ID  # noqa: E402
+from generation.api.openapi.examples import REQUEST_ID, UPLOAD_ID  # noqa: E402
 from generation.api.parsers import MAX_DEPTH, MAX_METADATA_DEPTH  # noqa: E402
 
-_CURSORS = [b64encode(text.encode()).decode() for text in (f"p={REQUEST_ID}", f"r=1&p={REQUEST_ID}")]
-
-schemathesis.openapi.format("cursor", st.sampled_from(_CURSORS))
+for _format, _id in (("cursor", REQUEST_ID), ("upload-cursor", UPLOAD_ID)):
+    _cursors = [b64encode(text.encode()).decode() for text in (f"p={_id}", f"r=1&p={_id}")]
+    schemathesis.openapi.format(_format, st.sampled_from(_cursors))
 schemathesis.openapi.format("aspect-ratio", st.sampled_from(["square", " portrait ", "landscape", "3:4", "640:160"]))
 
 _ANYTHING = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)

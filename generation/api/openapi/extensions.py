@@ -145,7 +145,7 @@ class CursorFieldExtension(OpenApiSerializerFieldExtension):
     priority = 1
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
-        return {"type": "string", "format": "cursor"}
+        return {"type": "string", "format": self.target.format}
 
 
 class MetadataExtension(OpenApiSerializerExtension):
