@@ -28,7 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("node and npm are not installed")
     folder = tmp_path_factory.mktemp("javascript")
     command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder), SDK]
-    if subprocess.run(command, capture_output=True, timeout=120).returncode:
+    try:
+        subprocess.run(command, capture_output=True, timeout=120, check=True)
+    except subprocess.SubprocessError:
         pytest.skip(f"npm cannot install {SDK}")
     shutil.copy(SCRIPT, folder)
     return folder
