@@ -37,6 +37,7 @@ def request(**headers: str) -> Request:
         ("wait=-5", 0),
         (",,;=", 0),
         ("wait=" + "9" * 5_000, 0),
+        ("wait=" + " " * 50_000 + '"""', 0),
     ],
 )
 def test_the_preference_is_read_as_rfc_7240_writes_it(prefer: str, seconds: int) -> None:
