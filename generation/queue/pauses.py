@@ -7,10 +7,12 @@ useless messages may use a copy that is at most a second old.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import reduce
+from operator import or_
 from typing import Final
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from generation.caching import ttl_cache
 from generation.models import GenerationQueue, GenerationRequest, Pause
@@ -63,6 +65,12 @@ def without_paused(rows: QuerySet[GenerationQueue]) -> QuerySet[GenerationQueue]
         if scope != PauseScope.PROVIDER:
             rows = rows.exclude(**{f"request__{scope}": value})
     return rows
+
+
+def of_paused_kind() -> Q:
+    """Return the condition on requests whose type or priority is paused."""
+    paused = Pause.objects.filter(scope__in=[PauseScope.TYPE, PauseScope.PRIORITY]).values_list("scope", "value")
+    return reduce(or_, (Q(**{scope: value}) for scope, value in paused), Q(pk__in=()))
 
 
 def stopped_by(pause: Pause) -> QuerySet[GenerationQueue]:

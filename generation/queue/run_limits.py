@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from generation.db.functions import Now
+from generation.db.locks import locked_keys
 from generation.models import (
     ApiKey,
     GenerationAttempt,
@@ -48,28 +49,30 @@ class RunLimit:
         """
         requests = GenerationRequest.objects.filter(pk=request_id)
         group = self._locked(self.limited().filter(pk__in=requests.values(self.field)))
-        return group is None or self._running(group.pk) < getattr(group, self.column)
+        running = GenerationRequest.objects.filter(status=Status.IN_PROGRESS, **{self.field: group and group.pk})
+        return group is None or running.count() < getattr(group, self.column)
 
     def fill(self, group_id: str) -> int:
         """Unhold as many held requests of a group as it has free slots, and send them. Return their number.
 
         It is done in a transaction of its own, after the transaction that frees a slot: a slot that stays free for a
-        moment does no harm, and locks taken in two orders would deadlock.
+        moment does no harm, and locks taken in two orders would deadlock. A request with two limits is left to the
+        API key's, which skips it while its batch has no free slot: sent without, it would only be held again.
         """
         with transaction.atomic():
             group = self._locked(self.limited().filter(pk=group_id))
             if group is None:
                 return 0
-            queue_rows = GenerationQueue.objects.filter(**{f"request__{self.field}": group_id})
-            free = getattr(group, self.column) - self._running(group_id) - queue_rows.filter(held=False).count()
+            free = getattr(group, self.column) - self._with_used_slots().get(pk=group_id).used
             # Rows that another transaction has locked are being cancelled. Skipping them rules out a deadlock.
-            rows = list(
-                pauses.without_paused(queue_rows)
+            found = list(
+                self._fillable(**{f"request__{self.field}": group_id})
                 .select_for_update(skip_locked=True, of=("self",))
-                .filter(held=True, available_at__lte=Now())
                 .order_by("-priority_weight", "queued_at", "pk")
-                .values_list("pk", "priority_weight")[: max(0, free)]
+                .values_list("pk", "priority_weight", "request__batch")[: max(0, free)]
             )
+            rows = found if self is BATCH else _within_batches(found)
+            rows = [(pk, weight) for pk, weight, _ in rows]
             allowed = dispatch.reserve_capacity([weight for _, weight in rows])
             messages = [row for row, is_allowed in zip(rows, allowed, strict=True) if is_allowed]
             # Update each row once. For a row that this transaction has already written, PostgreSQL checks the foreign
@@ -85,25 +88,33 @@ class RunLimit:
     def to_fill(self, most: int) -> list[str]:
         """Return the groups with a free slot and a held request that is due: a freed slot was not filled, or the delay
         of a retry is over."""
-        held = pauses.without_paused(GenerationQueue.objects.filter(held=True, available_at__lte=Now()))
-        used_slots = (
-            GenerationRequest.objects.filter(Q(status=Status.IN_PROGRESS) | Q(queue_entry__held=False))
+        groups = self._with_used_slots().filter(pk__in=self._fillable().values(f"request__{self.field}"))
+        return list(groups.filter(used__lt=F(self.column)).values_list("pk", flat=True)[:most])
+
+    def _with_used_slots(self) -> QuerySet[Any]:
+        """Return the groups that have a limit, with the number of their requests that are in progress or may start."""
+        may_start = Q(queue_entry__held=False, queue_entry__available_at__lte=Now()) & ~pauses.of_paused_kind()
+        used = (
+            GenerationRequest.objects.filter(Q(status=Status.IN_PROGRESS) | may_start)
             .filter(**{self.field: OuterRef("pk")})
             .order_by()
             .values(self.field)
             .values_list(Count("pk"))
         )
-        groups = self.limited().filter(pk__in=held.values(f"request__{self.field}"))
-        unfilled = groups.filter(**{f"{self.column}__gt": Coalesce(Subquery(used_slots), 0)})
-        return list(unfilled.values_list("pk", flat=True)[:most])
+        return self.limited().annotate(used=Coalesce(Subquery(used), 0))
+
+    def _fillable(self, **conditions: Any) -> QuerySet[GenerationQueue]:
+        """Return the held rows that are due and for which this limit is responsible."""
+        rows = pauses.without_paused(GenerationQueue.objects.filter(held=True, available_at__lte=Now(), **conditions))
+        if self is BATCH:
+            return rows.filter(request__api_key__max_active=None)
+        batches = BATCH._with_used_slots().filter(pk__in=rows.values("request__batch"))
+        return rows.exclude(request__batch__in=batches.filter(used__gte=F(BATCH.column)).values("pk"))
 
     @staticmethod
     def _locked(groups: QuerySet[Any]) -> Any:
         # A new request of the group locks its row as well, for its foreign key; ``no_key`` does not wait for that.
         return groups.select_for_update(no_key=True).first()
-
-    def _running(self, group_id: str) -> int:
-        return GenerationRequest.objects.filter(status=Status.IN_PROGRESS, **{self.field: group_id}).count()
 
 
 BATCH: Final = RunLimit(model=GenerationBatch, column="max_concurrent", field="batch")
@@ -133,10 +144,36 @@ def applies_to(request: GenerationRequest) -> bool:
     return any(limit.limited().filter(pk=group_id).exists() for limit, group_id in groups_of(request))
 
 
+def _within_batches(rows: Sequence[tuple[str, int, str | None]]) -> list[tuple[str, int, str | None]]:
+    """Return those of the rows, each with its weight and batch, for which their batches have free slots."""
+    batches = BATCH._with_used_slots().filter(pk__in={batch for *_, batch in rows if batch})
+    free = {batch.pk: batch.max_concurrent - batch.used for batch in batches}
+    fitting = []
+    for row in rows:
+        batch = row[2]
+        if batch in free:
+            free[batch] -= 1
+        if free.get(batch, 0) >= 0:
+            fitting.append(row)
+    return fitting
+
+
 def fill_all(most: int) -> int:
     """Send held requests of groups that have a free slot, at most ``most`` groups of each limit. Return their
     number."""
-    return sum(limit.fill(group_id) for limit in LIMITS for group_id in limit.to_fill(most))
+    if not GenerationQueue.objects.filter(held=True, available_at__lte=Now()).exists():
+        return 0
+    filled = sum(limit.fill(group_id) for limit in LIMITS for group_id in limit.to_fill(most))
+    return filled + _unhold_unlimited(most)
+
+
+def _unhold_unlimited(most: int) -> int:
+    """Unhold requests whose limit was removed, for the dispatcher to send. Return their number."""
+    rows = GenerationQueue.objects.filter(held=True)
+    for limit in LIMITS:
+        rows = rows.filter(**{f"request__{limit.field}__{limit.column}": None})
+    with transaction.atomic():
+        return GenerationQueue.objects.filter(pk__in=locked_keys(rows, limit=most)).update(held=False)
 
 
 def provider_has_free_slot(state: ProviderState) -> bool:

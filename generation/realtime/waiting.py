@@ -53,7 +53,7 @@ def waiting(application: Application) -> Application:
         async with contextlib.AsyncExitStack() as turn:
             await turn.enter_async_context(_turns)
             held.when_started = turn.aclose
-            await application({**scope, SCOPE_KEY: waits}, receive, held.send)
+            await application({**scope, SCOPE_KEY: waits}, held.receiving(receive), held.send)
         if waits:
             await _wait(waits[0], held, receive)
 
@@ -66,6 +66,7 @@ class _HeldResponse:
     def __init__(self, send: Any, waits: Sequence[Wait]) -> None:
         self._send, self._waits = send, waits
         self._messages: list[Any] = []
+        self._passed_on = asyncio.Event()
         #: Called at the start of the response: the view has returned then, and a client may read slowly.
         self.when_started: Callable[[], Awaitable[None]] | None = None
 
@@ -76,7 +77,25 @@ class _HeldResponse:
         if self._waits:
             self._messages.append(message)
         else:
+            self._passed_on.set()
             await self._send(message)
+
+    def receiving(self, receive: Any) -> Any:
+        """Return ``receive`` for the application, which learns that the client has left only during a response.
+
+        Django would give up the call before that, although its view goes on in a thread, and may ask for a wait.
+        """
+        is_whole = False
+
+        async def received() -> Any:
+            nonlocal is_whole
+            if is_whole:
+                await self._passed_on.wait()
+            message = await receive()
+            is_whole = not message.get("more_body")
+            return message
+
+        return received
 
     async def release(self) -> None:
         """Send what was kept."""

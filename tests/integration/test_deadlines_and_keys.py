@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,9 +15,9 @@ from generation.access import api_keys
 from generation.access.grants import limited_user
 from generation.caching import clear_all
 from generation.db.functions import Now
-from generation.models import GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
+from generation.models import ApiKey, GenerationAttempt, GenerationQueue, GenerationRequest, StatusChange
 from generation.providers.pricing import OverBudgetError
-from generation.queue import run_limits
+from generation.queue import control, run_limits
 from generation.requests import lifecycle, maintenance, permits, services
 from generation.requests.claims import AttemptFailure
 from generation.requests.new_request import NewRequest
@@ -199,6 +200,50 @@ def test_a_limit_that_comes_later_holds_for_what_is_queued(alice: User) -> None:
     api_keys.change(key, {"max_active": None}, by=alice, address="")
     maintenance.fill_free_slots()
     assert all(lifecycle.claim(request.pk, worker="w") for request in requests[1:])
+
+
+def test_requests_are_sent_when_the_limit_of_their_key_is_removed(alice: User) -> None:
+    user = caller(alice, max_active=1)
+    requests = [submit(user) for _ in range(3)]
+    assert held() == [False, True, True]
+    api_keys.change(ApiKey.objects.get(pk=requests[0].api_key_id), {"max_active": None}, by=alice, address="")
+    assert maintenance.fill_free_slots() == 2
+    assert held() == [False, False, False]
+
+
+def may_start() -> list[str]:
+    return list(GenerationQueue.objects.filter(held=False).order_by("pk").values_list("pk", flat=True))
+
+
+def test_a_batch_sends_nothing_that_its_key_has_no_slot_for(alice: User) -> None:
+    user = caller(alice, max_active=1)
+    services.submit_batch(owner=user, drafts=[DRAFT] * 5, priority="normal", max_concurrent=4)
+    [first] = may_start()
+    claim = lifecycle.claim(first, worker="worker-1")
+    assert claim is not None
+    assert (maintenance.fill_free_slots(), may_start()) == (0, [])
+    lifecycle.complete(claim, result=RESULT, model="m")
+    assert len(may_start()) == 1
+
+
+def test_a_full_batch_keeps_no_slot_of_its_key(alice: User) -> None:
+    user = caller(alice, max_active=3)
+    services.submit_batch(owner=user, drafts=[DRAFT] * 9, priority="normal", max_concurrent=1)
+    other = submit(user)
+    first, second = may_start()
+    assert lifecycle.claim(first, worker="worker-1")
+    assert (maintenance.fill_free_slots(), second) == (0, other.pk)
+    assert lifecycle.claim(other.pk, worker="worker-1")
+
+
+def test_a_paused_request_keeps_no_slot_of_its_key(alice: User) -> None:
+    user = caller(alice, max_active=1)
+    paused = submit(user)
+    other = services.submit(owner=user, draft=replace(DRAFT, type="illustration"))
+    control.pause("type", "cover", reason="", by=alice)
+    assert lifecycle.claim(paused.pk, worker="worker-1") is None
+    assert maintenance.fill_free_slots() == 1
+    assert lifecycle.claim(other.pk, worker="worker-1")
 
 
 # --- Budgets ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import openai
+import psycopg
 import pytest
 
 from config.local.valkey import free_port
@@ -219,6 +220,19 @@ def test_a_client_that_leaves_cancels_what_was_not_sent(vendor: OpenAIStack) -> 
     assert again.result().headers["x-vga-request-ids"] == row["id"]
     assert again.result().status_code == 200
     assert vendor.calls == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_during_the_submit_cancels_it(vendor: OpenAIStack, stream: bool) -> None:
+    occupy_the_worker(vendor)
+    waiting_for_lock = "SELECT FROM pg_locks WHERE relation = 'generation_idempotency_keys'::regclass AND NOT granted"
+    with psycopg.connect(vendor.stack.env["DATABASE_URL"]) as other:
+        other.execute("LOCK TABLE generation_idempotency_keys IN EXCLUSIVE MODE")
+        with vanishing_call(vendor, {"prompt": PROMPT, "stream": stream}):
+            wait_until(lambda: vendor.database.rows(waiting_for_lock), what="the submit")
+        assert vendor.raw.get("/models").status_code == 200, "the process has seen the end of the connection"
+    [row] = vendor.wait_for("cancelled")
+    assert reasons(vendor, row["id"]) == ["submitted", "client_left"]
 
 
 def test_a_client_that_leaves_late_gets_its_image_when_it_returns(vendor: OpenAIStack) -> None:
