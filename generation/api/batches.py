@@ -16,7 +16,7 @@ from generation.api.serializers import BatchSerializer, batch_arguments, validat
 from generation.api.waiting import after_wait, cancel_after, retry_after
 from generation.models import GenerationBatch
 from generation.queue import estimates
-from generation.requests import representations, selectors, services
+from generation.requests import permissions, representations, selectors, services
 from generation.requests.representations import absolute
 from generation.states import ACTIVE, WEIGHTS, Scope
 
@@ -42,6 +42,7 @@ class BatchViewSet(viewsets.ViewSet):
 
     def create(self, request: Request) -> Response:
         arguments = batch_arguments(validate(BatchSerializer, request.data), cancel_after=cancel_after(request))
+        permissions.check_projects(current_user(request), arguments["drafts"], is_batch=True)
 
         def act() -> dict[str, Any]:
             limit_submits(request, cost=len(arguments["drafts"]))

@@ -29,7 +29,7 @@ from generation.api.waiting import after_wait, cancel_after, preferred_wait, ret
 from generation.models import GenerationRequest
 from generation.queue import estimates
 from generation.queue.estimates import QueuePosition
-from generation.requests import representations, selectors, services
+from generation.requests import permissions, representations, selectors, services
 from generation.requests.representations import absolute
 from generation.states import ACTIVE, Scope
 
@@ -71,6 +71,7 @@ class GenerationViewSet(viewsets.ViewSet):
 
     def submit(self, request: Request) -> Response:
         draft = new_request(validate(SubmitSerializer, request.data), cancel_after=cancel_after(request))
+        permissions.check_projects(current_user(request), [draft])
 
         def act() -> dict[str, Any]:
             limit_submits(request)

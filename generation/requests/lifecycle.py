@@ -90,7 +90,7 @@ def submit(
     return requests
 
 
-def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
+def retry(request_id: str, *, actor: User | None, keep_deadline: bool = False) -> GenerationRequest | None:
     """Queue a failed or cancelled request again, with its full number of attempts. Return None for any other."""
     with transaction.atomic(savepoint=False):
         source = (
@@ -103,7 +103,9 @@ def retry(request_id: str, *, actor: User | None) -> GenerationRequest | None:
             return None
         transition = Transition(Status(source), Status.QUEUED, Reason.RETRIED)
         reset: dict[str, Any] = {"attempts": 0, "waits": 0, "error": None, "started_at": None, "completed_at": None}
-        reset |= {"cancel_at": None, "cancel_reason": "", "api_key_id": actor and grants.key_id_of(actor)}
+        reset |= {"cancel_reason": "", "api_key_id": actor and grants.key_id_of(actor)}
+        if not keep_deadline:
+            reset["cancel_at"] = None
         [request] = transitions.apply_transition([request_id], transition, actor=actor, **reset)
         weight = WEIGHTS[request.priority]
         held = run_limits.applies_to(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from django.contrib.auth.models import User
@@ -41,6 +42,15 @@ def permitted(user: User, draft: NewRequest, *, path: str = "") -> NewRequest:
     )
 
 
+def check_projects(user: User, drafts: Sequence[NewRequest], *, is_batch: bool = False) -> None:
+    """Raise :class:`generation.access.grants.NotAllowedError` if the caller's key may not see one of the requests, which
+    a repeated call may only return."""
+    grant = grant_of(user)
+    for index, draft in enumerate(drafts if grant else ()):
+        assert grant is not None  # noqa: S101  narrows the type
+        _check_project(grant, draft.project_id, f"requests[{index}]." if is_batch else "")
+
+
 def check_retry(user: User, request: GenerationRequest) -> None:
     """Raise :class:`generation.access.grants.NotAllowedError` if the caller's key may not submit such a request."""
     grant = grant_of(user)
@@ -52,11 +62,15 @@ def check_retry(user: User, request: GenerationRequest) -> None:
 
 
 def _check(grant: Grant, *, project_id: str, priority: str, path: str) -> None:
+    _check_project(grant, project_id, path)
+    if not grant.allows_priority(priority):
+        raise NotAllowedError(f"{path}priority", f"The highest priority of this API key is {grant.max_priority}.")
+
+
+def _check_project(grant: Grant, project_id: str, path: str) -> None:
     if not grant.allows_project(project_id):
         projects = ", ".join(grant.projects or ())
         raise NotAllowedError(f"{path}projectId", f"This API key is for the projects {projects}.")
-    if not grant.allows_priority(priority):
-        raise NotAllowedError(f"{path}priority", f"The highest priority of this API key is {grant.max_priority}.")
 
 
 def _check_model(grant: Grant, model: str, path: str) -> None:

@@ -90,9 +90,16 @@ def retry(*, user: User, request: GenerationRequest, address: str = "") -> Gener
     return queued
 
 
-def _retry(user: User, request: GenerationRequest) -> GenerationRequest:
+def queue_again(*, user: User, request: GenerationRequest) -> GenerationRequest:
+    """Queue a request again that was cancelled since its client left, and which has returned. Its deadline stays.
+    Raises what :func:`retry` does."""
+    permissions.check_retry(user, request)
+    return _retry(user, request, keep_deadline=True)
+
+
+def _retry(user: User, request: GenerationRequest, *, keep_deadline: bool = False) -> GenerationRequest:
     with budgets.reserve(request.owner_id, [request.estimated_cost], key_id=grants.key_id_of(user)):
-        queued = lifecycle.retry(request.pk, actor=user)
+        queued = lifecycle.retry(request.pk, actor=user, keep_deadline=keep_deadline)
     if queued is None:
         raise NotRetryableError
     return queued

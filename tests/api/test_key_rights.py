@@ -107,6 +107,19 @@ def test_a_key_of_projects_sees_a_batch_only_as_a_whole(alice: User) -> None:
     assert GenerationRequest.objects.count() == 4
 
 
+@pytest.mark.parametrize("at", [SUBMIT, BATCH])
+def test_a_repeated_call_tells_a_key_nothing_of_other_projects(alice: User, at: str) -> None:
+    item = body(projectId="cats")
+    data, path = (item, "projectId") if at == SUBMIT else ({"requests": [item]}, "requests[0].projectId")
+    named = {"Idempotency-Key": "page-7"}
+    answer(client_for(alice).post(at, data, format="json", headers=named))
+    for allowed, status in ((["cats"], 200), (["dragons"], 403)):
+        key = key_client(alice, allowed_projects=allowed)
+        again = key.post(at, data, format="json", headers=named)
+        assert again.status_code == status
+    assert again.json()["errors"][0]["path"] == path
+
+
 def test_a_key_has_a_highest_priority(alice: User) -> None:
     key = key_client(alice, max_priority="normal")
     for priority in ("normal", "low"):

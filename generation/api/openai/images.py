@@ -17,7 +17,7 @@ from generation.api.openai.errors import Fault, Refused, not_served_here, rate_h
 from generation.api.openai.serializers import ImagesCall, read_call
 from generation.api.openai.views import OpenAIViewSet
 from generation.api.waiting import cancel_after, require_valid_key
-from generation.requests import services, waits
+from generation.requests import permissions, services, waits
 from generation.requests.waits import Answer, Wait
 from generation.states import Scope
 from generation.telemetry import correlation
@@ -49,6 +49,7 @@ class ImagesViewSet(OpenAIViewSet):
             usage.update(limit_submits(request, cost=len(call.drafts)))
             return _submit(request, call)
 
+        permissions.check_projects(current_user(request), call.drafts)  # an earlier call may have had more rights
         place = repeats.submit_or_join(request, submit)
         if place.joined:
             usage = limit_submits(request, cost=0)
@@ -77,11 +78,17 @@ class ImagesViewSet(OpenAIViewSet):
             repeats.leave(place)
             return _TOO_MANY_WAITS.answer(headers)  # a stream has not begun
 
+        def finish(all_ended: bool) -> Answer:
+            answer = reply.finish(all_ended)
+            if place.joined:  # else a client that joins often makes the row longer each time
+                repeats.stop_waiting(place)
+            return answer
+
         wait = Wait(
             request_ids=place.request_ids,
             user_id=place.user.pk,
             seconds=seconds,
-            finish=reply.finish,
+            finish=finish,
             refuse=refuse,
             leave=lambda: repeats.leave(place),
             events=call.stream,

@@ -23,6 +23,7 @@ from rest_framework.request import Request
 
 from generation.access.grants import key_id_of
 from generation.api.idempotency import KeyReused, client_key, current_user, fingerprint
+from generation.db.functions import Now
 from generation.models import GenerationRequest, IdempotencyKey, StatusChange
 from generation.requests import idempotency, services
 from generation.states import Reason, Status
@@ -80,13 +81,19 @@ def submit_or_join(request: Request, submit: Callable[[], list[str]]) -> Place:
 def leave(place: Place) -> None:
     """Cancel those of the requests that were not sent to a vendor, unless another call waits for them."""
     with transaction.atomic():
+        if not stop_waiting(place):
+            services.cancel_unsent(user=place.user, request_ids=place.request_ids)
+
+
+def stop_waiting(place: Place) -> bool:
+    """Remove the call from those that wait. Return whether others wait for its requests."""
+    with transaction.atomic():
         answer = _stored(place.user, place.key)
-        if answer.get("requestIds") == place.request_ids:
-            answer["waiting"] = [token for token in answer["waiting"] if token != place.token]
-            _rows(place.user, place.key).update(answer=json.dumps(answer))
-            if answer["waiting"]:
-                return
-        services.cancel_unsent(user=place.user, request_ids=place.request_ids)
+        if answer.get("requestIds") != place.request_ids:
+            return False
+        answer["waiting"] = [token for token in answer["waiting"] if token != place.token]
+        _rows(place.user, place.key).update(answer=json.dumps(answer))
+        return bool(answer["waiting"])
 
 
 def _is_repeated(request: Request) -> bool:
@@ -106,8 +113,9 @@ def _stored(user: User, key: str) -> dict[str, Any]:
 
 def _queue_again(user: User, request_ids: list[str]) -> None:
     """Retry the requests that were cancelled since their client left, and not those that were cancelled on purpose."""
-    for request in GenerationRequest.objects.filter(pk__in=request_ids, status=Status.CANCELLED).order_by("pk"):
+    cancelled = GenerationRequest.objects.filter(pk__in=request_ids, status=Status.CANCELLED)
+    for request in cancelled.exclude(cancel_at__lte=Now()).order_by("pk"):
         newest = StatusChange.objects.filter(request=request).order_by("sequence").last()
         if newest and newest.reason == Reason.CLIENT_LEFT:
             with suppress(services.NotRetryableError):  # it was retried meanwhile
-                services.retry(user=user, request=request)
+                services.queue_again(user=user, request=request)

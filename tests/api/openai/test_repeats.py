@@ -235,6 +235,29 @@ def test_a_client_that_leaves_during_the_submit_cancels_it(vendor: OpenAIStack, 
     assert reasons(vendor, row["id"]) == ["submitted", "client_left"]
 
 
+def test_a_client_that_returns_keeps_its_deadline(vendor: OpenAIStack) -> None:
+    occupy_the_worker(vendor)
+    with vanishing_call(vendor, {"prompt": PROMPT}, **{"cancel-after": "1h"}):
+        vendor.wait_for("queued")
+    [left] = vendor.wait_for("cancelled")
+    again = Later(lambda: vendor.generate(**AGAIN, Cancel_After="1h"))
+    [row] = vendor.wait_for("queued")
+    assert (row["id"], row["cancel_at"]) == (left["id"], left["cancel_at"])
+    vendor.database.execute("UPDATE generation_requests SET cancel_at = NOW() WHERE id = %s", row["id"])
+    assert again.result().json()["error"]["code"] == "cancelled"
+    late = vendor.generate(**AGAIN, Cancel_After="1h")
+    assert (late.status_code, late.json()["error"]["code"]) == (409, "cancelled")
+    assert reasons(vendor, row["id"]) == ["submitted", "client_left", "retried", "deadline"]
+
+
+def test_calls_that_join_and_end_leave_nothing_behind(vendor: OpenAIStack) -> None:
+    vendor.generate()
+    before = waiting_calls(vendor)
+    for _ in range(3):
+        vendor.generate(**AGAIN)
+    assert waiting_calls(vendor) == before
+
+
 def test_a_client_that_leaves_late_gets_its_image_when_it_returns(vendor: OpenAIStack) -> None:
     vendor.fake.script(default="hold")
     with vanishing_call(vendor, {"prompt": PROMPT}):
