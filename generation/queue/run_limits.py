@@ -65,14 +65,14 @@ class RunLimit:
                 return 0
             free = getattr(group, self.column) - self._with_used_slots().get(pk=group_id).used
             # Rows that another transaction has locked are being cancelled. Skipping them rules out a deadlock.
-            found = list(
+            found: list[tuple[str, int, str | None]] = list(
                 self._fillable(**{f"request__{self.field}": group_id})
                 .select_for_update(skip_locked=True, of=("self",))
                 .order_by("-priority_weight", "queued_at", "pk")
                 .values_list("pk", "priority_weight", "request__batch")[: max(0, free)]
             )
-            rows = found if self is BATCH else _within_batches(found)
-            rows = [(pk, weight) for pk, weight, _ in rows]
+            fitting = found if self is BATCH else _within_batches(found)
+            rows = [(pk, weight) for pk, weight, _ in fitting]
             allowed = dispatch.reserve_capacity([weight for _, weight in rows])
             messages = [row for row, is_allowed in zip(rows, allowed, strict=True) if is_allowed]
             # Update each row once. For a row that this transaction has already written, PostgreSQL checks the foreign
@@ -101,7 +101,8 @@ class RunLimit:
             .values(self.field)
             .values_list(Count("pk"))
         )
-        return self.limited().annotate(used=Coalesce(Subquery(used), 0))
+        groups: QuerySet[Any] = self.limited().annotate(used=Coalesce(Subquery(used), 0))
+        return groups
 
     def _fillable(self, **conditions: Any) -> QuerySet[GenerationQueue]:
         """Return the held rows that are due and for which this limit is responsible."""
