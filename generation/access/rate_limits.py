@@ -49,7 +49,7 @@ end
 return counts
 """
 #: A rate such as ``100/15m`` (s, m, h, d).
-RATE: Final = re.compile(r"[1-9][0-9]{0,8}/[0-9]{0,5}[smhd]")
+RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(?:[1-9][0-9]{0,4})?[smhd]")
 #: All addresses together may fail to sign in with one name this many times as often as one address.
 NAME_FACTOR: Final = 20
 #: Seconds for which a sign-in makes its address familiar for the name.

@@ -48,6 +48,7 @@ def waiting(application: Application) -> Application:
     """Wait where a view of the application asks for it."""
 
     async def answered(scope: Any, receive: Any, send: Any) -> None:
+        stopping()  # a signal before the first look would not be seen
         waits: list[Wait] = []
         held = _HeldResponse(send, waits)
         async with contextlib.AsyncExitStack() as turn:

@@ -104,6 +104,7 @@ def test_the_list_begins_with_the_newest_key(api: APIClient) -> None:
         ("expiresAt", 4_000_000_000, "invalid"),
         ("rate", "fast", "rate"),
         ("rate", "0/m", "rate"),
+        ("rate", "5/0s", "rate"),
         ("dailyBudgetUsd", -1, "min_value"),
         ("dailyBudgetUsd", "5", "invalid"),
         ("dailyBudgetUsd", 1.001, "max_decimal_places"),

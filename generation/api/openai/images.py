@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from functools import partial
 from typing import ClassVar, Final
 
 from django.conf import settings
+from django.db import Error
 from django.http import HttpResponse
 from rest_framework.request import Request
 
@@ -81,7 +83,8 @@ class ImagesViewSet(OpenAIViewSet):
         def finish(all_ended: bool) -> Answer:
             answer = reply.finish(all_ended)
             if place.joined:  # else a client that joins often makes the row longer each time
-                repeats.stop_waiting(place)
+                with suppress(Error):  # the answer must come
+                    repeats.stop_waiting(place)
             return answer
 
         wait = Wait(

@@ -22,6 +22,7 @@ from tests.support.stack import wait_until
 AGAIN = {"x_stainless_retry_count": "1"}
 #: The header by which the SDK tells that it waits for a minute, whatever its own time-out is.
 PATIENT = {"x-stainless-read-timeout": "60"}
+WAITING_FOR_LOCK = "SELECT FROM pg_locks WHERE relation = 'generation_idempotency_keys'::regclass AND NOT granted"
 
 
 class Later:
@@ -225,14 +226,31 @@ def test_a_client_that_leaves_cancels_what_was_not_sent(vendor: OpenAIStack) -> 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_during_the_submit_cancels_it(vendor: OpenAIStack, stream: bool) -> None:
     occupy_the_worker(vendor)
-    waiting_for_lock = "SELECT FROM pg_locks WHERE relation = 'generation_idempotency_keys'::regclass AND NOT granted"
     with psycopg.connect(vendor.stack.env["DATABASE_URL"]) as other:
         other.execute("LOCK TABLE generation_idempotency_keys IN EXCLUSIVE MODE")
         with vanishing_call(vendor, {"prompt": PROMPT, "stream": stream}):
-            wait_until(lambda: vendor.database.rows(waiting_for_lock), what="the submit")
+            wait_until(lambda: vendor.database.rows(WAITING_FOR_LOCK), what="the submit")
         assert vendor.raw.get("/models").status_code == 200, "the process has seen the end of the connection"
     [row] = vendor.wait_for("cancelled")
     assert reasons(vendor, row["id"]) == ["submitted", "client_left"]
+
+
+def test_a_process_that_stops_during_its_first_call_answers_it(vendor: OpenAIStack) -> None:
+    occupy_the_worker(vendor)
+    vendor.stack.stop("realtime")
+    vendor.stack.start("realtime")
+    base = f"http://127.0.0.1:{vendor.stack.realtime_port}"
+    wait_until(lambda: answers(base), what="the process")
+    with psycopg.connect(vendor.stack.env["DATABASE_URL"]) as other:
+        other.execute("LOCK TABLE generation_idempotency_keys IN EXCLUSIVE MODE")
+        call = Later(vendor.generate)
+        wait_until(lambda: vendor.database.rows(WAITING_FOR_LOCK), what="the submit")
+        vendor.stack.signal("realtime", Signals.SIGTERM)
+        wait_until(lambda: not answers(base), what="the end of new connections")
+    assert (call.result().status_code, call.result().json()["error"]["code"]) == (503, "restarting")
+    vendor.stack.stop("realtime")
+    vendor.stack.start("realtime")
+    wait_until(lambda: answers(base), what="the process")
 
 
 def test_a_client_that_returns_keeps_its_deadline(vendor: OpenAIStack) -> None:
