@@ -192,19 +192,36 @@ async def _disconnected(receive: Any) -> None:
 async def _ended(wait: Wait, held: _HeldResponse) -> bool:
     """Return whether all requests of the wait have ended, after at most its seconds or when the process stops."""
     waiter = _Waiter(wait.request_ids)
+    deadline = asyncio.get_running_loop().time() + wait.seconds
     with _registry.watching(waiter):
         await _registry.look_for([waiter])
         beats = asyncio.create_task(_keep_alive(held)) if wait.events else None
         stop = asyncio.create_task(stopping().wait())
-        done = asyncio.create_task(waiter.done.wait())
-        tasks = [task for task in (beats, stop, done) if task]
         try:
-            await asyncio.wait(tasks, timeout=wait.seconds, return_when=asyncio.FIRST_COMPLETED)
+            while await _woken(waiter, [task for task in (beats, stop) if task], deadline):
+                # An update may be older than a retry, so the database confirms it.
+                waiter.left = set(wait.request_ids)
+                waiter.done.clear()
+                await _registry.look_for([waiter])
+                if waiter.done.is_set():
+                    break
         finally:
+            tasks = [task for task in (beats, stop) if task]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
     return waiter.done.is_set()
+
+
+async def _woken(waiter: _Waiter, others: Sequence[asyncio.Task[Any]], deadline: float) -> bool:
+    """Wait until the waiter is done, and return False if the time is over or one of the other tasks ends first."""
+    done = asyncio.create_task(waiter.done.wait())
+    try:
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        await asyncio.wait([done, *others], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        return done.done()
+    finally:
+        done.cancel()
 
 
 async def _keep_alive(held: _HeldResponse) -> None:
