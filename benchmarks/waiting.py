@@ -1,4 +1,4 @@
-"""What a waiting call costs: from the vendor to the client, many that wait, and an API key beside a token."""
+"""The cost of waiting calls: from the vendor to the client, and of many that wait; an API key beside a token."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class GenerationType(TextChoices):
 
 
 class Scope(TextChoices):
-    """What an API key may do."""
+    """A right of an API key."""
 
     REQUESTS_READ = "requests:read", "See requests, batches and images"
     REQUESTS_WRITE = "requests:write", "Submit, cancel and retry requests"

@@ -1,4 +1,4 @@
-"""API keys: their secrets, the lookup at each call, and what their owners do with them.
+"""API keys: their secrets, the lookup at each call, and the actions of their owners.
 
 A secret is ``vgsk_``, eight characters that name the key, ``_``, 40 random characters (238 bits) and six that are the
 CRC-32 of all before them, by which secret scanners recognize it. All characters are of base 62. The table has the
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
 import secrets
 import zlib
 from collections.abc import Collection, Iterator, Mapping
@@ -26,8 +25,6 @@ from generation.access.grants import Grant
 from generation.caching import ttl_cache
 from generation.db.functions import Now
 from generation.models import ApiKey
-
-logger = logging.getLogger(__name__)
 
 PREFIX: Final = "vgsk_"
 #: Keys of one owner that are not revoked.
@@ -50,7 +47,7 @@ class TooManyKeysError(Exception):
 
 
 class FoundKey(NamedTuple):
-    """A valid key: its owner, what it allows, until when its secret is valid, and when its use was last noted."""
+    """A valid key: its owner, its rights, until when its secret is valid, and when its use was last noted."""
 
     owner: User
     grant: Grant
@@ -124,7 +121,7 @@ def _valid_until(key: ApiKey, digest: str | None) -> datetime | None:
 
 
 def find_all(digests: Collection[str]) -> dict[str, Grant]:
-    """Return what the valid secrets among these digests allow, by one query and not from the cache."""
+    """Return the rights of the valid secrets among these digests, by one query and not from the cache."""
     asked, now = set(digests), datetime.now(UTC)
     if not asked:
         return {}

@@ -1,4 +1,4 @@
-"""What an API key allows. A call by access token or session has no grant: it may do all that its user may."""
+"""The rights of an API key. A call by access token or session has no grant: it may do all that its user may."""
 
 from __future__ import annotations
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any, Final
 
 from generation.realtime.authentication import headers_of
-from generation.realtime.handshake import Application
+from generation.realtime.handshake import Application, send_json
 
 #: Maximum bytes of a body that is read, as in the web process.
 _MAX_BODY: Final = 1024 * 1024
@@ -43,11 +42,7 @@ def limited_bodies(application: Application) -> Application:
         async def one_message() -> Any:
             return next(messages, None) or await receive()
 
-        # Without a length, as of a body in chunks, a parser cannot tell whether it is whole.
-        headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
-        if body or len(headers) < len(scope["headers"]):
-            headers.append((b"content-length", str(len(body)).encode()))
-        await application({**scope, "headers": headers}, one_message, send)
+        await application(with_length(scope, len(body)), one_message, send)
 
     return answered
 
@@ -86,15 +81,16 @@ async def refuse(scope: Any, send: Any, status: int, message: str, code: str) ->
     error: dict[str, Any] = {"error": message, "code": code}
     if scope["path"].startswith("/v1/"):
         error = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
-    body = json.dumps(error).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-        (b"x-content-type-options", b"nosniff"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send_json(send, status, error, [(b"connection", b"close")])
+
+
+def with_length(scope: Any, size: int) -> Any:
+    """Return the scope with the length of the body that was read. Without one, as of a body in chunks, a parser cannot
+    tell whether the body is whole."""
+    headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+    if size or len(headers) < len(scope["headers"]):
+        headers.append((b"content-length", str(size).encode()))
+    return {**scope, "headers": headers}
 
 
 def without_bodies(application: Application) -> Application:

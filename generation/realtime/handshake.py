@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from django.conf import settings
@@ -54,10 +54,19 @@ async def _refuse(scope: Any, receive: Any, send: Any, status: int, error: dict[
             await send({"type": "websocket.close"})
             return
         kind = _DENIAL_RESPONSE.rpartition(".")[0]
-    headers = [(b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff")]
-    if location:
-        headers.append((b"location", location.encode("latin-1", "replace")))
-    body = json.dumps(error).encode()
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": f"{kind}.response.start", "status": status, "headers": headers})
+    headers = [(b"location", location.encode("latin-1", "replace"))] if location else []
+    await send_json(send, status, error, headers, kind=kind)
+
+
+async def send_json(
+    send: Any, status: int, content: object, headers: Sequence[tuple[bytes, bytes]] = (), *, kind: str = "http"
+) -> None:
+    """Send a response with this content. ``kind`` is the prefix of the ASGI messages."""
+    body = json.dumps(content).encode()
+    of_body = [
+        (b"content-type", b"application/json"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": f"{kind}.response.start", "status": status, "headers": [*of_body, *headers]})
     await send({"type": f"{kind}.response.body", "body": body})

@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from typing import IO, Any, Final
 
-from generation.realtime.bodies import refuse
+from generation.realtime.bodies import refuse, with_length
 from generation.realtime.handshake import Application
 from generation.storage.uploads_image import MAX_BODY_BYTES, MAX_BYTES
 
@@ -52,11 +52,7 @@ def spooled_body(application: Application) -> Application:
                 is_read = file.tell() >= size
                 return {"type": "http.request", "body": part, "more_body": not is_read}
 
-            # Without a length, as of a body in chunks, a parser cannot tell whether it is whole.
-            headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
-            if size or len(headers) < len(scope["headers"]):
-                headers.append((b"content-length", str(size).encode()))
-            await application({**scope, "headers": headers}, next_part, send)
+            await application(with_length(scope, size), next_part, send)
 
     return answered
 

@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import json
 import logging
+import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from channels.db import DatabaseSyncToAsync
 from django.conf import settings
@@ -192,36 +193,17 @@ async def _disconnected(receive: Any) -> None:
 async def _ended(wait: Wait, held: _HeldResponse) -> bool:
     """Return whether all requests of the wait have ended, after at most its seconds or when the process stops."""
     waiter = _Waiter(wait.request_ids)
-    deadline = asyncio.get_running_loop().time() + wait.seconds
     with _registry.watching(waiter):
         await _registry.look_for([waiter])
-        beats = asyncio.create_task(_keep_alive(held)) if wait.events else None
-        stop = asyncio.create_task(stopping().wait())
+        tasks = [asyncio.create_task(event.wait()) for event in (stopping(), waiter.done)]
+        beats = [asyncio.create_task(_keep_alive(held))] if wait.events else []
         try:
-            while await _woken(waiter, [task for task in (beats, stop) if task], deadline):
-                # An update may be older than a retry, so the database confirms it.
-                waiter.left = set(wait.request_ids)
-                waiter.done.clear()
-                await _registry.look_for([waiter])
-                if waiter.done.is_set():
-                    break
+            await asyncio.wait([*tasks, *beats], timeout=wait.seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            tasks = [task for task in (beats, stop) if task]
-            for task in tasks:
+            for task in (*tasks, *beats):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, *beats, return_exceptions=True)
     return waiter.done.is_set()
-
-
-async def _woken(waiter: _Waiter, others: Sequence[asyncio.Task[Any]], deadline: float) -> bool:
-    """Wait until the waiter is done, and return False if the time is over or one of the other tasks ends first."""
-    done = asyncio.create_task(waiter.done.wait())
-    try:
-        left = max(0.0, deadline - asyncio.get_running_loop().time())
-        await asyncio.wait([done, *others], timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        return done.done()
-    finally:
-        done.cancel()
 
 
 async def _keep_alive(held: _HeldResponse) -> None:
@@ -232,23 +214,40 @@ async def _keep_alive(held: _HeldResponse) -> None:
             await held.send_part(b": keep-alive\n\n")
 
 
+class _State(NamedTuple):
+    """A request's sequence, and whether it has ended."""
+
+    sequence: int
+    has_ended: bool
+
+
+#: Newer than every state.
+_DELETED: Final = _State(sys.maxsize, has_ended=True)
+
+
 class _Waiter:
     """The requests that a call still waits for. A subscriber of the hub."""
 
     def __init__(self, request_ids: Sequence[str]) -> None:
+        self._sequences = dict.fromkeys(request_ids, 0)
         self.left = set(request_ids)
         self.done = asyncio.Event()
-        self.note(())
+        self.note({})
 
     def deliver(self, update: Update) -> None:
-        """Note an end."""
-        if json.loads(update.text)["data"]["status"] in TERMINAL:
-            self.note((update.request_id,))
+        """Note a new state."""
+        has_ended = json.loads(update.text)["data"]["status"] in TERMINAL
+        self.note({update.request_id: _State(update.sequence, has_ended)})
 
-    def note(self, ended: Collection[str]) -> None:
-        """Note that these requests have ended."""
-        self.left.difference_update(ended)
-        if not self.left:
+    def note(self, states: Mapping[str, _State]) -> None:
+        """Note the states that are not older than the known ones: an end may be followed by a retry."""
+        for request_id, (sequence, has_ended) in states.items():
+            if sequence >= self._sequences[request_id]:
+                self._sequences[request_id] = sequence
+                (self.left.discard if has_ended else self.left.add)(request_id)
+        if self.left:
+            self.done.clear()
+        else:
             self.done.set()
 
 
@@ -279,25 +278,26 @@ class _Registry:
             await self.look_for(list(self._waiters))
 
     async def look_for(self, waiters: Sequence[_Waiter]) -> None:
-        """Note what has ended, in one query for all of the waiters."""
+        """Note the states of the requests that are waited for, in one query for all of the waiters."""
+        asked = {waiter: list(waiter.left) for waiter in waiters}
         try:
-            ended = await _ended_among({request_id for waiter in waiters for request_id in waiter.left})
+            states = await _states_of({request_id for request_ids in asked.values() for request_id in request_ids})
         except Exception as error:  # the next look may succeed
             logger.warning("waiting calls rely on updates alone at the moment: %s", error)
             return
-        for waiter in waiters:
-            waiter.note(ended)
+        for waiter, request_ids in asked.items():
+            waiter.note({request_id: states[request_id] for request_id in request_ids})
 
 
 _registry: Final = _Registry()
 
 
 @in_database
-def _ended_among(request_ids: Collection[str]) -> set[str]:
-    """Return those that have ended, or are deleted."""
-    asked = set(request_ids)
-    active = GenerationRequest.objects.filter(pk__in=asked).exclude(status__in=TERMINAL)
-    return asked - set(active.values_list("pk", flat=True))
+def _states_of(request_ids: Collection[str]) -> dict[str, _State]:
+    """Return the states of these requests. A deleted one has ended."""
+    rows = GenerationRequest.objects.filter(pk__in=request_ids).values_list("pk", "sequence", "status")
+    found = {pk: _State(sequence, status in TERMINAL) for pk, sequence, status in rows}
+    return dict.fromkeys(request_ids, _DELETED) | found
 
 
 def _in_thread(function: Callable[P, T]) -> Callable[P, Any]:

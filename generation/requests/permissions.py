@@ -1,4 +1,4 @@
-"""What the API key of a caller allows, applied to requests. Without a key everything is allowed."""
+"""The rights of the caller's API key, applied to requests. Without a key everything is allowed."""
 
 from __future__ import annotations
 

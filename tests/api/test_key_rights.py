@@ -1,4 +1,4 @@
-"""What an API key allows: scopes, projects, models, priorities, rates; and no rights of staff."""
+"""The rights of an API key: scopes, projects, models, priorities, rates; and no rights of staff."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The endpoints of API keys, and what a secret is worth."""
+"""The endpoints of API keys, and the validity of their secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is hidden before text is written."""
+"""Secrets are hidden before text is written."""
 
 from __future__ import annotations
 

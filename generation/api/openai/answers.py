@@ -59,7 +59,7 @@ Part = bytes | Encoded
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """What the answer to a call depends on besides its requests. ``headers`` are those of every answer to it."""
+    """All that the answer to a call depends on besides its requests. ``headers`` are those of every answer to it."""
 
     request_ids: Sequence[str]
     quality: str

@@ -1,4 +1,4 @@
-"""What the views below ``/v1`` share, and the answer to every other address there."""
+"""The common part of the views below ``/v1``, and the answer to every other address there."""
 
 from __future__ import annotations
 
