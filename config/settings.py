@@ -143,6 +143,8 @@ RESULT_RETENTION_DAYS = env.integer("RESULT_RETENTION_DAYS", 0, minimum=0, maxim
 #: Days after its last use after which an uploaded image is deleted; 0 for never. And megabytes of one owner's.
 UPLOAD_RETENTION_DAYS = env.integer("UPLOAD_RETENTION_DAYS", 30, minimum=0, maximum=36_500)
 UPLOAD_QUOTA_MB = env.integer("UPLOAD_QUOTA_MB", 1000, minimum=0, maximum=10_000_000)
+#: How long a request waits for the image of one that failed or was cancelled; in days.
+REFERENCE_PATIENCE = timedelta(days=env.integer("REFERENCE_PATIENCE", 7, minimum=0, maximum=36_500))
 _bucket: dict[str, Any] = {
     "bucket_name": env.text("AWS_STORAGE_BUCKET_NAME"),
     "access_key": env.text("AWS_ACCESS_KEY_ID") or None,

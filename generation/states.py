@@ -56,6 +56,8 @@ WEIGHTS: Final[Mapping[str, int]] = {
     Priority.NORMAL: 10,
     Priority.LOW: 1,
 }
+#: The weight of a request that waits for its references: below every queue, so that it is neither sent nor counted.
+PARKED_WEIGHT: Final = 0
 #: A retry has the lowest weight, so that first attempts go before it.
 RETRY_WEIGHT: Final = WEIGHTS[Priority.LOW]
 
@@ -78,6 +80,22 @@ class GenerationType(TextChoices):
     ILLUSTRATION = "illustration", "Illustration"
     CHARACTER_REFERENCE = "character-reference", "Character reference"
     BACKGROUND = "background", "Background"
+
+
+class ImageRole(TextChoices):
+    """What an image that is sent with a prompt is for. Clients give the first three to references."""
+
+    CHARACTER = "character", "Character"
+    STYLE = "style", "Style"
+    COMPOSITION = "composition", "Composition"
+    #: The image that is edited.
+    SOURCE = "source", "Image to edit"
+    #: Transparent where the source is to change.
+    MASK = "mask", "Mask"
+
+
+#: The roles of references.
+REFERENCE_ROLES: Final = (ImageRole.CHARACTER, ImageRole.STYLE, ImageRole.COMPOSITION)
 
 
 class Scope(TextChoices):

@@ -38,6 +38,7 @@ STEPS: Final[dict[str, Callable[[], int]]] = {
     "promoted": maintenance.promote_long_waiting,
     "lost": maintenance.resend_lost_messages,
     "overdue": maintenance.cancel_overdue,
+    "unparked": maintenance.advance_parked,
     "filled": maintenance.fill_free_slots,
     "bulk": bulk_actions.advance_abandoned,
     "forgotten": maintenance.delete_dead_processes,

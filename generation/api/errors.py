@@ -20,6 +20,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 from generation.access.grants import NotAllowedError
 from generation.db import outages
 from generation.providers.pricing import OverBudgetError
+from generation.requests.references import InvalidReferencesError
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         return _answer(403, *PLAIN[403])
     if isinstance(error, ScopeMissing):
         return _answer(403, str(error.detail), error.default_code, required=error.required)
+    if isinstance(error, InvalidReferencesError):
+        return _validation([{"path": one.path, "msg": one.message, "code": one.code} for one in error.mistakes])
     if isinstance(error, NotAllowedError):
         details = [{"path": error.path, "msg": str(error), "code": "not_allowed"}]
         return _answer(403, str(error), "not_allowed", errors=details)

@@ -29,7 +29,8 @@ from generation.api.waiting import after_wait, cancel_after, preferred_wait, ret
 from generation.models import GenerationRequest
 from generation.queue import estimates
 from generation.queue.estimates import QueuePosition
-from generation.requests import permissions, representations, selectors, services
+from generation.requests import input_images, permissions, representations, selectors, services
+from generation.requests.references import ReferenceFailedError
 from generation.requests.representations import absolute
 from generation.states import ACTIVE, Scope
 
@@ -46,6 +47,14 @@ class RequestNotRetryable(APIException):
     status_code = status.HTTP_409_CONFLICT
     default_detail = "Only a failed or cancelled request can be retried"
     default_code = "not_retryable"
+
+
+class ReferenceFailed(APIException):
+    """An image that the request refers to was not made."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_detail = "An image that this request refers to failed, was cancelled or was deleted; retry that one first"
+    default_code = "reference_failed"
 
 
 #: The URL name of a request's status, and the key of its id in an answer.
@@ -108,6 +117,8 @@ class GenerationViewSet(viewsets.ViewSet):
         body = representations.status(found, image_data=flag(request, "imageData", default=True))
         if position:
             body |= {"queuePosition": position.position, "estimatedWaitTime": position.estimated_wait}
+            if position.position is None and (image := input_images.waits_for(found)):
+                body["waitingFor"] = {"reason": "reference", "requestId": image.source_id, "status": image.status}
             if position.held and selectors.waits_for_key(found):
                 body["waitingFor"] = {"reason": "key_limit"}
         return Response(body, headers=headers)
@@ -121,7 +132,10 @@ class GenerationViewSet(viewsets.ViewSet):
         if pair is None:
             raise NotFound
         found, position = pair
-        etag = representations.etag(found, flag(request, "imageData", default=True), position)
+        parts: list[object] = [flag(request, "imageData", default=True), position]
+        if position and position.position is None:  # the states of its images change without it
+            parts += [(image.source_id, image.status) for image in input_images.of_request(found)]
+        etag = representations.etag(found, *parts)
         return found, position, {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Prefer"}
 
     def list(self, request: Request) -> Response:
@@ -129,6 +143,7 @@ class GenerationViewSet(viewsets.ViewSet):
         matching = selectors.matching(selectors.visible_to(current_user(request)), filters(query))
         pagination = NewestFirstPagination(page_size=query["limit"])
         page = pagination.paginate_queryset(matching, request)
+        input_images.attach(page)
         return pagination.get_paginated_response([representations.status(row) for row in page])
 
     def cancel(self, request: Request, request_id: str) -> Response:
@@ -147,6 +162,8 @@ class GenerationViewSet(viewsets.ViewSet):
             )
         except services.NotRetryableError:
             raise RequestNotRetryable from None
+        except ReferenceFailedError:
+            raise ReferenceFailed from None
         return self._or_after_wait(request, Response(_accepted(retried)))
 
     @staticmethod

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -25,13 +27,14 @@ from generation.api.fields import (
 )
 from generation.api.parsers import MAX_METADATA_DEPTH, check_value
 from generation.models import model_rows
-from generation.models.options import GenerationOptions
+from generation.models.options import GenerationOptions, InputImage, Inputs
 from generation.providers import catalogue
-from generation.requests.new_request import DEFAULT_MAX_ATTEMPTS, NewRequest
+from generation.requests.new_request import DEFAULT_MAX_ATTEMPTS, NewImage, NewRequest
 from generation.requests.representations import RESERVED_METADATA
-from generation.states import GenerationType, ImageFormat, Priority, Status
+from generation.states import REFERENCE_ROLES, GenerationType, ImageFormat, ImageRole, Priority, Status
 
 MAX_BATCH: Final = 100
+MAX_REFERENCES: Final = 16
 MAX_METADATA_BYTES: Final = 16 * 1024
 #: The largest seed that all providers with seeds accept.
 MAX_SEED: Final = 4_294_967_294
@@ -140,13 +143,48 @@ class ValidMetadata(NamedTuple):
     estimated_cost: Decimal | None
 
     @classmethod
-    def of(cls, metadata: dict[str, Any]) -> ValidMetadata:
-        """Parse the metadata and choose a model. Raises ``ValidationError`` if no configured model supports it."""
+    def of(cls, metadata: dict[str, Any], inputs: Inputs | None = None) -> ValidMetadata:
+        """Parse the metadata and choose a model that takes the images as well. Raises ``ValidationError`` if no
+        configured model supports it."""
         options = GenerationOptions.parse(metadata)  # every model takes the longest prompt of a submit
+        if inputs:
+            options = inputs.applied_to(options)
         try:
             return cls(metadata, options, catalogue.estimate(options))
         except catalogue.UnsupportedRequest as reason:
             raise serializers.ValidationError({reason.option: [reason.message]}, code="unsupported") from None
+
+
+class ReferenceSerializer(BodySerializer):
+    """An image that is sent with the prompt: the result of one of your requests, an upload, or the result of an earlier
+    item of the same batch."""
+
+    requestId = NameField(
+        max_length=64, required=False, help_text="A request of your own that is or will be completed."
+    )
+    uploadId = NameField(max_length=64, required=False)
+    item = IntegerField(
+        min_value=0, max_value=MAX_BATCH - 1, required=False, help_text="Index of an earlier item of the same batch."
+    )
+    role = ChoiceField([role.value for role in REFERENCE_ROLES], required=False, help_text="`character` by default.")
+    name = StringField(max_length=40, required=False, allow_blank=True, help_text="How the prompt calls it.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        given = [name for name in ("requestId", "uploadId", "item") if attrs.get(name) not in (None, "")]
+        if len(given) != 1:
+            raise serializers.ValidationError("Name one of requestId, uploadId and item.", code="exactly_one")
+        return attrs
+
+
+class ReferencesField(serializers.ListField):
+    """A list of references."""
+
+    child = ReferenceSerializer()
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, list) and len(data) > MAX_REFERENCES:
+            raise serializers.ValidationError(f"At most {MAX_REFERENCES} references.", code="too_many_references")
+        return super().to_internal_value(data)
 
 
 class SubmitSerializer(BodySerializer):
@@ -177,14 +215,40 @@ class SubmitSerializer(BodySerializer):
         help_text="The client's name or id of the page.",
     )
     metadata = MetadataSerializer(required=False)
+    references = ReferencesField(required=False, help_text="Images that are sent with the prompt, in this order.")
+    onReferenceFailure = ChoiceField(
+        ["wait", "cancel"],
+        required=False,
+        help_text="What happens if a reference fails or is cancelled: `wait`, the default, until it is retried, for"
+        " some days; or `cancel`.",
+    )
+    editOf = NameField(max_length=64, required=False, help_text="The request or upload whose image is to be changed.")
+    mask = NameField(
+        max_length=64,
+        required=False,
+        help_text="An uploaded PNG of the size of the image, transparent where the image is to change.",
+    )
+    maskMode = ChoiceField(
+        ["hint", "strict"],
+        required=False,
+        help_text="`hint`, the default: the model sees the mask. `strict`: what is outside the mask is restored.",
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if "metadata" in attrs:
+        images = tuple(_images(attrs))
+        if not images and "metadata" in attrs:
             return attrs
+        metadata = attrs["metadata"].metadata if "metadata" in attrs else {}
+        inputs = images and Inputs(
+            images=tuple(InputImage(role=one.role, name=one.name, is_upload=bool(one.upload_id)) for one in images),
+            mask_mode=attrs.get("maskMode", "hint") if "mask" in attrs else "",
+            cancel_on_failure=attrs.get("onReferenceFailure") == "cancel",
+        )
         try:
-            return attrs | {"metadata": ValidMetadata.of({})}
+            return attrs | {"metadata": ValidMetadata.of(metadata, inputs or None), "images": images, "inputs": inputs}
         except serializers.ValidationError as error:
-            raise serializers.ValidationError({"metadata": error.detail}) from None
+            is_of_images = isinstance(error.detail, dict) and "references" in error.detail
+            raise (error if is_of_images else serializers.ValidationError({"metadata": error.detail})) from None
 
 
 def _json_bytes(data: dict[str, Any]) -> int:
@@ -207,7 +271,31 @@ def new_request(
         max_attempts=valid.metadata.get("maxAttempts", DEFAULT_MAX_ATTEMPTS),
         estimated_cost=valid.estimated_cost,
         cancel_after=cancel_after,
+        images=data.get("images", ()),
+        inputs=data.get("inputs") or None,
     )
+
+
+def _images(data: Mapping[str, Any], *, path: str = "") -> Iterator[NewImage]:
+    """Yield the images of a submit in the order in which they are sent: the one to edit, the references, the mask.
+    Raises ``ValidationError``."""
+    if edited := data.get("editOf"):
+        kind = "upload_id" if edited.startswith("vgu_") else "request_id"
+        yield NewImage(role=ImageRole.SOURCE, path="editOf", **{kind: edited})
+    for index, one in enumerate(data.get("references") or ()):
+        ids = {
+            "request_id": one.get("requestId") or "",
+            "upload_id": one.get("uploadId") or "",
+            "item": one.get("item"),
+        }
+        name = next(name for name in ("requestId", "uploadId", "item") if one.get(name) not in (None, ""))
+        path = f"references[{index}].{name}"
+        yield NewImage(role=one.get("role", ImageRole.CHARACTER), name=one.get("name") or "", path=path, **ids)
+    if mask := data.get("mask"):
+        if not edited:
+            message = "A mask needs the image that is to be changed, in editOf."
+            raise serializers.ValidationError({"mask": [serializers.ErrorDetail(message, code="required")]})
+        yield NewImage(role=ImageRole.MASK, path="mask", upload_id=mask)
 
 
 class BatchOptionsSerializer(BodySerializer):
@@ -227,6 +315,21 @@ class BatchSerializer(BodySerializer):
 
     requests = SubmitSerializer(many=True, allow_empty=False, max_length=MAX_BATCH)  # type: ignore[call-arg]
     batchOptions = BatchOptionsSerializer(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        for index, item in enumerate(attrs["requests"]):
+            item["images"] = tuple(_within_batch(item.get("images", ()), index))
+        return attrs
+
+
+def _within_batch(images: Iterable[NewImage], index: int) -> Iterator[NewImage]:
+    """Yield the images of a batch's item with their paths in the batch. Raises ``ValidationError`` unless they refer to
+    earlier items."""
+    for image in images:
+        path = f"requests[{index}].{image.path}"
+        if image.item is not None and image.item >= index:
+            raise InvalidValue(path, "There is no such earlier item.", "not_found")
+        yield replace(image, path=path)
 
 
 def batch_arguments(data: dict[str, Any], *, cancel_after: timedelta | None = None) -> dict[str, Any]:

@@ -63,6 +63,14 @@ class UploadQuota(APIException):
     default_code = "upload_quota"
 
 
+class UploadInUse(APIException):
+    """A request that has not ended refers to the upload."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_detail = "A request that has not ended refers to this upload"
+    default_code = "in_use"
+
+
 class UploadsUnavailable(APIException):
     """Too many images are being read at the moment, or the storage cannot be written."""
 
@@ -135,8 +143,11 @@ class UploadViewSet(viewsets.ViewSet):
         return Response(representation(_find(request, upload_id)))
 
     def destroy(self, request: Request, upload_id: str) -> Response:
-        if not uploads.delete(_find(request, upload_id)):
-            raise UploadNotFound
+        try:
+            if not uploads.delete(_find(request, upload_id)):
+                raise UploadNotFound
+        except uploads.InUseError:
+            raise UploadInUse from None
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

@@ -5,6 +5,7 @@ from generation.models.control import BulkAction, Pause
 from generation.models.counters import Counter, CounterChange, QueueLength
 from generation.models.processes import WorkerProcess
 from generation.models.providers import ModelState, PromptStyle, ProviderModel, ProviderState
+from generation.models.references import GenerationReference
 from generation.models.requests import GenerationBatch, GenerationRequest, IdempotencyKey
 from generation.models.spending import Budget, SharedPicture, Spending
 from generation.models.uploads import Upload
@@ -19,6 +20,7 @@ __all__ = [
     "GenerationAttempt",
     "GenerationBatch",
     "GenerationQueue",
+    "GenerationReference",
     "GenerationRequest",
     "IdempotencyKey",
     "ModelState",

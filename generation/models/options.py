@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from generation.states import ImageRole
 
 #: Options that not every model honors, by their keys in ``metadata`` and in a model's capabilities. The aspect ratio
 #: is matched with a model's sizes, and an image style is a phrase of the prompt.
@@ -39,6 +41,12 @@ class GenerationOptions:
     raw_prompt: bool = False
     #: Characters of the client's prompt. It is no option, but not every model takes a long one.
     prompt_length: int = 0
+    #: The roles of the images that are sent with the prompt, in their order, without the mask.
+    references: tuple[str, ...] = ()
+    #: How many of these images are uploads.
+    uploads: int = 0
+    #: ``hint`` or ``strict`` if there is a mask.
+    mask_mode: str = ""
 
     @classmethod
     def parse(cls, metadata: Mapping[str, Any], *, prompt_length: int = 0) -> GenerationOptions:
@@ -72,3 +80,47 @@ def changing(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = {key: metadata.get(key) for key in (*_CHANGING, *RESTRICTING)}
     return given | ({"rawPrompt": True} if metadata.get("rawPrompt") else {})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputImage:
+    """One image that is sent with the prompt. ``name`` is how the prompt calls it."""
+
+    role: str
+    name: str = ""
+    is_upload: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """The images of a request in the order in which they are sent, and how to treat them; its column ``inputs``."""
+
+    images: tuple[InputImage, ...]
+    #: ``hint`` or ``strict`` if one of the images is a mask.
+    mask_mode: str = ""
+    #: Whether the request is cancelled if one of its sources fails or is cancelled. Else it goes on waiting.
+    cancel_on_failure: bool = False
+
+    @classmethod
+    def parse(cls, column: Mapping[str, Any]) -> Inputs:
+        """Read the column."""
+        images = (InputImage(role=one["role"], name=one["name"], is_upload=one["upload"]) for one in column["images"])
+        return cls(
+            images=tuple(images), mask_mode=column["maskMode"], cancel_on_failure=column["onFailure"] == "cancel"
+        )
+
+    def as_column(self) -> dict[str, Any]:
+        """Return the value of the column."""
+        images = [{"role": image.role, "name": image.name, "upload": image.is_upload} for image in self.images]
+        on_failure = "cancel" if self.cancel_on_failure else "wait"
+        return {"images": images, "maskMode": self.mask_mode, "onFailure": on_failure}
+
+    def applied_to(self, options: GenerationOptions) -> GenerationOptions:
+        """Return the options with what the model must be able to do with these images."""
+        sent = [image for image in self.images if image.role != ImageRole.MASK]
+        return replace(
+            options,
+            references=tuple(image.role for image in sent),
+            uploads=sum(image.is_upload for image in sent),
+            mask_mode=self.mask_mode,
+        )

@@ -13,7 +13,7 @@ from django.utils.functional import cached_property
 from generation.db.functions import Now
 from generation.models.access import ApiKey
 from generation.models.constraints import is_one_of
-from generation.models.options import GenerationOptions
+from generation.models.options import GenerationOptions, Inputs
 from generation.states import ACTIVE, TERMINAL, CancelReason, GenerationType, Priority, Status
 
 _ACTIVE: Final = sorted(ACTIVE)
@@ -67,6 +67,8 @@ class GenerationRequest(models.Model):
     project_id = models.CharField(max_length=255, blank=True, default="")
     page_id = models.CharField(max_length=255, blank=True, default="")
     metadata = models.JSONField(default=dict, blank=True)
+    #: The images that are sent with the prompt, see :class:`generation.models.options.Inputs`; None for none.
+    inputs: Any = models.JSONField(null=True, editable=False)
     # The key that submitted it, or that retried it last. Two indexes in Meta begin with it.
     api_key = models.ForeignKey(
         ApiKey, on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False, db_index=False
@@ -102,6 +104,10 @@ class GenerationRequest(models.Model):
 
     #: The number of queue rows ahead when it was submitted, up to a bound; None if it was read from the database.
     ahead: int | None = None
+    #: Whether it waits for its images, if it was just queued.
+    is_parked = False
+    #: The images that are sent with it; None if they were not read.
+    stored_images: Any = None
 
     class Meta:
         db_table = "generation_requests"
@@ -206,7 +212,13 @@ class GenerationRequest(models.Model):
     @cached_property
     def options(self) -> GenerationOptions:
         """The options in ``metadata``, parsed once for each instance."""
-        return GenerationOptions.parse(self.metadata, prompt_length=len(self.prompt))
+        options = GenerationOptions.parse(self.metadata, prompt_length=len(self.prompt))
+        return options if self.inputs is None else self.parsed_inputs.applied_to(options)
+
+    @cached_property
+    def parsed_inputs(self) -> Inputs:
+        """The column ``inputs`` of a request that has any."""
+        return Inputs.parse(self.inputs)
 
 
 class IdempotencyKey(models.Model):

@@ -6,21 +6,22 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 
 from generation.db.functions import Now
 from generation.models.constraints import is_one_of
 from generation.models.requests import GenerationRequest
-from generation.states import RETRY_WEIGHT, TRANSITIONS, WEIGHTS, AttemptOutcome, ErrorCode, Reason, Status
+from generation.states import PARKED_WEIGHT, TRANSITIONS, WEIGHTS, AttemptOutcome, ErrorCode, Reason, Status
 
 
 class GenerationQueue(models.Model):
     """A queue row. It exists exactly while its request is queued. Messages are sent for it and may be lost.
 
     ``available_at`` is when it may start, ``dispatched_at`` when its message was last sent, and ``redispatch_at`` when
-    that message counts as lost. A ``held`` row waits for a slot in its batch and is not sent. ``weight_since`` is when
-    it got its present weight. ``waits_for`` names the event that makes it available earlier: the end of the request
-    whose image it may share, or the name of a provider whose breaker closes.
+    that message counts as lost. A ``held`` row waits for a slot in its batch and is not sent. A row with the weight
+    ``PARKED_WEIGHT`` waits for its images; it is held, and ``available_at`` is when the dispatcher looks at it next.
+    ``weight_since`` is when it got its present weight. ``waits_for`` names the event that makes it available earlier:
+    the end of the request whose image it may share, or the name of a provider whose breaker closes.
     """
 
     request = models.OneToOneField(
@@ -43,14 +44,19 @@ class GenerationQueue(models.Model):
             # The order of the queue: for the next rows to send, and for the number ahead. It has no condition on sent
             # rows, so that sending a row updates no index.
             models.Index(F("priority_weight").desc(), F("queued_at"), name="queue_order"),
-            models.Index(fields=["available_at"], name="queue_held", condition=Q(held=True)),
+            models.Index(
+                fields=["available_at"],
+                name="queue_held_due",
+                condition=Q(held=True, priority_weight__gt=PARKED_WEIGHT),
+            ),
+            models.Index(fields=["available_at"], name="queue_parked", condition=Q(priority_weight=PARKED_WEIGHT)),
             # Rows that have waited so long at their weight that they are promoted.
             models.Index(fields=["priority_weight", "weight_since"], name="queue_waiting_long"),
             models.Index(fields=["waits_for"], name="queue_waits_for", condition=~Q(waits_for="")),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=Q(priority_weight__range=(RETRY_WEIGHT, max(WEIGHTS.values()))), name="queue_weight_in_range"
+                condition=Q(priority_weight__range=(PARKED_WEIGHT, max(WEIGHTS.values()))), name="queue_weight_in_range"
             ),
             models.CheckConstraint(
                 condition=Q(redispatch_at__isnull=True) | Q(dispatched_at__isnull=False),
@@ -78,6 +84,8 @@ class GenerationAttempt(models.Model):
     provider = models.CharField(max_length=32, blank=True, default="")
     model = models.CharField(max_length=255, blank=True, default="")
     prompt = models.TextField(blank=True, default="")
+    #: The SHA-256 of each image that was sent, in their order.
+    sent_images = models.JSONField(default=list, db_default=Value([], output_field=models.JSONField()))
     provider_request_id = models.CharField(max_length=255, blank=True, default="")
     #: When the provider was called, when its slot is free again at the latest, and whether the call costs money.
     call_started_at = models.DateTimeField(null=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import Case, Value, When
+from django.db.models import Case, QuerySet, Value, When
 
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest, Pause
 from generation.queue import dispatch, pauses
-from generation.states import WEIGHTS, PauseScope, Status
+from generation.states import PARKED_WEIGHT, WEIGHTS, PauseScope, Status
 
 
 def change_priority(request_ids: Collection[str], priority: str) -> list[str]:
@@ -26,12 +26,14 @@ def change_priority(request_ids: Collection[str], priority: str) -> list[str]:
     with transaction.atomic():
         queued = _locked(request_ids)
         GenerationRequest.objects.filter(pk__in=queued).update(priority=priority)
+        # Parked ones get their weight when they start.
         _update_rows(queued, priority_weight=WEIGHTS[priority], weight_since=Now())
     return queued
 
 
 def requeue(request_ids: Collection[str]) -> list[str]:
-    """Send those of the requests that are queued again at once, and return their ids.
+    """Send those of the requests that are queued again at once, and return their ids. The dispatcher looks at the
+    parked ones.
 
     They no longer wait for anything, and get the weight of their priority again.
     """
@@ -39,7 +41,9 @@ def requeue(request_ids: Collection[str]) -> list[str]:
         queued = _locked(request_ids)
         weights = Case(*(When(request__priority=name, then=Value(weight)) for name, weight in WEIGHTS.items()))
         # Django's update() cannot use columns of another table, so the weights are read first.
-        rows = GenerationQueue.objects.filter(pk__in=queued).annotate(weight=weights).values_list("pk", "weight")
+        parked = GenerationQueue.objects.filter(pk__in=queued, priority_weight=PARKED_WEIGHT)
+        parked.update(available_at=Now())
+        rows = _started(queued).annotate(weight=weights).values_list("pk", "weight")
         by_weight: dict[int, list[str]] = {}
         for pk, weight in rows:
             by_weight.setdefault(weight, []).append(pk)
@@ -86,9 +90,14 @@ def _locked(request_ids: Collection[str]) -> list[str]:
 
 
 def _update_rows(request_ids: Collection[str], **values: Any) -> None:
-    GenerationQueue.objects.filter(pk__in=request_ids).update(**values)
+    _started(request_ids).update(**values)
     _mark_undelivered(request_ids)
     dispatch.send_due_after_commit()
+
+
+def _started(request_ids: Collection[str]) -> QuerySet[GenerationQueue]:
+    """Return the queue rows of those of the requests that do not wait for their images."""
+    return GenerationQueue.objects.filter(pk__in=request_ids, priority_weight__gt=PARKED_WEIGHT)
 
 
 def _mark_undelivered(request_ids: Collection[str]) -> None:

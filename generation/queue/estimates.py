@@ -16,7 +16,7 @@ from generation.db import counters, queries
 from generation.db.execution import fetch_one
 from generation.models import GenerationQueue, GenerationRequest
 from generation.queue import pauses, processes
-from generation.states import WEIGHTS
+from generation.states import PARKED_WEIGHT, WEIGHTS
 
 #: Assumed duration of a request in seconds while there is no measurement.
 SECONDS_PER_REQUEST: Final = 30
@@ -29,12 +29,15 @@ _ENOUGH_ATTEMPTS: Final = 50
 class QueuePosition:
     """Position of a queued request, from 1, and its estimated wait in seconds; ``estimated_wait`` is None while the
     request is paused, since the length of a pause is unknown. It is ``held`` while its batch or its API key has no free
-    slot."""
+    slot. Both figures are None while the request is parked."""
 
-    position: int
+    position: int | None
     estimated_wait: int | None
     held: bool = False
 
+
+#: Of a request that waits for its images.
+PARKED: Final = QueuePosition(None, None)
 
 #: The lengths of the queue, at most 1 s old; for estimates.
 _cached_lengths: Final = ttl_cache(seconds=1)(counters.lengths)
@@ -92,6 +95,8 @@ def queue_position(request: GenerationRequest) -> QueuePosition | None:
     A request that was just submitted needs no query: the submit has counted the queue rows ahead, and the other figures
     come from this process's caches, at most 2 s old.
     """
+    if request.is_parked:
+        return PARKED
     if request.ahead is not None:
         return position(request, request.ahead, WEIGHTS[request.priority], None)
     row = fetch_one(queries.COUNT_AHEAD, {"request": request.pk, "counted": queries.COUNTED})
@@ -102,6 +107,8 @@ def position(
     request: GenerationRequest, ahead: int, weight: int, queued_at: datetime | None, *, held: bool = False
 ) -> QueuePosition:
     """Return the queue position of a request with so many counted queue rows ahead of its own."""
+    if weight == PARKED_WEIGHT:
+        return PARKED
     if ahead >= queries.COUNTED:
         ahead = max(ahead, _estimated_ahead(weight, queued_at))
     wait = None if pauses.is_paused(request) else estimate(ahead, request.type)

@@ -21,7 +21,7 @@ from generation.models import (
     ProviderState,
 )
 from generation.queue import dispatch, pauses
-from generation.states import Status
+from generation.states import PARKED_WEIGHT, Status
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +106,7 @@ class RunLimit:
 
     def _fillable(self, **conditions: Any) -> QuerySet[GenerationQueue]:
         """Return the held rows that are due and for which this limit is responsible."""
-        rows = pauses.without_paused(GenerationQueue.objects.filter(held=True, available_at__lte=Now(), **conditions))
+        rows = pauses.without_paused(_held().filter(available_at__lte=Now(), **conditions))
         if self is BATCH:
             return rows.filter(request__api_key__max_active=None)
         batches = BATCH._with_used_slots().filter(pk__in=rows.values("request__batch"))
@@ -140,6 +140,11 @@ def groups_of(request: GenerationRequest) -> Iterator[tuple[RunLimit, str]]:
             yield limit, key
 
 
+def _held() -> QuerySet[GenerationQueue]:
+    """Return the rows that wait for a slot, and not for their images."""
+    return GenerationQueue.objects.filter(held=True, priority_weight__gt=PARKED_WEIGHT)
+
+
 def applies_to(request: GenerationRequest) -> bool:
     """Return whether the request's batch or API key has a limit."""
     return any(limit.limited().filter(pk=group_id).exists() for limit, group_id in groups_of(request))
@@ -162,7 +167,7 @@ def _within_batches(rows: Sequence[tuple[str, int, str | None]]) -> list[tuple[s
 def fill_all(most: int) -> int:
     """Send held requests of groups that have a free slot, at most ``most`` groups of each limit. Return their
     number."""
-    if not GenerationQueue.objects.filter(held=True, available_at__lte=Now()).exists():
+    if not _held().filter(available_at__lte=Now()).exists():
         return 0
     filled = sum(limit.fill(group_id) for limit in LIMITS for group_id in limit.to_fill(most))
     return filled + _unhold_unlimited(most)
@@ -170,7 +175,7 @@ def fill_all(most: int) -> int:
 
 def _unhold_unlimited(most: int) -> int:
     """Unhold requests whose limit was removed, for the dispatcher to send. Return their number."""
-    rows = GenerationQueue.objects.filter(held=True)
+    rows = _held()
     for limit in LIMITS:
         rows = rows.filter(**{f"request__{limit.field}__{limit.column}": None})
     with transaction.atomic():

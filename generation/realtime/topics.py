@@ -18,7 +18,7 @@ from generation.access.grants import projects_of
 from generation.identifiers import BATCH_ID, REQUEST_ID
 from generation.models import GenerationRequest
 from generation.realtime.authentication import in_database
-from generation.requests import representations, selectors
+from generation.requests import input_images, representations, selectors
 
 #: Requests in the snapshot of a project; the rest are on further pages of the list.
 _PAGE: Final = 20
@@ -141,6 +141,7 @@ def _project(user: User, project_id: str) -> _Found | None:
         cursor = base64.b64encode(urlencode({"p": page[-1].pk}).encode()).decode()
         query = urlencode({"cursor": cursor, "projectId": project_id})
         following = representations.absolute(f"{reverse('generation:requests')}?{query}")
+    input_images.attach(page)
     results = [representations.status(request) for request in page]
     return {"results": results, "next": following, "previous": None}, page
 

@@ -21,7 +21,7 @@ from django.db import transaction
 
 from generation import event_loop
 from generation.models import GenerationRequest
-from generation.requests import representations
+from generation.requests import input_images, representations
 from generation.states import Status
 
 logger = logging.getLogger(__name__)
@@ -90,6 +90,7 @@ def announce(requests: Sequence[GenerationRequest]) -> None:
 
 
 def _publish(requests: Sequence[GenerationRequest]) -> None:
+    input_images.attach(requests)
     _sender.put([(update_of(request), _cancelled_claim(request)) for request in requests])
 
 

@@ -22,7 +22,7 @@ _COLUMNS: Final = [column.attname for column in GenerationRequest._meta.concrete
 #: Columns that a request has from its draft.
 _GIVEN: Final = ["type", "prompt", "priority", "project_id", "page_id", "metadata", "max_attempts", "estimated_cost"]
 #: Columns that the submitting statement copies from a request.
-_COPIED: Final = ("id", "owner_id", "batch_id", "api_key_id", *_GIVEN, "http_request_id", "traceparent")
+_COPIED: Final = ("id", "owner_id", "batch_id", "api_key_id", *_GIVEN, "inputs", "http_request_id", "traceparent")
 #: A request as that statement writes it.
 _INITIAL: Final[dict[str, Any]] = dict.fromkeys(_COLUMNS) | {
     "status": Status.QUEUED.value,
@@ -38,6 +38,8 @@ def new_row(draft: NewRequest, common: Mapping[str, Any]) -> GenerationRequest:
     """Return a request as the statement writes it, with a new id and the ``common`` columns of its call."""
     given = {name: getattr(draft, name) for name in _GIVEN}
     values = {**_INITIAL, **common, **given, "id": new_request_id()}
+    if draft.inputs:
+        values["inputs"] = draft.inputs.as_column()
     # The constructor with names takes twice as long.
     request = GenerationRequest.from_db(DEFAULT_DB_ALIAS, _COLUMNS, [values[name] for name in _COLUMNS])
     if draft.options:

@@ -26,7 +26,7 @@ from generation.db.functions import Now
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest
 from generation.providers import budgets
 from generation.queue import dispatch, run_limits
-from generation.requests import endings, inserts, transitions
+from generation.requests import endings, inserts, references, transitions
 from generation.requests.claims import AttemptFailure, Claim
 from generation.requests.endings import Ending
 from generation.requests.new_request import NewRequest
@@ -34,6 +34,7 @@ from generation.requests.rows import read_request
 from generation.states import (
     ACTIVE,
     GIVEN_UP,
+    PARKED_WEIGHT,
     RETRY_WEIGHT,
     TRANSITIONS,
     WEIGHTS,
@@ -54,7 +55,8 @@ def submit(
     drafts: Sequence[NewRequest], *, owner: User, batch: GenerationBatch | None = None
 ) -> list[GenerationRequest]:
     """Create queued requests with their queue rows and history, and send messages after the commit, up to the capacity
-    of the queues. If the batch or the owner's API key has a limit, the requests beyond it are held."""
+    of the queues. If the batch or the owner's API key has a limit, the requests beyond it are held. Requests that wait
+    for their images are parked."""
     grant = grants.grant_of(owner)
     common = {
         "owner_id": owner.pk,
@@ -68,21 +70,29 @@ def submit(
         request.pk: draft.cancel_after and draft.cancel_after.total_seconds()
         for request, draft in zip(requests, drafts, strict=True)
     }
+    images = {
+        request.pk: references.columns(draft.images, requests)
+        for request, draft in zip(requests, drafts, strict=True)
+        if draft.images
+    }
+    parked = {request.pk for request, draft in zip(requests, drafts, strict=True) if draft.is_parked}
     free_slots = batch.max_concurrent if batch and batch.max_concurrent else len(drafts)
     limited_key = grant.key_id if grant and grant.max_active else None
     if limited_key:
         free_slots = 0
-    ordered = sorted(requests, key=lambda request: (-WEIGHTS[request.priority], request.pk))
-    messages = dispatch.select_sendable([(request, WEIGHTS[request.priority]) for request in ordered[:free_slots]])
+    weights = {request.pk: PARKED_WEIGHT if request.pk in parked else WEIGHTS[request.priority] for request in requests}
+    ordered = sorted(requests, key=lambda request: (-weights[request.pk], request.pk))
+    free_slots = min(free_slots, len(drafts) - len(parked))  # parked ones are the last
+    messages = dispatch.select_sendable([(request, weights[request.pk]) for request in ordered[:free_slots]])
     sent = {request_id for request_id, _ in messages}
     rows = [
         inserts.columns(request)
-        | {"priority_weight": WEIGHTS[request.priority], "held": index >= free_slots, "sent": request.pk in sent}
-        | {"cancel_after": cancel_after[request.pk]}
+        | {"priority_weight": weights[request.pk], "held": index >= free_slots, "sent": request.pk in sent}
+        | {"cancel_after": cancel_after[request.pk], "images": images.get(request.pk)}
         for index, request in enumerate(ordered)
     ]
     for request, (now, ahead) in zip(ordered, inserts.insert(rows), strict=True):
-        request.created_at, request.ahead = now, ahead
+        request.created_at, request.ahead, request.is_parked = now, ahead, request.pk in parked
     transitions.schedule_side_effects(requests, transitions.SUBMIT)
     dispatch.send_after_commit(messages)
     if limited_key:
@@ -107,12 +117,14 @@ def retry(request_id: str, *, actor: User | None, keep_deadline: bool = False) -
         if not keep_deadline:
             reset["cancel_at"] = None
         [request] = transitions.apply_transition([request_id], transition, actor=actor, **reset)
-        weight = WEIGHTS[request.priority]
-        held = run_limits.applies_to(request)
+        is_parked = references.is_waiting(request)
+        weight = PARKED_WEIGHT if is_parked else WEIGHTS[request.priority]
+        held = is_parked or run_limits.applies_to(request)
         messages = [] if held else dispatch.select_sendable([(request, weight)])
         sent = dispatch.dispatch_columns() if messages else {}
         GenerationQueue.objects.create(request=request, priority_weight=weight, held=held, **sent)
         dispatch.send_after_commit(messages)
+    request.is_parked = is_parked
     return request
 
 
@@ -192,10 +204,10 @@ def _end_each(endings: Sequence[Ending], *, unlocked: bool) -> list[list[Callabl
     by_key = {ending.claim.key: ending for ending in endings}
     ended: dict[tuple[str, int], list[Callable[[], object]]] = {}
     for row in fetch_all(sql, parameters):
-        request, is_limited = read_request(row), row[-1]
+        request, (is_limited, is_source) = read_request(row), row[-2:]
         key = (request.pk, request.claims)
         transitions.announce([request], by_key[key].transition)
-        ended[key] = transitions.wake_ups(request, is_limited=is_limited)
+        ended[key] = transitions.wake_ups(request, is_limited=is_limited, is_source=is_source)
         if messages[key] and not is_limited:
             ended[key].append(partial(dispatch.send, messages[key]))
     return [ended.pop(ending.claim.key, None) for ending in endings]

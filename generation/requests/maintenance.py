@@ -18,8 +18,8 @@ from generation.db.locks import locked_keys
 from generation.db.outages import is_outage
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from generation.queue import dispatch, run_limits
-from generation.requests import lifecycle
-from generation.states import ACTIVE, WEIGHTS, Reason, Status, next_weight
+from generation.requests import lifecycle, references
+from generation.states import ACTIVE, PARKED_WEIGHT, WEIGHTS, Reason, Status, next_weight
 from generation.storage import receipts
 
 logger = logging.getLogger(__name__)
@@ -91,13 +91,25 @@ def cancel_overdue() -> int:
     return len(lifecycle.cancel(ids, actor=None, reason=Reason.DEADLINE)) if ids else 0
 
 
+def advance_parked() -> int:
+    """Start parked requests whose images are made, and cancel those whose images will not be. Return their number."""
+    return references.advance_parked(
+        lambda ids: lifecycle.cancel(ids, actor=None, reason=Reason.REFERENCE_FAILED) if ids else []
+    )
+
+
 def restore_queue_rows() -> int:
     """Create missing queue rows of queued requests, which only a manual change of the database can have deleted. Return
     their number."""
     entry = GenerationQueue.objects.filter(request_id=OuterRef("pk"))
     # In the order of their keys: two transactions that insert the same rows wait for each other's unique keys.
     missing = GenerationRequest.objects.filter(~Exists(entry), status=Status.QUEUED).order_by("pk")[:_STEP]
-    rows = [GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority]) for request in missing]
+    rows = [
+        GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority])
+        if request.inputs is None
+        else GenerationQueue(request=request, priority_weight=PARKED_WEIGHT, held=True)
+        for request in missing
+    ]
     return len(GenerationQueue.objects.bulk_create(rows, ignore_conflicts=True))
 
 

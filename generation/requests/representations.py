@@ -11,6 +11,8 @@ from typing import Any, Final
 from django.conf import settings
 
 from generation.models import GenerationBatch, GenerationRequest
+from generation.requests import input_images
+from generation.requests.input_images import StoredImage
 from generation.states import ACTIVE, PROGRESS, Status
 from generation.storage import images, signed_urls
 
@@ -73,6 +75,17 @@ def _error(request: GenerationRequest) -> dict[str, Any] | None:
     return {name: request.error.get(name) for name in _ERROR_FIELDS}  # errors of old versions lack some
 
 
+def _reference(image: StoredImage) -> dict[str, Any]:
+    return {
+        "role": image.role,
+        "name": image.name or None,
+        "requestId": image.source_id,
+        "uploadId": image.upload_id,
+        "status": image.status,
+        "sha256": image.sha256 or None,
+    }
+
+
 def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str, Any]:
     """Return the status of a request. ``image_data`` includes the image in ``result``; raises ``OSError`` if it cannot
     be read."""
@@ -98,6 +111,7 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
         },
         "result": _result(request, image_data=image_data) if request.status == Status.COMPLETED else None,
         "error": _error(request),
+        "references": [_reference(image) for image in input_images.of_request(request)],
         "cancelReason": (request.cancel_reason or None) if request.status == Status.CANCELLED else None,
     }
 
@@ -111,6 +125,7 @@ def etag(request: GenerationRequest, *parts: object) -> str:
 
 def batch(row: GenerationBatch, requests: Sequence[GenerationRequest]) -> dict[str, Any]:
     """Return a batch with its requests, which are given in the order of their index."""
+    input_images.attach(requests)
     counts = dict.fromkeys(Status.values, 0)
     for request in requests:
         counts[request.status] += 1

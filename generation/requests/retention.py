@@ -24,6 +24,7 @@ from generation.identifiers import REQUEST_ID, UPLOAD_ID
 from generation.models import (
     CounterChange,
     GenerationBatch,
+    GenerationReference,
     GenerationRequest,
     IdempotencyKey,
     SharedPicture,
@@ -32,6 +33,7 @@ from generation.models import (
 )
 from generation.requests import uploads
 from generation.requests.idempotency import IDEMPOTENCY_LIFETIME
+from generation.requests.input_images import in_use
 from generation.states import TERMINAL, Status
 from generation.storage import images
 
@@ -67,7 +69,8 @@ def delete_ended(*, step: int = STEP) -> Iterator[int]:
     # The counters stay. This mark excludes days with a deleted history from the comparison with the history.
     next_day = before.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     CounterChange.objects.create(event=PRUNED, at=next_day, count=1)
-    ended = GenerationRequest.objects.filter(status__in=TERMINAL, completed_at__lt=before)
+    needed = GenerationReference.objects.filter(in_use(), source=OuterRef("pk"))
+    ended = GenerationRequest.objects.filter(~Exists(needed), status__in=TERMINAL, completed_at__lt=before)
     yield from _in_steps(ended, step)
     requests = GenerationRequest.objects.filter(batch=OuterRef("pk"))
     yield from _in_steps(GenerationBatch.objects.filter(~Exists(requests), created_at__lt=before), step)

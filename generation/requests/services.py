@@ -6,12 +6,13 @@ the admin, and is recorded in the audit log with the client's address.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from generation.access import audit, grants, roles
 from generation.identifiers import new_batch_id
@@ -19,8 +20,9 @@ from generation.models import GenerationBatch, GenerationRequest, Pause
 from generation.providers import budgets
 from generation.providers.pricing import OverBudgetError
 from generation.queue import control, pauses
-from generation.requests import lifecycle, permissions, selectors
+from generation.requests import lifecycle, permissions, references, selectors
 from generation.requests.new_request import NewRequest
+from generation.requests.references import ReferenceFailedError
 from generation.states import BulkActionName, Priority, Reason, Status
 
 
@@ -29,11 +31,13 @@ class NotRetryableError(Exception):
 
 
 def submit(*, owner: User, draft: NewRequest) -> GenerationRequest:
-    """Accept one request. Raises :class:`generation.providers.pricing.OverBudgetError` and
-    :class:`generation.access.grants.NotAllowedError`."""
+    """Accept one request. Raises :class:`generation.providers.pricing.OverBudgetError`,
+    :class:`generation.access.grants.NotAllowedError` and
+    :class:`generation.requests.references.InvalidReferencesError`."""
     draft = permissions.permitted(owner, draft)
-    with budgets.reserve(owner.pk, [draft.estimated_cost], key_id=grants.key_id_of(owner)):
-        return lifecycle.submit([draft], owner=owner)[0]
+    reservation = budgets.reserve(owner.pk, [draft.estimated_cost], key_id=grants.key_id_of(owner))
+    with _references_of(owner, [draft]) as drafts, reservation:
+        return lifecycle.submit(drafts, owner=owner)[0]
 
 
 def submit_batch(
@@ -43,11 +47,26 @@ def submit_batch(
     :class:`generation.providers.pricing.OverBudgetError` and :class:`generation.access.grants.NotAllowedError`."""
     drafts = [permissions.permitted(owner, draft, path=f"requests[{index}].") for index, draft in enumerate(drafts)]
     estimates, key_id = [draft.estimated_cost for draft in drafts], grants.key_id_of(owner)
-    with transaction.atomic(), budgets.reserve(owner.pk, estimates, key_id=key_id):
+    with (
+        _references_of(owner, drafts) as resolved,
+        transaction.atomic(),
+        budgets.reserve(owner.pk, estimates, key_id=key_id),
+    ):
         batch = GenerationBatch.objects.create(
             id=new_batch_id(), owner=owner, priority=priority, max_concurrent=max_concurrent
         )
-        return batch, lifecycle.submit(drafts, owner=owner, batch=batch)
+        return batch, lifecycle.submit(resolved, owner=owner, batch=batch)
+
+
+@contextmanager
+def _references_of(owner: User, drafts: Sequence[NewRequest]) -> Iterator[list[NewRequest]]:
+    """Yield the requests as :func:`references.resolved` returns them. If one of their images is deleted before they are
+    stored, raises the same exception as if it had been deleted before."""
+    try:
+        yield references.resolved(owner, drafts)
+    except IntegrityError:
+        references.resolved(owner, drafts)
+        raise
 
 
 # --- Submitted requests ---
@@ -81,10 +100,11 @@ def cancel_batch(*, user: User, batch: GenerationBatch, address: str = "") -> in
 
 def retry(*, user: User, request: GenerationRequest, address: str = "") -> GenerationRequest:
     """Queue a failed or cancelled request again. Raises :class:`NotRetryableError` for any other,
-    :class:`generation.providers.pricing.OverBudgetError`, :class:`generation.access.grants.NotAllowedError` and
-    ``PermissionDenied``."""
+    :class:`generation.providers.pricing.OverBudgetError`, :class:`generation.access.grants.NotAllowedError`,
+    :class:`generation.requests.references.ReferenceFailedError` and ``PermissionDenied``."""
     _check(user, BulkActionName.RETRY, {request.owner_id}, address)
     permissions.check_retry(user, request)
+    references.check_retry(request)
     queued = _retry(user, request)
     _audit(user, [queued.pk] if queued.owner_id != user.pk else [], "Retried", address)
     return queued
@@ -160,9 +180,12 @@ def _retry_each(user: User, ids: Sequence[str]) -> tuple[list[str], dict[str, li
     # A step of a bulk action is one transaction, so the spending rows of several owners are locked in a fixed order.
     for request in GenerationRequest.objects.filter(pk__in=ids).order_by("owner_id", "pk"):
         try:
+            references.check_retry(request)
             done.append(_retry(user, request).pk)
         except NotRetryableError:
             continue  # its reason comes from _reasons
+        except ReferenceFailedError:
+            refused.setdefault("an image that it refers to was not made", []).append(request.pk)
         except OverBudgetError:
             refused.setdefault("the owner's budget of the day is used up", []).append(request.pk)
     return done, refused

@@ -14,8 +14,8 @@ from django.db.models import F
 from generation.models import GenerationRequest, StatusChange
 from generation.providers import result_cache
 from generation.queue import run_limits
-from generation.requests import events
-from generation.states import TRANSITIONS, Reason, Status, Transition
+from generation.requests import events, references
+from generation.states import TERMINAL, TRANSITIONS, Reason, Status, Transition
 from generation.telemetry import metrics
 
 SUBMIT: Final = Transition(None, Status.QUEUED, Reason.SUBMITTED)
@@ -66,6 +66,8 @@ def schedule_side_effects(requests: Sequence[GenerationRequest], transition: Tra
     for request in requests:
         for wake in wake_ups(request, is_limited=False):
             transaction.on_commit(wake, robust=True)
+    if transition.target in TERMINAL:
+        transaction.on_commit(partial(references.source_ended, [request.pk for request in requests]), robust=True)
 
 
 def announce(requests: Sequence[GenerationRequest], transition: Transition) -> None:
@@ -75,14 +77,17 @@ def announce(requests: Sequence[GenerationRequest], transition: Transition) -> N
         transaction.on_commit(lambda: _count(requests, transition), robust=True)
 
 
-def wake_ups(request: GenerationRequest, *, is_limited: bool) -> list[Callable[[], object]]:
+def wake_ups(request: GenerationRequest, *, is_limited: bool, is_source: bool = False) -> list[Callable[[], object]]:
     """Return the functions that wake requests that wait for a slot in this one's batch or API key, if one of them
-    ``is_limited``, or for its image. They are run after the commit and may block."""
+    ``is_limited``, or for its image, if it ``is_source`` of others or may be shared. They are run after the commit and
+    may block."""
     functions: list[Callable[[], object]] = []
     if is_limited:
         functions += [partial(limit.fill, group_id) for limit, group_id in run_limits.groups_of(request)]
     if request.options.use_cache:
         functions.append(partial(result_cache.wake, request.pk))
+    if is_source:
+        functions.append(partial(references.source_ended, [request.pk]))
     return functions
 
 

@@ -8,11 +8,12 @@ from typing import Final
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import Exists, OuterRef, QuerySet, Sum
 
 from generation import identifiers
 from generation.db.functions import Now
-from generation.models import Upload
+from generation.models import GenerationReference, Upload
+from generation.requests.input_images import in_use
 from generation.storage import images
 from generation.storage.uploads_image import CleanImage
 
@@ -25,6 +26,10 @@ _MEGABYTE: Final = 1_000_000
 
 class QuotaExceededError(Exception):
     """The owner's uploads would take more than ``UPLOAD_QUOTA_MB``."""
+
+
+class InUseError(Exception):
+    """A request that has not ended refers to the upload."""
 
 
 def store(*, owner: User, name: str, image: CleanImage) -> tuple[Upload, bool]:
@@ -95,15 +100,20 @@ def by_id(ids: list[str]) -> dict[str, Upload]:
 def unused() -> QuerySet[Upload]:
     """Return the uploads that may be deleted, by their owners and by age: those that nothing refers to. Whatever will
     refer to an upload is excluded here, and nowhere else."""
-    return Upload.objects.all()
+    return Upload.objects.exclude(Exists(GenerationReference.objects.filter(in_use(), upload=OuterRef("pk"))))
 
 
 def delete(upload: Upload) -> bool:
-    """Delete an upload and its file. Return False if it is gone already."""
-    deleted, _ = unused().filter(pk=upload.pk).delete()
-    if deleted:
-        _remove_file(upload.key)
-    return bool(deleted)
+    """Delete an upload and its file. Return False if it is gone already. Raises :class:`InUseError`."""
+    with transaction.atomic():
+        # The lock waits for a submit that refers to the upload, so that the next query sees it.
+        if not Upload.objects.select_for_update().filter(pk=upload.pk):
+            return False
+        _, deleted = unused().filter(pk=upload.pk).delete()
+    if not deleted:
+        raise InUseError
+    _remove_file(upload.key)
+    return True
 
 
 def _remove_file(key: str) -> None:

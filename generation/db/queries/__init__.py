@@ -34,6 +34,7 @@ from generation.db.queries.queue import (
     SEND_DUE,
     SUBMIT,
     TAKE_KEY,
+    UNPARK,
     VERSION,
 )
 from generation.db.queries.reading import FIND, FIND_ALL, REQUEST
@@ -53,6 +54,7 @@ ALL: Final = {
     "expired leases": EXPIRED,
     "rescue": RESCUE,
     "send due": SEND_DUE,
+    "unpark": UNPARK,
     "find": FIND,
     "find all": FIND_ALL,
     "find with ahead": FIND_AHEAD,
@@ -81,5 +83,6 @@ __all__ = [
     "SEND_DUE",
     "SUBMIT",
     "TAKE_KEY",
+    "UNPARK",
     "VERSION",
 ]

@@ -28,7 +28,9 @@ WITH free AS (
         AND EXISTS (
             SELECT
             FROM generation_queue AS entry
-            WHERE entry.request_id = request.id AND entry.available_at <= STATEMENT_TIMESTAMP()
+            WHERE entry.request_id = request.id
+                AND entry.available_at <= STATEMENT_TIMESTAMP()
+                AND entry.priority_weight > 0
         )
         AND NOT EXISTS (
             SELECT
@@ -176,10 +178,10 @@ _ATTEMPT_AND_COST: Final = """attempt AS (
 )"""
 
 #: End claims and their requests: completed with a ``result``, or failed with an ``error``. Returns the requests whose
-#: claims held, each with whether its batch or its API key has a limit.
+#: claims held, each with whether its batch or its API key has a limit, and whether another request refers to it.
 #:
 #: Locks: the requests, their attempts, the owners' day of spending.
-#: Indexes: request_in_progress_newest, attempt_one_per_claim, spending_one_per_day.
+#: Indexes: request_in_progress_newest, attempt_one_per_claim, spending_one_per_day, reference_source.
 _END: Final = f"""/* end */
 WITH {_ENDINGS}, changed AS (
     UPDATE generation_requests AS request
@@ -198,6 +200,8 @@ SELECT {REQUEST}, EXISTS (
     SELECT FROM generation_batches AS batch WHERE batch.id = changed.batch_id AND batch.max_concurrent IS NOT NULL
 ) OR EXISTS (
     SELECT FROM generation_api_keys AS key WHERE key.id = changed.api_key_id AND key.max_active IS NOT NULL
+), EXISTS (
+    SELECT FROM generation_references AS image WHERE image.source_id = changed.id
 )
 FROM changed
 """
@@ -241,7 +245,7 @@ WITH {_ENDINGS}, changed AS (
     CROSS JOIN LATERAL (SELECT batch.id IS NULL AND key.id IS NULL AS is_free) AS slots
     RETURNING request_id, held
 )
-SELECT {REQUEST}, held
+SELECT {REQUEST}, held, FALSE
 FROM changed JOIN entry ON entry.request_id = changed.id
 """
 RELEASE: Final = _RELEASE.replace("{locked}", "")

@@ -9,18 +9,20 @@ from generation.db.queries.reading import REQUEST
 #: The most requests ahead of another that are counted one by one.
 COUNTED: Final = 500
 
-#: New requests of any owners with their rows in the queue and in the history. ``requests`` is a JSON array. Returns the
+#: New requests of any owners with their rows in the queue and in the history, and the images that are sent with them.
+#: ``requests`` is a JSON array; the ``images`` of each are an array of positions with sources or uploads. Returns the
 #: time and, for each weight among them, how many queued requests come before, at most ``counted``.
 #:
-#: Locks: no row that another transaction can see.
+#: Locks: sources and uploads, against their deletion; no other row that another transaction can see.
 #: Indexes: queue_order, for the count. The statement does not see its own rows, so what it counts was there before.
 SUBMIT: Final = """/* submit */
 WITH given AS (
     SELECT *
     FROM JSON_TO_RECORDSET(%(requests)s::JSON) AS request(
-        id TEXT, type TEXT, prompt TEXT, priority TEXT, project_id TEXT, page_id TEXT, metadata JSONB,
-        max_attempts INTEGER, estimated_cost NUMERIC, api_key_id TEXT, cancel_after NUMERIC, owner_id INTEGER,
-        batch_id TEXT, http_request_id TEXT, traceparent TEXT, priority_weight INTEGER, held BOOLEAN, sent BOOLEAN
+        id TEXT, type TEXT, prompt TEXT, priority TEXT, project_id TEXT, page_id TEXT, metadata JSONB, inputs JSONB,
+        images JSONB, max_attempts INTEGER, estimated_cost NUMERIC, api_key_id TEXT, cancel_after NUMERIC,
+        owner_id INTEGER, batch_id TEXT, http_request_id TEXT, traceparent TEXT, priority_weight INTEGER, held BOOLEAN,
+        sent BOOLEAN
     )
 ), weights AS (
     SELECT DISTINCT priority_weight FROM given
@@ -38,12 +40,12 @@ WITH given AS (
     FROM weights
 ), requests AS (
     INSERT INTO generation_requests (
-        id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, status, sequence, claims,
+        id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, inputs, status, sequence, claims,
         attempts, max_attempts, waits, worker, estimated_cost, http_request_id, traceparent, api_key_id, cancel_at
     )
     SELECT
-        id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, 'queued', 1, 0, 0, max_attempts,
-        0, '', estimated_cost, http_request_id, traceparent, api_key_id,
+        id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, inputs, 'queued', 1, 0, 0,
+        max_attempts, 0, '', estimated_cost, http_request_id, traceparent, api_key_id,
         STATEMENT_TIMESTAMP() + cancel_after * INTERVAL '1 second'
     FROM given
 ), entries AS (
@@ -56,6 +58,12 @@ WITH given AS (
         CASE WHEN sent THEN STATEMENT_TIMESTAMP() + %(lost_after)s::INTERVAL END,
         ''
     FROM given
+), images AS (
+    INSERT INTO generation_references (request_id, position, source_id, upload_id)
+    SELECT given.id, image.position, image.source, image.upload
+    FROM given
+    CROSS JOIN LATERAL JSONB_TO_RECORDSET(given.images) AS image(position INTEGER, source TEXT, upload TEXT)
+    WHERE given.images IS NOT NULL
 ), changes AS (
     INSERT INTO generation_status_changes (
         request_id, sequence, from_status, to_status, reason, error_code, claim, actor_id
@@ -190,4 +198,41 @@ SET dispatched_at = STATEMENT_TIMESTAMP(),
 FROM due
 WHERE entry.request_id = due.request_id
 RETURNING entry.request_id, entry.priority_weight, entry.queued_at
+"""
+
+#: Let those of the requests start that are parked, and whose images are all there. Returns them, each with whether it
+#: is held, since its batch or its API key has a limit. ``weights`` maps priorities to weights.
+#:
+#: Locks: rows of the queue; those that another transaction holds are skipped, and looked at later.
+#: Indexes: the primary keys of generation_queue and generation_requests, reference_position_unique.
+UNPARK: Final = """/* unpark */
+WITH ready AS (
+    SELECT entry.request_id
+    FROM generation_queue AS entry
+    WHERE entry.request_id = ANY(%(requests)s::TEXT[])
+        AND entry.priority_weight = 0
+        AND NOT EXISTS (
+            SELECT
+            FROM generation_references AS image
+            LEFT JOIN generation_requests AS source ON source.id = image.source_id
+            WHERE image.request_id = entry.request_id
+                AND image.upload_id IS NULL
+                AND source.status IS DISTINCT FROM 'completed'
+        )
+    ORDER BY entry.request_id
+    FOR UPDATE OF entry SKIP LOCKED
+)
+UPDATE generation_queue AS entry
+SET priority_weight = (%(weights)s::JSONB ->> request.priority)::INTEGER,
+    available_at = STATEMENT_TIMESTAMP(),
+    weight_since = STATEMENT_TIMESTAMP(),
+    held = EXISTS (
+        SELECT FROM generation_batches AS batch WHERE batch.id = request.batch_id AND batch.max_concurrent IS NOT NULL
+    ) OR EXISTS (
+        SELECT FROM generation_api_keys AS key WHERE key.id = request.api_key_id AND key.max_active IS NOT NULL
+    )
+FROM ready
+JOIN generation_requests AS request ON request.id = ready.request_id
+WHERE entry.request_id = ready.request_id
+RETURNING entry.request_id, entry.held, request.batch_id, request.api_key_id
 """
