@@ -198,12 +198,11 @@ def advance_parked(cancel: Callable[[Collection[str]], Collection[str]]) -> int:
     ids = list(due.order_by("available_at").values_list("pk", flat=True)[:_STEP])
     if not ids:
         return 0
-    started = unpark(ids)
-    cancelled = cancel(list(_hopeless(ids)))
     with transaction.atomic():
-        left = locked_keys(due.filter(pk__in=ids))
-        GenerationQueue.objects.filter(pk__in=left).update(available_at=Now() + _LOOK_AGAIN_AFTER)
-    return started + len(cancelled)
+        # First, since the ends of sources from now on make the rows due again.
+        ids = locked_keys(due.filter(pk__in=ids))
+        GenerationQueue.objects.filter(pk__in=ids).update(available_at=Now() + _LOOK_AGAIN_AFTER)
+    return unpark(ids) + len(cancel(list(_hopeless(ids))))
 
 
 def _hopeless(request_ids: Collection[str]) -> QuerySet[GenerationReference, str]:
