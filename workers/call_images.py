@@ -58,8 +58,8 @@ class CallImages:
         used: list[tuple[str, bool]] = []
         try:
             async with self._turn:  # in the order in which they came, so that a large one is not passed for ever
-                for image in stored:
-                    used.append(await self._take(image))
+                for image in stored:  # one by one, so that each that was taken is put back
+                    used += [await self._take(image)]
             yield tuple([await self._reference(image, key) for image, key in zip(stored, used, strict=True)])
         finally:
             for key in used:
@@ -117,4 +117,3 @@ def _gone() -> ProviderError:
     return ProviderError(
         "An image that this request refers to does not exist any more", code=ErrorCode.INVALID_REQUEST, sent=False
     )
-

@@ -256,9 +256,14 @@ def _json_bytes(data: dict[str, Any]) -> int:
 
 
 def new_request(
-    data: dict[str, Any], *, priority: str = Priority.NORMAL, cancel_after: timedelta | None = None
+    data: dict[str, Any],
+    *,
+    priority: str = Priority.NORMAL,
+    cancel_after: timedelta | None = None,
+    index: int | None = None,
 ) -> NewRequest:
-    """Return the validated data of a :class:`SubmitSerializer` as a NewRequest. ``priority`` is the default."""
+    """Return the validated data of a :class:`SubmitSerializer` as a NewRequest. ``priority`` is the default, ``index``
+    that of an item of a batch. Raises :class:`InvalidValue`."""
     valid: ValidMetadata = data["metadata"]
     return NewRequest(
         type=data["type"],
@@ -271,12 +276,12 @@ def new_request(
         max_attempts=valid.metadata.get("maxAttempts", DEFAULT_MAX_ATTEMPTS),
         estimated_cost=valid.estimated_cost,
         cancel_after=cancel_after,
-        images=data.get("images", ()),
+        images=tuple(_with_paths(data.get("images", ()), index)),
         inputs=data.get("inputs") or None,
     )
 
 
-def _images(data: Mapping[str, Any], *, path: str = "") -> Iterator[NewImage]:
+def _images(data: Mapping[str, Any]) -> Iterator[NewImage]:
     """Yield the images of a submit in the order in which they are sent: the one to edit, the references, the mask.
     Raises ``ValidationError``."""
     if edited := data.get("editOf"):
@@ -316,18 +321,13 @@ class BatchSerializer(BodySerializer):
     requests = SubmitSerializer(many=True, allow_empty=False, max_length=MAX_BATCH)  # type: ignore[call-arg]
     batchOptions = BatchOptionsSerializer(required=False)
 
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        for index, item in enumerate(attrs["requests"]):
-            item["images"] = tuple(_within_batch(item.get("images", ()), index))
-        return attrs
 
-
-def _within_batch(images: Iterable[NewImage], index: int) -> Iterator[NewImage]:
-    """Yield the images of a batch's item with their paths in the batch. Raises ``ValidationError`` unless they refer to
-    earlier items."""
+def _with_paths(images: Iterable[NewImage], index: int | None) -> Iterator[NewImage]:
+    """Yield the images of a submit, or of the batch's item of this index, with their paths in the body. Raises
+    :class:`InvalidValue` unless they refer to earlier items."""
     for image in images:
-        path = f"requests[{index}].{image.path}"
-        if image.item is not None and image.item >= index:
+        path = image.path if index is None else f"requests[{index}].{image.path}"
+        if image.item is not None and image.item >= (index or 0):
             raise InvalidValue(path, "There is no such earlier item.", "not_found")
         yield replace(image, path=path)
 
@@ -337,7 +337,10 @@ def batch_arguments(data: dict[str, Any], *, cancel_after: timedelta | None = No
     options = data.get("batchOptions", {})
     priority = options.get("priority", Priority.NORMAL)
     return {
-        "drafts": [new_request(item, priority=priority, cancel_after=cancel_after) for item in data["requests"]],
+        "drafts": [
+            new_request(item, priority=priority, cancel_after=cancel_after, index=index)
+            for index, item in enumerate(data["requests"])
+        ],
         "priority": priority,
         "max_concurrent": options.get("maxConcurrent"),
     }

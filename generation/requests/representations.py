@@ -13,7 +13,7 @@ from django.conf import settings
 from generation.models import GenerationBatch, GenerationRequest
 from generation.requests import input_images
 from generation.requests.input_images import StoredImage
-from generation.states import ACTIVE, PROGRESS, Status
+from generation.states import ACTIVE, PROGRESS, REFERENCE_ROLES, ImageRole, Status
 from generation.storage import images, signed_urls
 
 _ERROR_FIELDS: Final = ("message", "code", "retryable", "provider", "stage", "category")
@@ -89,6 +89,7 @@ def _reference(image: StoredImage) -> dict[str, Any]:
 def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str, Any]:
     """Return the status of a request. ``image_data`` includes the image in ``result``; raises ``OSError`` if it cannot
     be read."""
+    sent = input_images.of_request(request)
     return {
         "requestId": request.pk,
         "type": request.type,
@@ -111,7 +112,8 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
         },
         "result": _result(request, image_data=image_data) if request.status == Status.COMPLETED else None,
         "error": _error(request),
-        "references": [_reference(image) for image in input_images.of_request(request)],
+        "references": [_reference(image) for image in sent if image.role in REFERENCE_ROLES],
+        "editOf": next((image.source_id or image.upload_id for image in sent if image.role == ImageRole.SOURCE), None),
         "cancelReason": (request.cancel_reason or None) if request.status == Status.CANCELLED else None,
     }
 

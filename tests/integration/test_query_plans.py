@@ -16,6 +16,7 @@ from pytest_django import DjangoDbBlocker
 from generation.db import queries
 from generation.db.functions import Now
 from generation.models import GenerationQueue, GenerationRequest
+from generation.states import WEIGHTS
 
 REQUESTS: Final = 300_000
 #: Half of them are queued. Of the others all but these have ended.
@@ -166,6 +167,7 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
             "lost_after": soon,
             "most_patience": 20,
         },
+        "unpark": {"requests": [waiting.pk], "weights": json.dumps(WEIGHTS)},
         "find": {"request": waiting.pk, "owner": owner.pk},
         "find all": {"requests": [request.pk for request in running[:100]]},
         "find with ahead": {"request": waiting.pk, "owner": owner.pk, "counted": queries.COUNTED},
@@ -189,6 +191,7 @@ EXPECTED: Final[dict[str, tuple[set[str], int]]] = {
     "expired leases": ({"request_lease"}, 500),
     "rescue": ({"request_lease", "attempt_one_per_claim"}, RUNNING),
     "send due": ({"queue_order", "generation_queue_pkey"}, 2000),
+    "unpark": ({"generation_queue_pkey"}, 10),
     "find": ({"generation_requests_pkey"}, 2),
     "find all": ({"generation_requests_pkey"}, 200),
     "find with ahead": ({"generation_requests_pkey", "queue_order"}, 4 * queries.COUNTED),

@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReferenceImage:
+    """An image that is sent with the prompt. ``role`` is one of ``generation.states.ImageRole``: a character, a style, a
+    composition, or the source that is edited. ``name`` is how the prompt calls it. ``subject`` and ``seed`` are those of
+    the request that made it, empty and None for an upload."""
+
+    data: bytes = field(repr=False)
+    content_type: str
+    width: int
+    height: int
+    sha256: str
+    role: str
+    name: str = ""
+    subject: str = ""
+    seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRequest:
     """One image to generate.
 
@@ -41,6 +58,9 @@ class ImageRequest:
     image_style: str = ""
     title: str = ""
     model: str = ""
+    references: tuple[ReferenceImage, ...] = ()
+    #: A PNG of the source's size, transparent where the source is to change; empty for none.
+    mask: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -69,6 +69,8 @@ def _request(status: str, progress: int, sequence: int, **more: Any) -> dict[str
         "result": None,
         "error": None,
         "cancelReason": None,
+        "references": [],
+        "editOf": None,
         **more,
     }
 

@@ -41,10 +41,12 @@ def error(description: str, message: str, code: str) -> OpenApiResponse:
     return response(Error, description, **{code: {"error": message, "code": code}})
 
 
-def exception_response(kind: type[APIException]) -> Responses:
-    """Return the response of an exception of the API, described by the first line of its docstring."""
-    description = (kind.__doc__ or "").partition("\n")[0]
-    return {kind.status_code: error(description, str(kind.default_detail), kind.default_code)}
+def exception_response(*kinds: type[APIException]) -> Responses:
+    """Return the response of exceptions of the API with one status, described by the first lines of their
+    docstrings."""
+    descriptions = " ".join((kind.__doc__ or "").partition("\n")[0] for kind in kinds)
+    bodies = {kind.default_code: {"error": str(kind.default_detail), "code": kind.default_code} for kind in kinds}
+    return {kinds[0].status_code: response(Error, descriptions, **bodies)}
 
 
 INVALID: Final = {400: response(ValidationError, "A value is invalid.", invalid=examples.INVALID)}

@@ -39,8 +39,8 @@ from generation.api.openapi.helpers import (
     response,
 )
 from generation.api.queue import QueueViewSet
-from generation.api.requests import GenerationViewSet, RequestNotCancellable, RequestNotRetryable
-from generation.api.serializers import BatchSerializer, ListSerializer, SubmitSerializer
+from generation.api.requests import GenerationViewSet, ReferenceFailed, RequestNotCancellable, RequestNotRetryable
+from generation.api.serializers import BatchSerializer, ListSerializer, ReferenceSerializer, SubmitSerializer
 from generation.api.tokens import (
     ObtainSerializer,
     ObtainView,
@@ -52,6 +52,7 @@ from generation.api.tokens import (
 from generation.identifiers import REQUEST_ID
 from generation.storage.images import CONTENT_TYPES
 
+extend_schema_serializer(component_name="NewReference")(ReferenceSerializer)
 _PUBLIC: Final[list[dict[str, list[str]]]] = []
 
 # --- Tokens -----------------------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ describe(
         parameters=[OF_REQUEST, *PREFER],
         responses=exception_response(NotFound)
         | FORBIDDEN
-        | exception_response(RequestNotRetryable)
+        | exception_response(RequestNotRetryable, ReferenceFailed)
         | OVER_BUDGET
         | exception_response(RateExceeded)
         | _ACCEPTED,

@@ -12,7 +12,16 @@ from rest_framework import serializers
 
 from generation.api.serializers import MetadataSerializer
 from generation.identifiers import BATCH_ID, REQUEST_ID, UPLOAD_ID
-from generation.states import CancelReason, ErrorCode, GenerationType, PauseScope, Priority, Scope, Status
+from generation.states import (
+    REFERENCE_ROLES,
+    CancelReason,
+    ErrorCode,
+    GenerationType,
+    PauseScope,
+    Priority,
+    Scope,
+    Status,
+)
 from generation.storage.images import EXTENSIONS
 
 ResponseSerializer = serializers.Serializer[dict[str, Any]]
@@ -182,7 +191,30 @@ class GenerationError(ResponseSerializer):
 class WaitingFor(ResponseSerializer):
     """Why a queued request cannot start yet."""
 
-    reason = Pattern("key_limit", help_text="`key_limit`: its API key has as many requests in progress as it may have.")
+    reason = Pattern(
+        "(key_limit|reference)",
+        help_text="- `key_limit`: its API key has as many requests in progress as it may have.\n"
+        "- `reference`: the image of another request is not made.",
+    )
+    requestId = Pattern(
+        REQUEST_ID.pattern, required=False, allow_null=True, help_text="The request whose image it waits for."
+    )
+    status = serializers.ChoiceField(
+        Status.choices, required=False, allow_null=True, help_text="Of that request; `null` if it was deleted."
+    )
+
+
+class Reference(ResponseSerializer):
+    """An image that is sent with the prompt."""
+
+    role = serializers.ChoiceField([(role.value, role.label) for role in REFERENCE_ROLES])
+    name = serializers.CharField(allow_null=True)
+    requestId = Pattern(REQUEST_ID.pattern, allow_null=True)
+    uploadId = Pattern(UPLOAD_ID.pattern, allow_null=True, help_text="Without either, the image was deleted.")
+    status = serializers.ChoiceField(
+        Status.choices, allow_null=True, help_text="Of the request; an upload is `completed`."
+    )
+    sha256 = Pattern("[0-9a-f]{64}", allow_null=True, help_text="`null` while the image is not made.")
 
 
 @extend_schema_serializer(component_name="Request")
@@ -207,9 +239,22 @@ class RequestSerializer(ResponseSerializer):
         allow_null=True,
         help_text="Only of a cancelled request:\n" + "\n".join(f"- `{one.value}`: {one.label}" for one in CancelReason),
     )
-    queuePosition = Count(min_value=1, required=False, help_text="From 1; only in the status of a queued request.")
+    references = Reference(many=True, help_text="In the order in which they are sent.")
+    editOf = Pattern(
+        f"({REQUEST_ID.pattern}|{UPLOAD_ID.pattern})",
+        allow_null=True,
+        help_text="The request or upload whose image is changed.",
+    )
+    queuePosition = Count(
+        min_value=1,
+        required=False,
+        allow_null=True,
+        help_text="From 1; only in the status of a queued request. `null` while it waits for a reference.",
+    )
     estimatedWaitTime = Count(
-        required=False, allow_null=True, help_text="In seconds; together with `queuePosition`. `null` while paused."
+        required=False,
+        allow_null=True,
+        help_text="In seconds; together with `queuePosition`. `null` while paused, or while it waits for a reference.",
     )
     waitingFor = WaitingFor(required=False, help_text="Only in the status of a queued request that something holds.")
 

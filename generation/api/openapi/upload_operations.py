@@ -26,6 +26,7 @@ from generation.api.uploads import (
     InvalidImage,
     UnsupportedMedia,
     UploadImageViewSet,
+    UploadInUse,
     UploadNotFound,
     UploadQuota,
     UploadsUnavailable,
@@ -94,10 +95,11 @@ describe(
     destroy=operation(
         "deleteUpload",
         "Delete an upload",
-        "Deletes the image as well.",
+        "Deletes the image as well. While a request that has not ended refers to it, the response is 409.",
         tag="Uploads",
         parameters=[_OF_UPLOAD],
         responses=exception_response(UploadNotFound)
+        | exception_response(UploadInUse)
         | {204: OpenApiResponse(None, description="The upload is deleted.")},
     ),
 )
