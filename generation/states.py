@@ -164,6 +164,7 @@ class StyleScope(TextChoices):
 
     TYPE = "type", "Image type"
     IMAGE_STYLE = "image-style", "Image style"
+    REFERENCE = "reference", "Reference image"
 
 
 class PauseScope(TextChoices):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeVar
 
 from generation.requests.input_images import StoredImage
 from generation.states import ErrorCode, ImageRole
 from generation.storage import images
 from workers import reference_images
-from workers.providers.base import ProviderError, ReferenceImage
+from workers.providers.base import ImageRequest, ProviderError, ReferenceImage
 from workers.reference_images import PreparedImage
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class CallImages:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._shared: dict[tuple[str, bool], _Shared] = {}
+        self._shared: dict[str, _Shared] = {}
         self._held = 0
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
@@ -55,30 +55,27 @@ class CallImages:
         not there or cannot be read."""
         if any(not image.key for image in stored):
             raise _gone()
-        used: list[tuple[str, bool]] = []
+        used: list[str] = []
         try:
             async with self._turn:  # in the order in which they came, so that a large one is not passed for ever
                 for image in stored:  # one by one, so that each that was taken is put back
                     used += [await self._take(image)]
-            yield tuple([await self._reference(image, key) for image, key in zip(stored, used, strict=True)])
+            yield tuple([await self._reference(image) for image in stored])
         finally:
             for key in used:
                 self._put_back(key)
 
-    async def _take(self, image: StoredImage) -> tuple[str, bool]:
-        # A mask has to keep the size of what it masks.
-        key = (image.key, image.role not in {ImageRole.SOURCE, ImageRole.MASK})
-        if key not in self._shared:
+    async def _take(self, image: StoredImage) -> str:
+        if image.key not in self._shared:
             while self._held and self._held + image.size > _ROOM:
                 self._freed.clear()
                 await self._freed.wait()
-            task = asyncio.create_task(self._load(image, may_scale=key[1]))
-            self._shared[key] = _Shared(task, image.size)
+            self._shared[image.key] = _Shared(asyncio.create_task(self._load(image)), image.size)
             self._held += image.size
-        self._shared[key].users += 1
-        return key
+        self._shared[image.key].users += 1
+        return image.key
 
-    def _put_back(self, key: tuple[str, bool]) -> None:
+    def _put_back(self, key: str) -> None:
         shared = self._shared[key]
         shared.users -= 1
         if not shared.users:
@@ -87,16 +84,17 @@ class CallImages:
             self._held -= shared.size
             self._freed.set()
 
-    async def _load(self, image: StoredImage, *, may_scale: bool) -> PreparedImage:
+    async def _load(self, image: StoredImage) -> PreparedImage:
         def load() -> PreparedImage:
-            return reference_images.prepare(images.read(image.key), image.content_type, may_scale=may_scale)
+            is_mask = image.role == ImageRole.MASK
+            return reference_images.prepare(images.read(image.key), image.content_type, is_mask=is_mask)
 
         async with self._preparing:
             return await self._run(load)
 
-    async def _reference(self, image: StoredImage, key: tuple[str, bool]) -> ReferenceImage:
+    async def _reference(self, image: StoredImage) -> ReferenceImage:
         try:
-            prepared = await asyncio.shield(self._shared[key].task)
+            prepared = await asyncio.shield(self._shared[image.key].task)
         except FileNotFoundError:
             raise _gone() from None
         except OSError as error:
@@ -117,3 +115,10 @@ def _gone() -> ProviderError:
     return ProviderError(
         "An image that this request refers to does not exist any more", code=ErrorCode.INVALID_REQUEST, sent=False
     )
+
+
+def with_images(request: ImageRequest, loaded: Sequence[ReferenceImage], limits: Mapping[str, Any]) -> ImageRequest:
+    """Return the request with the loaded images: a mask apart, if the model with these limits takes one as such."""
+    if loaded and loaded[-1].role == ImageRole.MASK and limits.get("mask"):
+        return replace(request, references=tuple(loaded[:-1]), mask=loaded[-1].data)
+    return replace(request, references=tuple(loaded))

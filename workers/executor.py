@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,16 +18,18 @@ from generation.providers import budgets, catalogue, circuit_breaker, error_poli
 from generation.providers.catalogue import ModelChoice
 from generation.providers.error_policy import Action, Situation
 from generation.queue import dispatch
-from generation.requests import endings, lifecycle, permits
+from generation.requests import endings, input_images, lifecycle, permits
 from generation.requests.claims import AttemptFailure, CallPermit, Claim, StaleClaimError
+from generation.requests.input_images import StoredImage
 from generation.states import ErrorCode
 from generation.storage import receipts
 from generation.telemetry import correlation, metrics, tracing
 from workers import prompts
+from workers.call_images import CallImages, with_images
 from workers.image_processes import ImageProcesses
 from workers.policies.rate_limit import RateLimiter
 from workers.policies.retry import RetryPolicy
-from workers.providers.base import ImageRequest, Provider, ProviderError
+from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
 from workers.providers.registry import Registry
 from workers.reporting import fields, log, measured
 from workers.resilience import retry_while_unavailable
@@ -55,6 +57,8 @@ class Call:
     recently_failing: bool
     billable: bool
     estimate: Decimal | None
+    #: Those of the request's images that are sent.
+    images: Sequence[StoredImage] = ()
 
 
 class StorageUnavailable(Exception):  # noqa: N818  a state, not a mistake
@@ -72,6 +76,7 @@ class Executor:
         self._providers = providers
         self._rates = rates
         self._writer = ResultWriter(processes)
+        self._images = CallImages(self._writer.run)
 
     def run(self, request_id: str) -> None:
         """Run the request on the event loop, and wait until it ends. Raises only errors of the database before there is
@@ -184,7 +189,9 @@ class Executor:
         """Complete the request with a cached image, or let it wait for the request that is generating the image. Return
         False if this request has to generate it."""
         try:
-            cached = await self._database.run(partial(result_cache.get_or_start, claim.request, choice))
+            stored = await self._database.cached(partial(input_images.of_request, claim.request))
+            hashes = [image.sha256 for image in stored]
+            cached = await self._database.run(partial(result_cache.get_or_start, claim.request, choice, hashes=hashes))
         except OSError as error:
             raise StorageUnavailable from error
         if cached.result is not None:
@@ -205,8 +212,10 @@ class Executor:
             return None
         suspended: list[tuple[timedelta, str]] = []
         budget_message = ""
+        stored = await self._database.cached(partial(input_images.of_request, claim.request))
         for choice in route.remaining:
-            image_request = await self._database.cached(partial(prompts.build, claim.request, choice))
+            images = prompts.sent_images(claim.request, stored, choice)
+            image_request = await self._database.cached(partial(prompts.build, claim.request, choice, images))
             provider = self._providers.choose(choice.provider)
             estimate = catalogue.call_estimate(choice, claim.request.options) if provider.billable else None
             permit = await self._begin_call(claim, image_request, provider, estimate)
@@ -218,6 +227,7 @@ class Executor:
                     recently_failing=permit.recently_failing,
                     billable=provider.billable,
                     estimate=estimate,
+                    images=images,
                 )
             if permit.over_budget:  # the budget may suffice for a cheaper provider of the route
                 budget_message = permit.budget_message
@@ -261,7 +271,7 @@ class Executor:
         provider = self._providers.choose(call.choice.provider)
         limit = settings.PROVIDER_TIMEOUT.total_seconds()
         with measured(provider.name, call.choice.model):
-            answer = await attempt.call(provider.generate(call.image_request), limit=limit)
+            answer = await attempt.call(self._call_provider(provider, call, attempt), limit=limit)
         cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else Decimal(0)
         try:
             receipt = await self._writer.write(
@@ -282,6 +292,16 @@ class Executor:
             raise
         metrics.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt
+
+    async def _call_provider(self, provider: Provider, call: Call, attempt: RunningAttempt) -> ImageAnswer:
+        """Call the provider, with the images in memory for as long as that takes."""
+        if not call.images:
+            return await provider.generate(call.image_request)
+        request, choice, claim = call.image_request, call.choice, attempt.claim
+        async with self._images.loaded(call.images) as loaded:
+            hashes = [image.sha256 for image in loaded]
+            await self._database.run(partial(input_images.note_sent, *claim.key, call.images, hashes))
+            return await provider.generate(with_images(request, loaded, choice.reference_limits))
 
     # --- Outcomes ---
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from generation.caching import ttl_cache
 from generation.models import GenerationRequest, PromptStyle
 from generation.providers.catalogue import ModelChoice
-from generation.states import GenerationType, ImageFormat, StyleScope
+from generation.requests.input_images import StoredImage
+from generation.states import GenerationType, ImageFormat, ImageRole, StyleScope
 from workers.providers.base import ImageRequest
 
 #: Seconds for which a process caches the phrases.
@@ -20,16 +21,25 @@ def _phrases() -> dict[tuple[str, str], str]:
     return {(style.scope, style.name): style.phrase for style in PromptStyle.objects.all()}
 
 
-def build(request: GenerationRequest, choice: ModelChoice) -> ImageRequest:
-    """Return the request for the chosen model. Its prompt is the client's with the phrases of the type and the image
-    style, unless the client wants it sent as it is."""
+def sent_images(request: GenerationRequest, images: Sequence[StoredImage], choice: ModelChoice) -> list[StoredImage]:
+    """Return those of the request's images that are sent to the model, in their order: all but a mask that the model
+    does not take, unless it was asked for as a hint, which is then sent as the last image."""
+    takes_mask = choice.reference_limits.get("mask") or request.options.mask_mode == "hint"
+    return [image for image in images if image.role != ImageRole.MASK or takes_mask]
+
+
+def build(request: GenerationRequest, choice: ModelChoice, images: Sequence[StoredImage] = ()) -> ImageRequest:
+    """Return the request for the chosen model, without the ``images`` themselves. Its prompt is the client's with the
+    sentences of the images and the phrases of the type and the image style, unless the client wants it sent as it
+    is."""
     options = request.options
     parts = [request.prompt] if options.raw_prompt else [request.prompt, *_additions(request, choice)]
+    sentences = [] if options.raw_prompt else _sentences(images, choice)
     return ImageRequest(
         request_id=request.pk,
         type=request.type,
         subject=request.prompt,
-        prompt=", ".join(parts),
+        prompt=" ".join([*sentences, ", ".join(parts)]),
         aspect_ratio=choice.aspect_ratio,
         width=choice.width,
         height=choice.height,
@@ -42,6 +52,22 @@ def build(request: GenerationRequest, choice: ModelChoice) -> ImageRequest:
         title=options.title,
         model=choice.model,
     )
+
+
+def _sentences(images: Sequence[StoredImage], choice: ModelChoice) -> list[str]:
+    """Return the sentences that say what each image is for, by its number, and a last word before the prompt."""
+    limits, phrases = choice.reference_limits, _phrases()
+    if limits.get("required"):  # such a model has a field for each role, and its prompt knows no images
+        return []
+    named = [image for image in images if image.role != ImageRole.MASK or not limits.get("mask")]
+    sentences = []
+    for number, image in enumerate(named, start=1):
+        phrase = phrases.get((StyleScope.REFERENCE, image.role), "")
+        # Replaced one by one, since a phrase may contain other braces.
+        sentences.append(phrase.replace("{n}", str(number)).replace("{name}", image.name or f"the {image.role}"))
+    if not sentences:
+        return []
+    return [*filter(None, sentences), "Change:" if named[0].role == ImageRole.SOURCE else "Draw:"]
 
 
 def _additions(request: GenerationRequest, choice: ModelChoice) -> Iterator[str]:

@@ -145,6 +145,64 @@ def set_longest_prompts(apps: Any, schema_editor: Any) -> None:
         models.filter(provider=provider).update(max_prompt=characters)
 
 
+#: By role, what is said of an image that is sent with the prompt.
+REFERENCES = {
+    "character": "Image {n} shows {name}: keep face, proportions, clothes and colors.",
+    "style": "Image {n} is the style: draw in the same way.",
+    "composition": "Image {n} is the composition: keep its layout.",
+    "source": "Image {n} is to be changed; keep all else as it is.",
+    "mask": "Image {n} is a mask: change only what is transparent in it.",
+}
+_OPENAI_IMAGES = {"character": 16, "style": 16, "composition": 16, "source": 1, "total": 16, "mask": True}
+#: Provider and model → the images that it takes, by the vendors' documentation.
+IMAGES_TAKEN: dict[tuple[str, str], dict[str, Any]] = {
+    **{("openai", name): _OPENAI_IMAGES for name in OPENAI if not name.startswith("dall-e")},
+    ("google", "gemini-3.1-flash-image"): {"character": 4, "style": 10, "composition": 10, "source": 1, "total": 14},
+    ("google", "gemini-3-pro-image"): {"character": 5, "style": 6, "composition": 6, "source": 1, "total": 14},
+    ("google", "gemini-2.5-flash-image"): {"character": 3, "style": 3, "composition": 3, "source": 1, "total": 3},
+    ("google", GOOGLE_SUCCESSOR): {"character": 4, "style": 10, "composition": 10, "source": 1, "total": 14},
+    # Its figures are known by the prompts of their requests, which an upload has not.
+    ("clipart", "openmoji-17"): {"character": 4, "style": 1, "total": 4, "uploads": 0},
+}
+#: Provider and model → US dollars for each image that is sent. OpenAI counts about 6,200 tokens for a portrait.
+INPUT_ESTIMATES = {
+    **{("openai", name): "0.05" for name, (_, _, price, _) in OPENAI.items() if price},
+    ("google", "gemini-3.1-flash-image"): "0.0006",
+    ("google", "gemini-3-pro-image"): "0.0023",
+    ("google", "gemini-2.5-flash-image"): "0.0004",
+}
+#: Endpoints of Stability that are guided by images: preference, images, price. A credit is a cent.
+STABILITY_CONTROLS: dict[str, tuple[int, dict[str, Any], str]] = {
+    "control-style": (60, {"style": 1, "total": 1, "required": True}, "0.05"),
+    "control-structure": (70, {"composition": 1, "total": 1, "required": True}, "0.05"),
+    "control-style-transfer": (80, {"style": 1, "composition": 1, "total": 2, "required": True}, "0.08"),
+}
+
+
+def add_references(apps: Any, schema_editor: Any) -> None:
+    """Set which images models take and what they cost, and add the phrases about them. What staff have made stays."""
+    styles = apps.get_model("generation", "PromptStyle").objects
+    for name, phrase in REFERENCES.items():
+        styles.get_or_create(scope="reference", name=name, defaults={"phrase": phrase})
+    models = apps.get_model("generation", "ProviderModel").objects
+    for (provider, name), limits in IMAGES_TAKEN.items():
+        models.filter(provider=provider, name=name).update(reference_limits=limits)
+    for (provider, name), price in INPUT_ESTIMATES.items():
+        for model in models.filter(provider=provider, name=name).exclude(price_rule={}):
+            model.price_rule = {**model.price_rule, "input_estimate": price}
+            model.save(update_fields=["price_rule"])
+    for name, (preference, limits, price) in STABILITY_CONTROLS.items():
+        columns = {"preference": preference, "capabilities": [*STABILITY_HONOURS], "sizes": STABILITY_SIZES}
+        columns |= {"price_rule": {"per_image": price}, "reference_limits": limits}
+        columns["max_prompt"] = LONGEST_PROMPTS["stability"]
+        models.get_or_create(provider="stability", name=name, defaults=columns)
+
+
+def remove_references(apps: Any, schema_editor: Any) -> None:
+    """Remove the phrases, which an older version does not know."""
+    apps.get_model("generation", "PromptStyle").objects.filter(scope="reference").delete()
+
+
 def create_groups(apps: Any, schema_editor: Any) -> None:
     """Create the groups of the staff's roles with their permissions."""
     # Django creates permissions after all migrations, which on a new database is too late for the groups.

@@ -1,5 +1,9 @@
 """Validation of ``ProviderModel`` rows.
 
+``reference_limits`` says which images a model takes with a prompt: by role how many, and in ``total``. ``uploads``
+bounds how many of them may be uploads. With ``mask`` the model takes a mask, and with ``required`` it needs an image of
+each role that it takes.
+
 Forms use :func:`mistakes`. The catalogue uses :func:`faults`, which ignores unknown words, since they break nothing.
 """
 
@@ -11,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from generation.states import ImageFormat
+from generation.states import REFERENCE_ROLES, ImageFormat, ImageRole
 
 #: The values of a request's ``quality`` and ``outputFormat``.
 QUALITIES: Final = ("low", "medium", "high")
@@ -35,7 +39,11 @@ _SIDES: Final = (16, 16_384)
 MAX_PIXELS: Final = 25_000_000
 _ANY: Final = frozenset({"short", "step", "widest"})
 _WIDEST: Final = 20
-_PRICES: Final = frozenset({"per_image", "per_million", "estimate"})
+_PRICES: Final = frozenset({"per_image", "per_million", "estimate", "input_estimate"})
+#: The limits on images: numbers, and switches.
+_LIMITS: Final = frozenset({*REFERENCE_ROLES, ImageRole.SOURCE, "total", "uploads"})
+_SWITCHES: Final = frozenset({"mask", "required"})
+_MOST_IMAGES: Final = 100
 #: The highest prices that a form accepts, in US dollars. A higher one is a typing error.
 _DEAREST_IMAGE: Final = 1_000
 _DEAREST_MILLION: Final = 100_000
@@ -45,9 +53,11 @@ _MOST_ENTRIES: Final = 100
 Mistake = tuple[str, str]
 
 
-def mistakes(*, capabilities: object, sizes: object, price_rule: object) -> list[Mistake]:
+def mistakes(
+    *, capabilities: object, sizes: object, price_rule: object, reference_limits: object = None
+) -> list[Mistake]:
     """Return all mistakes in a row, for forms."""
-    found = faults(capabilities=capabilities, sizes=sizes, price_rule=price_rule)
+    found = faults(capabilities=capabilities, sizes=sizes, price_rule=price_rule, reference_limits=reference_limits)
     if not any(field == "capabilities" for field, _ in found):
         found += [("capabilities", text) for text in _unknown_capabilities(capabilities)]
     if not any(field == "price_rule" for field, _ in found):
@@ -55,11 +65,14 @@ def mistakes(*, capabilities: object, sizes: object, price_rule: object) -> list
     return found
 
 
-def faults(*, capabilities: object, sizes: object, price_rule: object) -> list[Mistake]:
+def faults(
+    *, capabilities: object, sizes: object, price_rule: object, reference_limits: object = None
+) -> list[Mistake]:
     """Return the mistakes that make a row unusable. Without any, the catalogue can read it."""
     found = [("capabilities", text) for text in _faults_of_capabilities(capabilities)]
     found += [("sizes", text) for text in _faults_of_sizes(sizes)]
     found += [("price_rule", text) for text in _faults_of_prices(price_rule)]
+    found += [("reference_limits", text) for text in _faults_of_limits(reference_limits or {})]
     return found
 
 
@@ -131,6 +144,23 @@ def _faults_of_rule(rule: object) -> Iterator[str]:
         yield f"short and widest make images of more than {MAX_PIXELS:,} pixels."
 
 
+# --- Images that are sent with a prompt ---
+
+
+def _faults_of_limits(value: object) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield 'It must map roles to numbers, such as {"character": 16, "total": 16}, or be {} for none.'
+        return
+    for name, limit in value.items():
+        if name in _SWITCHES:
+            if not isinstance(limit, bool):
+                yield f"{name} must be true or false, not {_shown(limit)}."
+        elif name not in _LIMITS:
+            yield f"There is no role {_shown(name)}. There are {', '.join(sorted(_LIMITS | _SWITCHES))}."
+        elif not _is_whole(limit, 0, _MOST_IMAGES):
+            yield f"{name} must be a whole number from 0 to {_MOST_IMAGES}, not {_shown(limit)}."
+
+
 def _is_whole(value: object, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
@@ -162,8 +192,9 @@ def _faults_of_prices(value: object) -> Iterator[str]:
     if not isinstance(value, dict):
         yield 'It must be a rule, such as {"per_image": "0.03"}, or {} where the price is not known.'
         return
-    if "per_image" in value and amount(value["per_image"]) is None:
-        yield f"per_image must be an amount in US dollars, not {_shown(value['per_image'])}."
+    for name in ("per_image", "input_estimate"):
+        if name in value and amount(value[name]) is None:
+            yield f"{name} must be an amount in US dollars, not {_shown(value[name])}."
     for name in ("per_million", "estimate"):
         prices = value.get(name, {})
         if not isinstance(prices, dict) or len(prices) > _MOST_ENTRIES:
@@ -177,10 +208,11 @@ def _faults_of_prices(value: object) -> Iterator[str]:
 def _odd_prices(value: Any) -> Iterator[str]:
     """Yield mistakes in prices that can be computed with, but that no vendor has."""
     if unknown := sorted(set(value) - _PRICES):
-        yield f"A rule has per_image, per_million and estimate, not {_shown(unknown[0])}."
+        yield f"A rule has per_image, per_million, estimate and input_estimate, not {_shown(unknown[0])}."
     if "per_image" in value and len(value) > 1:
         yield "per_image stands alone: with it, nothing is counted by tokens."
-    yield from _beyond(value.get("per_image", 0), "per_image", _DEAREST_IMAGE)
+    for name in ("per_image", "input_estimate"):
+        yield from _beyond(value.get(name, 0), name, _DEAREST_IMAGE)
     for of, price in value.get("estimate", {}).items():
         if of not in _OPTIONS["quality"]:
             yield f"estimate names low, medium or high, not {_shown(of)}."

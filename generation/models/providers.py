@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 
 from generation.models import model_rows
 from generation.models.constraints import is_one_of
@@ -110,6 +110,8 @@ class ProviderModel(models.Model):
     capabilities = models.JSONField(default=list, blank=True)
     sizes = models.JSONField(default=dict, blank=True)
     price_rule = models.JSONField(default=dict, blank=True)
+    #: See :mod:`generation.models.model_rows`; empty for a model that takes no images.
+    reference_limits = models.JSONField(default=dict, blank=True, db_default=Value({}, output_field=models.JSONField()))
     #: Characters of the prompt that is sent, with all phrases.
     max_prompt = models.PositiveIntegerField("longest prompt", default=4_000, db_default=4_000)
     shutdown_date = models.DateField(null=True, blank=True)
@@ -132,7 +134,12 @@ class ProviderModel(models.Model):
     def clean(self) -> None:
         """Refuse a row that the catalogue could not read, and a successor that it would not find."""
         mistakes: dict[str, list[str]] = {}
-        found = model_rows.mistakes(capabilities=self.capabilities, sizes=self.sizes, price_rule=self.price_rule)
+        found = model_rows.mistakes(
+            capabilities=self.capabilities,
+            sizes=self.sizes,
+            price_rule=self.price_rule,
+            reference_limits=self.reference_limits,
+        )
         for field, text in found:
             mistakes.setdefault(field, []).append(text)
         if self.preference > _LARGEST_PREFERENCE:
@@ -146,7 +153,8 @@ class ProviderModel(models.Model):
 
 
 class PromptStyle(models.Model):
-    """A phrase that is added to the client's prompt: by the type of image, or by ``metadata.imageStyle``."""
+    """A phrase that is added to the client's prompt: by the type of image, by ``metadata.imageStyle``, or by the role
+    of an image that is sent with it. In the latter, ``{n}`` is the number of the image and ``{name}`` its name."""
 
     scope = models.CharField(max_length=16, choices=StyleScope.choices)
     name = models.CharField(max_length=100)

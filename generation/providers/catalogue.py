@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from generation.caching import ttl_cache
 from generation.models import ProviderModel, model_rows
 from generation.models.options import GenerationOptions
 from generation.providers import pricing
+from generation.states import REFERENCE_ROLES, ImageRole
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,10 @@ _MAX_REPORTED: Final = 1_000
 _ROW_SKIPPED: Final = {"action": "model-row-skipped"}
 #: The longer side divided by the shorter one, at most; no provider supports more.
 MAX_RATIO: Final = 4
+#: The roles that a model may take images of.
+_ROLES: Final = (*REFERENCE_ROLES, ImageRole.SOURCE)
+#: Characters that an image adds to the prompt, about.
+_SENTENCE: Final = 150
 #: Of a ratio that is computed from a size: its numbers then have at most three digits.
 _MAX_DENOMINATOR: Final = 99
 #: Assumed columns of a model that is named in the settings and has no row.
@@ -54,6 +60,7 @@ class ModelChoice:
     height: int
     capabilities: frozenset[str]
     price_rule: Mapping[str, Any]
+    reference_limits: Mapping[str, Any] = field(default_factory=dict)
     notice: str = ""
 
 
@@ -101,7 +108,7 @@ def choices(options: GenerationOptions, *, unserved: Collection[tuple[str, str]]
         except UnsupportedRequest as reason:
             reasons.append(reason)
     if not found:
-        raise _most_informative(reasons)
+        raise _most_informative(reasons, options)
     return found
 
 
@@ -188,7 +195,8 @@ def first_of(models: Iterable[str], options: GenerationOptions) -> tuple[str, De
 
 def call_estimate(choice: ModelChoice, options: GenerationOptions) -> Decimal | None:
     """Return the expected price of one call in US dollars, or None if it is unknown."""
-    return pricing.estimate(choice.price_rule, quality=options.quality)
+    inputs = len(options.references) + bool(options.mask_mode)
+    return pricing.estimate(choice.price_rule, quality=options.quality, inputs=inputs)
 
 
 def broken_models() -> list[tuple[str, str]]:
@@ -221,7 +229,12 @@ def _models() -> dict[str, _ProviderModels]:
 
 
 def _faults(model: ProviderModel) -> list[model_rows.Mistake]:
-    return model_rows.faults(capabilities=model.capabilities, sizes=model.sizes, price_rule=model.price_rule)
+    return model_rows.faults(
+        capabilities=model.capabilities,
+        sizes=model.sizes,
+        price_rule=model.price_rule,
+        reference_limits=model.reference_limits,
+    )
 
 
 def _report(model: ProviderModel, faults: list[model_rows.Mistake]) -> None:
@@ -298,7 +311,8 @@ def _available_model(rows: Mapping[str, ProviderModel], name: str, provider: str
 def _match(provider: str, model: ProviderModel, options: GenerationOptions, ratio: str, notice: str) -> ModelChoice:
     """Return the model as a choice. Raises :class:`UnsupportedRequest` if it does not support an option or takes no
     prompt of this length."""
-    if options.prompt_length > model.max_prompt:
+    _check_images(f"{provider} {model.name}", model.reference_limits, options)
+    if options.prompt_length + _SENTENCE * len(options.references) > model.max_prompt:
         message = f"{provider} {model.name} takes prompts of at most {model.max_prompt:,} characters."
         raise UnsupportedRequest(option="prompt", message=message)
     capabilities = frozenset(model.capabilities)
@@ -321,8 +335,28 @@ def _match(provider: str, model: ProviderModel, options: GenerationOptions, rati
         height=size[2],
         capabilities=capabilities,
         price_rule=model.price_rule,
+        reference_limits=model.reference_limits,
         notice=notice,
     )
+
+
+def _check_images(name: str, limits: Mapping[str, Any], options: GenerationOptions) -> None:
+    """Raise :class:`UnsupportedRequest` if the model does not take the images of the request."""
+    counts = Counter(options.references)
+    missing = [role for role in _ROLES if limits.get("required") and limits.get(role) and role not in counts]
+    if missing:
+        raise UnsupportedRequest(option="references", message=f"{name} needs an image of the role {missing[0]}.")
+    if not counts:
+        return
+    found = [(count, limits.get(role, 0), f"references of the role {role}") for role, count in counts.items()]
+    # A mask that the model does not take as such is sent as an image, if it is to be a hint.
+    total = len(options.references) + (options.mask_mode == "hint" and not limits.get("mask"))
+    found.append((total, limits.get("total", total), "images"))
+    found.append((options.uploads, limits.get("uploads", options.uploads), "uploads"))
+    for count, most, what in found:
+        if count > most:
+            amount = f"at most {most} {what}" if most else f"no {what}"
+            raise UnsupportedRequest(option="references", message=f"{name} takes {amount}.")
 
 
 def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[str, int, int] | None:
@@ -343,8 +377,12 @@ def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[str, int, int] | None:
     return (ratio, long, short) if across >= down else (ratio, short, long)
 
 
-def _most_informative(reasons: list[UnsupportedRequest]) -> UnsupportedRequest:
+def _most_informative(reasons: list[UnsupportedRequest], options: GenerationOptions) -> UnsupportedRequest:
     """Merge the providers' reasons: the option of the first, and all different messages."""
     messages = list(dict.fromkeys(reason.message for reason in reasons))
+    if options.references and all(reason.option == "references" for reason in reasons):
+        counts = Counter(options.references).items()
+        images = " and ".join(f"{count} references of role {role}" for role, count in counts)
+        messages.insert(0, f"No configured model takes {images}.")
     temporary = any(reason.temporary for reason in reasons)
     return UnsupportedRequest(option=reasons[0].option, message=" ".join(messages), temporary=temporary)

@@ -2,7 +2,8 @@
 
 A rule is ``{"per_image": "0.03"}`` or ``{"per_million": {"input_text": "5", "output_image": "30"}}``, with the names
 that a provider's ``usage`` has. A rule by tokens may have an ``estimate`` of an image's price by quality, which is used
-before the call. An empty rule means that the price is unknown, which is not the same as free.
+before the call, and an ``input_estimate`` for each image that is sent with the prompt. An empty rule means that the
+price is unknown, which is not the same as free.
 """
 
 from __future__ import annotations
@@ -64,15 +65,18 @@ def cost(rule: Mapping[str, Any], usage: Mapping[str, Any]) -> Decimal | None:
     return _bounded(total / _MILLION) if is_known else None
 
 
-def estimate(rule: Mapping[str, Any], *, quality: object = "") -> Decimal | None:
-    """Return the expected cost of a call before it is made, or ``None`` if it cannot be determined. Never raises."""
+def estimate(rule: Mapping[str, Any], *, quality: object = "", inputs: int = 0) -> Decimal | None:
+    """Return the expected cost of a call with so many images before it is made, or ``None`` if it cannot be determined.
+    Never raises."""
     rule = _mapping(rule)
     price = amount(rule.get("per_image"))
     if price is None:
         estimates = _mapping(rule.get("estimate"))
         price = amount(estimates.get(quality)) if isinstance(quality, str) else None
         price = amount(estimates.get("medium")) if price is None else price
-    return None if price is None else _bounded(price)
+    if price is None:
+        return None
+    return _bounded(price + inputs * (amount(rule.get("input_estimate")) or 0))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -36,10 +37,11 @@ class CachedResult:
     holder: str = ""
 
 
-def get_or_start(request: GenerationRequest, choice: ModelChoice) -> CachedResult:
+def get_or_start(request: GenerationRequest, choice: ModelChoice, *, hashes: Sequence[str] = ()) -> CachedResult:
     """Look for an image of an identical request. If there is none and no other request is generating it, this request
-    becomes the holder. Raises ``OSError`` if the storage cannot tell whether the earlier image still exists."""
-    key = _key(request, choice)
+    becomes the holder. ``hashes`` are those of the images that are sent with it. Raises ``OSError`` if the storage
+    cannot tell whether the earlier image still exists."""
+    key = _key(request, choice, hashes)
     lost: str | None = None
     while True:
         with transaction.atomic():
@@ -71,6 +73,16 @@ def wake(request_id: str) -> None:
         dispatch.make_due(request_id)
 
 
-def _key(request: GenerationRequest, choice: ModelChoice) -> str:
-    parts = [request.owner_id, request.type, request.prompt, choice.provider, choice.model, choice.aspect_ratio]
-    return hashlib.sha256(json.dumps([*parts, changing(request.metadata)], sort_keys=True).encode()).hexdigest()
+def _key(request: GenerationRequest, choice: ModelChoice, hashes: Sequence[str]) -> str:
+    parts: list[Any] = [
+        request.owner_id,
+        request.type,
+        request.prompt,
+        choice.provider,
+        choice.model,
+        choice.aspect_ratio,
+    ]
+    parts.append(changing(request.metadata))
+    if request.inputs is not None:  # keys of requests without images stay as they were
+        parts += [request.inputs, *hashes]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

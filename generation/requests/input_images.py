@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.db.models import Q
 
-from generation.models import GenerationReference, GenerationRequest
+from generation.models import GenerationAttempt, GenerationReference, GenerationRequest
 from generation.models.options import InputImage
 from generation.states import ACTIVE, Status
 
@@ -21,6 +21,7 @@ class StoredImage:
     """An image of a request. ``key`` is empty while it is not made; ``subject`` and ``seed`` are those of the request
     that made it."""
 
+    position: int
     role: str
     name: str
     source_id: str | None
@@ -31,6 +32,8 @@ class StoredImage:
     width: int = 0
     height: int = 0
     sha256: str = ""
+    #: In bytes.
+    size: int = 0
     subject: str = ""
     seed: int | None = None
 
@@ -63,11 +66,13 @@ def _stored(row: GenerationReference, image: InputImage) -> StoredImage:
     upload, source = row.upload, row.source
     facts: dict[str, Any] = {"status": source and source.status, "sha256": row.sha256}
     if upload is not None:
-        facts = {"status": Status.COMPLETED} | {name: getattr(upload, name) for name in ("key", *_FACTS)}
+        facts = {"status": Status.COMPLETED, "size": upload.bytes}
+        facts |= {name: getattr(upload, name) for name in ("key", *_FACTS)}
     elif source is not None and source.result is not None:
-        facts["key"], facts["seed"] = source.result["image_key"], source.result["seed"]
+        facts |= {"key": source.result["image_key"], "seed": source.result["seed"], "size": source.result["bytes"]}
         facts |= {name: source.result[name] for name in _FACTS}
     return StoredImage(
+        position=row.position,
         role=image.role,
         name=image.name,
         source_id=row.source_id,
@@ -88,8 +93,9 @@ def in_use() -> Q:
     return Q(request__status__in=ACTIVE)
 
 
-def note_sent(request_id: str, hashes: Sequence[str]) -> None:
-    """Keep the hashes of the request's stored images, by their positions."""
-    for position, sha256 in enumerate(hashes):
-        rows = GenerationReference.objects.filter(request=request_id, position=position)
-        rows.exclude(sha256=sha256).update(sha256=sha256)
+def note_sent(request_id: str, claim: int, images: Sequence[StoredImage], sent: Sequence[str]) -> None:
+    """Keep the hashes of what is being sent with the claim's call, and of the stored images that it was made of."""
+    GenerationAttempt.objects.filter(request=request_id, claim=claim).update(sent_images=list(sent))
+    for image in images:
+        rows = GenerationReference.objects.filter(request=request_id, position=image.position)
+        rows.exclude(sha256=image.sha256).update(sha256=image.sha256)

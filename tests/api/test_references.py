@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
+from generation import caching
 from generation.models import GenerationQueue, GenerationRequest
 from generation.requests import lifecycle, maintenance
 from generation.states import PARKED_WEIGHT
@@ -16,6 +17,12 @@ from tests.support.requests import FAILURE, RESULT, claimed, completed
 from tests.support.uploads import upload_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _a_vendor_that_takes_images(settings: Any) -> None:
+    settings.PROVIDERS, settings.PROVIDER_MODELS = ["openai"], {"openai": "gpt-image-2"}
+    caching.clear_all()
 
 
 def refer(*ids: str, **more: Any) -> list[dict[str, Any]]:

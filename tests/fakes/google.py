@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final
 
+from tests.fakes.forms import described
 from tests.fakes.images import encoded, spoilt
 from tests.fakes.script import Behavior
 from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
@@ -18,6 +20,9 @@ _VERTEX: Final = re.compile(
 )
 _RATIOS: Final = {"1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"}
 _SIZES: Final = {"1K", "2K", "4K"}
+#: Of one prompt, and of one image on Vertex.
+_MOST_IMAGES: Final = 14
+_MOST_BYTES: Final = 7_000_000
 _SAFETY: Final = "HARM_CATEGORY_DANGEROUS_CONTENT"
 _TYPES: Final = "type.googleapis.com/google.rpc."
 
@@ -48,7 +53,7 @@ class GoogleWire:
     def read(self, request: Request) -> Asked:
         body = json.loads(request.body)
         _check(body, "", {"contents", "generationConfig", "safetySettings"})
-        prompt = _prompt(body)
+        prompt, images = _prompt(body)
         config = body.get("generationConfig", {})
         _check(config, "generation_config", {"responseModalities", "imageConfig", "seed"})
         if config.get("responseModalities") != ["IMAGE"]:
@@ -70,6 +75,8 @@ class GoogleWire:
         if not isinstance(seed, int) or not -(2**31) <= seed < 2**31:
             raise ValueError(f"Invalid value at 'generation_config.seed' (TYPE_INT32), {seed}")
         options |= image | {name: config[name] for name in ("seed",) if name in config}
+        if images:
+            options["images"] = images
         return Asked(prompt=prompt, options=options)
 
     def answer(self, asked: Asked, behavior: Behavior, *, number: int) -> Answer:
@@ -115,16 +122,31 @@ class GoogleSignInWire:
         return as_json({"error": why}, status=400)
 
 
-def _prompt(body: Mapping[str, Any]) -> str:
+def _prompt(body: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """The only text, and what is known of the images around it."""
     try:
         [content] = body["contents"]
-        [part] = content["parts"]
-        prompt = part["text"]
+        texts = [part["text"] for part in content["parts"] if "text" in part]
+        inline = [part["inlineData"] for part in content["parts"] if "text" not in part]
+        [prompt] = texts
+        images = [_image(one) for one in inline]
     except (KeyError, TypeError, ValueError):
         raise ValueError("'contents' is not specified") from None
     if not isinstance(prompt, str) or not prompt:
         raise ValueError("'contents' is not specified")
-    return prompt
+    if len(images) > _MOST_IMAGES:
+        raise ValueError("Too many images in 'contents'")
+    return prompt, images
+
+
+def _image(inline: Mapping[str, str]) -> dict[str, Any]:
+    # Google reads both alphabets; its SDK for Python writes the one for URLs.
+    data = b64decode(inline["data"].replace("-", "+").replace("_", "/"), validate=True)
+    seen = described("inlineData", data)
+    declared = inline.get("mimeType") or inline["mime_type"]  # Google reads both names
+    if seen["content_type"] != declared or len(data) > _MOST_BYTES:
+        raise ValueError("Unable to process input image")
+    return seen
 
 
 def _check(message: object, where: str, known: Collection[str]) -> None:
@@ -143,7 +165,9 @@ def _one_of(value: object, known: Collection[str], name: str) -> None:
 def _content(asked: Asked, behavior: Behavior, number: int) -> dict[str, Any]:
     said: dict[str, Any] = {"modelVersion": asked.options["model"], "responseId": f"resp_fake_{number}"}
     ratings = [{"category": _SAFETY, "probability": "HIGH", "blocked": True}]
-    usage = {"promptTokenCount": 12, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 12}]}
+    seen = 1_120 * len(asked.options.get("images", ()))
+    details = [{"modality": "TEXT", "tokenCount": 12}] + ([{"modality": "IMAGE", "tokenCount": seen}] if seen else [])
+    usage: dict[str, Any] = {"promptTokenCount": 12 + seen, "promptTokensDetails": details}
     if behavior.moderation == "input":
         feedback = {"blockReason": behavior.reason or "SAFETY", "safetyRatings": ratings}
         return said | {"promptFeedback": feedback, "usageMetadata": usage}

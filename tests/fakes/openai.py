@@ -1,4 +1,4 @@
-"""OpenAI's wire: ``POST /v1/images/generations``."""
+"""OpenAI's wire: ``POST /v1/images/generations`` and ``/v1/images/edits``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
+from tests.fakes.forms import described, read_form
 from tests.fakes.images import encoded, spoilt
 from tests.fakes.script import Behavior
 from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
@@ -21,6 +22,10 @@ _CHOICES: Final = {"quality": ("low", "medium", "high", "auto"), "output_format"
 #: What every model makes; some make any size.
 _SIZES: Final = ("auto", "1024x1024", "1536x1024", "1024x1536")
 _PICTURES: Final = "/files/"
+_EDITS: Final = "/v1/images/edits"
+_MOST_IMAGES: Final = 16
+_MOST_BYTES: Final = 50 * 1024 * 1024
+_MOST_MASK_BYTES: Final = 4 * 1024 * 1024
 
 
 class OpenAIWire:
@@ -31,20 +36,27 @@ class OpenAIWire:
     def serves(self, request: Request) -> bool:
         if request.path.startswith(_PICTURES):
             return request.method == "GET"
-        return request.method == "POST" and request.path == "/v1/images/generations"
+        return request.method == "POST" and request.path in {"/v1/images/generations", _EDITS}
 
     def read(self, request: Request) -> Asked:
         authorized = request.headers.get("authorization", "").startswith("Bearer ")
         if request.path.startswith(_PICTURES):
             name = request.path.removeprefix(_PICTURES)
             return Asked(prompt="", request_id=name, options={"file": name, "authorized": authorized})
-        body = json.loads(request.body)
+        images: list[dict[str, Any]] = []
+        body: Any
+        if request.path == _EDITS:
+            body, images = _edit(request)
+        else:
+            body = json.loads(request.body)
         if not isinstance(body, dict) or not isinstance(body.get("prompt"), str):
             raise ValueError("Missing required parameter: 'prompt'.")
         options = {name: value for name, value in body.items() if name != "prompt"}
         _check(options)
         # The key itself is kept nowhere.
         options["authorized"] = authorized
+        if images:
+            options["images"] = images
         return Asked(prompt=body["prompt"], request_id=request.headers.get("x-client-request-id", ""), options=options)
 
     def answer(self, asked: Asked, behavior: Behavior, *, number: int) -> Answer:
@@ -80,11 +92,12 @@ class OpenAIWire:
         if behavior.url:
             entry = {"url": f"{_PICTURES}{number}.png" if behavior.url == "own" else behavior.url}
         data = [] if behavior.empty else [entry]
+        seen = 1_000 * len(asked.options.get("images", ()))
         usage = {
-            "input_tokens": 20,
-            "input_tokens_details": {"text_tokens": 20, "image_tokens": 0},
+            "input_tokens": 20 + seen,
+            "input_tokens_details": {"text_tokens": 20, "image_tokens": seen},
             "output_tokens": 200,
-            "total_tokens": 220,
+            "total_tokens": 220 + seen,
         }
         answer = as_json({"created": 1_790_000_000, "data": data, "usage": usage}, headers=headers)
         if behavior.malformed:
@@ -93,6 +106,32 @@ class OpenAIWire:
 
     def unreadable(self, why: str) -> Answer:
         return _error(400, {}, message=why)
+
+
+def _edit(request: Request) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """The fields of a form, and what is known of its images; a mask is the last one."""
+    fields, files = read_form(request)
+    images = [file for file in files if file.name in {"image", "image[]"}]
+    masks = [file for file in files if file.name == "mask"]
+    if len(images) + len(masks) != len(files):
+        raise ValueError("Unknown parameter.")
+    if not 1 <= len(images) <= _MOST_IMAGES or (len(images) > 1 and any(file.name == "image" for file in images)):
+        raise ValueError("Invalid value for 'image'.")
+    found = []
+    for file in (*images, *masks):
+        seen = described("mask" if file in masks else "image", file.data)
+        extension = {"jpg": "jpeg"}.get(file.file_name.rpartition(".")[2], file.file_name.rpartition(".")[2])
+        most = _MOST_MASK_BYTES if file in masks else _MOST_BYTES
+        if not f"image/{extension}" == file.content_type == seen["content_type"] or len(file.data) > most:
+            raise ValueError(f"Invalid image file or mode for '{seen['field']}'.")
+        found.append(seen)
+    if masks:
+        *_, mask = found
+        if mask["content_type"] != "image/png" or not mask["alpha"]:
+            raise ValueError("Invalid value for 'mask'.")
+        if (mask["width"], mask["height"]) != (found[0]["width"], found[0]["height"]):
+            raise ValueError("Invalid mask: it must have the size of the first image.")
+    return fields, found
 
 
 def _check(options: Mapping[str, Any]) -> None:

@@ -1,16 +1,25 @@
-"""Stability's wire: ``POST /v2beta/stable-image/generate/{ultra|core|sd3}``."""
+"""Stability's wire: ``POST /v2beta/stable-image/generate/{ultra|core|sd3}`` and ``…/control/…``."""
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar, Final
 
+from tests.fakes.forms import File, described, read_form
 from tests.fakes.images import encoded, spoilt
 from tests.fakes.script import Behavior
 from tests.fakes.wire import UNSPEAKABLE, Answer, Asked, Request, as_json, page
 
 _PATH: Final = "/v2beta/stable-image/generate/"
-_ENDPOINTS: Final = ("ultra", "core", "sd3")
+_CONTROL: Final = "/v2beta/stable-image/control/"
+#: The files that an endpoint needs.
+_FILES: Final = {
+    "control/style": ("image",),
+    "control/structure": ("image",),
+    "control/style-transfer": ("init_image", "style_image"),
+}
+_ENDPOINTS: Final = ("ultra", "core", "sd3", *_FILES)
+_PIXELS: Final = (4_096, 9_437_184)
+_WIDEST: Final = 2.5
 _RATIOS: Final = ("21:9", "16:9", "3:2", "5:4", "1:1", "4:5", "2:3", "9:16", "9:21")
 _CHOICES: Final = {
     "aspect_ratio": _RATIOS,
@@ -41,15 +50,16 @@ class StabilityWire:
     vendor: ClassVar[str] = "stability"
 
     def serves(self, request: Request) -> bool:
-        return request.method == "POST" and request.path.startswith(_PATH)
+        return request.method == "POST" and request.path.startswith((_PATH, _CONTROL))
 
     def read(self, request: Request) -> Asked:
-        fields = _fields(request)
-        endpoint = request.path.removeprefix(_PATH)
+        fields, files = read_form(request)
+        endpoint = request.path.removeprefix(_PATH).removeprefix(_CONTROL.removesuffix("control/"))
         accept = request.headers.get("accept", "")
         if accept not in {"image/*", "application/json"}:
             raise ValueError("accept: must be either 'image/*' or 'application/json'")
         _check(fields, endpoint)
+        images = _images(files, endpoint)
         options: dict[str, Any] = {name: value for name, value in fields.items() if name != "prompt"}
         options |= {
             "endpoint": endpoint,
@@ -58,6 +68,8 @@ class StabilityWire:
             "authorized": request.headers.get("authorization", "").startswith("Bearer "),
             "too_large": len(request.body) > _MOST_BYTES,
         }
+        if images:
+            options["images"] = images
         return Asked(prompt=fields["prompt"], options=options)
 
     def answer(self, asked: Asked, behavior: Behavior, *, number: int) -> Answer:
@@ -90,16 +102,21 @@ class StabilityWire:
         return _error(400, {"x-request-id": "req_fake_unread"}, why=why)
 
 
-def _fields(request: Request) -> dict[str, str]:
-    boundary = re.fullmatch(r'multipart/form-data; boundary="?([^";]+)"?', request.headers.get("content-type", ""))
-    if boundary is None:
-        raise ValueError("content-type: must be multipart/form-data")
-    fields: dict[str, str] = {}
-    for part in request.body.split(b"--" + boundary[1].encode())[1:-1]:
-        head, _, content = part.partition(b"\r\n\r\n")
-        if name := re.search(rb'name="([^"]+)"', head):
-            fields[name[1].decode()] = content.removesuffix(b"\r\n").decode()
-    return fields
+def _images(files: list[File], endpoint: str) -> list[dict[str, Any]]:
+    """What is known of the images, each of which the endpoint has to need."""
+    needed = _FILES.get(endpoint, ())
+    if missing := set(needed) - {file.name for file in files}:
+        raise ValueError(f"{min(missing)}: is required")
+    if len(files) > len(needed):
+        raise ValueError(f"{files[-1].name}: is not allowed")
+    found = [described(file.name, file.data) for file in files]
+    for image in found:
+        width, height = image["width"], image["height"]
+        if not _PIXELS[0] <= width * height <= _PIXELS[1]:
+            raise ValueError(f"{image['field']}: must have between {_PIXELS[0]} and {_PIXELS[1]} pixels")
+        if max(width, height) > _WIDEST * min(width, height):
+            raise ValueError(f"{image['field']}: must have an aspect ratio between 1:2.5 and 2.5:1")
+    return found
 
 
 def _check(fields: dict[str, str], endpoint: str) -> None:
@@ -111,6 +128,8 @@ def _check(fields: dict[str, str], endpoint: str) -> None:
     for name, choices in _CHOICES.items():
         if name in fields and fields[name] not in choices:
             raise ValueError(f"{name}: must be one of {', '.join(choices)}")
+    if "aspect_ratio" in fields and endpoint in {"control/structure", "control/style-transfer"}:
+        raise ValueError("aspect_ratio: is not allowed")
     if "model" in fields and endpoint != "sd3":
         raise ValueError("model: is not allowed")
     seed = fields.get("seed", "0")

@@ -227,10 +227,8 @@ def test_one_pass_by_hand_says_what_it_did(alice: User) -> None:
     out = io.StringIO()
     call_command("dispatch", "--once", stdout=out)
     told, _, counted = out.getvalue().rpartition(" ")
-    assert (
-        told
-        == "rescued 1, promoted 0, lost 0, overdue 0, unparked 0, filled 0, bulk 0, forgotten 0, sent 1, corrected 0, counted"
-    )
+    steps = "rescued 1, promoted 0, lost 0, overdue 0, unparked 0, filled 0, bulk 0, forgotten 0, sent 1, corrected 0"
+    assert told == f"{steps}, counted"
     assert int(counted) > 0
 
 

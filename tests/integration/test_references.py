@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -41,7 +42,8 @@ def page_of(*sources: GenerationRequest | Upload | int, cancel: bool = False, **
     for number, source in enumerate(sources):
         key = "item" if isinstance(source, int) else "upload_id" if isinstance(source, Upload) else "request_id"
         value = source if isinstance(source, int) else source.pk
-        images.append(NewImage(role="character", name="Pip", path=f"references[{number}].{key}", **{key: value}))
+        given: dict[str, Any] = {key: value}
+        images.append(NewImage(role="character", name="Pip", path=f"references[{number}].{key}", **given))
     inputs = Inputs(
         images=tuple(InputImage(role=one.role, name=one.name, is_upload=bool(one.upload_id)) for one in images),
         cancel_on_failure=cancel,
@@ -320,7 +322,7 @@ def test_an_upload_deleted_during_a_submit_is_not_found(alice: User, monkeypatch
         uploads.delete(upload)
         return submit_rows(*arguments, **named)
 
-    monkeypatch.setattr(services.lifecycle, "submit", delete_first)
+    monkeypatch.setattr(lifecycle, "submit", delete_first)
     assert mistake_of(alice, upload)[1] == "not_found"
     assert not GenerationRequest.objects.exists()
 
@@ -392,7 +394,11 @@ def test_images_of_many_requests_are_read_by_one_query(alice: User, django_asser
 def test_the_hash_of_what_was_sent_stays(alice: User) -> None:
     source = completed(alice)
     page = submit(alice, source)
-    input_images.note_sent(page.pk, ["f" * 64])
+    claim = lifecycle.claim(page.pk, worker="worker-1")
+    assert claim is not None
+    [image] = input_images.of_request(claim.request)
+    input_images.note_sent(page.pk, claim.number, [replace(image, sha256="f" * 64)], ["e" * 64])
+    assert claim.attempt().get().sent_images == ["e" * 64]
     GenerationRequest.objects.filter(pk=source.pk).delete()
     shown = representations.status(GenerationRequest.objects.get(pk=page.pk))["references"]
     assert [one["sha256"] for one in shown] == ["f" * 64]

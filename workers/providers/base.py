@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReferenceImage:
-    """An image that is sent with the prompt. ``role`` is one of ``generation.states.ImageRole``: a character, a style, a
-    composition, or the source that is edited. ``name`` is how the prompt calls it. ``subject`` and ``seed`` are those of
-    the request that made it, empty and None for an upload."""
+    """An image that is sent with the prompt. ``role`` is one of ``generation.states.ImageRole``: a character, a style,
+    a composition, or the source that is edited. ``name`` is how the prompt calls it. ``subject`` and ``seed`` are those
+    of the request that made it, empty and None for an upload."""
 
     data: bytes = field(repr=False)
     content_type: str

@@ -17,16 +17,20 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 from google.genai import types
 
 from generation.providers.error_policy import ErrorScope
-from generation.states import ErrorCode
+from generation.states import ErrorCode, ImageRole
 from workers.providers import bodies, http, refusals
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.google_errors import VENDOR, error_in, status_error
-from workers.providers.support import PerEventLoop, name, reject_unsupported, unsendable_key, unsupported
+from workers.providers.support import PerEventLoop, name, reject_images, reject_unsupported, unsendable_key, unsupported
 
 #: API versions that support images, independent of the defaults of the SDK's version.
 _DEVELOPER_API, _VERTEX_API = "v1beta", "v1beta1"
 _IMAGE_SIZES: Final = {"low": "1K", "medium": "1K", "high": "2K"}
 _LARGEST_SEED: Final = 2**31 - 1
+
+#: The most images of any model. How many of each role a model takes is in its row.
+_MOST_IMAGES: Final = 14
+_ROLES: Final[Mapping[str, int]] = dict.fromkeys(ImageRole, _MOST_IMAGES)
 
 #: Finish reasons of an image that the safety system refused. With other reasons, no image was generated.
 _REFUSALS: Final = frozenset(
@@ -85,10 +89,11 @@ class GoogleProvider:
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """Generate an image with one call. Raises :class:`ProviderError`."""
         config = self._config(request)
+        reject_images(VENDOR, request, roles=_ROLES, most=_MOST_IMAGES, mask=False)
         # Errors are raised `from None`, since their causes may contain the request with the key.
         try:
             answer = await self._clients.get().sdk.aio.models.generate_content(
-                model=request.model, contents=request.prompt, config=config
+                model=request.model, contents=_contents(request), config=config
             )
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise http.connection_error(VENDOR, error) from None
@@ -148,6 +153,14 @@ class GoogleProvider:
             ),
         )
         return _Client(sdk, client)
+
+
+def _contents(request: ImageRequest) -> Any:
+    """Return the prompt, after the images that it names by their numbers."""
+    if not request.references:
+        return request.prompt
+    images = [types.Part.from_bytes(data=one.data, mime_type=one.content_type) for one in request.references]
+    return [*images, types.Part.from_text(text=request.prompt)]
 
 
 def answer_of(body: object, request: ImageRequest, headers: Mapping[str, str]) -> ImageAnswer:

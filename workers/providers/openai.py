@@ -8,23 +8,28 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
-from typing import ClassVar, Final, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Final, NamedTuple
 
 import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, omit
 
-from generation.states import ErrorCode
+from generation.states import REFERENCE_ROLES, ErrorCode, ImageRole
 from workers.providers import bodies, http, refusals
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.openai_errors import VENDOR, error_in, refusal_in, status_error
 from workers.providers.openai_images import ImageUrls, entry_of, image_of
-from workers.providers.support import PerEventLoop, reject_unsupported, unsendable_key
+from workers.providers.support import PerEventLoop, image_extension, reject_images, reject_unsupported, unsendable_key
 
 #: Sizes that every model supports.
 _SIZES: Final = ((1024, 1024), (1536, 1024), (1024, 1536))
 #: Models that support any size whose sides are multiples of 16, up to a ratio of 3:1.
 _ANY_SIZE: Final = re.compile(r"gpt-image-2(-\d.*|\.5-.*)?")
 _MOST_EXTREME_RATIO: Final = 3
+
+
+#: The most images in all, and of each role; only one is changed.
+_MOST_IMAGES: Final = 16
+_ROLES: Final[Mapping[str, int]] = {**dict.fromkeys(REFERENCE_ROLES, _MOST_IMAGES), ImageRole.SOURCE: 1}
 
 
 class _Client(NamedTuple):
@@ -36,7 +41,7 @@ class _Client(NamedTuple):
 
 
 class OpenAIProvider:
-    """Calls ``/images/generations``."""
+    """Calls ``/images/generations``, or ``/images/edits`` with images."""
 
     name: ClassVar[str] = "openai"
     billable: ClassVar[bool] = True
@@ -53,18 +58,12 @@ class OpenAIProvider:
     async def generate(self, request: ImageRequest) -> ImageAnswer:
         """Generate an image with one call. Raises :class:`ProviderError`."""
         reject_unsupported(VENDOR, {"seed": request.seed is not None, "negativePrompt": bool(request.negative_prompt)})
+        reject_images(VENDOR, request, roles=_ROLES, most=_MOST_IMAGES, mask=True)
         model = request.model
         client = self._clients.get()
         # Errors are raised `from None`, since those of the SDK contain the request with the key and the answer's body.
         try:
-            response = await client.sdk.images.with_raw_response.generate(
-                model=model,
-                prompt=request.prompt,
-                size=size_for(model, request.width, request.height),
-                quality=cast("Literal['low', 'medium', 'high']", request.quality) if request.quality else omit,
-                output_format=cast("Literal['png', 'jpeg', 'webp']", request.output_format),
-                extra_headers={"x-client-request-id": request.request_id},
-            )
+            response = await _call(client.sdk, request)
         except APIStatusError as error:
             failed = error.response
             raise status_error(failed.status_code, failed.headers, failed.content, model=model) from None
@@ -120,6 +119,26 @@ class OpenAIProvider:
             http_client=client,
         )
         return _Client(sdk, client)
+
+
+async def _call(sdk: AsyncOpenAI, request: ImageRequest) -> Any:
+    """Send the request, and return the raw response. Raises the SDK's errors."""
+    common: dict[str, Any] = {
+        "model": request.model,
+        "prompt": request.prompt,
+        "size": size_for(request.model, request.width, request.height),
+        "quality": request.quality or omit,
+        "output_format": request.output_format,
+        "extra_headers": {"x-client-request-id": request.request_id},
+    }
+    if not request.references:
+        return await sdk.images.with_raw_response.generate(**common)
+    images = [
+        (f"image-{number}.{image_extension(image.content_type)}", image.data, image.content_type)
+        for number, image in enumerate(request.references, start=1)
+    ]
+    mask = ("mask.png", request.mask, "image/png") if request.mask else omit
+    return await sdk.images.with_raw_response.edit(image=images, mask=mask, **common)
 
 
 def size_for(model: str, width: int, height: int) -> str:

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import httpx2
 
 from generation.providers.error_policy import ErrorScope
-from generation.states import ErrorCode
+from generation.states import ErrorCode, ImageRole
 from workers.providers import bodies, http, refusals, statuses
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.http import connection_error, new_client, request_id, retry_after
-from workers.providers.support import PerEventLoop, name, reject_unsupported, unsendable_key
+from workers.providers.support import (
+    PerEventLoop,
+    image_extension,
+    name,
+    reject_images,
+    reject_unsupported,
+    unsendable_key,
+    unsupported,
+)
 
 VENDOR: Final = "Stability"
 
@@ -33,8 +41,26 @@ _FILTERED: Final = frozenset({"CONTENT_FILTERED", "CONTENT_FILTER", "FILTERED", 
 _SUCCESS_REASONS: Final = frozenset({"", "SUCCESS", "STOP", "NULL"})
 
 
+class Control(NamedTuple):
+    """An endpoint that is guided by images. ``fields`` are the form fields by role; not all have an aspect ratio."""
+
+    path: str
+    fields: Mapping[str, str]
+    has_ratio: bool = False
+
+
+#: By the name of the model in the catalogue. The vendor calls them endpoints, and gives them no model.
+CONTROLS: Final[Mapping[str, Control]] = {
+    "control-style": Control("control/style", {ImageRole.STYLE: "image"}, has_ratio=True),
+    "control-structure": Control("control/structure", {ImageRole.COMPOSITION: "image"}),
+    "control-style-transfer": Control(
+        "control/style-transfer", {ImageRole.COMPOSITION: "init_image", ImageRole.STYLE: "style_image"}
+    ),
+}
+
+
 class StabilityProvider:
-    """Calls ``/v2beta/stable-image/generate/…``."""
+    """Calls ``/v2beta/stable-image/generate/…``, or ``/control/…`` for models that are guided by an image."""
 
     name: ClassVar[str] = "stability"
     billable: ClassVar[bool] = True
@@ -52,14 +78,17 @@ class StabilityProvider:
         A seed of 0 means a random seed to Stability; the answer has the seed that was used.
         """
         reject_unsupported(VENDOR, {"quality": bool(request.quality)})
+        control = CONTROLS.get(request.model)
+        roles = control.fields if control else {}
+        reject_images(VENDOR, request, roles=dict.fromkeys(roles, 1), most=len(roles), mask=False)
         authorization = bearer(self._api_key)
-        fields = form(request)
+        files = form(request)
         # Errors are raised `from None`, since those of the client contain the request with the key.
         try:
             response = await self._clients.get().post(
-                f"{self._base_url}/v2beta/stable-image/generate/{endpoint(request.model)}",
+                f"{self._base_url}/v2beta/stable-image/{control.path if control else generate_path(request.model)}",
                 headers={"authorization": authorization, "accept": "image/*"},
-                files={field: (None, value.encode()) for field, value in fields.items()},
+                files=files,
             )
         except httpx2.HTTPError as error:
             raise connection_error(VENDOR, error) from None
@@ -90,17 +119,31 @@ def endpoint(model: str) -> str:
     return "sd3" if model.startswith("sd3") else model
 
 
-def form(request: ImageRequest) -> dict[str, str]:
-    """Return the form fields of the request. Stability uses its defaults for omitted ones."""
+def generate_path(model: str) -> str:
+    """Return the end of the URL of a model that needs no image. Raises :class:`ProviderError`."""
+    return f"generate/{endpoint(model)}"
+
+
+def form(request: ImageRequest) -> dict[str, Any]:
+    """Return the form fields of the request. Stability uses its defaults for omitted ones. Raises
+    :class:`ProviderError` if an image is missing."""
+    control = CONTROLS.get(request.model)
     fields = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
-        "aspect_ratio": request.aspect_ratio,
+        "aspect_ratio": request.aspect_ratio if control is None or control.has_ratio else "",
         "seed": "" if request.seed is None else str(request.seed),
         "output_format": request.output_format,
         "model": request.model if endpoint(request.model) == "sd3" else "",
     }
-    return {field: value for field, value in fields.items() if value}
+    files: dict[str, Any] = {field: (None, value.encode()) for field, value in fields.items() if value}
+    images = {image.role: image for image in request.references}
+    for role, field in (control.fields if control else {}).items():
+        if role not in images:
+            raise unsupported(f"Stability's {request.model} needs an image of the role {role}")
+        image = images[role]
+        files[field] = (f"{field}.{image_extension(image.content_type)}", image.data, image.content_type)
+    return files
 
 
 def status_error(status: int, headers: Mapping[str, str], body: bytes, *, model: str) -> ProviderError:

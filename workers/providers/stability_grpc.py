@@ -22,7 +22,7 @@ from generation.states import ErrorCode
 from workers.providers import bodies, refusals, statuses, support
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError, mark_sent
 from workers.providers.stability import VENDOR, bearer, no_model
-from workers.providers.support import MAX_ANSWER_BYTES, PerEventLoop, name, reject_unsupported, too_long
+from workers.providers.support import MAX_ANSWER_BYTES, PerEventLoop, name, reject_images, reject_unsupported, too_long
 
 #: Maximum bytes of a message, as in the vendor's own client.
 _MAX_MESSAGE_BYTES: Final = 10 * 1024 * 1024
@@ -207,6 +207,7 @@ def _channel(host: str) -> Any:
 
 def _message(request: ImageRequest) -> Any:
     sides = (request.width, request.height)
+    reject_images(VENDOR, request, roles={}, most=0, mask=False)
     reject_unsupported(
         VENDOR,
         {

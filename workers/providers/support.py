@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 from typing import Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from generation.providers.error_policy import ErrorScope
-from generation.states import ErrorCode
-from workers.providers.base import ProviderError
+from generation.states import ErrorCode, ImageRole
+from workers.providers.base import ImageRequest, ProviderError
 
 #: Time limit for connecting, in seconds.
 CONNECT_SECONDS: Final = 5.0
@@ -54,10 +55,27 @@ def name(value: object) -> str:
     return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
 
 
+def image_extension(content_type: str) -> str:
+    """Return the extension of a file of this type; vendors judge a file by its name as well."""
+    return {"image/jpeg": "jpg", "image/webp": "webp"}.get(content_type, "png")
+
+
 def reject_unsupported(vendor: str, is_used: Mapping[str, bool]) -> None:
     """Raise :class:`ProviderError` if an option is used that the vendor does not support, before anything is sent."""
     if names := [option for option, used in is_used.items() if used]:
         raise unsupported(f"{vendor} does not support {' or '.join(names)}")
+
+
+def reject_images(vendor: str, request: ImageRequest, *, roles: Mapping[str, int], most: int, mask: bool) -> None:
+    """Raise :class:`ProviderError` if the request has images that the vendor does not take, by role or in number, or a
+    mask that it does not take: none is dropped in silence."""
+    given = Counter(image.role for image in request.references)
+    if wrong := [role for role, count in given.items() if count > roles.get(role, 0)]:
+        raise unsupported(f"{vendor} does not take so many images of the role {wrong[0]}")
+    if len(request.references) > most:
+        raise unsupported(f"{vendor} takes at most {most} images")
+    if request.mask and not (mask and given[ImageRole.SOURCE]):
+        raise unsupported(f"{vendor} does not take a mask" if not mask else "A mask needs an image to change")
 
 
 def unsupported(message: str) -> ProviderError:
