@@ -1,0 +1,321 @@
+"""The images of a request on their way to a vendor: read, scaled, sent, remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.storage import default_storage
+from PIL import Image
+
+from generation import caching, event_loop
+from generation.models import GenerationAttempt, GenerationReference, GenerationRequest, PromptStyle, ProviderModel
+from generation.models.options import InputImage, Inputs
+from generation.requests import services
+from generation.requests.input_images import StoredImage
+from generation.requests.new_request import NewImage, NewRequest
+from generation.storage import images
+from tests.support.requests import PROMPT
+from tests.support.uploads import upload_of
+from tests.support.vendors import Vendors
+from workers import call_images, reference_images
+from workers.call_images import CallImages
+from workers.providers.base import ProviderError
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def page(owner: User, *given: tuple[str, str, str], **more: Any) -> GenerationRequest:
+    """Submit a request with images, each as its role, its name and the id of a request or an upload."""
+    found = [
+        NewImage(role=role, name=name, path="", **{"upload_id" if key.startswith("vgu_") else "request_id": key})
+        for role, name, key in given
+    ]
+    inputs = Inputs(
+        images=tuple(InputImage(role=one.role, name=one.name, is_upload=bool(one.upload_id)) for one in found),
+        mask_mode=more.pop("mask_mode", ""),
+    )
+    values = {"type": "illustration", "prompt": PROMPT, "priority": "normal"} | more
+    return services.submit(owner=owner, draft=NewRequest(**values, images=tuple(found), inputs=inputs))
+
+
+def refreshed(request: GenerationRequest) -> GenerationRequest:
+    return GenerationRequest.objects.get(pk=request.pk)
+
+
+def test_a_page_is_called_with_the_image_of_its_sheet(vendors: Vendors, alice: User) -> None:
+    vendors.use("openai")
+    sheet = refreshed(vendors.ask(alice, type="character-reference"))
+    done = refreshed(vendors.run(page(alice, ("character", "Pip", sheet.pk))))
+    assert done.status == "completed", done.error
+    first, second = vendors.fake.journal()
+    assert [one["sha256"] for one in second.options["images"]] == [sheet.result["sha256"]]
+    assert second.prompt.startswith("Image 1 shows Pip: keep face, proportions, clothes and colors. Draw: " + PROMPT)
+    assert "Image 1" not in first.prompt
+    attempt = GenerationAttempt.objects.get(request=done)
+    assert attempt.sent_images == [sheet.result["sha256"]]
+    assert GenerationReference.objects.get().sha256 == sheet.result["sha256"]
+    assert attempt.usage["input_image"] == 1000
+
+
+def test_images_are_numbered_and_sent_in_their_order(vendors: Vendors, alice: User) -> None:
+    vendors.use("google")
+    sheet, style = refreshed(vendors.ask(alice)), upload_of(alice, color="blue")
+    done = refreshed(vendors.run(page(alice, ("style", "", style.pk), ("character", "", sheet.pk))))
+    assert done.status == "completed", done.error
+    *_, call = vendors.fake.journal()
+    assert [one["sha256"] for one in call.options["images"]] == [style.sha256, sheet.result["sha256"]]
+    assert call.prompt.startswith("Image 1 is the style: draw in the same way. Image 2 shows the character: ")
+
+
+def test_a_phrase_of_staff_cannot_break_a_call(vendors: Vendors, alice: User) -> None:
+    PromptStyle.objects.filter(scope="reference", name="character").update(phrase="{} {0} {n.x} No. {n}: {name}!")
+    vendors.use("openai")
+    sheet = refreshed(vendors.ask(alice))
+    assert refreshed(vendors.run(page(alice, ("character", "{n}", sheet.pk)))).status == "completed"
+    assert vendors.fake.journal()[1].prompt.startswith("{} {0} {n.x} No. 1: {n}! Draw: ")
+
+
+def test_a_raw_prompt_stays_as_it_is(vendors: Vendors, alice: User) -> None:
+    vendors.use("openai")
+    sheet = refreshed(vendors.ask(alice))
+    vendors.run(page(alice, ("character", "Pip", sheet.pk), metadata={"rawPrompt": True}))
+    assert vendors.fake.journal()[1].prompt == PROMPT
+
+
+def test_a_fallback_goes_only_to_vendors_that_take_the_images(vendors: Vendors, alice: User) -> None:
+    vendors.use("openai", "stability", "google")
+    sheet = refreshed(vendors.ask(alice))
+    vendors.fake.script("status=503")
+    done = refreshed(vendors.run(page(alice, ("character", "Pip", sheet.pk))))
+    assert (done.status, vendors.called) == ("completed", ["openai", "openai", "google"])
+
+
+def test_stability_follows_an_image_with_a_model_of_its_own(vendors: Vendors, alice: User) -> None:
+    vendors.use("stability")
+    large = io.BytesIO()
+    Image.new("RGB", (640, 480), "red").save(large, "PNG")
+    sheet = refreshed(vendors.ask(alice))
+    done = refreshed(vendors.run(page(alice, ("style", "", sheet.pk))))
+    # The fake's images are too small for no vendor: 64 x 64 is the least.
+    assert (done.status, done.result["model"]) == ("completed", "control-style")
+    assert vendors.fake.journal()[1].prompt.startswith(PROMPT)
+
+
+def test_a_mask_goes_to_each_vendor_as_it_takes_one(vendors: Vendors, alice: User) -> None:
+    source, mask = upload_of(alice, color="blue"), upload_of(alice)
+    for name in ("openai", "google"):
+        vendors.use(name)
+        request = page(alice, ("source", "", source.pk), ("mask", "", mask.pk), mask_mode="hint")
+        done = refreshed(vendors.run(request))
+        assert done.status == ("failed" if name == "openai" else "completed")  # the mask of this test has no alpha
+    google = vendors.fake.journal()[-1]
+    assert [one["sha256"] for one in google.options["images"]] == [source.sha256, mask.sha256]
+    assert "Image 2 is a mask" in google.prompt
+    assert "Change: " in google.prompt
+
+
+def test_an_image_that_is_gone_fails_the_page_without_a_call(vendors: Vendors, alice: User) -> None:
+    vendors.use("openai")
+    sheet = refreshed(vendors.ask(alice))
+    request = page(alice, ("character", "Pip", sheet.pk))
+    images.remove(sheet.result["image_key"])
+    failed = refreshed(vendors.run(request))
+    assert (failed.status, failed.error["code"]) == ("failed", "invalid_request")
+    assert "does not exist any more" in failed.error["message"]
+    assert vendors.called == ["openai"]
+    assert not GenerationAttempt.objects.filter(request=request, cost__gt=0).exists()
+
+
+def test_an_image_that_cannot_be_read_now_is_read_later(
+    vendors: Vendors, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendors.use("openai")
+    sheet = refreshed(vendors.ask(alice))
+    request = page(alice, ("character", "Pip", sheet.pk))
+
+    def unreadable(*_: Any, **__: Any) -> Any:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(default_storage, "open", unreadable)
+        waiting = refreshed(vendors.run(request))
+    assert (waiting.status, vendors.called) == ("queued", ["openai"])
+    assert refreshed(vendors.run_again(request)).status == "completed"
+
+
+def test_the_cache_tells_images_apart(vendors: Vendors, alice: User) -> None:
+    vendors.use("openai")
+    sheets = [refreshed(vendors.ask(alice, prompt=f"{PROMPT} {number}")) for number in range(2)]
+    cached = {"metadata": {"useCache": True}}
+    plain = refreshed(vendors.ask(alice, type="illustration", **cached))
+    pages = [
+        refreshed(vendors.run(page(alice, ("character", "Pip", sheet.pk), **cached))) for sheet in (*sheets, sheets[0])
+    ]
+    assert [one.result["cached"] for one in (plain, *pages)] == [False, False, False, True]
+
+
+def test_a_model_whose_row_takes_no_images_any_more_is_not_called(vendors: Vendors, alice: User) -> None:
+    vendors.use("openai")
+    sheet = refreshed(vendors.ask(alice))
+    request = page(alice, ("character", "Pip", sheet.pk))
+    ProviderModel.objects.update(reference_limits={})
+    caching.clear_all()
+    failed = refreshed(vendors.run(request))
+    assert (failed.status, vendors.called) == ("failed", ["openai"])
+
+
+# --- In memory --------------------------------------------------------------------------------------------------------
+
+
+def noise(size: tuple[int, int], kind: str = "PNG", mode: str = "RGB") -> bytes:
+    out = io.BytesIO()
+    Image.frombytes(mode, size, os.urandom(size[0] * size[1] * len(mode))).save(out, kind)
+    return out.getvalue()
+
+
+def test_a_large_image_is_scaled_and_a_small_one_kept() -> None:
+    small, large = noise((800, 600)), noise((3000, 1000))
+    assert reference_images.prepare(small, "image/png").data == small
+    prepared = reference_images.prepare(large, "image/png")
+    assert (prepared.width, prepared.height, prepared.content_type) == (2048, 683, "image/jpeg")
+    with Image.open(io.BytesIO(prepared.data)) as image:
+        assert (image.size, image.format) == ((2048, 683), "JPEG")
+    assert prepared.sha256 == hashlib.sha256(prepared.data).hexdigest()
+
+
+def test_what_is_transparent_stays_a_png() -> None:
+    prepared = reference_images.prepare(noise((1200, 1200), mode="RGBA"), "image/png")
+    assert prepared.content_type == "image/png"
+    mask = reference_images.prepare(noise((2500, 2000)), "image/png", is_mask=True)
+    assert (mask.content_type, mask.width, mask.height) == ("image/png", 2048, 1638)
+
+
+def test_what_does_not_decode_is_an_error_of_the_storage() -> None:
+    with pytest.raises(OSError, match="does not decode"):
+        reference_images.prepare(b"x" * 4_000_000, "image/png")
+
+
+class Loading:
+    """Images in the storage, and how often each was read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reads: list[str] = []
+        read = images.read
+
+        def counted(key: str) -> bytes:
+            self.reads.append(key)
+            return read(key)
+
+        monkeypatch.setattr(images, "read", counted)
+        self.images = CallImages(self._run)
+
+    async def _run(self, act: Callable[[], Any]) -> Any:
+        return await asyncio.to_thread(act)
+
+    def stored(self, shade: str, *, size: int = 0) -> StoredImage:
+        out = io.BytesIO()
+        Image.new("RGB", (64, 64), shade).save(out, "PNG")
+        data = out.getvalue()
+        key = images.save("results", hashlib.sha256(data).hexdigest(), "image/png", data)
+        return StoredImage(
+            position=0,
+            role="character",
+            name="",
+            source_id=None,
+            upload_id=None,
+            status="completed",
+            key=key,
+            content_type="image/png",
+            size=size or len(data),
+        )
+
+
+@pytest.fixture
+def loading(monkeypatch: pytest.MonkeyPatch) -> Loading:
+    return Loading(monkeypatch)
+
+
+def run(work: Any) -> Any:
+    return event_loop.loop.submit(work).result(20)
+
+
+def test_calls_at_once_share_an_image(loading: Loading) -> None:
+    hero, other = loading.stored("red"), loading.stored("blue")
+
+    async def calls() -> None:
+        async with loading.images.loaded([hero]) as first, loading.images.loaded([hero, other]) as second:
+            assert first[0].data is second[0].data
+        async with loading.images.loaded([hero]):
+            pass
+
+    run(calls())
+    assert sorted(loading.reads) == sorted([hero.key, other.key, hero.key])
+    assert (loading.images._held, loading.images._shared) == (0, {})
+
+
+def test_images_that_do_not_fit_wait_for_room(loading: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_images, "_ROOM", 1000)
+    images_ = [loading.stored(shade, size=600) for shade in ("red", "green", "blue")]
+    running: list[int] = []
+
+    async def call(number: int) -> None:
+        async with loading.images.loaded([images_[number]]):
+            running.append(number)
+            assert loading.images._held <= 1000
+            await asyncio.sleep(0)
+
+    async def all_calls() -> None:
+        await asyncio.gather(*(call(number) for number in range(3)))
+
+    run(all_calls())
+    assert running == [0, 1, 2]
+    assert loading.images._held == 0
+
+
+def test_images_larger_than_the_room_are_loaded_alone(loading: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_images, "_ROOM", 1000)
+    large = loading.stored("red", size=5000)
+
+    async def call() -> int:
+        async with loading.images.loaded([large]) as loaded:
+            return len(loaded)
+
+    assert run(call()) == 1
+
+
+def test_a_cancelled_call_gives_its_room_back(loading: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_images, "_ROOM", 1000)
+    first, second = loading.stored("red", size=900), loading.stored("blue", size=900)
+
+    async def cancelled() -> int:
+        async with loading.images.loaded([first]):
+            waiting = asyncio.create_task(loading.images.loaded([second]).__aenter__())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        async with loading.images.loaded([second]) as loaded:
+            return len(loaded)
+
+    assert run(cancelled()) == 1
+    assert (loading.images._held, loading.images._shared) == (0, {})
+
+
+def test_a_missing_image_keeps_no_room(loading: Loading) -> None:
+    image = loading.stored("red")
+    Path(default_storage.path(image.key)).unlink()
+
+    async def call() -> None:
+        async with loading.images.loaded([image]):
+            pass
+
+    with pytest.raises(ProviderError, match="does not exist any more"):
+        run(call())
+    assert (loading.images._held, loading.images._shared) == (0, {})
