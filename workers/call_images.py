@@ -13,7 +13,7 @@ from generation.states import ErrorCode, ImageRole
 from generation.storage import images
 from workers import reference_images
 from workers.providers.base import ImageRequest, ProviderError, ReferenceImage
-from workers.reference_images import PreparedImage
+from workers.reference_images import OpaqueMaskError, PreparedImage
 
 T = TypeVar("T")
 
@@ -97,6 +97,9 @@ class CallImages:
             prepared = await asyncio.shield(self._shared[image.key].task)
         except FileNotFoundError:
             raise _gone() from None
+        except OpaqueMaskError:
+            message = "The mask is transparent nowhere, so nothing would change"
+            raise ProviderError(message, code=ErrorCode.INVALID_REQUEST, sent=False) from None
         except OSError as error:
             message = "A reference image cannot be read at the moment"
             raise ProviderError(message, code=ErrorCode.STORAGE, sent=False) from error

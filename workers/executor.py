@@ -24,7 +24,7 @@ from generation.requests.input_images import StoredImage
 from generation.states import ErrorCode
 from generation.storage import receipts
 from generation.telemetry import correlation, metrics, tracing
-from workers import prompts
+from workers import prompts, strict_masks
 from workers.call_images import CallImages, with_images
 from workers.image_processes import ImageProcesses
 from workers.policies.rate_limit import RateLimiter
@@ -274,6 +274,8 @@ class Executor:
             answer = await attempt.call(self._call_provider(provider, call, attempt), limit=limit)
         cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else Decimal(0)
         try:
+            if attempt.claim.request.options.mask_mode == "strict":
+                answer = await self._restored(answer, attempt, call)
             receipt = await self._writer.write(
                 attempt,
                 answer,
@@ -302,6 +304,19 @@ class Executor:
             hashes = [image.sha256 for image in loaded]
             await self._database.run(partial(input_images.note_sent, *claim.key, call.images, hashes))
             return await provider.generate(with_images(request, loaded, choice.reference_limits))
+
+    async def _restored(self, answer: ImageAnswer, attempt: RunningAttempt, call: Call) -> ImageAnswer:
+        """Return the answer with what is outside of the mask as it was. The image is paid for, so an unavailable
+        storage is waited for. Raises :class:`ProviderError`."""
+        stored = await self._database.run(partial(input_images.of_request, attempt.claim.request))
+        restore = partial(strict_masks.restored, answer, stored, call.image_request.output_format)
+        patience = settings.STORAGE_PATIENCE
+        try:
+            return await retry_while_unavailable(
+                partial(self._writer.run, restore), OSError, patience=patience, pause=attempt.pause
+            )
+        except OSError as error:
+            raise ProviderError("The image could not be stored", code=ErrorCode.STORAGE) from error
 
     # --- Outcomes ---
 

@@ -28,13 +28,20 @@ class PreparedImage:
     sha256: str
 
 
+class OpaqueMaskError(Exception):
+    """A mask without a transparent part."""
+
+
 def prepare(data: bytes, content_type: str, *, is_mask: bool = False) -> PreparedImage:
     """Return the image with sides of at most :data:`LONGEST_SIDE`. A small one keeps its bytes; a mask stays a PNG.
 
-    The image was checked when it was stored. Raises ``OSError`` if it is not readable any more.
+    The image was checked when it was stored. Raises ``OSError`` if it is not readable any more, and
+    :class:`OpaqueMaskError`.
     """
     try:
         file = image_headers.read(data)
+        if is_mask and in_8_bits(decoded(file)).convert("RGBA").getchannel("A").getextrema()[0] == 255:
+            raise OpaqueMaskError
         is_large = max(file.width, file.height) > LONGEST_SIDE or (len(data) > _LARGE and not is_mask)
         if not is_large:
             return _prepared(data, content_type, file.width, file.height)
@@ -42,15 +49,13 @@ def prepare(data: bytes, content_type: str, *, is_mask: bool = False) -> Prepare
         profile = image.info.get("icc_profile")
         image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), reducing_gap=2.0)
         image = upright(image, file)
-        kind = "JPEG" if content_type == "image/jpeg" or not is_mask else "PNG"
-        if kind == "JPEG" and image.mode in {"RGBA", "LA"}:
-            kind = "PNG"
+        kind = "PNG" if is_mask or image.mode in {"RGBA", "LA"} else "JPEG"
         out = io.BytesIO()
         if kind == "JPEG":
             image.convert("RGB").save(out, kind, quality=_QUALITY, icc_profile=profile)
         else:
             image.save(out, kind, compress_level=4, icc_profile=profile)
-    except OSError:
+    except (OSError, OpaqueMaskError):
         raise
     except Exception as error:  # decoders raise errors of many kinds
         raise OSError("a stored image does not decode") from error

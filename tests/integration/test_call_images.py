@@ -16,14 +16,21 @@ from django.core.files.storage import default_storage
 from PIL import Image
 
 from generation import caching, event_loop
-from generation.models import GenerationAttempt, GenerationReference, GenerationRequest, PromptStyle, ProviderModel
+from generation.models import (
+    GenerationAttempt,
+    GenerationReference,
+    GenerationRequest,
+    PromptStyle,
+    ProviderModel,
+    Upload,
+)
 from generation.models.options import InputImage, Inputs
 from generation.requests import services
 from generation.requests.input_images import StoredImage
 from generation.requests.new_request import NewImage, NewRequest
 from generation.storage import images
 from tests.support.requests import PROMPT
-from tests.support.uploads import upload_of
+from tests.support.uploads import upload_image, upload_of
 from tests.support.vendors import Vendors
 from workers import call_images, reference_images
 from workers.call_images import CallImages
@@ -35,7 +42,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def page(owner: User, *given: tuple[str, str, str], **more: Any) -> GenerationRequest:
     """Submit a request with images, each as its role, its name and the id of a request or an upload."""
     found = [
-        NewImage(role=role, name=name, path="", **{"upload_id" if key.startswith("vgu_") else "request_id": key})
+        NewImage(
+            role=role,
+            name=name,
+            path="",
+            upload_id=key if key.startswith("vgu_") else "",
+            request_id="" if key.startswith("vgu_") else key,
+        )
         for role, name, key in given
     ]
     inputs = Inputs(
@@ -109,17 +122,71 @@ def test_stability_follows_an_image_with_a_model_of_its_own(vendors: Vendors, al
     assert vendors.fake.journal()[1].prompt.startswith(PROMPT)
 
 
+def mask_of(owner: User, *, hole: tuple[int, int, int, int] | None = (0, 0, 40, 64)) -> Upload:
+    """A mask of the size of the test's uploads, with a transparent part."""
+    image = Image.new("RGBA", (80, 64), (0, 0, 0, 255))
+    if hole:
+        image.paste((0, 0, 0, 0), hole)
+    return upload_image(owner, image, name="mask.png")
+
+
 def test_a_mask_goes_to_each_vendor_as_it_takes_one(vendors: Vendors, alice: User) -> None:
-    source, mask = upload_of(alice, color="blue"), upload_of(alice)
-    for name in ("openai", "google"):
+    source, mask = upload_of(alice, color="blue"), mask_of(alice)
+    fields = {"openai": ["image", "mask"], "google": ["inlineData", "inlineData"]}
+    for name in fields:
         vendors.use(name)
         request = page(alice, ("source", "", source.pk), ("mask", "", mask.pk), mask_mode="hint")
-        done = refreshed(vendors.run(request))
-        assert done.status == ("failed" if name == "openai" else "completed")  # the mask of this test has no alpha
-    google = vendors.fake.journal()[-1]
-    assert [one["sha256"] for one in google.options["images"]] == [source.sha256, mask.sha256]
-    assert "Image 2 is a mask" in google.prompt
-    assert "Change: " in google.prompt
+        assert refreshed(vendors.run(request)).status == "completed"
+        images_ = vendors.fake.journal()[-1].options["images"]
+        assert [one["field"] for one in images_] == fields[name]
+        assert [one["sha256"] for one in images_] == [source.sha256, mask.sha256]
+    openai, google = (call.prompt for call in vendors.fake.journal())
+    assert openai.startswith("Image 1 is to be changed; keep all else as it is. Change: " + PROMPT)
+    assert "Image 2 is a mask: change only what is transparent in it. Change: " in google
+
+
+@pytest.mark.parametrize("name", ["openai", "google"])
+def test_a_strict_mask_restores_what_is_outside(vendors: Vendors, alice: User, name: str) -> None:
+    vendors.use(name)
+    source, mask = upload_of(alice, color="blue"), mask_of(alice)
+    request = page(alice, ("source", "", source.pk), ("mask", "", mask.pk), mask_mode="strict")
+    done = refreshed(vendors.run(request))
+    assert (done.status, done.result["width"], done.result["height"]) == ("completed", 80, 64)
+    sent = vendors.fake.journal()[-1].options["images"]
+    assert len(sent) == (2 if name == "openai" else 1)
+    with (
+        Image.open(io.BytesIO(images.read(done.result["image_key"]))) as edited,
+        Image.open(io.BytesIO(images.read(source.key))) as before,
+    ):
+        outside = (40, 0, 80, 64)
+        assert edited.convert("RGB").crop(outside).tobytes() == before.convert("RGB").crop(outside).tobytes()
+        assert edited.convert("RGB").getpixel((5, 5)) != before.convert("RGB").getpixel((5, 5))
+        assert "compositeWithTrainedAlgorithmicMedia" in edited.info["XML:com.adobe.xmp"]
+
+
+@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
+def test_a_restored_image_has_the_requested_format(vendors: Vendors, alice: User, output_format: str) -> None:
+    vendors.use("openai")
+    given = (("source", "", upload_of(alice, color="blue").pk), ("mask", "", mask_of(alice).pk))
+    request = page(alice, *given, mask_mode="strict", metadata={"outputFormat": output_format})
+    done = refreshed(vendors.run(request))
+    assert (done.result["content_type"], done.result["width"]) == (f"image/{output_format}", 80)
+
+
+def test_a_broken_answer_is_not_restored(vendors: Vendors, alice: User) -> None:
+    vendors.use("openai")
+    vendors.fake.script("image=truncated")
+    given = (("source", "", upload_of(alice, color="blue").pk), ("mask", "", mask_of(alice).pk))
+    failed = refreshed(vendors.run(page(alice, *given, mask_mode="strict", max_attempts=1)))
+    assert (failed.status, failed.error["code"]) == ("failed", "invalid_image")
+    assert GenerationAttempt.objects.filter(request=failed, booked_cost__gt=0).exists()
+
+
+def test_a_mask_that_is_transparent_nowhere_is_not_sent(vendors: Vendors, alice: User) -> None:
+    vendors.use("openai")
+    given = (("source", "", upload_of(alice, color="blue").pk), ("mask", "", mask_of(alice, hole=None).pk))
+    failed = refreshed(vendors.run(page(alice, *given, mask_mode="hint")))
+    assert (failed.error["code"], vendors.called) == ("invalid_request", [])
 
 
 def test_an_image_that_is_gone_fails_the_page_without_a_call(vendors: Vendors, alice: User) -> None:
@@ -194,7 +261,7 @@ def test_a_large_image_is_scaled_and_a_small_one_kept() -> None:
 def test_what_is_transparent_stays_a_png() -> None:
     prepared = reference_images.prepare(noise((1200, 1200), mode="RGBA"), "image/png")
     assert prepared.content_type == "image/png"
-    mask = reference_images.prepare(noise((2500, 2000)), "image/png", is_mask=True)
+    mask = reference_images.prepare(noise((2500, 2000), mode="RGBA"), "image/png", is_mask=True)
     assert (mask.content_type, mask.width, mask.height) == ("image/png", 2048, 1638)
 
 

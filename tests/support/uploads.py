@@ -29,9 +29,14 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def upload_of(owner: User, *, name: str = "pip.png", color: str = "red") -> Upload:
-    """Upload an image for this owner."""
+    """Upload a drawing for this owner."""
+    return upload_image(owner, drawing(color=color), name=name)
+
+
+def upload_image(owner: User, image: Image.Image, *, name: str) -> Upload:
+    """Upload this image."""
     with tempfile.TemporaryFile() as file:
-        file.write(encoded(drawing(color=color)))
+        file.write(encoded(image))
         file.flush()
-        with cleaned(file) as image:
-            return uploads.store(owner=owner, name=name, image=image)[0]
+        with cleaned(file) as clean:
+            return uploads.store(owner=owner, name=name, image=clean)[0]
