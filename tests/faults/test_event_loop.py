@@ -15,6 +15,8 @@ STALLS, DIES = "sloth", "phoenix"  # as in tests.support.stalling, which no test
 @pytest.fixture(params=[1, 8])
 def house(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[House]:
     more = {"DJANGO_SETTINGS_MODULE": "tests.support.stalling", "MAX_CONCURRENT_REQUESTS": str(request.param)}
+    # Longer than the stall and the heartbeat before it together, also on a slow machine.
+    more["LEASE_MS"] = "6000"
     with built(tmp_path, **more) as house:
         house.stack.start("web", "dispatcher")
         yield house
