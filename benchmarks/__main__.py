@@ -26,6 +26,7 @@ from benchmarks import (
     peer,
     providers,
     realtime,
+    references,
     report,
     staff,
     waiting,
@@ -44,6 +45,7 @@ PARTS: Final[dict[str, tuple[str, Callable[[Plan, Floors], Iterable[Figure]]]]] 
     "providers": ("memory with 200 calls of a vendor under way", providers.run),
     "realtime": ("live updates to 1,000 sockets; 5,000 idle sockets", realtime.run),
     "waiting": ("calls that wait: overhead of /v1, 500 waits; a key beside a token", waiting.run),
+    "references": ("reference images: submits, start of waiting pages, memory", references.run),
     "admin": ("pages of the staff over a large table", lambda plan, _: staff.run(plan)),
     "cold": ("from a process's start to its first answer", lambda plan, _: cold.run(plan)),
 }

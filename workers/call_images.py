@@ -90,7 +90,14 @@ class CallImages:
             return reference_images.prepare(images.read(image.key), image.content_type, is_mask=is_mask)
 
         async with self._preparing:
-            return await self._run(load)
+            prepared = await self._run(load)
+        # Less than the stored image in most cases, so that others fit in beside it.
+        shared = self._shared.get(image.key)
+        if shared is not None and shared.task is asyncio.current_task():
+            self._held += len(prepared.data) - shared.size
+            shared.size = len(prepared.data)
+            self._freed.set()
+        return prepared
 
     async def _reference(self, image: StoredImage) -> ReferenceImage:
         try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -83,13 +83,23 @@ def _is_ready(image: NewImage, ready: Collection[str]) -> bool:
     return bool(image.upload_id) or image.request_id in ready
 
 
-def _sources(owner: User, ids: Collection[str]) -> dict[str, GenerationRequest]:
+class _Source(NamedTuple):
+    """A request that is referred to. Its sides are in pixels, None while it has no image."""
+
+    id: str
+    project_id: str
+    status: str
+    width: int | None
+    height: int | None
+
+
+def _sources(owner: User, ids: Collection[str]) -> dict[str, _Source]:
     if not ids:
         return {}
     # Also staff refer to their own requests only.
-    rows = GenerationRequest.objects.filter(owner=owner.pk, pk__in=ids).only("status", "result")
+    found = map(_Source._make, fetch_all(queries.SOURCES, {"requests": list(ids), "owner": owner.pk}))
     projects = projects_of(owner)
-    return {row.pk: row for row in (rows if projects is None else rows.filter(project_id__in=projects))}
+    return {source.id: source for source in found if projects is None or source.project_id in projects}
 
 
 def _uploads(owner: User, ids: Collection[str]) -> dict[str, Upload]:
@@ -104,9 +114,7 @@ def _uploads(owner: User, ids: Collection[str]) -> dict[str, Upload]:
     return found
 
 
-def _mistakes(
-    draft: NewRequest, sources: dict[str, GenerationRequest], uploads: dict[str, Upload]
-) -> Iterable[Mistake]:
+def _mistakes(draft: NewRequest, sources: dict[str, _Source], uploads: dict[str, Upload]) -> Iterable[Mistake]:
     size_of_source = mask = None
     for image in draft.images:
         source, upload = sources.get(image.request_id), uploads.get(image.upload_id)
@@ -125,12 +133,12 @@ def _mistakes(
         yield Mistake(mask[0].path, f"The mask must have the size of the image, {across} x {down}.", "mask_size")
 
 
-def _size(source: GenerationRequest | None, upload: Upload | None) -> tuple[int, int] | None:
+def _size(source: _Source | None, upload: Upload | None) -> tuple[int, int] | None:
     """Return the sides of an image in pixels, None if it is not made yet."""
     if upload is not None:
         return upload.width, upload.height
-    if source is not None and source.result is not None:
-        return source.result["width"], source.result["height"]
+    if source is not None and source.width is not None and source.height is not None:
+        return source.width, source.height
     return None
 
 

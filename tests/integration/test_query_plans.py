@@ -169,6 +169,7 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
         },
         "unpark": {"requests": [waiting.pk], "weights": json.dumps(WEIGHTS)},
         "find": {"request": waiting.pk, "owner": owner.pk},
+        "sources": {"requests": [request.pk for request in running[:16]], "owner": owner.pk},
         "find all": {"requests": [request.pk for request in running[:100]]},
         "find with ahead": {"request": waiting.pk, "owner": owner.pk, "counted": queries.COUNTED},
         "find version": {"request": waiting.pk, "owner": owner.pk, "counted": queries.COUNTED},
@@ -194,6 +195,7 @@ EXPECTED: Final[dict[str, tuple[set[str], int]]] = {
     "unpark": ({"generation_queue_pkey"}, 10),
     "find": ({"generation_requests_pkey"}, 2),
     "find all": ({"generation_requests_pkey"}, 200),
+    "sources": ({"generation_requests_pkey"}, 32),
     "find with ahead": ({"generation_requests_pkey", "queue_order"}, 4 * queries.COUNTED),
     "find version": ({"generation_requests_pkey", "queue_order"}, 4 * queries.COUNTED),
 }

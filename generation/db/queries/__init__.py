@@ -37,7 +37,7 @@ from generation.db.queries.queue import (
     UNPARK,
     VERSION,
 )
-from generation.db.queries.reading import FIND, FIND_ALL, REQUEST
+from generation.db.queries.reading import FIND, FIND_ALL, REQUEST, SOURCES
 
 ALL: Final = {
     "submit": SUBMIT,
@@ -57,6 +57,7 @@ ALL: Final = {
     "unpark": UNPARK,
     "find": FIND,
     "find all": FIND_ALL,
+    "sources": SOURCES,
     "find with ahead": FIND_AHEAD,
     "find version": FIND_VERSION,
 }
@@ -81,6 +82,7 @@ __all__ = [
     "REQUEST",
     "RESCUE",
     "SEND_DUE",
+    "SOURCES",
     "SUBMIT",
     "TAKE_KEY",
     "UNPARK",

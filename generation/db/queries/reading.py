@@ -31,3 +31,13 @@ SELECT {REQUEST}
 FROM generation_requests
 WHERE id = ANY(%(requests)s::TEXT[])
 """
+
+#: Requests of one owner whose images others refer to, with the sides of the image, NULL while there is none.
+#:
+#: Locks: none.
+#: Indexes: the primary key of generation_requests.
+SOURCES: Final = """/* sources */
+SELECT id, project_id, status, (result ->> 'width')::INTEGER, (result ->> 'height')::INTEGER
+FROM generation_requests
+WHERE id = ANY(%(requests)s::TEXT[]) AND owner_id = %(owner)s::INTEGER
+"""
