@@ -27,6 +27,7 @@ from workers import prompts
 from workers.image_processes import ImageProcesses
 from workers.policies.rate_limit import RateLimiter
 from workers.policies.retry import RetryPolicy
+from workers.previews import Previews
 from workers.providers.base import ImageRequest, Provider, ProviderError
 from workers.providers.registry import Registry
 from workers.reporting import fields, log, measured
@@ -260,8 +261,9 @@ class Executor:
         """Call the provider, and check and store its image. Return the receipt."""
         provider = self._providers.choose(call.choice.provider)
         limit = settings.PROVIDER_TIMEOUT.total_seconds()
-        with measured(provider.name, call.choice.model):
-            answer = await attempt.call(provider.generate(call.image_request), limit=limit)
+        previews = Previews(attempt, self._writer, self._database, most=call.image_request.previews)
+        with measured(provider.name, call.choice.model), previews:
+            answer = await attempt.call(provider.generate(call.image_request), limit=limit, show=previews.show)
         cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else Decimal(0)
         try:
             receipt = await self._writer.write(

@@ -41,6 +41,7 @@ def build(request: GenerationRequest, choice: ModelChoice) -> ImageRequest:
         image_style=options.image_style,
         title=options.title,
         model=choice.model,
+        previews=options.previews,
     )
 
 

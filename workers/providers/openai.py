@@ -8,17 +8,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
-from typing import ClassVar, Final, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Final, NamedTuple
 
 import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, omit
 
 from generation.states import ErrorCode
-from workers.providers import bodies, http, refusals
+from workers.providers import bodies, http, openai_stream, refusals
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.openai_errors import VENDOR, error_in, refusal_in, status_error
 from workers.providers.openai_images import ImageUrls, entry_of, image_of
-from workers.providers.support import PerEventLoop, reject_unsupported, unsendable_key
+from workers.providers.support import EVENT_STREAM, PerEventLoop, reject_unsupported, unknown_outcome, unsendable_key
 
 #: Sizes that every model supports.
 _SIZES: Final = ((1024, 1024), (1536, 1024), (1024, 1536))
@@ -55,31 +55,41 @@ class OpenAIProvider:
         reject_unsupported(VENDOR, {"seed": request.seed is not None, "negativePrompt": bool(request.negative_prompt)})
         model = request.model
         client = self._clients.get()
+        images = client.sdk.images
+        body: dict[str, Any] = {
+            "model": model,
+            "prompt": request.prompt,
+            "size": size_for(model, request.width, request.height),
+            "quality": request.quality or omit,
+            "output_format": request.output_format,
+            "extra_headers": {"x-client-request-id": request.request_id},
+        }
         # Errors are raised `from None`, since those of the SDK contain the request with the key and the answer's body.
         try:
-            response = await client.sdk.images.with_raw_response.generate(
-                model=model,
-                prompt=request.prompt,
-                size=size_for(model, request.width, request.height),
-                quality=cast("Literal['low', 'medium', 'high']", request.quality) if request.quality else omit,
-                output_format=cast("Literal['png', 'jpeg', 'webp']", request.output_format),
-                extra_headers={"x-client-request-id": request.request_id},
-            )
+            if request.previews:
+                body["extra_headers"]["accept"] = f"{EVENT_STREAM}, application/json"
+                streamed = images.with_streaming_response.generate(**body, stream=True, partial_images=request.previews)
+                async with streamed as answer:
+                    parsed = await openai_stream.read(answer.iter_bytes(), answer.headers, model=model)
+                    return await self._read(parsed, answer.headers, request, client)
+            response = await images.with_raw_response.generate(**body)
         except APIStatusError as error:
             failed = error.response
             raise status_error(failed.status_code, failed.headers, failed.content, model=model) from None
         except APIConnectionError as error:
             raise http.connection_error(VENDOR, error.__cause__) from None
+        except httpx2.HTTPError:  # of an answer that had begun
+            raise unknown_outcome(VENDOR) from None
         except UnicodeEncodeError:  # its text contains the header
             raise unsendable_key() from None
-        return await self._read(response.content, response.headers, request, client)
+        parsed = bodies.read_answer(response.content, response.headers, VENDOR, http.request_id(response.headers))
+        return await self._read(parsed, response.headers, request, client)
 
     async def _read(
-        self, content: bytes, headers: Mapping[str, str], request: ImageRequest, client: _Client
+        self, parsed: object, headers: Mapping[str, str], request: ImageRequest, client: _Client
     ) -> ImageAnswer:
-        """Parse an answer with a status of success. Raises :class:`ProviderError`."""
+        """Read an answer with a status of success: the bytes of an image, or JSON. Raises :class:`ProviderError`."""
         call_id = http.request_id(headers)
-        parsed = bodies.read_answer(content, headers, VENDOR, call_id)
         answer: Mapping[str, object] = {"data": parsed} if isinstance(parsed, list) else http.mapping(parsed)
         entry: Mapping[str, object] = {}
         if isinstance(parsed, bytes):
