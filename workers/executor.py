@@ -279,8 +279,7 @@ class Executor:
             raise
         except AttemptCancelled:
             # The estimate was booked when the claim was ended; this books the rest of the cost.
-            claim = attempt.claim
-            await self._database.run(partial(budgets.book_late, claim.request, claim.number, {}, cost))
+            await self._database.run(partial(budgets.book_late, attempt.claim.request, attempt.claim.number, {}, cost))
             raise
         metrics.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt

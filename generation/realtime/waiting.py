@@ -231,7 +231,7 @@ async def _send_preview(held: _HeldResponse, event_of: Callable[[Preview], Itera
     parts = iter(event_of(preview))
     try:
         part = await loop.run_in_executor(_threads, next, parts, None)
-    except OSError as error:  # its attempt may have ended, which deletes the file
+    except Exception as error:  # usually its attempt has ended, which deletes the file; the wait must go on
         logger.info("a preview was not sent: %s", error)
         return
     while part is not None:

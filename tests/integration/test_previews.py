@@ -115,7 +115,8 @@ def with_previews(owner: User, count: int = 2, **more: Any) -> GenerationRequest
 def test_the_newest_preview_is_shown_while_the_call_runs(
     alice: User, client: Client, announced: list[events.Preview]
 ) -> None:
-    request, found = with_previews(alice), []
+    request = with_previews(alice)
+    found: list[Any] = []
     look = looks(client, request.pk, found)
     steps = [look, shows(png("red"), announced), look, shows(png("blue", 32), announced), look]
     executor(Showing(*steps)).run(request.pk)

@@ -28,7 +28,7 @@ def has_preview(vendor: OpenAIStack, number: int) -> bool:
 
 def test_the_sdk_gets_every_partial_image_and_the_last(vendor: OpenAIStack) -> None:
     vendor.fake.script(default="stream=steps")
-    events = []
+    events: list[Any] = []
     for event in vendor.sdk().images.generate(prompt=PROMPT, stream=True, partial_images=2):
         events.append(event)
         vendor.fake.release()
