@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -114,7 +114,11 @@ def check(data: bytes, *, requested: str) -> CheckedImage:
     Only an image that has decoded is stored, and only a receipt makes it a result. The time limit of the check does not
     include the storage's time, since :func:`save` waits for it.
     """
-    return image_check.check(data, requested=requested, when_decoded=partial(_saving.submit, images.save, "results"))
+
+    def store(sha256: str, content_type: str, data: bytes) -> Future[str]:
+        return _saving.submit(images.save, "results", sha256, content_type, data)
+
+    return image_check.check(data, requested=requested, when_decoded=store)
 
 
 def save(image: CheckedImage, *, request_id: str, receipt: dict[str, Any]) -> dict[str, Any]:
