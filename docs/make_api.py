@@ -246,6 +246,7 @@ def _make_calls(to: _Recorder) -> None:
     to.show("getImage", "GET", f"{_API}/image/{request_id}.png")
     to.show("getImage", "GET", f"{_API}/image/{request_id}", Range="bytes=0-1023")
     to.show("getThumbnail", "GET", f"{_API}/thumbnail/{request_id}")
+    to.show("getPreview", "GET", f"{_API}/preview/{request_id}")
     to.show("listRequests", "GET", f"{_API}/requests?projectId=proj_123&limit=1")
     to.show("listRequests", "GET", f"{_API}/requests?state=queued")
 

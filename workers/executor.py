@@ -29,6 +29,7 @@ from workers.call_images import CallImages, with_images
 from workers.image_processes import ImageProcesses
 from workers.policies.rate_limit import RateLimiter
 from workers.policies.retry import RetryPolicy
+from workers.previews import Previews
 from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
 from workers.providers.registry import Registry
 from workers.reporting import fields, log, measured
@@ -270,8 +271,10 @@ class Executor:
         """Call the provider, and check and store its image. Return the receipt."""
         provider = self._providers.choose(call.choice.provider)
         limit = settings.PROVIDER_TIMEOUT.total_seconds()
-        with measured(provider.name, call.choice.model):
-            answer = await attempt.call(self._call_provider(provider, call, attempt), limit=limit)
+        previews = Previews(attempt, self._writer, self._database, most=call.image_request.previews)
+        with measured(provider.name, call.choice.model), previews:
+            work = self._call_provider(provider, call, attempt)
+            answer = await attempt.call(work, limit=limit, show=previews.show)
         cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else Decimal(0)
         try:
             if attempt.claim.request.options.mask_mode == "strict":
@@ -289,8 +292,7 @@ class Executor:
             raise
         except AttemptCancelled:
             # The estimate was booked when the claim was ended; this books the rest of the cost.
-            claim = attempt.claim
-            await self._database.run(partial(budgets.book_late, claim.request, claim.number, {}, cost))
+            await self._database.run(partial(budgets.book_late, attempt.claim.request, attempt.claim.number, {}, cost))
             raise
         metrics.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,6 +49,12 @@ class CheckedImage:
     thumbnail: bytes = field(repr=False)
     thumbnail_sha256: str
     notice: str = ""
+    #: What ``when_decoded`` returned.
+    stored: Future[str] | None = field(default=None, repr=False, compare=False)
+
+
+#: Begins to store a decoded image by its SHA-256, content type and bytes, and returns its key later.
+WhenDecoded = Callable[[str, str, bytes], Future[str]]
 
 
 class _Hashing(threading.Thread):
@@ -66,9 +74,10 @@ class _Hashing(threading.Thread):
         return self._hash.hexdigest()
 
 
-def check(data: bytes, *, requested: str = "") -> CheckedImage:
+def check(data: bytes, *, requested: str = "", when_decoded: WhenDecoded | None = None) -> CheckedImage:
     """Decode the first image within bounds and make its thumbnail. ``requested`` is the requested format, as in
-    ``outputFormat``. Raises :class:`ProviderError` with ``invalid_image``, or ``empty_result`` for no bytes."""
+    ``outputFormat``. ``when_decoded`` is called when all of the image has decoded, before the thumbnail is made. Raises
+    :class:`ProviderError` with ``invalid_image``, or ``empty_result`` for no bytes."""
     if not data:
         raise ProviderError("The provider sent an empty image", code=ErrorCode.EMPTY_RESULT)
     if len(data) > MAX_BYTES:
@@ -77,12 +86,14 @@ def check(data: bytes, *, requested: str = "") -> CheckedImage:
     hashing.start()
     try:
         file = image_headers.read(data)
-        thumbnail = _thumbnail(file)
+        content_type = f"image/{file.format.lower()}"
+        image = _decode(file)
+        stored = when_decoded(hashing.result(), content_type, data) if when_decoded else None
+        thumbnail = _thumbnail(image, file)
     except BrokenFileError as reason:
         raise _invalid(str(reason)) from None
     except Exception as error:  # decoders raise errors of many kinds on invalid data
         raise _invalid("it does not decode") from error
-    content_type = f"image/{file.format.lower()}"
     is_sideways = file.orientation in SIDEWAYS
     return CheckedImage(
         data=data,
@@ -94,6 +105,7 @@ def check(data: bytes, *, requested: str = "") -> CheckedImage:
         thumbnail=thumbnail,
         thumbnail_sha256=hashlib.sha256(thumbnail).hexdigest(),
         notice=_notice(file, requested),
+        stored=stored,
     )
 
 
@@ -108,14 +120,17 @@ def _notice(file: ImageFile, requested: str) -> str:
     return " ".join(notices)
 
 
-def _thumbnail(file: ImageFile) -> bytes:
-    """Decode the whole image and return a WebP thumbnail. Colors and orientation are corrected after scaling, on few
-    pixels."""
+def _decode(file: ImageFile) -> Image.Image:
+    """Decode the whole image."""
     if not file.width * file.height:
         raise BrokenFileError("it has no pixels")
     if file.width * file.height > MAX_PIXELS or max(file.width, file.height) > MAX_SIDE:
         raise BrokenFileError(f"{file.width} x {file.height} pixels are too many")
-    image = _decoded_fast(file) or decoded(file)
+    return _decoded_fast(file) or decoded(file)
+
+
+def _thumbnail(image: Image.Image, file: ImageFile) -> bytes:
+    """Return a WebP thumbnail. Colors and orientation are corrected after scaling, on few pixels."""
     small = in_8_bits(image)
     # Averages whole blocks of pixels first, which takes half the time of the usual gap and shows no difference.
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=1.0)

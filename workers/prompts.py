@@ -51,6 +51,7 @@ def build(request: GenerationRequest, choice: ModelChoice, images: Sequence[Stor
         image_style=options.image_style,
         title=options.title,
         model=choice.model,
+        previews=options.previews,
     )
 
 

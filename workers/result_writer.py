@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -32,6 +32,8 @@ _CHECK_LIFETIME: Final = 10.0
 _NEVER: Final = float("-inf")
 #: A thread mostly waits for the disk or for a bucket.
 _THREADS: Final = 8
+#: Stores images while their thumbnails are made. Each image process starts a thread of its own at its first image.
+_saving: Final = ThreadPoolExecutor(_THREADS, "image-storage")
 
 
 class ResultWriter:
@@ -92,7 +94,7 @@ class ResultWriter:
                         # The image is paid for. Without processes it is decoded here, as are all later ones.
                         logger.error("no image process can be started, images are checked in the worker itself")
                         self._processes = None
-                image = await self.run(partial(image_check.check, answer.data, **of_check))
+                image = await self.run(partial(check, answer.data, **of_check))
                 return await self.run(partial(save, image, **of_store))
             except OSError:
                 self._writable_at = _NEVER
@@ -106,10 +108,26 @@ class ResultWriter:
             raise ProviderError("The image could not be stored", code=ErrorCode.STORAGE) from error
 
 
+def check(data: bytes, *, requested: str) -> CheckedImage:
+    """Check the image, and store it while its thumbnail is made. Raises :class:`ProviderError`.
+
+    Only an image that has decoded is stored, and only a receipt makes it a result. The time limit of the check does not
+    include the storage's time, since :func:`save` waits for it.
+    """
+
+    def store(sha256: str, content_type: str, data: bytes) -> Future[str]:
+        return _saving.submit(images.save, "results", sha256, content_type, data)
+
+    return image_check.check(data, requested=requested, when_decoded=store)
+
+
 def save(image: CheckedImage, *, request_id: str, receipt: dict[str, Any]) -> dict[str, Any]:
     """Write the image, its thumbnail and then the receipt, and return the receipt with the image's facts. Raises
     ``OSError``."""
-    image_key = images.save("results", image.sha256, image.content_type, image.data)
+    if image.stored is None:
+        image_key = images.save("results", image.sha256, image.content_type, image.data)
+    else:
+        image_key = image.stored.result()
     thumbnail_key = images.save("thumbnails", image.thumbnail_sha256, "image/webp", image.thumbnail)
     result = receipt["result"]
     notice = " ".join(filter(None, (result["notice"], image.notice)))

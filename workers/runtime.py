@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -62,6 +62,8 @@ class RunningAttempt:
         self._progress: CallProgress | None = None
         self._cancel_reason = ""
         self._cancelled = asyncio.Event()
+        #: Called when the attempt has ended, however that came.
+        self.when_ended: Callable[[], None] | None = None
 
     @property
     def sent(self) -> bool:
@@ -96,8 +98,10 @@ class RunningAttempt:
         if self._cancelled.is_set():
             raise AttemptCancelled(self._cancel_reason)
 
-    async def call(self, work: Coroutine[Any, Any, T], *, limit: float) -> T:
-        """Return the result of the coroutine.
+    async def call(
+        self, work: Coroutine[Any, Any, T], *, limit: float, show: Callable[[bytes], None] | None = None
+    ) -> T:
+        """Return the result of the coroutine. ``show`` gets the previews meanwhile.
 
         Raises :class:`AttemptCancelled`, and :class:`ProviderError` after ``limit`` seconds in all, also if the
         answer is still arriving: ``unknown_outcome`` if the request was sent, since it may have been billed, else
@@ -105,7 +109,7 @@ class RunningAttempt:
         """
 
         async def bounded() -> T:
-            progress = self._progress = track_progress()
+            progress = self._progress = track_progress(show)
             try:
                 async with asyncio.timeout(limit):
                     return await work
@@ -175,6 +179,8 @@ class Runtime:
             yield attempt
         finally:
             del self._attempts[attempt.key]
+            if attempt.when_ended is not None:
+                attempt.when_ended()
             self._unfilled += 1
             self._finished.set()
             if self._unfilled >= settings.DISPATCH_WINDOW // _REFILL_SHARE:

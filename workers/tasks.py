@@ -16,7 +16,7 @@ from django.conf import settings
 from generation.db.outages import DatabaseUnavailableError, raising_unavailable
 from generation.requests import bulk_actions
 from generation.telemetry import correlation
-from workers import image_check, metrics_server, result_writer
+from workers import metrics_server, result_writer
 from workers.executor import Executor
 from workers.image_processes import ImageProcesses
 from workers.policies.rate_limit import RateLimiter
@@ -57,7 +57,7 @@ def _fork(**_: object) -> None:
     client."""
     global _processes
     limit = _WITH_BUCKET if settings.RESULT_STORAGE == "s3" else _WITH_DISK
-    _processes = ImageProcesses(image_check.check, result_writer.save, limit=limit)
+    _processes = ImageProcesses(result_writer.check, result_writer.save, limit=limit)
 
 
 #: Celery distinguishes errors by class only; see :func:`generation.db.outages.raising_unavailable`.

@@ -16,7 +16,7 @@ from generation.api.errors import NotFound
 from generation.api.idempotency import current_user, matches_etag
 from generation.api.permissions import IsAuthenticated
 from generation.models import GenerationRequest
-from generation.requests import selectors
+from generation.requests import representations, selectors
 from generation.states import Scope, Status
 from generation.storage import images, signed_urls
 
@@ -77,10 +77,7 @@ class ImageFileViewSet(viewsets.ViewSet):
 
     @missing_file_is_gone()
     def retrieve(self, request: Request, request_id: str, extension: str) -> HttpResponseBase:
-        if self.signed:
-            found = selectors.any_request(request_id)
-        else:
-            found = selectors.find_request(request_id, user=current_user(request))
+        found = self.find(request, request_id)
         if found is None or found.status != Status.COMPLETED:
             raise NotFound
         key = found.result[f"{self.kind}_key"]
@@ -88,6 +85,12 @@ class ImageFileViewSet(viewsets.ViewSet):
         if extension not in {"", f".{stored_extension}", self.requested_extension(found)}:
             raise NotFound
         return file_response(request, found.pk, key, sha256=sha256)
+
+    def find(self, request: Request, request_id: str) -> GenerationRequest | None:
+        """Return the request, or None if there is none or the user may not see it."""
+        if self.signed:
+            return selectors.any_request(request_id)
+        return selectors.find_request(request_id, user=current_user(request))
 
     def requested_extension(self, found: GenerationRequest) -> str:
         """Return an extension to accept in addition to that of the stored format."""
@@ -112,6 +115,22 @@ class ThumbnailViewSet(ImageFileViewSet):
     """The thumbnail of the image."""
 
     kind = "thumbnail"
+
+
+class PreviewViewSet(ImageFileViewSet):
+    """The newest preview of a request, only while it is in progress: also a signed URL ends with that."""
+
+    kind = "preview"
+
+    @missing_file_is_gone()
+    def retrieve(self, request: Request, request_id: str, extension: str) -> HttpResponseBase:
+        found = self.find(request, request_id)
+        key = representations.preview_key(found) if found else ""
+        if found is None or not key or extension not in {"", f".{key.rpartition('.')[2]}"}:
+            raise NotFound
+        response = file_response(request, f"{found.pk}-preview", key, sha256=key.rpartition("-")[2].partition(".")[0])
+        response.headers["Cache-Control"] = "private, no-store"
+        return response
 
 
 def file_response(request: Request, name: str, key: str, *, sha256: str) -> HttpResponseBase:

@@ -27,7 +27,7 @@ from generation.api.fields import (
 )
 from generation.api.parsers import MAX_METADATA_DEPTH, check_value
 from generation.models import model_rows
-from generation.models.options import GenerationOptions, InputImage, Inputs
+from generation.models.options import MAX_PREVIEWS, GenerationOptions, InputImage, Inputs
 from generation.providers import catalogue
 from generation.requests.new_request import DEFAULT_MAX_ATTEMPTS, NewImage, NewRequest
 from generation.requests.representations import RESERVED_METADATA
@@ -106,6 +106,13 @@ class MetadataSerializer(BodySerializer):
     rawPrompt = BooleanField(
         required=False,
         help_text="Whether the prompt is sent as it is, without the phrases of the type and the image style.",
+    )
+    previews = IntegerField(
+        min_value=0,
+        max_value=MAX_PREVIEWS,
+        required=False,
+        help_text="Maximum number of previews while the image is generated, of models that send some; 0 by default."
+        " Each may cost a little.",
     )
 
     def __init__(self, *arguments: Any, choose_model: bool = True, **more: Any) -> None:

@@ -8,7 +8,7 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, re_path
 
 from generation.api.batches import BatchViewSet
-from generation.api.images import ImageViewSet, ThumbnailViewSet
+from generation.api.images import ImageViewSet, PreviewViewSet, ThumbnailViewSet
 from generation.api.keys import KeyViewSet
 from generation.api.openai.images import ImagesViewSet
 from generation.api.openai.models import ModelsViewSet
@@ -51,6 +51,7 @@ urlpatterns = [
     _at(f"{_PREFIX}/cancel/{_ID}", GenerationViewSet.as_view({"delete": "cancel"}), "cancel"),
     _at(f"{_PREFIX}/image/{_ID}{_EXTENSION}", ImageViewSet.as_view({"get": "retrieve"}), "image"),
     _at(f"{_PREFIX}/thumbnail/{_ID}{_EXTENSION}", ThumbnailViewSet.as_view({"get": "retrieve"}), "thumbnail"),
+    _at(f"{_PREFIX}/preview/{_ID}{_EXTENSION}", PreviewViewSet.as_view({"get": "retrieve"}), "preview"),
     _at(f"{_PREFIX}/keys", KeyViewSet.as_view({"get": "list", "post": "create"}), "keys"),
     _at(
         f"{_PREFIX}/keys/{_KEY_ID}",

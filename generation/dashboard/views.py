@@ -61,6 +61,7 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
     item = selectors.find_request(request_id, user=_user(request))
     if item is None:
         return render(request, "missing.html", _common(), status=404)
+    representation = representations.status(item)
     return render(
         request,
         "request.html",
@@ -68,7 +69,9 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
         | {
             "item": item,
             "is_over": item.status in TERMINAL,
-            "representation": representations.status(item),
+            "representation": representation,
+            # The page may have another origin than the public one.
+            "preview": (representation["previewUrl"] or "").removeprefix(settings.PUBLIC_BASE_URL),
             "generation_time": representations.generation_time(item),
             "place": estimates.queue_position(item) if item.status == Status.QUEUED else None,
             "problem": timeline.problem_of(item),

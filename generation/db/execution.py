@@ -67,10 +67,10 @@ def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(rows, default=str)
 
 
-def instances(model: type[M], columns: str) -> Callable[[Row], M]:
+def instances(model: type[M], columns: str, *, is_partial: bool = False) -> Callable[[Row], M]:
     """Return a function that makes a model instance from a row that begins with these columns: all columns of the
-    model, in the order of its fields."""
-    fields = model._meta.concrete_fields
+    model, in the order of its fields. With ``is_partial`` some may be missing, which are read at their use."""
+    fields = [field for field in model._meta.concrete_fields if not is_partial or field.column in columns.split(", ")]
     if columns.split(", ") != [field.column for field in fields]:
         raise ValueError(f"these are not the columns of {model.__name__}: {columns}")
     names = [field.attname for field in fields]

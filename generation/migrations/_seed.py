@@ -203,6 +203,14 @@ def remove_references(apps: Any, schema_editor: Any) -> None:
     apps.get_model("generation", "PromptStyle").objects.filter(scope="reference").delete()
 
 
+def add_previews(apps: Any, schema_editor: Any) -> None:
+    """Add the capability to OpenAI's models that send previews."""
+    models = apps.get_model("generation", "ProviderModel").objects
+    for model in models.filter(provider="openai", name__startswith="gpt-image"):
+        if isinstance(model.capabilities, list) and "previews" not in model.capabilities:
+            models.filter(pk=model.pk).update(capabilities=[*model.capabilities, "previews"])
+
+
 def create_groups(apps: Any, schema_editor: Any) -> None:
     """Create the groups of the staff's roles with their permissions."""
     # Django creates permissions after all migrations, which on a new database is too late for the groups.

@@ -28,6 +28,7 @@ _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "aspectRatio": frozenset(),
     "imageStyle": frozenset(),
     "title": frozenset(),
+    "previews": frozenset(),
 }
 #: A numeric aspect ratio, and the named ones.
 RATIO: Final = re.compile(r"([1-9][0-9]{0,2}):([1-9][0-9]{0,2})")

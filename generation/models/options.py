@@ -16,6 +16,8 @@ RESTRICTING: Final = {
     "quality": "quality",
     "outputFormat": "output_format",
 }
+#: The most previews of an image.
+MAX_PREVIEWS: Final = 3
 #: Further options that change the image.
 _CHANGING: Final = ("title", "imageStyle")
 
@@ -39,6 +41,8 @@ class GenerationOptions:
     refusal_may_fall_back: bool = False
     #: Whether the prompt is sent without the phrases of the type and the image style.
     raw_prompt: bool = False
+    #: How many previews the client wants while the image is generated.
+    previews: int = 0
     #: Characters of the client's prompt. It is no option, but not every model takes a long one.
     prompt_length: int = 0
     #: The roles of the images that are sent with the prompt, in their order, without the mask.
@@ -64,13 +68,22 @@ class GenerationOptions:
             use_cache=bool(metadata.get("useCache")),
             refusal_may_fall_back=metadata.get("onRefusal") == "fallback",
             raw_prompt=bool(metadata.get("rawPrompt")),
+            previews=previews_of(metadata),
             prompt_length=prompt_length,
         )
 
     def restricting(self) -> dict[str, Any]:
         """Return the given options that a model must honor, by their keys in ``metadata``."""
         given = {key: getattr(self, name) for key, name in RESTRICTING.items()}
-        return {key: value for key, value in given.items() if value not in (None, "")}
+        restricting = {key: value for key, value in given.items() if value not in (None, "")}
+        return restricting | ({"previews": self.previews} if self.previews else {})
+
+
+def previews_of(metadata: Mapping[str, Any]) -> int:
+    """Return the number of previews. In requests from before this option the key belongs to the client, and another
+    value than such a number means none."""
+    value = metadata.get("previews")
+    return value if type(value) is int and 0 <= value <= MAX_PREVIEWS else 0
 
 
 def changing(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -97,6 +97,8 @@ class GenerationAttempt(models.Model):
     #: In US dollars: the price expected when the call began, and the amount added to the owner's spending.
     estimated_cost = models.DecimalField(max_digits=12, decimal_places=6, null=True)
     booked_cost = models.DecimalField(max_digits=12, decimal_places=6, null=True)
+    #: The key of the newest preview's file, which is deleted at the end of the attempt.
+    preview = models.CharField(max_length=255, blank=True, default="", db_default="", editable=False)
     outcome = models.CharField(max_length=16, choices=AttemptOutcome.choices, default=AttemptOutcome.RUNNING)
     error_code = models.CharField(max_length=32, choices=ErrorCode.choices, blank=True, default="")
     error_message = models.TextField(blank=True, default="")

@@ -10,7 +10,7 @@ from typing import Final
 from generation.realtime.authentication import Identity
 from generation.realtime.send_queue import SendQueue
 from generation.realtime.topics import Key
-from generation.requests.events import Update
+from generation.requests.events import Preview, Update
 
 #: Maximum number of subscriptions of a client.
 MAX_SUBSCRIPTIONS: Final = 200
@@ -58,6 +58,14 @@ class Listener:
     def frame(self, update: Update) -> str:
         """Return the update in the format of the transport."""
         return update.text
+
+    def preview_frame(self, preview: Preview) -> str:
+        """Return the preview in the format of the transport."""
+        return preview.text
+
+    def show(self, preview: Preview) -> None:
+        """Send the preview, unless the client is behind."""
+        self.send_queue.offer(self.preview_frame(preview))
 
     def deliver(self, update: Update) -> None:
         """Send the update, unless the client has this state or a later one: a status never goes backwards."""

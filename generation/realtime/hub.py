@@ -25,7 +25,7 @@ from generation.realtime.client import CloseCode, Listener
 from generation.realtime.replay import MAX_COMMIT_LAG
 from generation.realtime.topics import Key, Snapshot, Topic, key_for, keys_of, snapshot
 from generation.requests import events
-from generation.requests.events import Update
+from generation.requests.events import Preview, Update
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,9 @@ class Subscriber(Protocol):
     def deliver(self, update: Update) -> None:
         """Receive an update. It may come twice, and an older one after a newer one."""
 
+    def show(self, preview: Preview) -> None:
+        """Receive a preview, which may be dropped."""
+
 
 class _PendingSubscriber:
     """Collects the updates of a topic until it is known whether the user may see it."""
@@ -54,6 +57,9 @@ class _PendingSubscriber:
 
     def deliver(self, update: Update) -> None:
         self.updates.append(update)
+
+    def show(self, preview: Preview) -> None:
+        """Drop the preview: the state that the query returns has the newest."""
 
 
 class Hub:
@@ -138,6 +144,11 @@ class Hub:
             for listener in listeners:
                 listener.deliver(update)
 
+    def show(self, preview: Preview) -> None:
+        """Send the preview to all subscribers."""
+        for listener in self._audience(keys_of(preview)):
+            listener.show(preview)
+
     def _audience(self, keys: Iterable[Key]) -> set[Subscriber]:
         return {listener for key in keys for listener in self._watching.get(key, ())}
 
@@ -164,7 +175,7 @@ class Hub:
                 await layer.group_add(events.UPDATES, channel)
                 while True:
                     for update in _updates_in(await events.next_message(layer, channel)):
-                        self.deliver(update)
+                        self.show(update) if isinstance(update, Preview) else self.deliver(update)
             except Exception as error:  # retry after any error of the layer's client
                 logger.warning("no live updates from Redis at the moment: %s", error)
                 # Otherwise the layer would keep filling a channel that has no reader any more.
@@ -211,10 +222,11 @@ class Hub:
                 listener.send_queue.close(CloseCode.IDLE)
 
 
-def _updates_in(message: dict[str, Any]) -> list[Update]:
-    """Return the updates of a message, or none if another version of this program sent it, as during a deployment."""
+def _updates_in(message: dict[str, Any]) -> list[Update | Preview]:
+    """Return the updates and previews of a message, or none if another version of this program sent it, as during a
+    deployment."""
     try:
-        return [Update(**update) for update in message["updates"]]
+        return [Preview(**update) if "key" in update else Update(**update) for update in message["updates"]]
     except (KeyError, TypeError) as error:
         logger.warning("updates of an unknown format were skipped: %s", error)
         return []

@@ -53,6 +53,14 @@ class SendQueue:
         self._bytes += len(text)
         self._readable.set()
 
+    def offer(self, text: str) -> None:
+        """Append a text that may be lost, unless more than half of the bounds is used."""
+        if not self._is_half_full():
+            self.put(text)
+
+    def _is_half_full(self) -> bool:
+        return len(self._texts) > MOST_MESSAGES // 2 or self._bytes > MOST_BYTES // 2
+
     def close(self, code: int, reason: str = "") -> None:
         """Close the connection after the queued texts. The first call's code and reason are used."""
         if not self._code:
@@ -65,7 +73,7 @@ class SendQueue:
 
         For data that the client requested, so that it is queried only as fast as the client reads.
         """
-        while not self._code and (len(self._texts) > MOST_MESSAGES // 2 or self._bytes > MOST_BYTES // 2):
+        while not self._code and self._is_half_full():
             self._drained.clear()
             await self._drained.wait()
 

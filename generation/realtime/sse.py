@@ -22,7 +22,7 @@ from generation.realtime.hub import hub
 from generation.realtime.replay import Missed, changes, event_id, late_changes, missed, pages, states
 from generation.realtime.send_queue import SEND_TIMEOUT, TRY_AGAIN_LATER, Closed
 from generation.realtime.topics import NAMES, Snapshot, Topic, first_hidden
-from generation.requests.events import Update
+from generation.requests.events import Preview, Update
 from generation.states import Scope
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,9 @@ class _StreamListener(Listener):
 
     def frame(self, update: Update) -> str:
         return event("update", update.text, event_id(update.request_id, update.sequence))
+
+    def preview_frame(self, preview: Preview) -> str:
+        return event("preview", preview.text)  # without an id, so that the client's last one stays
 
 
 def event(name: str, text: str, id_: str | None = None) -> str:

@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
@@ -25,7 +25,7 @@ from generation.realtime.handshake import Application
 from generation.realtime.hub import hub
 from generation.realtime.send_queue import SEND_TIMEOUT
 from generation.realtime.stopping import stopping
-from generation.requests.events import Update
+from generation.requests.events import Preview, Update
 from generation.requests.waits import SCOPE_KEY, Answer, Wait
 from generation.states import TERMINAL
 
@@ -193,25 +193,50 @@ async def _disconnected(receive: Any) -> None:
 async def _ended(wait: Wait, held: _HeldResponse) -> bool:
     """Return whether all requests of the wait have ended, after at most its seconds or when the process stops."""
     waiter = _Waiter(wait.request_ids)
+    over = asyncio.Event()
     with _registry.watching(waiter):
         await _registry.look_for([waiter])
         tasks = [asyncio.create_task(event.wait()) for event in (stopping(), waiter.done)]
-        beats = [asyncio.create_task(_keep_alive(held))] if wait.events else []
+        streaming = [asyncio.create_task(_stream(wait, held, waiter, over))] if wait.events else []
         try:
-            await asyncio.wait([*tasks, *beats], timeout=wait.seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*tasks, *streaming], timeout=wait.seconds, return_when=asyncio.FIRST_COMPLETED)
+            over.set()
+            waiter.news.set()
+            if streaming:
+                await asyncio.wait(streaming)  # an event that has begun is sent to its end
         finally:
-            for task in (*tasks, *beats):
+            for task in (*tasks, *streaming):
                 task.cancel()
-            await asyncio.gather(*tasks, *beats, return_exceptions=True)
+            await asyncio.gather(*tasks, *streaming, return_exceptions=True)
     return waiter.done.is_set()
 
 
-async def _keep_alive(held: _HeldResponse) -> None:
-    """Send comments, so that proxies keep the connection open. Ends if the client does not read."""
+async def _stream(wait: Wait, held: _HeldResponse, waiter: _Waiter, over: asyncio.Event) -> None:
+    """Send the previews, and comments between them, so that proxies keep the connection open. Ends when the wait is
+    ``over``, or if the client does not read."""
     with contextlib.suppress(TimeoutError):
-        while True:
-            await asyncio.sleep(settings.REALTIME_HEARTBEAT.total_seconds())
-            await held.send_part(b": keep-alive\n\n")
+        while not over.is_set():
+            preview = await waiter.next_preview(settings.REALTIME_HEARTBEAT.total_seconds())
+            if over.is_set():
+                return
+            if preview is None:
+                await held.send_part(b": keep-alive\n\n")
+            elif wait.preview is not None:
+                await _send_preview(held, wait.preview, preview)
+
+
+async def _send_preview(held: _HeldResponse, event_of: Callable[[Preview], Iterable[bytes]], preview: Preview) -> None:
+    """Send the event of a preview. A preview that cannot be read is skipped if no part of it is sent yet."""
+    loop = asyncio.get_running_loop()
+    parts = iter(event_of(preview))
+    try:
+        part = await loop.run_in_executor(_threads, next, parts, None)
+    except Exception as error:  # usually its attempt has ended, which deletes the file; the wait must go on
+        logger.info("a preview was not sent: %s", error)
+        return
+    while part is not None:
+        await held.send_part(part)
+        part = await loop.run_in_executor(_threads, next, parts, None)
 
 
 class _State(NamedTuple):
@@ -232,7 +257,23 @@ class _Waiter:
         self._sequences = dict.fromkeys(request_ids, 0)
         self.left = set(request_ids)
         self.done = asyncio.Event()
+        self.news = asyncio.Event()
+        self._preview: Preview | None = None
         self.note({})
+
+    def show(self, preview: Preview) -> None:
+        """Keep the preview, instead of an earlier one that is not sent yet."""
+        self._preview = preview
+        self.news.set()
+
+    async def next_preview(self, seconds: float) -> Preview | None:
+        """Wait for a preview, at most so many seconds, and return it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.news.wait()
+        self.news.clear()
+        preview, self._preview = self._preview, None
+        return preview
 
     def deliver(self, update: Update) -> None:
         """Note a new state."""

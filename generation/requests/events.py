@@ -23,6 +23,7 @@ from generation import event_loop
 from generation.models import GenerationRequest
 from generation.requests import input_images, representations
 from generation.states import Status
+from generation.storage import signed_urls
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,38 @@ class Update(NamedTuple):
     text: str
 
 
+class Preview(NamedTuple):
+    """A preview of the image of a request in progress, which is no change of its status. ``key`` is that of the file:
+    the bytes themselves never pass through Redis."""
+
+    request_id: str
+    batch_id: str | None
+    owner_id: int
+    project_id: str
+    number: int
+    key: str
+    width: int
+    height: int
+    text: str
+
+
+def preview_of(request: GenerationRequest, *, index: int, key: str, width: int, height: int) -> Preview:
+    """Return the message about a stored preview."""
+    url = signed_urls.preview_url(request.pk, key)
+    message = {"type": "preview", "requestId": request.pk, "index": index, "previewUrl": url}
+    return Preview(
+        request_id=request.pk,
+        batch_id=request.batch_id,
+        owner_id=request.owner_id,
+        project_id=request.project_id,
+        number=index,
+        key=key,
+        width=width,
+        height=height,
+        text=json.dumps(message),
+    )
+
+
 def update_of(request: GenerationRequest) -> Update:
     """Return the request's current state as an update."""
     message = {"type": "update", "requestId": request.pk, "data": representations.status(request)}
@@ -63,8 +96,8 @@ def update_of(request: GenerationRequest) -> Update:
     )
 
 
-def message_of(updates: Sequence[Update]) -> dict[str, Any]:
-    """Return the message with these updates for the channel layer."""
+def message_of(updates: Sequence[Update | Preview]) -> dict[str, Any]:
+    """Return the message with these updates and previews for the channel layer, in their order."""
     return {"type": "request.updates", "updates": [update._asdict() for update in updates]}
 
 
@@ -89,6 +122,11 @@ def announce(requests: Sequence[GenerationRequest]) -> None:
         transaction.on_commit(lambda: _publish(announced), robust=True)
 
 
+def announce_preview(preview: Preview) -> None:
+    """Publish a preview. It keeps its place among the updates, so that it does not come after the end of the call."""
+    _sender.put([(preview, 0)])
+
+
 def _publish(requests: Sequence[GenerationRequest]) -> None:
     input_images.attach(requests)
     _sender.put([(update_of(request), _cancelled_claim(request)) for request in requests])
@@ -111,10 +149,10 @@ class _Sender:
     def reset(self) -> None:
         """Start with an empty queue: after a fork, the pending updates belong to the parent."""
         self._lock = threading.Lock()
-        self._pending: deque[tuple[Update, int]] = deque()
+        self._pending: deque[tuple[Update | Preview, int]] = deque()
         self._is_sending = False
 
-    def put(self, updates: Sequence[tuple[Update, int]]) -> None:
+    def put(self, updates: Sequence[tuple[Update | Preview, int]]) -> None:
         """Queue the updates to be sent. Does not block."""
         with self._lock:
             accepted = updates[: _MAX_PENDING - len(self._pending)]
@@ -137,8 +175,8 @@ class _Sender:
             self._is_sending = False
             raise
 
-    def _next_updates(self) -> list[tuple[Update, int]]:
-        updates: list[tuple[Update, int]] = []
+    def _next_updates(self) -> list[tuple[Update | Preview, int]]:
+        updates: list[tuple[Update | Preview, int]] = []
         characters = 0
         with self._lock:
             while self._pending and len(updates) < _MAX_UPDATES and characters < _MAX_CHARACTERS:
@@ -148,7 +186,7 @@ class _Sender:
         return updates
 
 
-async def _send_to_groups(updates: Sequence[tuple[Update, int]]) -> None:
+async def _send_to_groups(updates: Sequence[tuple[Update | Preview, int]]) -> None:
     try:
         layer = get_channel_layer()
         assert layer is not None  # noqa: S101  CHANNEL_LAYERS has a default

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from generation.models import GenerationBatch, GenerationRequest
+from generation.models import GenerationAttempt, GenerationBatch, GenerationRequest
+from generation.models.options import previews_of
 from generation.requests import input_images
 from generation.requests.input_images import StoredImage
 from generation.states import ACTIVE, PROGRESS, REFERENCE_ROLES, ImageRole, Status
@@ -86,10 +87,20 @@ def _reference(image: StoredImage) -> dict[str, Any]:
     }
 
 
+def preview_key(request: GenerationRequest) -> str:
+    """Return the key of the newest preview of the running attempt, or an empty string. A request that is not in
+    progress, or is to have no previews, needs no query."""
+    if request.status != Status.IN_PROGRESS or not previews_of(request.metadata):
+        return ""
+    attempts = GenerationAttempt.objects.filter(request=request.pk, claim=request.claims)
+    return attempts.values_list("preview", flat=True).first() or ""
+
+
 def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str, Any]:
     """Return the status of a request. ``image_data`` includes the image in ``result``; raises ``OSError`` if it cannot
     be read."""
     sent = input_images.of_request(request)
+    preview = preview_key(request)
     return {
         "requestId": request.pk,
         "type": request.type,
@@ -111,6 +122,7 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
             "generationTime": generation_time(request),
         },
         "result": _result(request, image_data=image_data) if request.status == Status.COMPLETED else None,
+        "previewUrl": signed_urls.preview_url(request.pk, preview) if preview else None,
         "error": _error(request),
         "references": [_reference(image) for image in sent if image.role in REFERENCE_ROLES],
         "editOf": next((image.source_id or image.upload_id for image in sent if image.role == ImageRole.SOURCE), None),
@@ -120,8 +132,11 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
 
 def etag(request: GenerationRequest, *parts: object) -> str:
     """Return an entity tag that changes with :func:`status`; ``parts`` are other values that the answer depends on."""
-    # The signed URLs in a result are renewed at full hours.
-    values = (request.pk, request.sequence, signed_urls.expiry() if request.status == Status.COMPLETED else "", *parts)
+    # The signed URLs in a result are renewed at full hours, and those of previews every ten minutes.
+    expires: object = signed_urls.expiry() if request.status == Status.COMPLETED else ""
+    if preview := preview_key(request):
+        expires = (preview, signed_urls.preview_expiry())
+    values = (request.pk, request.sequence, expires, *parts)
     return f'"{hashlib.sha256(repr(values).encode()).hexdigest()[:32]}"'
 
 

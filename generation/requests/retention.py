@@ -47,14 +47,17 @@ _READ: Final = 2000
 _FILES: Final = 500
 #: Number of the newest status changes that are read again, since their transactions may not have been committed.
 _SLACK: Final = 1_000
-#: Names of this product's files: images by hash, receipts by request, uploads by id, probes, and temporary files of
-#: each.
+#: How long the address of a preview works. The attempt's end deletes the file, unless its worker is lost.
+_PREVIEW_LIFETIME: Final = timedelta(hours=1)
+#: Names of this product's files: images by hash, receipts and previews by request, uploads by id, probes, and temporary
+#: files of each.
 _OWN_FILE: Final = re.compile(
     r"(results|thumbnails)/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z0-9]{1,8}"
     rf"|receipts/([^/]+/)*[^/]*{REQUEST_ID.pattern}[^/]*(/[^/]+)*"
     rf"|{uploads.FOLDER}/[a-z0-9]{{2}}/{UPLOAD_ID.pattern}\.[a-z0-9]{{1,8}}"
+    rf"|previews/{REQUEST_ID.pattern}-[0-9]+-[0-9]-[0-9a-f]{{16}}\.[a-z0-9]{{1,8}}"
     r"|probes/[0-9a-f]{16}"
-    rf"|(results|thumbnails|receipts|probes|{uploads.FOLDER})/([^/]+/)*\.(draft|probe)-[0-9a-f]{{16}}"
+    rf"|(results|thumbnails|previews|receipts|probes|{uploads.FOLDER})/([^/]+/)*\.(draft|probe)-[0-9a-f]{{16}}"
 )
 #: Folders with files of requests, and the field of a result that has the file's key.
 _FOLDERS: Final = {"results": "image_key", "thumbnails": "thumbnail_key"}
@@ -114,15 +117,18 @@ def _in_steps(rows: QuerySet[Any], step: int) -> Iterator[int]:
 
 def sweep_orphans(*, grace: timedelta = images.ORPHAN_GRACE, dry: bool = False) -> Iterator[str]:
     """Delete files that no request or upload refers to and receipts of requests that have ended, if they are older than
-    ``grace`` by the storage's clock. Files with other names than this product's stay. Yields each key. Raises
-    ``OSError``.
+    ``grace`` by the storage's clock, and previews whose addresses have expired. Files with other names than this
+    product's stay. Yields each key. Raises ``OSError``.
 
     Receipts come first: the files of a remaining receipt were paid for, and its request may still be completed with
     them.
     """
-    before = _now() - grace
+    now = _now()
+    before = now - grace
     yield from _remove("receipts", before, _of_ended_requests, dry=dry)
     yield from _remove("probes", before, lambda keys: keys, dry=dry)
+    of_previews = now - _PREVIEW_LIFETIME - min(grace, _PREVIEW_LIFETIME)
+    yield from _remove("previews", of_previews, lambda keys: keys, dry=dry)
     yield from _remove(uploads.FOLDER, before, _without_upload, dry=dry)
     for folder, name in _FOLDERS.items():
         references = _References(name)

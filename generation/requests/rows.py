@@ -10,3 +10,5 @@ from generation.models import GenerationRequest
 
 #: Return a request from a row that begins with the columns ``queries.REQUEST``.
 read_request: Final = instances(GenerationRequest, queries.REQUEST)
+#: Return a request from a row that begins with the columns ``queries.VERSION``.
+read_version: Final = instances(GenerationRequest, queries.VERSION, is_partial=True)

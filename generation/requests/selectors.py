@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from django.contrib.auth.models import User
-from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Exists, OuterRef, QuerySet
 
 from generation import identifiers
@@ -17,11 +16,10 @@ from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
 from generation.models import GenerationBatch, GenerationRequest
 from generation.queue import estimates, run_limits
 from generation.queue.estimates import QueuePosition
-from generation.requests.rows import read_request
+from generation.requests.rows import read_request, read_version
 
 #: An id has the web process's time, ``created_at`` the database's. Assumed maximum difference of the clocks in seconds.
 _MAX_CLOCK_SKEW: Final = 600.0
-_VERSION: Final = queries.VERSION.split(", ")
 
 
 def visible_to(user: User) -> QuerySet[GenerationRequest]:
@@ -71,7 +69,7 @@ def find_with_position(
     if row is None:
         return None
     *columns, ahead, weight, queued_at, held = row
-    request = GenerationRequest.from_db(DEFAULT_DB_ALIAS, _VERSION, columns) if only_version else read_request(columns)
+    request = read_version(columns) if only_version else read_request(columns)
     if not _is_in_projects(request, user):
         return None
     return request, None if ahead is None else estimates.position(request, ahead, weight, queued_at, held=held)

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from django.http import HttpRequest
 
+from generation.requests.events import Preview
+
 #: The key in an ASGI scope under which a view leaves its wait. It is there only where the server can wait.
 SCOPE_KEY: Final = "visual-generation.wait"
 
@@ -34,7 +36,8 @@ class Wait:
     whether all of them have ended. ``refuse`` returns it if the user has too many waits already; without it the view's
     own response is sent. ``leave`` is called if the client disconnects before the end. With ``events`` the answer is a
     stream of events, which begins at once: its status is 200, and comments keep the connection open until ``finish``
-    returns the events.
+    returns the events. ``preview`` then makes an event from a preview, which is sent part by part; it raises
+    ``OSError`` if the file cannot be read.
     """
 
     request_ids: Sequence[str]
@@ -44,6 +47,7 @@ class Wait:
     refuse: Callable[[], Answer] | None = None
     leave: Callable[[], None] | None = None
     events: bool = False
+    preview: Callable[[Preview], Iterable[bytes]] | None = None
 
 
 def can_wait(request: HttpRequest) -> bool:

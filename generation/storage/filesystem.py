@@ -18,7 +18,7 @@ from django.core.files.storage import FileSystemStorage
 _CHUNK: Final = 16 * 1024 * 1024
 #: Folders whose files are needed for seconds. They survive the end of a process, which is what they are for, and may be
 #: lost with the machine's power.
-_BRIEF: Final = ("receipts/", "probes/")
+_BRIEF: Final = ("receipts/", "probes/", "previews/")
 #: Folders whose files are sent to clients.
 _PUBLIC: Final = ("results/", "thumbnails/", "uploads/")
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -33,12 +33,22 @@ def save(folder: str, sha256: str, content_type: str, data: bytes) -> str:
     return key
 
 
+def save_under(key: str, data: bytes) -> None:
+    """Store the bytes under this key. Raises ``OSError``."""
+    default_storage.save(key, ContentFile(data))
+
+
 def save_as(name: str, content_type: str, file: IO[bytes]) -> str:
     """Store a file under a name of its own, and return the key, which has the extension of the type. Raises
     ``OSError``."""
     key = f"{name}.{EXTENSIONS[content_type]}"
     default_storage.save(key, File(file))
     return key
+
+
+def preview_key(request_id: str, claim: int, index: int, content_type: str) -> str:
+    """Return a new key for a preview. It cannot be guessed, since a CDN may serve the whole bucket."""
+    return f"previews/{request_id}-{claim}-{index}-{secrets.token_hex(8)}.{EXTENSIONS[content_type]}"
 
 
 def files(folder: str) -> Iterator[tuple[str, datetime]]:

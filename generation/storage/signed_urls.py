@@ -65,11 +65,30 @@ def _folder(kind: str) -> str:
 
 def signed_url(kind: str, request_id: str, extension: str = "") -> str:
     """Return an absolute address (of kind ``image`` or ``thumbnail``) that works without a token until it expires."""
-    expires = _end_of(None)
+    return _signed(kind, request_id, extension, _end_of(None))
+
+
+def _signed(kind: str, request_id: str, extension: str, expires: int) -> str:
     path = f"{_folder(kind)}{request_id}" + (f".{extension}" if extension else "")
     # Neither needs quoting, and quoting takes longer than signing.
     query = f"expires={expires}&signature={_signature(kind, request_id, expires)}"
     return f"{settings.PUBLIC_BASE_URL}{path}?{query}"
+
+
+def preview_url(request_id: str, key: str) -> str:
+    """Return an absolute address of the preview with this key, which works without a token for about an hour.
+
+    It leads to the web process, which checks the request's status: an address of the bucket or of a CDN would show a
+    preview of a cancelled request. Its last parameter tells browsers one preview from the next.
+    """
+    stem, _, extension = key.rpartition(".")
+    claim, index = stem.split("-")[1:3]
+    return f"{_signed('preview', request_id, extension, preview_expiry())}&preview={claim}.{index}"
+
+
+def preview_expiry() -> int:
+    """Return when an address of a preview that is signed now expires. It moves in steps of ten minutes."""
+    return int(time.time()) // 600 * 600 + 600 + 3600
 
 
 def address(kind: str, request_id: str, key: str, extension: str = "") -> str:

@@ -130,6 +130,14 @@ def test_one_image_is_sent_as_several_are(fake: FakeProvider) -> None:
     assert call.request_id == "vga_1"
 
 
+def test_images_and_previews_go_together(fake: FakeProvider) -> None:
+    with calling(_adapter("openai").make(fake, KEY), model="gpt-image-2") as caller:
+        answer = caller.generate(references=(image_of("red"),), previews=2)
+    assert (len(sent(fake)), answer.usage["input_image"]) == (1, 1000)
+    [call] = fake.journal()
+    assert (call.options["stream"], call.options["partial_images"]) == (True, 2)
+
+
 def test_a_mask_is_sent_as_one_where_the_vendor_takes_one(adapter: Adapter, caller: Caller, fake: FakeProvider) -> None:
     source, mask = image_of("red", "source"), mask_of()
     if adapter.name != "openai":

@@ -102,13 +102,15 @@ class OpenAIWire:
         answer = as_json({"created": 1_790_000_000, "data": data, "usage": usage}, headers=headers)
         if behavior.malformed:
             return Answer(headers=headers, body=answer.body[:-20])
+        if asked.options.get("stream") and behavior.stream != "json":
+            return _stream(asked, behavior, entry, usage, headers)
         return answer
 
     def unreadable(self, why: str) -> Answer:
         return _error(400, {}, message=why)
 
 
-def _edit(request: Request) -> tuple[dict[str, str], list[dict[str, Any]]]:
+def _edit(request: Request) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The fields of a form, and what is known of its images; a mask is the last one."""
     fields, files = read_form(request)
     images = [file for file in files if file.name in {"image", "image[]"}]
@@ -131,12 +133,56 @@ def _edit(request: Request) -> tuple[dict[str, str], list[dict[str, Any]]]:
             raise ValueError("Invalid value for 'mask'.")
         if (mask["width"], mask["height"]) != (found[0]["width"], found[0]["height"]):
             raise ValueError("Invalid mask: it must have the size of the first image.")
-    return fields, found
+    values: dict[str, Any] = dict(fields)
+    if "stream" in values:
+        values |= {"stream": values["stream"] == "true", "partial_images": int(values.get("partial_images", 0))}
+    return values, found
+
+
+def _stream(
+    asked: Asked, behavior: Behavior, entry: Mapping[str, str], usage: Mapping[str, Any], headers: dict[str, str]
+) -> Answer:
+    """The events of a call with ``stream``. A partial image is another image than the final one."""
+    kind = behavior.stream
+    output_format = asked.options.get("output_format") or "png"
+    facts = {"size": "64x64", "quality": "low", "background": "opaque", "output_format": output_format}
+    facts |= {"created_at": 1_790_000_000}
+    count = asked.options.get("partial_images", 0)
+    about = "image_edit" if "images" in asked.options else "image_generation"
+    partials = []
+    for index in range(count):
+        image = spoilt(f"{asked.request_id} {index}", output_format, "svg" if kind == "spoilt" else "")
+        image += bytes(1024 * 1024 if kind == "endless" else 0)
+        partials.append(
+            _event(f"{about}.partial_image", b64_json=encoded(image, ""), partial_image_index=index, **facts)
+        )
+    final = [_event(f"{about}.completed", **entry, usage=usage, **facts)]
+    if kind in {"cut", "reset", "endless"}:
+        final = []
+    elif kind == "early":
+        partials, final = final, partials
+    elif kind in {"error", "refusal"}:
+        error = {"message": UNSPEAKABLE, "type": "server_error", "code": "server_error", "param": None}
+        if kind == "refusal":
+            error |= {"message": "Your request was rejected by the safety system."}
+            error |= {"type": "image_generation_user_error", "code": "moderation_blocked"}
+        final = [f"event: error\ndata: {json.dumps({'type': 'error', 'error': error})}\n\n".encode()]
+    elif kind == "garbage":
+        final = [b": comment\nnonsense\ndata: {\ndata:\n\ndata: 7\r\n\r\nid: 3\r\r", *final, b"data: [DONE]\n\n"]
+    then = kind if kind in {"reset", "endless"} else ""
+    parts = [*partials, *final]
+    return Answer(headers=headers, content_type="text/event-stream", parts=parts, then=then)
+
+
+def _event(name: str, **members: Any) -> bytes:
+    return f"event: {name}\ndata: {json.dumps({'type': name, **members})}\n\n".encode()
 
 
 def _check(options: Mapping[str, Any]) -> None:
-    if unknown := options.keys() - {"model", "n", "size", *_CHOICES}:
+    if unknown := options.keys() - {"model", "n", "size", "stream", "partial_images", *_CHOICES}:
         raise ValueError(f"Unknown parameter: '{min(unknown)}'.")
+    if options.get("partial_images", 0) not in range(4):
+        raise ValueError("Invalid value for 'partial_images'.")
     for name, choices in _CHOICES.items():
         if name in options and options[name] not in choices:
             raise ValueError(f"Invalid value for '{name}'.")

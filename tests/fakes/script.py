@@ -75,6 +75,12 @@ class Behavior:
     base64: str = ""
     #: The other form of a success: the bytes of the image instead of JSON, or JSON instead of the bytes.
     other: bool = False
+    #: A call for partial images: ``json`` ignores that, ``steps`` waits for a release before each event but the first,
+    #: ``cut`` ends after the partial images without the image, ``reset`` breaks the connection there, ``error`` and
+    #: ``refusal`` end with such an event, ``early`` has the image before the partial ones, ``garbage`` has lines that
+    #: are no events between them, ``spoilt`` has partial images that are none, ``endless`` repeats partial
+    #: images of 1 MB without end.
+    stream: str = ""
     #: A byte order mark before the body.
     bom: bool = False
     #: Compressed, although that was not asked for: ``gzip``, ``deflate``, ``raw-deflate``, ``twice``, ``broken`` in the

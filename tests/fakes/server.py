@@ -107,6 +107,10 @@ class Server:
                 _reset(writer)
                 self._journal.end(call, "reset")
                 return False
+            if answer.parts:
+                await self._stream(answer, behavior, reader, writer)
+                self._journal.end(call, answer.then or str(answer.status))
+                return False
             if behavior.drip:
                 await _drip(answer, behavior.drip, reader, writer)
             elif behavior.huge:
@@ -134,6 +138,23 @@ class Server:
             await _leaves(reader, within=None, unless=self._stage.released)
         if behavior.delay:
             await _leaves(reader, within=behavior.delay)
+
+    async def _stream(
+        self, answer: Answer, behavior: Behavior, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Send the parts, and then close the connection, which ends the body."""
+        writer.write(_format(replace(answer, body=b"")).replace(b"content-length: 0", b"connection: close"))
+        for index, part in enumerate(answer.parts):
+            if index and behavior.stream == "steps":
+                await _leaves(reader, within=None, unless=self._stage.released)
+            writer.write(part)
+            await writer.drain()
+        while answer.then == "endless":
+            writer.write(answer.parts[-1])
+            await writer.drain()
+        if answer.then == "reset":
+            await _leaves(reader, within=0.1)
+            _reset(writer)
 
     def _administer(self, request: Request) -> Answer:
         path = request.path

@@ -7,8 +7,8 @@ import gzip
 import json
 import zlib
 from base64 import urlsafe_b64decode
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Protocol
 
 from tests.fakes.script import Behavior
@@ -37,6 +37,10 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     content_type: str = "application/json"
+    #: The parts of the body that are sent one by one, instead of ``body``.
+    parts: Sequence[bytes] = ()
+    #: What follows the last part: nothing, ``reset``, or ``endless`` repeats of it.
+    then: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +88,7 @@ def spelt(answer: Answer, behavior: Behavior) -> Answer:
         headers["content-encoding"], body = _compressed(body, behavior.encoding)
     kind = {"": answer.content_type, "none": ""}.get(behavior.content_type, behavior.content_type)
     status = 200 if behavior.inside else answer.status
-    return Answer(status=status, headers=headers, body=body, content_type=kind)
+    return replace(answer, status=status, headers=headers, body=body, content_type=kind)
 
 
 def _compressed(body: bytes, encoding: str) -> tuple[str, bytes]:

@@ -132,7 +132,8 @@ def received(status: int, encoding: str, *chunks: bytes) -> bytes:
     headers = {"content-encoding": encoding} if encoding else {}
 
     async def read() -> bytes:
-        response = httpx2.Response(status, headers=headers, stream=Body(list(chunks)))
+        request = httpx2.Request("POST", "http://vendor.test/")
+        response = httpx2.Response(status, headers=headers, stream=Body(list(chunks)), request=request)
         await bound_answer(response)
         return await response.aread()
 

@@ -1,4 +1,5 @@
 import io
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
@@ -188,3 +189,17 @@ def test_the_fast_decoder_and_pillow_see_the_same_image(mode: str) -> None:
     assert fast is not None
     assert (fast.mode, fast.size, fast.tobytes()) == (slow.mode, slow.size, slow.tobytes())
     assert slow.tobytes() == drawn.tobytes()
+
+
+def test_only_an_image_that_has_decoded_is_passed_on() -> None:
+    passed: list[tuple[str, str]] = []
+
+    def keep(sha256: str, content_type: str, data: bytes) -> Future[str]:
+        passed.append((sha256, content_type))
+        return Future()
+
+    checked = image_check.check(image(), when_decoded=keep)
+    assert passed == [(checked.sha256, "image/png")]
+    with pytest.raises(ProviderError):
+        image_check.check(image()[:-30], when_decoded=keep)
+    assert len(passed) == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from rest_framework.test import APIRequestFactory
 from generation.api.errors import InvalidValue
 from generation.api.waiting import cancel_after, preferred_wait
 from generation.realtime import waiting
-from generation.requests.waits import Answer
+from generation.requests.events import Preview
+from generation.requests.waits import Answer, Wait
 
 
 def request(**headers: str) -> Request:
@@ -72,3 +75,56 @@ def test_an_answer_that_is_not_read_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(TimeoutError):
         asyncio.run(waiting._HeldResponse(full, []).send_body(Answer(body=parts())))
     assert made == [0]
+
+
+def preview(number: int) -> Preview:
+    return Preview("vga_1", None, 1, "", number, f"previews/{number}.png", 8, 8, "")
+
+
+def test_a_slow_reader_gets_only_the_newest_preview() -> None:
+    waiter = waiting._Waiter(["vga_1"])
+
+    async def look() -> list[Any]:
+        for number in range(3):
+            waiter.show(preview(number))
+        return [await waiter.next_preview(1), await waiter.next_preview(0.01)]
+
+    newest, nothing = asyncio.run(look())
+    assert newest.number == 2
+    assert nothing is None
+
+
+def streamed(parts: Callable[[Preview], Any]) -> list[bytes]:
+    """Return what is sent of one preview, if the wait ends as soon as its first part is sent."""
+    sent: list[bytes] = []
+    over = asyncio.Event()
+    waiter = waiting._Waiter(["vga_1"])
+
+    async def send(message: Any) -> None:
+        sent.append(message["body"])
+        over.set()
+        waiter.news.set()
+
+    async def stream() -> None:
+        waiter.show(preview(0))
+        held = waiting._HeldResponse(send, [])
+        wait = Wait(request_ids=["vga_1"], user_id=1, seconds=9, finish=lambda _: Answer(), preview=parts, events=True)
+        streaming = asyncio.create_task(waiting._stream(wait, held, waiter, over))
+        await asyncio.wait([streaming], timeout=0.2 if not sent else None)
+        over.set()
+        waiter.news.set()
+        await streaming
+
+    asyncio.run(stream())
+    return sent
+
+
+def test_an_event_that_has_begun_is_sent_to_its_end() -> None:
+    assert streamed(lambda _: iter([b"a", b"b", b"c"])) == [b"a", b"b", b"c"]
+
+
+def test_a_preview_that_is_gone_is_skipped() -> None:
+    def gone(preview: Preview) -> Any:
+        yield Path(preview.key).read_bytes()
+
+    assert streamed(gone) == []

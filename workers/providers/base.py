@@ -6,7 +6,7 @@ It does not depend on the database, on Celery or on the API, so that it can be u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, runtime_checkable
@@ -61,6 +61,8 @@ class ImageRequest:
     references: tuple[ReferenceImage, ...] = ()
     #: A PNG of the source's size, transparent where the source is to change; empty for none.
     mask: bytes = field(default=b"", repr=False)
+    #: How many previews are wanted. Only an adapter whose models have the capability gets more than none.
+    previews: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,16 +135,17 @@ class ProviderError(Exception):
 class CallProgress:
     """The progress of one call. From ``sent`` on, a call that ends without an answer may have been billed."""
 
-    def __init__(self) -> None:
+    def __init__(self, show: Callable[[bytes], None] | None = None) -> None:
         self.sent = False
+        self.show = show
 
 
 _PROGRESS: Final[ContextVar[CallProgress | None]] = ContextVar("call_progress", default=None)
 
 
-def track_progress() -> CallProgress:
-    """Start to track the next call of the current task, and return its progress."""
-    progress = CallProgress()
+def track_progress(show: Callable[[bytes], None] | None = None) -> CallProgress:
+    """Start to track the next call of the current task, and return its progress. ``show`` gets the previews."""
+    progress = CallProgress(show)
     _PROGRESS.set(progress)
     return progress
 
@@ -151,6 +154,12 @@ def mark_sent() -> None:
     """Note that the vendor may have received the request. Every adapter calls it before it sends the first byte."""
     if (progress := _PROGRESS.get()) is not None:
         progress.sent = True
+
+
+def show_preview(data: bytes) -> None:
+    """Hand over the unchecked bytes of a preview. Returns at once."""
+    if (progress := _PROGRESS.get()) is not None and progress.show is not None:
+        progress.show(data)
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ import pybase64
 from generation.providers.error_policy import ErrorScope
 from generation.states import ErrorCode
 from workers.providers.base import ProviderError
-from workers.providers.support import MAX_ANSWER_BYTES, too_long
+from workers.providers.support import EVENT_STREAM, MAX_ANSWER_BYTES, MAX_STREAM_BYTES, too_long
 
 #: The body of an error is truncated here. Its status and the beginning of its body suffice.
 MAX_ERROR_BYTES: Final = 1024 * 1024
@@ -53,13 +53,15 @@ async def bound_answer(response: httpx2.Response) -> None:
     that makes httpx2 inflate it is removed. A success that is too long raises :class:`ProviderError`; an error is
     truncated, so that its status decides.
     """
-    if response.is_success and _length(response.headers) > MAX_ANSWER_BYTES:
-        raise too_long()
+    limit = MAX_STREAM_BYTES if EVENT_STREAM in response.request.headers.get("accept", "") else MAX_ANSWER_BYTES
+    if response.is_success and _length(response.headers) > limit:
+        raise too_long(limit)
     assert isinstance(response.stream, httpx2.AsyncByteStream)  # noqa: S101  an async client's always is
     layers = _layers(response.headers)
     for header in ("content-encoding", "content-length") if "content-encoding" in response.headers else ():
         response.headers.pop(header, None)
-    response.stream = _Bounded(response.stream, layers, is_success=response.is_success)
+    limit = limit if response.is_success else MAX_ERROR_BYTES
+    response.stream = _Bounded(response.stream, layers, limit, is_success=response.is_success)
 
 
 def _length(headers: Mapping[str, str]) -> int:
@@ -77,13 +79,16 @@ def _layers(headers: httpx2.Headers) -> list[_Inflater]:
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream, layers: list[_Inflater], *, is_success: bool) -> None:
+    def __init__(
+        self, stream: httpx2.AsyncByteStream, layers: list[_Inflater], limit: int, *, is_success: bool
+    ) -> None:
         self._stream = stream
+        self._limit = limit
         self._layers = layers
         self._is_success = is_success
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        limit = MAX_ANSWER_BYTES if self._is_success else MAX_ERROR_BYTES
+        limit = self._limit
         received = inflated = 0
         try:
             async for chunk in self._stream:
@@ -95,7 +100,7 @@ class _Bounded(httpx2.AsyncByteStream):
                     yield piece
                 if max(received, inflated) > limit:
                     if self._is_success:
-                        raise too_long()
+                        raise too_long(limit)
                     return
             is_whole = all(layer.is_whole for layer in self._layers)
         except zlib.error:

@@ -14,11 +14,19 @@ import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, omit
 
 from generation.states import REFERENCE_ROLES, ErrorCode, ImageRole
-from workers.providers import bodies, http, refusals
+from workers.providers import bodies, http, openai_stream, refusals
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
 from workers.providers.openai_errors import VENDOR, error_in, refusal_in, status_error
 from workers.providers.openai_images import ImageUrls, entry_of, image_of
-from workers.providers.support import PerEventLoop, image_extension, reject_images, reject_unsupported, unsendable_key
+from workers.providers.support import (
+    EVENT_STREAM,
+    PerEventLoop,
+    image_extension,
+    reject_images,
+    reject_unsupported,
+    unknown_outcome,
+    unsendable_key,
+)
 
 #: Sizes that every model supports.
 _SIZES: Final = ((1024, 1024), (1536, 1024), (1024, 1536))
@@ -61,24 +69,34 @@ class OpenAIProvider:
         reject_images(VENDOR, request, roles=_ROLES, most=_MOST_IMAGES, mask=True)
         model = request.model
         client = self._clients.get()
+        images = client.sdk.images
+        endpoint, body = _call(request)
         # Errors are raised `from None`, since those of the SDK contain the request with the key and the answer's body.
         try:
-            response = await _call(client.sdk, request)
+            if request.previews:
+                body["extra_headers"]["accept"] = f"{EVENT_STREAM}, application/json"
+                begin = getattr(images.with_streaming_response, endpoint)
+                async with begin(**body, stream=True, partial_images=request.previews) as answer:
+                    parsed = await openai_stream.read(answer.iter_bytes(), answer.headers, model=model)
+                    return await self._read(parsed, answer.headers, request, client)
+            response = await getattr(images.with_raw_response, endpoint)(**body)
         except APIStatusError as error:
             failed = error.response
             raise status_error(failed.status_code, failed.headers, failed.content, model=model) from None
         except APIConnectionError as error:
             raise http.connection_error(VENDOR, error.__cause__) from None
+        except httpx2.HTTPError:  # of an answer that had begun
+            raise unknown_outcome(VENDOR) from None
         except UnicodeEncodeError:  # its text contains the header
             raise unsendable_key() from None
-        return await self._read(response.content, response.headers, request, client)
+        parsed = bodies.read_answer(response.content, response.headers, VENDOR, http.request_id(response.headers))
+        return await self._read(parsed, response.headers, request, client)
 
     async def _read(
-        self, content: bytes, headers: Mapping[str, str], request: ImageRequest, client: _Client
+        self, parsed: object, headers: Mapping[str, str], request: ImageRequest, client: _Client
     ) -> ImageAnswer:
-        """Parse an answer with a status of success. Raises :class:`ProviderError`."""
+        """Read an answer with a status of success: the bytes of an image, or JSON. Raises :class:`ProviderError`."""
         call_id = http.request_id(headers)
-        parsed = bodies.read_answer(content, headers, VENDOR, call_id)
         answer: Mapping[str, object] = {"data": parsed} if isinstance(parsed, list) else http.mapping(parsed)
         entry: Mapping[str, object] = {}
         if isinstance(parsed, bytes):
@@ -121,9 +139,9 @@ class OpenAIProvider:
         return _Client(sdk, client)
 
 
-async def _call(sdk: AsyncOpenAI, request: ImageRequest) -> Any:
-    """Send the request, and return the raw response. Raises the SDK's errors."""
-    common: dict[str, Any] = {
+def _call(request: ImageRequest) -> tuple[str, dict[str, Any]]:
+    """Return the SDK's method for the request, and its arguments."""
+    body: dict[str, Any] = {
         "model": request.model,
         "prompt": request.prompt,
         "size": size_for(request.model, request.width, request.height),
@@ -132,13 +150,14 @@ async def _call(sdk: AsyncOpenAI, request: ImageRequest) -> Any:
         "extra_headers": {"x-client-request-id": request.request_id},
     }
     if not request.references:
-        return await sdk.images.with_raw_response.generate(**common)
-    images = [
+        return "generate", body
+    body["image"] = [
         (f"image-{number}.{image_extension(image.content_type)}", image.data, image.content_type)
         for number, image in enumerate(request.references, start=1)
     ]
-    mask = ("mask.png", request.mask, "image/png") if request.mask else omit
-    return await sdk.images.with_raw_response.edit(image=images, mask=mask, **common)
+    if request.mask:
+        body["mask"] = ("mask.png", request.mask, "image/png")
+    return "edit", body
 
 
 def size_for(model: str, width: int, height: int) -> str:

@@ -26,8 +26,12 @@ def entry_of(answer: Mapping[str, object]) -> Mapping[str, object]:
     """Return the first entry with an image, else the first entry."""
     data = answer.get("data") or answer.get("images")
     entries = [_entry(item) for item in (data if isinstance(data, list) else [data])]
-    with_image = (entry for entry in entries if any(entry.get(key) for key in (*_ENCODED, *_URLS)))
-    return next(with_image, None) or next(iter(entries), None) or {}
+    return next(filter(has_image, entries), None) or next(iter(entries), None) or {}
+
+
+def has_image(entry: Mapping[str, object]) -> bool:
+    """Return whether the entry has an image or its URL."""
+    return any(entry.get(key) for key in (*_ENCODED, *_URLS))
 
 
 def _entry(item: object) -> Mapping[str, object]:

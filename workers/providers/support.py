@@ -22,6 +22,11 @@ SPARE_SECONDS: float = 30.0
 #: Maximum bytes that are read of an answer: the limit of :mod:`workers.image_check`, in base64 with some margin.
 MAX_ANSWER_BYTES: Final = 60 * 1024 * 1024
 
+#: The same for an answer in events: the image and three partial ones.
+MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES
+#: The content type of such an answer. An adapter that accepts it must bound each event.
+EVENT_STREAM: Final = "text/event-stream"
+
 #: Text of a vendor that may be stored and shown: a name, never a sentence.
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,64}")
 
@@ -89,10 +94,10 @@ def unreachable(vendor: str) -> ProviderError:
     return ProviderError(f"{vendor} cannot be reached", code=ErrorCode.UNAVAILABLE, sent=False)
 
 
-def unknown_outcome(vendor: str) -> ProviderError:
+def unknown_outcome(vendor: str, call_id: str = "") -> ProviderError:
     """Return the error for a connection that broke after the request was sent, so that it may have been billed."""
     message = f"The connection to {vendor} broke off, so it is not known whether there is an image"
-    return ProviderError(message, code=ErrorCode.UNKNOWN_OUTCOME)
+    return ProviderError(message, code=ErrorCode.UNKNOWN_OUTCOME, provider_request_id=call_id)
 
 
 def unsendable_key() -> ProviderError:

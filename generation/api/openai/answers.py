@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,9 +24,12 @@ from generation.api.openai.errors import (
 )
 from generation.models import GenerationAttempt, GenerationRequest
 from generation.requests import representations, selectors
+from generation.requests.events import Preview
 from generation.requests.waits import Answer
 from generation.states import TERMINAL, AttemptOutcome, Status
 from generation.storage import images, signed_urls
+
+logger = logging.getLogger(__name__)
 
 #: Stored bytes that are encoded at once; divisible by three, so that only the last part is padded.
 _STEP: Final = 48 * 1024
@@ -80,6 +84,29 @@ class Reply:
             return self._success(self._ended_requests())
         except Exception as error:
             return self.fail(fault_of(error, {}))
+
+    def preview(self, preview: Preview) -> Iterator[bytes]:
+        """Yield the event of a preview. Raises ``OSError`` before the first part if the file cannot be read."""
+        kind = "image_generation.partial_image"
+        start = f'event: {kind}\ndata: {{"type":"{kind}","b64_json":"'.encode()
+        facts = {
+            "partial_image_index": preview.number,
+            "size": f"{preview.width}x{preview.height}",
+            "quality": self.quality,
+            "background": "opaque",
+            "output_format": preview.key.rpartition(".")[2],
+            "created_at": int(time.time()),
+        }
+        try:
+            for part in images.chunks(preview.key, _STEP):
+                yield start + base64.b64encode(part)
+                start = b""
+        except OSError:
+            if start:
+                raise
+            # The event has begun, and a part of a preview is better than no image in the end.
+            logger.warning("a preview broke off while it was sent")
+        yield b'"' + _members(facts) + b"}\n\n"
 
     def fail(self, fault: Fault) -> Answer:
         """Return the answer with an error, which ends a stream as an event."""

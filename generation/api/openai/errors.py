@@ -36,6 +36,7 @@ PARAMS: Final[Mapping[str, str]] = {
     "aspectRatio": "size",
     "quality": "quality",
     "outputFormat": "output_format",
+    "previews": "partial_images",
     "prompt": "prompt",
     "projectId": "vga.projectId",
     "priority": "vga.priority",

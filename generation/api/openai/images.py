@@ -95,6 +95,7 @@ class ImagesViewSet(OpenAIViewSet):
             refuse=refuse,
             leave=lambda: repeats.leave(place),
             events=call.stream,
+            preview=reply.preview,
         )
         waits.ask(request._request, wait)
         content_type = "text/event-stream" if call.stream else "application/json"

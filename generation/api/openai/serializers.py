@@ -21,7 +21,7 @@ from generation.api.fields import (
 )
 from generation.api.openai.errors import PARAMS, unsupported
 from generation.api.serializers import MAX_SEED, MetadataSerializer, ValidMetadata, new_request, validate
-from generation.models.options import GenerationOptions
+from generation.models.options import MAX_PREVIEWS, GenerationOptions
 from generation.providers import catalogue
 from generation.requests.new_request import NewRequest
 from generation.states import GenerationType, ImageFormat, Priority
@@ -43,7 +43,7 @@ _QUALITIES: Final = {
 }
 QUALITIES: Final = list(_QUALITIES)
 #: Fields whose option is dropped if the model lacks it.
-_DROPPABLE: Final = ("quality", "outputFormat")
+_DROPPABLE: Final = ("quality", "outputFormat", "previews")
 #: Names in a header: unknown ones are chosen by the client.
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}", re.ASCII)
 _MAX_NAMES: Final = 20
@@ -104,7 +104,10 @@ class ImagesSerializer(BodySerializer):
     response_format = ChoiceField(["b64_json", "url"], default="b64_json", help_text="`url` is a signed address.")
     stream = BooleanField(default=False, help_text="Answer with events; only for one image.")
     partial_images = IntegerField(
-        min_value=0, max_value=3, required=False, help_text="Accepted; no partial images are sent."
+        min_value=0,
+        max_value=MAX_PREVIEWS,
+        required=False,
+        help_text="Maximum number of partial images in a stream, of models that send some.",
     )
     background = ChoiceField(["auto", "opaque"], required=False)
     user = StringField(max_length=255, required=False, allow_blank=True, help_text="An id of the end user.")
@@ -160,6 +163,7 @@ def _options(valid: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         "model": "" if model == _AUTO else model,
         "quality": _QUALITIES[valid.get("quality", _AUTO)],
         "outputFormat": valid.get("output_format", ""),
+        "previews": valid.get("partial_images", 0) if valid["stream"] else 0,
         "endUser": valid.get("safety_identifier") or valid.get("user") or "",
     }
     given = {key: value for key, value in options.items() if value}

@@ -68,6 +68,7 @@ def _request(status: str, progress: int, sequence: int, **more: Any) -> dict[str
         },
         "result": None,
         "error": None,
+        "previewUrl": None,
         "cancelReason": None,
         "references": [],
         "editOf": None,

@@ -209,7 +209,7 @@ _OTHER_SCHEMES: Final = {
         "type": "apiKey",
         "in": "query",
         "name": "signature",
-        "description": "Part of `imageUrl` and `thumbnailUrl`, together with `expires`.",
+        "description": "Part of `imageUrl`, `thumbnailUrl` and `previewUrl`, together with `expires`.",
     },
 }
 
@@ -280,6 +280,7 @@ _OF_REQUEST: Final = {
     "retry": "retryRequest",
     "image": "getImage",
     "thumbnail": "getThumbnail",
+    "preview": "getPreview",
 }
 _OF_BATCH: Final = {"batch": "getBatch", "cancelBatch": "cancelBatch"}
 _OF_KEY: Final = {"key": "getKey", "changeKey": "changeKey", "rotateKey": "rotateKey", "revokeKey": "revokeKey"}

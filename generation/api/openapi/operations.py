@@ -13,7 +13,7 @@ from generation.api import health
 from generation.api.batches import BatchNotFound, BatchViewSet
 from generation.api.errors import NotFound
 from generation.api.idempotency import KeyReused
-from generation.api.images import ImageGone, ImageViewSet, RangeNotSatisfiable, ThumbnailViewSet
+from generation.api.images import ImageGone, ImageViewSet, PreviewViewSet, RangeNotSatisfiable, ThumbnailViewSet
 from generation.api.openapi import examples, schemas
 from generation.api.openapi.helpers import (
     BAD_BODY,
@@ -255,7 +255,8 @@ def _of_request(kind: str, title: str, extensions: tuple[str, ...], media_types:
     return image_operation(
         f"get{kind.title()}",
         title,
-        f"The bytes of the {kind}, for users who may see the request, or by the signed URL in its `result`.",
+        f"The bytes of the {kind}, for users who may see the request, or by the signed URL in its "
+        + ("status. Only while the request is in progress." if kind == "preview" else "`result`."),
         tag="Pictures",
         of=path_id(
             "request_id",
@@ -275,6 +276,10 @@ describe(
 describe(
     ThumbnailViewSet,
     retrieve=_of_request("thumbnail", "Get the thumbnail", ("webp",), ("image/webp",)),
+)
+describe(
+    PreviewViewSet,
+    retrieve=_of_request("preview", "Get the newest preview", tuple(CONTENT_TYPES), _MEDIA),
 )
 
 # --- Batches ----------------------------------------------------------------------------------------------------------

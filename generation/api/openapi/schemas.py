@@ -233,6 +233,11 @@ class RequestSerializer(ResponseSerializer):
     batchId = Pattern(BATCH_ID.pattern, allow_null=True)
     metadata = RequestMetadata()
     result = Result(allow_null=True, help_text="Only of a completed request.")
+    previewUrl = serializers.URLField(
+        allow_null=True,
+        help_text="The newest preview, only while the request is in progress and only after `metadata.previews`. It"
+        " works for an hour without a token, and not after the end of the attempt.",
+    )
     error = GenerationError(allow_null=True, help_text="Only of a failed request.")
     cancelReason = Pattern(
         f"({'|'.join(CancelReason)})",

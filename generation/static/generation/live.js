@@ -21,9 +21,11 @@ export class Live {
   #disconnected = false;
   #detail = null;
 
-  /** `onUpdate(request)` gets each new state of a watched request; `onReconnect()` is called after an interruption. */
-  constructor({ onUpdate, onReconnect = () => {} }) {
+  /** `onUpdate(request)` gets each new state of a watched request, and `onPreview(message)` each preview;
+   * `onReconnect()` is called after an interruption. */
+  constructor({ onUpdate, onPreview = () => {}, onReconnect = () => {} }) {
     this.onUpdate = onUpdate;
+    this.onPreview = onPreview;
     this.onReconnect = onReconnect;
     addEventListener("online", () => this.#connectNow());
     addEventListener("offline", () => this.#drop());
@@ -95,6 +97,8 @@ export class Live {
       }
     } else if (message.type === "update" || (message.type === "subscribed" && message.requestId)) {
       this.onUpdate(message.data);
+    } else if (message.type === "preview") {
+      this.onPreview(message);
     } else if (message.type === "subscribed" && message.batchId) {
       message.data.requests.forEach(this.onUpdate);
     }

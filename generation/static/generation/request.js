@@ -22,6 +22,7 @@ const live = new Live({
   onUpdate(request) {
     if (request.sequence !== currentRequest().sequence) update();
   },
+  onPreview: update,
   onReconnect: update,
 });
 live.watch("requestId", currentRequest().requestId);

@@ -31,6 +31,14 @@ const scenarios = {
         }
         return events;
     },
+    async partialImages() {
+        const events = [];
+        for await (const event of await client.images.generate({ prompt, stream: true, partial_images: 1 })) {
+            events.push({ type: event.type, image: event.b64_json.slice(0, 5), index: event.partial_image_index ?? null });
+            if (process.env.RELEASE_URL) await fetch(process.env.RELEASE_URL, { method: "POST" });
+        }
+        return events;
+    },
     streamError: () =>
         errorOf(async () => {
             for await (const _ of await client.images.generate({ prompt, stream: true }));

@@ -65,6 +65,15 @@ def test_it_reads_a_stream(run: Run) -> None:
     assert run("stream") == [{"type": "image_generation.completed", "image": "iVBOR"}]
 
 
+def test_it_reads_partial_images(run: Run, vendor: OpenAIStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    vendor.fake.script(default="stream=steps")
+    monkeypatch.setenv("RELEASE_URL", f"{vendor.fake.openai_url.removesuffix('/v1')}/_release")
+    assert run("partialImages") == [
+        {"type": "image_generation.partial_image", "image": "iVBOR", "index": 0},
+        {"type": "image_generation.completed", "image": "iVBOR", "index": None},
+    ]
+
+
 def test_it_reads_the_error_of_a_stream(run: Run, vendor: OpenAIStack) -> None:
     vendor.fake.script(default="moderation=input")
     error = run("streamError")
