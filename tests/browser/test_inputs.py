@@ -147,7 +147,7 @@ def test_an_upload_in_use_says_why_it_stays(alice: Visitor, house: House) -> Non
     expect(tiles(page)).to_have_count(1, timeout=PATIENCE)
     upload_id = tiles(page).get_attribute("data-id")
     house.provider.script(default="hold=1")
-    options = {"metadata": {"provider": "openai"}, "references": [{"uploadId": upload_id}]}
+    options: dict[str, Any] = {"metadata": {"provider": "openai"}, "references": [{"uploadId": upload_id}]}
     alice.submit_by_api("A page that takes its time", **options)
     house.wait_for_active_calls(1)
     tiles(page).get_by_role("button", name="Delete").click()
@@ -391,7 +391,7 @@ def test_staff_do_not_see_the_uploads_of_others(alice: Visitor, visit: Visit, ho
     page.locator("#files").set_input_files(png())
     expect(tiles(page)).to_have_count(1, timeout=PATIENCE)
     upload_id = tiles(page).get_attribute("data-id")
-    options = {"metadata": {"provider": "openai"}, "references": [{"uploadId": upload_id}]}
+    options: dict[str, Any] = {"metadata": {"provider": "openai"}, "references": [{"uploadId": upload_id}]}
     request_id = alice.submit_by_api("A page by an uploaded drawing", **options)
     house.wait_for(request_id, "completed")
     page.goto(f"/requests/{request_id}")
