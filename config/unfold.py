@@ -60,6 +60,7 @@ UNFOLD: Final[dict[str, Any]] = {
                     _item("Requests", "image", "generationrequest"),
                     _item("Batches", "stacks", "generationbatch"),
                     _item("Attempts", "replay", "generationattempt"),
+                    _item("Uploads", "upload", "upload"),
                     _item("Bulk actions", "checklist", "bulkaction"),
                 ],
             },

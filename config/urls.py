@@ -16,6 +16,7 @@ urlpatterns = [
     path("", dashboard.studio, name="studio"),
     path("requests/<str:request_id>", dashboard.request_page, name="request"),
     path("queue", dashboard.queue, name="queue"),
+    path("uploads", dashboard.uploads, name="uploads"),
     path("keys", dashboard.keys, name="keys"),
     path("sign-in", dashboard.SignIn.as_view(), name="sign-in"),
     path("sign-out", dashboard.SignOut.as_view(), name="sign-out"),

@@ -19,13 +19,14 @@ PERMISSIONS: Final[Mapping[str, str]] = {
     BulkActionName.PRIORITY: "generation.prioritise_generationrequest",
 }
 PAUSE: Final = "generation.add_pause"
+DELETE_UPLOAD: Final = "generation.delete_upload"
 RESUME: Final = "generation.delete_pause"
 REVOKE: Final = "generation.revoke_apikey"
 
 _SEEN: Final = (
     *("generationrequest", "generationbatch", "generationattempt", "generationqueue", "statuschange"),
     *("providermodel", "providerstate", "promptstyle", "workerprocess", "budget", "spending", "pause", "bulkaction"),
-    "apikey",
+    *("apikey", "upload"),
 )
 _EDITED: Final = ("providermodel", "providerstate", "promptstyle", "budget")
 
@@ -44,7 +45,7 @@ def _operator() -> Iterator[str]:
 def _administrator() -> Iterator[str]:
     yield from _operator()
     yield from (f"generation.{verb}_{model}" for model in _EDITED for verb in ("add", "change", "delete"))
-    yield from ("auth.add_user", "auth.change_user")
+    yield from ("auth.add_user", "auth.change_user", DELETE_UPLOAD)
 
 
 #: The permissions of each group.

@@ -11,6 +11,7 @@ from generation.admin import (
     pauses,
     providers,
     requests,
+    uploads,
     users,
 )
 
@@ -24,5 +25,6 @@ __all__ = [
     "pauses",
     "providers",
     "requests",
+    "uploads",
     "users",
 ]

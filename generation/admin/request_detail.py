@@ -15,7 +15,8 @@ from generation.admin.base import between, history
 from generation.models import GenerationRequest
 from generation.queue import estimates, pauses
 from generation.reports import timeline
-from generation.states import ACTIVE, GIVEN_UP, BulkActionName, Status
+from generation.requests import input_images
+from generation.states import ACTIVE, GIVEN_UP, BulkActionName, ImageRole, Status
 from generation.templatetags.formats import NONE, charges, dollars, duration
 
 #: Statuses in which an action has an effect.
@@ -48,6 +49,7 @@ def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
         "facts": _facts(one, cost),
         "place": estimates.queue_position(one) if one.status == Status.QUEUED else None,
         "is_paused": one.status == Status.QUEUED and pauses.is_paused(one),
+        "inputs": _inputs(one),
         "steps": steps,
         "sent_prompt": prompts[-1] if prompts else "",
         "problem": timeline.problem_of(one),
@@ -58,6 +60,22 @@ def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
         ],
         "log": history(one, user),
     }
+
+
+def _inputs(one: GenerationRequest) -> list[dict[str, str | None]]:
+    """Return the images that are sent with the request, as text: uploads are seen by their owners only."""
+    return [
+        {
+            "role": ImageRole(image.role).label,
+            "name": image.name,
+            "request": image.source_id,
+            "upload": image.upload_id,
+            "status": image.status,
+            "status_label": Status(image.status).label if image.status else "",
+            "sha256": image.sha256[:12],
+        }
+        for image in input_images.of_request(one)
+    ]
 
 
 def _facts(one: GenerationRequest, cost: str) -> list[tuple[str, str]]:

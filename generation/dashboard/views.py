@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
@@ -12,6 +12,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -21,8 +22,12 @@ from generation.dashboard.forms import SignInForm
 from generation.providers import circuit_breaker
 from generation.queue import estimates
 from generation.reports import doctor, statistics, timeline, trends
-from generation.requests import representations, selectors
-from generation.states import ADVICE, TERMINAL, ErrorCode, Status
+from generation.requests import input_images, representations, selectors
+from generation.requests.input_images import StoredImage
+from generation.states import ADVICE, TERMINAL, ErrorCode, ImageRole, Status
+
+#: Requests that a page lists as using its image.
+_MOST_REFERRING: Final = 12
 
 
 class SignIn(LoginView):
@@ -62,6 +67,8 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
     if item is None:
         return render(request, "missing.html", _common(), status=404)
     representation = representations.status(item)
+    is_own = item.owner_id == _user(request).pk
+    referring = selectors.referring_to(item, most=_MOST_REFERRING + 1)
     return render(
         request,
         "request.html",
@@ -76,7 +83,11 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
             "place": estimates.queue_position(item) if item.status == Status.QUEUED else None,
             "problem": timeline.problem_of(item),
             "steps": timeline.steps(item),
-            "owner": item.owner if item.owner_id != _user(request).pk else None,
+            "owner": None if is_own else item.owner,
+            "inputs": [_input(image, is_own=is_own) for image in input_images.of_request(item)],
+            "awaited": input_images.waits_for(item) if item.status == Status.QUEUED else None,
+            "referring": referring[:_MOST_REFERRING],
+            "more_referring": len(referring) > _MOST_REFERRING,
         },
     )
 
@@ -126,6 +137,14 @@ def keys(request: HttpRequest) -> HttpResponse:
     return render(request, "keys.html", _common() | {"options": options.of_keys()})
 
 
+@require_safe
+@never_cache
+@login_required
+def uploads(request: HttpRequest) -> HttpResponse:
+    """GET /uploads: the user's uploads, which the page's script lists, adds and deletes by the API."""
+    return render(request, "uploads.html", _common() | {"days": settings.UPLOAD_RETENTION_DAYS})
+
+
 @ttl_cache(seconds=10)
 def _findings() -> list[doctor.Finding]:
     """Return the doctor's findings, cached for 10 s: each run checks every component, and many users may be viewing."""
@@ -140,6 +159,25 @@ def _providers() -> list[dict[str, Any]]:
         for name in settings.PROVIDERS
         for found in [suspended.get(name)]
     ]
+
+
+def _input(image: StoredImage, *, is_own: bool) -> dict[str, Any]:
+    """Return an image that is sent with a request, for its page. An upload is shown to its owner only."""
+    thumbnail = ""
+    if image.source_id and image.key:
+        thumbnail = reverse("generation:thumbnail", args=[image.source_id, ""])
+    elif image.upload_id and is_own:
+        thumbnail = reverse("generation:upload-image", args=[image.upload_id, ""])
+    return {
+        "role": ImageRole(image.role).label,
+        "name": image.name,
+        "source_id": image.source_id,
+        "upload_id": image.upload_id,
+        "subject": image.subject,
+        "status": image.status,
+        "status_label": Status(image.status).label if image.status else "",
+        "thumbnail": thumbnail,
+    }
 
 
 def _user(request: HttpRequest) -> User:

@@ -19,6 +19,9 @@ _TITLES: Final = {
     Reason.GIVEN_BACK: "Queued again by a worker that stopped",
     Reason.LEASE_EXPIRED: "Worker lost",
     Reason.CANCELLED: "Cancelled",
+    Reason.CLIENT_LEFT: "Cancelled: the client left before it was sent",
+    Reason.DEADLINE: "Cancelled at its deadline",
+    Reason.REFERENCE_FAILED: "Cancelled: the image of a reference failed",
     Reason.RETRIED: "Retried manually",
 }
 

@@ -13,7 +13,7 @@ from generation.access.grants import projects_of
 from generation.db import queries
 from generation.db.execution import Row, fetch_all, read_one
 from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
-from generation.models import GenerationBatch, GenerationRequest
+from generation.models import GenerationBatch, GenerationReference, GenerationRequest
 from generation.queue import estimates, run_limits
 from generation.queue.estimates import QueuePosition
 from generation.requests.rows import read_request, read_version
@@ -45,6 +45,12 @@ def find_request(request_id: str, *, user: User) -> GenerationRequest | None:
     """Return the request of this id, or None if there is none that the user may see."""
     found = _find(request_id, owner_id=None if user.is_staff else user.pk)
     return found if found is not None and _is_in_projects(found, user) else None
+
+
+def referring_to(request: GenerationRequest, *, most: int) -> list[GenerationRequest]:
+    """Return the newest requests that are made with the image of this one, all of its owner; without their results."""
+    ids = GenerationReference.objects.filter(source=request.pk).values("request")
+    return list(GenerationRequest.objects.filter(pk__in=ids).only("prompt", "status").order_by("-pk")[:most])
 
 
 def any_request(request_id: str) -> GenerationRequest | None:

@@ -23,7 +23,7 @@ LISTS = [
     *("generation_generationrequest", "generation_generationbatch", "generation_generationattempt"),
     *("generation_bulkaction", "generation_pause", "generation_providerstate", "generation_providermodel"),
     *("generation_promptstyle", "generation_workerprocess", "generation_budget", "generation_spending"),
-    *("auth_user", "auth_group", "admin_logentry", "generation_apikey"),
+    *("auth_user", "auth_group", "admin_logentry", "generation_apikey", "generation_upload"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from html import unescape
 from typing import Any
 
@@ -11,12 +12,16 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from generation import caching
-from generation.reports import trends
-from generation.requests import lifecycle
+from generation.models import GenerationRequest, StatusChange
+from generation.models.options import InputImage, Inputs
+from generation.reports import timeline, trends
+from generation.requests import lifecycle, services
 from generation.requests.claims import AttemptFailure, Claim
-from generation.states import ErrorCode, Status
+from generation.requests.new_request import NewImage, NewRequest
+from generation.states import ErrorCode, Reason, Status
 from tests.api.helpers import UNKNOWN_ID, completed
-from tests.support.requests import claimed, in_status
+from tests.support.queries import queries_of
+from tests.support.requests import PROMPT, claimed, in_status, queued
 
 HTML = "<img src=x onerror=alert(1)></script><b>\"bold'"
 PASSWORD = "a-password-for-tests"
@@ -38,7 +43,7 @@ def _fail(claim: Claim, code: str, message: str) -> None:
     assert lifecycle.fail(claim, AttemptFailure(message=message, code=code, retryable=False, provider="openai"))
 
 
-@pytest.mark.parametrize("at", ["/", "/queue", "/keys", f"/requests/{UNKNOWN_ID}"])
+@pytest.mark.parametrize("at", ["/", "/queue", "/keys", "/uploads", f"/requests/{UNKNOWN_ID}"])
 def test_an_anonymous_visitor_is_sent_to_sign_in_and_back(client: Client, alice: User, at: str) -> None:
     response = client.get(at)
     assert (response.status_code, response["Location"]) == (302, f"/sign-in?next={at}")
@@ -216,3 +221,44 @@ def test_the_last_day_is_counted_by_hour(alice: User) -> None:
     assert [hour.wait is not None for hour in hours].count(True) == 1
     assert trends.failures() == [(ErrorCode.TIMEOUT, 1)]
     assert [one.pk for one in trends.running()] == [running.request.pk]
+
+
+# --- References -------------------------------------------------------------------------------------------------------
+
+
+def _page_of(owner: User, *sources: GenerationRequest) -> GenerationRequest:
+    """A request whose references are these."""
+    images = tuple(
+        NewImage(role="character", path=f"references[{number}].requestId", request_id=source.pk)
+        for number, source in enumerate(sources)
+    )
+    inputs = Inputs(images=tuple(InputImage(role=one.role) for one in images), cancel_on_failure=True)
+    draft = NewRequest(type="illustration", prompt=PROMPT, priority="normal", images=images, inputs=inputs)
+    return services.submit(owner=owner, draft=draft)
+
+
+def test_a_page_reads_references_by_the_same_queries_for_any_number(page: Client, alice: User) -> None:
+    source = completed(alice)
+    few, many = _page_of(alice, source), _page_of(alice, *(completed(alice) for _ in range(5)))
+    page.get(f"/requests/{few.pk}")
+    counts = {len(queries_of(partial(page.get, f"/requests/{one.pk}"))) for one in (few, many)}
+    assert len(counts) == 1
+    before = len(queries_of(lambda: page.get(f"/requests/{source.pk}")))
+    for _ in range(14):
+        _page_of(alice, source)
+    assert len(queries_of(lambda: page.get(f"/requests/{source.pk}"))) == before
+    assert "Older ones are not listed" in page.get(f"/requests/{source.pk}").content.decode()
+
+
+def test_a_page_without_references_mentions_none(page: Client, alice: User) -> None:
+    body = page.get(f"/requests/{completed(alice).pk}").content.decode()
+    assert re.search(r'id="inputs"[^>]* hidden>', body)
+    assert re.search(r'id="referring"[^>]* hidden>', body)
+
+
+@pytest.mark.parametrize("reason", [Reason.CLIENT_LEFT, Reason.DEADLINE, Reason.REFERENCE_FAILED])
+def test_the_timeline_has_words_for_each_way_to_be_cancelled(page: Client, alice: User, reason: Reason) -> None:
+    request = queued(alice)
+    change = {"from_status": Status.QUEUED, "to_status": Status.CANCELLED, "reason": reason}
+    StatusChange.objects.create(request=request, sequence=2, **change)
+    assert f"{timeline.steps(request)[-1].title}</h3>" in page.get(f"/requests/{request.pk}").content.decode()

@@ -21,9 +21,8 @@ from tests.support.requests import FAILURE, PROMPT, back_in_queue, claimed, in_s
 
 KEYS = {
     *("requestId", "type", "prompt", "status", "priority", "progress", "sequence"),
-    *("projectId", "pageId", "batchId", "metadata", "result", "previewUrl",
-        "references",
-        "editOf", "error", "cancelReason"),
+    *("projectId", "pageId", "batchId", "metadata", "result", "previewUrl", "error", "cancelReason"),
+    *("references", "editOf"),
 }
 TIMES = {"requestedAt", "startedAt", "completedAt"}
 METADATA = TIMES | {"attempts", "maxAttempts", "generationTime"}

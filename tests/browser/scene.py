@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+from pathlib import Path
 
 from tests.faults.house import House
 from tests.support.stack import wait_until
@@ -20,6 +21,10 @@ _DRAWN = [
     ("illustration", "A fox and an owl having a picnic in the forest", "square"),
     ("coloring-page", "A friendly dragon playing in a garden", "square"),
 ]
+#: The character of the newest image, and drawings that alice has uploaded.
+_SHEET = "Dot is a friendly green dragon"
+_UPLOADS = ("fox-forest", "octopus", "knight-cover", "garden-background")
+_GALLERY = Path(__file__).parents[2] / "docs" / "gallery"
 #: Requests of the staff that ended in each of the last hours, and seconds that they waited; as rows, as no test waits
 #: for a day.
 _DAY = """
@@ -72,7 +77,7 @@ def set_up(house: House) -> str:
     """Replace all that is in the house; what runs goes on until it is released. Returns the id of a request whose page
     has much to show."""
     house.wait_all_ended()
-    house.execute("TRUNCATE generation_requests, generation_batches CASCADE")
+    house.execute("TRUNCATE generation_requests, generation_batches, generation_uploads CASCADE")
     house.execute(_DAY.replace("%%", "%"))
     house.execute(_ATTEMPTS)
     house.execute(_HISTORY)
@@ -88,9 +93,18 @@ def set_up(house: House) -> str:
             key_id = made.raise_for_status().json()["keyId"]
             house.execute(f"UPDATE generation_api_keys SET {columns} WHERE id = %s", key_id)  # noqa: S608  a test's own
 
-        def submit(kind: str, prompt: str, ratio: str = "square", **metadata: object) -> str:
+        for name in _UPLOADS:
+            with (_GALLERY / f"{name}.png").open("rb") as file:
+                alice.post("/uploads", files={"file": file}).raise_for_status()
+
+        def submit(
+            kind: str, prompt: str, ratio: str = "square", *, character: str = "", name: str = "", **metadata: object
+        ) -> str:
             body = {"type": kind, "prompt": prompt, "projectId": "The dragon’s year", "pageId": f"page {next(pages)}"}
-            answer = alice.post("/submit", json=body | {"metadata": {"aspectRatio": ratio, **metadata}})
+            more: dict[str, object] = {"metadata": {"aspectRatio": ratio, **metadata}}
+            if character:
+                more["references"] = [{"requestId": character, "name": name}]
+            answer = alice.post("/submit", json=body | more)
             return str(answer.raise_for_status().json()["requestId"])
 
         for kind, prompt, ratio in _DRAWN[:-2]:
@@ -101,9 +115,11 @@ def set_up(house: House) -> str:
         house.wait_all_ended()
         drawn = submit(*_DRAWN[-2], seed=7)
         house.wait_for(drawn, "completed")
+        sheet = submit("character-reference", _SHEET, "landscape", seed=3)
+        house.wait_for(sheet, "completed")
         house.provider.script(default="hold=1")
         submit("illustration", "A whale below a lighthouse", provider="openai")
-        drawn = submit(*_DRAWN[-1], seed=3)
+        drawn = submit(*_DRAWN[-1], seed=3, character=sheet, name="Dot")
         house.wait_for(drawn, "completed")
         # The rest of the worker's places, and some that wait for one.
         for priority, count in (("normal", 4), ("urgent", 1), ("high", 3), ("normal", 6), ("low", 2)):

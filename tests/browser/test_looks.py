@@ -76,7 +76,7 @@ def test_every_page_is_usable(visit: Visit, shown: str, width: int, theme: str) 
     alice = visit("alice", **look)
     alice.wait_loaded()
     assert (background(alice.page) > 128) == (theme == "light")
-    expect(alice.page.locator(".card")).to_have_count(10)
+    expect(alice.page.locator(".card")).to_have_count(11)
     if width < 600:
         assert_usable(alice.page)
         alice.page.locator(".gallery").evaluate("(gallery) => gallery.scrollIntoView()")
@@ -99,6 +99,48 @@ def test_every_page_is_usable(visit: Visit, shown: str, width: int, theme: str) 
     expect(bob.page.locator("#running tbody tr")).to_have_count(scene.PLACES)
     assert_usable(bob.page)
     keep(bob.page, f"queue-{theme}-{width}")
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_uploads_and_references_are_usable(visit: Visit, shown: str, width: int, theme: str) -> None:
+    look = {"viewport": {"width": width, "height": WIDTHS[width]}, "color_scheme": theme}
+    page = visit("charlie", **look).page
+    page.goto("/uploads")
+    expect(page.locator("#uploads-state")).to_contain_text("No uploads yet")
+    page.locator("#files").set_input_files({"name": "notes.png", "mimeType": "image/png", "buffer": b"no image"})
+    expect(page.locator("#transfers")).to_contain_text("neither PNG")
+    assert_usable(page)
+    alice = visit("alice", **look)
+    page = alice.page
+    page.goto("/uploads")
+    expect(page.locator("#uploads .tile")).to_have_count(4)
+    page.wait_for_function(_LOADED)
+    assert_usable(page)
+    keep(page, f"uploads-{theme}-{width}")
+    page.get_by_role("button", name="Delete").first.click()
+    assert_usable(page)
+    page.keyboard.press("Escape")
+    alice.studio(f"?editOf={shown}")
+    page.locator("#characters button").click()
+    page.get_by_role("button", name="Add reference").click()
+    expect(page.locator("#picker-images .tile")).to_have_count(9)
+    page.wait_for_function(_LOADED)
+    assert_usable(page)
+    page.get_by_role("radio", name="Uploads").check()
+    page.locator("#from-uploads").get_by_role("button", name="Add").first.click()
+    page.wait_for_function(_LOADED)
+    assert_usable(page)
+    page.get_by_role("button", name="Done").click()
+    expect(page.locator("#reference-list > li")).to_have_count(2)
+    page.locator("#prompt").fill("Dot waters the flowers")
+    if width < 600:
+        page.locator("#references").evaluate("(area) => area.scrollIntoView({block: 'center'})")
+    else:
+        page.locator("#references").scroll_into_view_if_needed()
+    page.wait_for_function(_LOADED)
+    assert_usable(page)
+    keep(page, f"references-{theme}-{width}")
 
 
 @pytest.mark.parametrize("theme", THEMES)

@@ -17,32 +17,42 @@ export class ApiError extends Error {
   }
 }
 
+/** The address of a part of the API. */
+export const address = (path) => PREFIX + path;
+
+/** The headers of a call; those of a change have the page's CSRF token. */
+export function headersOf(method) {
+  const token = () => document.querySelector("[name=csrfmiddlewaretoken]").value;
+  return { Accept: "application/json", ...(method === "GET" ? {} : { "X-CSRFToken": token() }) };
+}
+
 /** Call the API. Throws `ApiError`. */
 export async function call(method, path, { body, key } = {}) {
-  const headers = { Accept: "application/json" };
-  if (method !== "GET") headers["X-CSRFToken"] = document.querySelector("[name=csrfmiddlewaretoken]").value;
+  const headers = headersOf(method);
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key) headers["Idempotency-Key"] = key;
   let response;
   try {
-    response = await fetch(PREFIX + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    response = await fetch(address(path), { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch {
     throw new ApiError(0, { error: "The server cannot be reached. Check your connection and try again." });
   }
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
-  if (response.status === 401) {
+  throw apiError(response.status, answer, response.headers.get("Retry-After"));
+}
+
+/** The error of a response that is not a success. */
+export function apiError(status, answer, retryAfter) {
+  if (status === 401) {
     signedOut();
-    throw new ApiError(401, { error: "You are signed out." });
+    return new ApiError(401, { error: "You are signed out." });
   }
-  if (response.status === 403) {
-    throw new ApiError(403, { error: "Your session has changed since this page was loaded. Reload the page." });
+  if (status === 403) {
+    return new ApiError(403, { error: "Your session has changed since this page was loaded. Reload the page." });
   }
-  if (response.status === 429) {
-    const wait = response.headers.get("Retry-After");
-    throw new ApiError(429, { ...answer, error: `Too many requests. Try again in ${wait} s.` });
-  }
-  throw new ApiError(response.status, answer);
+  if (status === 429) return new ApiError(429, { ...answer, error: `Too many requests. Try again in ${retryAfter} s.` });
+  return new ApiError(status, answer);
 }
 
 /** An `Idempotency-Key`: a submit that is sent again with the same key runs once. */
@@ -53,6 +63,12 @@ export function newIdempotencyKey() {
 export const cancel = (id) => call("DELETE", `/cancel/${encodeURIComponent(id)}`);
 export const retry = (id) => call("POST", `/retry/${encodeURIComponent(id)}`);
 
+/** A reference of the status as one of a submit. */
+function sameReference({ role, name, requestId, uploadId }) {
+  if (!requestId && !uploadId) throw new ApiError(0, { error: "A reference image of this request was deleted." });
+  return { role, ...(name ? { name } : {}), ...(requestId ? { requestId } : { uploadId }) };
+}
+
 /** Submit the same request with a random seed. Resolves to the body that was sent and its answer. */
 export async function submitVariation(request) {
   const metadata = Object.fromEntries(Object.entries(request.metadata).filter(([name]) => !SERVER_METADATA.includes(name)));
@@ -60,6 +76,7 @@ export async function submitVariation(request) {
   const body = { type: request.type, prompt: request.prompt, priority: request.priority, metadata };
   if (request.projectId) body.projectId = request.projectId;
   if (request.pageId) body.pageId = request.pageId;
+  if (request.references?.length) body.references = request.references.map(sameReference);
   try {
     return { body, answer: await call("POST", "/submit", { body, key: newIdempotencyKey() }) };
   } catch (error) {

@@ -8,6 +8,11 @@ const STATUSES = {
 const PLACEHOLDERS = { queued: "Waiting in the queue", "in-progress": "Generating", completed: "", failed: "Failed", cancelled: "Cancelled" };
 export const isActive = (request) => request.status === "queued" || request.status === "in-progress";
 
+/** Whether another request may refer to this one. */
+export const canRefer = (request) => request.status === "completed" || isActive(request);
+/** Whether it waits for the image of another request. */
+const isParked = ({ status, references = [] }) => status === "queued" && references.some((one) => one.requestId && one.status && one.status !== "completed");
+
 const template = document.getElementById("card");
 const icons = document.body.dataset.icons;
 const advice = JSON.parse(document.getElementById("advice").textContent);
@@ -54,7 +59,9 @@ export function render(card, request) {
   progress.value = request.progress;
   showAction(card, "cancel", isActive(request));
   showAction(card, "retry", status === "failed" || status === "cancelled");
-  showAction(card, "variation", !isActive(request));
+  // The status does not tell the mask of an edit.
+  showAction(card, "variation", !isActive(request) && !request.editOf);
+  showAction(card, "reference", canRefer(request));
 }
 
 /** Update the time that a running request has taken so far. */
@@ -65,6 +72,8 @@ export function renderElapsed(card, request) {
 
 function facts(request) {
   const parts = [typeLabels[request.type] ?? request.type];
+  if (request.editOf) parts.push("edit");
+  if (request.references?.length) parts.push(request.references.length === 1 ? "1 reference" : `${request.references.length} references`);
   if (request.priority !== "normal") parts.push(`${request.priority} priority`);
   if (request.projectId) parts.push(request.pageId ? `${request.projectId}, ${request.pageId}` : request.projectId);
   if (request.metadata.attempts > 1) parts.push(`attempt ${request.metadata.attempts} of ${request.metadata.maxAttempts}`);
@@ -77,7 +86,7 @@ function renderImage(card, request) {
   const placeholder = card.querySelector(".placeholder");
   placeholder.querySelector("use").setAttribute("href", `${icons}#${request.status === "completed" ? "image" : request.status}`);
   const wait = request.status === "queued" && request.estimatedWaitTime ? `, about ${request.estimatedWaitTime} s` : "";
-  setText(placeholder.querySelector(".status-text"), PLACEHOLDERS[request.status] + wait);
+  setText(placeholder.querySelector(".status-text"), isParked(request) ? "Waiting for another image" : PLACEHOLDERS[request.status] + wait);
   renderElapsed(card, request);
   if (request.status !== "completed") {
     image.hidden = true;

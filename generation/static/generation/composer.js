@@ -3,6 +3,7 @@
 import { ApiError, call, newIdempotencyKey } from "./api.js";
 import { clearFieldErrors, showFieldError } from "./field_errors.js";
 import { addSubmitted } from "./gallery.js";
+import * as inputs from "./inputs.js";
 import { announce } from "./page.js";
 
 const MIN_LENGTH = 10;
@@ -86,7 +87,7 @@ function showErrors(error) {
     const [, line, rest] = /^requests\[(\d+)\]\.(.*)$/.exec(path) ?? [null, null, path];
     const name = rest.split(".").at(-1);
     const message = line !== null && name === "prompt" ? `Line ${Number(line) + 1}: ${msg}` : msg;
-    if (!showFieldError(name, message)) general.push(`${rest}: ${msg}`);
+    if (!inputs.showError(rest, message) && !showFieldError(name, message)) general.push(`${rest}: ${msg}`);
   }
   if (!error.errors.length || general.length) {
     formError.textContent = general.length ? general.join(" ") : error.message;
@@ -120,7 +121,7 @@ function readForm() {
   }
   if (field("useCache").checked) metadata.useCache = true;
   if (field("onRefusal")?.checked) metadata.onRefusal = "fallback";
-  const common = { type: selectedKind().value, priority: field("priority").value, metadata };
+  const common = { type: selectedKind().value, priority: field("priority").value, metadata, ...inputs.read() };
   for (const name of ["projectId", "pageId"]) if (field(name).value.trim()) common[name] = field(name).value.trim();
   return common;
 }
@@ -155,6 +156,7 @@ async function submitAll() {
       announce("Submitted.");
     }
     prompt.value = "";
+    inputs.submitted();
     writeCount();
     prompt.focus({ preventScroll: true });
   } catch (error) {

@@ -1,8 +1,9 @@
 // The gallery: loads pages of requests, shows their updates, and runs the actions of the cards.
 
 import { ApiError, call, cancel, retry, submitVariation } from "./api.js";
-import { isActive, makeCard, render, renderElapsed } from "./card.js";
+import { canRefer, isActive, makeCard, render, renderElapsed } from "./card.js";
 import { Live } from "./live.js";
+import * as inputs from "./inputs.js";
 import { announce, showError } from "./page.js";
 
 const PAGE_SIZE = 24;
@@ -152,6 +153,7 @@ function apply(request) {
   render(entry.card, request);
   if (before.status !== request.status) {
     if (!isActive(request)) announce(`${request.prompt.slice(0, 80)}: ${request.status}`);
+    if (request.status === "completed") document.dispatchEvent(new CustomEvent("vga:completed", { detail: request }));
     if (!isActive(request)) unwatch(request);
     else if (!isActive(before)) watch(request);
   }
@@ -192,6 +194,9 @@ const ACTIONS = {
     announce("New variation submitted.");
     scrollTo({ top: 0, behavior: "smooth" });
   },
+  async reference(request) {
+    if (inputs.add(inputs.ofRequest(request))) document.getElementById("references").scrollIntoView({ block: "nearest" });
+  },
 };
 
 list.addEventListener("click", async (event) => {
@@ -207,6 +212,11 @@ list.addEventListener("click", async (event) => {
   } finally {
     button.disabled = false;
   }
+});
+
+list.addEventListener("dragstart", (event) => {
+  const entry = entries.get(event.target.closest(".card")?.dataset.id);
+  if (entry && canRefer(entry.request)) inputs.startDrag(event, inputs.ofRequest(entry.request));
 });
 
 let inputTimer;

@@ -20,12 +20,29 @@ async function update() {
 
 const live = new Live({
   onUpdate(request) {
-    if (request.sequence !== currentRequest().sequence) update();
+    const current = currentRequest();
+    if (request.requestId !== current.requestId) updateForSource(request);
+    else if (request.sequence !== current.sequence) update();
   },
   onPreview: update,
   onReconnect: update,
 });
 live.watch("requestId", currentRequest().requestId);
+
+// The page of a request that waits says how the images come on that it waits for.
+const sources = new Map(); // request id → its status
+for (const { requestId, status } of currentRequest().references) {
+  if (requestId && status !== "completed") sources.set(requestId, status);
+}
+const { editOf, status } = currentRequest();
+if (status === "queued" && editOf?.startsWith("vga_")) sources.set(editOf, "");
+for (const id of sources.keys()) live.watch("requestId", id);
+
+function updateForSource({ requestId, status }) {
+  if (sources.get(requestId) === status || currentRequest().status !== "queued") return;
+  sources.set(requestId, status);
+  update();
+}
 
 const ACTIONS = {
   cancel: (request) => cancel(request.requestId).then(update),
