@@ -22,7 +22,7 @@ from generation.realtime.bodies import limited_bodies, without_bodies  # noqa: E
 from generation.realtime.counting import counting_connections  # noqa: E402
 from generation.realtime.handshake import only_as_configured  # noqa: E402
 from generation.realtime.routing import http_urlpatterns, websocket_urlpatterns  # noqa: E402
-from generation.realtime.uploads import UPLOADS, spooled_body  # noqa: E402
+from generation.realtime.uploads import EDITS, UPLOADS, spooled_edit, spooled_upload  # noqa: E402
 from generation.realtime.waiting import waiting  # noqa: E402
 
 #: Paths that must be answered at once, whatever a client sends.
@@ -34,7 +34,8 @@ application = ProtocolTypeRouter(
             [
                 *http_urlpatterns,
                 re_path(_FOR_MACHINES, without_bodies(http)),  # type: ignore[list-item, arg-type]
-                re_path(UPLOADS, spooled_body(http)),  # type: ignore[list-item, arg-type]
+                re_path(UPLOADS, spooled_upload(http)),  # type: ignore[list-item, arg-type]
+                re_path(EDITS, spooled_edit(waiting(http))),  # type: ignore[list-item, arg-type]
                 re_path("", limited_bodies(waiting(http))),  # type: ignore[list-item, arg-type]
             ]
         ),

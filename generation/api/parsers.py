@@ -6,7 +6,7 @@ import codecs
 import json
 import math
 from collections.abc import Mapping
-from typing import IO, Any, Final, NoReturn
+from typing import IO, Any, ClassVar, Final, NoReturn
 
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
@@ -32,14 +32,15 @@ class StrictJSONParser(BaseParser):
     """
 
     media_type = "application/json"
+    max_bytes: ClassVar = MAX_BODY_BYTES
 
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         length = int((parser_context or {})["request"].META.get("CONTENT_LENGTH") or 0)
-        if length > MAX_BODY_BYTES:
-            raise BodyTooLarge
-        body = stream.read(MAX_BODY_BYTES)
+        if length > self.max_bytes:
+            raise BodyTooLarge(f"The body is larger than {self.max_bytes // 1024 // 1024} MiB")
+        body = stream.read(self.max_bytes)
         if len(body) != length:
             raise ParseError("The body is shorter than its Content-Length")
         if body.startswith(_OTHER_MARKS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -242,17 +242,17 @@ class SubmitSerializer(BodySerializer):
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        images = tuple(_images(attrs))
+        images = tuple(images_of(attrs))
         if not images and "metadata" in attrs:
             return attrs
         metadata = attrs["metadata"].metadata if "metadata" in attrs else {}
-        inputs = images and Inputs(
-            images=tuple(InputImage(role=one.role, name=one.name, is_upload=bool(one.upload_id)) for one in images),
-            mask_mode=attrs.get("maskMode", "hint") if "mask" in attrs else "",
+        inputs = inputs_of(
+            images,
+            mask_mode=attrs.get("maskMode", "hint"),
             cancel_on_failure=attrs.get("onReferenceFailure") == "cancel",
         )
         try:
-            return attrs | {"metadata": ValidMetadata.of(metadata, inputs or None), "images": images, "inputs": inputs}
+            return attrs | {"metadata": ValidMetadata.of(metadata, inputs), "images": images, "inputs": inputs}
         except serializers.ValidationError as error:
             is_of_images = isinstance(error.detail, dict) and "references" in error.detail
             raise (error if is_of_images else serializers.ValidationError({"metadata": error.detail})) from None
@@ -284,11 +284,22 @@ def new_request(
         estimated_cost=valid.estimated_cost,
         cancel_after=cancel_after,
         images=tuple(_with_paths(data.get("images", ()), index)),
-        inputs=data.get("inputs") or None,
+        inputs=data.get("inputs"),
     )
 
 
-def _images(data: Mapping[str, Any]) -> Iterator[NewImage]:
+def inputs_of(images: Sequence[NewImage], *, mask_mode: str, cancel_on_failure: bool) -> Inputs | None:
+    """Return what a request stores of its images, None for none. ``mask_mode`` counts only if one of them is a mask."""
+    if not images:
+        return None
+    return Inputs(
+        images=tuple(InputImage(role=one.role, name=one.name, is_upload=bool(one.upload_id)) for one in images),
+        mask_mode=mask_mode if any(one.role == ImageRole.MASK for one in images) else "",
+        cancel_on_failure=cancel_on_failure,
+    )
+
+
+def images_of(data: Mapping[str, Any]) -> Iterator[NewImage]:
     """Yield the images of a submit in the order in which they are sent: the one to edit, the references, the mask.
     Raises ``ValidationError``."""
     if edited := data.get("editOf"):

@@ -23,11 +23,16 @@ class FileTooLarge(exceptions.APIException):
 
 
 class BoundedFileHandler(TemporaryFileUploadHandler):
-    """Writes files to temporary files, whatever their size is, within the bounds. Raises :class:`FileTooLarge`."""
+    """Writes files to temporary files, whatever their size is, within the bounds: a file's, and ``most`` bytes in all.
+    Raises :class:`FileTooLarge`."""
+
+    def __init__(self, request: HttpRequest, *, most: int = MAX_BODY_BYTES) -> None:
+        super().__init__(request)
+        self._most = most
 
     def handle_raw_input(self, input_data: Any, META: Any, content_length: int, *more: Any, **named: Any) -> None:  # noqa: N803
         """Reject a body that is too large by its announced length, before any of it is read."""
-        if content_length > MAX_BODY_BYTES:
+        if content_length > self._most:
             raise FileTooLarge
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:

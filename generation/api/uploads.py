@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import Any, ClassVar
 
-from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import reverse
@@ -86,7 +84,7 @@ _REJECTIONS: dict[str, type[APIException]] = {kind.default_code: kind for kind i
 def representation(upload: Upload) -> dict[str, Any]:
     """Return the upload as its owner sees it."""
     extension = images.EXTENSIONS[upload.content_type]
-    lifetime = timedelta(days=settings.UPLOAD_RETENTION_DAYS)
+    lifetime = uploads.lifetime(upload)
     return {
         "uploadId": upload.pk,
         "name": upload.name,

@@ -10,7 +10,7 @@ from django.urls import URLPattern, re_path
 from generation.api.batches import BatchViewSet
 from generation.api.images import ImageViewSet, PreviewViewSet, ThumbnailViewSet
 from generation.api.keys import KeyViewSet
-from generation.api.openai.images import ImagesViewSet
+from generation.api.openai.images import EditsViewSet, ImagesViewSet
 from generation.api.openai.models import ModelsViewSet
 from generation.api.openai.views import UnknownView
 from generation.api.openapi.views import SchemaView, docs
@@ -67,7 +67,7 @@ urlpatterns = [
         "upload-image",
     ),
     _at("v1/images/generations", ImagesViewSet.as_view({"post": "generate"}), "openai-images"),
-    _at("v1/images/edits", ImagesViewSet.as_view({"post": "edit"}), "openai-edits"),
+    _at("v1/images/edits", EditsViewSet.as_view({"post": "edit"}), "openai-edits"),
     _at("v1/models", ModelsViewSet.as_view({"get": "list"}), "openai-models"),
     _at("v1/models/(?P<model_id>.+?)", ModelsViewSet.as_view({"get": "retrieve"}), "openai-model"),
     # Clients of OpenAI read no other format of an error.

@@ -27,6 +27,8 @@ class Upload(models.Model):
     sha256 = models.CharField(max_length=64)
     key = models.CharField(max_length=255)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    #: Whether it came with a call and is kept for a day only.
+    is_temporary = models.BooleanField(default=False, db_default=False)
     last_used_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

@@ -12,8 +12,6 @@ from generation.realtime.handshake import Application, send_json
 _MAX_BODY: Final = 1024 * 1024
 #: Maximum bytes of a larger body that is read to the end and discarded, so that the client reads the answer.
 _MAX_DRAINED: Final = 4 * 1024 * 1024
-#: Paths whose larger bodies are read and discarded up to so many bytes: what they answer does not depend on the body.
-_DISCARDED: Final = {"/v1/images/edits": 64 * 1024 * 1024}
 #: Seconds within which a body must have come, as at the proxy in front.
 _BODY_TIMEOUT: Final = 15.0
 
@@ -28,7 +26,7 @@ def limited_bodies(application: Application) -> Application:
     async def answered(scope: Any, receive: Any, send: Any) -> None:
         try:
             async with asyncio.timeout(_BODY_TIMEOUT):
-                body = await _body(headers_of(scope), receive, _DISCARDED.get(scope["path"].rstrip("/"), 0))
+                body = await _body(headers_of(scope), receive)
         except TimeoutError:
             await refuse(scope, send, 408, "The body did not come in time", "request_timeout")
             return
@@ -47,13 +45,11 @@ def limited_bodies(application: Application) -> Application:
     return answered
 
 
-async def _body(headers: dict[str, str], receive: Any, discarded: int) -> bytes | None:
-    """Return the body, None if the client has left. One of more than _MAX_BODY bytes is empty, if it has at most
-    ``discarded``, else raises :class:`_TooLargeError`."""
-    most_read = max(_MAX_DRAINED, discarded)
+async def _body(headers: dict[str, str], receive: Any) -> bytes | None:
+    """Return the body, None if the client has left. Raises :class:`_TooLargeError`."""
     length = headers.get("content-length", "")
     announced = int(length) if length.isascii() and length.isdigit() else 0
-    if announced > most_read or (announced > max(_MAX_BODY, discarded) and "expect" in headers):
+    if announced > _MAX_DRAINED or (announced > _MAX_BODY and "expect" in headers):
         raise _TooLargeError
     parts: list[bytes] = []
     size = 0
@@ -65,15 +61,13 @@ async def _body(headers: dict[str, str], receive: Any, discarded: int) -> bytes 
         size += len(part)
         if size <= _MAX_BODY:
             parts.append(part)
-        elif size > most_read:
+        elif size > _MAX_DRAINED:
             raise _TooLargeError
         if not message.get("more_body"):
             break
-    if size <= _MAX_BODY:
-        return b"".join(parts)
-    if size > discarded:
+    if size > _MAX_BODY:
         raise _TooLargeError
-    return b""
+    return b"".join(parts)
 
 
 async def refuse(scope: Any, send: Any, status: int, message: str, code: str) -> None:

@@ -1,4 +1,4 @@
-"""Bodies of uploads in front of Django, to a temporary file and within bounds."""
+"""Bodies with images in front of Django, to a temporary file and within bounds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import IO, Any, Final
 
 from generation.realtime.bodies import refuse, with_length
 from generation.realtime.handshake import Application
-from generation.storage.uploads_image import MAX_BODY_BYTES, MAX_BYTES
+from generation.storage.uploads_image import MAX_BODY_BYTES, MAX_BYTES, MAX_FORM_BYTES
 
 #: The path of uploads, as in the API.
 UPLOADS: Final = r"^api/visual-generation/uploads/?$"
+#: The path of calls with images to edit.
+EDITS: Final = r"^v1/images/edits/?$"
 #: Maximum bytes of a larger body that is read to the end and discarded, so that the client reads the answer.
-_MAX_DRAINED: Final = 64 * 1024 * 1024
+_MAX_DRAINED: Final = 96 * 1024 * 1024
 #: Seconds within which the next part of a body must have come, as at the proxy in front, and the whole body.
 _PART_TIMEOUT: Final = 15.0
 _BODY_TIMEOUT: Final = 300.0
@@ -24,22 +26,34 @@ class _DisconnectedError(Exception):
     """The client has left."""
 
 
-def spooled_body(application: Application) -> Application:
-    """Read the body into a temporary file, and give it to the application in parts, with its length."""
+def spooled_upload(application: Application) -> Application:
+    """Read the form with one image."""
+    too_large = f"The file is larger than {MAX_BYTES // 1024 // 1024} MiB"
+    return _spooled_body(application, most=MAX_BODY_BYTES, too_large=(too_large, "too_large"))
+
+
+def spooled_edit(application: Application) -> Application:
+    """Read the form with several images, or their JSON."""
+    too_large = f"The body is larger than {MAX_FORM_BYTES // 1024 // 1024} MiB"
+    return _spooled_body(application, most=MAX_FORM_BYTES, too_large=(too_large, "body_too_large"))
+
+
+def _spooled_body(application: Application, *, most: int, too_large: tuple[str, str]) -> Application:
+    """Read the body of at most so many bytes into a temporary file, and give it to the application in parts, with its
+    length. ``too_large`` is the message and the code for a larger one."""
 
     async def answered(scope: Any, receive: Any, send: Any) -> None:
         with tempfile.TemporaryFile() as file:
             try:
                 async with asyncio.timeout(_BODY_TIMEOUT):
-                    size = await _spool(receive, file)
+                    size = await _spool(receive, file, most)
             except TimeoutError:
                 await refuse(scope, send, 408, "The body did not come in time", "request_timeout")
                 return
             except _DisconnectedError:
                 return
-            if size > MAX_BODY_BYTES:
-                message = f"The file is larger than {MAX_BYTES // 1024 // 1024} MiB"
-                await refuse(scope, send, 413, message, "too_large")
+            if size > most:
+                await refuse(scope, send, 413, *too_large)
                 return
             file.seek(0)
             is_read = False
@@ -50,6 +64,8 @@ def spooled_body(application: Application) -> Application:
                     return await receive()
                 part = file.read(_PART)
                 is_read = file.tell() >= size
+                if is_read:
+                    file.close()  # the call may wait for long
                 return {"type": "http.request", "body": part, "more_body": not is_read}
 
             await application(with_length(scope, size), next_part, send)
@@ -57,7 +73,7 @@ def spooled_body(application: Application) -> Application:
     return answered
 
 
-async def _spool(receive: Any, file: IO[bytes]) -> int:
+async def _spool(receive: Any, file: IO[bytes], most: int) -> int:
     """Write the body to the file and return its size. Of one that is too large, the rest is discarded or not read.
     Raises ``TimeoutError`` and :class:`_DisconnectedError`."""
     size = 0
@@ -68,7 +84,7 @@ async def _spool(receive: Any, file: IO[bytes]) -> int:
             raise _DisconnectedError
         part = message.get("body", b"")
         size += len(part)
-        if size <= MAX_BODY_BYTES:
+        if size <= most:
             file.write(part)
         if not message.get("more_body") or size > _MAX_DRAINED:
             return size

@@ -90,11 +90,9 @@ def delete_unshared(*, step: int = STEP) -> Iterator[int]:
 
 
 def delete_old_uploads(*, step: int = STEP) -> Iterator[int]:
-    """Delete uploads whose last use was more than ``UPLOAD_RETENTION_DAYS`` ago. Yields the number that each step
-    deleted; nothing if the setting is 0. Their files become orphans."""
-    if settings.UPLOAD_RETENTION_DAYS:
-        age = timedelta(days=settings.UPLOAD_RETENTION_DAYS)
-        yield from _in_steps(uploads.unused().filter(last_used_at__lt=Now() - age), step)
+    """Delete uploads whose last use was too long ago. Yields the number that each step deleted. Their files become
+    orphans."""
+    yield from _in_steps(uploads.old(), step)
 
 
 def delete_expired_sign_ins(*, leeway: timedelta, step: int = STEP) -> Iterator[int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import Final
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet, Sum
+from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 
 from generation import identifiers
 from generation.db.functions import Now
@@ -32,12 +33,32 @@ class InUseError(Exception):
     """A request that has not ended refers to the upload."""
 
 
-def store(*, owner: User, name: str, image: CleanImage) -> tuple[Upload, bool]:
-    """Keep an image. Return the upload and whether it is new: an image that the owner has uploaded before is that
-    upload, which counts as used now. Raises :class:`QuotaExceededError`, and ``OSError`` of the storage."""
+#: How long an image is kept that came with a call.
+TEMPORARY: Final = timedelta(days=1)
+
+
+def lifetime(upload: Upload) -> timedelta | None:
+    """Return how long the upload is kept after its last use, None for ever."""
+    if upload.is_temporary:
+        return TEMPORARY
+    return timedelta(days=settings.UPLOAD_RETENTION_DAYS) or None
+
+
+def old() -> QuerySet[Upload]:
+    """Return the uploads whose time is over, and that nothing needs."""
+    is_over = Q(is_temporary=True, last_used_at__lt=Now() - TEMPORARY)
+    if settings.UPLOAD_RETENTION_DAYS:
+        is_over |= Q(last_used_at__lt=Now() - timedelta(days=settings.UPLOAD_RETENTION_DAYS))
+    return unused().filter(is_over)
+
+
+def store(*, owner: User, name: str, image: CleanImage, is_temporary: bool = False) -> tuple[Upload, bool]:
+    """Keep an image, a temporary one for a day. Return the upload and whether it is new: an image that the owner has
+    uploaded before is that upload, which counts as used now. Raises :class:`QuotaExceededError`, and ``OSError`` of the
+    storage."""
     # Before the file is written: most images that are refused or known never reach the storage.
     with transaction.atomic():
-        if (found := _used_again(owner, image)) is not None:
+        if (found := _used_again(owner, image, is_temporary)) is not None:
             return found, False
     _check_quota(owner, image)
     upload_id = identifiers.new_upload_id()
@@ -47,7 +68,7 @@ def store(*, owner: User, name: str, image: CleanImage) -> tuple[Upload, bool]:
         with transaction.atomic():
             # Two calls at once must neither store one image twice nor exceed the quota together.
             list(User.objects.select_for_update(no_key=True).filter(pk=owner.pk))
-            found = _used_again(owner, image)
+            found = _used_again(owner, image, is_temporary)
             if found is None:
                 _check_quota(owner, image)
                 upload = Upload.objects.create(
@@ -60,6 +81,7 @@ def store(*, owner: User, name: str, image: CleanImage) -> tuple[Upload, bool]:
                     bytes=image.bytes,
                     sha256=image.sha256,
                     key=key,
+                    is_temporary=is_temporary,
                 )
     except QuotaExceededError:
         _remove_file(key)
@@ -70,9 +92,10 @@ def store(*, owner: User, name: str, image: CleanImage) -> tuple[Upload, bool]:
     return upload, True
 
 
-def _used_again(owner: User, image: CleanImage) -> Upload | None:
+def _used_again(owner: User, image: CleanImage, is_temporary: bool) -> Upload | None:
     same = Upload.objects.filter(owner=owner.pk, sha256=image.sha256)
-    return same.get() if same.update(last_used_at=Now()) else None
+    kept = {} if is_temporary else {"is_temporary": False}
+    return same.get() if same.update(last_used_at=Now(), **kept) else None
 
 
 def _check_quota(owner: User, image: CleanImage) -> None:

@@ -22,6 +22,9 @@ from typing import IO, Any, Final
 #: Maximum bytes of an uploaded file, and of the body around it, which is a form with a name.
 MAX_BYTES: Final = 20 * 1024 * 1024
 MAX_BODY_BYTES: Final = MAX_BYTES + 64 * 1024
+#: Maximum bytes of a form with several images, and of one in JSON, which has to be in memory.
+MAX_FORM_BYTES: Final = 64 * 1024 * 1024
+MAX_JSON_BYTES: Final = 28 * 1024 * 1024
 #: Seconds for one image. The slowest that is accepted takes some ten.
 _SECONDS: Final = 60.0
 #: Images that a process has cleaned at the same time, and the seconds that a call waits for its turn.

@@ -76,6 +76,8 @@ class Reply:
     #: Raises an exception if the caller must not get an answer any more.
     check: Callable[[], None]
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: The beginning of the names of events.
+    about: str = "image_generation"
 
     def finish(self, all_ended: bool) -> Answer:
         """Return the answer after the wait. The requests are read again, since the last may have ended meanwhile."""
@@ -87,7 +89,7 @@ class Reply:
 
     def preview(self, preview: Preview) -> Iterator[bytes]:
         """Yield the event of a preview. Raises ``OSError`` before the first part if the file cannot be read."""
-        kind = "image_generation.partial_image"
+        kind = f"{self.about}.partial_image"
         start = f'event: {kind}\ndata: {{"type":"{kind}","b64_json":"'.encode()
         facts = {
             "partial_image_index": preview.number,
@@ -169,7 +171,7 @@ class Reply:
         return [*parts, b"]", _members(self._facts(completed)), b"}"]
 
     def _event(self, request: GenerationRequest) -> list[Part]:
-        kind = "image_generation.completed"
+        kind = f"{self.about}.completed"
         start = f'event: {kind}\ndata: {{"type":"{kind}","b64_json":"'.encode()
         facts = {"created_at": _newest_end([request]), **self._facts([request])}
         return [start, _image(request), b'"', _members(facts), b"}\n\n"]

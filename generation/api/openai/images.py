@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from django.conf import settings
 from django.db import Error
 from django.http import HttpResponse
+from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 
-from generation.api.idempotency import current_user, limit_submits
-from generation.api.openai import repeats
+from generation.api.idempotency import current_user, fingerprint, limit_submits
+from generation.api.openai import edits, repeats
 from generation.api.openai.answers import Reply
+from generation.api.openai.edit_forms import EditJSONParser, bound_edit, read_edit
 from generation.api.openai.errors import Fault, Refused, not_served_here, rate_headers
 from generation.api.openai.serializers import ImagesCall, read_call
 from generation.api.openai.views import OpenAIViewSet
@@ -36,24 +41,35 @@ _TOO_MANY_WAITS: Final = Fault(
 )
 
 
-class ImagesViewSet(OpenAIViewSet):
+class _WaitingViewSet(OpenAIViewSet):
     """Submit requests and wait for their images."""
 
-    scopes: ClassVar = {"generate": Scope.REQUESTS_WRITE, "edit": Scope.REQUESTS_WRITE}
-
-    def generate(self, request: Request) -> HttpResponse:
+    @staticmethod
+    def _require_realtime(request: Request) -> None:
         if not waits.can_wait(request._request):
             raise Refused(not_served_here())
-        call = read_call(request.data, cancel_after=cancel_after(request))
-        usage: dict[str, int] = {}
+
+    def _images(
+        self,
+        request: Request,
+        call: ImagesCall,
+        *,
+        content: str,
+        counted: Mapping[str, int] | None = None,
+        about: str = "image_generation",
+    ) -> HttpResponse:
+        """Submit the call and wait for its images. ``content`` is its hash, ``counted`` the usage of its limits if it
+        was counted already, and ``about`` begins the names of its events."""
+        usage = dict(counted or {})
 
         def submit() -> list[str]:
-            usage.update(limit_submits(request, cost=len(call.drafts)))
+            if not usage:
+                usage.update(limit_submits(request, cost=len(call.drafts)))
             return _submit(request, call)
 
         permissions.check_projects(current_user(request), call.drafts)  # an earlier call may have had more rights
-        place = repeats.submit_or_join(request, submit)
-        if place.joined:
+        place = repeats.submit_or_join(request, submit, content=content)
+        if not usage:
             usage = limit_submits(request, cost=0)
         headers = {
             correlation.HEADER.lower(): correlation.current(),
@@ -74,6 +90,7 @@ class ImagesViewSet(OpenAIViewSet):
             seconds=seconds,
             check=partial(require_valid_key, request),
             headers=headers,
+            about=about,
         )
 
         def refuse() -> Answer:
@@ -101,10 +118,40 @@ class ImagesViewSet(OpenAIViewSet):
         content_type = "text/event-stream" if call.stream else "application/json"
         return HttpResponse(headers=headers, content_type=content_type)
 
+
+class ImagesViewSet(_WaitingViewSet):
+    """Images from a prompt."""
+
+    scopes: ClassVar = {"generate": Scope.REQUESTS_WRITE}
+
+    def generate(self, request: Request) -> HttpResponse:
+        self._require_realtime(request)
+        call = read_call(request.data, cancel_after=cancel_after(request))
+        return self._images(request, call, content=fingerprint(request))
+
+
+class EditsViewSet(_WaitingViewSet):
+    """Images from a prompt and other images."""
+
+    parser_classes = (EditJSONParser, MultiPartParser)
+    scopes: ClassVar = {"edit": Scope.REQUESTS_WRITE}
+
+    def initialize_request(self, request: Any, *arguments: Any, **more: Any) -> Request:
+        """Bound the form before the first look at it."""
+        bound_edit(request)
+        return super().initialize_request(request, *arguments, **more)
+
     def edit(self, request: Request) -> HttpResponse:
-        # The body is not parsed.
-        message = "Reference images are not supported yet; use /v1/images/generations"
-        raise Refused(Fault(status=400, message=message, code="unsupported"))
+        self._require_realtime(request)
+        form = read_edit(request)
+        # The model is chosen before the images are cleaned, which takes long.
+        call = read_call(form.fields, cancel_after=cancel_after(request), given_images=edits.placeholders(form))
+        permissions.check_projects(current_user(request), call.drafts)
+        counted = limit_submits(request, cost=len(call.drafts))  # before the work
+        identity = f"{request.headers.get('Cancel-After', '')}\n{form.fingerprint()}"
+        content = hashlib.sha256(identity.encode()).hexdigest()
+        call = replace(call, drafts=edits.with_uploads(current_user(request), form, call.drafts))
+        return self._images(request, call, content=content, counted=counted, about="image_edit")
 
 
 def _submit(request: Request, call: ImagesCall) -> list[str]:

@@ -22,7 +22,7 @@ from django.db import transaction
 from rest_framework.request import Request
 
 from generation.access.grants import key_id_of
-from generation.api.idempotency import KeyReused, client_key, current_user, fingerprint
+from generation.api.idempotency import KeyReused, client_key, current_user
 from generation.db.functions import Now
 from generation.models import GenerationRequest, IdempotencyKey, StatusChange
 from generation.requests import idempotency, services
@@ -47,14 +47,15 @@ class Place:
     joined: bool
 
 
-def submit_or_join(request: Request, submit: Callable[[], list[str]]) -> Place:
-    """Call ``submit``, which returns the ids of new requests, or join an earlier call that was the same.
+def submit_or_join(request: Request, submit: Callable[[], list[str]], *, content: str) -> Place:
+    """Call ``submit``, which returns the ids of new requests, or join an earlier call that was the same by the hash of
+    its ``content``.
 
     What was cancelled when the client of the earlier call left is queued again. Raises what ``submit`` does, and
     :class:`generation.api.idempotency.KeyReused`.
     """
     user, token = current_user(request), secrets.token_hex(8)
-    hash_ = hashlib.sha256(f"{key_id_of(user)}\n{fingerprint(request)}".encode()).hexdigest()
+    hash_ = hashlib.sha256(f"{key_id_of(user)}\n{content}".encode()).hexdigest()
     if key := client_key(request):
         lifetime = idempotency.IDEMPOTENCY_LIFETIME
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -20,11 +20,21 @@ from generation.api.fields import (
     TextField,
 )
 from generation.api.openai.errors import PARAMS, unsupported
-from generation.api.serializers import MAX_SEED, MetadataSerializer, ValidMetadata, new_request, validate
-from generation.models.options import MAX_PREVIEWS, GenerationOptions
+from generation.api.serializers import (
+    MAX_REFERENCES,
+    MAX_SEED,
+    MetadataSerializer,
+    ReferencesField,
+    ValidMetadata,
+    images_of,
+    inputs_of,
+    new_request,
+    validate,
+)
+from generation.models.options import MAX_PREVIEWS, GenerationOptions, Inputs
 from generation.providers import catalogue
-from generation.requests.new_request import NewRequest
-from generation.states import GenerationType, ImageFormat, Priority
+from generation.requests.new_request import NewImage, NewRequest
+from generation.states import GenerationType, ImageFormat, ImageRole, Priority
 
 MAX_PROMPT: Final = 32_000
 MAX_IMAGES: Final = 8
@@ -59,13 +69,6 @@ class SizeField(StringField):
         return value
 
 
-class NotYetField(serializers.Field[Any, Any, Any, Any]):
-    """A field that has no effect yet, and whose absence would change the image."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        raise serializers.ValidationError("Reference images are not supported yet.", code="unsupported")
-
-
 class VgaSerializer(BodySerializer):
     """Options of this service that OpenAI's API does not have."""
 
@@ -74,8 +77,8 @@ class VgaSerializer(BodySerializer):
     projectId = NameField(max_length=255, required=False, allow_blank=True, source="project_id")
     pageId = NameField(max_length=255, required=False, allow_blank=True, source="page_id")
     metadata = MetadataSerializer(required=False, choose_model=False)
-    references = NotYetField(required=False)
-    onReferenceFailure = NotYetField(required=False)
+    references = ReferencesField(required=False, help_text="Images that are sent with the prompt, after those given.")
+    onReferenceFailure = ChoiceField(["wait", "cancel"], required=False, help_text="As in a submit.")
 
 
 class ImagesSerializer(BodySerializer):
@@ -133,15 +136,17 @@ class ImagesCall:
     ignored: list[str]
 
 
-def read_call(body: Any, *, cancel_after: timedelta | None) -> ImagesCall:
-    """Return the call in a body; ``cancel_after`` is the deadline of its requests. Raises ``ValidationError`` and
-    :class:`generation.api.openai.errors.Refused`."""
+def read_call(body: Any, *, cancel_after: timedelta | None, given_images: Sequence[NewImage] = ()) -> ImagesCall:
+    """Return the call in a body; ``cancel_after`` is the deadline of its requests, and ``given_images`` are those of an
+    edit. Raises ``ValidationError`` and :class:`generation.api.openai.errors.Refused`."""
     valid = validate(ImagesSerializer, body)
     vga = valid.get("vga", {})
+    images = _all_images(given_images, vga)
+    inputs = inputs_of(images, mask_mode="hint", cancel_on_failure=vga.get("onReferenceFailure") == "cancel")
     given, droppable = _options(valid)
-    metadata, dropped = _fitting({**_given_metadata(vga), **given}, droppable, valid)
+    metadata, dropped = _fitting({**_given_metadata(vga), **given}, droppable, valid, inputs)
     data = {"type": GenerationType.ILLUSTRATION, **vga, "prompt": valid["prompt"], "metadata": metadata}
-    draft = new_request(data, cancel_after=cancel_after)
+    draft = new_request(data | {"images": images, "inputs": inputs}, cancel_after=cancel_after)
     return ImagesCall(
         drafts=[_variation(draft, index) for index in range(valid["n"])],
         quality=_AUTO if "quality" in dropped else valid.get("quality", _AUTO),
@@ -149,6 +154,17 @@ def read_call(body: Any, *, cancel_after: timedelta | None) -> ImagesCall:
         stream=valid["stream"],
         ignored=_names([*_without_effect(body), *dropped]),
     )
+
+
+def _all_images(given: Sequence[NewImage], vga: Mapping[str, Any]) -> tuple[NewImage, ...]:
+    """Return the images of the call: those given with it, the references below ``vga``, and a mask at the end."""
+    masks = [image for image in given if image.role == ImageRole.MASK]
+    references = (replace(image, path=f"vga.{image.path}") for image in images_of(vga))
+    images = (*(image for image in given if image not in masks), *references, *masks)
+    if len(images) - len(masks) > MAX_REFERENCES:
+        error = serializers.ErrorDetail(f"At most {MAX_REFERENCES} images.", code="too_many_references")
+        raise serializers.ValidationError({"vga": {"references": [error]}})
+    return images
 
 
 def _given_metadata(vga: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +187,7 @@ def _options(valid: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _fitting(
-    metadata: dict[str, Any], droppable: list[str], valid: Mapping[str, Any]
+    metadata: dict[str, Any], droppable: list[str], valid: Mapping[str, Any], inputs: Inputs | None
 ) -> tuple[ValidMetadata, list[str]]:
     """Return the metadata that a configured model supports, and the fields of the body that were dropped for that.
 
@@ -183,6 +199,7 @@ def _fitting(
     dropped: list[str] = []
     while True:
         options = GenerationOptions.parse(metadata, prompt_length=len(valid["prompt"]))
+        options = inputs.applied_to(options) if inputs else options
         try:
             return ValidMetadata(metadata, options, catalogue.estimate(options)), dropped
         except catalogue.UnsupportedRequest as reason:
@@ -215,6 +232,7 @@ def _variation(draft: NewRequest, index: int) -> NewRequest:
         return draft
     metadata = draft.metadata | changes
     options = GenerationOptions.parse(metadata, prompt_length=len(draft.prompt))
+    options = draft.inputs.applied_to(options) if draft.inputs else options
     return replace(draft, metadata=metadata, options=options)
 
 

@@ -9,7 +9,8 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema_serializer
 from rest_framework import serializers
 
-from generation.api.openai.images import ImagesViewSet
+from generation.api.openai.edit_forms import MAX_IMAGES
+from generation.api.openai.images import EditsViewSet, ImagesViewSet
 from generation.api.openai.models import ModelsViewSet
 from generation.api.openai.serializers import ImagesSerializer, VgaSerializer
 from generation.api.openapi.helpers import IDEMPOTENCY_KEY, TEXT, describe, header, operation, request_header, response
@@ -19,7 +20,19 @@ from generation.storage.images import EXTENSIONS
 _TAG: Final = "OpenAI"
 
 extend_schema_serializer(component_name="OpenAIImages")(ImagesSerializer)
-extend_schema_serializer(component_name="OpenAIVga", exclude_fields=["references", "onReferenceFailure"])(VgaSerializer)
+extend_schema_serializer(component_name="OpenAIVga")(VgaSerializer)
+
+
+class EditFormSerializer(ImagesSerializer):
+    """The form of an edit, at most 64 MiB."""
+
+    image = serializers.ListField(
+        child=serializers.FileField(), min_length=1, max_length=MAX_IMAGES, help_text="Also as `image[]`."
+    )
+    mask = serializers.FileField(required=False, help_text="A PNG, transparent where the first image is to change.")
+
+
+extend_schema_serializer(component_name="OpenAIEditForm")(EditFormSerializer)
 
 
 class SizeFieldExtension(OpenApiSerializerFieldExtension):
@@ -161,6 +174,28 @@ _NOT_FOUND: Final = {
 }
 
 
+_ANSWERS: Final = (
+    _COMMON
+    | _INVALID
+    | {
+        200: response(OpenAIImagesAnswer, "The images.", images=_IMAGES),
+        404: _error(
+            "There is no such model, or this process does not serve images.",
+            "No model imagen-9 is configured for openai.",
+            "model_not_found",
+            "model",
+        ),
+        409: _error("The request was cancelled, or the key was used before.", "It was cancelled", "cancelled"),
+        410: _error("The image is no longer stored.", "The image is no longer stored", "picture_gone"),
+        429: _error(
+            "A rate or the budget is used up, or too many calls wait.", "Too many requests", "rate_limit_exceeded"
+        ),
+        502: _error("The request failed.", "OpenAI is unavailable (HTTP 500)", "unavailable"),
+        504: _error("The request goes on.", "The image is not ready yet, and the work goes on.", "still_running"),
+    }
+)
+
+
 def _headers(*codes: int) -> list[OpenApiParameter]:
     return [
         header("x-vga-request-ids", TEXT, "The ids of the requests, separated by commas.", *codes),
@@ -193,32 +228,30 @@ describe(
             *_headers(200),
         ],
         rate=(),
-        responses=_COMMON
-        | _INVALID
-        | {
-            200: response(OpenAIImagesAnswer, "The images.", images=_IMAGES),
-            404: _error(
-                "There is no such model, or this process does not serve images.",
-                "No model imagen-9 is configured for openai.",
-                "model_not_found",
-                "model",
-            ),
-            409: _error("The request was cancelled, or the key was used before.", "It was cancelled", "cancelled"),
-            410: _error("The image is no longer stored.", "The image is no longer stored", "picture_gone"),
-            429: _error(
-                "A rate or the budget is used up, or too many calls wait.", "Too many requests", "rate_limit_exceeded"
-            ),
-            502: _error("The request failed.", "OpenAI is unavailable (HTTP 500)", "unavailable"),
-            504: _error("The request goes on.", "The image is not ready yet, and the work goes on.", "still_running"),
-        },
+        responses=_ANSWERS,
     ),
+)
+describe(
+    EditsViewSet,
     edit=operation(
         "openaiEditImages",
         "Edit images as OpenAI's API does",
-        "Reference images are not supported yet, so every call is refused.",
+        "A form with up to 16 files `image` or `image[]`, or JSON with `images`, each with a data URL in `image_url` or"
+        " an upload in `file_id`. With a `mask` the first image is changed where the mask is transparent; else all are"
+        " references. The files become uploads of yours, which are kept for a day. Everything else is as for"
+        " generations, also the fields.",
         tag=_TAG,
-        responses=_COMMON
-        | {400: _error("Not supported yet.", "Reference images are not supported yet", "unsupported")},
+        request={"multipart/form-data": EditFormSerializer},
+        example={"prompt": "The same fox in the snow", "image": ["(the bytes of the image)"]},
+        parameters=[IDEMPOTENCY_KEY[0], *_headers(200)],
+        rate=(),
+        responses=_ANSWERS
+        | {
+            413: _error("The body or a file is too large.", "The body is larger than 64 MiB", "body_too_large"),
+            415: _error(
+                "Neither a form nor JSON.", 'Unsupported media type "text/plain" in request.', "unsupported_media_type"
+            ),
+        },
     ),
 )
 describe(

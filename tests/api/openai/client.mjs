@@ -1,5 +1,5 @@
 // Drives the official JavaScript SDK: prints one JSON object with the result of each call.
-import OpenAI, { APIError } from "openai";
+import OpenAI, { APIError, toFile } from "openai";
 
 const prompt = "A friendly dragon playing in a garden";
 const client = new OpenAI({ baseURL: process.env.BASE_URL, apiKey: process.env.API_KEY });
@@ -50,6 +50,18 @@ const scenarios = {
     async again() {
         const options = { timeout: 1000, headers: { "X-Stainless-Timeout": "60" } };
         return (await client.images.generate({ prompt }, options)).data.length;
+    },
+    async edit() {
+        const image = await toFile(Buffer.from(process.env.IMAGE, "base64"), "pip.png", { type: "image/png" });
+        const mask = await toFile(Buffer.from(process.env.MASK, "base64"), "mask.png", { type: "image/png" });
+        const body = { image: [image, image], mask, prompt, vga: { priority: "high" } };
+        return (await client.images.edit(body)).data[0].b64_json.slice(0, 5);
+    },
+    // As in `again`: the form has another boundary when it is sent again.
+    async editAgain() {
+        const image = await toFile(Buffer.from(process.env.IMAGE, "base64"), "pip.png", { type: "image/png" });
+        const options = { timeout: 1000, headers: { "X-Stainless-Timeout": "60" } };
+        return (await client.images.edit({ image, prompt }, options)).data.length;
     },
     async models() {
         const ids = [];

@@ -167,15 +167,6 @@ def test_a_body_of_another_type_is_refused(vendor: OpenAIStack) -> None:
 JSON = {"content-type": "application/json"}
 
 
-def test_edits_are_refused_for_now(vendor: OpenAIStack, tmp_path: Path) -> None:
-    image = tmp_path / "image.png"
-    image.write_bytes(b"\x89PNG" * 100_000)
-    with image.open("rb") as file, pytest.raises(openai.BadRequestError, match="not supported yet") as raised:
-        vendor.sdk().images.edit(image=file, prompt=PROMPT)
-    assert raised.value.code == "unsupported"
-    assert vendor.calls == 0
-
-
 def test_a_refusal_says_what_was_refused(vendor: OpenAIStack) -> None:
     vendor.fake.script(default="moderation=output")
     with pytest.raises(openai.BadRequestError) as raised:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import shutil
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.api.openai.conftest import OpenAIStack
 
@@ -72,6 +75,28 @@ def test_it_reads_partial_images(run: Run, vendor: OpenAIStack, monkeypatch: pyt
         {"type": "image_generation.partial_image", "image": "iVBOR", "index": 0},
         {"type": "image_generation.completed", "image": "iVBOR", "index": None},
     ]
+
+
+def encoded(mode: str, shade: Any) -> str:
+    out = io.BytesIO()
+    Image.new(mode, (96, 64), shade).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def test_it_edits_images(run: Run, vendor: OpenAIStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE", encoded("RGB", "red"))
+    monkeypatch.setenv("MASK", encoded("RGBA", (0, 0, 0, 0)))
+    assert run("edit") == "iVBOR"
+    [call] = vendor.fake.journal()
+    assert [image["field"] for image in call.options["images"]] == ["image", "image", "mask"]
+    assert [row["priority"] for row in vendor.new_requests()] == ["high"]
+
+
+def test_its_repeated_edit_joins_the_first(run: Run, vendor: OpenAIStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE", encoded("RGB", "red"))
+    vendor.fake.script(default="delay=2")
+    assert run("editAgain") == 1
+    assert (vendor.calls, len(vendor.new_requests())) == (1, 1)
 
 
 def test_it_reads_the_error_of_a_stream(run: Run, vendor: OpenAIStack) -> None:
