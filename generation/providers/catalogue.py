@@ -58,6 +58,7 @@ class ModelChoice:
     aspect_ratio: str
     width: int
     height: int
+    resolution: str
     capabilities: frozenset[str]
     price_rule: Mapping[str, Any]
     reference_limits: Mapping[str, Any] = field(default_factory=dict)
@@ -161,6 +162,20 @@ def offered_models() -> dict[str, list[ProviderModel]]:
     return offered
 
 
+def resolutions(model: ProviderModel) -> list[str]:
+    """Return the resolutions in which the model makes images of at least some aspect ratios."""
+    return [name for name in model_rows.RESOLUTIONS if _sizes(model, name) or name == model_rows.USUAL_RESOLUTION]
+
+
+def nearest_resolutions(width: int, height: int) -> list[str]:
+    """Return all resolutions, the nearest to this size first."""
+
+    def distance(name: str) -> float:
+        return abs(math.log(width * height / model_rows.RESOLUTIONS[name]))
+
+    return sorted(model_rows.RESOLUTIONS, key=distance)
+
+
 def nearest_ratios(width: int, height: int) -> list[str]:
     """Return the aspect ratios that models on offer list, the most similar to this size first. The size's own ratio,
     rounded, is the first of all, since some models make any."""
@@ -233,6 +248,7 @@ def _faults(model: ProviderModel) -> list[model_rows.Mistake]:
         capabilities=model.capabilities,
         sizes=model.sizes,
         price_rule=model.price_rule,
+        larger_sizes=model.larger_sizes,
         reference_limits=model.reference_limits,
     )
 
@@ -322,19 +338,29 @@ def _match(provider: str, model: ProviderModel, options: GenerationOptions, rati
             hint = f"; it supports {', '.join(supported)}" if supported else ""
             message = f"{provider} {model.name} does not support {option}{hint}."
             raise UnsupportedRequest(option=option, message=message)
-    size = _size(model.sizes, ratio)
+    resolution = options.resolution
+    sizes = _sizes(model, resolution)
+    if not sizes:
+        supported = ", ".join(resolutions(model))
+        message = f"{provider} {model.name} does not support the resolution {resolution}; it supports {supported}."
+        raise UnsupportedRequest(option="resolution", message=message)
+    size = _size(sizes, ratio)
     if size is None:
-        ratios = ", ".join(sorted(model.sizes)) or "none"
+        ratios = ", ".join(sorted(sizes)) or "none"
         message = f"{provider} {model.name} does not support the aspect ratio {ratio}; it supports {ratios}."
         raise UnsupportedRequest(option="aspectRatio", message=message)
+    if not model_rows.is_large_enough(resolution, size[1], size[2]):
+        message = f"{provider} {model.name} does not support the resolution {resolution} with the aspect ratio {ratio}."
+        raise UnsupportedRequest(option="resolution", message=message)
     return ModelChoice(
         provider=provider,
         model=model.name,
         aspect_ratio=size[0],
         width=size[1],
         height=size[2],
+        resolution=resolution,
         capabilities=capabilities,
-        price_rule=model.price_rule,
+        price_rule=pricing.rule_for(model.price_rule, resolution),
         reference_limits=model.reference_limits,
         notice=notice,
     )
@@ -359,11 +385,17 @@ def _check_images(name: str, limits: Mapping[str, Any], options: GenerationOptio
             raise UnsupportedRequest(option="references", message=f"{name} takes {amount}.")
 
 
+def _sizes(model: ProviderModel, resolution: str) -> Mapping[str, Any]:
+    sizes: Mapping[str, Any] = model.larger_sizes.get(resolution, {})
+    return model.sizes if resolution == model_rows.USUAL_RESOLUTION else sizes
+
+
 def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[str, int, int] | None:
     """Return the ratio as the vendor writes it, and width and height in pixels; None if it is not supported.
 
     ``sizes`` maps ratios to pixels. Its entry ``any`` is a rule for all other ratios: ``short`` is the short side,
-    ``step`` divides both sides, ``widest`` is the most extreme ratio.
+    ``step`` divides both sides, ``widest`` is the most extreme ratio. In place of ``short`` it may have ``pixels``, the
+    most that the image has, and ``longest``, its longest side.
     """
     for name, size in sizes.items():
         if name != "any" and aspect_ratio(name) == ratio:
@@ -372,9 +404,20 @@ def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[str, int, int] | None:
     across, down = map(int, ratio.split(":"))
     if rule is None or max(across, down) > rule["widest"] * min(across, down):
         return None
-    short, step = rule["short"], rule["step"]
-    long = round(short * max(across, down) / min(across, down) / step) * step
+    long, short = _sides(rule, Fraction(max(across, down), min(across, down)))
     return (ratio, long, short) if across >= down else (ratio, short, long)
+
+
+def _sides(rule: Mapping[str, Any], ratio: Fraction) -> tuple[int, int]:
+    """Return the long and the short side by the rule, for a ratio of at least 1."""
+    step = rule["step"]
+    if "short" in rule:
+        return round(rule["short"] * ratio / step) * step, rule["short"]
+    pixels, longest = rule["pixels"], rule["longest"]
+    short = math.isqrt(int(pixels / ratio)) // step * step
+    while short > step and ((long := round(short * ratio / step) * step) > longest or long * short > pixels):
+        short -= step
+    return round(short * ratio / step) * step, short
 
 
 def _most_informative(reasons: list[UnsupportedRequest], options: GenerationOptions) -> UnsupportedRequest:
