@@ -270,21 +270,21 @@ def _faults_of_prices(value: object) -> Iterator[str]:
         for of, price in prices.items():
             if amount(price) is None:
                 yield f"{name} of {_shown(of)} must be an amount in US dollars, not {_shown(price)}."
-    for name in _LARGER:
-        # Without the prices of further resolutions, so that the depth is bounded.
-        of_resolution = value.get(name, {})
-        if isinstance(of_resolution, dict):
+    for name in value.keys() & set(_LARGER):
+        of_resolution = value[name]
+        if isinstance(of_resolution, dict):  # without further resolutions, so that the depth is bounded
             of_resolution = {of: price for of, price in of_resolution.items() if of not in _LARGER}
         yield from (f"{name}: {text}" for text in _faults_of_prices(of_resolution))
 
 
-def _odd_prices(value: Any) -> Iterator[str]:
-    """Yield mistakes in prices that can be computed with, but that no vendor has."""
-    for name in value.keys() & set(_LARGER):
-        yield from (f"{name}: {text}" for text in _odd_prices(value[name]))
-    value = {name: price for name, price in value.items() if name not in _LARGER}
+def _odd_prices(value: Any, *, larger: tuple[str, ...] = _LARGER) -> Iterator[str]:
+    """Yield mistakes in prices that can be computed with, but that no vendor has. ``larger`` are the resolutions that
+    may have rules of their own."""
+    for name in value.keys() & set(larger):
+        yield from (f"{name}: {text}" for text in _odd_prices(value[name], larger=()))
+    value = {name: price for name, price in value.items() if name not in larger}
     if unknown := sorted(set(value) - _PRICES):
-        yield f"A rule has {', '.join(sorted(_PRICES))} and larger resolutions, not {_shown(unknown[0])}."
+        yield f"A rule has {', '.join(sorted(_PRICES))} or {' or '.join(_LARGER)}, not {_shown(unknown[0])}."
     if "per_image" in value and len(value) > 1:
         yield "per_image stands alone: with it, nothing is counted by tokens."
     for name in ("per_image", "input_estimate"):

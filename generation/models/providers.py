@@ -98,7 +98,8 @@ class ProviderModel(models.Model):
 
     ``sizes`` maps an aspect ratio such as ``1:1`` to ``[width, height]`` in pixels, or ``any`` to the rule by which
     they are found, and ``larger_sizes`` has the same for each resolution above ``1K``. ``capabilities`` lists the
-    options of a request that the model honors, or with ``outputFormat:png`` one value of an option. With ``quality:high`` the model itself stands for the quality, which is then not sent.
+    options of a request that the model honors, or with ``outputFormat:png`` one value of an option. With
+    ``quality:high`` the model itself stands for the quality, which is then not sent.
     ``price_rule`` is explained in :mod:`generation.providers.pricing`. A model that is not enabled, or past its
     ``shutdown_date``, is replaced by its ``successor``. A lower ``preference`` is tried first.
     """

@@ -168,12 +168,14 @@ def resolutions(model: ProviderModel) -> list[str]:
 
 
 def nearest_resolutions(width: int, height: int) -> list[str]:
-    """Return all resolutions, the nearest to this size first."""
+    """Return the resolution nearest to this size, and then the smaller ones. A larger one would cost more than what was
+    asked for."""
 
     def distance(name: str) -> float:
         return abs(math.log(width * height / model_rows.RESOLUTIONS[name]))
 
-    return sorted(model_rows.RESOLUTIONS, key=distance)
+    names = list(model_rows.RESOLUTIONS)
+    return names[names.index(min(names, key=distance)) :: -1]
 
 
 def nearest_ratios(width: int, height: int) -> list[str]:

@@ -188,7 +188,7 @@ def test_a_row_that_is_broken_all_the_same_is_skipped_and_told(
             if value is None:
                 continue  # the column refuses it
             broken = ProviderModel(provider="clipart", name="broken", preference=1, enabled=True)
-            for name in ("sizes", "capabilities", "price_rule"):
+            for name in _row(good):
                 setattr(broken, name, value if name == field else getattr(good, name))
             broken.save()
             caching.clear_all()
