@@ -41,7 +41,6 @@ OPTIONS = [
     *(("output_format", name) for name in ("jpeg", "webp")),
     *(("seed", seed) for seed in (0, 7)),
     ("aspect_ratio", "16:9"),
-    ("resolution", "4K"),
     ("negative_prompt", "no cats"),
 ]
 #: How the fake answers → our code.

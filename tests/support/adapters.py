@@ -99,7 +99,6 @@ _GOOGLE_SENDS: Final[dict[tuple[str, Any], tuple[str, Any]]] = {
     ("quality", "low"): ("imageSize", "1K"),
     ("quality", "medium"): ("imageSize", "1K"),
     ("quality", "high"): ("imageSize", "2K"),
-    ("resolution", "4K"): ("imageSize", "4K"),
     ("seed", 7): ("seed", 7),
     ("seed", 0): ("seed", 0),
 }
