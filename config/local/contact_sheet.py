@@ -29,7 +29,7 @@ def contact_sheet(images: Sequence[tuple[str, bytes]], *, columns: int = 5) -> b
         sheet.paste(shown, corner)
         pen.rectangle((*corner, corner[0] + shown.width - 1, corner[1] + shown.height - 1), outline=_EDGE)
         while caption and font.getlength(caption) > _CELL:
-            caption = caption[:-2].rstrip() + "…" if not caption.endswith("…") else caption[:-2].rstrip() + "…"
+            caption = caption[:-2].rstrip() + "…"
         pen.text((left + _CELL / 2, top + _CELL + 8), caption, fill=_INK, font=font, anchor="ma")
     out = io.BytesIO()
     sheet.save(out, "PNG")

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from workers.providers.base import ImageRequest, ProviderError, ReferenceImage
+from workers.providers.base import ImageRequest, ReferenceImage
 from workers.providers.clipart import clothes, grammar, mandala, scene, words
 from workers.providers.clipart.catalogue import Entry, nouns
 from workers.providers.clipart.geometry import Scene
 from workers.providers.clipart.words import Wish
+from workers.providers.support import unsupported
 
 #: The names by which a prompt introduces its subject: "Pip the red fox", "Pip, a fox", "a fox called Pip".
 _NAMES = (
-    re.compile(r"^\W*([A-Z][\w'-]*)(?=\s+the\b|\s+is\b|\s*,)"),
-    re.compile(r"\b(?:named|called)\s+([A-Z][\w'-]*)"),
+    re.compile(r"^\W*([A-Z]\w*)(?=\s+the\b)"),
+    re.compile(r"\b(?:named|called)\s+([A-Z]\w*)"),
 )
+_FIRST_WORD = re.compile(r"^\W*([A-Z]\w*)(?=\s+is\b|\s*,)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,10 @@ def dressed(wish: Wish) -> Wish:
     main = wish.main
     if main is None or not clothes.fits(main.entry.drawing):
         return wish
-    worn = [(noun.entry.drawing, noun.color) for noun in wish.nouns if noun.entry.drawing in clothes.GARMENTS]
-    figure = replace(main, entry=replace(main.entry, drawing=clothes.put_on(main.entry.drawing, worn)))
-    kept = (noun for noun in wish.nouns if noun.entry.drawing not in clothes.GARMENTS)
-    return replace(wish, nouns=tuple(figure if noun == main else noun for noun in kept))
+    worn = [noun for noun in wish.nouns if noun.entry.drawing in clothes.GARMENTS and noun.count == 1]
+    drawing = clothes.put_on(main.entry.drawing, [(noun.entry.drawing, noun.color) for noun in worn])
+    figure = replace(main, entry=replace(main.entry, drawing=drawing))
+    return replace(wish, nouns=tuple(figure if noun == main else noun for noun in wish.nouns if noun not in worn))
 
 
 def without_heroes(wish: Wish, heroes: Sequence[Hero]) -> Wish:
@@ -52,11 +54,11 @@ def without_heroes(wish: Wish, heroes: Sequence[Hero]) -> Wish:
 def check(request: ImageRequest) -> None:
     """Raise :class:`ProviderError` for an image that was not drawn here, or that is to be changed."""
     if request.mask or any(one.role not in ("character", "style") for one in request.references):
-        raise _unsupported("Clip art takes characters and a style, no image to change and no composition.")
+        raise unsupported("Clip art takes characters and a style, no image to change and no composition.")
     if any(not one.subject or one.seed is None for one in request.references):
-        raise _unsupported("Clip art knows only its own drawings, no uploads and no images of others.")
+        raise unsupported("Clip art knows only its own drawings, no uploads and no images of others.")
     if request.type == "background" and _of_role(request, "character"):
-        raise _unsupported("A background shows no characters.")
+        raise unsupported("A background shows no characters.")
 
 
 def of_request(request: ImageRequest) -> tuple[Hero, ...]:
@@ -72,7 +74,7 @@ def of_request(request: ImageRequest) -> tuple[Hero, ...]:
 
 def palette(request: ImageRequest) -> Scene | None:
     """Return the scene of the style reference, whose colors the image gets; None without one."""
-    style = next(_of_role(request, "style"), None)
+    style = next(iter(_of_role(request, "style")), None)
     if style is None or style.seed is None:
         return None
     wish = words.read(style.subject)
@@ -90,20 +92,18 @@ def subject_hash(subject: str, type_: str) -> int:
 def names_in(subject: str) -> frozenset[str]:
     """Return the names that the prompt introduces, in lower case."""
     found = {match[1].lower() for pattern in _NAMES for match in pattern.finditer(subject)}
-    return frozenset(name for name in found if name not in grammar.DETERMINERS and name not in nouns())
+    if match := _FIRST_WORD.match(subject):  # "Pip, a fox", but not "Dragons, castles"
+        found |= {match[1].lower()} - {word for word in words.singulars(match[1].lower()) if word in nouns()}
+    return frozenset(found) - grammar.DETERMINERS
 
 
 def _hero(reference: ReferenceImage) -> Hero:
     found = dressed(words.read(reference.subject)).main
     if found is None:
-        raise _unsupported("A character reference shows no figure that can be drawn again.")
+        raise unsupported("A character reference shows no figure that can be drawn again.")
     names = names_in(reference.subject) | frozenset(reference.name.lower().split())
     return Hero(found.entry, names - grammar.DETERMINERS)
 
 
-def _of_role(request: ImageRequest, role: str) -> Iterator[ReferenceImage]:
-    return (one for one in request.references if one.role == role)
-
-
-def _unsupported(message: str) -> ProviderError:
-    return ProviderError(message, code="invalid_request", sent=False)
+def _of_role(request: ImageRequest, role: str) -> list[ReferenceImage]:
+    return [one for one in request.references if one.role == role]
