@@ -20,7 +20,7 @@ CONNECT_SECONDS: Final = 5.0
 SPARE_SECONDS: float = 30.0
 
 #: Maximum bytes that are read of an answer: the limit of :mod:`workers.image_check`, in base64 with some margin.
-MAX_ANSWER_BYTES: Final = 60 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 80 * 1024 * 1024
 
 #: Text of a vendor that may be stored and shown: a name, never a sentence.
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]/-]{1,64}")
