@@ -221,6 +221,7 @@ def remove_references(apps: Any, schema_editor: Any) -> None:
 
 def set_larger_sizes(apps: Any, schema_editor: Any) -> None:
     """Set the sizes and expected prices of images of more than one megapixel, by the vendors' documentation."""
+    larger: dict[tuple[str, str], tuple[Any, Any]]
     larger = {("openai", name): (OPENAI_LARGER_SIZES, OPENAI_LARGER_ESTIMATES) for name in OPENAI_ANY_SIZE_MODELS}
     google_sizes = {
         name: {ratio: [side * factor for side in size] for ratio, size in GOOGLE_SIZES.items()}

@@ -343,8 +343,8 @@ def _match(provider: str, model: ProviderModel, options: GenerationOptions, rati
     resolution = options.resolution
     sizes = _sizes(model, resolution)
     if not sizes:
-        supported = ", ".join(resolutions(model))
-        message = f"{provider} {model.name} does not support the resolution {resolution}; it supports {supported}."
+        makes = ", ".join(resolutions(model))
+        message = f"{provider} {model.name} does not support the resolution {resolution}; it supports {makes}."
         raise UnsupportedRequest(option="resolution", message=message)
     size = _size(sizes, ratio)
     if size is None:

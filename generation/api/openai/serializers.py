@@ -200,13 +200,13 @@ def _fitting(
 
 
 def _shapes(size: str, resolution: str | None) -> Iterator[dict[str, Any]]:
-    """Yield the options for a size, the nearest aspect ratio first and each in all resolutions, or only in the one that
-    is given."""
+    """Yield the options for a size, the nearest aspect ratio first, each in the nearest resolution and in smaller ones,
+    unless a resolution is given."""
     if (match := _SIZE.fullmatch(size)) is None:
         return
     pixels = int(match[1]), int(match[2])
     usual = {"resolution": model_rows.USUAL_RESOLUTION}
-    # The usual resolution is not named, so that the cache key of a call is the one that it always had.
+    # The usual resolution is not named, so that the cache key of a call does not change.
     resolutions = [{}] if resolution else [{"resolution": name} for name in catalogue.nearest_resolutions(*pixels)]
     for ratio in catalogue.nearest_ratios(*pixels):
         yield from ({"aspectRatio": ratio} | ({} if one == usual else one) for one in resolutions)

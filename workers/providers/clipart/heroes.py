@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from workers.providers.base import ImageRequest, ReferenceImage
 from workers.providers.clipart import clothes, grammar, mandala, scene, words
 from workers.providers.clipart.catalogue import Entry, nouns
-from workers.providers.clipart.geometry import Scene
+from workers.providers.clipart.geometry import Backdrop
 from workers.providers.clipart.words import Wish
 from workers.providers.support import unsupported
 
@@ -72,16 +72,16 @@ def of_request(request: ImageRequest) -> tuple[Hero, ...]:
     return tuple(heroes.values())
 
 
-def palette(request: ImageRequest) -> Scene | None:
-    """Return the scene of the style reference, whose colors the image gets; None without one."""
+def palette(request: ImageRequest) -> Backdrop | None:
+    """Return the backdrop of the style reference, whose colors the image gets; None without one."""
     style = next(iter(_of_role(request, "style")), None)
     if style is None or style.seed is None:
         return None
     wish = words.read(style.subject)
     if wish.nouns or wish.setting:
-        return scene.compose(scene.Brief(wish, "illustration", request.width, request.height, style.seed))
+        return scene.compose(scene.Brief(wish, "illustration", request.width, request.height, style.seed)).backdrop
     text_hash = subject_hash(words.well_formed(style.subject), "illustration")
-    return mandala.compose(text_hash, "illustration", request.width, request.height, style.seed)
+    return mandala.compose(text_hash, "illustration", request.width, request.height, style.seed).backdrop
 
 
 def subject_hash(subject: str, type_: str) -> int:

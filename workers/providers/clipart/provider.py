@@ -63,7 +63,7 @@ def _generate(request: ImageRequest, stop: threading.Event) -> ImageAnswer:
     if drawn:
         brief = scene.Brief(wish, request.type, request.width, request.height, seed, request.image_style)
         figures = tuple(hero.entry for hero in cast)
-        composed = scene.compose(replace(brief, cast=figures, palette=style and style.backdrop))
+        composed = scene.compose(replace(brief, cast=figures, palette=style))
     else:
         composed = mandala.compose(text_hash, request.type, request.width, request.height, seed)
 
