@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from generation.models import PromptStyle
 from generation.models.options import RESTRICTING
-from generation.providers import catalogue
+from generation.providers import catalogue, sizes
 from generation.states import GenerationType, Priority, Scope, Status, StyleScope
 
 
@@ -82,7 +82,7 @@ def offered() -> dict[str, Any]:
                 {
                     "name": model.name,
                     "supported": _supported(model.capabilities),
-                    "resolutions": catalogue.resolutions(model),
+                    "resolutions": sizes.resolutions(model),
                 }
                 for model in models
             ],

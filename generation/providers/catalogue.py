@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any, Final
 
 from django.conf import settings
@@ -22,7 +21,8 @@ from django.conf import settings
 from generation.caching import ttl_cache
 from generation.models import ProviderModel, model_rows
 from generation.models.options import GenerationOptions
-from generation.providers import pricing
+from generation.providers import pricing, sizes
+from generation.providers.sizes import aspect_ratio
 from generation.states import REFERENCE_ROLES, ImageRole
 
 logger = logging.getLogger(__name__)
@@ -84,14 +84,6 @@ class UnsupportedRequest(Exception):  # noqa: N818  an answer, not a mistake
     option: str
     message: str
     temporary: bool = False
-
-
-@lru_cache(1024)
-def aspect_ratio(wanted: str) -> str:
-    """Return the ratio ``W:H`` in lowest terms for ``square``, ``portrait``, ``landscape`` or ``W:H``."""
-    across, down = map(int, model_rows.NAMED_RATIOS.get(wanted, wanted).split(":"))
-    divisor = math.gcd(across, down)
-    return f"{across // divisor}:{down // divisor}"
 
 
 def choices(options: GenerationOptions, *, unserved: Collection[tuple[str, str]] = ()) -> list[ModelChoice]:
@@ -162,27 +154,11 @@ def offered_models() -> dict[str, list[ProviderModel]]:
     return offered
 
 
-def resolutions(model: ProviderModel) -> list[str]:
-    """Return the resolutions in which the model makes images of at least some aspect ratios."""
-    return [name for name in model_rows.RESOLUTIONS if _sizes(model, name) or name == model_rows.USUAL_RESOLUTION]
-
-
-def nearest_resolutions(width: int, height: int) -> list[str]:
-    """Return the resolution nearest to this size, and then the smaller ones. A larger one would cost more than what was
-    asked for."""
-
-    def distance(name: str) -> float:
-        return abs(math.log(width * height / model_rows.RESOLUTIONS[name]))
-
-    names = list(model_rows.RESOLUTIONS)
-    return names[names.index(min(names, key=distance)) :: -1]
-
-
 def nearest_ratios(width: int, height: int) -> list[str]:
     """Return the aspect ratios that models on offer list, the most similar to this size first. The size's own ratio,
     rounded, is the first of all, since some models make any."""
-    sizes = [model.sizes for models in offered_models().values() for model in models]
-    listed = {aspect_ratio(name) for names in sizes for name in names if name != "any"}
+    listed_sizes = [model.sizes for models in offered_models().values() for model in models]
+    listed = {aspect_ratio(name) for names in listed_sizes for name in names if name != "any"}
     own = Fraction(width, height).limit_denominator(_MAX_DENOMINATOR)
 
     def distance(ratio: str) -> float:
@@ -341,14 +317,14 @@ def _match(provider: str, model: ProviderModel, options: GenerationOptions, rati
             message = f"{provider} {model.name} does not support {option}{hint}."
             raise UnsupportedRequest(option=option, message=message)
     resolution = options.resolution
-    sizes = _sizes(model, resolution)
-    if not sizes:
-        makes = ", ".join(resolutions(model))
+    available = sizes.of_model(model, resolution)
+    if not available:
+        makes = ", ".join(sizes.resolutions(model))
         message = f"{provider} {model.name} does not support the resolution {resolution}; it supports {makes}."
         raise UnsupportedRequest(option="resolution", message=message)
-    size = _size(sizes, ratio)
+    size = sizes.of_ratio(available, ratio)
     if size is None:
-        ratios = ", ".join(sorted(sizes)) or "none"
+        ratios = ", ".join(sorted(available)) or "none"
         message = f"{provider} {model.name} does not support the aspect ratio {ratio}; it supports {ratios}."
         raise UnsupportedRequest(option="aspectRatio", message=message)
     if not model_rows.is_large_enough(resolution, size[1], size[2]):
@@ -385,41 +361,6 @@ def _check_images(name: str, limits: Mapping[str, Any], options: GenerationOptio
         if count > most:
             amount = f"at most {most} {what}" if most else f"no {what}"
             raise UnsupportedRequest(option="references", message=f"{name} takes {amount}.")
-
-
-def _sizes(model: ProviderModel, resolution: str) -> Mapping[str, Any]:
-    sizes: Mapping[str, Any] = model.larger_sizes.get(resolution, {})
-    return model.sizes if resolution == model_rows.USUAL_RESOLUTION else sizes
-
-
-def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[str, int, int] | None:
-    """Return the ratio as the vendor writes it, and width and height in pixels; None if it is not supported.
-
-    ``sizes`` maps ratios to pixels. Its entry ``any`` is a rule for all other ratios: ``short`` is the short side,
-    ``step`` divides both sides, ``widest`` is the most extreme ratio. In place of ``short`` it may have ``pixels``, the
-    most that the image has, and ``longest``, its longest side.
-    """
-    for name, size in sizes.items():
-        if name != "any" and aspect_ratio(name) == ratio:
-            return name, size[0], size[1]
-    rule = sizes.get("any")
-    across, down = map(int, ratio.split(":"))
-    if rule is None or max(across, down) > rule["widest"] * min(across, down):
-        return None
-    long, short = _sides(rule, Fraction(max(across, down), min(across, down)))
-    return (ratio, long, short) if across >= down else (ratio, short, long)
-
-
-def _sides(rule: Mapping[str, Any], ratio: Fraction) -> tuple[int, int]:
-    """Return the long and the short side by the rule, for a ratio of at least 1."""
-    step = rule["step"]
-    if "short" in rule:
-        return round(rule["short"] * ratio / step) * step, rule["short"]
-    pixels, longest = rule["pixels"], rule["longest"]
-    short = math.isqrt(int(pixels / ratio)) // step * step
-    while short > step and ((long := round(short * ratio / step) * step) > longest or long * short > pixels):
-        short -= step
-    return round(short * ratio / step) * step, short
 
 
 def _most_informative(reasons: list[UnsupportedRequest], options: GenerationOptions) -> UnsupportedRequest:

@@ -23,7 +23,7 @@ from generation.api.openai.errors import PARAMS, unsupported
 from generation.api.serializers import MAX_SEED, MetadataSerializer, ValidMetadata, new_request, validate
 from generation.models import model_rows
 from generation.models.options import GenerationOptions
-from generation.providers import catalogue
+from generation.providers import catalogue, sizes
 from generation.requests.new_request import NewRequest
 from generation.states import GenerationType, ImageFormat, Priority
 
@@ -207,7 +207,7 @@ def _shapes(size: str, resolution: str | None) -> Iterator[dict[str, Any]]:
     pixels = int(match[1]), int(match[2])
     usual = {"resolution": model_rows.USUAL_RESOLUTION}
     # The usual resolution is not named, so that the cache key of a call does not change.
-    resolutions = [{}] if resolution else [{"resolution": name} for name in catalogue.nearest_resolutions(*pixels)]
+    resolutions = [{}] if resolution else [{"resolution": name} for name in sizes.nearest_resolutions(*pixels)]
     for ratio in catalogue.nearest_ratios(*pixels):
         yield from ({"aspectRatio": ratio} | ({} if one == usual else one) for one in resolutions)
 
