@@ -26,7 +26,8 @@ from workers.providers.base import ProviderError
 
 #: The longest side in pixels, which is the limit of JPEG.
 MAX_SIDE: Final = 65_535
-MAX_BYTES: Final = 40 * 1024 * 1024
+#: The largest image on offer, 4096 x 4096, is a file of 48 MB if its pixels cannot be compressed.
+MAX_BYTES: Final = 56 * 1024 * 1024
 THUMBNAIL_SIDE: Final = 320
 #: The PNGs that are decoded fast, by the end of their header (depth, color, compression, filter, interlace) and the
 #: chunk after it.

@@ -43,6 +43,7 @@ def build(request: GenerationRequest, choice: ModelChoice, images: Sequence[Stor
         aspect_ratio=choice.aspect_ratio,
         width=choice.width,
         height=choice.height,
+        resolution=choice.resolution,
         seed=options.seed,
         negative_prompt=options.negative_prompt,
         # A model without the capability has a single quality.

@@ -26,6 +26,7 @@ _ABOUT_MODELS: Final = {
     "preference": "Among the models that support a request, the one with the lowest number is used first.",
     "capabilities": "Supported options of a request, or one value of an option, such as outputFormat:png.",
     "sizes": "Width and height in pixels by aspect ratio, or a rule under “any”.",
+    "larger_sizes": "The same for each resolution above 1K, such as 2K and 4K.",
     "price_rule": "Price of an image, in US dollars.",
     "max_prompt": "Characters of the prompt that is sent, with all phrases.",
     "shutdown_date": "From this day on, the successor is used instead.",

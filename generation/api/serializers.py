@@ -79,6 +79,12 @@ class MetadataSerializer(BodySerializer):
     aspectRatio = AspectRatioField(
         required=False, help_text="`square`, `portrait`, `landscape`, or `W:H` up to 1:4 and 4:1."
     )
+    resolution = ChoiceField(
+        tuple(model_rows.RESOLUTIONS),
+        required=False,
+        help_text="The size of the image: about 1 megapixel, the default, 4 or 8. `width` and `height` of the result"
+        " tell its pixels.",
+    )
     maxAttempts = IntegerField(
         min_value=1,
         max_value=10,

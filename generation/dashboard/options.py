@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from generation.models import PromptStyle
 from generation.models.options import RESTRICTING
-from generation.providers import catalogue
+from generation.providers import catalogue, sizes
 from generation.states import GenerationType, Priority, Scope, Status, StyleScope
 
 
@@ -70,6 +70,7 @@ RATIOS: Final = (
     ("4:3", "Screen · 4:3"),
     ("16:9", "Wide · 16:9"),
 )
+RESOLUTIONS: Final = (("", "Standard · about 1 MP"), ("2K", "2K · about 4 MP"), ("4K", "4K · about 8 MP"))
 
 
 def offered() -> dict[str, Any]:
@@ -77,7 +78,14 @@ def offered() -> dict[str, Any]:
     providers = [
         {
             "name": name,
-            "models": [{"name": model.name, "supported": _supported(model.capabilities)} for model in models],
+            "models": [
+                {
+                    "name": model.name,
+                    "supported": _supported(model.capabilities),
+                    "resolutions": sizes.resolutions(model),
+                }
+                for model in models
+            ],
         }
         for name, models in catalogue.offered_models().items()
     ]
@@ -87,6 +95,7 @@ def offered() -> dict[str, Any]:
         "providers": providers,
         "styles": list(styles),
         "ratios": RATIOS,
+        "resolutions": RESOLUTIONS,
         "priorities": Priority.choices,
         "statuses": Status.choices,
         "types": GenerationType.choices,

@@ -28,6 +28,17 @@ IMAGE_STYLES = {
 OPENAI_SIZES = {"1:1": [1024, 1024], "2:3": [1024, 1536], "3:2": [1536, 1024]}
 #: Any size with sides that are multiples of 16, up to a ratio of 3:1.
 OPENAI_ANY_SIZE = OPENAI_SIZES | {"any": {"short": 1024, "step": 16, "widest": 3}}
+#: The vendor's limits: sides up to 3840 pixels, up to 8,294,400 pixels in all.
+OPENAI_LARGER_SIZES = {
+    "2K": {"any": {"pixels": 4_194_304, "longest": 3840, "step": 16, "widest": 3}},
+    "4K": {"any": {"pixels": 8_294_400, "longest": 3840, "step": 16, "widest": 3}},
+}
+OPENAI_ANY_SIZE_MODELS = ["gpt-image-2", "gpt-image-2.5-sunburst", "gpt-image-2.5-flare"]
+#: The vendor publishes no price for them. Their tokens grow with the pixels: those of 1 megapixel, times 4 and 8.
+OPENAI_LARGER_ESTIMATES = {
+    "2K": {"low": "0.024", "medium": "0.212", "high": "0.844"},
+    "4K": {"low": "0.048", "medium": "0.424", "high": "1.688"},
+}
 OPENAI_TOKENS = {"input_text": "5", "input_image": "8", "output_image": "30"}
 OPENAI_PRICE = {"per_million": OPENAI_TOKENS, "estimate": {"low": "0.006", "medium": "0.053", "high": "0.211"}}
 ENDS_2026_12_01 = datetime.date(2026, 12, 1)
@@ -76,6 +87,11 @@ GOOGLE: dict[str, tuple[int, list[str], tuple[str, str], dict[str, str]]] = {
     "gemini-3.1-flash-image": (10, ["quality"], ("0.50", "60"), {"low": "0.067", "medium": "0.067", "high": "0.101"}),
     "gemini-3-pro-image": (20, ["quality"], ("2", "120"), {"medium": "0.134"}),
     "gemini-2.5-flash-image": (30, ["quality:low", "quality:medium"], ("0.30", "30"), {"medium": "0.039"}),
+}
+#: Both sides are twice and four times as long. Name → estimates of the models that make them, by resolution.
+GOOGLE_LARGER_ESTIMATES = {
+    "gemini-3.1-flash-image": {"2K": "0.101", "4K": "0.151"},
+    "gemini-3-pro-image": {"2K": "0.134", "4K": "0.24"},
 }
 #: Follows the models above, which the vendor shuts down on these dates.
 GOOGLE_SUCCESSOR = "gemini-nano-banana-2.1"
@@ -209,6 +225,32 @@ def add_previews(apps: Any, schema_editor: Any) -> None:
     for model in models.filter(provider="openai", name__startswith="gpt-image"):
         if isinstance(model.capabilities, list) and "previews" not in model.capabilities:
             models.filter(pk=model.pk).update(capabilities=[*model.capabilities, "previews"])
+
+
+def set_larger_sizes(apps: Any, schema_editor: Any) -> None:
+    """Set the sizes and expected prices of images of more than one megapixel, by the vendors' documentation."""
+    larger: dict[tuple[str, str], tuple[Any, Any]]
+    larger = {("openai", name): (OPENAI_LARGER_SIZES, OPENAI_LARGER_ESTIMATES) for name in OPENAI_ANY_SIZE_MODELS}
+    google_sizes = {
+        name: {ratio: [side * factor for side in size] for ratio, size in GOOGLE_SIZES.items()}
+        for name, factor in (("2K", 2), ("4K", 4))
+    }
+    for name, prices in GOOGLE_LARGER_ESTIMATES.items():
+        estimates = {resolution: {"medium": price} for resolution, price in prices.items()}
+        larger["google", name] = google_sizes, estimates
+    # Shapes are sharp in any size.
+    drawn = {
+        name: {"any": {"pixels": pixels, "longest": 4096, "step": 16, "widest": 4}}
+        for name, pixels in (("2K", 4_194_304), ("4K", 8_294_400))
+    }
+    larger["clipart", "openmoji-17"] = drawn, {}
+    models = apps.get_model("generation", "ProviderModel").objects
+    for (provider, name), (sizes, estimates) in larger.items():
+        for model in models.filter(provider=provider, name=name):
+            model.larger_sizes = sizes
+            if "estimate" in model.price_rule:  # else staff have changed the rule
+                model.price_rule |= {resolution: {"estimate": prices} for resolution, prices in estimates.items()}
+            model.save(update_fields=["larger_sizes", "price_rule"])
 
 
 def create_groups(apps: Any, schema_editor: Any) -> None:

@@ -19,6 +19,10 @@ from generation.states import REFERENCE_ROLES, ImageFormat, ImageRole
 
 #: The values of a request's ``quality`` and ``outputFormat``.
 QUALITIES: Final = ("low", "medium", "high")
+#: The values of a request's ``resolution`` with the pixels that they stand for, and the usual one.
+RESOLUTIONS: Final[Mapping[str, int]] = {"1K": 1_048_576, "2K": 4_194_304, "4K": 8_294_400}
+USUAL_RESOLUTION: Final = "1K"
+_LARGER: Final = tuple(name for name in RESOLUTIONS if name != USUAL_RESOLUTION)
 #: The options of a request, with the values that a capability may name; none if it names the whole option.
 _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
     "seed": frozenset(),
@@ -39,6 +43,7 @@ _SIDES: Final = (16, 16_384)
 #: The most pixels that are decoded; the largest image on offer, 4096 x 4096, and half as much again.
 MAX_PIXELS: Final = 25_000_000
 _ANY: Final = frozenset({"short", "step", "widest"})
+_ANY_LARGER: Final = frozenset({"pixels", "longest", "step", "widest"})
 _WIDEST: Final = 20
 _PRICES: Final = frozenset({"per_image", "per_million", "estimate", "input_estimate"})
 #: The limits on images: numbers, and switches.
@@ -55,23 +60,45 @@ Mistake = tuple[str, str]
 
 
 def mistakes(
-    *, capabilities: object, sizes: object, price_rule: object, reference_limits: object = None
+    *,
+    capabilities: object,
+    sizes: object,
+    price_rule: object,
+    larger_sizes: object = None,
+    reference_limits: object = None,
 ) -> list[Mistake]:
     """Return all mistakes in a row, for forms."""
-    found = faults(capabilities=capabilities, sizes=sizes, price_rule=price_rule, reference_limits=reference_limits)
-    if not any(field == "capabilities" for field, _ in found):
+    found = faults(
+        capabilities=capabilities,
+        sizes=sizes,
+        price_rule=price_rule,
+        larger_sizes=larger_sizes,
+        reference_limits=reference_limits,
+    )
+    faulty = {field for field, _ in found}
+    if "capabilities" not in faulty:
         found += [("capabilities", text) for text in _unknown_capabilities(capabilities)]
-    if not any(field == "price_rule" for field, _ in found):
+    if "larger_sizes" not in faulty:
+        found += [("larger_sizes", text) for text in _odd_larger_sizes(larger_sizes or {})]
+    if "price_rule" not in faulty:
         found += [("price_rule", text) for text in _odd_prices(price_rule)]
+        if "larger_sizes" not in faulty:
+            found += [("price_rule", text) for text in _missing_estimates(price_rule, larger_sizes or {})]
     return found
 
 
 def faults(
-    *, capabilities: object, sizes: object, price_rule: object, reference_limits: object = None
+    *,
+    capabilities: object,
+    sizes: object,
+    price_rule: object,
+    larger_sizes: object = None,
+    reference_limits: object = None,
 ) -> list[Mistake]:
     """Return the mistakes that make a row unusable. Without any, the catalogue can read it."""
     found = [("capabilities", text) for text in _faults_of_capabilities(capabilities)]
     found += [("sizes", text) for text in _faults_of_sizes(sizes)]
+    found += [("larger_sizes", text) for text in _faults_of_larger_sizes({} if larger_sizes is None else larger_sizes)]
     found += [("price_rule", text) for text in _faults_of_prices(price_rule)]
     found += [("reference_limits", text) for text in _faults_of_limits(reference_limits or {})]
     return found
@@ -129,20 +156,60 @@ def _is_size(size: object) -> bool:
     return bool(size[0] * size[1] <= MAX_PIXELS)
 
 
+def _faults_of_larger_sizes(value: object) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield 'It must map resolutions to sizes, such as {"2K": {"1:1": [2048, 2048]}}.'
+    elif len(value) > _MOST_ENTRIES:
+        yield f"It has more than {_MOST_ENTRIES} entries."
+    else:
+        yield from (f"{name}: {text}" for name in _LARGER for text in _faults_of_sizes(value.get(name, {})))
+
+
+def _odd_larger_sizes(value: Any) -> Iterator[str]:
+    """Yield resolutions that do not exist, and sizes that the catalogue would not use for their resolution."""
+    if unknown := [name for name in value if name not in _LARGER]:
+        yield f"The resolutions are {' and '.join(_LARGER)}, not {_shown(unknown[0])}."
+    for name in value.keys() & set(_LARGER):
+        for ratio, size in value[name].items():
+            if ratio != "any" and not is_large_enough(name, *size):
+                yield f"{name}: {ratio} needs at least {RESOLUTIONS[name] // 2:,} pixels."
+
+
+def is_large_enough(resolution: str, width: int, height: int) -> bool:
+    """Return whether an image of this size counts as one of this resolution: it has at least half of the pixels."""
+    return resolution == USUAL_RESOLUTION or 2 * width * height >= RESOLUTIONS[resolution]
+
+
 def _faults_of_rule(rule: object) -> Iterator[str]:
-    """Check ``any``: the short side in pixels, the step that divides both sides, and the most extreme ratio."""
-    if not (isinstance(rule, dict) and set(rule) == _ANY):
-        yield 'any needs short, step and widest, such as {"short": 1024, "step": 16, "widest": 3}.'
+    """Check ``any``: the short side or the number of pixels with the longest side, the step that divides both sides,
+    and the most extreme ratio."""
+    if not (isinstance(rule, dict) and set(rule) in (_ANY, _ANY_LARGER)):
+        yield (
+            'any needs short, step and widest, such as {"short": 1024, "step": 16, "widest": 3}, '
+            "or pixels and longest in place of short."
+        )
         return
-    short, step, widest = rule["short"], rule["step"], rule["widest"]
-    if not _is_whole(short, *_SIDES):
-        yield f"short must be whole pixels from {_SIDES[0]} to {_SIDES[1]}, not {_shown(short)}."
-    elif not _is_whole(step, 1, short):
-        yield f"step must be whole pixels from 1 to the short side, not {_shown(step)}."
+    step, widest = rule["step"], rule["widest"]
+    for name in rule.keys() & {"short", "longest"}:
+        if not _is_whole(rule[name], *_SIDES):
+            yield f"{name} must be whole pixels from {_SIDES[0]} to {_SIDES[1]}, not {_shown(rule[name])}."
+            return
+    if "pixels" in rule and not _is_whole(rule["pixels"], _SIDES[0] ** 2, MAX_PIXELS):
+        yield f"pixels must be a whole number from {_SIDES[0] ** 2} to {MAX_PIXELS:,}, not {_shown(rule['pixels'])}."
     elif not _is_number(widest) or not 1 <= widest <= _WIDEST:
         yield f"widest must be a number from 1 to {_WIDEST}, not {_shown(widest)}."
-    elif short * short * widest > MAX_PIXELS:
+    elif "short" in rule and rule["short"] ** 2 * widest > MAX_PIXELS:
         yield f"short and widest make images of more than {MAX_PIXELS:,} pixels."
+    elif not _is_whole(step, 1, _shortest(rule)):
+        yield f"step must be whole pixels from 1 to the short side, not {_shown(step)}."
+
+
+def _shortest(rule: Mapping[str, Any]) -> int:
+    """Return the shortest side that the rule makes."""
+    if "short" in rule:
+        return int(rule["short"])
+    widest = rule["widest"]
+    return int(min(math.sqrt(rule["pixels"] / widest), rule["longest"] / widest))
 
 
 # --- Images that are sent with a prompt ---
@@ -204,12 +271,21 @@ def _faults_of_prices(value: object) -> Iterator[str]:
         for of, price in prices.items():
             if amount(price) is None:
                 yield f"{name} of {_shown(of)} must be an amount in US dollars, not {_shown(price)}."
+    for name in value.keys() & set(_LARGER):
+        of_resolution = value[name]
+        if isinstance(of_resolution, dict):  # without further resolutions, so that the depth is bounded
+            of_resolution = {of: price for of, price in of_resolution.items() if of not in _LARGER}
+        yield from (f"{name}: {text}" for text in _faults_of_prices(of_resolution))
 
 
-def _odd_prices(value: Any) -> Iterator[str]:
-    """Yield mistakes in prices that can be computed with, but that no vendor has."""
+def _odd_prices(value: Any, *, larger: tuple[str, ...] = _LARGER) -> Iterator[str]:
+    """Yield mistakes in prices that can be computed with, but that no vendor has. ``larger`` are the resolutions that
+    may have rules of their own."""
+    for name in value.keys() & set(larger):
+        yield from (f"{name}: {text}" for text in _odd_prices(value[name], larger=()))
+    value = {name: price for name, price in value.items() if name not in larger}
     if unknown := sorted(set(value) - _PRICES):
-        yield f"A rule has per_image, per_million, estimate and input_estimate, not {_shown(unknown[0])}."
+        yield f"A rule has {', '.join(sorted(_PRICES))} or {' or '.join(_LARGER)}, not {_shown(unknown[0])}."
     if "per_image" in value and len(value) > 1:
         yield "per_image stands alone: with it, nothing is counted by tokens."
     for name in ("per_image", "input_estimate"):
@@ -222,6 +298,16 @@ def _odd_prices(value: Any) -> Iterator[str]:
         if not _TOKENS.fullmatch(of):
             yield f"per_million names what is counted, such as output_image, not {_shown(of)}."
         yield from _beyond(price, f"per_million of {of}", _DEAREST_MILLION)
+
+
+def _missing_estimates(value: Any, larger_sizes: Any) -> Iterator[str]:
+    """Yield the resolutions that have no estimate of their own: with that of 1K, a budget would be exceeded."""
+    if "estimate" in value:
+        yield from (
+            f"estimate is for images of {USUAL_RESOLUTION}, and {name} needs its own."
+            for name in _LARGER
+            if name in larger_sizes and not value.get(name, {}).keys() & {"estimate", "per_image"}
+        )
 
 
 def _beyond(price: object, what: str, most: int) -> Iterator[str]:

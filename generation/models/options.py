@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from generation.models import model_rows
 from generation.states import ImageRole
 
 #: Options that not every model honors, by their keys in ``metadata`` and in a model's capabilities. The aspect ratio
@@ -30,6 +31,7 @@ class GenerationOptions:
     image_style: str = ""
     #: ``square``, ``portrait``, ``landscape`` or ``W:H``.
     aspect_ratio: str = "square"
+    resolution: str = model_rows.USUAL_RESOLUTION
     provider: str = ""
     model: str = ""
     quality: str = ""
@@ -59,6 +61,7 @@ class GenerationOptions:
             title=metadata.get("title") or "",
             image_style=metadata.get("imageStyle") or "",
             aspect_ratio=metadata.get("aspectRatio") or "square",
+            resolution=_resolution(metadata),
             provider=metadata.get("provider") or "",
             model=metadata.get("model") or "",
             quality=metadata.get("quality") or "",
@@ -92,7 +95,17 @@ def changing(metadata: Mapping[str, Any]) -> dict[str, Any]:
     The keys of the result cache are made of this, so a blank option and a missing one stay different.
     """
     given = {key: metadata.get(key) for key in (*_CHANGING, *RESTRICTING)}
-    return given | ({"rawPrompt": True} if metadata.get("rawPrompt") else {})
+    if metadata.get("rawPrompt"):
+        given["rawPrompt"] = True
+    if (resolution := _resolution(metadata)) != model_rows.USUAL_RESOLUTION:
+        given["resolution"] = resolution
+    return given
+
+
+def _resolution(metadata: Mapping[str, Any]) -> str:
+    """Return the resolution. In old requests the key may have any value, since it was the client's own."""
+    value = metadata.get("resolution")
+    return value if isinstance(value, str) and value in model_rows.RESOLUTIONS else model_rows.USUAL_RESOLUTION
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

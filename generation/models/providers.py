@@ -97,8 +97,9 @@ class ProviderModel(models.Model):
     """The capabilities of one model, as data, since vendors change their models about twice a year.
 
     ``sizes`` maps an aspect ratio such as ``1:1`` to ``[width, height]`` in pixels, or ``any`` to the rule by which
-    they are found; ``capabilities`` lists the options of a request that the model honors, or with ``outputFormat:png``
-    one value of an option. With ``quality:high`` the model itself stands for the quality, which is then not sent.
+    they are found, and ``larger_sizes`` has the same for each resolution above ``1K``. ``capabilities`` lists the
+    options of a request that the model honors, or with ``outputFormat:png`` one value of an option. With
+    ``quality:high`` the model itself stands for the quality, which is then not sent.
     ``price_rule`` is explained in :mod:`generation.providers.pricing`. A model that is not enabled, or past its
     ``shutdown_date``, is replaced by its ``successor``. A lower ``preference`` is tried first.
     """
@@ -109,6 +110,8 @@ class ProviderModel(models.Model):
     preference = models.PositiveSmallIntegerField(default=100)
     capabilities = models.JSONField(default=list, blank=True)
     sizes = models.JSONField(default=dict, blank=True)
+    # Not in ``sizes``: during an update, workers of the older version would skip the whole row.
+    larger_sizes = models.JSONField(default=dict, blank=True, db_default=Value({}, output_field=models.JSONField()))
     price_rule = models.JSONField(default=dict, blank=True)
     #: See :mod:`generation.models.model_rows`; empty for a model that takes no images.
     reference_limits = models.JSONField(default=dict, blank=True, db_default=Value({}, output_field=models.JSONField()))
@@ -138,6 +141,7 @@ class ProviderModel(models.Model):
             capabilities=self.capabilities,
             sizes=self.sizes,
             price_rule=self.price_rule,
+            larger_sizes=self.larger_sizes,
             reference_limits=self.reference_limits,
         )
         for field, text in found:

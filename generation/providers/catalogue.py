@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any, Final
 
 from django.conf import settings
@@ -22,7 +21,8 @@ from django.conf import settings
 from generation.caching import ttl_cache
 from generation.models import ProviderModel, model_rows
 from generation.models.options import GenerationOptions
-from generation.providers import pricing
+from generation.providers import pricing, sizes
+from generation.providers.sizes import aspect_ratio
 from generation.states import REFERENCE_ROLES, ImageRole
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class ModelChoice:
     aspect_ratio: str
     width: int
     height: int
+    resolution: str
     capabilities: frozenset[str]
     price_rule: Mapping[str, Any]
     reference_limits: Mapping[str, Any] = field(default_factory=dict)
@@ -83,14 +84,6 @@ class UnsupportedRequest(Exception):  # noqa: N818  an answer, not a mistake
     option: str
     message: str
     temporary: bool = False
-
-
-@lru_cache(1024)
-def aspect_ratio(wanted: str) -> str:
-    """Return the ratio ``W:H`` in lowest terms for ``square``, ``portrait``, ``landscape`` or ``W:H``."""
-    across, down = map(int, model_rows.NAMED_RATIOS.get(wanted, wanted).split(":"))
-    divisor = math.gcd(across, down)
-    return f"{across // divisor}:{down // divisor}"
 
 
 def choices(options: GenerationOptions, *, unserved: Collection[tuple[str, str]] = ()) -> list[ModelChoice]:
@@ -164,8 +157,8 @@ def offered_models() -> dict[str, list[ProviderModel]]:
 def nearest_ratios(width: int, height: int) -> list[str]:
     """Return the aspect ratios that models on offer list, the most similar to this size first. The size's own ratio,
     rounded, is the first of all, since some models make any."""
-    sizes = [model.sizes for models in offered_models().values() for model in models]
-    listed = {aspect_ratio(name) for names in sizes for name in names if name != "any"}
+    listed_sizes = [model.sizes for models in offered_models().values() for model in models]
+    listed = {aspect_ratio(name) for names in listed_sizes for name in names if name != "any"}
     own = Fraction(width, height).limit_denominator(_MAX_DENOMINATOR)
 
     def distance(ratio: str) -> float:
@@ -233,6 +226,7 @@ def _faults(model: ProviderModel) -> list[model_rows.Mistake]:
         capabilities=model.capabilities,
         sizes=model.sizes,
         price_rule=model.price_rule,
+        larger_sizes=model.larger_sizes,
         reference_limits=model.reference_limits,
     )
 
@@ -322,19 +316,29 @@ def _match(provider: str, model: ProviderModel, options: GenerationOptions, rati
             hint = f"; it supports {', '.join(supported)}" if supported else ""
             message = f"{provider} {model.name} does not support {option}{hint}."
             raise UnsupportedRequest(option=option, message=message)
-    size = _size(model.sizes, ratio)
+    resolution = options.resolution
+    available = sizes.of_model(model, resolution)
+    if not available:
+        makes = ", ".join(sizes.resolutions(model))
+        message = f"{provider} {model.name} does not support the resolution {resolution}; it supports {makes}."
+        raise UnsupportedRequest(option="resolution", message=message)
+    size = sizes.of_ratio(available, ratio)
     if size is None:
-        ratios = ", ".join(sorted(model.sizes)) or "none"
+        ratios = ", ".join(sorted(available)) or "none"
         message = f"{provider} {model.name} does not support the aspect ratio {ratio}; it supports {ratios}."
         raise UnsupportedRequest(option="aspectRatio", message=message)
+    if not model_rows.is_large_enough(resolution, size[1], size[2]):
+        message = f"{provider} {model.name} does not support the resolution {resolution} with the aspect ratio {ratio}."
+        raise UnsupportedRequest(option="resolution", message=message)
     return ModelChoice(
         provider=provider,
         model=model.name,
         aspect_ratio=size[0],
         width=size[1],
         height=size[2],
+        resolution=resolution,
         capabilities=capabilities,
-        price_rule=model.price_rule,
+        price_rule=pricing.rule_for(model.price_rule, resolution),
         reference_limits=model.reference_limits,
         notice=notice,
     )
@@ -357,24 +361,6 @@ def _check_images(name: str, limits: Mapping[str, Any], options: GenerationOptio
         if count > most:
             amount = f"at most {most} {what}" if most else f"no {what}"
             raise UnsupportedRequest(option="references", message=f"{name} takes {amount}.")
-
-
-def _size(sizes: Mapping[str, Any], ratio: str) -> tuple[str, int, int] | None:
-    """Return the ratio as the vendor writes it, and width and height in pixels; None if it is not supported.
-
-    ``sizes`` maps ratios to pixels. Its entry ``any`` is a rule for all other ratios: ``short`` is the short side,
-    ``step`` divides both sides, ``widest`` is the most extreme ratio.
-    """
-    for name, size in sizes.items():
-        if name != "any" and aspect_ratio(name) == ratio:
-            return name, size[0], size[1]
-    rule = sizes.get("any")
-    across, down = map(int, ratio.split(":"))
-    if rule is None or max(across, down) > rule["widest"] * min(across, down):
-        return None
-    short, step = rule["short"], rule["step"]
-    long = round(short * max(across, down) / min(across, down) / step) * step
-    return (ratio, long, short) if across >= down else (ratio, short, long)
 
 
 def _most_informative(reasons: list[UnsupportedRequest], options: GenerationOptions) -> UnsupportedRequest:

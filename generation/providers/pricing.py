@@ -3,7 +3,8 @@
 A rule is ``{"per_image": "0.03"}`` or ``{"per_million": {"input_text": "5", "output_image": "30"}}``, with the names
 that a provider's ``usage`` has. A rule by tokens may have an ``estimate`` of an image's price by quality, which is used
 before the call, and an ``input_estimate`` for each image that is sent with the prompt. An empty rule means that the
-price is unknown, which is not the same as free.
+price is unknown, which is not the same as free. For larger images a rule may have rules of their own, whose entries
+replace those of the rule, such as ``"4K": {"estimate": {"medium": "0.151"}}``.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ class OverBudgetError(Exception):
             f"reserved for active requests, {left:.2f} is left, and this may cost {self.wanted:.2f}. "
             "A new day begins at 00:00 UTC."
         )
+
+
+def rule_for(rule: Mapping[str, Any], resolution: str) -> Mapping[str, Any]:
+    """Return the rule for images of this resolution."""
+    own = rule.get(resolution)
+    return {**rule, **own} if own else rule
 
 
 def cost(rule: Mapping[str, Any], usage: Mapping[str, Any]) -> Decimal | None:

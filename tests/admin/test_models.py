@@ -42,6 +42,13 @@ BROKEN: dict[str, list[Any]] = {
         {"any": {"short": 16_000, "step": 16, "widest": 20}},
         *("1:1", 5, None, True),
     ],
+    "larger_sizes": [
+        *("2K", [["2K"]], {"2K": [2048, 2048]}, {"4K": {"1:1": [99_999, 99_999]}}, {"2K": {"4K": {}}}),
+        {"4K": {"any": {"pixels": 26_000_000, "longest": 4096, "step": 16, "widest": 3}}},
+        {"4K": {"any": {"pixels": 8_000_000, "longest": 99_999, "step": 16, "widest": 3}}},
+        {"4K": {"any": {"pixels": 8_000_000, "longest": 3840, "step": 2000, "widest": 3}}},
+        {"4K": {"any": {"pixels": 8_000_000, "short": 1024, "longest": 3840, "step": 16, "widest": 3}}},
+    ],
     "capabilities": [5, "seed", {"seed": True}, [5], [None], [["seed"]], None, ["seed"] * 101],
     "price_rule": [
         *(
@@ -60,16 +67,19 @@ BROKEN: dict[str, list[Any]] = {
             {"estimate": "0.03"},
             {"estimate": {"low": {}}},
         ),
-        {"per_image": "1e999999999"},
+        *({"per_image": "1e999999999"}, {"2K": 5}, {"2K": {"per_image": "free"}}, {"4K": {"estimate": []}}),
     ],
 }
 #: Values that can be read and are still typing errors.
 ODD: dict[str, list[Any]] = {
     "sizes": [],
+    "larger_sizes": [{"8K": {}}, {"1K": {}}, {"2K": {"1:1": [1024, 1024]}}, {"4K": {"1:1": [2048, 2000]}}],
     "capabilities": [["qualty"], ["quality:best"], ["outputFormat:"], ["seed:1"], [""], ["\0"]],
     "price_rule": [
         *({"per_imge": "0.03"}, {"per_image": "3000"}, {"per_image": "1", "estimate": {}}, {"estimate": {"best": "1"}}),
         *({"per_million": {"output image": "30"}}, {"per_million": {"output_image": "1000000"}}),
+        *({"2K": {"per_imge": "1"}}, {"4K": {"estimate": {"low": "3000"}}}, {"2K": {"4K": {"per_image": "1"}}}),
+        {"estimate": {"medium": "0.03"}},
     ],
 }
 #: Input that is not JSON, or cannot be stored.
@@ -105,11 +115,16 @@ def _form(model: ProviderModel, **changed: str) -> dict[str, Any]:
         "capabilities": json.dumps(model.capabilities),
         "sizes": json.dumps(model.sizes),
         "price_rule": json.dumps(model.price_rule),
+        "larger_sizes": json.dumps(model.larger_sizes),
         "max_prompt": model.max_prompt,
         "shutdown_date": "",
         "successor": "",
     }
     return form | changed
+
+
+def _row(model: ProviderModel) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in ("capabilities", "sizes", "price_rule", "larger_sizes")}
 
 
 def _model() -> ProviderModel:
@@ -124,16 +139,14 @@ def _saves(client: Client, model: ProviderModel, **changed: str) -> bool:
 
 def test_the_form_takes_every_row_as_it_stands(administrator: Client) -> None:
     for model in ProviderModel.objects.all():
-        assert (
-            model_rows.mistakes(capabilities=model.capabilities, sizes=model.sizes, price_rule=model.price_rule) == []
-        ), model
+        assert model_rows.mistakes(**_row(model)) == [], model
         model.full_clean()
     assert _saves(administrator, _model())
 
 
 def test_the_form_refuses_a_typing_error_in_a_model(administrator: Client) -> None:
     model = _model()
-    row = {"capabilities": model.capabilities, "sizes": model.sizes, "price_rule": model.price_rule}
+    row = _row(model)
     for field, values in [*BROKEN.items(), *ODD.items()]:
         for value in values:
             assert [name for name, _ in model_rows.mistakes(**row | {field: value})][:1] == [field], (field, value)
@@ -175,7 +188,7 @@ def test_a_row_that_is_broken_all_the_same_is_skipped_and_told(
             if value is None:
                 continue  # the column refuses it
             broken = ProviderModel(provider="clipart", name="broken", preference=1, enabled=True)
-            for name in ("sizes", "capabilities", "price_rule"):
+            for name in _row(good):
                 setattr(broken, name, value if name == field else getattr(good, name))
             broken.save()
             caching.clear_all()

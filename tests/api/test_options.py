@@ -36,6 +36,7 @@ def configured(settings: Any, *providers: str) -> None:
         (["openai"], "seed", 0),
         (["openai"], "negativePrompt", "no cats"),
         (["stability"], "aspectRatio", "3:4"),
+        (["stability"], "resolution", "2K"),
         (["google"], "negativePrompt", "no cats"),
         (["google"], "outputFormat", "webp"),
         (["openai", "google"], "negativePrompt", "no cats"),

@@ -459,7 +459,7 @@ def test_an_answer_without_end_is_given_up_before_it_fills_the_memory(
     error = _fail_within(caller, fake, script, megabytes=FLOODS[script])
     assert error.code == code
     if "huge" in script:
-        bound = 10 if not adapter.is_http and "declared" in script else 60  # gRPC bounds each message, too
+        bound = 10 if not adapter.is_http and "declared" in script else 80  # gRPC bounds each message, too
         assert error.message == f"The provider's answer has more than {bound} MB"
         wait_until(lambda: gone(fake), seconds=1, what="the end of the connection")
 

@@ -8,6 +8,7 @@ import struct
 import zlib
 from base64 import b64encode, urlsafe_b64encode
 from hashlib import sha256
+from random import Random
 from typing import Final
 from urllib.parse import quote
 
@@ -44,6 +45,16 @@ def bomb(side: int = 12_000) -> bytes:
     return _start(side) + _chunk(b"PLTE", b"\0\0\0") + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")
 
 
+@functools.cache
+def noise(width: int, height: int) -> bytes:
+    """A PNG of random pixels, the largest file that an image of this size can be."""
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    pixels = Random(1).randbytes((1 + 3 * width) * height)  # noqa: S311
+    rows = bytearray(pixels)
+    rows[:: 1 + 3 * width] = bytes(height)  # no filter
+    return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", zlib.compress(rows, 0)) + _chunk(b"IEND", b"")
+
+
 def encoded(data: bytes, spelling: str) -> str:
     """Base64 as servers write it: plain, or as ``data-url``, ``lines``, ``urlsafe``, ``unpadded``, ``escaped`` or
     ``quoted``."""
@@ -72,11 +83,14 @@ def image(identity: str, output_format: str) -> bytes:
 
 def spoilt(identity: str, output_format: str, kind: str) -> bytes:
     """What a vendor should not send: ``truncated``, a ``bomb`` of pixels, an ``svg`` with a script, or a sound
-    image that is ``jpeg`` or ``webp`` whatever was asked for. ``""`` is a proper one."""
+    image that is ``jpeg`` or ``webp`` whatever was asked for, or ``noise3840x2160``. ``""`` is a proper one."""
     if kind == "bomb":
         return bomb()
     if kind == "svg":
         return b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    if kind.startswith("noise"):
+        width, height = map(int, kind.removeprefix("noise").split("x"))
+        return noise(width, height)
     if kind == "truncated":
         return image(identity, output_format)[:-24]
     return image(identity, kind or output_format)

@@ -191,7 +191,8 @@ def _check(options: Mapping[str, Any]) -> None:
         return
     width, height = map(int, size.split("x"))
     takes_any = re.fullmatch(r"gpt-image-2(\.5-.*)?", str(options.get("model")))
-    if not takes_any or width % 16 or height % 16 or max(width, height) > min(3 * min(width, height), 3840):
+    too_large = max(width, height) > min(3 * min(width, height), 3840) or width * height > 8_294_400
+    if not takes_any or width % 16 or height % 16 or too_large:
         raise ValueError("Invalid value for 'size'.")
 
 

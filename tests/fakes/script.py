@@ -51,7 +51,7 @@ class Behavior:
     #: An answer without an image.
     empty: bool = False
     #: Another image than was asked for: one that is ``truncated``, an ``svg``, a small file that is a ``bomb``, or
-    #: ``jpeg`` or ``webp`` whatever was asked for.
+    #: ``jpeg`` or ``webp`` whatever was asked for, or ``noise3840x2160``.
     image: str = ""
     #: End before the length that was said.
     short: bool = False

@@ -93,6 +93,24 @@ def service_account(fake: FakeProvider, environment: pytest.MonkeyPatch, tmp_pat
     return path
 
 
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({}, None),
+        ({"quality": "high"}, "2K"),
+        ({"resolution": "4K"}, "4K"),
+        ({"resolution": "4K", "quality": "high"}, "4K"),
+        ({"resolution": "2K", "quality": "low"}, "2K"),
+    ],
+)
+def test_a_larger_resolution_takes_precedence_over_quality(
+    fake: FakeProvider, options: dict[str, str], sent: str | None
+) -> None:
+    draw(provider(fake, api_key=KEY), **options)
+    [call] = fake.journal()
+    assert call.options.get("imageSize") == sent
+
+
 # --- Which side it is -------------------------------------------------------------------------------------------------
 
 

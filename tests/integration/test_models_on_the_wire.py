@@ -52,13 +52,14 @@ def caller(adapter: Adapter, vendor: FakeProvider) -> Iterator[Caller]:
 
 
 def wishes() -> Iterator[dict[str, Any]]:
-    """Every model with every value of every option, and with every ratio."""
+    """Every model with every value of every option, and with every ratio in every resolution."""
     for model in ProviderModel.objects.filter(enabled=True, shutdown_date=None):
         for option, values in VALUES.items():
             for value in values:
                 yield {"model": model.name, option: value}
         for ratio in {*RATIOS, *model.sizes} - {"any"}:
-            yield {"model": model.name, "aspectRatio": ratio}
+            for resolution in ("1K", "2K", "4K"):
+                yield {"model": model.name, "aspectRatio": ratio, "resolution": resolution}
 
 
 def test_the_options_of_each_model_are_sent_and_accepted(caller: Caller, alice: User, vendor: FakeProvider) -> None:

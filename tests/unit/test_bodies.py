@@ -15,6 +15,7 @@ from tests.fakes.images import encoded, image, png
 from workers.providers.base import ProviderError
 from workers.providers.bodies import bound_answer, decode_base64, image_type, read_answer, read_error, read_json
 from workers.providers.http import sentence
+from workers.providers.support import MAX_ANSWER_BYTES
 
 IMAGE = png("x" * 57)
 PLAIN = b64encode(IMAGE).decode()
@@ -189,7 +190,7 @@ def test_a_broken_body_is_an_error_only_where_an_image_was_due(body: bytes) -> N
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", ""])
 def test_the_bound_holds_for_what_is_inflated(encoding: str) -> None:
-    zeros = bytes(70 * 1024 * 1024)
+    zeros = bytes(MAX_ANSWER_BYTES + 1024 * 1024)
     packed = {"gzip": gzip.compress(zeros, 1, mtime=0), "deflate": zlib.compress(zeros, 1), "": zeros}[encoding]
     with pytest.raises(ProviderError) as caught:
         received(200, encoding, packed)

@@ -31,9 +31,13 @@ ODD_VALUES: list[Any] = [
 def test_nothing_that_stands_in_a_row_raises() -> None:
     for value in ODD_VALUES:
         for shape in (value, [value], {"any": value}, {"1:1": value}, {"1:1": [value, value]}, {"per_million": value}):
-            model_rows.mistakes(capabilities=shape, sizes=shape, price_rule=shape)
+            model_rows.mistakes(capabilities=shape, sizes=shape, price_rule=shape, larger_sizes=shape)
+            larger = {"2K": shape, "4K": value}
+            model_rows.mistakes(capabilities=[], sizes={}, price_rule=larger, larger_sizes=larger)
         rule = {"short": value, "step": value, "widest": value}
         model_rows.mistakes(capabilities=[], sizes={"any": rule}, price_rule={"per_image": value, "estimate": value})
+        larger = {"4K": {"any": {"pixels": value, "longest": value, "step": value, "widest": value}}}
+        model_rows.mistakes(capabilities=[], sizes={}, price_rule={"4K": {"estimate": value}}, larger_sizes=larger)
 
 
 def test_no_rule_and_no_usage_makes_pricing_raise() -> None:

@@ -17,4 +17,6 @@ def test_seed_zero_is_an_option_that_a_model_must_honor() -> None:
 def test_blank_and_missing_options_stay_different_in_cache_keys() -> None:
     names = ("title", "imageStyle", "quality", "seed", "negativePrompt", "outputFormat")
     assert changing({}) == dict.fromkeys(names)
+    assert changing({"resolution": "1K"}) == changing({"resolution": "300 dpi"}) == changing({})
+    assert changing({"resolution": "2K"}) == changing({}) | {"resolution": "2K"}
     assert changing({"title": "", "seed": 0, "mine": 1}) == dict.fromkeys(names) | {"title": "", "seed": 0}

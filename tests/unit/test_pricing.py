@@ -62,6 +62,16 @@ def test_an_estimate_is_for_one_image_of_the_given_or_medium_quality(rule: Any, 
     assert pricing.estimate(rule, quality=quality) == Decimal(estimate)
 
 
+def test_a_larger_image_has_prices_of_its_own() -> None:
+    rule = TOKENS | {"4K": {"estimate": {"medium": "0.424"}}}
+    assert pricing.estimate(pricing.rule_for(rule, "1K")) == Decimal("0.053")
+    assert pricing.estimate(pricing.rule_for(rule, "4K")) == Decimal("0.424")
+    assert pricing.cost(pricing.rule_for(rule, "4K"), {"output_image": 1_000_000}) == Decimal(30)
+    assert pricing.estimate(pricing.rule_for({"per_image": "0.03", "2K": {"per_image": "0.05"}}, "2K")) == Decimal(
+        "0.05"
+    )
+
+
 @pytest.mark.parametrize("rule", [{}, {"per_million": {"output_image": "30"}}, {"estimate": {"high": "1"}}])
 def test_without_a_rule_there_is_no_estimate(rule: Any) -> None:
     assert pricing.estimate(rule) is None

@@ -39,9 +39,9 @@ class ImageRequest:
     """One image to generate.
 
     ``subject`` is the client's prompt; ``prompt`` has the style phrases of its type added, and is sent to the model.
-    ``aspect_ratio`` is ``W:H``, and ``width`` and ``height`` are the model's pixels for it; a vendor gets the one or
-    the other. ``seed`` is None if the client gave none. ``title`` is the text that a cover shows. ``model`` is the
-    vendor's name of the model; only the built-in provider accepts an empty one.
+    ``aspect_ratio`` is ``W:H`` and ``resolution`` 1K, 2K or 4K, and ``width`` and ``height`` are the model's pixels for
+    both; a vendor gets the one or the other. ``seed`` is None if the client gave none. ``title`` is the text that a
+    cover shows. ``model`` is the vendor's name of the model; only the built-in provider accepts an empty one.
     """
 
     request_id: str
@@ -51,6 +51,7 @@ class ImageRequest:
     aspect_ratio: str = "1:1"
     width: int = 1024
     height: int = 1024
+    resolution: str = "1K"
     seed: int | None = None
     negative_prompt: str = ""
     quality: str = ""

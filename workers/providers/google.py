@@ -25,7 +25,9 @@ from workers.providers.support import PerEventLoop, name, reject_images, reject_
 
 #: API versions that support images, independent of the defaults of the SDK's version.
 _DEVELOPER_API, _VERTEX_API = "v1beta", "v1beta1"
+#: Without a larger resolution, the quality decides.
 _IMAGE_SIZES: Final = {"low": "1K", "medium": "1K", "high": "2K"}
+_USUAL_RESOLUTION: Final = "1K"
 _LARGEST_SEED: Final = 2**31 - 1
 
 #: The most images of any model. How many of each role a model takes is in its row.
@@ -125,7 +127,7 @@ class GoogleProvider:
             seed=request.seed,
             image_config=types.ImageConfig(
                 aspect_ratio=request.aspect_ratio,
-                image_size=_IMAGE_SIZES.get(request.quality),
+                image_size=_image_size(request),
                 # PNG is the default.
                 output_mime_type=None if request.output_format == "png" else f"image/{request.output_format}",
             ),
@@ -161,6 +163,10 @@ def _contents(request: ImageRequest) -> Any:
         return request.prompt
     images = [types.Part.from_bytes(data=one.data, mime_type=one.content_type) for one in request.references]
     return [*images, types.Part.from_text(text=request.prompt)]
+
+
+def _image_size(request: ImageRequest) -> str | None:
+    return _IMAGE_SIZES.get(request.quality) if request.resolution == _USUAL_RESOLUTION else request.resolution
 
 
 def answer_of(body: object, request: ImageRequest, headers: Mapping[str, str]) -> ImageAnswer:

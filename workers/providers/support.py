@@ -20,7 +20,7 @@ CONNECT_SECONDS: Final = 5.0
 SPARE_SECONDS: float = 30.0
 
 #: Maximum bytes that are read of an answer: the limit of :mod:`workers.image_check`, in base64 with some margin.
-MAX_ANSWER_BYTES: Final = 60 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 80 * 1024 * 1024
 
 #: The same for an answer in events: the image and three partial ones.
 MAX_STREAM_BYTES: Final = 4 * MAX_ANSWER_BYTES

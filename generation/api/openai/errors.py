@@ -34,6 +34,7 @@ _RENAMED: Final = {
 PARAMS: Final[Mapping[str, str]] = {
     "model": "model",
     "aspectRatio": "size",
+    "resolution": "size",
     "quality": "quality",
     "outputFormat": "output_format",
     "previews": "partial_images",

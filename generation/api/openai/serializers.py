@@ -31,8 +31,9 @@ from generation.api.serializers import (
     new_request,
     validate,
 )
+from generation.models import model_rows
 from generation.models.options import MAX_PREVIEWS, GenerationOptions, Inputs
-from generation.providers import catalogue
+from generation.providers import catalogue, sizes
 from generation.requests.new_request import NewImage, NewRequest
 from generation.states import GenerationType, ImageFormat, ImageRole, Priority
 
@@ -54,6 +55,8 @@ _QUALITIES: Final = {
 QUALITIES: Final = list(_QUALITIES)
 #: Fields whose option is dropped if the model lacks it.
 _DROPPABLE: Final = ("quality", "outputFormat", "previews")
+#: Options that a size in pixels stands for.
+_SHAPE: Final = frozenset({"aspectRatio", "resolution"})
 #: Names in a header: unknown ones are chosen by the client.
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}", re.ASCII)
 _MAX_NAMES: Final = 20
@@ -100,7 +103,8 @@ class ImagesSerializer(BodySerializer):
     size = SizeField(
         max_length=11,
         required=False,
-        help_text="`auto`, or pixels such as `1536x1024`. The image has the nearest aspect ratio that can be made.",
+        help_text="`auto`, or pixels such as `1536x1024`. The image has the nearest aspect ratio and resolution"
+        " that can be made.",
     )
     quality = ChoiceField(QUALITIES, required=False)
     output_format = ChoiceField(ImageFormat.values, required=False)
@@ -191,20 +195,21 @@ def _fitting(
 ) -> tuple[ValidMetadata, list[str]]:
     """Return the metadata that a configured model supports, and the fields of the body that were dropped for that.
 
-    The aspect ratio becomes the nearest that can be made. Raises :class:`generation.api.openai.errors.Refused`.
+    Aspect ratio and resolution become the nearest that can be made; a resolution in ``vga.metadata`` stays. Raises
+    :class:`generation.api.openai.errors.Refused`.
     """
-    ratios = _ratios(valid.get("size", _AUTO))
-    if first := next(ratios, ""):
-        metadata = metadata | {"aspectRatio": first}
+    shapes = _shapes(valid.get("size", _AUTO), metadata.get("resolution"))
+    shape = next(shapes, {})
     dropped: list[str] = []
     while True:
-        options = GenerationOptions.parse(metadata, prompt_length=len(valid["prompt"]))
+        shaped = metadata | shape
+        options = GenerationOptions.parse(shaped, prompt_length=len(valid["prompt"]))
         options = inputs.applied_to(options) if inputs else options
         try:
-            return ValidMetadata(metadata, options, catalogue.estimate(options)), dropped
+            return ValidMetadata(shaped, options, catalogue.estimate(options)), dropped
         except catalogue.UnsupportedRequest as reason:
-            if reason.option == "aspectRatio" and (ratio := next(ratios, "")):
-                metadata = metadata | {"aspectRatio": ratio}
+            if reason.option in _SHAPE and (other := next(shapes, None)):
+                shape = other
                 continue
             # Without one of these another provider may be able to do what the first one cannot.
             lacking = [key for key in droppable if key == reason.option] or droppable
@@ -215,9 +220,17 @@ def _fitting(
             dropped += [PARAMS[key] for key in lacking]
 
 
-def _ratios(size: str) -> Iterator[str]:
-    match = _SIZE.fullmatch(size)
-    return iter(catalogue.nearest_ratios(int(match[1]), int(match[2])) if match else ())
+def _shapes(size: str, resolution: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the options for a size, the nearest aspect ratio first, each in the nearest resolution and in smaller ones,
+    unless a resolution is given."""
+    if (match := _SIZE.fullmatch(size)) is None:
+        return
+    pixels = int(match[1]), int(match[2])
+    usual = {"resolution": model_rows.USUAL_RESOLUTION}
+    # The usual resolution is not named, so that the cache key of a call does not change.
+    resolutions = [{}] if resolution else [{"resolution": name} for name in sizes.nearest_resolutions(*pixels)]
+    for ratio in catalogue.nearest_ratios(*pixels):
+        yield from ({"aspectRatio": ratio} | ({} if one == usual else one) for one in resolutions)
 
 
 def _variation(draft: NewRequest, index: int) -> NewRequest:

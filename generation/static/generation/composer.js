@@ -9,7 +9,7 @@ import { announce } from "./page.js";
 const MIN_LENGTH = 10;
 const MAX_LENGTH = 1000;
 const MAX_BATCH = 100;
-const METADATA_FIELDS = ["title", "imageStyle", "aspectRatio", "quality", "outputFormat", "seed", "negativePrompt", "provider", "model", "maxAttempts"];
+const METADATA_FIELDS = ["title", "imageStyle", "aspectRatio", "resolution", "quality", "outputFormat", "seed", "negativePrompt", "provider", "model", "maxAttempts"];
 const NUMERIC_FIELDS = ["seed", "maxAttempts"];
 
 const options = JSON.parse(document.getElementById("options").textContent);
@@ -76,6 +76,11 @@ function updateModels() {
     element.title = isSupported ? "" : "Not supported by this model";
     if (!isSupported) element.value = "";
   }
+  const resolution = field("resolution");
+  for (const option of resolution.options) {
+    option.disabled = option.value !== "" && !models.some(({ resolutions }) => resolutions.includes(option.value));
+  }
+  if (resolution.selectedOptions[0].disabled) resolution.value = "";
 }
 
 // --- Errors -----------------------------------------------------------------------------------------------------------

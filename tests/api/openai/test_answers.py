@@ -146,6 +146,34 @@ def test_the_nearest_aspect_ratio_comes_first(size: tuple[int, int], first: str)
     assert catalogue.nearest_ratios(*size)[0] == first
 
 
+@pytest.mark.parametrize(
+    ("size", "resolution", "ratio"),
+    [
+        ("1536x1024", None, "3:2"),
+        ("1024x1024", None, "1:1"),
+        ("2048x2048", "2K", "1:1"),
+        ("2560x1440", "2K", "16:9"),
+        ("3840x2160", "4K", "16:9"),
+        ("9999x9999", "4K", "1:1"),
+    ],
+)
+def test_a_size_stands_for_a_ratio_and_a_resolution(size: str, resolution: str | None, ratio: str) -> None:
+    [draft] = call(size=size).drafts
+    assert draft.metadata.get("aspectRatio") == ratio
+    assert draft.metadata.get("resolution") == resolution
+
+
+def test_a_size_that_no_model_makes_becomes_a_smaller_one() -> None:
+    ProviderModel.objects.filter(provider="clipart").update(sizes={"3:2": [48, 32]}, larger_sizes={})
+    [draft] = call(size="3840x2160").drafts
+    assert draft.metadata == {"rawPrompt": True, "aspectRatio": "3:2"}
+
+
+def test_a_resolution_of_its_own_is_kept_beside_a_size() -> None:
+    [draft] = call(size="1024x1024", vga={"metadata": {"resolution": "4K"}}).drafts
+    assert draft.metadata == {"rawPrompt": True, "aspectRatio": "1:1", "resolution": "4K"}
+
+
 # --- rawPrompt ---
 
 

@@ -65,7 +65,7 @@ def error_of(answer: httpx2.Response, status: int, code: str, param: str | None 
         ({"vga": {"metadata": {"seed": -1}}}, "vga.metadata.seed"),
         ({"vga": {"metadata": {"seed": 1}}}, "vga.metadata.seed"),
         ({"vga": {"metadata": {"attempts": 1}}}, "vga.metadata.attempts"),
-        ({"vga": {"references": []}}, "vga.references"),
+        ({"vga": {"references": [{}]}}, "vga.references[0]"),
     ],
 )
 def test_a_wrong_value_is_named(vendor: OpenAIStack, body: dict[str, Any], param: str) -> None:

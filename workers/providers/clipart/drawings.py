@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
-from workers.providers.clipart import figures
+from workers.providers.clipart import clothes, figures
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -114,8 +114,10 @@ class _Element:
 
 @lru_cache(maxsize=400)
 def load(name: str) -> Drawing:
-    """The drawing called ``name``, such as ``1F409``, ``1F981+body`` or ``own-bush``. Raises ``KeyError``."""
-    code, _, part = name.partition("+")
+    """The drawing called ``name``, such as ``1F409``, ``1F981+body`` or ``own-bush``, or one of these with clothes (see
+    :mod:`.clothes`). Raises ``KeyError``."""
+    code, *parts = clothes.without(name).split("+")
+    part = "".join(parts)
     own = code.startswith("own-")
     layers = _stacked(_elements(figures.OWN_SHAPES[code.removeprefix("own-")] if own else _openmoji_source(code)))
     if part in figures.REPAINTS:
@@ -123,7 +125,9 @@ def load(name: str) -> Drawing:
     layers[-1] += [_pupil(x, y) for x, y in figures.EYES.get(code, ())]
     if part == "horn":
         layers += _stacked(_elements(figures.part(part, code)))
-    elif part and part not in figures.REPAINTS:
+    worn = [layer for source in clothes.shapes_of(name) for layer in _stacked(_elements(source))]
+    layers = worn + layers if clothes.are_below_head(name) else layers + worn
+    if part and part not in {"horn", *figures.REPAINTS}:
         layers = _stacked(_elements(figures.part(part, code))) + layers
     box = _ink_box("".join(element.shape + _plain_paint(element) for layer in layers for element in layer))
     return Drawing(tuple(_layer(layer) for layer in layers), box)

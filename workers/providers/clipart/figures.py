@@ -13,7 +13,7 @@ REPAINTS = {
 }
 
 
-def _drawn(
+def drawn(
     *shapes: tuple[str, str], lines: tuple[str, ...] = (), dots: tuple[str, ...] = (), lights: tuple[str, ...] = ()
 ) -> str:
     """Paths that are both filled and outlined, back to front, each ``(color, data)``.
@@ -67,7 +67,7 @@ def _seated_body(code: str) -> str:
         (limbs, "M14,99c0,-5 4,-8 9,-8s10,3 10,8c0,3 -3,5 -9,5s-10,-2 -10,-5z"),
         (limbs, "M58,99c0,-5 -4,-8 -9,-8s-10,3 -10,8c0,3 3,5 9,5s10,-2 10,-5z"),
     ]
-    return _drawn(*shapes, lines=("M20,103v-4", "M26,103.5v-4", "M46,103.5v-4", "M52,103v-4"))
+    return drawn(*shapes, lines=("M20,103v-4", "M26,103.5v-4", "M46,103.5v-4", "M52,103v-4"))
 
 
 # Busts: the colors of the upper and lower clothes, where OpenMoji's plain blue shirt is not what the bust wears.
@@ -97,7 +97,7 @@ def _arms(color: str, bottom: int) -> list[tuple[str, str]]:
 
 def _legs(code: str) -> str:
     shirt, trousers = _CLOTHES.get(code, ("#92D3F5", "#61B2E4"))
-    return _drawn(
+    return drawn(
         ("#A57939", "M18,103c0,-4 4,-7 9,-7h7v7z"),
         ("#A57939", "M54,103c0,-4 -4,-7 -9,-7h-7v7z"),
         (trousers, "M26,78h20v19h-9.500v-10h-1v10h-9.500z"),
@@ -108,7 +108,7 @@ def _legs(code: str) -> str:
 
 def _dress(code: str) -> str:
     top, skirt = _CLOTHES.get(code, ("#92D3F5", "#92D3F5"))
-    return _drawn(
+    return drawn(
         ("#A57939", "M23,106c0,-4 3,-6 7,-6h4v6z"),
         ("#A57939", "M49,106c0,-4 -3,-6 -7,-6h-4v6z"),
         (skirt, "M27,72c-3,12 -8,20 -13,27c14,5 30,5 44,0c-5,-7 -10,-15 -13,-27z"),
@@ -120,7 +120,7 @@ def _dress(code: str) -> str:
 
 def _gown(code: str) -> str:
     cloth = _CLOTHES.get(code, ("#92D3F5", ""))[0]
-    return _drawn(
+    return drawn(
         (cloth, f"M18,{_TORSO_TOP}c0,18 -3,32 -6,44c14,5 34,5 48,0c-3,-12 -6,-26 -6,-44z"),
         (_SKIN, "M29,82a4,4 0 1 1 7,2.500a4,4 0 1 1 7,-2.500z"),
         (cloth, "M18,61c-1,10 2,20 9,25l4,-5c-3,-3 -4,-8 -4,-13"),
@@ -135,10 +135,10 @@ def part(name: str, code: str) -> str:
     return {"body": _seated_body, "legs": _legs, "dress": _dress, "gown": _gown}[name](code)
 
 
-_HORN = _drawn(("#FCEA2B", "M12.500,15.500l-4.500,-13l9.500,9.500z"), lines=("M10.800,10.500l3.200,-1.800",))
+_HORN = drawn(("#FCEA2B", "M12.500,15.500l-4.500,-13l9.500,9.500z"), lines=("M10.800,10.500l3.200,-1.800",))
 
 
-def _circle(x: float, y: float, r: float) -> str:
+def circle(x: float, y: float, r: float) -> str:
     return f"M{x - r},{y}a{r},{r} 0 1 1 {2 * r},0a{r},{r} 0 1 1 {-2 * r},0z"
 
 
@@ -163,7 +163,7 @@ EYES = {
 }  # fmt: skip
 
 OWN_SHAPES = {
-    "rainbow": _drawn(
+    "rainbow": drawn(
         ("#EA5A47", "M6,56a40,40 0 0 1 80,0z"),
         ("#F4AA41", "M13,56a33,33 0 0 1 66,0z"),
         ("#FCEA2B", "M20,56a26,26 0 0 1 52,0z"),
@@ -173,7 +173,7 @@ OWN_SHAPES = {
         ("#FFFFFF", "M4,64c-8,0 -8,-11 1,-11c1,-9 14,-10 17,-2c7,-4 14,2 11,7c5,0 5,6 0,6z"),
         ("#FFFFFF", "M62,64c-5,0 -5,-6 0,-6c-3,-5 4,-11 11,-7c3,-8 16,-7 17,2c9,0 9,11 1,11z"),
     ),
-    "dragon": _drawn(
+    "dragon": drawn(
         ("#B1CC33", "M60,97c20,10 43,3 42,-15c0,-4 -2,-7 -4,-9l-5,2c1,9 -3,14 -11,15c-7,1 -13,-1 -18,-4z"),
         ("#F4AA41", "M105,73l-17,2c0,-7 3,-12 6,-17c5,4 9,9 11,15z"),
         ("#F4AA41", "M32,64c-9,-15 -20,-22 -31,-20c3,6 2,12 -1,18c6,0 9,3 9,8c5,-2 9,0 11,5c4,-3 8,-2 11,1z"),
@@ -207,10 +207,10 @@ OWN_SHAPES = {
             "M66,105v-4",
             "M45,19q3,2 6,0",
         ),
-        dots=(_circle(39.5, 33, 3.2), _circle(56.5, 33, 3.2), _circle(43, 46, 1.4), _circle(53, 46, 1.4)),
-        lights=(_circle(40.5, 31.8, 1), _circle(57.5, 31.8, 1)),
+        dots=(circle(39.5, 33, 3.2), circle(56.5, 33, 3.2), circle(43, 46, 1.4), circle(53, 46, 1.4)),
+        lights=(circle(40.5, 31.8, 1), circle(57.5, 31.8, 1)),
     ),
-    "knight": _drawn(
+    "knight": drawn(
         ("#EA5A47", "M36,14c0,-10 12,-15 20,-9c-6,2 -9,6 -10,13z"),
         ("#D0CFCE", "M56,70v-34l3,-6l3,6v34z"),
         ("#F4AA41", "M51,70h16v5h-16z"),
@@ -223,9 +223,9 @@ OWN_SHAPES = {
         ("#FCEA2B", "M26,29h20v11h-20z"),
         ("#EA5A47", "M2,58h22v14c0,8 -6,13 -11,15c-5,-2 -11,-7 -11,-15z"),
         lines=("M30,45v2", "M36,45v2", "M42,45v2", "M13,60v24", "M5,69h16", "M23,78h26"),
-        dots=(_circle(31.5, 34.5, 2), _circle(40.5, 34.5, 2)),
+        dots=(circle(31.5, 34.5, 2), circle(40.5, 34.5, 2)),
     ),
-    "tree": _drawn(
+    "tree": drawn(
         ("#A57939", "M28,44c3,10 2,20 -4,28h24c-6,-8 -7,-18 -4,-28z"),
         (
             "#8CC152",
@@ -241,16 +241,16 @@ OWN_SHAPES = {
             "M33,62q2,4 1,8",
         ),
     ),
-    "bush": _drawn(
+    "bush": drawn(
         ("#8CC152", "M8,60c-6,-1 -7,-13 2,-15c-3,-10 8,-16 14,-10c2,-11 20,-12 23,-1c9,-4 17,3 14,12c9,3 7,13 1,14z"),
         lines=("M20,50c1,-3 3,-4 6,-4", "M36,44c1,-3 3,-4 6,-4", "M44,54c1,-3 3,-4 6,-4"),
     ),
-    "seaweed": _drawn(
+    "seaweed": drawn(
         ("#7CB342", "M36,70c-6,-9 6,-14 0,-24c-6,-10 6,-15 -1,-27c9,8 13,17 7,27c-4,8 3,14 1,24z"),
         ("#5C9E31", "M26,70c-5,-7 3,-12 -2,-20c-4,-7 2,-11 -2,-18c9,6 11,13 7,19c-4,7 4,11 4,19z"),
         ("#5C9E31", "M47,70c-2,-6 5,-10 1,-17c-3,-6 3,-10 2,-15c7,5 9,11 5,16c-3,6 2,10 0,16z"),
     ),
-    "starfish": _drawn(
+    "starfish": drawn(
         (
             "#F4AA41",
             "M36,10c4,0 6,14 9,17c4,2 19,0 20,4c1,4 -12,10 -13,14c-1,4 7,17 3,19c-4,3 -14,-8 -19,-8"
@@ -258,20 +258,20 @@ OWN_SHAPES = {
         ),
         lines=("M31,38v.1", "M41,38v.1", "M31,45c3,4 7,4 10,0", "M36,20v.1", "M53,34v.1", "M19,34v.1"),
     ),
-    "airballoon": _drawn(
+    "airballoon": drawn(
         ("#EA5A47", "M36,2c-16,0 -25,11 -25,23c0,11 10,18 18,27h14c8,-9 18,-16 18,-27c0,-12 -9,-23 -25,-23z"),
         ("#FCEA2B", "M36,2c-8,0 -12,11 -12,23c0,11 4,18 8,27h8c4,-9 8,-16 8,-27c0,-12 -4,-23 -12,-23z"),
         ("#A57939", "M29,58h14l-1.500,10h-11z"),
         lines=("M31,52v6", "M41,52v6", "M12,28q24,8 48,0"),
     ),
-    "barn": _drawn(
+    "barn": drawn(
         ("#EA5A47", "M10,68v-36l26,-18l26,18v36z"),
         ("#9B4A3C", "M5,36l5,-14l26,-16l26,16l5,14l-8,-3l-23,-16l-23,16z"),
         ("#FFFFFF", "M25,68v-24h22v24z"),
         ("#FFFFFF", "M31,30h10v9h-10z"),
         lines=("M25,44l22,24", "M47,44l-22,24", "M36,44v24"),
     ),
-    "lighthouse": _drawn(
+    "lighthouse": drawn(
         ("#9B9B9A", "M16,70c2,-7 8,-9 20,-9s18,2 20,9z"),
         ("#FFFFFF", "M27,26h18l5,36h-28z"),
         ("#EA5A47", "M25.500,38h21l1.500,10h-24z"),
@@ -281,7 +281,7 @@ OWN_SHAPES = {
         ("#A57939", "M32,62v-7c0,-5 8,-5 8,0v7z"),
         lines=("M22,13l-8,-3", "M22,18h-9", "M50,13l8,-3", "M50,18h9"),
     ),
-    "windmill": _drawn(
+    "windmill": drawn(
         ("#F4E3C1", "M27,30h18l6,40h-30z"),
         ("#EA5A47", "M25,31c1,-8 6,-12 11,-12s10,4 11,12z"),
         ("#A57939", "M31,70v-9c0,-6 10,-6 10,0v9z"),
@@ -289,21 +289,21 @@ OWN_SHAPES = {
         ("#FFFFFF", "M37,31l20,16l-4,5l-18,-18z"),
         ("#FFFFFF", "M33,31l-16,20l-5,-4l18,-18z"),
         ("#FFFFFF", "M33,27l-20,-16l4,-5l18,18z"),
-        ("#A57939", _circle(35, 29, 3)),
+        ("#A57939", circle(35, 29, 3)),
         lines=("M32,46h8v6h-8z",),
     ),
-    "igloo": _drawn(
+    "igloo": drawn(
         ("#E8F4FB", "M4,62c0,-22 13,-38 32,-38s32,16 32,38z"),
         ("#BBDFF3", "M22,62v-7c0,-9 6,-15 14,-15s14,6 14,15v7z"),
         ("#6FA9CC", "M28,62v-6c0,-6 3,-10 8,-10s8,4 8,10v6z"),
         lines=("M8,47h16", "M48,47h16", "M15,35h42", "M36,25v15", "M24,28v7", "M49,29v6", "M15,48v14", "M57,48v14"),
     ),
-    "submarine": _drawn(
+    "submarine": drawn(
         ("#FCEA2B", "M30,30v-14h14v14z"),
         ("#FCEA2B", "M8,46c0,-11 12,-16 28,-16s28,5 30,16c-2,11 -14,16 -30,16s-28,-5 -28,-16z"),
-        ("#92D3F5", _circle(24, 45, 6)),
-        ("#92D3F5", _circle(40, 45, 6)),
-        ("#92D3F5", _circle(55, 45, 4.5)),
+        ("#92D3F5", circle(24, 45, 6)),
+        ("#92D3F5", circle(40, 45, 6)),
+        ("#92D3F5", circle(55, 45, 4.5)),
         ("#EA5A47", "M9,46l-7,-10v20z"),
         lines=("M37,16v-8h7",),
     ),

@@ -76,6 +76,14 @@ MODIFIERS = frozenset({
     "tennis", "music", "puzzle", "kid", "child", "carrot", "potato", "pea", "lollipop", "hat", "paper",
 })  # fmt: skip
 
+# What clothes may be, in the colors of the drawings.
+COLORS = {
+    "red": "#EA5A47", "orange": "#E27022", "yellow": "#FCEA2B", "green": "#5C9E31", "blue": "#61B2E4",
+    "purple": "#B399C8", "violet": "#B399C8", "pink": "#FFA7C0", "brown": "#A57939", "black": "#3F3F3F",
+    "white": "#FFFFFF", "grey": "#9B9B9A", "gray": "#9B9B9A", "golden": "#F1B31C", "gold": "#F1B31C",
+    "silver": "#D0CFCE", "turquoise": "#4FC4B5", "lilac": "#B399C8",
+}  # fmt: skip
+
 NEGATIONS = frozenset({"no", "without", "not", "never", "except", "excluding", "minus", "avoid", "zero", "neither"})
 # A negation holds through these: "no cars or houses", "without any people".
 NEGATION_CARRIERS = frozenset({"or", "nor", "and", "any", "a", "an", "the", "other", "more", "many"})

@@ -178,7 +178,7 @@ OBJECTS = """
 1F526           ground 1  torch, flashlight
 1F525           ground 2  fire, campfire, bonfire, flame
 1F514           ground 1  bell, jingle bell
-1F380           ground 1  ribbon
+1F380           ground 1  ribbon, bow, bow tie, hair bow
 1F3C6           ground 2  trophy, cup trophy
 1F3C5           ground 1  medal
 1F3B8           ground 2  guitar, electric guitar

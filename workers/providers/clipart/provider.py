@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
@@ -47,18 +47,23 @@ class ClipartProvider:
 
 
 def _generate(request: ImageRequest, stop: threading.Event) -> ImageAnswer:
-    from workers.providers.clipart import draw, lettering, mandala, scene, words
+    from workers.providers.clipart import draw, heroes, lettering, mandala, scene, words
 
     _check(request)
-    subject = _well_formed(request.subject) or _well_formed(request.prompt)
-    text_hash = _hash(subject, request.type)
+    heroes.check(request)
+    subject = words.well_formed(request.subject) or words.well_formed(request.prompt)
+    text_hash = heroes.subject_hash(subject, request.type)
     seed = request.seed if request.seed is not None else text_hash % 2**31
-    wish = words.read(subject, _well_formed(request.negative_prompt))
-    drawn = bool(wish.nouns or wish.setting)
+    cast = heroes.of_request(request)
+    names = frozenset(name for hero in cast for name in hero.names)
+    wish = heroes.dressed(words.read(subject, words.well_formed(request.negative_prompt), names=names))
+    wish = heroes.without_heroes(wish, cast)
+    style = heroes.palette(request)
+    drawn = bool(wish.nouns or wish.setting or cast)
     if drawn:
-        composed = scene.compose(
-            scene.Brief(wish, request.type, request.width, request.height, seed, request.image_style)
-        )
+        brief = scene.Brief(wish, request.type, request.width, request.height, seed, request.image_style)
+        figures = tuple(hero.entry for hero in cast)
+        composed = scene.compose(replace(brief, cast=figures, palette=style))
     else:
         composed = mandala.compose(text_hash, request.type, request.width, request.height, seed)
 
@@ -71,7 +76,7 @@ def _generate(request: ImageRequest, stop: threading.Event) -> ImageAnswer:
         unit = request.width / composed.page.width
         x, y, width, height = composed.panel
         box = ((x + 44) * unit, (y + 34) * unit, (width - 88) * unit, (height - 68) * unit)
-        lettering.write_title(image, _well_formed(request.title), box)
+        lettering.write_title(image, words.well_formed(request.title), box)
     attribution = ATTRIBUTION if drawn else ""
     return ImageAnswer(
         data=_encode(image, request.output_format, subject, attribution),
@@ -89,16 +94,6 @@ def _check(request: ImageRequest) -> None:
         raise ProviderError(
             f"Width and height must be from {_SMALLEST_SIDE} to {_LARGEST_SIDE} pixels.", code="invalid_request"
         )
-
-
-def _well_formed(text: str) -> str:
-    """The text without lone surrogates and control characters, its white space single."""
-    encodable = text.encode("utf-8", "ignore").decode("utf-8")
-    return " ".join("".join(char if char.isprintable() or char == "\u200d" else " " for char in encodable).split())
-
-
-def _hash(*texts: str) -> int:
-    return int.from_bytes(hashlib.sha256("\0".join(texts).encode()).digest()[:8], "big")
 
 
 def _encode(image: Image, output_format: str, subject: str, attribution: str) -> bytes:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
-from workers.providers.clipart import drawings
+from workers.providers.clipart import clothes, drawings
 from workers.providers.clipart.backdrops import BACKDROPS
 from workers.providers.clipart.catalogue import Entry, by_drawing, homes
-from workers.providers.clipart.geometry import SHORT_SIDE, Backdrop, Page, Placement, Scene
+from workers.providers.clipart.geometry import SHORT_SIDE, Backdrop, Page, Placement, Scene, Shape
 from workers.providers.clipart.packing import Obstacle, Zone, boxes, place
 from workers.providers.clipart.settings import SETTINGS, Setting
 from workers.providers.clipart.words import Noun, Wish
@@ -30,7 +30,11 @@ _LARGEST_OTHER = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """The order to compose: the parsed prompt, the type of image, its size in pixels, and its richness."""
+    """The order to compose: the parsed prompt, the type of image, its size in pixels, and its richness.
+
+    ``cast`` are figures that are the subject of the image, whatever the prompt names. The backdrop has the colors of
+    ``palette``.
+    """
 
     wish: Wish
     type: str
@@ -38,6 +42,13 @@ class Brief:
     height: int
     seed: int
     style: str = ""
+    cast: tuple[Entry, ...] = ()
+    palette: Backdrop | None = None
+
+    @property
+    def subject(self) -> Noun | None:
+        """The main figure."""
+        return Noun(self.cast[0]) if self.cast else self.wish.main
 
     @property
     def richness(self) -> float:
@@ -48,16 +59,18 @@ class Brief:
 
 
 def compose(brief: Brief) -> Scene:
-    """The scene of a brief whose wish names at least one noun or a setting."""
+    """The scene of a brief that has a cast, or whose wish names at least one noun or a setting."""
     return _Composer(brief).scene()
 
 
-def setting_for(wish: Wish) -> str:
-    """The setting that the wish names, corrected for a subject that cannot be there, else the subject's home."""
-    main = wish.main
+def setting_for(wish: Wish, cast: tuple[Entry, ...] = ()) -> str:
+    """The setting that the wish names, corrected for a subject that cannot be there, else the subject's home. With a
+    cast, the home of the first other noun comes before that of the subject."""
+    main = Noun(cast[0]) if cast else wish.main
     if main is None:
         return wish.setting or "meadow"
-    named = wish.setting or homes().get(main.entry.name, "meadow")
+    at_home = [noun.entry.name for noun in (*wish.nouns, main)] if cast else [main.entry.name]
+    named = wish.setting or next((homes()[name] for name in at_home if name in homes()), "meadow")
     afloat = any(noun.entry.place == "water" for noun in wish.nouns)
     if named == "sea":
         return {"under": "sea" if afloat else "underwater", "ground": "beach"}.get(main.entry.place, "sea")
@@ -71,7 +84,7 @@ class _Composer:
         self.brief = brief
         self.rng = Random(brief.seed)  # noqa: S311 - it places drawings
         self.is_plain = brief.type == "character-reference"
-        self.name = "plain" if self.is_plain else setting_for(brief.wish)
+        self.name = "plain" if self.is_plain else setting_for(brief.wish, brief.cast)
         self.setting = SETTINGS.get(self.name, Setting(words=""))
         unit = SHORT_SIDE / min(brief.width, brief.height)
         width, height = brief.width * unit, brief.height * unit
@@ -85,7 +98,9 @@ class _Composer:
         self.placed: list[Placement] = []
         self.at_night = brief.wish.at_night and self.name not in ("house", "underwater", "space", "plain")
         self.backdrop: Backdrop = BACKDROPS[self.name](self.page, self.rng)
-        if self.at_night:
+        if brief.palette:
+            self.backdrop = repainted(self.backdrop, brief.palette)
+        elif self.at_night:
             self.backdrop = replace(self.backdrop, sky=_NIGHT_SKY)
 
     def scene(self) -> Scene:
@@ -107,11 +122,14 @@ class _Composer:
     # The subject
 
     def _main(self) -> Noun:
-        main = self.brief.wish.main
+        main = self.brief.subject
         return main or Noun(by_drawing()[SETTINGS[setting_for(self.brief.wish)].subject])
 
     def _place_reference(self) -> None:
         """The subject small, in the middle and large on one line, the first two facing each other."""
+        if len(self.brief.cast) > 1:
+            self._place_cast()
+            return
         entry = self._main().entry
         room = self.page.width * 0.88
         shares = (0.5, 0.72, 1.0)
@@ -135,6 +153,8 @@ class _Composer:
             obstacles.append(
                 Obstacle(self.page.width / 2 - calm, self.page.y(0.2), self.page.width / 2 + calm, self.page.height)
             )
+        elif len(self.brief.cast) > 1:
+            self._place_cast()
         else:
             count = self._count(main)
             self._place_main(
@@ -186,6 +206,19 @@ class _Composer:
         self.placed.append(replace(item, x=x, base=base, shadow=self._casts_shadow(entry)))
         for _ in range(min(count, 12) - 1):
             self._place_companion(item, entry, count, floats=floats)
+
+    def _place_cast(self) -> None:
+        """All figures of the cast side by side, each as large as there is room for."""
+        page, cast = self.page, self.brief.cast
+        ceiling = self.top + self.inset + 30
+        room = (page.width - 2 * self.inset) / len(cast)
+        for number, entry in enumerate(cast):
+            height = min((page.ground - ceiling) * (0.5 + 0.05 * entry.size), room * 0.92 / _aspect(entry))
+            floats = self._floats(entry)
+            x = self.inset + room * (number + 0.5)
+            base = ceiling + (page.ground - ceiling) * 0.46 + height / 2 if floats else page.ground
+            item = _sized(entry, "main", height)
+            self.placed.append(replace(item, x=x, base=base, shadow=self._casts_shadow(entry)))
 
     def _place_companion(self, main: Placement, entry: Entry, count: int, *, floats: bool) -> None:
         """Another of the same, somewhat smaller, beside or behind the first."""
@@ -259,7 +292,7 @@ class _Composer:
         room = round((11 - 0.5 * len(self.placed)) * min(area, 1.7) ** 0.8 * self.brief.richness)
         if self.top:
             room = round(room * 0.7)
-        named = {item.drawing for item in self.placed} | {main.drawing}
+        named = {clothes.without(drawing) for drawing in (main.drawing, *(item.drawing for item in self.placed))}
         enough = len(self.placed) + max(room, 2)
         for drawing in _interleaved(self.setting):
             if len(self.placed) >= enough:
@@ -272,6 +305,22 @@ class _Composer:
             if self.brief.type == "background" and entry.is_character and entry.size > 2:
                 continue
             self._add(entry, obstacles, wanted=False)
+
+
+def repainted(backdrop: Backdrop, palette: Backdrop) -> Backdrop:
+    """The backdrop in the colors of another, each color in its place from the back to the front."""
+    ours, theirs = (
+        list(dict.fromkeys(shape.fill for shape in (*one.back, *one.front) if shape.fill))
+        for one in (backdrop, palette)
+    )
+    colors = {color: theirs[place % len(theirs)] for place, color in enumerate(ours)} if theirs else {}
+
+    def paint(shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        return tuple(
+            replace(shape, fill=colors[shape.fill], line="") if shape.fill in colors else shape for shape in shapes
+        )
+
+    return replace(backdrop, sky=palette.sky, back=paint(backdrop.back), front=paint(backdrop.front))
 
 
 def _interleaved(setting: Setting) -> Iterator[str]:

@@ -171,6 +171,7 @@ SETTINGS = {
 
 # Where a subject lives, by the first word of its line in the catalogue. What is not named here lives in the meadow.
 HOMES = {
+    "meadow": "kite",
     "farm": (
         "cow, pig, sheep, goat, horse, rooster, chick, hatching chick, donkey, ram, ox, turkey, tractor, farmer, barn, "
         "goose, llama, windmill, corn, wheat, "

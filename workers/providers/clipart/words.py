@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from workers.providers.clipart import drawings, grammar
@@ -23,10 +23,11 @@ _SIGNS = re.compile(r"[\u2600-\u27bf\U0001f3fb-\U0001f3ff\U0001f4af\U0001f500-\U
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """A noun of the prompt. ``count`` is ``None`` for a plural that names no number."""
+    """A noun of the prompt. ``count`` is ``None`` for a plural that names no number, ``color`` empty for none."""
 
     entry: Entry
     count: int | None = 1
+    color: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,10 @@ class _Token:
     text: str
 
 
-def read(prompt: str, negative_prompt: str = "") -> Wish:
-    """Read a prompt. Any text is fine: what is not understood is passed over."""
-    reader = _Reader(list(_tokens(prompt)))
+def read(prompt: str, negative_prompt: str = "", *, names: Collection[str] = ()) -> Wish:
+    """Read a prompt. Any text is fine: what is not understood is passed over. ``names`` are those of figures that are
+    drawn anyway, in lower case."""
+    reader = _Reader(list(_tokens(prompt)), names)
     reader.run()
     against = _Reader(list(_tokens(negative_prompt)))
     against.run()
@@ -78,6 +80,12 @@ def read(prompt: str, negative_prompt: str = "") -> Wish:
         if wish.allows(noun.entry):
             kept.setdefault(noun.entry.drawing, noun)
     return replace(wish, nouns=tuple(kept.values()), at_night=reader.at_night)
+
+
+def well_formed(text: str) -> str:
+    """The text without lone surrogates and control characters, its white space single."""
+    encodable = text.encode("utf-8", "ignore").decode("utf-8")
+    return " ".join("".join(char if char.isprintable() or char == "\u200d" else " " for char in encodable).split())
 
 
 def _tokens(text: str) -> Iterator[_Token]:
@@ -110,8 +118,9 @@ def singulars(word: str) -> Iterator[str]:
 class _Reader:
     """One walk over the tokens of a text."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[_Token], names: Collection[str] = ()) -> None:
         self.tokens = tokens
+        self.names = names
         self.nouns: list[Noun] = []
         self.settings: list[str] = []
         self.unwanted: set[str] = set()
@@ -140,7 +149,7 @@ class _Reader:
         if token.kind == "number":
             self._count = min(int(token.text[:4]), _MOST_OF_ONE)
             return 1
-        length = self._compound_at(position)
+        length = 1 if token.text in self.names else self._compound_at(position)
         if length:
             self._noun_ends.add(position + length - 1)
             return length
@@ -204,17 +213,26 @@ class _Reader:
             return True
         if phrase in grammar.KINDS:
             self._note_kind(grammar.KINDS[phrase])
-        self._add(entry, None if plural and self._count is None else self._count or 1)
+        self._add(entry, None if plural and self._count is None else self._count or 1, self._color_before(position))
         return True
 
-    def _add(self, entry: Entry | None, count: int | None) -> None:
+    def _color_before(self, position: int) -> str:
+        """The color of the noun that starts here: the nearest before it, through at most one other adjective."""
+        for before in (position - 1, position - 2):
+            if color := grammar.COLORS.get(self._word(before)):
+                return color
+            if before in self._noun_ends or self._word(before) in grammar.PREPOSITIONS:
+                break
+        return ""
+
+    def _add(self, entry: Entry | None, count: int | None, color: str = "") -> None:
         self._count = None
         if entry is None:
             return
         if self._negated:
             self.unwanted.add(entry.drawing)
         else:
-            self.nouns.append(Noun(entry, count))
+            self.nouns.append(Noun(entry, count, color))
 
     def _word(self, position: int) -> str:
         return self.tokens[position].text if 0 <= position < len(self.tokens) else ""
