@@ -100,7 +100,9 @@ def faults(
     found += [("sizes", text) for text in _faults_of_sizes(sizes)]
     found += [("larger_sizes", text) for text in _faults_of_larger_sizes({} if larger_sizes is None else larger_sizes)]
     found += [("price_rule", text) for text in _faults_of_prices(price_rule)]
-    found += [("reference_limits", text) for text in _faults_of_limits(reference_limits or {})]
+    found += [
+        ("reference_limits", text) for text in _faults_of_limits({} if reference_limits is None else reference_limits)
+    ]
     return found
 
 

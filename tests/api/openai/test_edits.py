@@ -120,7 +120,7 @@ def test_references_below_the_extra_object_follow_the_files(vendor: OpenAIStack)
 
 
 def test_json_names_images_by_data_url_or_upload(vendor: OpenAIStack) -> None:
-    body = {"prompt": PROMPT, "images": [{"image_url": data_url(png("red"))}]}
+    body: dict[str, Any] = {"prompt": PROMPT, "images": [{"image_url": data_url(png("red"))}]}
     vendor.raw.post("/images/edits", json=body).raise_for_status()
     [upload] = uploads(vendor)
     vendor.fake.reset()
