@@ -1,7 +1,7 @@
 # `make` lists the targets. Needs only make and Python 3.11, 3.12 or 3.13; everything is installed into .venv.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help demo run test test-quick test-all coverage faults bench check lint types imports security audit docs screenshots \
+.PHONY: help demo demo-book run test test-quick test-all coverage faults bench check lint types imports security audit docs screenshots \
 	architecture lock clean
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
@@ -19,6 +19,9 @@ help: ## List the targets
 
 demo: .venv/.runtime ## Start everything on free ports, generate one coloring page, save it, stop
 	@exec $(IN_VENV) config.local.stack demo </dev/null
+
+demo-book: .venv/.runtime ## The same with a book: one character on a sheet and four pages, saved side by side
+	@exec $(IN_VENV) config.local.stack demo-book </dev/null
 
 run: .venv/.runtime ## Run everything until Ctrl-C: http://127.0.0.1:8000
 	@exec $(IN_VENV) config.local.stack run </dev/null

@@ -9,6 +9,7 @@ import struct
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ EXAMPLE = {
     "metadata": {"imageStyle": "cartoon", "aspectRatio": "square", "maxAttempts": 3},
 }
 _API = "/api/visual-generation"
+_ENDED = {"completed", "failed", "cancelled"}
 _POLL_SECONDS = 0.05
 _FINISH_SECONDS = 120.0
 _BAR_WIDTH = 30
@@ -67,7 +69,7 @@ class Client:
         return data
 
 
-class _Progress:
+class Progress:
     """Progress: one line that is overwritten on a terminal, else one line for each change."""
 
     def __init__(self) -> None:
@@ -75,6 +77,7 @@ class _Progress:
         self._last = ""
 
     def show(self, status: str, percent: int) -> None:
+        """Show the status."""
         filled = _BAR_WIDTH * percent // 100
         line = f"  [{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {percent:3} %  {status}"
         if line != self._last:
@@ -82,6 +85,7 @@ class _Progress:
             print(f"\r{line:<60}" if self._terminal else line, end="" if self._terminal else "\n", flush=True)
 
     def end(self) -> None:
+        """Begin a new line."""
         if self._terminal:
             print(flush=True)
 
@@ -96,44 +100,68 @@ def check_png(data: bytes, result: dict[str, Any]) -> None:
         raise DemoError("the PNG differs from the stored one by its SHA-256")
 
 
-def draw(base_url: str, username: str, password: str, target: Path) -> None:
-    """Generate the example, save it as ``target`` and print its details. Raises :class:`DemoError`."""
+def followed(client: Client, path: str, *, finished: str, count: Callable[[dict[str, Any]], str]) -> dict[str, Any]:
+    """Show the progress of what has this path until it has ended, and return it. ``finished`` names it in an error,
+    ``count`` gives the words beside the bar. Raises :class:`DemoError`."""
+    begun = time.monotonic()
+    progress = Progress()
+    while True:
+        state: dict[str, Any] = client.call("GET", path)
+        progress.show(count(state), state["progress"])
+        if state["status"] in _ENDED:
+            progress.end()
+            return state
+        if time.monotonic() - begun > _FINISH_SECONDS:
+            progress.end()
+            raise DemoError(f"{finished} is still {state['status']} after {_FINISH_SECONDS:.0f} s")
+        time.sleep(_POLL_SECONDS)
+
+
+def image_of(client: Client, state: dict[str, Any]) -> bytes:
+    """Return the image of a completed request. Raises :class:`DemoError`."""
+    if state["status"] != "completed":
+        raise DemoError(f"{state['requestId']} is {state['status']}: {(state['error'] or {}).get('message', '')}")
+    address = urlsplit(state["result"]["imageUrl"])
+    data = client.fetch("GET", f"{address.path}?{address.query}")
+    check_png(data, state["result"])
+    return data
+
+
+def shown(path: Path) -> Path:
+    """Return the path as a person reads it: below the current folder, if it is there."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def print_attribution(text: str) -> None:
+    """Print the attribution of an image in lines."""
+    if text:
+        print(textwrap.fill(text, 100, initial_indent="  Attribution  ", subsequent_indent=" " * 15))
+
+
+def draw(base_url: str, username: str, password: str, folder: Path) -> None:
+    """Generate the example, save it in the folder and print its details. Raises :class:`DemoError`."""
     client = Client(base_url)
     client.sign_in(username, password)
     print(f'Submitting a {EXAMPLE["type"]}: "{EXAMPLE["prompt"]}"', flush=True)
     submitted = time.monotonic()
     request_id = client.call("POST", f"{_API}/submit", EXAMPLE)["requestId"]
-    progress = _Progress()
-    while True:
-        state = client.call("GET", f"{_API}/status/{request_id}?imageData=false")
-        took = time.monotonic() - submitted
-        progress.show(state["status"], state["progress"])
-        if state["status"] in {"completed", "failed", "cancelled"}:
-            break
-        if took > _FINISH_SECONDS:
-            progress.end()
-            raise DemoError(f"{request_id} is still {state['status']} after {_FINISH_SECONDS:.0f} s")
-        time.sleep(_POLL_SECONDS)
-    progress.end()
-    if state["status"] != "completed":
-        raise DemoError(f"{request_id} is {state['status']}: {(state['error'] or {}).get('message', '')}")
-    result = state["result"]
-    address = urlsplit(result["imageUrl"])
-    data = client.fetch("GET", f"{address.path}?{address.query}")
-    check_png(data, result)
+    path = f"{_API}/status/{request_id}?imageData=false"
+    state = followed(client, path, finished=request_id, count=lambda state: str(state["status"]))
+    took = time.monotonic() - submitted
+    data = image_of(client, state)
+    target = folder / "friendly-dragon.png"
     target.write_bytes(data)
-    shown = target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
+    result = state["result"]
     print(
-        f"\n  Image        {shown}"
+        f"\n  Image        {shown(target)}"
         f"\n  Request      {request_id}"
         f"\n  Completed    {took * 1000:.0f} ms after it was submitted"
         f"\n  Provider     {result['provider']} ({result['model']})"
         f"\n  Size         {result['width']} x {result['height']} PNG, {len(data) / 1024:.0f} KiB"
     )
-    if attribution := result.get("attribution"):
-        print(textwrap.fill(attribution, 100, initial_indent="  Attribution  ", subsequent_indent=" " * 15))
+    print_attribution(result.get("attribution") or "")
     print(
-        "\nNext: `make run` keeps it running at http://127.0.0.1:8000, with the API described at /api/docs;"
-        "\n      README.md explains the rest.",
+        "\nNext: `make demo-book` draws a book, the same character on each page; `make run` keeps everything running"
+        "\n      at http://127.0.0.1:8000, with the API described at /api/docs. README.md explains the rest.",
         flush=True,
     )

@@ -19,7 +19,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, NoReturn
@@ -29,7 +30,7 @@ from django.core.exceptions import ImproperlyConfigured
 from honcho.environ import parse_procfile
 
 from config import env
-from config.local import demo
+from config.local import demo, demo_book
 from config.local.parent_death import ending_with_this
 from config.local.postgresql import running_postgresql
 from config.local.processes import Console, ProcessGroup
@@ -43,6 +44,9 @@ _EMBEDDED = (
     ("DATABASE_URL", "postgresql", running_postgresql),
     ("REDIS_URL", "valkey", running_valkey),
 )
+#: A demo gets the address, a user's name and password, and the folder for its images. Raises ``DemoError``.
+Demo = Callable[[str, str, str, Path], None]
+_DEMOS: dict[str, Demo] = {"demo": demo.draw, "demo-book": demo_book.draw}
 #: Variables that would lead the demo to a real database, account or bill.
 _NOT_FOR_THE_DEMO = (
     *("ALLOWED_HOSTS", "BIND_HOST", "CDN_BASE_URL", "DATABASE_URL", "DEMO_PASSWORD", "DEMO_USERNAME", "PROVIDERS"),
@@ -205,8 +209,8 @@ class Stack:
         return missing
 
 
-def launch(settings: ModuleType, *, for_demo: bool) -> int:
-    """Run until a signal comes or the demo is over. Exit with one line if a process ends by itself."""
+def launch(settings: ModuleType, *, show: Demo | None) -> int:
+    """Run until a signal comes, or until the demo to show is over. Exit with one line if a process ends by itself."""
     stack = Stack(settings)
     try:
         stack.logs.mkdir(parents=True, exist_ok=True)
@@ -216,11 +220,11 @@ def launch(settings: ModuleType, *, for_demo: bool) -> int:
         held.enter_context(sole_use(settings.VAR_DIR))
         check_port(stack.bind, "PORT", stack.port)
         check_port(stack.bind, "REALTIME_PORT", stack.realtime_port)
-        if for_demo:
+        if show:
             print("Starting the stack ...", flush=True)
         servers = start_servers(held, settings.VAR_DIR)
         user = bring_database_up_to_date()
-        problem = ["the demo did not finish"] if for_demo else []
+        problem = ["the demo did not finish"] if show else []
 
         def announce(group: ProcessGroup) -> None:
             if missing := stack.wait_until_ready(_READY_SECONDS):
@@ -233,22 +237,22 @@ def launch(settings: ModuleType, *, for_demo: bool) -> int:
             for name, server in servers.items():
                 group.end_with(name, server)
 
-        def demonstrate(group: ProcessGroup) -> None:
+        def demonstrate(group: ProcessGroup, show: Demo) -> None:
             try:
                 if missing := stack.wait_until_ready(_READY_SECONDS):
                     raise demo.DemoError(f"the stack is not ready after {_READY_SECONDS:.0f} s: {', '.join(missing)}")
                 if user is None:
                     raise demo.DemoError(f"the demo user of {settings.VAR_DIR} is missing: remove that directory")
-                demo.draw(stack.url, user.username, user.password, settings.VAR_DIR / "friendly-dragon.png")
+                show(stack.url, user.username, user.password, settings.VAR_DIR)
                 problem.clear()
             except demo.DemoError as fault:
                 problem[:] = [str(fault)]
             finally:
                 group.stop()
 
-        console = Console(stack.logs, quiet=for_demo)
+        console = Console(stack.logs, quiet=show is not None)
         commands = parse_procfile((ROOT / "Procfile").read_text()).processes
-        group = ProcessGroup(commands, ROOT, console, demonstrate if for_demo else announce)
+        group = ProcessGroup(commands, ROOT, console, partial(demonstrate, show=show) if show else announce)
         group.loop()
         culprit = group.culprit
     if culprit:
@@ -257,7 +261,7 @@ def launch(settings: ModuleType, *, for_demo: bool) -> int:
         _fail(f"{name} ended by itself ({how}), so everything was stopped; its log is {stack.logs / f'{name}.log'}")
     if problem:
         _fail(f"{problem[0]}; the logs are in {stack.logs}")
-    if not for_demo:
+    if not show:
         console.say("Stopped")
     return 0
 
@@ -267,20 +271,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m config.local.stack", description=(__doc__ or "").partition("\n\n")[2]
     )
-    parser.add_argument("command", choices=["run", "demo"])
-    for_demo = parser.parse_args().command == "demo"
+    parser.add_argument("command", choices=["run", *_DEMOS])
+    show = _DEMOS.get(parser.parse_args().command)
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # and not under nohup
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     try:
-        prepare_environment(for_demo=for_demo)
+        prepare_environment(for_demo=show is not None)
         from config import settings
     except ImproperlyConfigured as fault:
         sys.exit(lines(fault))
     os.environ["VAR_DIR"] = str(settings.VAR_DIR)
-    sys.exit(launch(settings, for_demo=for_demo))
+    sys.exit(launch(settings, show=show))
 
 
 if __name__ == "__main__":

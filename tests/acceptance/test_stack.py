@@ -243,6 +243,17 @@ def test_demo_draws_the_example_and_cleans_up(tmp_path: Path) -> None:
         assert image.read_bytes().startswith(b"\x89PNG")
 
 
+def test_demo_book_draws_one_character_on_each_page(tmp_path: Path) -> None:
+    with launched("demo-book", tmp_path / "var") as launcher:
+        assert launcher.wait() == 0, launcher.lines
+        folder = tmp_path / "var" / "demo" / "book"
+        names = {"character-sheet.png", "contact-sheet.png", *(f"page-{number}.png" for number in range(1, 5))}
+        assert {path.name for path in folder.iterdir()} == names
+        assert launcher.line("  Contact sheet ").split()[-1] == str(folder / "contact-sheet.png")
+        assert "OpenMoji" in launcher.line("  Attribution ")
+        assert not processes_of(launcher.var)
+
+
 class TestMakefile:
     @pytest.fixture
     def project(self, tmp_path: Path) -> Path:

@@ -43,5 +43,5 @@ def test_another_image_is_refused(data: bytes, result: dict[str, Any], fault: st
 
 def test_a_server_that_is_gone_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(demo.DemoError, match=r"^POST /api/token: .*Connection refused$"):
-        demo.draw(f"http://127.0.0.1:{closed_port()}", "demo", "demo", tmp_path / "image.png")
+        demo.draw(f"http://127.0.0.1:{closed_port()}", "demo", "demo", tmp_path)
     assert not list(tmp_path.iterdir())
