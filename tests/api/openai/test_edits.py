@@ -209,7 +209,7 @@ def test_bad_images_in_json_are_named(vendor: OpenAIStack, body: Any, error: Any
 def test_bad_forms_are_named(vendor: OpenAIStack) -> None:
     image = ("image", ("a.png", png("red"), "image/png"))
     assert refused(edit(vendor))[1:] == ("unsupported_media_type", None)
-    assert refused(edit(vendor, ("picture", image[1])))[1:] == ("unknown", "picture")
+    assert refused(edit(vendor, ("drawing", image[1])))[1:] == ("unknown", "drawing")
     assert refused(edit(vendor, image, ("mask", image[1]), ("mask", image[1])))[1:] == ("invalid", "mask")
     assert refused(edit(vendor, *[image] * 17))[1:] == ("too_many_references", "image")
     assert refused(edit(vendor, image, n="many"))[1:] == ("invalid", "n")
