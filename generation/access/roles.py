@@ -21,6 +21,7 @@ PERMISSIONS: Final[Mapping[str, str]] = {
 PAUSE: Final = "generation.add_pause"
 RESUME: Final = "generation.delete_pause"
 REVOKE: Final = "generation.revoke_apikey"
+APPROVE: Final = "generation.approve_generationrequest"
 
 _SEEN: Final = (
     *("generationrequest", "generationbatch", "generationattempt", "generationqueue", "statuschange"),
@@ -38,7 +39,7 @@ def _viewer() -> Iterator[str]:
 def _operator() -> Iterator[str]:
     yield from _viewer()
     yield from PERMISSIONS.values()
-    yield from (PAUSE, RESUME, REVOKE)
+    yield from (PAUSE, RESUME, REVOKE, APPROVE)
 
 
 def _administrator() -> Iterator[str]:

@@ -40,7 +40,8 @@ class ImageRequest:
 
     ``subject`` is the client's prompt; ``prompt`` has the style phrases of its type added, and is sent to the model.
     ``aspect_ratio`` is ``W:H``, and ``width`` and ``height`` are the model's pixels for it; a vendor gets the one or
-    the other. ``seed`` is None if the client gave none. ``title`` is the text that a cover shows. ``model`` is the
+    the other. ``seed`` is None if the client gave none; ``variation`` then tells apart the images of one submit, for a
+    provider that makes the same image of the same prompt each time. ``title`` is the text that a cover shows. ``model`` is the
     vendor's name of the model; only the built-in provider accepts an empty one.
     """
 
@@ -52,6 +53,7 @@ class ImageRequest:
     width: int = 1024
     height: int = 1024
     seed: int | None = None
+    variation: int = 0
     negative_prompt: str = ""
     quality: str = ""
     output_format: str = "png"

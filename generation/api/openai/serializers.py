@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -20,10 +20,10 @@ from generation.api.fields import (
     TextField,
 )
 from generation.api.openai.errors import PARAMS, unsupported
-from generation.api.serializers import MAX_SEED, MetadataSerializer, ValidMetadata, new_request, validate
+from generation.api.serializers import MetadataSerializer, ValidMetadata, new_request, validate
 from generation.models.options import GenerationOptions
 from generation.providers import catalogue
-from generation.requests.new_request import NewRequest
+from generation.requests.new_request import NewRequest, variation
 from generation.states import GenerationType, ImageFormat, Priority
 
 MAX_PROMPT: Final = 32_000
@@ -140,7 +140,7 @@ def read_call(body: Any, *, cancel_after: timedelta | None) -> ImagesCall:
     data = {"type": GenerationType.ILLUSTRATION, **vga, "prompt": valid["prompt"], "metadata": metadata}
     draft = new_request(data, cancel_after=cancel_after)
     return ImagesCall(
-        drafts=[_variation(draft, index) for index in range(valid["n"])],
+        drafts=[variation(draft, index) for index in range(valid["n"])],
         quality=_AUTO if "quality" in dropped else valid.get("quality", _AUTO),
         response_format=valid["response_format"],
         stream=valid["stream"],
@@ -197,21 +197,6 @@ def _fitting(
 def _ratios(size: str) -> Iterator[str]:
     match = _SIZE.fullmatch(size)
     return iter(catalogue.nearest_ratios(int(match[1]), int(match[2])) if match else ())
-
-
-def _variation(draft: NewRequest, index: int) -> NewRequest:
-    """Return the request for one of several images. Each has its own seed, and only the first may be a cached image,
-    since the others would be the same."""
-    changes: dict[str, Any] = {}
-    if (seed := draft.metadata.get("seed")) is not None:
-        changes["seed"] = (seed + index) % (MAX_SEED + 1)
-    if index and draft.metadata.get("useCache"):
-        changes["useCache"] = False
-    if not (index and changes):
-        return draft
-    metadata = draft.metadata | changes
-    options = GenerationOptions.parse(metadata, prompt_length=len(draft.prompt))
-    return replace(draft, metadata=metadata, options=options)
 
 
 def _without_effect(body: Mapping[str, Any]) -> Iterator[str]:

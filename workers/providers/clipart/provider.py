@@ -52,7 +52,7 @@ def _generate(request: ImageRequest, stop: threading.Event) -> ImageAnswer:
     _check(request)
     subject = _well_formed(request.subject) or _well_formed(request.prompt)
     text_hash = _hash(subject, request.type)
-    seed = request.seed if request.seed is not None else text_hash % 2**31
+    seed = request.seed if request.seed is not None else (text_hash + request.variation) % 2**31
     wish = words.read(subject, _well_formed(request.negative_prompt))
     drawn = bool(wish.nouns or wish.setting)
     if drawn:
