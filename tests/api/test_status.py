@@ -22,6 +22,7 @@ from tests.support.requests import FAILURE, PROMPT, back_in_queue, claimed, in_s
 KEYS = {
     *("requestId", "type", "prompt", "status", "priority", "progress", "sequence"),
     *("projectId", "pageId", "batchId", "metadata", "result", "error", "cancelReason"),
+    *("variation", "approval", "approvalNote", "references", "editOf"),
 }
 TIMES = {"requestedAt", "startedAt", "completedAt"}
 METADATA = TIMES | {"attempts", "maxAttempts", "generationTime"}

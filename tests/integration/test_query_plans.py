@@ -97,6 +97,7 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
         "project_id": "",
         "page_id": "",
         "metadata": {},
+        "variation": 0,
         "max_attempts": 3,
         "owner_id": owner.pk,
         "batch_id": None,
