@@ -122,7 +122,9 @@ def _thumbnail(file: ImageFile, source: str) -> bytes:
     shown = upright(_on_white(small, file), file)
     out = io.BytesIO()
     mark = b"" if source == digital_source.BY_PROGRAM else digital_source.xmp(source).encode()
-    shown.save(out, "WEBP", quality=82, method=2, xmp=mark)  # method 4 takes twice the time and saves a twentieth of the size
+    shown.save(
+        out, "WEBP", quality=82, method=2, xmp=mark
+    )  # method 4 takes twice the time and saves a twentieth of the size
     return out.getvalue()
 
 

@@ -275,7 +275,10 @@ class ApprovalSerializer(BodySerializer):
 
     approval = ChoiceField(Approval.values, allow_null=True, help_text="`null` takes an earlier decision back.")
     note = StringField(
-        max_length=500, required=False, allow_blank=True, help_text="Replaces an earlier note; without it, there is none."
+        max_length=500,
+        required=False,
+        allow_blank=True,
+        help_text="Replaces an earlier note; without it, there is none.",
     )
 
 

@@ -41,9 +41,7 @@ def submit(*, owner: User, draft: NewRequest) -> GenerationRequest:
         return lifecycle.submit(drafts, owner=owner)[0]
 
 
-def submit_variations(
-    *, owner: User, draft: NewRequest, count: int
-) -> tuple[GenerationBatch, list[GenerationRequest]]:
+def submit_variations(*, owner: User, draft: NewRequest, count: int) -> tuple[GenerationBatch, list[GenerationRequest]]:
     """Accept ``count`` requests for images of the same prompt as a batch, all or none. Raises what :func:`submit`
     does."""
     draft = permissions.permitted(owner, draft)

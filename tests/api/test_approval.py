@@ -121,7 +121,12 @@ def test_approving_one_image_of_a_page_clears_the_others(api: APIClient, alice: 
     approve(api, elsewhere)
     answer(patch(api, rejected.pk, approval="rejected", note="Six fingers"))
     approve(api, second)
-    assert decisions(first, second, rejected, other) == [("", ""), ("approved", ""), ("rejected", "Six fingers"), ("", "")]
+    assert decisions(first, second, rejected, other) == [
+        ("", ""),
+        ("approved", ""),
+        ("rejected", "Six fingers"),
+        ("", ""),
+    ]
     assert decisions(elsewhere) == [("approved", "")]
 
 

@@ -1,6 +1,7 @@
 import io
 from contextlib import suppress
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -13,6 +14,10 @@ from tests.corpus.shapes import SIZE, Colors, encoded, quadrants
 from tests.corpus.sound import SOUND
 from workers import image_check
 from workers.providers.base import ProviderError
+
+
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
 
 
 def image(kind: str = "PNG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **more: Any) -> bytes:
@@ -188,3 +193,15 @@ def test_the_fast_decoder_and_pillow_see_the_same_image(mode: str) -> None:
     assert fast is not None
     assert (fast.mode, fast.size, fast.tobytes()) == (slow.mode, slow.size, slow.tobytes())
     assert slow.tobytes() == drawn.tobytes()
+
+
+def test_the_thumbnail_of_a_models_image_says_so() -> None:
+    data = image()
+    plain, marked = image_check.check(data), image_check.check(data, source="trainedAlgorithmicMedia")
+    assert marked.data == plain.data == data
+    with Image.open(io.BytesIO(plain.thumbnail)) as small:
+        assert "xmp" not in small.info
+    with Image.open(io.BytesIO(marked.thumbnail)) as small:
+        [description] = ElementTree.fromstring(small.info["xmp"]).iter(f"{RDF}Description")
+    assert description.attrib[f"{IPTC}DigitalSourceType"].endswith("/digitalsourcetype/trainedAlgorithmicMedia")
+    assert 300 < len(marked.thumbnail) - len(plain.thumbnail) < 500
