@@ -293,7 +293,7 @@ def new_request(
     cancel_after: timedelta | None = None,
     index: int | None = None,
 ) -> NewRequest:
-    """Return the validated data of a :class:`BatchItemSerializer` as a NewRequest. ``priority`` is the default, ``index``
+    """Return the valid data of a :class:`BatchItemSerializer` as a NewRequest. ``priority`` is the default, ``index``
     that of an item of a batch. Raises :class:`InvalidValue`."""
     valid: ValidMetadata = data["metadata"]
     return NewRequest(

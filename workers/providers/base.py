@@ -41,8 +41,8 @@ class ImageRequest:
     ``subject`` is the client's prompt; ``prompt`` has the style phrases of its type added, and is sent to the model.
     ``aspect_ratio`` is ``W:H``, and ``width`` and ``height`` are the model's pixels for it; a vendor gets the one or
     the other. ``seed`` is None if the client gave none; ``variation`` then tells apart the images of one submit, for a
-    provider that makes the same image of the same prompt each time. ``title`` is the text that a cover shows. ``model`` is the
-    vendor's name of the model; only the built-in provider accepts an empty one.
+    provider that makes the same image of the same prompt each time. ``title`` is the text that a cover shows. ``model``
+    is the vendor's name of the model; only the built-in provider accepts an empty one.
     """
 
     request_id: str

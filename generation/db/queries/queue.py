@@ -19,10 +19,10 @@ SUBMIT: Final = """/* submit */
 WITH given AS (
     SELECT *
     FROM JSON_TO_RECORDSET(%(requests)s::JSON) AS request(
-        id TEXT, type TEXT, prompt TEXT, priority TEXT, project_id TEXT, page_id TEXT, metadata JSONB, variation INTEGER,
-        inputs JSONB, images JSONB, max_attempts INTEGER, estimated_cost NUMERIC, api_key_id TEXT, cancel_after NUMERIC,
-        owner_id INTEGER, batch_id TEXT, http_request_id TEXT, traceparent TEXT, priority_weight INTEGER, held BOOLEAN,
-        sent BOOLEAN
+        id TEXT, type TEXT, prompt TEXT, priority TEXT, project_id TEXT, page_id TEXT, metadata JSONB,
+        variation INTEGER, inputs JSONB, images JSONB, max_attempts INTEGER, estimated_cost NUMERIC, api_key_id TEXT,
+        cancel_after NUMERIC, owner_id INTEGER, batch_id TEXT, http_request_id TEXT, traceparent TEXT,
+        priority_weight INTEGER, held BOOLEAN, sent BOOLEAN
     )
 ), weights AS (
     SELECT DISTINCT priority_weight FROM given
@@ -41,7 +41,8 @@ WITH given AS (
 ), requests AS (
     INSERT INTO generation_requests (
         id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, variation, inputs, status,
-        sequence, claims, attempts, max_attempts, waits, worker, estimated_cost, http_request_id, traceparent, api_key_id, cancel_at
+        sequence, claims, attempts, max_attempts, waits, worker, estimated_cost, http_request_id, traceparent,
+        api_key_id, cancel_at
     )
     SELECT
         id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, variation, inputs, 'queued', 1,
