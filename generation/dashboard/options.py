@@ -9,7 +9,7 @@ from typing import Any, Final
 from generation.models import PromptStyle
 from generation.models.options import RESTRICTING
 from generation.providers import catalogue
-from generation.states import GenerationType, Priority, Scope, Status, StyleScope
+from generation.states import Approval, GenerationType, Priority, Scope, Status, StyleScope
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +70,8 @@ RATIOS: Final = (
     ("4:3", "Screen · 4:3"),
     ("16:9", "Wide · 16:9"),
 )
+#: Numbers of images of one prompt.
+VARIATIONS: Final = (1, 2, 4)
 
 
 def offered() -> dict[str, Any]:
@@ -90,6 +92,8 @@ def offered() -> dict[str, Any]:
         "priorities": Priority.choices,
         "statuses": Status.choices,
         "types": GenerationType.choices,
+        "approvals": Approval.choices,
+        "variations": VARIATIONS,
     }
 
 

@@ -21,7 +21,7 @@ from generation.dashboard.forms import SignInForm
 from generation.providers import circuit_breaker
 from generation.queue import estimates
 from generation.reports import doctor, statistics, timeline, trends
-from generation.requests import representations, selectors
+from generation.requests import representations, selectors, services
 from generation.states import ADVICE, TERMINAL, ErrorCode, Status
 
 
@@ -61,6 +61,8 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
     item = selectors.find_request(request_id, user=_user(request))
     if item is None:
         return render(request, "missing.html", _common(), status=404)
+    user = _user(request)
+    variations = selectors.variations_of(item)
     return render(
         request,
         "request.html",
@@ -73,7 +75,10 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
             "place": estimates.queue_position(item) if item.status == Status.QUEUED else None,
             "problem": timeline.problem_of(item),
             "steps": timeline.steps(item),
-            "owner": item.owner if item.owner_id != _user(request).pk else None,
+            "owner": item.owner if item.owner_id != user.pk else None,
+            "may_decide": services.may_decide(user, item),
+            "variations": variations,
+            "sequences": {one.pk: one.sequence for one in variations} | {item.pk: item.sequence},
         },
     )
 

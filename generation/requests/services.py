@@ -150,6 +150,11 @@ def approve(*, user: User, request: GenerationRequest, approval: str, note: str 
     _audit(user, [] if is_own else [request.pk], message, address)
 
 
+def may_decide(user: User, request: GenerationRequest) -> bool:
+    """Return whether :func:`approve` permits the user this request."""
+    return request.owner_id == user.pk or (user.is_staff and user.has_perm(roles.APPROVE))
+
+
 # --- Staff's actions on many requests ---
 
 
