@@ -29,6 +29,7 @@ from generation.api.parsers import MAX_METADATA_DEPTH, check_value
 from generation.models import model_rows
 from generation.models.options import MAX_SEED, GenerationOptions, InputImage, Inputs
 from generation.providers import catalogue
+from generation.requests.filters import UNDECIDED
 from generation.requests.new_request import DEFAULT_MAX_ATTEMPTS, NewImage, NewRequest
 from generation.requests.representations import RESERVED_METADATA
 from generation.states import REFERENCE_ROLES, Approval, GenerationType, ImageFormat, ImageRole, Priority, Status
@@ -37,8 +38,6 @@ MAX_BATCH: Final = 100
 MAX_REFERENCES: Final = 16
 MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_VARIATIONS: Final = 8
-#: The filter of requests that are neither approved nor rejected.
-NO_APPROVAL: Final = "none"
 
 
 class AspectRatioField(StringField):
@@ -412,7 +411,7 @@ class ListSerializer(PageSerializer):
     pageId = NameField(max_length=255, required=False, source="page_id")
     batchId = NameField(max_length=64, required=False, source="batch_id")
     approval = ChoiceField(
-        [*Approval.values, NO_APPROVAL], required=False, help_text="`none`: neither approved nor rejected."
+        [*Approval.values, UNDECIDED], required=False, help_text="`none`: neither approved nor rejected."
     )
     createdAfter = QueryDateTimeField(required=False, source="created_at__gt", help_text="Exclusive.")
     createdBefore = QueryDateTimeField(required=False, source="created_at__lt", help_text="Exclusive.")
@@ -430,7 +429,7 @@ def query_parameters(request: Request) -> dict[str, Any]:
 def filters(data: dict[str, Any]) -> dict[str, Any]:
     """Return the query conditions from a ListSerializer's valid data, without ``limit`` and ``cursor``."""
     conditions = {name: value for name, value in data.items() if name not in {"limit", "cursor"}}
-    if conditions.get("approval") == NO_APPROVAL:
+    if conditions.get("approval") == UNDECIDED:
         conditions["approval"] = ""
     return conditions
 
