@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.visitor import PATIENCE, Visitor, wait_status
+
+pytestmark = pytest.mark.usefixtures("calm")
 
 
 def test_one_of_four_images_is_chosen_with_the_keyboard(alice: Visitor) -> None:
