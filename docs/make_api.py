@@ -256,6 +256,13 @@ def _make_calls(to: _Recorder) -> None:
     to.wait(f"{_API}/batch/{batch_id}", lambda shape: shape["progress"] == 100)
     to.show("getBatch", "GET", f"{_API}/batch/{batch_id}")
 
+    several = to.show("submitRequest", "POST", f"{_API}/submit", _CAT | {"variations": 2}).json
+    to.wait(f"{_API}/batch/{several['batchId']}", lambda shape: shape["progress"] == 100)
+    decision = {"approval": "approved", "note": "The wings are right"}
+    to.show("decideRequest", "PATCH", f"{_API}/requests/{request_id}", decision)
+    to.show("decideRequest", "PATCH", f"{_API}/requests/{request_id}", {"approval": "perhaps"})
+    to.show("getProvenance", "GET", f"{_API}/requests/{request_id}/provenance")
+
     fox = _GALLERY / "fox-forest.png"
     upload_id = to.show("uploadImage", "POST", f"{_API}/uploads", fox).json["uploadId"]
     to.show("uploadImage", "POST", f"{_API}/uploads", _GALLERY / "LICENSE.txt")

@@ -212,6 +212,13 @@ class CancelReason(TextChoices):
     REFERENCE_FAILED = "reference_failed", "Its reference failed"
 
 
+class Approval(TextChoices):
+    """The decision about the image of a completed request."""
+
+    APPROVED = "approved", "Approved"
+    REJECTED = "rejected", "Rejected"
+
+
 class Transition(NamedTuple):
     """A legal status change. ``source`` is ``None`` for a new request."""
 

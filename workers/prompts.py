@@ -45,6 +45,7 @@ def build(request: GenerationRequest, choice: ModelChoice, images: Sequence[Stor
         height=choice.height,
         resolution=choice.resolution,
         seed=options.seed,
+        variation=request.variation,
         negative_prompt=options.negative_prompt,
         # A model without the capability has a single quality.
         quality=options.quality if "quality" in choice.capabilities else "",

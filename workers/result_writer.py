@@ -17,6 +17,7 @@ from generation.providers.catalogue import ModelChoice
 from generation.requests.claims import Claim
 from generation.states import ErrorCode
 from generation.storage import images, receipts
+from generation.storage.digital_source import digital_source
 from workers import image_check
 from workers.image_check import CheckedImage
 from workers.image_processes import ImageProcesses, NoProcessesError
@@ -81,7 +82,7 @@ class ResultWriter:
         for an invalid image, and :class:`workers.runtime.AttemptCancelled`.
         """
         receipt = _receipt(attempt.claim, answer, choice, cost, estimate)
-        of_check = {"requested": requested}
+        of_check = {"requested": requested, "source": digital_source(choice.provider)}
         of_store: dict[str, Any] = {"request_id": attempt.key[0], "receipt": receipt}
 
         async def store() -> dict[str, Any]:

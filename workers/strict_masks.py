@@ -14,16 +14,11 @@ from generation.models.model_rows import MAX_PIXELS
 from generation.requests.input_images import StoredImage
 from generation.states import ErrorCode, ImageRole
 from generation.storage import image_headers, images
+from generation.storage.digital_source import PARTLY_BY_MODEL, xmp
 from generation.storage.image_pixels import decoded, in_8_bits, in_srgb, upright
 from workers.providers.base import ImageAnswer, ProviderError
 
-#: IPTC's mark of an image of which a model made a part.
-_MARK: Final = (
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
-    ' Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/'
-    'compositeWithTrainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
-)
+_MARK: Final = xmp(PARTLY_BY_MODEL)
 _QUALITY: Final = 95
 
 

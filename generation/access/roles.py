@@ -22,6 +22,7 @@ PAUSE: Final = "generation.add_pause"
 DELETE_UPLOAD: Final = "generation.delete_upload"
 RESUME: Final = "generation.delete_pause"
 REVOKE: Final = "generation.revoke_apikey"
+APPROVE: Final = "generation.approve_generationrequest"
 
 _SEEN: Final = (
     *("generationrequest", "generationbatch", "generationattempt", "generationqueue", "statuschange"),
@@ -39,7 +40,7 @@ def _viewer() -> Iterator[str]:
 def _operator() -> Iterator[str]:
     yield from _viewer()
     yield from PERMISSIONS.values()
-    yield from (PAUSE, RESUME, REVOKE)
+    yield from (PAUSE, RESUME, REVOKE, APPROVE)
 
 
 def _administrator() -> Iterator[str]:

@@ -13,7 +13,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from generation.queue import pauses
 from generation.requests import filters
-from generation.states import ErrorCode, GenerationType, PauseScope, Priority, Status
+from generation.states import Approval, ErrorCode, GenerationType, PauseScope, Priority, Status
 
 
 class _Narrows:
@@ -82,6 +82,7 @@ class ProviderFilter(_Narrows, OneOfTheProviders):
 
 OF_REQUESTS = (
     _one_of("status", "status", [*Status.choices, (filters.ACTIVE_STATUS, "Queued or in progress")]),
+    _one_of("approval", "decision", [*Approval.choices, (filters.UNDECIDED, "Neither")]),
     _one_of("priority", "priority", Priority.choices),
     _one_of("type", "type", GenerationType.choices),
     ProviderFilter,

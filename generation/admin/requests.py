@@ -34,7 +34,7 @@ _EXCERPT: Final = 90
 #: The columns of a row. The list does not load the prompt, which can be long, nor the JSON documents.
 _LISTED: Final = (
     *("id", "type", "status", "priority", "project_id", "attempts", "max_attempts"),
-    *("created_at", "started_at", "completed_at", "owner__username"),
+    *("created_at", "started_at", "completed_at", "owner__username", "approval"),
 )
 
 
@@ -97,7 +97,10 @@ class GenerationRequestAdmin(KeysetPageAdmin):
 
     @display(description="status")
     def status_badge(self, row: GenerationRequest) -> SafeString:
-        return badge(row.status, row.get_status_display())
+        shown = badge(row.status, row.get_status_display())
+        if not row.approval:
+            return shown
+        return format_html("{} {}", shown, badge(row.approval, row.get_approval_display()))
 
     @display(description="owner")
     def owner_name(self, row: GenerationRequest) -> str:

@@ -18,6 +18,7 @@ from generation.api.idempotency import current_user, flag, idempotent_response, 
 from generation.api.images import missing_file_is_gone
 from generation.api.pagination import NewestFirstPagination
 from generation.api.serializers import (
+    ApprovalSerializer,
     ListSerializer,
     SubmitSerializer,
     filters,
@@ -29,7 +30,8 @@ from generation.api.waiting import after_wait, cancel_after, preferred_wait, ret
 from generation.models import GenerationRequest
 from generation.queue import estimates
 from generation.queue.estimates import QueuePosition
-from generation.requests import input_images, permissions, representations, selectors, services
+from generation.requests import input_images, permissions, provenance, representations, selectors, services
+from generation.requests.approval import NotCompletedError
 from generation.requests.references import ReferenceFailedError
 from generation.requests.representations import absolute
 from generation.states import ACTIVE, Scope
@@ -57,6 +59,14 @@ class ReferenceFailed(APIException):
     default_code = "reference_failed"
 
 
+class NotCompleted(APIException):
+    """The request has no image."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_detail = "The request is not completed"
+    default_code = "not_completed"
+
+
 #: The URL name of a request's status, and the key of its id in an answer.
 _STATUS: Final = ("generation:status", "requestId")
 
@@ -72,25 +82,29 @@ def _accepted(request: GenerationRequest) -> dict[str, Any]:
 
 
 class GenerationViewSet(viewsets.ViewSet):
-    """Submit, read, list, cancel and retry requests."""
+    """Submit, read, list, cancel, retry and approve requests."""
 
-    scopes: ClassVar = dict.fromkeys(["retrieve", "list"], Scope.REQUESTS_READ) | dict.fromkeys(
-        ["submit", "cancel", "retry"], Scope.REQUESTS_WRITE
+    scopes: ClassVar = dict.fromkeys(["retrieve", "list", "provenance"], Scope.REQUESTS_READ) | dict.fromkeys(
+        ["submit", "cancel", "retry", "approve"], Scope.REQUESTS_WRITE
     )
 
     def submit(self, request: Request) -> Response:
-        draft = new_request(validate(SubmitSerializer, request.data), cancel_after=cancel_after(request))
+        valid = validate(SubmitSerializer, request.data)
+        draft, count = new_request(valid, cancel_after=cancel_after(request)), valid.get("variations", 1)
         permissions.check_projects(current_user(request), [draft])
 
         def act() -> dict[str, Any]:
-            limit_submits(request)
-            return _accepted(services.submit(owner=current_user(request), draft=draft))
+            limit_submits(request, cost=count)
+            if count == 1:
+                return _accepted(services.submit(owner=current_user(request), draft=draft))
+            batch, created = services.submit_variations(owner=current_user(request), draft=draft, count=count)
+            return _accepted(created[0]) | {"requestIds": [one.pk for one in created], "batchId": batch.pk}
 
         return self._or_after_wait(request, idempotent_response(request, act, location=_STATUS))
 
     def _or_after_wait(self, request: Request, response: Response) -> Response:
-        """Have the server wait for the end of the request in the response, if the client prefers it."""
-        request_id = response.data["requestId"]
+        """Have the server wait for the end of the requests in the response, if the client prefers it."""
+        request_id, batch_id = response.data["requestId"], response.data.get("batchId")
 
         def answer(has_ended: bool) -> Response:
             if not has_ended:
@@ -98,9 +112,12 @@ class GenerationViewSet(viewsets.ViewSet):
                 headers["Retry-After"] = retry_after(response.data["estimatedWaitTime"])
                 return Response(response.data, status=status.HTTP_202_ACCEPTED, headers=headers)
             ended = representations.status(self._find(request, request_id))
-            return Response(response.data | {"status": ended["status"], "estimatedWaitTime": 0, "request": ended})
+            body = response.data | {"status": ended["status"], "estimatedWaitTime": 0, "request": ended}
+            if batch := batch_id and selectors.find_batch(batch_id, user=current_user(request)):
+                body["batch"] = representations.batch(batch, selectors.batch_requests(batch))
+            return Response(body)
 
-        return after_wait(request, response, [request_id], answer)
+        return after_wait(request, response, response.data.get("requestIds", [request_id]), answer)
 
     @missing_file_is_gone()
     def retrieve(self, request: Request, request_id: str) -> HttpResponseBase:
@@ -165,6 +182,27 @@ class GenerationViewSet(viewsets.ViewSet):
         except ReferenceFailedError:
             raise ReferenceFailed from None
         return self._or_after_wait(request, Response(_accepted(retried)))
+
+    def approve(self, request: Request, request_id: str) -> Response:
+        found = self._find(request, request_id)
+        valid = validate(ApprovalSerializer, request.data)
+        try:
+            services.approve(
+                user=current_user(request),
+                request=found,
+                approval=valid["approval"] or "",
+                note=valid.get("note", ""),
+                address=client_address(request._request),
+            )
+        except NotCompletedError:
+            raise NotCompleted from None
+        return Response(representations.status(self._find(request, request_id)))
+
+    def provenance(self, request: Request, request_id: str) -> Response:
+        found = self._find(request, request_id)
+        if found.result is None:
+            raise NotCompleted
+        return Response(provenance.of_request(found), headers={"Cache-Control": "private, no-cache"})
 
     @staticmethod
     def _find(request: Request, request_id: str) -> GenerationRequest:

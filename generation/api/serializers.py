@@ -27,17 +27,17 @@ from generation.api.fields import (
 )
 from generation.api.parsers import MAX_METADATA_DEPTH, check_value
 from generation.models import model_rows
-from generation.models.options import MAX_PREVIEWS, GenerationOptions, InputImage, Inputs
+from generation.models.options import MAX_PREVIEWS, MAX_SEED, GenerationOptions, InputImage, Inputs
 from generation.providers import catalogue
+from generation.requests.filters import UNDECIDED
 from generation.requests.new_request import DEFAULT_MAX_ATTEMPTS, NewImage, NewRequest
 from generation.requests.representations import RESERVED_METADATA
-from generation.states import REFERENCE_ROLES, GenerationType, ImageFormat, ImageRole, Priority, Status
+from generation.states import REFERENCE_ROLES, Approval, GenerationType, ImageFormat, ImageRole, Priority, Status
 
 MAX_BATCH: Final = 100
 MAX_REFERENCES: Final = 16
 MAX_METADATA_BYTES: Final = 16 * 1024
-#: The largest seed that all providers with seeds accept.
-MAX_SEED: Final = 4_294_967_294
+MAX_VARIATIONS: Final = 8
 
 
 class AspectRatioField(StringField):
@@ -200,8 +200,8 @@ class ReferencesField(serializers.ListField):
         return super().to_internal_value(data)
 
 
-class SubmitSerializer(BodySerializer):
-    """The body of a submit, and of each request in a batch."""
+class BatchItemSerializer(BodySerializer):
+    """A request in a batch."""
 
     type = ChoiceField(GenerationType.choices)
     prompt = TextField(
@@ -247,6 +247,12 @@ class SubmitSerializer(BodySerializer):
         help_text="`hint`, the default: the model sees the mask. `strict`: what is outside the mask is restored.",
     )
 
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if "variations" not in self.fields and isinstance(data, dict) and data.get("variations") is not None:
+            message = "Only a submit has variations; in a batch, repeat the request."
+            raise serializers.ValidationError({"variations": [message]}, code="unsupported")
+        return super().to_internal_value(data)
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         images = tuple(images_of(attrs))
         if not images and "metadata" in attrs:
@@ -264,6 +270,30 @@ class SubmitSerializer(BodySerializer):
             raise (error if is_of_images else serializers.ValidationError({"metadata": error.detail})) from None
 
 
+class SubmitSerializer(BatchItemSerializer):
+    """The body of a submit."""
+
+    variations = IntegerField(
+        min_value=1,
+        max_value=MAX_VARIATIONS,
+        required=False,
+        help_text="How many images are made of it, 1 by default. More than one are a batch; each is a request with its"
+        " own cost, and a given `seed` counts up from one to the next.",
+    )
+
+
+class ApprovalSerializer(BodySerializer):
+    """The decision about the image of a completed request."""
+
+    approval = ChoiceField(Approval.values, allow_null=True, help_text="`null` takes an earlier decision back.")
+    note = StringField(
+        max_length=500,
+        required=False,
+        allow_blank=True,
+        help_text="Replaces an earlier note; without it, there is none.",
+    )
+
+
 def _json_bytes(data: dict[str, Any]) -> int:
     return len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
 
@@ -275,7 +305,7 @@ def new_request(
     cancel_after: timedelta | None = None,
     index: int | None = None,
 ) -> NewRequest:
-    """Return the validated data of a :class:`SubmitSerializer` as a NewRequest. ``priority`` is the default, ``index``
+    """Return the valid data of a :class:`BatchItemSerializer` as a NewRequest. ``priority`` is the default, ``index``
     that of an item of a batch. Raises :class:`InvalidValue`."""
     valid: ValidMetadata = data["metadata"]
     return NewRequest(
@@ -342,7 +372,7 @@ class BatchOptionsSerializer(BodySerializer):
 class BatchSerializer(BodySerializer):
     """The body of a batch."""
 
-    requests = SubmitSerializer(many=True, allow_empty=False, max_length=MAX_BATCH)  # type: ignore[call-arg]
+    requests = BatchItemSerializer(many=True, allow_empty=False, max_length=MAX_BATCH)  # type: ignore[call-arg]
     batchOptions = BatchOptionsSerializer(required=False)
 
 
@@ -404,6 +434,9 @@ class ListSerializer(PageSerializer):
     projectId = NameField(max_length=255, required=False, source="project_id")
     pageId = NameField(max_length=255, required=False, source="page_id")
     batchId = NameField(max_length=64, required=False, source="batch_id")
+    approval = ChoiceField(
+        [*Approval.values, UNDECIDED], required=False, help_text="`none`: neither approved nor rejected."
+    )
     createdAfter = QueryDateTimeField(required=False, source="created_at__gt", help_text="Exclusive.")
     createdBefore = QueryDateTimeField(required=False, source="created_at__lt", help_text="Exclusive.")
     limit = serializers.IntegerField(min_value=1, max_value=100, default=20, help_text="Requests per page.")
@@ -419,7 +452,10 @@ def query_parameters(request: Request) -> dict[str, Any]:
 
 def filters(data: dict[str, Any]) -> dict[str, Any]:
     """Return the query conditions from a ListSerializer's valid data, without ``limit`` and ``cursor``."""
-    return {name: value for name, value in data.items() if name not in {"limit", "cursor"}}
+    conditions = {name: value for name, value in data.items() if name not in {"limit", "cursor"}}
+    if conditions.get("approval") == UNDECIDED:
+        conditions["approval"] = ""
+    return conditions
 
 
 def validate(kind: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:

@@ -43,6 +43,8 @@ urlpatterns = [
     _at(f"{_PREFIX}/submit", GenerationViewSet.as_view({"post": "submit"}), "submit"),
     _at(f"{_PREFIX}/status/{_ID}", GenerationViewSet.as_view({"get": "retrieve"}), "status"),
     _at(f"{_PREFIX}/requests", GenerationViewSet.as_view({"get": "list"}), "requests"),
+    _at(f"{_PREFIX}/requests/{_ID}", GenerationViewSet.as_view({"patch": "approve"}), "request"),
+    _at(f"{_PREFIX}/requests/{_ID}/provenance", GenerationViewSet.as_view({"get": "provenance"}), "provenance"),
     _at(f"{_PREFIX}/retry/{_ID}", GenerationViewSet.as_view({"post": "retry"}), "retry"),
     _at(f"{_PREFIX}/batch", BatchViewSet.as_view({"post": "create"}), "batches"),
     _at(f"{_PREFIX}/batch/{_BATCH_ID}", BatchViewSet.as_view({"get": "retrieve", "delete": "destroy"}), "batch"),

@@ -9,7 +9,7 @@ from typing import Any, Final
 from generation.models import PromptStyle
 from generation.models.options import RESTRICTING
 from generation.providers import catalogue, sizes
-from generation.states import GenerationType, Priority, Scope, Status, StyleScope
+from generation.states import Approval, GenerationType, Priority, Scope, Status, StyleScope
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +71,8 @@ RATIOS: Final = (
     ("16:9", "Wide · 16:9"),
 )
 RESOLUTIONS: Final = (("", "Standard · about 1 MP"), ("2K", "2K · about 4 MP"), ("4K", "4K · about 8 MP"))
+#: Numbers of images of one prompt.
+VARIATIONS: Final = (1, 2, 4)
 
 
 def offered() -> dict[str, Any]:
@@ -99,6 +101,8 @@ def offered() -> dict[str, Any]:
         "priorities": Priority.choices,
         "statuses": Status.choices,
         "types": GenerationType.choices,
+        "approvals": Approval.choices,
+        "variations": VARIATIONS,
     }
 
 

@@ -22,7 +22,7 @@ from generation.dashboard.forms import SignInForm
 from generation.providers import circuit_breaker
 from generation.queue import estimates
 from generation.reports import doctor, statistics, timeline, trends
-from generation.requests import input_images, representations, selectors
+from generation.requests import input_images, representations, selectors, services
 from generation.requests.input_images import StoredImage
 from generation.states import ADVICE, TERMINAL, ErrorCode, ImageRole, Status
 
@@ -66,9 +66,11 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
     item = selectors.find_request(request_id, user=_user(request))
     if item is None:
         return render(request, "missing.html", _common(), status=404)
+    user = _user(request)
     representation = representations.status(item)
-    is_own = item.owner_id == _user(request).pk
+    is_own = item.owner_id == user.pk
     referring = selectors.referring_to(item, most=_MOST_REFERRING + 1)
+    variations = selectors.variations_of(item)
     return render(
         request,
         "request.html",
@@ -88,6 +90,9 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
             "awaited": input_images.waits_for(item) if item.status == Status.QUEUED else None,
             "referring": referring[:_MOST_REFERRING],
             "more_referring": len(referring) > _MOST_REFERRING,
+            "may_decide": services.may_decide(user, item),
+            "variations": variations,
+            "sequences": {one.pk: one.sequence for one in variations} | {item.pk: item.sequence},
         },
     )
 

@@ -255,10 +255,24 @@ def set_larger_sizes(apps: Any, schema_editor: Any) -> None:
 
 def create_groups(apps: Any, schema_editor: Any) -> None:
     """Create the groups of the staff's roles with their permissions."""
+    _create_permissions(apps, "admin", "auth", "generation")
+    roles.make_groups(apps.get_model("auth", "Group"), apps.get_model("auth", "Permission"))
+
+
+def allow_approvals(apps: Any, schema_editor: Any) -> None:
+    """Give the permission to approve to the groups of operators and administrators. What staff have changed stays."""
+    _create_permissions(apps, "generation")
+    permission = apps.get_model("auth", "Permission").objects.get(
+        content_type__app_label="generation", codename=roles.APPROVE.partition(".")[2]
+    )
+    for group in apps.get_model("auth", "Group").objects.filter(name__in=[roles.OPERATOR, roles.ADMINISTRATOR]):
+        group.permissions.add(permission)
+
+
+def _create_permissions(apps: Any, *labels: str) -> None:
     # Django creates permissions after all migrations, which on a new database is too late for the groups.
-    for label in ("admin", "auth", "generation"):
+    for label in labels:
         config = apps.get_app_config(label)
         config.models_module = True
         create_permissions(config, apps=apps, verbosity=0)
         config.models_module = None
-    roles.make_groups(apps.get_model("auth", "Group"), apps.get_model("auth", "Permission"))

@@ -9,6 +9,8 @@ from typing import Any, Final
 from generation.models import model_rows
 from generation.states import ImageRole
 
+#: The largest seed that all providers with seeds accept.
+MAX_SEED: Final = 4_294_967_294
 #: Options that not every model honors, by their keys in ``metadata`` and in a model's capabilities. The aspect ratio
 #: is matched with a model's sizes, and an image style is a phrase of the prompt.
 RESTRICTING: Final = {

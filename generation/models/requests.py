@@ -14,7 +14,7 @@ from generation.db.functions import Now
 from generation.models.access import ApiKey
 from generation.models.constraints import is_one_of
 from generation.models.options import GenerationOptions, Inputs
-from generation.states import ACTIVE, TERMINAL, CancelReason, GenerationType, Priority, Status
+from generation.states import ACTIVE, TERMINAL, Approval, CancelReason, GenerationType, Priority, Status
 
 _ACTIVE: Final = sorted(ACTIVE)
 
@@ -67,6 +67,9 @@ class GenerationRequest(models.Model):
     project_id = models.CharField(max_length=255, blank=True, default="")
     page_id = models.CharField(max_length=255, blank=True, default="")
     metadata = models.JSONField(default=dict, blank=True)
+    #: Its index among the images that were submitted together for one prompt. A field of positive numbers has a check,
+    #: which a migration would have to read the whole table for.
+    variation = models.SmallIntegerField(default=0, db_default=0, editable=False)
     #: The images that are sent with the prompt, see :class:`generation.models.options.Inputs`; None for none.
     inputs: Any = models.JSONField(null=True, editable=False)
     # The key that submitted it, or that retried it last. Two indexes in Meta begin with it.
@@ -95,6 +98,12 @@ class GenerationRequest(models.Model):
     http_request_id = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
     traceparent = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
 
+    #: The decision about the image, and the note of its maker; empty for none. See ``generation.requests.approval``.
+    approval = models.CharField(
+        max_length=8, choices=Approval.choices, blank=True, default="", db_default="", editable=False
+    )
+    approval_note = models.CharField(max_length=500, blank=True, default="", db_default="", editable=False)
+
     result: Any = models.JSONField(null=True, editable=False)
     error: Any = models.JSONField(null=True, editable=False)
 
@@ -118,6 +127,7 @@ class GenerationRequest(models.Model):
             ("retry_generationrequest", "Can retry any user's requests"),
             ("requeue_generationrequest", "Can requeue queued requests"),
             ("prioritise_generationrequest", "Can change the priority of queued requests"),
+            ("approve_generationrequest", "Can approve and reject any user's images"),
         ]
         indexes: ClassVar = [
             # Pages of a list, newest first: all of an owner, those in one status, and those of a project. The last one
@@ -154,6 +164,11 @@ class GenerationRequest(models.Model):
             ),
             # Most requests are in no batch, and are not in this index.
             models.Index(F("batch"), F("id").desc(), name="request_batch", condition=Q(batch__isnull=False)),
+            # Approved or rejected requests, of an owner and for staff. Most requests are neither, and are not in these.
+            models.Index(
+                F("owner"), F("approval"), F("id").desc(), name="request_owner_approval", condition=~Q(approval="")
+            ),
+            models.Index(F("approval"), F("id").desc(), name="request_approval_newest", condition=~Q(approval="")),
             # Running requests: for leases, for the running requests of a batch, and for the number of active requests.
             models.Index(fields=["lease_expires_at"], name="request_lease", condition=Q(status=Status.IN_PROGRESS)),
             # Requests with a deadline, and what a key has under way. Others are not in these indexes.
@@ -167,6 +182,12 @@ class GenerationRequest(models.Model):
             ),
         ]
         constraints: ClassVar = [
+            # A page of a project has at most one approved image.
+            models.UniqueConstraint(
+                fields=["owner", "project_id", "page_id"],
+                name="request_one_approved_per_page",
+                condition=Q(approval=Approval.APPROVED) & ~Q(page_id=""),
+            ),
             is_one_of("request_status_known", "status", Status),
             is_one_of("request_type_known", "type", GenerationType),
             is_one_of("request_priority_known", "priority", Priority),
@@ -203,6 +224,10 @@ class GenerationRequest(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(cancel_reason__in=["", *CancelReason.values]), name="request_cancel_reason_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(approval="") | Q(approval__in=Approval.values, status=Status.COMPLETED),
+                name="request_approval_of_completed",
             ),
         ]
 

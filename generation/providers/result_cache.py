@@ -85,4 +85,6 @@ def _key(request: GenerationRequest, choice: ModelChoice, hashes: Sequence[str])
     parts.append(changing(request.metadata))
     if request.inputs is not None:  # keys of requests without images stay as they were
         parts += [request.inputs, *hashes]
+    if request.variation:  # the first one is as a request for one image
+        parts.append({"variation": request.variation})
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -17,12 +17,14 @@ from django.db.models.fields.json import KT
 from generation import identifiers
 from generation.identifiers import BATCH_ID, oldest_request_id
 from generation.models import GenerationAttempt, GenerationRequest
-from generation.states import ACTIVE, GenerationType, Priority, Status
+from generation.states import ACTIVE, Approval, GenerationType, Priority, Status
 
 Requests = QuerySet[GenerationRequest]
 
 #: The condition with the search text.
 SEARCH: Final = "q"
+#: The decision of requests that are neither approved nor rejected.
+UNDECIDED: Final = "none"
 #: The status of requests that are queued or in progress.
 ACTIVE_STATUS: Final = "active"
 _MAX_LENGTH: Final = 255
@@ -119,6 +121,12 @@ def _status(requests: Requests, value: str) -> Requests:
     return requests.filter(status=value) if value in Status.values else requests.none()
 
 
+def _approval(requests: Requests, value: str) -> Requests:
+    if value == UNDECIDED:
+        return requests.filter(approval="")
+    return requests.filter(approval=value) if value in Approval.values else requests.none()
+
+
 def _on(requests: Requests, value: str) -> Requests:
     if (interval := period(value)) is None:
         return requests.none()
@@ -211,6 +219,7 @@ def _ids_with_words(words: tuple[str, ...]) -> list[str] | None:
 CONDITIONS: Final[Mapping[str, Callable[[Requests, str], Requests]]] = {
     SEARCH: _search,
     "status": _status,
+    "approval": _approval,
     "priority": _equal("priority", Priority.values),
     "type": _equal("type", GenerationType.values),
     "provider": _provider,

@@ -20,7 +20,9 @@ from generation.states import Status
 
 _COLUMNS: Final = [column.attname for column in GenerationRequest._meta.concrete_fields]
 #: Columns that a request has from its draft.
-_GIVEN: Final = ["type", "prompt", "priority", "project_id", "page_id", "metadata", "max_attempts", "estimated_cost"]
+_GIVEN: Final = [
+    *("type", "prompt", "priority", "project_id", "page_id", "metadata", "variation", "max_attempts", "estimated_cost"),
+]
 #: Columns that the submitting statement copies from a request.
 _COPIED: Final = ("id", "owner_id", "batch_id", "api_key_id", *_GIVEN, "inputs", "http_request_id", "traceparent")
 #: A request as that statement writes it.
@@ -31,6 +33,8 @@ _INITIAL: Final[dict[str, Any]] = dict.fromkeys(_COLUMNS) | {
     "attempts": 0,
     "waits": 0,
     "worker": "",
+    "approval": "",
+    "approval_note": "",
 }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from generation.models.options import GenerationOptions, Inputs
+from generation.models.options import MAX_SEED, GenerationOptions, Inputs
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
 
@@ -36,6 +36,8 @@ class NewRequest:
     page_id: str = ""
     #: As the client gave it; ``options`` are parsed from it.
     metadata: dict[str, Any] = field(default_factory=dict)
+    #: Its index among the images of one submit.
+    variation: int = 0
     options: GenerationOptions | None = None
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     estimated_cost: Decimal | None = None
@@ -46,3 +48,15 @@ class NewRequest:
     inputs: Inputs | None = None
     #: Whether it waits until one of its images is made.
     is_parked: bool = False
+
+
+def variation(draft: NewRequest, index: int) -> NewRequest:
+    """Return the request for one of several images of the same prompt. A given seed counts up with the index, and
+    begins again at 0 after the highest one."""
+    draft = replace(draft, variation=index)
+    seed = draft.metadata.get("seed")
+    if not index or seed is None:
+        return draft
+    seed = (seed + index) % (MAX_SEED + 1)
+    options = draft.options and replace(draft.options, seed=seed)
+    return replace(draft, metadata=draft.metadata | {"seed": seed}, options=options)

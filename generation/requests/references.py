@@ -72,8 +72,8 @@ def resolved(owner: User, drafts: Sequence[NewRequest]) -> list[NewRequest]:
         return list(drafts)
     sources = _sources(owner, {image.request_id for image in images if image.request_id})
     uploads = _uploads(owner, {image.upload_id for image in images if image.upload_id})
-    mistakes = [mistake for draft in drafts for mistake in _mistakes(draft, sources, uploads)]
-    if mistakes:
+    found = [mistake for draft in drafts for mistake in _mistakes(draft, sources, uploads)]
+    if mistakes := list(dict.fromkeys(found)):  # variations have the same images
         raise InvalidReferencesError(mistakes)
     ready = {pk for pk, source in sources.items() if source.status == Status.COMPLETED}
     return [replace(draft, is_parked=not all(_is_ready(image, ready) for image in draft.images)) for draft in drafts]

@@ -112,6 +112,7 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
         "projectId": request.project_id or None,
         "pageId": request.page_id or None,
         "batchId": request.batch_id,
+        "variation": request.variation,
         "metadata": {
             **request.metadata,
             "requestedAt": timestamp(request.created_at),
@@ -126,17 +127,21 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
         "error": _error(request),
         "references": [_reference(image) for image in sent if image.role in REFERENCE_ROLES],
         "editOf": next((image.source_id or image.upload_id for image in sent if image.role == ImageRole.SOURCE), None),
+        "approval": request.approval or None,
+        "approvalNote": request.approval_note or None,
         "cancelReason": (request.cancel_reason or None) if request.status == Status.CANCELLED else None,
     }
 
 
 def etag(request: GenerationRequest, *parts: object) -> str:
     """Return an entity tag that changes with :func:`status`; ``parts`` are other values that the answer depends on."""
-    # The signed URLs in a result are renewed at full hours, and those of previews every ten minutes.
-    expires: object = signed_urls.expiry() if request.status == Status.COMPLETED else ""
+    # The sequence counts changes of the status only. The signed URLs in a result are renewed at full hours, and those
+    # of previews every ten minutes.
+    values = [request.pk, request.sequence, request.approval, request.approval_note, *parts]
+    if request.status == Status.COMPLETED:
+        values.append(signed_urls.expiry())
     if preview := preview_key(request):
-        expires = (preview, signed_urls.preview_expiry())
-    values = (request.pk, request.sequence, expires, *parts)
+        values += [preview, signed_urls.preview_expiry()]
     return f'"{hashlib.sha256(repr(values).encode()).hexdigest()[:32]}"'
 
 

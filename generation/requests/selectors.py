@@ -104,6 +104,17 @@ def requests_by_id(request_ids: Collection[str]) -> dict[str, GenerationRequest]
     return {request.pk: request for request in map(read_request, rows)}
 
 
+def variations_of(request: GenerationRequest) -> list[GenerationRequest]:
+    """Return the images that were submitted together for the request's prompt, itself included; none if it is the only
+    one."""
+    if request.batch_id is None:
+        return []
+    rows = GenerationRequest.objects.filter(batch=request.batch_id)
+    if not rows.filter(variation__gt=0).exists():
+        return []
+    return list(rows.defer("prompt", "metadata", "result", "error").order_by("pk"))
+
+
 def batches_of(user: User) -> QuerySet[GenerationBatch]:
     """Return the batches that the user may see: their own, or all for staff. An API key that is limited to projects
     sees the batches that are in these projects as a whole."""

@@ -21,9 +21,10 @@ from generation.providers import budgets
 from generation.providers.pricing import OverBudgetError
 from generation.queue import control, pauses
 from generation.requests import lifecycle, permissions, references, selectors
-from generation.requests.new_request import NewRequest
+from generation.requests.approval import decide
+from generation.requests.new_request import NewRequest, variation
 from generation.requests.references import ReferenceFailedError
-from generation.states import BulkActionName, Priority, Reason, Status
+from generation.states import Approval, BulkActionName, Priority, Reason, Status
 
 
 class NotRetryableError(Exception):
@@ -40,12 +41,25 @@ def submit(*, owner: User, draft: NewRequest) -> GenerationRequest:
         return lifecycle.submit(drafts, owner=owner)[0]
 
 
+def submit_variations(*, owner: User, draft: NewRequest, count: int) -> tuple[GenerationBatch, list[GenerationRequest]]:
+    """Accept ``count`` requests for images of the same prompt as a batch, all or none. Raises what :func:`submit`
+    does."""
+    draft = permissions.permitted(owner, draft)
+    return _submit_together(owner, [variation(draft, index) for index in range(count)], draft.priority)
+
+
 def submit_batch(
     *, owner: User, drafts: Sequence[NewRequest], priority: str, max_concurrent: int | None
 ) -> tuple[GenerationBatch, list[GenerationRequest]]:
     """Accept a batch of requests, all or none. At most ``max_concurrent`` of them will be in progress at once. Raises
     :class:`generation.providers.pricing.OverBudgetError` and :class:`generation.access.grants.NotAllowedError`."""
     drafts = [permissions.permitted(owner, draft, path=f"requests[{index}].") for index, draft in enumerate(drafts)]
+    return _submit_together(owner, drafts, priority, max_concurrent)
+
+
+def _submit_together(
+    owner: User, drafts: Sequence[NewRequest], priority: str, max_concurrent: int | None = None
+) -> tuple[GenerationBatch, list[GenerationRequest]]:
     estimates, key_id = [draft.estimated_cost for draft in drafts], grants.key_id_of(owner)
     with (
         _references_of(owner, drafts) as resolved,
@@ -123,6 +137,22 @@ def _retry(user: User, request: GenerationRequest, *, keep_deadline: bool = Fals
     if queued is None:
         raise NotRetryableError
     return queued
+
+
+def approve(*, user: User, request: GenerationRequest, approval: str, note: str = "", address: str = "") -> None:
+    """Approve or reject the image of a request, or take that back with an empty ``approval``. Raises
+    :class:`generation.requests.approval.NotCompletedError` and ``PermissionDenied``."""
+    is_own = request.owner_id == user.pk
+    if not is_own:
+        _check_permission(user, roles.APPROVE, "approve or reject an image", address)
+    decide(request, approval=approval, note=note)
+    message = Approval(approval).label if approval else "Approval taken back"
+    _audit(user, [] if is_own else [request.pk], message, address)
+
+
+def may_decide(user: User, request: GenerationRequest) -> bool:
+    """Return whether :func:`approve` permits the user this request."""
+    return request.owner_id == user.pk or (user.is_staff and user.has_perm(roles.APPROVE))
 
 
 # --- Staff's actions on many requests ---

@@ -21,7 +21,7 @@ from generation.requests.claims import AttemptFailure
 from generation.requests.new_request import NewRequest
 from generation.states import Status
 from tests.admin.pages import ACT, BULK, EXPORT, LISTS, REQUESTS, act, list_of, listed, text, told
-from tests.support.requests import in_status, queued
+from tests.support.requests import completed, in_status, queued
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("empty_queues")]
 
@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("empty_queues")]
 CHOSEN = {
     "q": "dragon",
     "status": "failed",
+    "approval": "none",
     "priority": "high",
     "type": "cover",
     "provider": "openai",
@@ -52,7 +53,8 @@ def book(alice: User, charlie: User) -> dict[str, str]:
         failure = AttemptFailure(message="Safety first", code="refused_input", retryable=False, provider="openai")
         assert lifecycle.fail(claim, failure)
     for _ in range(3):
-        queued(charlie, project_id="another-book", priority="low", prompt="A castle by the sea")
+        other = completed(charlie, project_id="another-book", priority="low", prompt="A castle by the sea")
+        services.approve(user=charlie, request=other, approval="approved")
     moment = chosen[0].created_at
     return {
         **CHOSEN,

@@ -280,3 +280,14 @@ def test_the_list_shows_no_more_than_a_page(viewer: Client, alice: User) -> None
     drafts = [NewRequest(type="cover", prompt="A dragon in a garden", priority="normal")] * 60
     lifecycle.submit(drafts, owner=alice)
     assert len(listed(viewer)) == 50 < GenerationRequest.objects.count()
+
+
+def test_a_decision_is_shown_in_the_list_and_on_the_page(viewer: Client, alice: User) -> None:
+    approved, other = completed(alice), completed(alice)
+    services.approve(user=alice, request=approved, approval="approved", note="The <best> one")
+    assert listed(viewer, "approval=approved") == [approved.pk]
+    assert listed(viewer, "approval=none") == [other.pk]
+    assert "Completed Approved" in text(viewer.get(REQUESTS))
+    page = text(viewer.get(page_of(approved.pk)))
+    assert "Decision Approved" in page
+    assert "The <best> one" in page

@@ -26,13 +26,14 @@ from tests.api.helpers import (
 from tests.support.keys import key_client
 from tests.support.requests import queued as submitted
 
-METHODS: dict[str, Any] = {"GET": "get", "POST": "post", "DELETE": "delete"}
+METHODS: dict[str, Any] = {"GET": "get", "POST": "post", "DELETE": "delete", "PATCH": "patch"}
 
 
 def call(client: APIClient, method: str, at: str) -> Any:
     if method == "POST":
         return post_json(client, batch_body(1) if at == BATCH else body(), at=at)
-    return getattr(client, METHODS[method])(at)
+    data = {"approval": "approved"} if method == "PATCH" else None
+    return getattr(client, METHODS[method])(at, data, format="json" if data else None)
 
 
 def calls_of(alice: User) -> dict[str, list[tuple[str, str]]]:
@@ -41,11 +42,12 @@ def calls_of(alice: User) -> dict[str, list[tuple[str, str]]]:
         "requests:read": [
             ("GET", address("status", request.pk)), ("GET", REQUESTS), ("GET", f"{BATCH}/{batch}"),
             ("GET", f"{PREFIX}/queue/status"), ("GET", address("image", request.pk)),
-            ("GET", address("thumbnail", request.pk)),
+            ("GET", address("thumbnail", request.pk)), ("GET", f"{address('requests', request.pk)}/provenance"),
         ],
         "requests:write": [
             ("POST", SUBMIT), ("POST", BATCH), ("POST", address("retry", request.pk)),
             ("DELETE", f"{BATCH}/{batch}"), ("DELETE", address("cancel", request.pk)),
+            ("PATCH", address("requests", request.pk)),
         ],
         "metrics": [("GET", f"{PREFIX}/metrics")],
     }  # fmt: skip

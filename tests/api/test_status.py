@@ -22,7 +22,7 @@ from tests.support.requests import FAILURE, PROMPT, back_in_queue, claimed, in_s
 KEYS = {
     *("requestId", "type", "prompt", "status", "priority", "progress", "sequence"),
     *("projectId", "pageId", "batchId", "metadata", "result", "previewUrl", "error", "cancelReason"),
-    *("references", "editOf"),
+    *("variation", "approval", "approvalNote", "references", "editOf"),
 }
 TIMES = {"requestedAt", "startedAt", "completedAt"}
 METADATA = TIMES | {"attempts", "maxAttempts", "generationTime"}

@@ -110,6 +110,12 @@ def set_up(house: House) -> str:
         for kind, prompt, ratio in _DRAWN[:-2]:
             submit(kind, prompt, ratio, seed=7)
         house.wait_all_ended()
+        with house.stack.client("charlie") as charlie:
+            body = {"type": "illustration", "prompt": "A fox with a red scarf in the snow", "variations": 4}
+            made = charlie.post("/submit", json=body | {"pageId": "page 1"}).raise_for_status().json()["requestIds"]
+            house.wait_all_ended()
+            for request_id, approval in ((made[0], "rejected"), (made[2], "approved")):
+                charlie.patch(f"/requests/{request_id}", json={"approval": approval}).raise_for_status()
         house.provider.script(default="moderation=input")
         submit("illustration", "A pirate with a cannon", provider="openai")
         house.wait_all_ended()

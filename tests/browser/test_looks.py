@@ -145,6 +145,23 @@ def test_uploads_and_references_are_usable(visit: Visit, shown: str, width: int,
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
+def test_the_choice_among_variations_is_usable(visit: Visit, house: House, shown: str, width: int, theme: str) -> None:
+    page = visit("charlie", viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme).page
+    [row] = house.rows("SELECT id FROM generation_requests WHERE approval = 'approved'")
+    page.goto(f"/requests/{row['id']}")
+    expect(page.locator("#variations img")).to_have_count(4)
+    page.wait_for_function(_LOADED)
+    assert_usable(page)
+    page.locator("#variations").scroll_into_view_if_needed()
+    page.locator("#variations").evaluate("(part) => part.scrollIntoView()")
+    keep(page, f"variations-{theme}-{width}")
+    page.goto("/")
+    expect(page.locator(".card .approval:visible")).to_have_count(2)
+    assert_usable(page)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_dialogs_of_keys_are_usable(visit: Visit, shown: str, width: int, theme: str) -> None:
     page = visit("charlie", viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme).page
     page.goto("/keys")

@@ -97,6 +97,7 @@ def _parameters(owner: User) -> dict[str, dict[str, Any]]:
         "project_id": "",
         "page_id": "",
         "metadata": {},
+        "variation": 0,
         "max_attempts": 3,
         "owner_id": owner.pk,
         "batch_id": None,
@@ -244,3 +245,20 @@ def test_a_hot_statement_reads_by_its_indexes(owner: User, name: str) -> None:
         if "Relation Name" in node or "Index Name" in node
     )
     assert read <= most, shown
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_staff", [False, True])
+@pytest.mark.parametrize("approval", ["approved", "rejected"])
+def test_a_list_by_decision_reads_by_its_index(owner: User, approval: str, is_staff: bool) -> None:
+    """The decided requests are the oldest, and few."""
+    completed = GenerationRequest.objects.filter(status="completed").order_by("pk").values("pk")
+    GenerationRequest.objects.filter(pk__in=completed[:200]).update(approval="approved")
+    GenerationRequest.objects.filter(pk__in=completed[200:300]).update(approval="rejected")
+    rows = GenerationRequest.objects.filter(**({} if is_staff else {"owner": owner}), approval=approval)
+    page = rows.order_by("-pk").values("pk")[:21]
+    [plan] = json.loads(page.explain(format="json", analyze=True))
+    used = {node.get("Index Name") for node in _nodes(plan["Plan"])}
+    assert used & {"request_approval_newest", "request_owner_approval"}, plan
+    read = [node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in _nodes(plan["Plan"])]
+    assert max(read) <= 300, plan

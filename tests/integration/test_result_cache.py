@@ -56,6 +56,16 @@ def test_a_request_without_the_cache_gets_its_own_image(alice: User, vendors: Ve
     assert len(vendors.called) == 2
 
 
+def test_each_variation_has_its_own_image_in_the_cache(alice: User, vendors: Vendors) -> None:
+    plain = vendors.ask(alice, **CACHED)
+    first, second = (vendors.ask(alice, variation=index, **CACHED) for index in (0, 1))
+    again = vendors.ask(alice, variation=1, **CACHED)
+    assert len(vendors.called) == 2
+    assert shown(plain)["sha256"] == shown(first)["sha256"]
+    assert [shown(one)["cached"] for one in (plain, first, second, again)] == [False, True, False, True]
+    assert attempts(again) == [("", "succeeded")]
+
+
 def test_an_image_made_without_the_cache_is_not_shared(alice: User, vendors: Vendors) -> None:
     vendors.ask(alice)
     assert not shown(vendors.ask(alice, **CACHED))["cached"]

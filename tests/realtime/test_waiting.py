@@ -142,6 +142,25 @@ def test_a_batch_waits_for_all_of_its_requests(live: Live, calls: Waiting) -> No
     assert read.json()["counts"]["cancelled"] == 3
 
 
+def test_a_submit_waits_for_all_of_its_variations(live: Live, calls: Waiting) -> None:
+    before = ids(live)
+    call = calls.begin("POST", "/submit", json=BODY | {"variations": 3})
+    wait_until(lambda: len(ids(live) - before) == 3, what="the variations")
+    first, *others = sorted(ids(live) - before)
+    for request_id in (first, others[0]):
+        live.cancel(request_id)
+    time.sleep(0.3)
+    assert not call.done()
+    live.cancel(others[1])
+    response = call.result(timeout=10)
+    applied(response, 50)
+    made = response.json()
+    assert made["requestIds"] == [first, *others]
+    assert made["request"] == live.client("alice").get(f"/status/{first}").json()
+    assert [one["requestId"] for one in made["batch"]["requests"]] == [first, *others]
+    assert made["batch"]["counts"]["cancelled"] == 3
+
+
 def test_a_retry_waits(live: Live, calls: Waiting) -> None:
     request_id = live.submit()
     live.cancel(request_id)

@@ -132,6 +132,13 @@ def test_without_a_seed_it_follows_from_subject_and_type() -> None:
     assert _answer(seed=None, type="illustration").seed != first.seed
 
 
+def test_without_a_seed_each_variation_is_another_image() -> None:
+    answers = [_answer(seed=None, variation=index) for index in range(4)]
+    assert len({answer.data for answer in answers}) == 4
+    seeds = [answer.seed or 0 for answer in answers]
+    assert seeds == [seeds[0] + index for index in range(4)]
+
+
 def test_another_seed_gives_another_image() -> None:
     assert len({_answer(seed=seed).data for seed in range(4)}) == 4
 

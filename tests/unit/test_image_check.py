@@ -15,6 +15,9 @@ from tests.corpus.sound import SOUND
 from workers import image_check
 from workers.providers.base import ProviderError
 
+#: As exiftool reads it.
+MARK = b'DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"'
+
 
 def image(kind: str = "PNG", size: tuple[int, int] = (640, 480), mode: str = "RGB", **more: Any) -> bytes:
     image = Image.effect_noise(size, 60).convert(mode)
@@ -203,3 +206,14 @@ def test_only_an_image_that_has_decoded_is_passed_on() -> None:
     with pytest.raises(ProviderError):
         image_check.check(image()[:-30], when_decoded=keep)
     assert len(passed) == 1
+
+
+def test_the_thumbnail_of_a_models_image_says_so() -> None:
+    data = image()
+    plain, marked = image_check.check(data), image_check.check(data, source="trainedAlgorithmicMedia")
+    assert marked.data == plain.data == data
+    with Image.open(io.BytesIO(plain.thumbnail)) as small:
+        assert "xmp" not in small.info
+    with Image.open(io.BytesIO(marked.thumbnail)) as small:
+        assert MARK in small.info["xmp"]
+    assert 300 < len(marked.thumbnail) - len(plain.thumbnail) < 500

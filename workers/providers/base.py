@@ -40,8 +40,10 @@ class ImageRequest:
 
     ``subject`` is the client's prompt; ``prompt`` has the style phrases of its type added, and is sent to the model.
     ``aspect_ratio`` is ``W:H`` and ``resolution`` 1K, 2K or 4K, and ``width`` and ``height`` are the model's pixels for
-    both; a vendor gets the one or the other. ``seed`` is None if the client gave none. ``title`` is the text that a
-    cover shows. ``model`` is the vendor's name of the model; only the built-in provider accepts an empty one.
+    both; a vendor gets the one or the other. ``seed`` is None if the client gave none; ``variation`` then tells apart
+    the images of one submit, for a provider that makes the same image of the same prompt each time. ``title`` is the
+    text that a cover shows. ``model`` is the vendor's name of the model; only the built-in provider accepts an empty
+    one.
     """
 
     request_id: str
@@ -53,6 +55,7 @@ class ImageRequest:
     height: int = 1024
     resolution: str = "1K"
     seed: int | None = None
+    variation: int = 0
     negative_prompt: str = ""
     quality: str = ""
     output_format: str = "png"

@@ -22,7 +22,6 @@ from generation.api.fields import (
 from generation.api.openai.errors import PARAMS, unsupported
 from generation.api.serializers import (
     MAX_REFERENCES,
-    MAX_SEED,
     MetadataSerializer,
     ReferencesField,
     ValidMetadata,
@@ -34,7 +33,7 @@ from generation.api.serializers import (
 from generation.models import model_rows
 from generation.models.options import MAX_PREVIEWS, GenerationOptions, Inputs
 from generation.providers import catalogue, sizes
-from generation.requests.new_request import NewImage, NewRequest
+from generation.requests.new_request import NewImage, NewRequest, variation
 from generation.states import GenerationType, ImageFormat, ImageRole, Priority
 
 MAX_PROMPT: Final = 32_000
@@ -152,7 +151,7 @@ def read_call(body: Any, *, cancel_after: timedelta | None, given_images: Sequen
     data = {"type": GenerationType.ILLUSTRATION, **vga, "prompt": valid["prompt"], "metadata": metadata}
     draft = new_request(data | {"images": images, "inputs": inputs}, cancel_after=cancel_after)
     return ImagesCall(
-        drafts=[_variation(draft, index) for index in range(valid["n"])],
+        drafts=[variation(draft, index) for index in range(valid["n"])],
         quality=_AUTO if "quality" in dropped else valid.get("quality", _AUTO),
         response_format=valid["response_format"],
         stream=valid["stream"],
@@ -231,22 +230,6 @@ def _shapes(size: str, resolution: str | None) -> Iterator[dict[str, Any]]:
     resolutions = [{}] if resolution else [{"resolution": name} for name in sizes.nearest_resolutions(*pixels)]
     for ratio in catalogue.nearest_ratios(*pixels):
         yield from ({"aspectRatio": ratio} | ({} if one == usual else one) for one in resolutions)
-
-
-def _variation(draft: NewRequest, index: int) -> NewRequest:
-    """Return the request for one of several images. Each has its own seed, and only the first may be a cached image,
-    since the others would be the same."""
-    changes: dict[str, Any] = {}
-    if (seed := draft.metadata.get("seed")) is not None:
-        changes["seed"] = (seed + index) % (MAX_SEED + 1)
-    if index and draft.metadata.get("useCache"):
-        changes["useCache"] = False
-    if not (index and changes):
-        return draft
-    metadata = draft.metadata | changes
-    options = GenerationOptions.parse(metadata, prompt_length=len(draft.prompt))
-    options = draft.inputs.applied_to(options) if draft.inputs else options
-    return replace(draft, metadata=metadata, options=options)
 
 
 def _without_effect(body: Mapping[str, Any]) -> Iterator[str]:

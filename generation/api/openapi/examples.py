@@ -23,6 +23,7 @@ SUBMIT: Final[dict[str, Any]] = {
     "metadata": {"imageStyle": "cartoon", "aspectRatio": "square", "maxAttempts": 3},
 }
 ACCEPTED: Final = {"success": True, "requestId": REQUEST_ID, "status": "queued", "estimatedWaitTime": 12}
+VARIATIONS_ACCEPTED: Final = ACCEPTED | {"requestIds": [REQUEST_ID, _SECOND_ID], "batchId": BATCH_ID}
 RESULT: Final = {
     "imageUrl": f"{_PREFIX}/image/{REQUEST_ID}.png?{_SIGNED}",
     "thumbnailUrl": f"{_PREFIX}/thumbnail/{REQUEST_ID}?{_SIGNED}",
@@ -57,6 +58,7 @@ def _request(status: str, progress: int, sequence: int, **more: Any) -> dict[str
         "projectId": SUBMIT["projectId"],
         "pageId": SUBMIT["pageId"],
         "batchId": None,
+        "variation": 0,
         "metadata": {
             **SUBMIT["metadata"],
             "requestedAt": "2026-01-23T08:50:00.000Z",
@@ -69,6 +71,8 @@ def _request(status: str, progress: int, sequence: int, **more: Any) -> dict[str
         "result": None,
         "error": None,
         "previewUrl": None,
+        "approval": None,
+        "approvalNote": None,
         "cancelReason": None,
         "references": [],
         "editOf": None,
@@ -99,6 +103,28 @@ PAGE: Final = {
     "results": [ENDED],
     "next": f"{_PREFIX}/requests?cursor=cD12Z2FfMTc2OTE1ODIwMDAwMDAwMF9rM3Y5eDJtN3E0dzh6MWM1dDA%3D&limit=1",
     "previous": None,
+}
+DECISION: Final = {"approval": "approved", "note": "The wings are right"}
+APPROVED: Final = ENDED | {"approval": "approved", "approvalNote": "The wings are right"}
+PROVENANCE: Final = {
+    "requestId": REQUEST_ID,
+    "type": SUBMIT["type"],
+    "prompt": SUBMIT["prompt"],
+    "promptSent": f"{SUBMIT['prompt']}, coloring book style, black and white line art, clear outlines",
+    "provider": RESULT["provider"],
+    "model": RESULT["model"],
+    "seed": RESULT["seed"],
+    "references": [],
+    "editOf": None,
+    "sha256": RESULT["sha256"],
+    "bytes": RESULT["bytes"],
+    "contentType": RESULT["contentType"],
+    "width": 1024,
+    "height": 1024,
+    "createdAt": "2026-01-23T08:50:00.000Z",
+    "completedAt": "2026-01-23T08:50:00.829Z",
+    "cost": 0.0,
+    "digitalSourceType": "digitalCreation",
 }
 CANCELLED: Final = {"success": True, "message": "Request cancelled successfully"}
 

@@ -219,7 +219,9 @@ _OF_OPENAI: Final = ("OpenAIImages", "OpenAIVga")
 _BODIES: Final = (
     "Submit",
     "BatchSubmit",
+    "BatchItem",
     "BatchOptions",
+    "Decision",
     "Credentials",
     "RefreshToken",
     "AnyToken",
@@ -227,7 +229,9 @@ _BODIES: Final = (
     *_OF_OPENAI,
 )
 #: Bodies in which null for an optional field means that the field is absent.
-_NULL_MEANS_ABSENT: Final = ("Submit", "Metadata", "BatchSubmit", "BatchOptions", *_OF_KEYS, *_OF_OPENAI)
+_NULL_MEANS_ABSENT: Final = (
+    *("Submit", "Metadata", "BatchSubmit", "BatchItem", "BatchOptions", "Decision", *_OF_KEYS, *_OF_OPENAI),
+)
 
 
 def tidy_addresses(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
@@ -281,6 +285,8 @@ _OF_REQUEST: Final = {
     "image": "getImage",
     "thumbnail": "getThumbnail",
     "preview": "getPreview",
+    "decide": "decideRequest",
+    "provenance": "getProvenance",
 }
 _OF_BATCH: Final = {"batch": "getBatch", "cancelBatch": "cancelBatch"}
 _OF_KEY: Final = {"key": "getKey", "changeKey": "changeKey", "rotateKey": "rotateKey", "revokeKey": "revokeKey"}

@@ -39,8 +39,21 @@ from generation.api.openapi.helpers import (
     response,
 )
 from generation.api.queue import QueueViewSet
-from generation.api.requests import GenerationViewSet, ReferenceFailed, RequestNotCancellable, RequestNotRetryable
-from generation.api.serializers import BatchSerializer, ListSerializer, ReferenceSerializer, SubmitSerializer
+from generation.api.requests import (
+    GenerationViewSet,
+    NotCompleted,
+    ReferenceFailed,
+    RequestNotCancellable,
+    RequestNotRetryable,
+)
+from generation.api.serializers import (
+    ApprovalSerializer,
+    BatchItemSerializer,
+    BatchSerializer,
+    ListSerializer,
+    ReferenceSerializer,
+    SubmitSerializer,
+)
 from generation.api.tokens import (
     ObtainSerializer,
     ObtainView,
@@ -53,6 +66,9 @@ from generation.identifiers import REQUEST_ID
 from generation.storage.images import CONTENT_TYPES
 
 extend_schema_serializer(component_name="NewReference")(ReferenceSerializer)
+extend_schema_serializer(component_name="BatchItem")(BatchItemSerializer)
+extend_schema_serializer(component_name="Submit")(SubmitSerializer)
+extend_schema_serializer(component_name="Decision")(ApprovalSerializer)
 _PUBLIC: Final[list[dict[str, list[str]]]] = []
 
 # --- Tokens -----------------------------------------------------------------------------------------------------------
@@ -132,7 +148,8 @@ describe(
         "submitRequest",
         "Submit a request",
         "Store the request and queue it by priority. Once accepted, a request is not lost. If the owner's budget for"
-        " the day does not cover it, the response is 402 with `over_budget`.",
+        " the day does not cover it, the response is 402 with `over_budget`. With `variations`, either all of them are"
+        " accepted or none.",
         tag="Requests",
         request=SubmitSerializer,
         example=examples.SUBMIT,
@@ -142,7 +159,22 @@ describe(
             CANCEL_AFTER,
             header("Location", {"type": "string", "format": "uri"}, "The URL of the request's status.", 200, 202),
         ],
-        responses=BAD_BODY | exception_response(KeyReused) | OVER_BUDGET | exception_response(RateExceeded) | _ACCEPTED,
+        responses=BAD_BODY
+        | exception_response(KeyReused)
+        | OVER_BUDGET
+        | exception_response(RateExceeded)
+        | {
+            200: response(
+                schemas.SubmitWaited,
+                "The request is queued, or all of its variations; after `Prefer: wait`, they have ended.",
+                queued=examples.ACCEPTED,
+                ended=examples.ACCEPTED | {"status": "completed", "estimatedWaitTime": 0, "request": examples.ENDED},
+                variations=examples.VARIATIONS_ACCEPTED,
+            ),
+            202: response(
+                schemas.SubmitAccepted, "After `Prefer: wait`: it has not ended yet.", queued=examples.ACCEPTED
+            ),
+        },
     ),
     retrieve=operation(
         "getRequest",
@@ -178,6 +210,31 @@ describe(
         tag="Requests",
         parameters=[ListSerializer],  # type: ignore[list-item]  # each of its fields is one
         responses=INVALID | {200: response(schemas.RequestPage, "One page.", page=examples.PAGE)},
+    ),
+    approve=operation(
+        "decideRequest",
+        "Approve or reject an image",
+        "Set the decision and its note, or take them back. Of a page of a project, at most one image of an owner is"
+        " approved: approving one takes back the approval of another. `sequence` stays, as the status does.",
+        tag="Requests",
+        parameters=[OF_REQUEST],
+        request=ApprovalSerializer,
+        example=examples.DECISION,
+        responses=BAD_BODY
+        | exception_response(NotFound)
+        | FORBIDDEN
+        | exception_response(NotCompleted)
+        | {200: response(schemas.RequestSerializer, "The request and its status.", approved=examples.APPROVED)},
+    ),
+    provenance=operation(
+        "getProvenance",
+        "Get the provenance of an image",
+        "How the image of a completed request was made, for declarations of images by models.",
+        tag="Requests",
+        parameters=[OF_REQUEST],
+        responses=exception_response(NotFound)
+        | exception_response(NotCompleted)
+        | {200: response(schemas.Provenance, "The provenance.", provenance=examples.PROVENANCE)},
     ),
     cancel=operation(
         "cancelRequest",

@@ -14,6 +14,7 @@ from generation.api.serializers import MetadataSerializer
 from generation.identifiers import BATCH_ID, REQUEST_ID, UPLOAD_ID
 from generation.states import (
     REFERENCE_ROLES,
+    Approval,
     CancelReason,
     ErrorCode,
     GenerationType,
@@ -22,6 +23,7 @@ from generation.states import (
     Scope,
     Status,
 )
+from generation.storage.digital_source import BY_MODEL, BY_PROGRAM
 from generation.storage.images import EXTENSIONS
 
 ResponseSerializer = serializers.Serializer[dict[str, Any]]
@@ -122,6 +124,18 @@ class Accepted(ResponseSerializer):
         allow_null=True,
         help_text="Seconds until the image is ready, estimated from recent requests; `null` while paused.",
     )
+
+
+class SubmitAccepted(Accepted):
+    """The request is stored and queued, or all of its variations."""
+
+    requestIds = serializers.ListField(
+        child=Pattern(REQUEST_ID.pattern),
+        min_length=2,
+        required=False,
+        help_text="Only of several variations: their requests, in their order. `requestId` is the first.",
+    )
+    batchId = Pattern(BATCH_ID.pattern, required=False, help_text="Only of several variations: their batch.")
 
 
 class RequestMetadata(MetadataSerializer):
@@ -227,10 +241,11 @@ class RequestSerializer(ResponseSerializer):
     status = serializers.ChoiceField(Status.choices)
     priority = serializers.ChoiceField(Priority.choices)
     progress = Count(max_value=100, help_text="Percent.")
-    sequence = Count(min_value=1, help_text="Increases by one with every change.")
+    sequence = Count(min_value=1, help_text="Increases by one with every change of the status.")
     projectId = serializers.CharField(allow_null=True)
     pageId = serializers.CharField(allow_null=True)
     batchId = Pattern(BATCH_ID.pattern, allow_null=True)
+    variation = Count(help_text="Index among the images that were submitted together for one prompt; else 0.")
     metadata = RequestMetadata()
     result = Result(allow_null=True, help_text="Only of a completed request.")
     previewUrl = serializers.URLField(
@@ -239,6 +254,8 @@ class RequestSerializer(ResponseSerializer):
         " works for an hour without a token, and not after the end of the attempt.",
     )
     error = GenerationError(allow_null=True, help_text="Only of a failed request.")
+    approval = Pattern(f"({'|'.join(Approval)})", allow_null=True, help_text="The decision about the image.")
+    approvalNote = serializers.CharField(allow_null=True)
     cancelReason = Pattern(
         f"({'|'.join(CancelReason)})",
         allow_null=True,
@@ -277,6 +294,43 @@ class AcceptedOrWaited(Accepted):
     """The request is stored and queued; after a wait, the request when it has ended."""
 
     request = RequestSerializer(required=False, help_text="Only after `Prefer: wait`, if it has ended in time.")
+
+
+class SentReference(ResponseSerializer):
+    """An image that was sent with the prompt."""
+
+    role = Pattern(f"({'|'.join(REFERENCE_ROLES)})")
+    name = serializers.CharField(allow_null=True)
+    requestId = Pattern(REQUEST_ID.pattern, allow_null=True)
+    uploadId = Pattern(UPLOAD_ID.pattern, allow_null=True)
+    sha256 = Pattern("[0-9a-f]{64}", allow_null=True)
+
+
+class Provenance(ResponseSerializer):
+    """How an image was made."""
+
+    requestId = Pattern(REQUEST_ID.pattern)
+    type = serializers.ChoiceField(GenerationType.choices)
+    prompt = serializers.CharField()
+    promptSent = serializers.CharField(
+        allow_null=True, help_text="As the provider got it; `null` if the image is one of an earlier request."
+    )
+    provider = serializers.CharField()
+    model = Text()
+    seed = Count(allow_null=True)
+    references = SentReference(many=True)
+    editOf = Pattern(f"({REQUEST_ID.pattern}|{UPLOAD_ID.pattern})", allow_null=True)
+    sha256 = Pattern("[0-9a-f]{64}")
+    bytes = Count(min_value=1)
+    contentType = serializers.ChoiceField(list(EXTENSIONS))
+    width = Count(min_value=1)
+    height = Count(min_value=1)
+    createdAt = Timestamp()
+    completedAt = Timestamp()
+    cost = serializers.FloatField(min_value=0, allow_null=True)
+    digitalSourceType = serializers.ChoiceField(
+        [BY_MODEL, BY_PROGRAM], help_text="IPTC's term: made by a model, or by a program without one."
+    )
 
 
 class Cancelled(ResponseSerializer):
@@ -354,6 +408,13 @@ class BatchOrWaited(BatchAccepted):
     """All requests of the batch are stored; after a wait, the batch when all have ended."""
 
     batch = Batch(required=False, help_text="Only after `Prefer: wait`, if all requests have ended in time.")
+
+
+class SubmitWaited(SubmitAccepted):
+    """The request or all of its variations are stored and queued; after a wait, they have ended."""
+
+    request = RequestSerializer(required=False, help_text="Only after `Prefer: wait`, if all have ended in time.")
+    batch = Batch(required=False, help_text="Only of several variations, together with `request`.")
 
 
 # --- API keys ---------------------------------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ SUBMIT: Final = """/* submit */
 WITH given AS (
     SELECT *
     FROM JSON_TO_RECORDSET(%(requests)s::JSON) AS request(
-        id TEXT, type TEXT, prompt TEXT, priority TEXT, project_id TEXT, page_id TEXT, metadata JSONB, inputs JSONB,
-        images JSONB, max_attempts INTEGER, estimated_cost NUMERIC, api_key_id TEXT, cancel_after NUMERIC,
-        owner_id INTEGER, batch_id TEXT, http_request_id TEXT, traceparent TEXT, priority_weight INTEGER, held BOOLEAN,
-        sent BOOLEAN
+        id TEXT, type TEXT, prompt TEXT, priority TEXT, project_id TEXT, page_id TEXT, metadata JSONB,
+        variation INTEGER, inputs JSONB, images JSONB, max_attempts INTEGER, estimated_cost NUMERIC, api_key_id TEXT,
+        cancel_after NUMERIC, owner_id INTEGER, batch_id TEXT, http_request_id TEXT, traceparent TEXT,
+        priority_weight INTEGER, held BOOLEAN, sent BOOLEAN
     )
 ), weights AS (
     SELECT DISTINCT priority_weight FROM given
@@ -40,12 +40,13 @@ WITH given AS (
     FROM weights
 ), requests AS (
     INSERT INTO generation_requests (
-        id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, inputs, status, sequence, claims,
-        attempts, max_attempts, waits, worker, estimated_cost, http_request_id, traceparent, api_key_id, cancel_at
+        id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, variation, inputs, status,
+        sequence, claims, attempts, max_attempts, waits, worker, estimated_cost, http_request_id, traceparent,
+        api_key_id, cancel_at
     )
     SELECT
-        id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, inputs, 'queued', 1, 0, 0,
-        max_attempts, 0, '', estimated_cost, http_request_id, traceparent, api_key_id,
+        id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, variation, inputs, 'queued', 1,
+        0, 0, max_attempts, 0, '', estimated_cost, http_request_id, traceparent, api_key_id,
         STATEMENT_TIMESTAMP() + cancel_after * INTERVAL '1 second'
     FROM given
 ), entries AS (
@@ -138,7 +139,7 @@ WHERE request.id = %(request)s::TEXT
 FIND_AHEAD: Final = f"/* find with ahead */\nSELECT {REQUEST}, {_FIND_AHEAD}"
 
 #: The columns that the entity tag of a status and the estimate depend on.
-VERSION: Final = "id, type, priority, project_id, metadata, status, sequence, claims"
+VERSION: Final = "id, type, priority, project_id, metadata, status, sequence, claims, approval, approval_note"
 
 #: Like FIND_AHEAD, but with these columns only.
 #:

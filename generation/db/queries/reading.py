@@ -6,9 +6,10 @@ from typing import Final
 
 #: The columns of a request, in the order of the model's fields.
 REQUEST: Final = (
-    "id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, inputs, api_key_id,"
+    "id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, variation, inputs, api_key_id,"
     " cancel_at, cancel_reason, status, sequence, claims, attempts,"
-    " max_attempts, waits, lease_expires_at, worker, estimated_cost, http_request_id, traceparent, result, error,"
+    " max_attempts, waits, lease_expires_at, worker, estimated_cost, http_request_id, traceparent,"
+    " approval, approval_note, result, error,"
     " created_at, started_at, completed_at"
 )
 

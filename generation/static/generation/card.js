@@ -5,6 +5,7 @@ import { ago, since } from "./page.js";
 const STATUSES = {
   queued: "Queued", "in-progress": "In progress", completed: "Completed", failed: "Failed", cancelled: "Cancelled",
 };
+const APPROVALS = { approved: "Approved", rejected: "Rejected" };
 const PLACEHOLDERS = { queued: "Waiting in the queue", "in-progress": "Generating", completed: "", failed: "Failed", cancelled: "Cancelled" };
 export const isActive = (request) => request.status === "queued" || request.status === "in-progress";
 
@@ -43,7 +44,12 @@ export function render(card, request) {
   const { status } = request;
   card.dataset.status = status;
   const frame = card.querySelector(".frame");
-  frame.setAttribute("aria-label", `${request.prompt} – ${STATUSES[status]}, details`);
+  const decision = APPROVALS[request.approval] ?? "";
+  frame.setAttribute("aria-label", `${request.prompt} – ${decision || STATUSES[status]}, details`);
+  const mark = card.querySelector(".approval");
+  mark.hidden = !decision;
+  mark.dataset.approval = request.approval ?? "";
+  setText(mark, decision);
   const badge = card.querySelector(".badge");
   badge.dataset.status = status;
   badge.querySelector("use").setAttribute("href", `${icons}#${status}`);

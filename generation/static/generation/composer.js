@@ -21,6 +21,7 @@ const submit = document.getElementById("submit");
 
 const field = (name) => form.elements.namedItem(name);
 const isBatch = () => field("mode").value === "batch";
+const variations = () => Number(field("variations").value);
 const selectedKind = () => options.kinds.find(({ value }) => value === field("type").value);
 const prompts = () => prompt.value.split("\n").map((line) => line.trim()).filter(Boolean);
 let lastSubmit = { text: "", key: "" };
@@ -36,7 +37,7 @@ function updateType() {
 }
 
 function updateMode() {
-  for (const part of form.querySelectorAll("[data-mode]")) part.hidden = !isBatch();
+  for (const part of form.querySelectorAll("[data-mode]")) part.hidden = part.dataset.mode !== field("mode").value;
   document.getElementById("prompt-label").textContent = isBatch() ? "Prompts, one per line" : "Prompt";
   document.getElementById("composer-title").textContent = isBatch() ? "New batch" : "New image";
   prompt.rows = isBatch() ? 8 : 4;
@@ -57,7 +58,7 @@ function writeCount() {
   } else {
     const length = [...prompt.value.trim()].length;
     count.textContent = length ? `${length} of ${MAX_LENGTH}` : `${MIN_LENGTH} to ${MAX_LENGTH} characters`;
-    submit.textContent = "Generate";
+    submit.textContent = variations() > 1 ? `Generate ${variations()} images` : "Generate";
   }
 }
 
@@ -145,6 +146,7 @@ async function submitAll() {
   const bodies = isBatch() ? prompts().map((text) => ({ ...common, prompt: text })) : [{ ...common, prompt: prompt.value.trim() }];
   const limit = Number(field("maxConcurrent").value);
   const batch = { requests: bodies, batchOptions: { priority: common.priority, ...(limit ? { maxConcurrent: limit } : {}) } };
+  if (!isBatch() && variations() > 1) bodies[0].variations = variations();
   const [path, body] = isBatch() ? ["/batch", batch] : ["/submit", bodies[0]];
   // A resubmit after a lost answer has the same key, so that it does not run twice.
   const text = path + JSON.stringify(body);
@@ -156,6 +158,9 @@ async function submitAll() {
     if (isBatch()) {
       for (const one of answer.requests.toReversed()) addSubmitted(bodies[one.index], one, { batchId: answer.batchId });
       announce(`${answer.count} images submitted.`);
+    } else if (answer.requestIds) {
+      for (const requestId of answer.requestIds.toReversed()) addSubmitted(body, { ...answer, requestId }, { batchId: answer.batchId });
+      announce(`${answer.requestIds.length} images submitted.`);
     } else {
       addSubmitted(body, answer);
       announce("Submitted.");
@@ -185,6 +190,7 @@ form.addEventListener("keydown", (event) => {
 form.addEventListener("change", ({ target }) => {
   if (target.name === "type") updateType();
   if (target.name === "mode") updateMode();
+  if (target.name === "variations") writeCount();
   if (target.name === "provider" || target.name === "model") updateModels();
 });
 prompt.addEventListener("input", writeCount);

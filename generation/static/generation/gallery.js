@@ -159,7 +159,7 @@ function apply(request) {
   }
 }
 
-const matches = (request) => [...query()].every(([name, value]) => request[name] === value);
+const matches = (request) => [...query()].every(([name, value]) => (name === "approval" ? (request.approval ?? "none") : request[name]) === value);
 
 // --- Subscriptions ----------------------------------------------------------------------------------------------------
 

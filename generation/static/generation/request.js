@@ -1,10 +1,11 @@
-// The page of one request: refreshes when the request changes.
+// The page of one request: refreshes when the request or one of its variations changes.
 
-import { ApiError, cancel, retry, submitVariation } from "./api.js";
+import { ApiError, cancel, decide, retry, submitVariation } from "./api.js";
 import { Live } from "./live.js";
 import { announce, refresh, showError } from "./page.js";
 
 const currentRequest = () => JSON.parse(document.getElementById("request").textContent);
+const sequences = () => JSON.parse(document.getElementById("sequences").textContent); // by the ids of the requests shown
 
 async function update() {
   const before = currentRequest();
@@ -20,14 +21,26 @@ async function update() {
 
 const live = new Live({
   onUpdate(request) {
-    const current = currentRequest();
-    if (request.requestId !== current.requestId) updateForSource(request);
-    else if (request.sequence !== current.sequence) update();
+    const shown = sequences()[request.requestId];
+    if (shown === undefined) updateForSource(request);
+    else if (shown !== request.sequence) update();
   },
   onPreview: update,
   onReconnect: update,
 });
-live.watch("requestId", currentRequest().requestId);
+const { requestId, batchId } = currentRequest();
+if (Object.keys(sequences()).length > 1) live.watch("batchId", batchId);
+else live.watch("requestId", requestId);
+
+/** Approve or reject, or take that back if it is pressed already. */
+async function choose(button, approval) {
+  const isPressed = button.getAttribute("aria-pressed") === "true";
+  const answer = await decide(button.dataset.id, isPressed ? null : approval);
+  await update();
+  // A disabled button loses the focus, and the part of the page with it was replaced.
+  if (document.activeElement === document.body) document.getElementById(button.id)?.focus();
+  announce({ approved: "Approved.", rejected: "Rejected." }[answer.approval] ?? "Decision taken back.");
+}
 
 // The page of a request that waits says how the images come on that it waits for.
 const sources = new Map(); // request id → its status
@@ -47,6 +60,8 @@ function updateForSource({ requestId, status }) {
 const ACTIONS = {
   cancel: (request) => cancel(request.requestId).then(update),
   retry: (request) => retry(request.requestId).then(update),
+  approve: (_, button) => choose(button, "approved"),
+  reject: (_, button) => choose(button, "rejected"),
   async variation(request) {
     const { answer } = await submitVariation(request);
     location.assign(`/requests/${encodeURIComponent(answer.requestId)}`);
@@ -58,7 +73,7 @@ document.addEventListener("click", async (event) => {
   if (!button || button.disabled) return;
   button.disabled = true;
   try {
-    await ACTIONS[button.dataset.action](currentRequest());
+    await ACTIONS[button.dataset.action](currentRequest(), button);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     showError(error.message);

@@ -115,11 +115,12 @@ def test_a_session_of_the_pages_is_not_enough_below_v1(alice: User) -> None:
 # --- The requests of a call ---
 
 
-def test_seeds_count_up_and_only_the_first_image_may_be_cached() -> None:
+def test_seeds_count_up_and_each_image_may_be_cached_by_its_index() -> None:
     metadata = {"seed": 4_294_967_293, "useCache": True}
     drafts = call(n=3, vga={"metadata": metadata}).drafts
     assert [draft.metadata["seed"] for draft in drafts] == [4_294_967_293, 4_294_967_294, 0]
-    assert [draft.metadata["useCache"] for draft in drafts] == [True, False, False]
+    assert [draft.metadata["useCache"] for draft in drafts] == [True, True, True]
+    assert [draft.variation for draft in drafts] == [0, 1, 2]
     assert [draft.options and draft.options.seed for draft in drafts] == [4_294_967_293, 4_294_967_294, 0]
 
 

@@ -53,7 +53,7 @@ def _generate(request: ImageRequest, stop: threading.Event) -> ImageAnswer:
     heroes.check(request)
     subject = words.well_formed(request.subject) or words.well_formed(request.prompt)
     text_hash = heroes.subject_hash(subject, request.type)
-    seed = request.seed if request.seed is not None else text_hash % 2**31
+    seed = request.seed if request.seed is not None else (text_hash + request.variation) % 2**31
     cast = heroes.of_request(request)
     names = frozenset(name for hero in cast for name in hero.names)
     wish = heroes.dressed(words.read(subject, words.well_formed(request.negative_prompt), names=names))
