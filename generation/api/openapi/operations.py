@@ -41,13 +41,11 @@ from generation.api.openapi.helpers import (
 from generation.api.queue import QueueViewSet
 from generation.api.requests import (
     GenerationViewSet,
-    NotCompleted,
     ReferenceFailed,
     RequestNotCancellable,
     RequestNotRetryable,
 )
 from generation.api.serializers import (
-    ApprovalSerializer,
     BatchItemSerializer,
     BatchSerializer,
     ListSerializer,
@@ -68,7 +66,6 @@ from generation.storage.images import CONTENT_TYPES
 extend_schema_serializer(component_name="NewReference")(ReferenceSerializer)
 extend_schema_serializer(component_name="BatchItem")(BatchItemSerializer)
 extend_schema_serializer(component_name="Submit")(SubmitSerializer)
-extend_schema_serializer(component_name="Decision")(ApprovalSerializer)
 _PUBLIC: Final[list[dict[str, list[str]]]] = []
 
 # --- Tokens -----------------------------------------------------------------------------------------------------------
@@ -210,31 +207,6 @@ describe(
         tag="Requests",
         parameters=[ListSerializer],  # type: ignore[list-item]  # each of its fields is one
         responses=INVALID | {200: response(schemas.RequestPage, "One page.", page=examples.PAGE)},
-    ),
-    approve=operation(
-        "decideRequest",
-        "Approve or reject an image",
-        "Set the decision and its note, or take them back. Of a page of a project, at most one image of an owner is"
-        " approved: approving one takes back the approval of another. `sequence` stays, as the status does.",
-        tag="Requests",
-        parameters=[OF_REQUEST],
-        request=ApprovalSerializer,
-        example=examples.DECISION,
-        responses=BAD_BODY
-        | exception_response(NotFound)
-        | FORBIDDEN
-        | exception_response(NotCompleted)
-        | {200: response(schemas.RequestSerializer, "The request and its status.", approved=examples.APPROVED)},
-    ),
-    provenance=operation(
-        "getProvenance",
-        "Get the provenance of an image",
-        "How the image of a completed request was made, for declarations of images by models.",
-        tag="Requests",
-        parameters=[OF_REQUEST],
-        responses=exception_response(NotFound)
-        | exception_response(NotCompleted)
-        | {200: response(schemas.Provenance, "The provenance.", provenance=examples.PROVENANCE)},
     ),
     cancel=operation(
         "cancelRequest",

@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 # Importing extensions and operations registers them with drf-spectacular.
 from generation.api.errors import method_not_allowed
 from generation.api.negotiation import QueryFormatNegotiation
+from generation.api.openapi import decision_operations as _decision_operations  # noqa: F401
 from generation.api.openapi import extensions as _extensions  # noqa: F401
 from generation.api.openapi import key_operations as _key_operations  # noqa: F401
 from generation.api.openapi import openai as _openai  # noqa: F401
