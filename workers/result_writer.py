@@ -109,7 +109,7 @@ class ResultWriter:
             raise ProviderError("The image could not be stored", code=ErrorCode.STORAGE) from error
 
 
-def check(data: bytes, *, requested: str) -> CheckedImage:
+def check(data: bytes, *, requested: str, source: str) -> CheckedImage:
     """Check the image, and store it while its thumbnail is made. Raises :class:`ProviderError`.
 
     Only an image that has decoded is stored, and only a receipt makes it a result. The time limit of the check does not
@@ -119,7 +119,7 @@ def check(data: bytes, *, requested: str) -> CheckedImage:
     def store(sha256: str, content_type: str, data: bytes) -> Future[str]:
         return _saving.submit(images.save, "results", sha256, content_type, data)
 
-    return image_check.check(data, requested=requested, when_decoded=store)
+    return image_check.check(data, requested=requested, source=source, when_decoded=store)
 
 
 def save(image: CheckedImage, *, request_id: str, receipt: dict[str, Any]) -> dict[str, Any]:
