@@ -82,7 +82,8 @@ class ResultWriter:
         for an invalid image, and :class:`workers.runtime.AttemptCancelled`.
         """
         receipt = _receipt(attempt.claim, answer, choice, cost, estimate)
-        of_check = {"requested": requested, "source": digital_source(choice.provider)}
+        is_composite = attempt.claim.request.options.mask_mode == "strict"
+        of_check = {"requested": requested, "source": digital_source(choice.provider, is_composite=is_composite)}
         of_store: dict[str, Any] = {"request_id": attempt.key[0], "receipt": receipt}
 
         async def store() -> dict[str, Any]:

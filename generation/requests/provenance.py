@@ -41,7 +41,7 @@ def of_request(request: GenerationRequest) -> dict[str, Any]:
         "createdAt": timestamp(request.created_at),
         "completedAt": timestamp(request.completed_at),
         "cost": result.get("cost"),
-        "digitalSourceType": digital_source(result["provider"]),
+        "digitalSourceType": digital_source(result["provider"], is_composite=request.options.mask_mode == "strict"),
     }
 
 

@@ -14,8 +14,11 @@ BY_PROGRAM: Final = "digitalCreation"
 _WITHOUT_MODEL: Final = "clipart"
 
 
-def digital_source(provider: str) -> str:
-    """Return IPTC's term for the images of a provider."""
+def digital_source(provider: str, *, is_composite: bool = False) -> str:
+    """Return IPTC's term for the images of a provider. ``is_composite`` if only a part of the image is the
+    provider's."""
+    if is_composite:
+        return PARTLY_BY_MODEL
     return BY_PROGRAM if provider == _WITHOUT_MODEL else BY_MODEL
 
 

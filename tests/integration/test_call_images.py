@@ -25,7 +25,7 @@ from generation.models import (
     Upload,
 )
 from generation.models.options import InputImage, Inputs
-from generation.requests import services
+from generation.requests import provenance, services
 from generation.requests.input_images import StoredImage
 from generation.requests.new_request import NewImage, NewRequest
 from generation.storage import images
@@ -152,6 +152,7 @@ def test_a_strict_mask_restores_what_is_outside(vendors: Vendors, alice: User, n
     request = page(alice, ("source", "", source.pk), ("mask", "", mask.pk), mask_mode="strict")
     done = refreshed(vendors.run(request))
     assert (done.status, done.result["width"], done.result["height"]) == ("completed", 80, 64)
+    assert provenance.of_request(done)["digitalSourceType"] == "compositeWithTrainedAlgorithmicMedia"
     sent = vendors.fake.journal()[-1].options["images"]
     assert len(sent) == (2 if name == "openai" else 1)
     with (
