@@ -36,7 +36,7 @@ PUBLIC: Final = {
     *("generation:token", "generation:token-refresh", "generation:token-verify"),
 }
 #: HTML pages, which answer errors as pages. Those of the dashboard need a session and have their own tests.
-DASHBOARD: Final = {"studio", "request", "queue", "keys"}
+DASHBOARD: Final = {"studio", "request", "queue", "keys", "uploads"}
 #: Routes below /v1, which have another format of errors, and tests of their own.
 OPENAI: Final = "generation:openai-"
 PAGES: Final = {"sign-in", "sign-out", "generation:docs"} | DASHBOARD

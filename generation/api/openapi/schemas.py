@@ -23,7 +23,7 @@ from generation.states import (
     Scope,
     Status,
 )
-from generation.storage.digital_source import BY_MODEL, BY_PROGRAM
+from generation.storage.digital_source import BY_MODEL, BY_PROGRAM, PARTLY_BY_MODEL
 from generation.storage.images import EXTENSIONS
 
 ResponseSerializer = serializers.Serializer[dict[str, Any]]
@@ -329,7 +329,8 @@ class Provenance(ResponseSerializer):
     completedAt = Timestamp()
     cost = serializers.FloatField(min_value=0, allow_null=True)
     digitalSourceType = serializers.ChoiceField(
-        [BY_MODEL, BY_PROGRAM], help_text="IPTC's term: made by a model, or by a program without one."
+        [BY_MODEL, PARTLY_BY_MODEL, BY_PROGRAM],
+        help_text="IPTC's term: made by a model, in part by one (a strict mask), or by a program without one.",
     )
 
 
