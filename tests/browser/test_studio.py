@@ -38,14 +38,15 @@ def test_a_submitted_request_completes_on_the_page_without_a_reload(alice: Visit
 
 def test_a_batch_is_submitted_and_watched_as_one(alice: Visitor) -> None:
     alice.wait_loaded()
+    batches = "SELECT count(*) AS n FROM generation_batches"
+    before = alice.house.rows(batches)[0]["n"]
     alice.page.get_by_label("Batch").check()
     alice.page.locator("#prompt").fill("A sheep on a green hill\n\n  A goose beside a pond  \nA hen with five chicks")
     expect(alice.page.locator("#submit")).to_have_text("Generate 3 images")
     alice.page.locator("#submit").click()
     for prompt in ("A sheep on a green hill", "A goose beside a pond", "A hen with five chicks"):
         wait_status(alice.card(prompt), "completed")
-    rows = alice.house.rows("SELECT count(*) AS n FROM generation_batches")
-    assert rows[0]["n"] == 1
+    assert alice.house.rows(batches)[0]["n"] == before + 1
 
 
 def test_one_that_runs_is_cancelled_and_tried_again(alice: Visitor) -> None:
