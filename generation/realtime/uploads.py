@@ -6,7 +6,16 @@ import asyncio
 import tempfile
 from typing import IO, Any, Final
 
-from generation.realtime.bodies import refuse, with_length
+from generation.realtime.authentication import (
+    ForeignOriginError,
+    ScopeMissingError,
+    bearer_token,
+    headers_of,
+    of_session,
+    of_token,
+    session_key,
+)
+from generation.realtime.bodies import refuse, with_length, without_bodies
 from generation.realtime.handshake import Application
 from generation.storage.uploads_image import MAX_BODY_BYTES, MAX_BYTES, MAX_FORM_BYTES
 
@@ -40,9 +49,14 @@ def spooled_edit(application: Application) -> Application:
 
 def _spooled_body(application: Application, *, most: int, too_large: tuple[str, str]) -> Application:
     """Read the body of at most so many bytes into a temporary file, and give it to the application in parts, with its
-    length. ``too_large`` is the message and the code for a larger one."""
+    length. ``too_large`` is the message and the code for a larger one. Of a caller that is not signed in, nothing is
+    read: it could fill the disk."""
+    unread = without_bodies(application)
 
     async def answered(scope: Any, receive: Any, send: Any) -> None:
+        if not await _is_signed_in(scope):
+            await unread(scope, receive, send)  # whose answer is 401
+            return
         with tempfile.TemporaryFile() as file:
             try:
                 async with asyncio.timeout(_BODY_TIMEOUT):
@@ -71,6 +85,21 @@ def _spooled_body(application: Application, *, most: int, too_large: tuple[str, 
             await application(with_length(scope, size), next_part, send)
 
     return answered
+
+
+async def _is_signed_in(scope: Any) -> bool:
+    """Return whether the call has a valid token, API key or session. Django checks its rights."""
+    headers = headers_of(scope)
+    token = bearer_token(headers)
+    try:
+        if token is not None:
+            return await of_token(token, (scope.get("client") or [""])[0]) is not None
+        key = session_key(headers)
+        return bool(key) and await of_session(key) is not None
+    except ScopeMissingError:
+        return True
+    except ForeignOriginError:
+        return False
 
 
 async def _spool(receive: Any, file: IO[bytes], most: int) -> int:

@@ -11,14 +11,16 @@ import contextlib
 import json
 import logging
 import sys
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, ParamSpec, TypeVar
 
 from channels.db import DatabaseSyncToAsync
 from django.conf import settings
 
+from generation.db.outages import is_outage
 from generation.models import GenerationRequest
 from generation.realtime.authentication import in_database
 from generation.realtime.handshake import Application
@@ -26,7 +28,7 @@ from generation.realtime.hub import hub
 from generation.realtime.send_queue import SEND_TIMEOUT
 from generation.realtime.stopping import stopping
 from generation.requests.events import Preview, Update
-from generation.requests.waits import SCOPE_KEY, Answer, Wait
+from generation.requests.waits import SCOPE_KEY, Answer, Wait, Waiting
 from generation.states import TERMINAL
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ T = TypeVar("T")
 
 #: Seconds between looks at the database for ends of which no update came.
 _LOOK_EVERY: Final = 5.0
+#: Seconds between tries to tell that a client has left.
+_LEAVE_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 #: Headers of Django's answer that describe its body.
 _OF_BODY: Final = frozenset({b"content-length", b"content-type", b"etag", b"transfer-encoding"})
 #: Threads that make answers: each has a connection to the database, and may read an image from the storage.
@@ -42,7 +46,6 @@ _threads: Final = ThreadPoolExecutor(4, "waiting-answers")
 #: Calls that Django answers at once, each in a thread of its own. With the other threads of this process they are as
 #: many as it has connections to the database, so that none has to wait for one until it gives up.
 _turns: Final = asyncio.Semaphore(6)
-_waits_of_users: Final[Counter[int]] = Counter()
 
 
 def waiting(application: Application) -> Application:
@@ -50,14 +53,15 @@ def waiting(application: Application) -> Application:
 
     async def answered(scope: Any, receive: Any, send: Any) -> None:
         stopping()  # a signal before the first look would not be seen
-        waits: list[Wait] = []
-        held = _HeldResponse(send, waits)
-        async with contextlib.AsyncExitStack() as turn:
-            await turn.enter_async_context(_turns)
-            held.when_started = turn.aclose
-            await application({**scope, SCOPE_KEY: waits}, held.receiving(receive), held.send)
-        if waits:
-            await _wait(waits[0], held, receive)
+        with _Place() as place:
+            shared = Waiting(place.take)
+            held = _HeldResponse(send, shared.asked)
+            async with contextlib.AsyncExitStack() as turn:
+                await turn.enter_async_context(_turns)
+                held.when_started = turn.aclose
+                await application({**scope, SCOPE_KEY: shared}, held.receiving(receive), held.send)
+            if shared.asked:
+                await _wait(shared.asked[0], held, receive, place)
 
     return answered
 
@@ -125,34 +129,48 @@ class _HeldResponse:
         await self.send_part(b"", more=False)
 
 
-async def _wait(wait: Wait, held: _HeldResponse, receive: Any) -> None:
-    with _place_of(wait.user_id) as has_place:
-        if not has_place:
-            if wait.refuse is None:
-                await held.release()
-            else:
-                await _send(held, await _in_thread(wait.refuse)())
-            return
-        if wait.events:
-            await held.start(_STREAM)
-        leaving = asyncio.create_task(_disconnected(receive))
-        ending = asyncio.create_task(_ended(wait, held))
-        try:
-            await asyncio.wait({leaving, ending}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaving.cancel()
-            ending.cancel()  # without effect if it has ended
-            await asyncio.gather(leaving, ending, return_exceptions=True)
-        if ending.cancelled():
-            if wait.leave is not None:
-                await _in_thread(wait.leave)()
-            return
+async def _wait(wait: Wait, held: _HeldResponse, receive: Any, place: _Place) -> None:
+    if not place.take(wait.user_id):
+        if wait.refuse is None:
+            await held.release()
+        else:
+            await _send(held, await _in_thread(wait.refuse)())
+        return
+    if wait.events:
+        await held.start(_STREAM)
+    leaving = asyncio.create_task(_disconnected(receive))
+    ending = asyncio.create_task(_ended(wait, held))
+    try:
+        await asyncio.wait({leaving, ending}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        ending.cancel()  # without effect if it has ended
+        await asyncio.gather(leaving, ending, return_exceptions=True)
+    if ending.cancelled():
+        place.release()  # telling may take long
+        if wait.leave is not None:
+            await _leave(wait.leave)
+        return
     answer = await _in_thread(wait.finish)(ending.result())
     with contextlib.suppress(TimeoutError):  # a client that does not read
         if wait.events:
             await held.send_body(answer)
         else:
             await _send(held, answer)
+
+
+async def _leave(leave: Callable[[], None]) -> None:
+    """Tell that the client has left. It is repeated while the database is unavailable, since work that is not cancelled
+    is paid for."""
+    for pause in (*_LEAVE_PAUSES, None):
+        try:
+            await _in_thread(leave)()
+        except Exception as error:
+            if pause is None or not is_outage(error):
+                raise
+            await asyncio.sleep(pause)
+        else:
+            return
 
 
 #: The beginning of a stream of events.
@@ -170,19 +188,39 @@ async def _send(held: _HeldResponse, answer: Answer) -> None:
     await held.send_body(answer)
 
 
-@contextlib.contextmanager
-def _place_of(user_id: int) -> Iterator[bool]:
-    """Count a wait of the user. Yields False if there are too many."""
-    if _waits_of_users[user_id] >= settings.WAITS_PER_USER:
-        yield False
-        return
-    _waits_of_users[user_id] += 1
-    try:
-        yield True
-    finally:
-        _waits_of_users[user_id] -= 1
-        if not _waits_of_users[user_id]:
-            del _waits_of_users[user_id]
+class _Place:
+    """A call's place among the waits of its user, which may be taken in any thread."""
+
+    _lock: ClassVar = threading.Lock()
+    _taken: ClassVar[Counter[int]] = Counter()
+
+    def __init__(self) -> None:
+        self._user_id: int | None = None
+
+    def take(self, user_id: int) -> bool:
+        """Take the place, unless it is taken. Return False if the user has too many waits."""
+        with self._lock:
+            if self._user_id is None:
+                if self._taken[user_id] >= settings.WAITS_PER_USER:
+                    return False
+                self._taken[user_id] += 1
+                self._user_id = user_id
+            return True
+
+    def release(self) -> None:
+        """Release the place, if it is taken."""
+        with self._lock:
+            if self._user_id is not None:
+                self._taken[self._user_id] -= 1
+                if not self._taken[self._user_id]:
+                    del self._taken[self._user_id]
+                self._user_id = None
+
+    def __enter__(self) -> _Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 async def _disconnected(receive: Any) -> None:
@@ -195,7 +233,8 @@ async def _ended(wait: Wait, held: _HeldResponse) -> bool:
     waiter = _Waiter(wait.request_ids)
     over = asyncio.Event()
     with _registry.watching(waiter):
-        await _registry.look_for([waiter])
+        # Not awaited: a database that does not answer must not make the wait longer.
+        look = asyncio.create_task(_registry.look_for([waiter]))
         tasks = [asyncio.create_task(event.wait()) for event in (stopping(), waiter.done)]
         streaming = [asyncio.create_task(_stream(wait, held, waiter, over))] if wait.events else []
         try:
@@ -205,9 +244,9 @@ async def _ended(wait: Wait, held: _HeldResponse) -> bool:
             if streaming:
                 await asyncio.wait(streaming)  # an event that has begun is sent to its end
         finally:
-            for task in (*tasks, *streaming):
+            for task in (look, *tasks, *streaming):
                 task.cancel()
-            await asyncio.gather(*tasks, *streaming, return_exceptions=True)
+            await asyncio.gather(look, *tasks, *streaming, return_exceptions=True)
     return waiter.done.is_set()
 
 

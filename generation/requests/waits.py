@@ -14,7 +14,7 @@ from django.http import HttpRequest
 
 from generation.requests.events import Preview
 
-#: The key in an ASGI scope under which a view leaves its wait. It is there only where the server can wait.
+#: The key in an ASGI scope under which a view finds the :class:`Waiting`. It is there only where the server can wait.
 SCOPE_KEY: Final = "visual-generation.wait"
 
 
@@ -50,9 +50,25 @@ class Wait:
     preview: Callable[[Preview], Iterable[bytes]] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a view and the server in front of it share during a call: the wait that the view asks for, and a function
+    that takes a place for a wait of the user and returns False if there are too many."""
+
+    take_place: Callable[[int], bool]
+    asked: list[Wait] = field(default_factory=list)
+
+
 def can_wait(request: HttpRequest) -> bool:
     """Return whether the server can wait, which the web process cannot."""
     return SCOPE_KEY in getattr(request, "scope", {})
+
+
+def take_place(request: HttpRequest, user_id: int) -> bool:
+    """Take a place for the wait that the call will ask for, before it does what it would wait for. Return False if the
+    user has too many."""
+    by_asgi: Any = request
+    return not can_wait(request) or by_asgi.scope[SCOPE_KEY].take_place(user_id)
 
 
 def ask(request: HttpRequest, wait: Wait) -> bool:
@@ -60,5 +76,5 @@ def ask(request: HttpRequest, wait: Wait) -> bool:
     if not can_wait(request):
         return False
     by_asgi: Any = request
-    by_asgi.scope[SCOPE_KEY].append(wait)
+    by_asgi.scope[SCOPE_KEY].asked.append(wait)
     return True

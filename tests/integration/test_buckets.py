@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -21,15 +22,18 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
 from config.local.valkey import free_port
-from generation.models import GenerationRequest
+from generation.models import GenerationAttempt, GenerationRequest
+from generation.models.options import InputImage, Inputs
 from generation.reports import doctor
-from generation.requests import representations, retention
+from generation.requests import representations, retention, services, uploads
+from generation.requests.new_request import NewImage, NewRequest
 from generation.states import Status
 from generation.storage import images, receipts, s3, signed_urls
 from tests.support.executors import executor
 from tests.support.guarded_bucket import GuardedBucket
 from tests.support.requests import completed, queued
 from tests.support.stack import ROOT, closed_port, wait_until
+from tests.support.uploads import upload_of
 from workers.providers.clipart.provider import ClipartProvider
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -86,6 +90,26 @@ def test_a_worker_stores_its_image_there_and_its_address_is_signed(alice: User, 
     assert "X-Amz-Expires=90000" in shown["imageUrl"]
     assert shown["imageData"].startswith("data:image/png;base64,")
     assert receipts.find(request.pk) is None  # it was written there, and dropped
+
+
+def test_uploads_and_reference_images_are_read_from_there(alice: User) -> None:
+    upload = upload_of(alice)
+    assert hashlib.sha256(images.read(upload.key)).hexdigest() == upload.sha256
+    assert uploads.delete(upload)
+    with pytest.raises(FileNotFoundError):
+        images.read(upload.key)
+    sheet = queued(alice, type="character-reference", prompt="Pip the red fox with a green scarf")
+    runs = executor(ClipartProvider())
+    runs.run(sheet.pk)
+    image = NewImage(role="character", path="", request_id=sheet.pk)
+    inputs = Inputs(images=(InputImage(role="character"),))
+    draft = NewRequest(type="cover", prompt="Pip flies a kite", priority="normal", images=(image,), inputs=inputs)
+    page = services.submit(owner=alice, draft=draft)
+    runs.run(page.pk)
+    page.refresh_from_db()
+    sheet.refresh_from_db()
+    assert page.status == Status.COMPLETED, page.error
+    assert GenerationAttempt.objects.get(request=page).sent_images == [sheet.result["sha256"]]
 
 
 def test_the_same_address_is_made_again_within_the_hour(alice: User) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory
 
@@ -128,3 +129,38 @@ def test_a_preview_that_is_gone_is_skipped() -> None:
         yield Path(preview.key).read_bytes()
 
     assert streamed(gone) == []
+
+
+def test_a_leave_is_told_again_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_LEAVE_PAUSES", (0.0, 0.0))
+    told: list[int] = []
+
+    def leave() -> None:
+        told.append(len(told))
+        if len(told) < 3:
+            raise OperationalError("the server is away")
+
+    asyncio.run(waiting._leave(leave))
+    assert told == [0, 1, 2]
+
+    def wrong() -> None:
+        told.append(len(told))
+        raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        asyncio.run(waiting._leave(wrong))
+    assert len(told) == 4
+
+
+def test_a_database_that_hangs_makes_no_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def ended() -> bool:
+        wait = Wait(request_ids=["vga_1"], user_id=1, seconds=0.05, finish=lambda _: Answer())
+        async with asyncio.timeout(5):
+            return await waiting._ended(wait, waiting._HeldResponse(None, []))
+
+    monkeypatch.setattr(waiting, "_registry", waiting._Registry())
+    monkeypatch.setattr(waiting._registry, "look_for", hang)
+    assert asyncio.run(ended()) is False

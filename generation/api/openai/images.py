@@ -60,6 +60,8 @@ class _WaitingViewSet(OpenAIViewSet):
     ) -> HttpResponse:
         """Submit the call and wait for its images. ``content`` is its hash, ``counted`` the usage of its limits if it
         was counted already, and ``about`` begins the names of its events."""
+        if not waits.take_place(request._request, current_user(request).pk):
+            raise Refused(_TOO_MANY_WAITS)
         usage = dict(counted or {})
 
         def submit() -> list[str]:

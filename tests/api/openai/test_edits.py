@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import socket
 from typing import Any
 
 import httpx2
@@ -244,3 +245,15 @@ def test_the_web_process_answers_without_reading_the_images(vendor: OpenAIStack)
         url = f"http://127.0.0.1:{vendor.stack.port}/v1/images/edits"
         answer = web.post(url, data={"prompt": PROMPT}, files={"image": ("a.png", png("red"), "image/png")})
     assert refused(answer)[:2] == (404, "not_served_here")
+
+
+@pytest.mark.parametrize("authorization", ["", "Authorization: Bearer vgsk_unknown\r\n"])
+@pytest.mark.parametrize("path", ["/v1/images/edits", "/api/visual-generation/uploads"])
+def test_of_a_stranger_no_body_is_read(vendor: OpenAIStack, path: str, authorization: str) -> None:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{vendor.stack.realtime_port}\r\n{authorization}"
+        "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 60000000\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", vendor.stack.realtime_port), timeout=10) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(12) == b"HTTP/1.1 401"
