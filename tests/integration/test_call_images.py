@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,36 @@ def test_images_larger_than_the_room_are_loaded_alone(loading: Loading, monkeypa
             return len(loaded)
 
     assert run(call()) == 1
+
+
+def test_images_that_only_together_exceed_the_room_are_loaded(
+    loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound is smaller than the files, so that the images fill the room also when they are loaded."""
+    monkeypatch.setattr(call_images, "_ROOM", 150)
+    given = [loading.stored(shade) for shade in ("red", "green", "blue")]
+
+    async def call() -> int:
+        async with loading.images.loaded(given) as loaded:
+            return len(loaded)
+
+    async def calls() -> list[int]:
+        return await asyncio.gather(call(), call())
+
+    assert run(calls()) == [3, 3]
+    assert (loading.images._held, loading.images._shared) == (0, {})
+
+
+def test_a_mask_that_is_its_source_is_prepared_as_a_mask(loading: Loading) -> None:
+    image = loading.stored("red")
+
+    async def call() -> None:
+        async with loading.images.loaded([image, replace(image, role="mask")]):
+            pass
+
+    with pytest.raises(ProviderError, match="transparent nowhere"):
+        run(call())
+    assert (loading.images._held, loading.images._shared) == (0, {})
 
 
 def test_a_cancelled_call_gives_its_room_back(loading: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
