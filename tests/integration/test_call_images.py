@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from generation.models import (
     GenerationRequest,
     PromptStyle,
     ProviderModel,
+    ProviderState,
     Upload,
 )
 from generation.models.options import InputImage, Inputs
@@ -32,7 +35,7 @@ from generation.requests.new_request import NewImage, NewRequest
 from generation.storage import images
 from tests.support.requests import PROMPT
 from tests.support.uploads import upload_image, upload_of
-from tests.support.vendors import Vendors
+from tests.support.vendors import Vendors, attempts
 from workers import call_images, reference_images
 from workers.call_images import CallImages
 from workers.providers.base import ProviderError
@@ -217,6 +220,29 @@ def test_an_image_that_cannot_be_read_now_is_read_later(
         waiting = refreshed(vendors.run(request))
     assert (waiting.status, vendors.called) == ("queued", ["openai"])
     assert refreshed(vendors.run_again(request)).status == "completed"
+
+
+def test_slow_reading_of_images_is_no_trouble_of_the_vendor(
+    vendors: Vendors, alice: User, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    vendors.use("openai")
+    sheet = refreshed(vendors.ask(alice))
+    request = page(alice, ("character", "Pip", sheet.pk))
+    readable, read = threading.Event(), images.read
+
+    def slow(key: str) -> bytes:
+        readable.wait(20)
+        return read(key)
+
+    monkeypatch.setattr(images, "read", slow)
+    usual, settings.PROVIDER_TIMEOUT = settings.PROVIDER_TIMEOUT, timedelta(seconds=0.3)
+    waiting = refreshed(vendors.run(request))
+    settings.PROVIDER_TIMEOUT = usual
+    readable.set()
+    assert (waiting.status, waiting.attempts, attempts(request)) == ("queued", 0, [("openai", "storage")])
+    assert not ProviderState.objects.filter(failures__gt=0).exists()
+    assert refreshed(vendors.run_again(request)).status == "completed"
+    assert vendors.called == ["openai", "openai"]
 
 
 def test_the_cache_tells_images_apart(vendors: Vendors, alice: User) -> None:
