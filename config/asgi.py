@@ -34,8 +34,8 @@ application = ProtocolTypeRouter(
             [
                 *http_urlpatterns,
                 re_path(_FOR_MACHINES, without_bodies(http)),  # type: ignore[list-item, arg-type]
-                re_path(UPLOADS, spooled_upload(http)),  # type: ignore[list-item, arg-type]
-                re_path(EDITS, spooled_edit(waiting(http))),  # type: ignore[list-item, arg-type]
+                re_path(UPLOADS, spooled_upload(waiting(http, with_images=True))),  # type: ignore[list-item, arg-type]
+                re_path(EDITS, spooled_edit(waiting(http, with_images=True))),  # type: ignore[list-item, arg-type]
                 re_path("", limited_bodies(waiting(http))),  # type: ignore[list-item, arg-type]
             ]
         ),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from generation.requests.input_images import StoredImage
 from generation.states import ErrorCode, ImageRole
@@ -21,6 +21,10 @@ T = TypeVar("T")
 _ROOM: Final = 192 * 1024 * 1024
 #: Images that are read and scaled at once. Each may need as much as it is large.
 _AT_ONCE: Final = 2
+
+
+#: A file, and whether it is a mask: that is prepared in another way than the same file as an image.
+_Key: TypeAlias = tuple[str, bool]
 
 
 class Run(Protocol):
@@ -43,7 +47,7 @@ class CallImages:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._shared: dict[str, _Shared] = {}
+        self._shared: dict[_Key, _Shared] = {}
         self._held = 0
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
@@ -55,27 +59,29 @@ class CallImages:
         not there or cannot be read."""
         if any(not image.key for image in stored):
             raise _gone()
-        used: list[str] = []
+        used: list[_Key] = []
         try:
             async with self._turn:  # in the order in which they came, so that a large one is not passed for ever
                 for image in stored:  # one by one, so that each that was taken is put back
-                    used += [await self._take(image)]
+                    used += [await self._take(image, used)]
             yield tuple([await self._reference(image) for image in stored])
         finally:
             for key in used:
                 self._put_back(key)
 
-    async def _take(self, image: StoredImage) -> str:
-        if image.key not in self._shared:
-            while self._held and self._held + image.size > _ROOM:
+    async def _take(self, image: StoredImage, own: Collection[_Key]) -> _Key:
+        """Take the image for the call that has its ``own`` already. Only the room of others can become free."""
+        key = _key(image)
+        if key not in self._shared:
+            while self._held + image.size > _ROOM and not self._shared.keys() <= set(own):
                 self._freed.clear()
                 await self._freed.wait()
-            self._shared[image.key] = _Shared(asyncio.create_task(self._load(image)), image.size)
+            self._shared[key] = _Shared(asyncio.create_task(self._load(image)), image.size)
             self._held += image.size
-        self._shared[image.key].users += 1
-        return image.key
+        self._shared[key].users += 1
+        return key
 
-    def _put_back(self, key: str) -> None:
+    def _put_back(self, key: _Key) -> None:
         shared = self._shared[key]
         shared.users -= 1
         if not shared.users:
@@ -92,7 +98,7 @@ class CallImages:
         async with self._preparing:
             prepared = await self._run(load)
         # Less than the stored image in most cases, so that others fit in beside it.
-        shared = self._shared.get(image.key)
+        shared = self._shared.get(_key(image))
         if shared is not None and shared.task is asyncio.current_task():
             self._held += len(prepared.data) - shared.size
             shared.size = len(prepared.data)
@@ -101,7 +107,7 @@ class CallImages:
 
     async def _reference(self, image: StoredImage) -> ReferenceImage:
         try:
-            prepared = await asyncio.shield(self._shared[image.key].task)
+            prepared = await asyncio.shield(self._shared[_key(image)].task)
         except FileNotFoundError:
             raise _gone() from None
         except OpaqueMaskError:
@@ -119,6 +125,10 @@ class CallImages:
             sha256=prepared.sha256,
             **facts,
         )
+
+
+def _key(image: StoredImage) -> _Key:
+    return image.key, image.role == ImageRole.MASK
 
 
 def _gone() -> ProviderError:

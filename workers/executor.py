@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -30,7 +30,7 @@ from workers.image_processes import ImageProcesses
 from workers.policies.rate_limit import RateLimiter
 from workers.policies.retry import RetryPolicy
 from workers.previews import Previews
-from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError
+from workers.providers.base import ImageAnswer, ImageRequest, Provider, ProviderError, ReferenceImage
 from workers.providers.registry import Registry
 from workers.reporting import fields, log, measured
 from workers.resilience import retry_while_unavailable
@@ -272,9 +272,10 @@ class Executor:
         provider = self._providers.choose(call.choice.provider)
         limit = settings.PROVIDER_TIMEOUT.total_seconds()
         previews = Previews(attempt, self._writer, self._database, most=call.image_request.previews)
-        with measured(provider.name, call.choice.model), previews:
-            work = self._call_provider(provider, call, attempt)
-            answer = await attempt.call(work, limit=limit, show=previews.show)
+        async with AsyncExitStack() as images:
+            request = await self._with_images(attempt, call, images)
+            with measured(provider.name, call.choice.model), previews:
+                answer = await attempt.call(provider.generate(request), limit=limit, show=previews.show)
         cost = pricing.cost(call.choice.price_rule, answer.usage) if call.billable else Decimal(0)
         try:
             if attempt.claim.request.options.mask_mode == "strict":
@@ -297,15 +298,29 @@ class Executor:
         metrics.COST.labels(provider.name).inc(float(receipt["cost"] or 0))
         return receipt
 
-    async def _call_provider(self, provider: Provider, call: Call, attempt: RunningAttempt) -> ImageAnswer:
-        """Call the provider, with the images in memory for as long as that takes."""
+    async def _with_images(self, attempt: RunningAttempt, call: Call, stack: AsyncExitStack) -> ImageRequest:
+        """Return the call's request with its images, which are in memory until the stack ends.
+
+        They have a time limit of their own: if they have to wait for room, the provider gets no less time, and is not
+        to blame. Raises :class:`ProviderError`.
+        """
         if not call.images:
-            return await provider.generate(call.image_request)
-        request, choice, claim = call.image_request, call.choice, attempt.claim
-        async with self._images.loaded(call.images) as loaded:
+            return call.image_request
+
+        async def load() -> Sequence[ReferenceImage]:
+            loaded = await stack.enter_async_context(self._images.loaded(call.images))
             hashes = [image.sha256 for image in loaded]
-            await self._database.run(partial(input_images.note_sent, *claim.key, call.images, hashes))
-            return await provider.generate(with_images(request, loaded, choice.reference_limits))
+            await self._database.run(partial(input_images.note_sent, *attempt.key, call.images, hashes))
+            return loaded
+
+        try:
+            loaded = await attempt.call(load(), limit=settings.PROVIDER_TIMEOUT.total_seconds())
+        except ProviderError as error:
+            if error.code != ErrorCode.TIMEOUT:
+                raise
+            message = "The images of the request could not be read in time"
+            raise ProviderError(message, code=ErrorCode.STORAGE, sent=False) from None
+        return with_images(call.image_request, loaded, call.choice.reference_limits)
 
     async def _restored(self, answer: ImageAnswer, attempt: RunningAttempt, call: Call) -> ImageAnswer:
         """Return the answer with what is outside of the mask as it was. The image is paid for, so an unavailable

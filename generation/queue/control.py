@@ -25,6 +25,7 @@ def change_priority(request_ids: Collection[str], priority: str) -> list[str]:
     """
     with transaction.atomic():
         queued = _locked(request_ids)
+        _look_at_parked(queued)  # also locks them, so that none starts with its former weight
         GenerationRequest.objects.filter(pk__in=queued).update(priority=priority)
         # Parked ones get their weight when they start.
         _update_rows(queued, priority_weight=WEIGHTS[priority], weight_since=Now())
@@ -41,8 +42,7 @@ def requeue(request_ids: Collection[str]) -> list[str]:
         queued = _locked(request_ids)
         weights = Case(*(When(request__priority=name, then=Value(weight)) for name, weight in WEIGHTS.items()))
         # Django's update() cannot use columns of another table, so the weights are read first.
-        parked = GenerationQueue.objects.filter(pk__in=queued, priority_weight=PARKED_WEIGHT)
-        parked.update(available_at=Now())
+        _look_at_parked(queued)
         rows = _started(queued).annotate(weight=weights).values_list("pk", "weight")
         by_weight: dict[int, list[str]] = {}
         for pk, weight in rows:
@@ -93,6 +93,11 @@ def _update_rows(request_ids: Collection[str], **values: Any) -> None:
     _started(request_ids).update(**values)
     _mark_undelivered(request_ids)
     dispatch.send_due_after_commit()
+
+
+def _look_at_parked(request_ids: Collection[str]) -> None:
+    """Have the dispatcher look at the parked ones. An end of their sources skips them while they are locked here."""
+    GenerationQueue.objects.filter(pk__in=request_ids, priority_weight=PARKED_WEIGHT).update(available_at=Now())
 
 
 def _started(request_ids: Collection[str]) -> QuerySet[GenerationQueue]:

@@ -46,10 +46,13 @@ _threads: Final = ThreadPoolExecutor(4, "waiting-answers")
 #: Calls that Django answers at once, each in a thread of its own. With the other threads of this process they are as
 #: many as it has connections to the database, so that none has to wait for one until it gives up.
 _turns: Final = asyncio.Semaphore(6)
+#: Those of them that may be calls with images, which are decoded for up to minutes: other calls must not wait for that.
+_image_turns: Final = asyncio.Semaphore(3)
 
 
-def waiting(application: Application) -> Application:
-    """Wait where a view of the application asks for it."""
+def waiting(application: Application, *, with_images: bool = False) -> Application:
+    """Wait where a view of the application asks for it. ``with_images`` says that it has images of the client decoded
+    before."""
 
     async def answered(scope: Any, receive: Any, send: Any) -> None:
         stopping()  # a signal before the first look would not be seen
@@ -57,6 +60,8 @@ def waiting(application: Application) -> Application:
             shared = Waiting(place.take)
             held = _HeldResponse(send, shared.asked)
             async with contextlib.AsyncExitStack() as turn:
+                if with_images:
+                    await turn.enter_async_context(_image_turns)
                 await turn.enter_async_context(_turns)
                 held.when_started = turn.aclose
                 await application({**scope, SCOPE_KEY: shared}, held.receiving(receive), held.send)

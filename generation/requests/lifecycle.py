@@ -207,6 +207,8 @@ def _end_each(endings: Sequence[Ending], *, unlocked: bool) -> list[list[Callabl
         request, (is_limited, is_source) = read_request(row), row[-2:]
         key = (request.pk, request.claims)
         transitions.announce([request], by_key[key].transition)
+        # A statement that may have waited for a submit's lock on the source does not see the submitted request.
+        is_source = is_source or (not unlocked and not endings[0].requeues)
         ended[key] = transitions.wake_ups(request, is_limited=is_limited, is_source=is_source)
         if messages[key] and not is_limited:
             ended[key].append(partial(dispatch.send, messages[key]))

@@ -34,6 +34,8 @@ from generation.states import GIVEN_UP, PARKED_WEIGHT, WEIGHTS, ImageRole, Statu
 _STEP: Final = 500
 #: The weights by priority, for the statement.
 _WEIGHTS: Final = json.dumps(WEIGHTS)
+#: Looks in one pass of the dispatcher, so that it takes a second at most: a chain is cancelled link by link.
+_MAX_LOOKS: Final = 20
 #: A parked row is looked at again after this time, in case the end of its source was not told.
 _LOOK_AGAIN_AFTER: Final = timedelta(minutes=1)
 #: An upload's last use is written again only after this time.
@@ -201,16 +203,28 @@ def unpark(request_ids: Sequence[str]) -> int:
 
 def advance_parked(cancel: Callable[[Collection[str]], Collection[str]]) -> int:
     """Look at the parked requests that are due: start those whose images are made, ``cancel`` those for which there is
-    no hope. Return the number of both."""
+    no hope, and then those that refer to them. Return the number of all."""
+    advanced = 0
+    for _ in range(_MAX_LOOKS):
+        ids = _parked_and_due()
+        cancelled = len(cancel(list(_hopeless(ids)))) if ids else 0
+        advanced += cancelled + (unpark(ids) if ids else 0)
+        if not cancelled:
+            break
+    return advanced
+
+
+def _parked_and_due() -> list[str]:
+    """Return the parked requests that are due, the longest first. They are due again in a while."""
     due = GenerationQueue.objects.filter(priority_weight=PARKED_WEIGHT, available_at__lte=Now())
     ids = list(due.order_by("available_at").values_list("pk", flat=True)[:_STEP])
     if not ids:
-        return 0
+        return []
     with transaction.atomic():
-        # First, since the ends of sources from now on make the rows due again.
+        # Before they are looked at, since the ends of sources from now on make the rows due again.
         ids = locked_keys(due.filter(pk__in=ids))
         GenerationQueue.objects.filter(pk__in=ids).update(available_at=Now() + _LOOK_AGAIN_AFTER)
-    return unpark(ids) + len(cancel(list(_hopeless(ids))))
+    return ids
 
 
 def _hopeless(request_ids: Collection[str]) -> QuerySet[GenerationReference, str]:

@@ -7,12 +7,12 @@ the admin, and is recorded in the audit log with the client's address.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from generation.access import audit, grants, roles
 from generation.identifiers import new_batch_id
@@ -76,8 +76,13 @@ def _submit_together(
 def _references_of(owner: User, drafts: Sequence[NewRequest]) -> Iterator[list[NewRequest]]:
     """Yield the requests as :func:`references.resolved` returns them. If one of their images is deleted before they are
     stored, raises the same exception as if it had been deleted before."""
+    resolved = references.resolved(owner, drafts)
+    is_nested = connection.in_atomic_block and any(draft.images for draft in drafts)
     try:
-        yield references.resolved(owner, drafts)
+        with transaction.atomic() if is_nested else nullcontext():
+            yield resolved
+            if is_nested:  # else the foreign keys are checked at the commit, which is the caller's
+                connection.check_constraints()
     except IntegrityError:
         references.resolved(owner, drafts)
         raise

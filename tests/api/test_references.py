@@ -10,9 +10,10 @@ from rest_framework.test import APIClient
 
 from generation import caching
 from generation.models import GenerationQueue, GenerationRequest
-from generation.requests import lifecycle, maintenance
+from generation.requests import lifecycle, maintenance, uploads
 from generation.states import PARKED_WEIGHT
 from tests.api.helpers import BATCH, REQUESTS, SUBMIT, UNKNOWN_ID, UNKNOWN_UPLOAD_ID, address, body
+from tests.support.races import at_once
 from tests.support.requests import FAILURE, RESULT, claimed, completed
 from tests.support.uploads import upload_of
 
@@ -178,6 +179,26 @@ def test_an_upload_in_use_is_not_deleted(api: APIClient, alice: User) -> None:
     assert (answer.status_code, answer.json()["code"]) == (409, "in_use")
     assert api.delete(address("cancel", accepted["requestId"])).status_code == 200
     assert api.delete(address("uploads", upload.pk)).status_code == 204
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}])
+@pytest.mark.parametrize("url", [SUBMIT, BATCH])
+def test_an_image_deleted_during_a_submit_is_not_found(
+    api: APIClient, alice: User, monkeypatch: pytest.MonkeyPatch, url: str, headers: dict[str, str]
+) -> None:
+    upload = upload_of(alice)
+    submit_rows = lifecycle.submit
+
+    def delete_first(*arguments: Any, **named: Any) -> Any:
+        assert at_once(lambda: uploads.delete(upload)) == [True]
+        return submit_rows(*arguments, **named)
+
+    monkeypatch.setattr(lifecycle, "submit", delete_first)
+    page = body(references=refer(upload.pk))
+    answer = api.post(url, page if url == SUBMIT else {"requests": [page]}, format="json", headers=headers)
+    assert answer.status_code == 400, answer.content
+    assert [error["code"] for error in answer.json()["errors"]] == ["not_found"]
+    assert not GenerationRequest.objects.exists()
 
 
 # --- Ended ------------------------------------------------------------------------------------------------------------

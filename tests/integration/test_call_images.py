@@ -6,7 +6,10 @@ import asyncio
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from generation.models import (
     GenerationRequest,
     PromptStyle,
     ProviderModel,
+    ProviderState,
     Upload,
 )
 from generation.models.options import InputImage, Inputs
@@ -31,7 +35,7 @@ from generation.requests.new_request import NewImage, NewRequest
 from generation.storage import images
 from tests.support.requests import PROMPT
 from tests.support.uploads import upload_image, upload_of
-from tests.support.vendors import Vendors
+from tests.support.vendors import Vendors, attempts
 from workers import call_images, reference_images
 from workers.call_images import CallImages
 from workers.providers.base import ProviderError
@@ -219,6 +223,29 @@ def test_an_image_that_cannot_be_read_now_is_read_later(
     assert refreshed(vendors.run_again(request)).status == "completed"
 
 
+def test_slow_reading_of_images_is_no_trouble_of_the_vendor(
+    vendors: Vendors, alice: User, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    vendors.use("openai")
+    sheet = refreshed(vendors.ask(alice))
+    request = page(alice, ("character", "Pip", sheet.pk))
+    readable, read = threading.Event(), images.read
+
+    def slow(key: str) -> bytes:
+        readable.wait(20)
+        return read(key)
+
+    monkeypatch.setattr(images, "read", slow)
+    usual, settings.PROVIDER_TIMEOUT = settings.PROVIDER_TIMEOUT, timedelta(seconds=0.3)
+    waiting = refreshed(vendors.run(request))
+    settings.PROVIDER_TIMEOUT = usual
+    readable.set()
+    assert (waiting.status, waiting.attempts, attempts(request)) == ("queued", 0, [("openai", "storage")])
+    assert not ProviderState.objects.filter(failures__gt=0).exists()
+    assert refreshed(vendors.run_again(request)).status == "completed"
+    assert vendors.called == ["openai", "openai"]
+
+
 def test_the_cache_tells_images_apart(vendors: Vendors, alice: User) -> None:
     vendors.use("openai")
     sheets = [refreshed(vendors.ask(alice, prompt=f"{PROMPT} {number}")) for number in range(2)]
@@ -357,6 +384,36 @@ def test_images_larger_than_the_room_are_loaded_alone(loading: Loading, monkeypa
             return len(loaded)
 
     assert run(call()) == 1
+
+
+def test_images_that_only_together_exceed_the_room_are_loaded(
+    loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound is smaller than the files, so that the images fill the room also when they are loaded."""
+    monkeypatch.setattr(call_images, "_ROOM", 150)
+    given = [loading.stored(shade) for shade in ("red", "green", "blue")]
+
+    async def call() -> int:
+        async with loading.images.loaded(given) as loaded:
+            return len(loaded)
+
+    async def calls() -> list[int]:
+        return await asyncio.gather(call(), call())
+
+    assert run(calls()) == [3, 3]
+    assert (loading.images._held, loading.images._shared) == (0, {})
+
+
+def test_a_mask_that_is_its_source_is_prepared_as_a_mask(loading: Loading) -> None:
+    image = loading.stored("red")
+
+    async def call() -> None:
+        async with loading.images.loaded([image, replace(image, role="mask")]):
+            pass
+
+    with pytest.raises(ProviderError, match="transparent nowhere"):
+        run(call())
+    assert (loading.images._held, loading.images._shared) == (0, {})
 
 
 def test_a_cancelled_call_gives_its_room_back(loading: Loading, monkeypatch: pytest.MonkeyPatch) -> None:

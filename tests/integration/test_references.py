@@ -232,14 +232,15 @@ def test_a_page_may_be_cancelled_with_its_image(alice: User, how: str) -> None:
     assert maintenance.advance_parked() == 0
 
 
-def test_a_page_that_refers_to_a_cancelled_page_is_cancelled_too(alice: User) -> None:
+def test_a_chain_is_cancelled_in_one_pass(alice: User) -> None:
     source = claimed(alice)
     first = submit(alice, source.request, cancel=True)
     second = submit(alice, first, cancel=True)
+    third = submit(alice, second)
     fail_or_cancel(source, "failed")
-    assert maintenance.advance_parked() == 1
-    assert maintenance.advance_parked() == 1
+    assert maintenance.advance_parked() == 2
     assert [status_of(first), status_of(second)] == [Status.CANCELLED] * 2
+    assert is_parked(third)
 
 
 def test_patience_ends(alice: User, settings: Any) -> None:

@@ -78,6 +78,31 @@ def test_an_answer_that_is_not_read_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made == [0]
 
 
+def test_calls_with_images_leave_turns_to_others() -> None:
+    async def calls() -> list[str]:
+        begun: list[str] = []
+        decoded = asyncio.Event()
+
+        async def with_images(*_: Any) -> None:
+            begun.append("images")
+            await decoded.wait()
+
+        async def without(*_: Any) -> None:
+            begun.append("none")
+
+        slow = waiting.waiting(with_images, with_images=True)
+        tasks = [asyncio.create_task(slow({}, None, None)) for _ in range(10)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await waiting.waiting(without)({}, None, None)
+        before = list(begun)
+        decoded.set()
+        await asyncio.gather(*tasks)
+        return [*before, str(len(begun))]
+
+    assert asyncio.run(calls()) == ["images", "images", "images", "none", "11"]
+
+
 def preview(number: int) -> Preview:
     return Preview("vga_1", None, 1, "", number, f"previews/{number}.png", 8, 8, "")
 

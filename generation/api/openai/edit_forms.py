@@ -149,8 +149,9 @@ def _member(target: Any, step: str, following: str, path: Sequence[str]) -> Any:
             raise _invalid(path[0], "The numbers of a list must follow each other.", "invalid")
         if index == len(target):
             target.append(make())
-        return target[index]
-    found = target.setdefault(step, make())
+        found = target[index]
+    else:
+        found = target.setdefault(step, make())
     if not isinstance(found, make):
         raise _invalid(path[0], "A list and an object at the same place.", "invalid")
     return found

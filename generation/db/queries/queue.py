@@ -13,7 +13,8 @@ COUNTED: Final = 500
 #: ``requests`` is a JSON array; the ``images`` of each are an array of positions with sources or uploads. Returns the
 #: time and, for each weight among them, how many queued requests come before, at most ``counted``.
 #:
-#: Locks: sources and uploads, against their deletion; no other row that another transaction can see.
+#: Locks: sources and uploads, against their deletion; no other row that another transaction can see. They are locked
+#: by the foreign keys' checks, which run at the commit in the order in which the rows were inserted.
 #: Indexes: queue_order, for the count. The statement does not see its own rows, so what it counts was there before.
 SUBMIT: Final = """/* submit */
 WITH given AS (
@@ -65,6 +66,7 @@ WITH given AS (
     FROM given
     CROSS JOIN LATERAL JSONB_TO_RECORDSET(given.images) AS image(position INTEGER, source TEXT, upload TEXT)
     WHERE given.images IS NOT NULL
+    ORDER BY image.source, image.upload
 ), changes AS (
     INSERT INTO generation_status_changes (
         request_id, sequence, from_status, to_status, reason, error_code, claim, actor_id

@@ -216,6 +216,8 @@ def test_bad_forms_are_named(vendor: OpenAIStack) -> None:
     assert refused(edit(vendor, image, n="many"))[1:] == ("invalid", "n")
     assert refused(edit(vendor, image, **{"vga[metadata][a][b][c][d][e]": "1"}))[1:] == ("max_depth", "vga")
     assert refused(edit(vendor, image, **{"vga[references][7][requestId]": "x"}))[1:] == ("invalid", "vga")
+    mixed = {"vga[references][]": "x", "vga[references][0][a][b]": "y"}
+    assert refused(edit(vendor, image, **mixed))[1:] == ("invalid", "vga")
     wrong = ("mask", ("mask.png", mask((64, 64)), "image/png"))
     assert refused(edit(vendor, image, wrong)) == (400, "mask_size", "mask")
     assert vendor.calls == 0
