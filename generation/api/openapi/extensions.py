@@ -228,6 +228,8 @@ _BODIES: Final = (
     *_OF_KEYS,
     *_OF_OPENAI,
 )
+#: Further enumerations that may be null, by component and field.
+_NULLABLE: Final = (("Decision", "approval"), ("Reference", "status"), ("WaitingFor", "status"))
 #: Bodies in which null for an optional field means that the field is absent.
 _NULL_MEANS_ABSENT: Final = (
     *("Submit", "Metadata", "BatchSubmit", "BatchItem", "BatchOptions", "Decision", *_OF_KEYS, *_OF_OPENAI),
@@ -258,6 +260,8 @@ def add_components(result: _Schema, **_: Any) -> _Schema:
         properties = schemas[name]["properties"]
         for field in properties.keys() - set(schemas[name].get("required", ())):
             properties[field] = _or_null(properties[field])
+    for name, field in _NULLABLE:
+        schemas[name]["properties"][field] = _or_null(schemas[name]["properties"][field])
     return result
 
 
