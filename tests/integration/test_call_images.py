@@ -427,7 +427,7 @@ def test_images_that_only_together_exceed_the_room_are_loaded(
             return len(loaded)
 
     async def calls() -> list[int]:
-        return await asyncio.gather(call(), call())
+        return list(await asyncio.gather(call(), call()))
 
     assert run(calls()) == [3, 3]
     assert (loading.images._held, loading.images._shared) == (0, {})

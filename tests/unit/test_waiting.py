@@ -90,7 +90,7 @@ def test_calls_with_images_leave_turns_to_others() -> None:
             begun.append("none")
 
         slow = waiting.waiting(with_images, with_images=True)
-        tasks = [asyncio.create_task(slow({}, None, None)) for _ in range(10)]
+        tasks = [asyncio.ensure_future(slow({}, None, None)) for _ in range(10)]
         await asyncio.sleep(0)
         async with asyncio.timeout(5):
             await waiting.waiting(without)({}, None, None)
