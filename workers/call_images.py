@@ -111,8 +111,7 @@ class CallImages:
         except FileNotFoundError:
             raise _gone() from None
         except OpaqueMaskError:
-            message = "The mask is transparent nowhere, so nothing would change"
-            raise ProviderError(message, code=ErrorCode.INVALID_REQUEST, sent=False) from None
+            raise opaque_mask() from None
         except OSError as error:
             message = "A reference image cannot be read at the moment"
             raise ProviderError(message, code=ErrorCode.STORAGE, sent=False) from error
@@ -135,6 +134,12 @@ def _gone() -> ProviderError:
     return ProviderError(
         "An image that this request refers to does not exist any more", code=ErrorCode.INVALID_REQUEST, sent=False
     )
+
+
+def opaque_mask() -> ProviderError:
+    """Return the error for a mask that lets nothing change."""
+    message = "The mask is transparent nowhere, so nothing would change"
+    return ProviderError(message, code=ErrorCode.INVALID_REQUEST, sent=False)
 
 
 def with_images(request: ImageRequest, loaded: Sequence[ReferenceImage], limits: Mapping[str, Any]) -> ImageRequest:

@@ -308,6 +308,8 @@ class Executor:
             return call.image_request
 
         async def load() -> Sequence[ReferenceImage]:
+            if attempt.claim.request.options.mask_mode == "strict":
+                await self._check_masked(attempt.claim)
             loaded = await stack.enter_async_context(self._images.loaded(call.images))
             hashes = [image.sha256 for image in loaded]
             await self._database.run(partial(input_images.note_sent, *attempt.key, call.images, hashes))
@@ -321,6 +323,15 @@ class Executor:
             message = "The images of the request could not be read in time"
             raise ProviderError(message, code=ErrorCode.STORAGE, sent=False) from None
         return with_images(call.image_request, loaded, call.choice.reference_limits)
+
+    async def _check_masked(self, claim: Claim) -> None:
+        """Raise :class:`ProviderError` if the answer could not be restored."""
+        stored = await self._database.run(partial(input_images.of_request, claim.request))
+        try:
+            await self._writer.run(partial(strict_masks.check, stored))
+        except OSError as error:
+            message = "An image of the request cannot be read at the moment"
+            raise ProviderError(message, code=ErrorCode.STORAGE, sent=False) from error
 
     async def _restored(self, answer: ImageAnswer, attempt: RunningAttempt, call: Call) -> ImageAnswer:
         """Return the answer with what is outside of the mask as it was. The image is paid for, so an unavailable

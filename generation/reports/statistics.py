@@ -19,7 +19,7 @@ from generation.identifiers import oldest_id_within
 from generation.models import GenerationRequest
 from generation.queue import estimates, pauses, processes
 from generation.requests.representations import timestamp
-from generation.states import WEIGHTS, Status, queue_for
+from generation.states import PARKED_WEIGHT, WEIGHTS, Status, queue_for
 
 _DAY: Final = timedelta(days=1)
 #: Hours before this one for the average wait, and for the last 24 hours; days before today for the last week.
@@ -54,15 +54,16 @@ def queue_status() -> dict[str, Any]:
     """Return the current state of the queue."""
     lengths = counters.lengths()
     by_priority = backlog(lengths)
+    length = sum(waiting.length for waiting in by_priority.values())
     oldest = min(filter(None, (waiting.oldest for waiting in by_priority.values())), default=None)
     up = processes.live_capacity()
     day = counters.recent("hour-error", [SUBMITTED, STARTED, COMPLETED, FAILED], before=_DAY_HOURS)
     return {
-        "queueLength": lengths.total,
+        "queueLength": length,
         "activeRequests": lengths.in_progress,
         "averageWaitTime": _rounded(counters.mean(count for count in _of(day, STARTED) if count.ago <= _WAIT_HOURS)),
         "queuedByPriority": {priority: waiting.length for priority, waiting in by_priority.items()},
-        "systemStatus": health(_ended(day)["failureRate"], lengths.total),
+        "systemStatus": health(_ended(day)["failureRate"], length),
         "oldestQueuedAt": timestamp(oldest),
         "workers": up.workers,
         "capacity": up.slots,
@@ -76,16 +77,18 @@ def queue_status() -> dict[str, Any]:
 def metrics() -> dict[str, Any]:
     """Return the statistics of the last 24 hours, of each of the last 7 days, and the backlog by priority."""
     lengths = counters.lengths()
+    by_priority = backlog(lengths)
+    length = sum(waiting.length for waiting in by_priority.values())
     day = _ended(counters.recent("hour-error", [SUBMITTED, COMPLETED, FAILED], before=_DAY_HOURS))
     return {
         **day,
-        "queueLength": lengths.total,
+        "queueLength": length,
         "activeRequests": lengths.in_progress,
-        "healthStatus": health(day["failureRate"], lengths.total),
+        "healthStatus": health(day["failureRate"], length),
         "byDay": _by_day(),
         "backlog": {
             name: {"count": waiting.length, "oldest": timestamp(waiting.oldest)}
-            for name, waiting in backlog(lengths).items()
+            for name, waiting in by_priority.items()
         },
     }
 
@@ -99,10 +102,11 @@ def slowest() -> list[tuple[str, str, timedelta]]:
 
 
 def backlog(lengths: counters.Lengths) -> dict[str, Waiting]:
-    """Return the queued requests of each of the four priorities; retries count as low."""
+    """Return the queued requests of each of the four priorities; retries count as low, and requests that wait for
+    their images not at all."""
     result = {priority: Waiting(0, None) for priority in WEIGHTS}
     first = estimates.oldest_by_weight()
-    for weight in {*lengths.rows, *first}:
+    for weight in {*lengths.rows, *first} - {PARKED_WEIGHT}:
         so_far = result[queue_for(weight)]
         oldest = min(filter(None, (so_far.oldest, first.get(weight))), default=None)
         result[queue_for(weight)] = Waiting(so_far.length + lengths.of_weight(weight), oldest)

@@ -10,11 +10,12 @@ from rest_framework.test import APIClient
 
 from generation import caching
 from generation.models import GenerationQueue, GenerationRequest
+from generation.reports import doctor, prometheus
 from generation.requests import lifecycle, maintenance, uploads
 from generation.states import PARKED_WEIGHT
-from tests.api.helpers import BATCH, REQUESTS, SUBMIT, UNKNOWN_ID, UNKNOWN_UPLOAD_ID, address, body
+from tests.api.helpers import BATCH, PREFIX, REQUESTS, SUBMIT, UNKNOWN_ID, UNKNOWN_UPLOAD_ID, address, answer, body
 from tests.support.races import at_once
-from tests.support.requests import FAILURE, RESULT, claimed, completed
+from tests.support.requests import FAILURE, RESULT, claimed, completed, queued
 from tests.support.uploads import upload_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -88,6 +89,19 @@ def test_a_request_says_what_it_waits_for(api: APIClient, alice: User) -> None:
     third = api.get(url).json()
     assert "waitingFor" not in third
     assert third["queuePosition"] == 1
+
+
+def test_figures_of_the_queue_leave_out_what_waits_for_an_image(api: APIClient, alice: User) -> None:
+    page = body(references=refer(claimed(alice).request.pk))
+    answer(api.post(SUBMIT, page, format="json"))
+    queued(alice, priority="high")
+    caching.clear_all()
+    status, metrics = (answer(api.get(f"{PREFIX}/{path}")) for path in ("queue/status", "metrics"))
+    assert (status["queueLength"], status["queuedByPriority"]["high"], metrics["queueLength"]) == (1, 1, 1)
+    assert sum(one["count"] for one in metrics["backlog"].values()) == 1
+    _, *gauges = prometheus._from_database()
+    assert gauges
+    assert not [found for found in doctor.findings() if "queue row" in found.what]
 
 
 def test_a_whole_book_is_one_batch(api: APIClient, alice: User) -> None:

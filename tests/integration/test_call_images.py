@@ -29,16 +29,16 @@ from generation.models import (
     Upload,
 )
 from generation.models.options import InputImage, Inputs
-from generation.requests import provenance, services
+from generation.requests import input_images, provenance, services
 from generation.requests.input_images import StoredImage
 from generation.requests.new_request import NewImage, NewRequest
 from generation.storage import images
 from tests.support.requests import PROMPT
 from tests.support.uploads import upload_image, upload_of
 from tests.support.vendors import Vendors, attempts
-from workers import call_images, reference_images
+from workers import call_images, reference_images, strict_masks
 from workers.call_images import CallImages
-from workers.providers.base import ProviderError
+from workers.providers.base import ImageAnswer, ProviderError
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -192,6 +192,36 @@ def test_a_mask_that_is_transparent_nowhere_is_not_sent(vendors: Vendors, alice:
     given = (("source", "", upload_of(alice, color="blue").pk), ("mask", "", mask_of(alice, hole=None).pk))
     failed = refreshed(vendors.run(page(alice, *given, mask_mode="hint")))
     assert (failed.error["code"], vendors.called) == ("invalid_request", [])
+
+
+@pytest.mark.parametrize("name", ["openai", "google"])
+def test_nothing_is_paid_for_a_strict_mask_that_lets_nothing_change(vendors: Vendors, alice: User, name: str) -> None:
+    vendors.use(name)
+    given = (("source", "", upload_of(alice, color="blue").pk), ("mask", "", mask_of(alice, hole=None).pk))
+    failed = refreshed(vendors.run(page(alice, *given, mask_mode="strict")))
+    assert (failed.status, failed.error["code"], vendors.called) == ("failed", "invalid_request", [])
+
+
+@pytest.mark.parametrize("damage", ["broken", "gone"])
+@pytest.mark.parametrize("role", ["source", "mask"])
+def test_nothing_is_paid_for_an_edit_that_could_not_be_restored(
+    vendors: Vendors, alice: User, role: str, damage: str
+) -> None:
+    vendors.use("google")
+    uploads = {"source": upload_of(alice, color="blue"), "mask": mask_of(alice)}
+    request = page(alice, *((name, "", upload.pk) for name, upload in uploads.items()), mask_mode="strict")
+    path = Path(default_storage.path(uploads[role].key))
+    path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[:-40])
+    failed = refreshed(vendors.run(request))
+    assert (failed.status, failed.error["code"], vendors.called) == ("failed", "invalid_request", [])
+
+
+def test_an_image_that_goes_during_the_call_is_not_waited_for(alice: User) -> None:
+    request = page(alice, ("source", "", upload_of(alice).pk), ("mask", "", mask_of(alice).pk), mask_mode="strict")
+    stored = input_images.of_request(request)
+    Path(default_storage.path(stored[0].key)).unlink()
+    with pytest.raises(ProviderError, match="deleted during the call"):
+        strict_masks.restored(ImageAnswer(data=b"", content_type="image/png", model=""), stored, "png")
 
 
 def test_an_image_that_is_gone_fails_the_page_without_a_call(vendors: Vendors, alice: User) -> None:
