@@ -66,7 +66,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
             if _is_id(draft.get(name)):
                 del draft[name]
         metadata = draft.get("metadata")
-        if isinstance(metadata, dict) and metadata.get("previews") in range(1, 4):
+        if isinstance(metadata, dict) and metadata.get("previews") in (1, 2, 3):
             del metadata["previews"]  # the built-in provider has none
         if isinstance(draft.get("references"), list) and all(map(_is_reference, draft["references"])):
             draft["references"] = []
@@ -82,7 +82,7 @@ def _is_reference(value: Any) -> bool:
     item, role, name = value.get("item"), value.get("role"), value.get("name")
     return (
         all(value.get(key) is None or _is_id(value[key]) for key in _IDS)
-        and (item is None or (type(item) is int and 0 <= item < 100))
-        and (role is None or role in {"character", "style", "composition"})
+        and (item is None or (type(item) in {int, float} and item % 1 == 0 and 0 <= item < 100))
+        and (role is None or role in ["character", "style", "composition"])
         and (name is None or (isinstance(name, str) and len(name) <= 40))
     )

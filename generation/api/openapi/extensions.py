@@ -221,6 +221,7 @@ _BODIES: Final = (
     "BatchSubmit",
     "BatchItem",
     "BatchOptions",
+    "NewReference",
     "Decision",
     "Credentials",
     "RefreshToken",
@@ -232,7 +233,17 @@ _BODIES: Final = (
 _NULLABLE: Final = (("Decision", "approval"), ("Reference", "status"), ("WaitingFor", "status"))
 #: Bodies in which null for an optional field means that the field is absent.
 _NULL_MEANS_ABSENT: Final = (
-    *("Submit", "Metadata", "BatchSubmit", "BatchItem", "BatchOptions", "Decision", *_OF_KEYS, *_OF_OPENAI),
+    *(
+        "Submit",
+        "Metadata",
+        "BatchSubmit",
+        "BatchItem",
+        "BatchOptions",
+        "NewReference",
+        "Decision",
+        *_OF_KEYS,
+        *_OF_OPENAI,
+    ),
 )
 
 
