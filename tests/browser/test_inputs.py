@@ -298,6 +298,19 @@ def test_the_shelf_has_the_characters_of_the_project(alice: Visitor) -> None:
     expect(page.locator("#shelf-words")).to_contain_text("no characters yet", timeout=PATIENCE)
 
 
+def test_the_shelf_prefers_approved_characters(alice: Visitor) -> None:
+    chosen = sheet(alice, "Approved Pip")
+    sheet(alice, "Approved Pip")
+    alice.studio("?projectId=Approved+Pip")
+    characters = alice.page.locator("#characters > li")
+    expect(characters).to_have_count(2, timeout=PATIENCE)
+    with alice.house.stack.client("alice") as client:
+        client.patch(f"/requests/{chosen}", json={"approval": "approved"}).raise_for_status()
+    alice.page.reload()
+    expect(characters).to_have_count(1, timeout=PATIENCE)
+    expect(characters).to_have_attribute("data-id", chosen)
+
+
 def test_a_card_is_dragged_or_added_to_the_references(alice: Visitor) -> None:
     alice.wait_loaded()
     page = alice.page

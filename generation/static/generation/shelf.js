@@ -1,4 +1,5 @@
-// The shelf of characters: the character sheets of the project, to drag or to add to the form's references.
+// The shelf of characters: the character sheets of the project, to drag or to add to the form's references. Once any of
+// them is approved, only the approved ones are shown.
 
 import { ApiError, call } from "./api.js";
 import * as inputs from "./inputs.js";
@@ -24,15 +25,14 @@ const current = () => project.value.trim() || filter.value.trim();
 export async function load() {
   const thisLoad = ++newestLoad;
   const name = current();
-  const query = new URLSearchParams({ type: TYPE, status: "completed", limit: MOST });
-  if (name) query.set("projectId", name);
   try {
-    const page = await call("GET", `/requests?${query}`);
+    const approved = await characters(name, { approval: "approved" });
+    const shown = approved.length ? approved : await characters(name);
     if (thisLoad !== newestLoad) return;
     items.clear();
-    list.replaceChildren(...page.results.map(render));
-    shelf.hidden = !name && !page.results.length;
-    say(page.results.length ? "" : "This project has no characters yet. Generate an image of the type “Character”.");
+    list.replaceChildren(...shown.map(render));
+    shelf.hidden = !name && !shown.length;
+    say(shown.length ? "" : "This project has no characters yet. Generate an image of the type “Character”.");
     again.hidden = true;
   } catch (error) {
     if (thisLoad !== newestLoad || !(error instanceof ApiError)) throw error;
@@ -41,6 +41,13 @@ export async function load() {
     say(`The characters could not be loaded. ${error.message}`);
   }
   byId("shelf-project").textContent = name ? `of ${name}` : "";
+}
+
+/** The newest completed characters of the project, or of all projects without a name. */
+async function characters(name, conditions = {}) {
+  const query = new URLSearchParams({ type: TYPE, status: "completed", limit: MOST, ...conditions });
+  if (name) query.set("projectId", name);
+  return (await call("GET", `/requests?${query}`)).results;
 }
 
 function say(text) {
