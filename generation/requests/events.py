@@ -52,8 +52,8 @@ class Update(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """A preview of the image of a request in progress, which is no change of its status. ``key`` is that of the file:
-    the bytes themselves never pass through Redis."""
+    """A preview of the image of a request in progress; its status stays. ``key`` is that of the file: the bytes
+    themselves never pass through Redis."""
 
     request_id: str
     batch_id: str | None

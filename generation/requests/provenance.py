@@ -10,7 +10,7 @@ from generation.requests.representations import timestamp
 from generation.states import REFERENCE_ROLES, AttemptOutcome, ImageRole
 from generation.storage.digital_source import digital_source
 
-#: What the answer copies from the stored result.
+#: Fields of the stored result that the answer copies.
 _FACTS: Final = ("sha256", "bytes", "contentType", "width", "height")
 
 

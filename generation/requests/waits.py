@@ -52,8 +52,8 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a view and the server in front of it share during a call: the wait that the view asks for, and a function
-    that takes a place for a wait of the user and returns False if there are too many."""
+    """State that a view and the server in front of it share during a call: the wait that the view asks for, and a
+    function that takes a place for a wait of the user and returns False if there are too many."""
 
     take_place: Callable[[int], bool]
     asked: list[Wait] = field(default_factory=list)

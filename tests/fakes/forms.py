@@ -47,7 +47,7 @@ def read_form(request: Request) -> tuple[dict[str, str], list[File]]:
 
 
 def described(role: str, data: bytes) -> dict[str, Any]:
-    """What the journal keeps of an image, in the order in which it came. Raises ``ValueError`` if it is none."""
+    """An image as the journal keeps it, in the order of arrival. Raises ``ValueError`` for other bytes."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()

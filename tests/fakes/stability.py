@@ -103,7 +103,7 @@ class StabilityWire:
 
 
 def _images(files: list[File], endpoint: str) -> list[dict[str, Any]]:
-    """What is known of the images, each of which the endpoint has to need."""
+    """The journal's entries of the images, each of which the endpoint has to need."""
     needed = _FILES.get(endpoint, ())
     if missing := set(needed) - {file.name for file in files}:
         raise ValueError(f"{min(missing)}: is required")

@@ -21,7 +21,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _FIELDS: Final = (b":", b"data:", b"event:", b"id:", b"retry:")
 #: Bytes after the white space at the beginning of an answer that tell what it is.
 _TELLING: Final = 12
-#: Bytes after which an answer that has only white space is no stream.
+#: An answer that has only white space in so many bytes is not a stream.
 _MAX_SPACE: Final = 4096
 
 
