@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Greatest, Least
 
 from generation.access.grants import projects_of
 from generation.db import queries
@@ -36,8 +37,9 @@ _STEP: Final = 500
 _WEIGHTS: Final = json.dumps(WEIGHTS)
 #: Looks in one pass of the dispatcher, so that it takes a second at most: a chain is cancelled link by link.
 _MAX_LOOKS: Final = 20
-#: A parked row is looked at again after this time, in case the end of its source was not told.
-_LOOK_AGAIN_AFTER: Final = timedelta(minutes=1)
+#: A parked row is looked at again after as long as it has been waiting, within these bounds, in case the end of its
+#: source was not told. An end that commits just after the submit may not have seen the row; so early looks are many.
+_LOOK_AGAIN_AFTER: Final = (timedelta(seconds=1), timedelta(minutes=1))
 #: An upload's last use is written again only after this time.
 _USE_NOTED_FOR: Final = timedelta(hours=1)
 
@@ -223,7 +225,9 @@ def _parked_and_due() -> list[str]:
     with transaction.atomic():
         # Before they are looked at, since the ends of sources from now on make the rows due again.
         ids = locked_keys(due.filter(pk__in=ids))
-        GenerationQueue.objects.filter(pk__in=ids).update(available_at=Now() + _LOOK_AGAIN_AFTER)
+        shortest, longest = _LOOK_AGAIN_AFTER
+        pause = Least(Greatest(Now() - F("queued_at"), shortest), longest)
+        GenerationQueue.objects.filter(pk__in=ids).update(available_at=Now() + pause)
     return ids
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from generation.access import api_keys
 from generation.access.grants import limited_user
@@ -103,6 +104,7 @@ def test_a_page_waits_for_all_of_its_images(alice: User) -> None:
 def test_an_end_that_was_not_told_is_found_by_the_dispatcher(alice: User) -> None:
     claim = claimed(alice)
     page = submit(alice, claim.request)
+    GenerationQueue.objects.filter(pk=page.pk).update(queued_at=Now() - timedelta(hours=1))
     assert maintenance.advance_parked() == 0
     assert maintenance.advance_parked() == 0
     GenerationRequest.objects.filter(pk=claim.request.pk).update(
@@ -112,6 +114,18 @@ def test_an_end_that_was_not_told_is_found_by_the_dispatcher(alice: User) -> Non
     GenerationQueue.objects.filter(pk=page.pk).update(available_at=Now() - timedelta(seconds=1))
     assert maintenance.advance_parked() == 1
     assert not is_parked(page)
+
+
+@pytest.mark.parametrize(
+    ("waited", "pause"), [(timedelta(0), 1), (timedelta(seconds=20), 20), (timedelta(hours=2), 60)]
+)
+def test_a_young_page_is_looked_at_again_sooner(alice: User, waited: timedelta, pause: int) -> None:
+    page = submit(alice, claimed(alice).request)
+    GenerationQueue.objects.filter(pk=page.pk).update(queued_at=Now() - waited)
+    looked_from = timezone.now()
+    assert maintenance.advance_parked() == 0
+    next_look = (entry(page).available_at - looked_from).total_seconds()
+    assert pause <= next_look < pause + 5
 
 
 def test_what_is_parked_is_neither_counted_nor_promoted_nor_sent(alice: User, settings: Any) -> None:
