@@ -149,10 +149,7 @@ class GenerationViewSet(viewsets.ViewSet):
         if pair is None:
             raise NotFound
         found, position = pair
-        parts: list[object] = [flag(request, "imageData", default=True), position]
-        if position and position.position is None:  # the states of its images change without it
-            parts += [(image.source_id, image.status) for image in input_images.of_request(found)]
-        etag = representations.etag(found, *parts)
+        etag = representations.etag(found, flag(request, "imageData", default=True), position)
         return found, position, {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Prefer"}
 
     def list(self, request: Request) -> Response:

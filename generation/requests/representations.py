@@ -138,6 +138,8 @@ def etag(request: GenerationRequest, *parts: object) -> str:
     # The sequence counts changes of the status only. The signed URLs in a result are renewed at full hours, and those
     # of previews every ten minutes.
     values = [request.pk, request.sequence, request.approval, request.approval_note, *parts]
+    # Images are deleted, and their requests change, without a change of this request.
+    values += [(image.source_id, image.status, image.sha256) for image in input_images.of_request(request)]
     if request.status == Status.COMPLETED:
         values.append(signed_urls.expiry())
     if preview := preview_key(request):

@@ -91,6 +91,21 @@ def test_a_request_says_what_it_waits_for(api: APIClient, alice: User) -> None:
     assert third["queuePosition"] == 1
 
 
+def test_the_etag_changes_when_a_reference_is_deleted(api: APIClient, alice: User) -> None:
+    sheet = completed(alice)
+    page = api.post(SUBMIT, body(references=refer(sheet.pk)), format="json").json()["requestId"]
+    at = address("status", page) + "?imageData=false"
+    claim = lifecycle.claim(page, worker="worker-1")
+    assert claim is not None
+    assert lifecycle.complete(claim, result=RESULT, model="openmoji-17")
+    before = api.get(at)
+    assert api.get(at, HTTP_IF_NONE_MATCH=before["ETag"]).status_code == 304
+    GenerationRequest.objects.filter(pk=sheet.pk).delete()
+    after = api.get(at, HTTP_IF_NONE_MATCH=before["ETag"])
+    assert after.status_code == 200
+    assert (before.json()["references"][0]["requestId"], after.json()["references"][0]["requestId"]) == (sheet.pk, None)
+
+
 def test_figures_of_the_queue_leave_out_what_waits_for_an_image(api: APIClient, alice: User) -> None:
     page = body(references=refer(claimed(alice).request.pk))
     answer(api.post(SUBMIT, page, format="json"))

@@ -141,7 +141,7 @@ WHERE request.id = %(request)s::TEXT
 FIND_AHEAD: Final = f"/* find with ahead */\nSELECT {REQUEST}, {_FIND_AHEAD}"
 
 #: The columns that the entity tag of a status and the estimate depend on.
-VERSION: Final = "id, type, priority, project_id, metadata, status, sequence, claims, approval, approval_note"
+VERSION: Final = "id, type, priority, project_id, metadata, inputs, status, sequence, claims, approval, approval_note"
 
 #: Like FIND_AHEAD, but with these columns only.
 #:
