@@ -44,9 +44,9 @@ def test_one_of_four_images_is_chosen_with_the_keyboard(alice: Visitor) -> None:
     expect(page.locator("#approve-0")).to_have_attribute("aria-pressed", "true")
     expect(page.locator("#facts .approval")).to_have_text("Approved")
     alice.studio("?approval=approved")
-    expect(page.locator(".card")).to_have_count(1)
-    expect(page.locator(".card .approval")).to_have_text("Approved")
-    expect(page.locator(".card .frame")).to_have_attribute("aria-label", re.compile("Approved, details$"))
+    expect(cards).to_have_count(1, timeout=PATIENCE)
+    expect(cards.locator(".approval")).to_have_text("Approved")
+    expect(cards.locator(".frame")).to_have_attribute("aria-label", re.compile("Approved, details$"))
 
 
 def test_approving_another_image_of_a_page_takes_the_first_back(alice: Visitor) -> None:
