@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from tests.browser.visitor import PATIENCE, Visitor
 from tests.faults.house import House
+from tests.support.stack import wait_until
 
 pytestmark = pytest.mark.usefixtures("calm")
 
@@ -32,3 +33,19 @@ def test_a_request_shows_its_newest_preview_and_then_its_image(alice: Visitor, h
     page.locator("#image a img").wait_for()
     assert preview.count() == 0
     assert alice.page.locator("#download").count() == 1
+
+
+def test_a_preview_between_page_and_subscription_is_shown(alice: Visitor, house: House) -> None:
+    house.provider.script(default="hold;stream=steps")
+    request_id = alice.submit_by_api(PROMPT, metadata={"provider": "openai", "previews": 2})
+    house.wait_for_active_calls(1)
+
+    def connect(socket: WebSocketRoute) -> None:
+        house.provider.release()
+        preview = f"SELECT FROM generation_attempts WHERE request_id = '{request_id}' AND preview <> ''"
+        wait_until(lambda: house.rows(preview))
+        socket.connect_to_server()
+
+    alice.page.route_web_socket("**", connect)
+    alice.page.goto(f"/requests/{request_id}")
+    expect(alice.page.locator("#image img.preview")).to_be_visible(timeout=PATIENCE)

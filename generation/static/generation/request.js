@@ -19,11 +19,17 @@ async function update() {
   if (now.status !== before.status) announce(`Status: ${now.status}.`);
 }
 
+/** Whether a preview arrived after the page was rendered and before it was subscribed. */
+function hasNewPreview({ requestId, previewUrl }) {
+  const shown = currentRequest();
+  return requestId === shown.requestId && previewUrl && previewUrl !== shown.previewUrl;
+}
+
 const live = new Live({
   onUpdate(request) {
     const shown = sequences()[request.requestId];
     if (shown === undefined) updateForSource(request);
-    else if (shown !== request.sequence) update();
+    else if (shown !== request.sequence || hasNewPreview(request)) update();
   },
   onPreview: update,
   onReconnect: update,
