@@ -49,3 +49,9 @@ def test_a_preview_between_page_and_subscription_is_shown(alice: Visitor, house:
     alice.page.route_web_socket("**", connect)
     alice.page.goto(f"/requests/{request_id}")
     expect(alice.page.locator("#image img.preview")).to_be_visible(timeout=PATIENCE)
+
+    def is_completed() -> bool:
+        house.provider.release()
+        return house.status(request_id) == "completed"
+
+    wait_until(is_completed)
