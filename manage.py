@@ -18,11 +18,11 @@ def main() -> None:
     try:
         env.read_file(Path(__file__).resolve().parent / ".env")
         begin(kind_of_command("".join(sys.argv[1:2])))
-        if sys.argv[1:2] == ["dispatch"]:
+        if process := {"dispatch": "dispatcher", "deliver": "deliverer"}.get("".join(sys.argv[1:2])):
             from config import settings
 
             require_database(settings.DATABASES["default"])
-            start_reporting("dispatcher")
+            start_reporting(process)
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as fault:
         sys.exit(lines(fault))

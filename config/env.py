@@ -11,6 +11,7 @@ import re
 from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote, unquote, urlsplit
@@ -197,6 +198,14 @@ def hosts(name: str) -> list[str]:
     if wrong := [one for one in found if not shape.fullmatch(one)]:
         return refuse(f"{name} must name hosts as host or host:port, not {', '.join(map(repr, wrong))}", [])
     return found
+
+
+def networks(name: str) -> list[IPv4Network | IPv6Network]:
+    """Read a list of networks such as ``10.0.0.0/8``. Raises ``ImproperlyConfigured``."""
+    try:
+        return [ip_network(word) for word in words(name)]
+    except ValueError as error:
+        return refuse(f"{name} must list networks such as 10.0.0.0/8: {error}", [])
 
 
 def http_url(name: str, default: str = "") -> str:

@@ -31,6 +31,7 @@ def description(base_url: str) -> dict[str, Any]:
             {"name": "Pictures", "description": "The generated images."},
             {"name": "Batches", "description": "Up to 100 requests in one call."},
             {"name": "Uploads", "description": "Images of one's own. Only their owner sees them."},
+            {"name": "Webhooks", "description": "Events sent to addresses of one's own: docs/webhooks.md says how."},
             {"name": "OpenAI", "description": "For tools that know OpenAI's API: docs/openai.md says how."},
             {"name": "Queue", "description": "How the whole is doing."},
             {"name": "Tokens", "description": "Who calls."},

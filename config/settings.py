@@ -181,8 +181,8 @@ DATABASES = {
     "default": env.database(
         "DATABASE_URL",
         _embedded("postgresql"),
-        # One for each thread of the web. Those of a worker are listed in workers/database.py.
-        pool_size=4 if startup.kind() is Kind.WORKER else 14,
+        # One for each thread of the web. Those of a worker are listed in workers/database.py; a deliverer has two.
+        pool_size=4 if startup.kind() in {Kind.WORKER, Kind.DELIVERER} else 14,
         kind=startup.kind(),
         behind_pooler=DATABASE_POOLER,
     )
@@ -256,7 +256,9 @@ HEARTBEAT_INTERVAL = LEASE / 3
 REDISPATCH_AFTER = LEASE
 #: How long a request waits at one weight before it is promoted one step.
 PROMOTION_AFTER = env.milliseconds("PROMOTION_AFTER_MS", 600_000, minimum=100)
-#: The most messages in one queue in Redis.
+#: Who takes turns in the queue: owners, their projects or their end users; with off there are no turns.
+FAIRNESS = env.one_of("FAIRNESS", "owner", ("owner", "project", "endUser", "off"))
+#: The most messages in one queue in Redis. Twice as many as the live workers' slots are enough.
 DISPATCH_WINDOW = max(64, 8 * MAX_CONCURRENT_REQUESTS)
 
 # --- Providers ------------------------------------------------------------------------------------------------------
@@ -355,6 +357,14 @@ REST_FRAMEWORK = {
 IMAGE_URL_LIFETIME = timedelta(hours=24)
 
 SPECTACULAR_SETTINGS = description(PUBLIC_BASE_URL)
+
+# --- Webhooks -------------------------------------------------------------------------------------------------------
+#: Networks of the operator that webhooks may reach besides public addresses.
+WEBHOOK_ALLOWED_NETWORKS = env.networks("WEBHOOK_ALLOWED_NETWORKS")
+WEBHOOK_ALLOW_HTTP = env.boolean("WEBHOOK_ALLOW_HTTP", default=False)
+#: A proxy that sends them instead, and that decides which addresses are allowed.
+WEBHOOK_PROXY = env.http_url("WEBHOOK_PROXY")
+WEBHOOK_TIMEOUT_S = env.integer("WEBHOOK_TIMEOUT_S", 15, minimum=1, maximum=30)
 
 # --- Headers and cookies --------------------------------------------------------------------------------------------
 _HTTPS = PUBLIC_BASE_URL.startswith("https://")

@@ -12,7 +12,12 @@ from django.core.exceptions import ImproperlyConfigured
 from generation.db.session_settings import Kind
 
 #: Commands of `manage.py` with a kind of their own.
-_COMMANDS: Final = {"dispatch": Kind.DISPATCHER, "migrate": Kind.MIGRATION, "runserver": Kind.WEB}
+_COMMANDS: Final = {
+    "deliver": Kind.DELIVERER,
+    "dispatch": Kind.DISPATCHER,
+    "migrate": Kind.MIGRATION,
+    "runserver": Kind.WEB,
+}
 _kind = Kind.COMMAND
 #: Thresholds of the garbage collector. With Python's own it would run ten times as often.
 _COLLECT_AFTER: Final = (7_000, 20, 20)

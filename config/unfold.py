@@ -82,6 +82,8 @@ UNFOLD: Final[dict[str, Any]] = {
                     _item("Users", "group", "user", "auth"),
                     _item("Groups", "shield_person", "group", "auth"),
                     _item("API keys", "key", "apikey"),
+                    _item("Webhooks", "webhook", "webhookendpoint"),
+                    _item("Webhook deliveries", "outbox", "webhookdelivery"),
                     _item("Budgets", "savings", "budget"),
                     _item("Spending", "payments", "spending"),
                     _item("Audit log", "history", "logentry", "admin"),

@@ -5,6 +5,7 @@ from django.urls import include, path, re_path
 
 from generation.api import errors, health, prometheus
 from generation.dashboard import views as dashboard
+from generation.dashboard import webhooks
 
 handler400 = "generation.api.errors.bad_request"
 handler404 = "generation.api.errors.page_not_found"
@@ -18,6 +19,9 @@ urlpatterns = [
     path("queue", dashboard.queue, name="queue"),
     path("uploads", dashboard.uploads, name="uploads"),
     path("keys", dashboard.keys, name="keys"),
+    path("webhooks", webhooks.webhooks, name="webhooks"),
+    path("webhooks/calls", webhooks.webhook_calls, name="webhook-calls"),
+    path("webhooks/<str:webhook_id>", webhooks.webhook, name="webhook"),
     path("sign-in", dashboard.SignIn.as_view(), name="sign-in"),
     path("sign-out", dashboard.SignOut.as_view(), name="sign-out"),
     path("healthz", health.healthz, name="healthz"),

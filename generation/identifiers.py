@@ -1,4 +1,4 @@
-"""Ids of requests, batches and uploads (unguessable, sorted by time), and one normalization for each kind of name.
+"""Ids of requests, batches, uploads and webhooks (unguessable, sorted by time), and one normalization for each name.
 
 Every entry uses the normalization: the API, live updates, sign-in, the admin's filters.
 """
@@ -24,6 +24,8 @@ _LONGEST_USER_NAME: Final = 1_000
 REQUEST_ID: Final = re.compile(r"vga_[0-9]{10,20}_[a-z0-9]{9,32}")
 BATCH_ID: Final = re.compile(r"vgb_[0-9]{10,20}_[a-z0-9]{9,32}")
 UPLOAD_ID: Final = re.compile(r"vgu_[0-9]{10,20}_[a-z0-9]{9,32}")
+WEBHOOK_ID: Final = re.compile(r"vgw_[0-9]{10,20}_[a-z0-9]{9,32}")
+DELIVERY_ID: Final = re.compile(r"vgd_[0-9]{10,20}_[a-z0-9]{9,32}")
 
 
 _lock = threading.Lock()
@@ -75,6 +77,16 @@ def new_batch_id() -> str:
 def new_upload_id() -> str:
     """Return an id like :func:`new_request_id`, but with ``vgu_``."""
     return _new("vgu")
+
+
+def new_webhook_id() -> str:
+    """Return an id like :func:`new_request_id`, but with ``vgw_``."""
+    return _new("vgw")
+
+
+def new_delivery_id() -> str:
+    """Return an id like :func:`new_request_id`, but with ``vgd_``."""
+    return _new("vgd")
 
 
 # --- Normalization ---

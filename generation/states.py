@@ -157,6 +157,7 @@ class ProcessKind(TextChoices):
 
     WORKER = "worker", "Worker"
     DISPATCHER = "dispatcher", "Dispatcher"
+    DELIVERER = "deliverer", "Webhook deliverer"
 
 
 class StyleScope(TextChoices):
@@ -212,11 +213,66 @@ class CancelReason(TextChoices):
     REFERENCE_FAILED = "reference_failed", "Its reference failed"
 
 
+class WaitReason(TextChoices):
+    """Why a queued request waits, in the order in which clients are told."""
+
+    PAUSED = "paused", "Staff have paused it"
+    REFERENCE = "reference", "Waits for the image of another request"
+    NOT_BEFORE = "not_before", "Is not to start before its time"
+    RETRY = "retry", "Waits for its next attempt"
+    BATCH_LIMIT = "batch_limit", "As many requests of its batch are in progress as may be"
+    KEY_LIMIT = "key_limit", "As many requests of its API key are in progress as may be"
+    PROVIDER_SUSPENDED = "provider_suspended", "The provider is not called at the moment"
+    PROVIDER_RATE = "provider_rate", "The provider takes no more calls at the moment"
+    NO_WORKER = "no_worker", "No worker is running"
+    NO_DISPATCHER = "no_dispatcher", "No dispatcher is running"
+    QUEUE = "queue", "Other requests are ahead of it"
+
+
 class Approval(TextChoices):
     """The decision about the image of a completed request."""
 
     APPROVED = "approved", "Approved"
     REJECTED = "rejected", "Rejected"
+
+
+class WebhookEventType(TextChoices):
+    """An event that is sent to webhooks."""
+
+    REQUEST_STARTED = "request.started", "A request was started"
+    REQUEST_COMPLETED = "request.completed", "A request was completed"
+    REQUEST_FAILED = "request.failed", "A request failed"
+    REQUEST_CANCELLED = "request.cancelled", "A request was cancelled"
+    REQUEST_APPROVED = "request.approved", "An image was approved"
+    BATCH_COMPLETED = "batch.completed", "All requests of a batch have ended"
+    #: Sent when its owner asks for it. No webhook subscribes to it.
+    TEST = "webhook.test", "Test"
+
+
+#: The events that a webhook can subscribe to.
+WEBHOOK_EVENTS: Final = tuple(event for event in WebhookEventType if event is not WebhookEventType.TEST)
+#: The events of a webhook that names none.
+DEFAULT_WEBHOOK_EVENTS: Final = (
+    WebhookEventType.REQUEST_COMPLETED,
+    WebhookEventType.REQUEST_FAILED,
+    WebhookEventType.REQUEST_CANCELLED,
+)
+
+
+class DeliveryState(TextChoices):
+    """The state of a webhook delivery."""
+
+    PENDING = "pending", "Pending"
+    DELIVERED = "delivered", "Delivered"
+    FAILED = "failed", "Failed"
+
+
+class DisabledReason(TextChoices):
+    """Why a webhook endpoint was disabled, if not by its owner."""
+
+    GONE = "gone", "It answered 410 Gone"
+    FAILING = "failing", "Nothing could be delivered for five days"
+    STAFF = "staff", "The staff disabled it"
 
 
 class Transition(NamedTuple):

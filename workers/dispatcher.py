@@ -20,7 +20,7 @@ from generation.db import counter_checks, counters
 from generation.db.functions import Now
 from generation.db.outages import log_failure
 from generation.models import WorkerProcess
-from generation.queue import dispatch
+from generation.queue import dispatch, given_estimates
 from generation.queue.broker import BrokerUnavailable
 from generation.requests import bulk_actions, maintenance
 from generation.states import ProcessKind
@@ -36,6 +36,7 @@ _STUCK_AFTER: Final = 120.0
 STEPS: Final[dict[str, Callable[[], int]]] = {
     "rescued": maintenance.rescue_expired,
     "promoted": maintenance.promote_long_waiting,
+    "unnumbered": maintenance.drop_turns,
     "lost": maintenance.resend_lost_messages,
     "overdue": maintenance.cancel_overdue,
     "unparked": maintenance.advance_parked,
@@ -45,6 +46,7 @@ STEPS: Final[dict[str, Callable[[], int]]] = {
     "sent": dispatch.send_due,
     "corrected": counter_checks.correct_lengths,
     "counted": counters.fold,
+    "measured": given_estimates.measure_due,
 }
 
 

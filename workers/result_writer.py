@@ -44,6 +44,7 @@ class ResultWriter:
         """Images are checked and stored in the processes, or in threads if there are none."""
         self._processes = processes
         self._writable_at = _NEVER
+        self._is_logged = False
         self._threads = ThreadPoolExecutor(_THREADS, "storage")
 
     async def check(self) -> None:
@@ -53,9 +54,13 @@ class ResultWriter:
         try:
             await self.run(images.check_writable)
         except OSError as error:
+            if not self._is_logged:  # once for an outage, whatever number of requests waits for its end
+                logger.error("images cannot be stored: %s", error)
+                self._is_logged = True
             message = "Images cannot be stored at the moment"
             raise ProviderError(message, code=ErrorCode.STORAGE, sent=False) from error
         self._writable_at = time.monotonic()
+        self._is_logged = False
 
     async def run(self, act: Callable[[], T]) -> T:
         """Return the result of a function that uses the storage, run in a thread."""

@@ -20,7 +20,7 @@ from generation import event_loop
 from generation.db.functions import Now
 from generation.db.outages import log_failure
 from generation.models import WorkerProcess
-from generation.queue import broker, dispatch
+from generation.queue import dispatch
 from generation.queue.broker import BrokerUnavailable
 from generation.requests import events
 from generation.requests.claims import Claim
@@ -32,9 +32,10 @@ from workers.providers.base import CallProgress, ProviderError, track_progress
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: Minimum seconds between two refills of the queues, unless so large a share of the window is used up earlier.
+#: Minimum seconds between two refills of the queues, unless as many attempts end earlier as this worker has slots: half
+#: of its share of the messages is used up then. And the fewest attempts of which that is true.
 _REFILL_PAUSE: Final = 0.2
-_REFILL_SHARE: Final = 4
+_FEWEST_REFILLED: Final = 4
 #: Seconds before a failed heartbeat is repeated. One that failed on a lock or a statement's time-out must not cost the
 #: lease.
 _HEARTBEAT_RETRY: Final = 1.0
@@ -149,6 +150,7 @@ class Runtime:
         #: Set when the process was told to stop: requests that have not been sent to a provider are released.
         self.stopping = threading.Event()
         self._unfilled = 0
+        self._many = max(_FEWEST_REFILLED, slots)
         self._finished = asyncio.Event()
         self._many_finished = asyncio.Event()
         self._attempts: dict[tuple[str, int], RunningAttempt] = {}
@@ -183,7 +185,7 @@ class Runtime:
                 attempt.when_ended()
             self._unfilled += 1
             self._finished.set()
-            if self._unfilled >= settings.DISPATCH_WINDOW // _REFILL_SHARE:
+            if self._unfilled >= self._many:
                 self._many_finished.set()
 
     async def _heartbeat(self) -> None:
@@ -217,7 +219,7 @@ class Runtime:
             self._finished.clear()
             self._many_finished.clear()
             try:
-                await self.database.once(_send_due)
+                await self.database.once(dispatch.send_due)
             except BrokerUnavailable:
                 logger.debug("nothing is sent while the broker is unavailable")
             except Exception as error:
@@ -254,8 +256,3 @@ class Runtime:
             await asyncio.sleep(_WATCH_SHARE * settings.LEASE.total_seconds())
             for attempt in list(self._attempts.values()):
                 attempt.cancel_if_expired()
-
-
-def _send_due() -> None:
-    broker.window.forget()  # this worker has taken messages since the last look
-    dispatch.send_due()

@@ -23,6 +23,9 @@ DELETE_UPLOAD: Final = "generation.delete_upload"
 RESUME: Final = "generation.delete_pause"
 REVOKE: Final = "generation.revoke_apikey"
 APPROVE: Final = "generation.approve_generationrequest"
+DISABLE_WEBHOOK: Final = "generation.change_webhookendpoint"
+REDELIVER: Final = "generation.change_webhookdelivery"
+SEEN_WEBHOOKS: Final = ("generation.view_webhookendpoint", "generation.view_webhookdelivery")
 
 _SEEN: Final = (
     *("generationrequest", "generationbatch", "generationattempt", "generationqueue", "statuschange"),
@@ -34,13 +37,14 @@ _EDITED: Final = ("providermodel", "providerstate", "promptstyle", "budget")
 
 def _viewer() -> Iterator[str]:
     yield from (f"generation.view_{model}" for model in _SEEN)
+    yield from SEEN_WEBHOOKS
     yield from ("auth.view_user", "auth.view_group", "admin.view_logentry")
 
 
 def _operator() -> Iterator[str]:
     yield from _viewer()
     yield from PERMISSIONS.values()
-    yield from (PAUSE, RESUME, REVOKE, APPROVE)
+    yield from (PAUSE, RESUME, REVOKE, APPROVE, DISABLE_WEBHOOK, REDELIVER)
 
 
 def _administrator() -> Iterator[str]:

@@ -13,6 +13,7 @@ from generation.admin import (
     requests,
     uploads,
     users,
+    webhooks,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "requests",
     "uploads",
     "users",
+    "webhooks",
 ]

@@ -13,9 +13,9 @@ from generation.access import roles
 from generation.admin import images
 from generation.admin.base import between, history
 from generation.models import GenerationRequest
-from generation.queue import estimates, pauses
+from generation.queue import pauses
 from generation.reports import timeline
-from generation.requests import input_images
+from generation.requests import input_images, positions
 from generation.states import ACTIVE, GIVEN_UP, BulkActionName, ImageRole, Status
 from generation.templatetags.formats import NONE, charges, dollars, duration
 
@@ -47,7 +47,7 @@ def context(request: HttpRequest, one: GenerationRequest) -> dict[str, Any]:
         ],
         "image": images.address(one) if one.status == Status.COMPLETED else "",
         "facts": _facts(one, cost),
-        "place": estimates.queue_position(one) if one.status == Status.QUEUED else None,
+        "place": positions.of_request(one) if one.status == Status.QUEUED else None,
         "is_paused": one.status == Status.QUEUED and pauses.is_paused(one),
         "inputs": _inputs(one),
         "steps": steps,

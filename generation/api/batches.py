@@ -10,13 +10,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation.access.client_address import client_address
+from generation.api import dry_runs
 from generation.api.errors import NotFound
 from generation.api.idempotency import current_user, idempotent_response, limit_submits
 from generation.api.serializers import BatchSerializer, batch_arguments, validate
 from generation.api.waiting import after_wait, cancel_after, retry_after
 from generation.models import GenerationBatch
-from generation.queue import estimates
-from generation.requests import permissions, representations, selectors, services
+from generation.requests import permissions, positions, representations, selectors, services
 from generation.requests.representations import absolute
 from generation.states import ACTIVE, WEIGHTS, Scope
 
@@ -44,10 +44,17 @@ class BatchViewSet(viewsets.ViewSet):
         arguments = batch_arguments(validate(BatchSerializer, request.data), cancel_after=cancel_after(request))
         permissions.check_projects(current_user(request), arguments["drafts"], is_batch=True)
 
+        if dry_runs.is_dry_run(request):
+            return dry_runs.respond(request, lambda: dry_runs.of_batch(current_user(request), arguments))
+
         def act() -> dict[str, Any]:
             limit_submits(request, cost=len(arguments["drafts"]))
-            batch, requests = services.submit_batch(owner=current_user(request), **arguments)
-            position = estimates.queue_position(min(reversed(requests), key=lambda created: WEIGHTS[created.priority]))
+            user = current_user(request)
+            batch, requests = services.submit_batch(owner=user, **arguments)
+            limit = positions.limit_of(user, batch.max_concurrent)
+            positions.keep_estimates(requests, most_at_once=limit)
+            last = min(reversed(requests), key=lambda created: WEIGHTS[created.priority])
+            position = positions.of_request(last, most_at_once=limit)
             return {
                 "success": True,
                 "batchId": batch.pk,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, ClassVar, Final
 
+from django.utils import timezone
 from django.utils.functional import cached_property
 from rest_framework import serializers
 
@@ -74,6 +76,22 @@ class QueryDateTimeField(serializers.DateTimeField):
             if match := _LOST_PLUS.fullmatch(value):
                 self.fail("plus", escaped=f"{match[1]}%2B{match[2]}")
         return super().to_internal_value(value)
+
+
+class LaterField(serializers.DateTimeField):
+    """An ISO 8601 date and time at most so many days ahead. One in the past is allowed: it is over."""
+
+    def __init__(self, *, days: int, **more: Any) -> None:
+        super().__init__(**more)
+        self._days = days
+
+    def to_internal_value(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            self.fail("invalid", format="YYYY-MM-DDThh:mm:ssZ")
+        moment = super().to_internal_value(value.strip().upper())  # RFC 3339 allows a lowercase t and z
+        if moment > timezone.now() + timedelta(days=self._days):
+            raise serializers.ValidationError(f"At most {self._days} days ahead.", code="out_of_range")
+        return moment
 
 
 class IntegerField(serializers.IntegerField):

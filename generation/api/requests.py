@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from django.http import HttpResponseNotModified
@@ -13,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generation.access.client_address import client_address
+from generation.api import dry_runs
 from generation.api.errors import NotFound
 from generation.api.idempotency import current_user, flag, idempotent_response, limit_submits, matches_etag
 from generation.api.images import missing_file_is_gone
@@ -20,6 +22,7 @@ from generation.api.pagination import NewestFirstPagination
 from generation.api.serializers import (
     ApprovalSerializer,
     ListSerializer,
+    PrioritySerializer,
     SubmitSerializer,
     filters,
     new_request,
@@ -28,10 +31,18 @@ from generation.api.serializers import (
 )
 from generation.api.waiting import after_wait, cancel_after, preferred_wait, retry_after
 from generation.models import GenerationRequest
-from generation.queue import estimates
-from generation.queue.estimates import QueuePosition
-from generation.requests import input_images, permissions, provenance, representations, selectors, services
+from generation.requests import (
+    explanations,
+    input_images,
+    permissions,
+    positions,
+    provenance,
+    representations,
+    selectors,
+    services,
+)
 from generation.requests.approval import NotCompletedError
+from generation.requests.positions import QueuePosition
 from generation.requests.references import ReferenceFailedError
 from generation.requests.representations import absolute
 from generation.states import ACTIVE, Scope
@@ -59,6 +70,14 @@ class ReferenceFailed(APIException):
     default_code = "reference_failed"
 
 
+class NotQueued(APIException):
+    """The request has started or has ended."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_detail = "Only the priority of a queued request can be changed"
+    default_code = "not_queued"
+
+
 class NotCompleted(APIException):
     """The request has no image."""
 
@@ -71,8 +90,8 @@ class NotCompleted(APIException):
 _STATUS: Final = ("generation:status", "requestId")
 
 
-def _accepted(request: GenerationRequest) -> dict[str, Any]:
-    position = estimates.queue_position(request)
+def _accepted(request: GenerationRequest, *, most_at_once: int | None = None) -> dict[str, Any]:
+    position = positions.of_request(request, most_at_once=most_at_once)
     return {
         "success": True,
         "requestId": request.pk,
@@ -81,24 +100,48 @@ def _accepted(request: GenerationRequest) -> dict[str, Any]:
     }
 
 
+def _waiting(position: QueuePosition, *, explained: bool) -> dict[str, Any]:
+    """Return the fields of a status that only a queued request has."""
+    shown: dict[str, Any] = {
+        "queuePosition": position.position,
+        "estimatedWaitTime": position.estimated_wait,
+        "estimate": position.estimate and position.estimate.as_json(),
+        "waitingFor": position.reasons[0].as_json() if position.reasons else None,
+        "possible": position.possible,
+    }
+    if explained:
+        shown["explanation"] = explanations.explain(
+            position.reasons, position.estimate, possible=position.possible, now=datetime.now(UTC)
+        )
+        shown["reasons"] = [why.as_json() for why in position.reasons]
+    return shown
+
+
 class GenerationViewSet(viewsets.ViewSet):
-    """Submit, read, list, cancel, retry and approve requests."""
+    """Submit, read, list, cancel, retry and approve requests, and change their priority."""
 
     scopes: ClassVar = dict.fromkeys(["retrieve", "list", "provenance"], Scope.REQUESTS_READ) | dict.fromkeys(
-        ["submit", "cancel", "retry", "approve"], Scope.REQUESTS_WRITE
+        ["submit", "cancel", "retry", "partial_update"], Scope.REQUESTS_WRITE
     )
 
     def submit(self, request: Request) -> Response:
         valid = validate(SubmitSerializer, request.data)
         draft, count = new_request(valid, cancel_after=cancel_after(request)), valid.get("variations", 1)
         permissions.check_projects(current_user(request), [draft])
+        if dry_runs.is_dry_run(request):
+            return dry_runs.respond(request, lambda: dry_runs.of_submit(current_user(request), draft, count))
 
         def act() -> dict[str, Any]:
             limit_submits(request, cost=count)
+            user, more = current_user(request), {}
             if count == 1:
-                return _accepted(services.submit(owner=current_user(request), draft=draft))
-            batch, created = services.submit_variations(owner=current_user(request), draft=draft, count=count)
-            return _accepted(created[0]) | {"requestIds": [one.pk for one in created], "batchId": batch.pk}
+                created = [services.submit(owner=user, draft=draft)]
+            else:
+                batch, created = services.submit_variations(owner=user, draft=draft, count=count)
+                more = {"requestIds": [one.pk for one in created], "batchId": batch.pk}
+            limit = positions.limit_of(user)
+            positions.keep_estimates(created, most_at_once=limit)
+            return _accepted(created[0], most_at_once=limit) | more
 
         return self._or_after_wait(request, idempotent_response(request, act, location=_STATUS))
 
@@ -130,27 +173,23 @@ class GenerationViewSet(viewsets.ViewSet):
         return after_wait(request, response, active, lambda _: self._status(request, request_id))
 
     def _status(self, request: Request, request_id: str) -> Response:
-        found, position, headers = self._find_version(request, request_id)
+        found, waiting, headers = self._find_version(request, request_id)
         body = representations.status(found, image_data=flag(request, "imageData", default=True))
-        if position:
-            body |= {"queuePosition": position.position, "estimatedWaitTime": position.estimated_wait}
-            if position.position is None and (image := input_images.waits_for(found)):
-                body["waitingFor"] = {"reason": "reference", "requestId": image.source_id, "status": image.status}
-            if position.held and selectors.waits_for_key(found):
-                body["waitingFor"] = {"reason": "key_limit"}
-        return Response(body, headers=headers)
+        return Response(body | waiting, headers=headers)
 
     @staticmethod
     def _find_version(
         request: Request, request_id: str, *, only_version: bool = False
-    ) -> tuple[GenerationRequest, QueuePosition | None, dict[str, str]]:
-        """Return the request, its queue position and the headers that name its version."""
+    ) -> tuple[GenerationRequest, dict[str, Any], dict[str, str]]:
+        """Return the request, what its status has only while it is queued, and the headers that name its version."""
         pair = selectors.find_with_position(request_id, user=current_user(request), only_version=only_version)
         if pair is None:
-            raise NotFound
+            raise NotFound  # before the parameters, as with every other endpoint
         found, position = pair
-        etag = representations.etag(found, flag(request, "imageData", default=True), position)
-        return found, position, {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Prefer"}
+        with_image, explained = flag(request, "imageData", default=True), flag(request, "explain", default=False)
+        waiting = _waiting(position, explained=explained) if position else {}
+        etag = representations.etag(found, with_image, waiting)
+        return found, waiting, {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Prefer"}
 
     def list(self, request: Request) -> Response:
         query = validate(ListSerializer, query_parameters(request))
@@ -180,8 +219,26 @@ class GenerationViewSet(viewsets.ViewSet):
             raise ReferenceFailed from None
         return self._or_after_wait(request, Response(_accepted(retried)))
 
-    def approve(self, request: Request, request_id: str) -> Response:
+    def partial_update(self, request: Request, request_id: str) -> Response:
         found = self._find(request, request_id)
+        if isinstance(request.data, dict) and "priority" in request.data:
+            self._change_priority(request, found)
+        else:
+            self._decide(request, found)
+        return Response(representations.status(self._find(request, request_id)))
+
+    @staticmethod
+    def _change_priority(request: Request, found: GenerationRequest) -> None:
+        priority = validate(PrioritySerializer, request.data)["priority"]
+        try:
+            services.change_priority(
+                user=current_user(request), request=found, priority=priority, address=client_address(request._request)
+            )
+        except services.NotQueuedError:
+            raise NotQueued from None
+
+    @staticmethod
+    def _decide(request: Request, found: GenerationRequest) -> None:
         valid = validate(ApprovalSerializer, request.data)
         try:
             services.approve(
@@ -193,7 +250,6 @@ class GenerationViewSet(viewsets.ViewSet):
             )
         except NotCompletedError:
             raise NotCompleted from None
-        return Response(representations.status(self._find(request, request_id)))
 
     def provenance(self, request: Request, request_id: str) -> Response:
         found = self._find(request, request_id)

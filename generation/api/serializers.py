@@ -20,12 +20,20 @@ from generation.api.fields import (
     BooleanField,
     ChoiceField,
     IntegerField,
+    LaterField,
     NameField,
     QueryDateTimeField,
     StringField,
     TextField,
 )
 from generation.api.parsers import MAX_METADATA_DEPTH, check_value
+from generation.api.webhook_serializers import (
+    WEBHOOK_EVENTS_HELP,
+    WEBHOOK_URL_HELP,
+    EventsField,
+    WebhookURLField,
+    webhook_of,
+)
 from generation.models import model_rows
 from generation.models.options import MAX_PREVIEWS, MAX_SEED, GenerationOptions, InputImage, Inputs
 from generation.providers import catalogue
@@ -38,6 +46,8 @@ MAX_BATCH: Final = 100
 MAX_REFERENCES: Final = 16
 MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_VARIATIONS: Final = 8
+#: How far ahead a request may be submitted.
+MAX_DAYS_AHEAD: Final = 30
 
 
 class AspectRatioField(StringField):
@@ -200,6 +210,13 @@ class ReferencesField(serializers.ListField):
         return super().to_internal_value(data)
 
 
+#: What a request of a batch has not, and what to do instead.
+_NOT_IN_A_BATCH: Final = {
+    "variations": "Only a submit has variations; in a batch, repeat the request.",
+    "webhookUrl": "A batch has one webhookUrl, beside its requests.",
+}
+
+
 class BatchItemSerializer(BodySerializer):
     """A request in a batch."""
 
@@ -235,6 +252,12 @@ class BatchItemSerializer(BodySerializer):
         help_text="What happens if a reference fails or is cancelled: `wait`, the default, until it is retried, for"
         " some days; or `cancel`.",
     )
+    notBefore = LaterField(
+        days=MAX_DAYS_AHEAD,
+        required=False,
+        source="not_before",
+        help_text="The request is queued and does not start before this time, at most 30 days ahead.",
+    )
     editOf = NameField(max_length=64, required=False, help_text="The request or upload whose image is to be changed.")
     mask = NameField(
         max_length=64,
@@ -248,9 +271,10 @@ class BatchItemSerializer(BodySerializer):
     )
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        if "variations" not in self.fields and isinstance(data, dict) and data.get("variations") is not None:
-            message = "Only a submit has variations; in a batch, repeat the request."
-            raise serializers.ValidationError({"variations": [message]}, code="unsupported")
+        if isinstance(data, dict):
+            for name, message in _NOT_IN_A_BATCH.items():
+                if name not in self.fields and data.get(name) is not None:
+                    raise serializers.ValidationError({name: [message]}, code="unsupported")
         return super().to_internal_value(data)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -280,6 +304,8 @@ class SubmitSerializer(BatchItemSerializer):
         help_text="How many images are made of it, 1 by default. More than one are a batch; each is a request with its"
         " own cost, and a given `seed` counts up from one to the next.",
     )
+    webhookUrl = WebhookURLField(required=False, help_text=WEBHOOK_URL_HELP)
+    webhookEvents = EventsField(required=False, help_text=WEBHOOK_EVENTS_HELP)
 
 
 class ApprovalSerializer(BodySerializer):
@@ -292,6 +318,18 @@ class ApprovalSerializer(BodySerializer):
         allow_blank=True,
         help_text="Replaces an earlier note; without it, there is none.",
     )
+
+
+class PrioritySerializer(BodySerializer):
+    """Another priority of a queued request."""
+
+    priority = ChoiceField(Priority.choices)
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if isinstance(data, dict) and (others := sorted({"approval", "note"} & data.keys())):
+            message = "Change either the priority or the decision about the image."
+            raise serializers.ValidationError({others[0]: [message]}, code="exactly_one")
+        return super().to_internal_value(data)
 
 
 def _json_bytes(data: dict[str, Any]) -> int:
@@ -318,9 +356,11 @@ def new_request(
         options=valid.options,
         max_attempts=valid.metadata.get("maxAttempts", DEFAULT_MAX_ATTEMPTS),
         estimated_cost=valid.estimated_cost,
+        not_before=data.get("not_before"),
         cancel_after=cancel_after,
         images=tuple(_with_paths(data.get("images", ()), index)),
         inputs=data.get("inputs"),
+        webhook=webhook_of(data),
     )
 
 
@@ -374,6 +414,8 @@ class BatchSerializer(BodySerializer):
 
     requests = BatchItemSerializer(many=True, allow_empty=False, max_length=MAX_BATCH)  # type: ignore[call-arg]
     batchOptions = BatchOptionsSerializer(required=False)
+    webhookUrl = WebhookURLField(required=False, help_text=WEBHOOK_URL_HELP)
+    webhookEvents = EventsField(required=False, help_text=WEBHOOK_EVENTS_HELP)
 
 
 def _with_paths(images: Iterable[NewImage], index: int | None) -> Iterator[NewImage]:
@@ -397,6 +439,7 @@ def batch_arguments(data: dict[str, Any], *, cancel_after: timedelta | None = No
         ],
         "priority": priority,
         "max_concurrent": options.get("maxConcurrent"),
+        "webhook": webhook_of(data),
     }
 
 

@@ -18,6 +18,7 @@ from generation.api.queue import QueueViewSet
 from generation.api.requests import GenerationViewSet
 from generation.api.tokens import ObtainView, RefreshView, VerifyView
 from generation.api.uploads import UploadImageViewSet, UploadViewSet
+from generation.api.webhooks import DeliveryViewSet, WebhookViewSet
 
 app_name = "generation"
 
@@ -27,6 +28,8 @@ _ID = r"(?P<request_id>[^/]+?)"
 _BATCH_ID = r"(?P<batch_id>[^/]+?)"
 _KEY_ID = r"(?P<key_id>[^/]+?)"
 _UPLOAD_ID = r"(?P<upload_id>[^/]+?)"
+_WEBHOOK_ID = r"(?P<webhook_id>[^/]+?)"
+_DELIVERY_ID = r"(?P<delivery_id>[^/]+?)"
 _EXTENSION = r"(?P<extension>(?:\.(?:png|jpeg|webp))?)"
 
 
@@ -43,7 +46,7 @@ urlpatterns = [
     _at(f"{_PREFIX}/submit", GenerationViewSet.as_view({"post": "submit"}), "submit"),
     _at(f"{_PREFIX}/status/{_ID}", GenerationViewSet.as_view({"get": "retrieve"}), "status"),
     _at(f"{_PREFIX}/requests", GenerationViewSet.as_view({"get": "list"}), "requests"),
-    _at(f"{_PREFIX}/requests/{_ID}", GenerationViewSet.as_view({"patch": "approve"}), "request"),
+    _at(f"{_PREFIX}/requests/{_ID}", GenerationViewSet.as_view({"patch": "partial_update"}), "request"),
     _at(f"{_PREFIX}/requests/{_ID}/provenance", GenerationViewSet.as_view({"get": "provenance"}), "provenance"),
     _at(f"{_PREFIX}/retry/{_ID}", GenerationViewSet.as_view({"post": "retry"}), "retry"),
     _at(f"{_PREFIX}/batch", BatchViewSet.as_view({"post": "create"}), "batches"),
@@ -68,6 +71,31 @@ urlpatterns = [
         UploadImageViewSet.as_view({"get": "retrieve"}),
         "upload-image",
     ),
+    _at(f"{_PREFIX}/webhooks", WebhookViewSet.as_view({"get": "list", "post": "create"}), "webhooks"),
+    # Before the route of one webhook, whose id may be any text.
+    _at(f"{_PREFIX}/webhooks/secret", WebhookViewSet.as_view({"get": "secret"}), "webhook-secret"),
+    _at(
+        f"{_PREFIX}/webhooks/secret/rotate", WebhookViewSet.as_view({"post": "rotate_secret"}), "webhook-secret-rotate"
+    ),
+    _at(f"{_PREFIX}/webhooks/deliveries", DeliveryViewSet.as_view({"get": "list"}), "deliveries"),
+    _at(
+        f"{_PREFIX}/webhooks/{_WEBHOOK_ID}",
+        WebhookViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        "webhook",
+    ),
+    _at(f"{_PREFIX}/webhooks/{_WEBHOOK_ID}/rotate", WebhookViewSet.as_view({"post": "rotate"}), "webhook-rotate"),
+    _at(f"{_PREFIX}/webhooks/{_WEBHOOK_ID}/test", WebhookViewSet.as_view({"post": "test"}), "webhook-test"),
+    _at(
+        f"{_PREFIX}/webhooks/{_WEBHOOK_ID}/deliveries",
+        WebhookViewSet.as_view({"get": "deliveries"}),
+        "webhook-deliveries",
+    ),
+    _at(
+        f"{_PREFIX}/webhooks/{_WEBHOOK_ID}/redeliver",
+        WebhookViewSet.as_view({"post": "redeliver"}),
+        "webhook-redeliver",
+    ),
+    _at(f"{_PREFIX}/deliveries/{_DELIVERY_ID}/redeliver", DeliveryViewSet.as_view({"post": "redeliver"}), "redeliver"),
     _at("v1/images/generations", ImagesViewSet.as_view({"post": "generate"}), "openai-images"),
     _at("v1/images/edits", EditsViewSet.as_view({"post": "edit"}), "openai-edits"),
     _at("v1/models", ModelsViewSet.as_view({"get": "list"}), "openai-models"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, LogoutView
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -18,13 +17,15 @@ from django.views.decorators.http import require_safe
 
 from generation.caching import ttl_cache
 from generation.dashboard import charts, options
+from generation.dashboard.context import common, user_of
 from generation.dashboard.forms import SignInForm
 from generation.providers import circuit_breaker
-from generation.queue import estimates
-from generation.reports import doctor, statistics, timeline, trends
-from generation.requests import input_images, representations, selectors, services
+from generation.reports import doctor, statistics, timeline, trends, webhook_log
+from generation.reports.findings import Finding
+from generation.requests import explanations, input_images, positions, representations, selectors, services
 from generation.requests.input_images import StoredImage
-from generation.states import ADVICE, TERMINAL, ErrorCode, ImageRole, Status
+from generation.requests.positions import QueuePosition
+from generation.states import ADVICE, TERMINAL, ErrorCode, ImageRole, Priority, Status, WaitReason
 
 #: Requests that a page lists as using its image.
 _MOST_REFERRING: Final = 12
@@ -55,7 +56,7 @@ class SignOut(LogoutView):
 @login_required
 def studio(request: HttpRequest) -> HttpResponse:
     """GET /: the Studio, to submit requests and follow them."""
-    return render(request, "studio.html", _common() | {"options": options.offered(), "advice": ADVICE})
+    return render(request, "studio.html", common() | {"options": options.offered(), "advice": ADVICE})
 
 
 @require_safe
@@ -63,18 +64,19 @@ def studio(request: HttpRequest) -> HttpResponse:
 @login_required
 def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
     """GET /requests/ID: one request with its image and timeline."""
-    item = selectors.find_request(request_id, user=_user(request))
+    item = selectors.find_request(request_id, user=user_of(request))
     if item is None:
-        return render(request, "missing.html", _common(), status=404)
-    user = _user(request)
+        return render(request, "missing.html", common(), status=404)
+    user = user_of(request)
     representation = representations.status(item)
     is_own = item.owner_id == user.pk
     referring = selectors.referring_to(item, most=_MOST_REFERRING + 1)
     variations = selectors.variations_of(item)
+    place = positions.of_request(item) if item.status == Status.QUEUED else None
     return render(
         request,
         "request.html",
-        _common()
+        common()
         | {
             "item": item,
             "is_over": item.status in TERMINAL,
@@ -82,7 +84,9 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
             # The page may have another origin than the public one.
             "preview": (representation["previewUrl"] or "").removeprefix(settings.PUBLIC_BASE_URL),
             "generation_time": representations.generation_time(item),
-            "place": estimates.queue_position(item) if item.status == Status.QUEUED else None,
+            "place": place,
+            "starts": explanations.wait(place.estimate) if place and place.estimate else "",
+            "why": _why(place) if place else "",
             "problem": timeline.problem_of(item),
             "steps": timeline.steps(item),
             "owner": None if is_own else item.owner,
@@ -91,7 +95,9 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
             "referring": referring[:_MOST_REFERRING],
             "more_referring": len(referring) > _MOST_REFERRING,
             "may_decide": services.may_decide(user, item),
+            "priorities": Priority.choices if place and services.may_reorder(user, item) else (),
             "variations": variations,
+            "page": webhook_log.of_request(item, is_own=is_own),
             "sequences": {one.pk: one.sequence for one in variations} | {item.pk: item.sequence},
         },
     )
@@ -102,8 +108,8 @@ def request_page(request: HttpRequest, request_id: str) -> HttpResponse:
 @login_required
 def queue(request: HttpRequest) -> HttpResponse:
     """GET /queue: the state of the queue, the workers and the providers, for staff."""
-    if not _user(request).is_staff:
-        return render(request, "forbidden.html", _common(), status=403)
+    if not user_of(request).is_staff:
+        return render(request, "forbidden.html", common(), status=403)
     hours = trends.by_hour()
     bars, bar_lines = charts.bars(hours)
     points, wait_lines = charts.line(hours)
@@ -112,7 +118,7 @@ def queue(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "queue.html",
-        _common()
+        common()
         | {
             "status": statistics.queue_status(),
             "metrics": statistics.metrics(),
@@ -139,7 +145,7 @@ def queue(request: HttpRequest) -> HttpResponse:
 @login_required
 def keys(request: HttpRequest) -> HttpResponse:
     """GET /keys: the user's API keys, which the page's script lists, makes, edits, rotates and revokes by the API."""
-    return render(request, "keys.html", _common() | {"options": options.of_keys()})
+    return render(request, "keys.html", common() | {"options": options.of_keys()})
 
 
 @require_safe
@@ -147,11 +153,11 @@ def keys(request: HttpRequest) -> HttpResponse:
 @login_required
 def uploads(request: HttpRequest) -> HttpResponse:
     """GET /uploads: the user's uploads, which the page's script lists, adds and deletes by the API."""
-    return render(request, "uploads.html", _common() | {"days": settings.UPLOAD_RETENTION_DAYS})
+    return render(request, "uploads.html", common() | {"days": settings.UPLOAD_RETENTION_DAYS})
 
 
 @ttl_cache(seconds=10)
-def _findings() -> list[doctor.Finding]:
+def _findings() -> list[Finding]:
     """Return the doctor's findings, cached for 10 s: each run checks every component, and many users may be viewing."""
     return doctor.findings()
 
@@ -164,6 +170,12 @@ def _providers() -> list[dict[str, Any]]:
         for name in settings.PROVIDERS
         for found in [suspended.get(name)]
     ]
+
+
+def _why(place: QueuePosition) -> str:
+    """Return why a request waits if it is neither its turn nor an image, which the page tells in its own words."""
+    told = {WaitReason.QUEUE, WaitReason.REFERENCE}
+    return explanations.first([why for why in place.reasons if why.reason not in told], datetime.now(UTC))
 
 
 def _input(image: StoredImage, *, is_own: bool) -> dict[str, Any]:
@@ -182,18 +194,4 @@ def _input(image: StoredImage, *, is_own: bool) -> dict[str, Any]:
         "status": image.status,
         "status_label": Status(image.status).label if image.status else "",
         "thumbnail": thumbnail,
-    }
-
-
-def _user(request: HttpRequest) -> User:
-    if not isinstance(request.user, User):  # login_required refuses anonymous users
-        raise PermissionDenied
-    return request.user
-
-
-def _common() -> dict[str, Any]:
-    """Return the context of every page: the address of its WebSocket, if it is not at the page's own origin."""
-    return {
-        "realtime_base": settings.REALTIME_BASE_URL,
-        "realtime_port": settings.REALTIME_PORT if settings.REALTIME_HAS_ITS_PORT else "",
     }

@@ -16,7 +16,7 @@ _NAME: Final = re.compile(r"\b[a-z_][a-z0-9_]*\b")
 _DECLARED: Final = (
     re.compile(r"\bAS ([a-z_]+)"),
     re.compile(r"\b([a-z_]+) AS \("),
-    re.compile(r"\b([a-z_]+) (?:BOOLEAN|INTEGER|JSONB|NUMERIC|TEXT)\b"),
+    re.compile(r"\b([a-z_]+) (?:BOOLEAN|INTEGER|JSONB|NUMERIC|TEXT|TIMESTAMPTZ)\b"),
 )
 _TABLE: Final = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE) (generation_[a-z_]+)")
 _INSERT: Final = re.compile(r"INSERT INTO ([a-z_]+)(?: AS [a-z_]+)? \(([^)]*)\)")

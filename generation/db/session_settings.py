@@ -15,6 +15,7 @@ class Kind(StrEnum):
     REALTIME = "realtime"
     WORKER = "worker"
     DISPATCHER = "dispatcher"
+    DELIVERER = "deliverer"
     COMMAND = "command"
     MIGRATION = "migration"
 
@@ -56,6 +57,8 @@ SETTINGS: Final[Mapping[Kind, Mapping[str, str]]] = MappingProxyType(
         Kind.WORKER: _limits(statement="15s", lock="5s"),
         # A step reads up to 500 rows. It skips locked rows, so it should never wait for a lock.
         Kind.DISPATCHER: _limits(statement="30s", lock="5s"),
+        # A group of results must be written before the leases of its deliveries end.
+        Kind.DELIVERER: _limits(statement="15s", lock="5s"),
         # An operator waits and can interrupt it. It may lock rows of requests, so it must not hold them for long.
         Kind.COMMAND: _limits(statement="10min", lock="10s"),
         # Changing a large table takes as long as it takes. Waiting for its lock blocks all later statements on the

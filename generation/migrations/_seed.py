@@ -269,6 +269,19 @@ def allow_approvals(apps: Any, schema_editor: Any) -> None:
         group.permissions.add(permission)
 
 
+def allow_webhooks(apps: Any, schema_editor: Any) -> None:
+    """Let the staff see webhooks, and operators and administrators act on them. What staff have changed stays."""
+    _create_permissions(apps, "generation")
+    wanted = [*roles.SEEN_WEBHOOKS, roles.DISABLE_WEBHOOK, roles.REDELIVER]
+    names = [name.partition(".")[2] for name in wanted]
+    found = apps.get_model("auth", "Permission").objects.filter(
+        content_type__app_label="generation", codename__in=names
+    )
+    for group in apps.get_model("auth", "Group").objects.filter(name__in=roles.GROUPS):
+        allowed = [one for one in found if f"generation.{one.codename}" in roles.GROUPS[group.name]]
+        group.permissions.add(*allowed)
+
+
 def _create_permissions(apps: Any, *labels: str) -> None:
     # Django creates permissions after all migrations, which on a new database is too late for the groups.
     for label in labels:

@@ -3,12 +3,14 @@
 from generation.models.access import ApiKey
 from generation.models.control import BulkAction, Pause
 from generation.models.counters import Counter, CounterChange, QueueLength
+from generation.models.estimates import GivenEstimate
 from generation.models.processes import WorkerProcess
 from generation.models.providers import ModelState, PromptStyle, ProviderModel, ProviderState
 from generation.models.references import GenerationReference
 from generation.models.requests import GenerationBatch, GenerationRequest, IdempotencyKey
 from generation.models.spending import Budget, SharedPicture, Spending
 from generation.models.uploads import Upload
+from generation.models.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent, WebhookSecret
 from generation.models.work import GenerationAttempt, GenerationQueue, StatusChange
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "GenerationQueue",
     "GenerationReference",
     "GenerationRequest",
+    "GivenEstimate",
     "IdempotencyKey",
     "ModelState",
     "Pause",
@@ -33,5 +36,9 @@ __all__ = [
     "Spending",
     "StatusChange",
     "Upload",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEvent",
+    "WebhookSecret",
     "WorkerProcess",
 ]

@@ -17,6 +17,8 @@ from generation.models.options import GenerationOptions, Inputs
 from generation.states import ACTIVE, TERMINAL, Approval, CancelReason, GenerationType, Priority, Status
 
 _ACTIVE: Final = sorted(ACTIVE)
+#: The longest address of a webhook.
+MAX_WEBHOOK_URL: Final = 2048
 
 
 class GenerationBatch(models.Model):
@@ -26,6 +28,9 @@ class GenerationBatch(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="generation_batches")
     priority = models.CharField(max_length=10, choices=Priority.choices, default=Priority.NORMAL)
     max_concurrent = models.PositiveSmallIntegerField("max. concurrent", null=True, blank=True)
+    #: As of a request, for the events of the batch and of its requests.
+    webhook_url = models.CharField(max_length=MAX_WEBHOOK_URL, blank=True, default="", db_default="", editable=False)
+    webhook_events: Any = models.JSONField(null=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -76,6 +81,10 @@ class GenerationRequest(models.Model):
     api_key = models.ForeignKey(
         ApiKey, on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False, db_index=False
     )
+    #: It does not start before this time.
+    not_before = models.DateTimeField(null=True, editable=False)
+    #: The owner, project or end user with which others take turns; empty without fairness.
+    fair_key = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
     #: When it is cancelled if it has not ended.
     cancel_at = models.DateTimeField(null=True, editable=False)
     cancel_reason = models.CharField(
@@ -104,6 +113,11 @@ class GenerationRequest(models.Model):
     )
     approval_note = models.CharField(max_length=500, blank=True, default="", db_default="", editable=False)
 
+    #: Where its events are sent besides its owner's endpoints, and which; empty for nowhere. A request of a batch has
+    #: neither, since the batch has them.
+    webhook_url = models.CharField(max_length=MAX_WEBHOOK_URL, blank=True, default="", db_default="", editable=False)
+    webhook_events: Any = models.JSONField(null=True, editable=False)
+
     result: Any = models.JSONField(null=True, editable=False)
     error: Any = models.JSONField(null=True, editable=False)
 
@@ -113,6 +127,8 @@ class GenerationRequest(models.Model):
 
     #: The number of queue rows ahead when it was submitted, up to a bound; None if it was read from the database.
     ahead: int | None = None
+    #: Its place in the turns of the queue, if it was just submitted.
+    turn = 0
     #: Whether it waits for its images, if it was just queued.
     is_parked = False
     #: The images that are sent with it; None if they were not read.

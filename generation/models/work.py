@@ -22,6 +22,9 @@ class GenerationQueue(models.Model):
     ``PARKED_WEIGHT`` waits for its images; it is held, and ``available_at`` is when the dispatcher looks at it next.
     ``weight_since`` is when it got its present weight. ``waits_for`` names the event that makes it available earlier:
     the end of the request whose image it may share, or the name of a provider whose breaker closes.
+
+    ``turn`` orders the rows of one weight, so that owners (or projects, or end users: ``fair_key``) take turns. A
+    trigger numbers a row when it is inserted and when its weight changes. Rows without a ``fair_key`` have turn 0.
     """
 
     request = models.OneToOneField(
@@ -36,13 +39,30 @@ class GenerationQueue(models.Model):
     held = models.BooleanField(default=False)
     weight_since = models.DateTimeField(db_default=Now())
     waits_for = models.CharField(max_length=64, blank=True, default="")
+    fair_key = models.CharField(max_length=64, blank=True, default="", db_default="")
+    turn = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
         db_table = "generation_queue"
         verbose_name_plural = "generation queue"
         indexes: ClassVar = [
-            # The order of the queue: for the next rows to send, and for the number ahead. It has no condition on sent
-            # rows, so that sending a row updates no index.
+            # The order of the queue, for the number ahead. It has no condition on sent rows, so that sending a row
+            # updates no index.
+            models.Index(F("priority_weight").desc(), F("turn"), F("queued_at"), name="queue_turns"),
+            # The rows that may start, for the next ones to send and for the first turn of a weight: a batch or an API
+            # key with a limit may hold thousands in front of them.
+            models.Index(
+                F("priority_weight").desc(),
+                F("turn"),
+                F("queued_at"),
+                name="queue_startable",
+                condition=Q(held=False),
+            ),
+            # The last turn of an owner at each weight.
+            models.Index(
+                fields=["fair_key", "priority_weight", "turn"], name="queue_fair_key", condition=~Q(fair_key="")
+            ),
+            # The order of the version before, whose processes still run during an upgrade.
             models.Index(F("priority_weight").desc(), F("queued_at"), name="queue_order"),
             models.Index(
                 fields=["available_at"],

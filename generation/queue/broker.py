@@ -6,14 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from celery import current_app
 from django.conf import settings
+from redis.exceptions import LockNotOwnedError
+from redis.lock import Lock
 
 from generation import event_loop
 from generation.caching import Cooldown, register
+from generation.queue import processes
 from generation.states import WEIGHTS
 
 logger = logging.getLogger(__name__)
@@ -23,11 +26,16 @@ T = TypeVar("T")
 #: the messages are sent again.
 _EPOCH_KEY: Final = "vga:epoch"
 _COMPLETE, _RESENDING = "1", "0"
+#: Redis key of the process that sends due messages, and the seconds after which that process counts as dead.
+_SENDER_KEY: Final = "vga:sender"
+_SENDER_LIFETIME: Final = 3.0
 #: Redis key that is written to check that Redis accepts writes.
 _PROBE_KEY: Final = "vga:probe"
 _PROBE_SECONDS: Final = 60
 #: Seconds for which a reading of the queues' depths is used.
 _DEPTH_LIFETIME: Final = 0.2
+#: Messages that a queue may hold at least, also without a live worker.
+_FEWEST_MESSAGES: Final = 4
 #: Time limit for one operation on Redis in seconds, however many round trips it takes.
 _TIMEOUT: Final = 1.5
 
@@ -58,7 +66,16 @@ class _QueueWindow:
             if time.monotonic() - self._read_at > _DEPTH_LIFETIME:
                 self._depths = self._read_depths()
                 self._read_at = time.monotonic()
-            return max(0, int(settings.DISPATCH_WINDOW) - self._depths[queue])
+            return max(0, self.size() - self._depths[queue])
+
+    @staticmethod
+    def size() -> int:
+        """Return the most messages that a queue in Redis may hold.
+
+        They are received in the order in which they were sent, so an owner who submits now is behind them, whatever
+        its turn is. Twice as many as run at once keep the workers busy.
+        """
+        return min(settings.DISPATCH_WINDOW, max(_FEWEST_MESSAGES, 2 * processes.capacity().slots))
 
     def forget(self) -> None:
         """Read the depths again at the next use, after other processes have received many messages."""
@@ -156,6 +173,26 @@ def publish(task: str, calls: Sequence[Sequence[Any]], *, queue: str, headers: d
                 )
 
     event_loop.run_within(_TIMEOUT, send_tasks)
+
+
+def begin_sending(sender: str) -> bool:
+    """Return whether this process may send due messages, which one does at a time: the messages of two would come in
+    any order. Raises :class:`BrokerUnavailable`."""
+    return bool(_query_or_raise(lambda client: _sender_lock(client).acquire(blocking=False, token=sender)))
+
+
+def end_sending(sender: str) -> None:
+    """Let another process send. Raises :class:`BrokerUnavailable`; then others wait until this one counts as dead."""
+
+    def release(client: Any) -> None:
+        with suppress(LockNotOwnedError):  # it took too long and counts as dead
+            _sender_lock(client).do_release(sender)
+
+    _query_or_raise(release)
+
+
+def _sender_lock(client: Any) -> Lock:
+    return Lock(client, _SENDER_KEY, timeout=_SENDER_LIFETIME, thread_local=False)
 
 
 def has_kept_messages() -> bool:

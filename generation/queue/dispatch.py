@@ -6,6 +6,8 @@ Redis affects few. Further requests wait in ``GenerationQueue`` and are sent as 
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -18,7 +20,7 @@ from generation.db.execution import fetch_all
 from generation.db.functions import Now
 from generation.db.locks import locked_keys
 from generation.models import GenerationQueue, GenerationRequest
-from generation.queue import broker, pauses
+from generation.queue import backlog, broker, pauses
 from generation.queue.broker import BrokerUnavailable
 from generation.states import WEIGHTS, queue_for
 from generation.telemetry import correlation
@@ -29,6 +31,9 @@ TASK: Final = "workers.tasks.generate"
 _BATCH_SIZE: Final = 1_000
 #: Messages in one round trip. On a busy process, building more could exceed the time limit of an operation on Redis.
 _MAX_MESSAGES: Final = 100
+#: How often, and with what seconds in between, a sender waits for another one.
+_TRIES: Final = 20
+_PAUSE: Final = 0.01
 #: Exclusive upper bound of all weights.
 _ABOVE_ALL_WEIGHTS: Final = 32_767
 #: Each time a message is sent again, it counts as lost after a longer time: up to this multiple of REDISPATCH_AFTER.
@@ -86,11 +91,23 @@ def select_sendable(entries: Sequence[tuple[GenerationRequest, int]]) -> list[tu
     """Return the ids and weights of those requests, given with their weights, whose messages may be sent now.
 
     No pause applies to them, and their queue has free capacity. The caller writes :func:`dispatch_columns` to their
-    rows.
+    rows. If more is queued than Redis holds, what comes next is sent after the commit instead: a new request must not
+    pass it.
     """
     not_paused = [(request.pk, weight) for request, weight in entries if not pauses.is_paused(request)]
     allowed = reserve_capacity([weight for _, weight in not_paused])
-    return [entry for entry, is_allowed in zip(not_paused, allowed, strict=True) if is_allowed]
+    sendable = [entry for entry, is_allowed in zip(not_paused, allowed, strict=True) if is_allowed]
+    behind = {queue for queue in {queue_for(weight) for _, weight in sendable} if _is_long(queue)}
+    if behind:
+        send_due_after_commit()
+    return [(request_id, weight) for request_id, weight in sendable if queue_for(weight) not in behind]
+
+
+def _is_long(queue: str) -> bool:
+    """Return whether more requests of the queue wait than Redis holds, as of a second ago."""
+    lengths = backlog.cached_lengths()
+    waiting = sum(lengths.of_weight(weight) for weight in lengths.rows if weight and queue_for(weight) == queue)
+    return waiting > broker.window.size()
 
 
 def dispatch_columns() -> dict[str, Any]:
@@ -128,6 +145,22 @@ def send_after_commit(messages: Sequence[tuple[str, int]]) -> None:
 def send_due() -> int:
     """Send due messages, highest priority first, up to the capacity of each queue. Return the number of messages sent.
     Raises :class:`BrokerUnavailable`."""
+    sender = uuid.uuid4().hex
+    for _ in range(_TRIES):
+        if broker.begin_sending(sender):
+            break
+        time.sleep(_PAUSE)
+    else:
+        return 0  # the sender that has the turn for so long fills the queues
+    try:
+        broker.window.forget()  # workers have received messages since the last look, and others have sent some
+        return _send_due()
+    finally:
+        with suppress(BrokerUnavailable):
+            broker.end_sending(sender)
+
+
+def _send_due() -> int:
     sent = 0
     highest = _ABOVE_ALL_WEIGHTS
     for queue, lowest in WEIGHTS.items():
@@ -143,8 +176,8 @@ def _mark_due_sent(lowest: int, highest: int, capacity: int) -> list[tuple[str, 
     bounds = {"lowest": lowest, "highest": highest, "room": capacity, "front": 2 * settings.DISPATCH_WINDOW}
     patience = {"lost_after": settings.REDISPATCH_AFTER, "most_patience": _MAX_LOST_FACTOR}
     rows = fetch_all(queries.SEND_DUE, bounds | patience | {"providers": list(settings.PROVIDERS)})
-    ordered = sorted(rows, key=lambda row: (-row[1], row[2], row[0]))
-    return [(request_id, weight) for request_id, weight, _ in ordered]
+    ordered = sorted(rows, key=lambda row: (-row[1], row[2], row[3], row[0]))
+    return [(request_id, weight) for request_id, weight, *_ in ordered]
 
 
 def mark_undelivered(*request_ids: str) -> int:

@@ -40,13 +40,22 @@ def recent() -> tuple[tuple[str, str], ...]:
 
 def is_paused(request: GenerationRequest) -> bool:
     """Return whether pauses keep the request from being started, as of at most a second ago."""
-    paused = recent()
+    return pause_of(request) is not None
+
+
+def pause_of(request: GenerationRequest) -> Pause | None:
+    """Return a pause that keeps the request from being started, as of at most a second ago."""
+    paused = {(pause.scope, pause.value): pause for pause in cached()}
     if not paused:
-        return False
-    scopes = {(PauseScope.EVERYTHING, ""), (PauseScope.PRIORITY, request.priority), (PauseScope.TYPE, request.type)}
-    provider = request.options.provider
-    providers = {(PauseScope.PROVIDER, name) for name in ([provider] if provider else settings.PROVIDERS)}
-    return not scopes.isdisjoint(paused) or providers.issubset(paused)
+        return None
+    scopes = [(PauseScope.EVERYTHING, ""), (PauseScope.PRIORITY, request.priority), (PauseScope.TYPE, request.type)]
+    for scope in scopes:
+        if scope in paused:
+            return paused[scope]
+    # Not from its options, for which the prompt would be read.
+    provider = request.metadata.get("provider")
+    providers = [(PauseScope.PROVIDER, name) for name in ([provider] if provider else settings.PROVIDERS)]
+    return paused[providers[0]] if providers and all(name in paused for name in providers) else None
 
 
 def provider_is_paused(provider: str) -> bool:

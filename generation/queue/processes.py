@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 from django.conf import settings
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 
 from generation.caching import ttl_cache
 from generation.db.functions import Now
@@ -18,16 +18,17 @@ _MISSED_HEARTBEATS: Final = 3
 
 
 class Capacity(NamedTuple):
-    """Number of live worker processes, and of requests that they can have in progress at once."""
+    """Number of live worker processes, of requests that they can have in progress at once, and of dispatchers."""
 
     workers: int
     slots: int
+    dispatchers: int = 0
 
 
-def live_processes(kind: str) -> QuerySet[WorkerProcess]:
-    """Return the processes of this kind whose last heartbeat is recent."""
+def live_processes(*kinds: str) -> QuerySet[WorkerProcess]:
+    """Return the processes of these kinds whose last heartbeat is recent."""
     max_age: timedelta = settings.HEARTBEAT_INTERVAL * _MISSED_HEARTBEATS
-    return WorkerProcess.objects.filter(kind=kind, seen_at__gt=Now() - max_age)
+    return WorkerProcess.objects.filter(kind__in=kinds, seen_at__gt=Now() - max_age)
 
 
 def live_workers() -> QuerySet[WorkerProcess]:
@@ -37,8 +38,13 @@ def live_workers() -> QuerySet[WorkerProcess]:
 
 def live_capacity() -> Capacity:
     """Return the capacity of the live workers."""
-    totals = live_workers().aggregate(workers=Count("pk"), slots=Sum("slots"))
-    return Capacity(totals["workers"], totals["slots"] or 0)
+    is_worker, is_dispatcher = Q(kind=ProcessKind.WORKER), Q(kind=ProcessKind.DISPATCHER)
+    totals = live_processes(ProcessKind.WORKER, ProcessKind.DISPATCHER).aggregate(
+        workers=Count("pk", filter=is_worker),
+        slots=Sum("slots", filter=is_worker),
+        dispatchers=Count("pk", filter=is_dispatcher),
+    )
+    return Capacity(totals["workers"], totals["slots"] or 0, totals["dispatchers"])
 
 
 #: The capacity, at most 2 s old.

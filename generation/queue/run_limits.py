@@ -23,6 +23,19 @@ from generation.models import (
 from generation.queue import dispatch, pauses
 from generation.states import PARKED_WEIGHT, Status
 
+#: The most requests of a group that are counted ahead of another.
+_COUNTED: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The used slots of a group, their number, and how many of its queued requests come before one of them, at most
+    ``_COUNTED``."""
+
+    running: int
+    most: int
+    ahead: int
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLimit:
@@ -41,6 +54,20 @@ class RunLimit:
         """Return the key of the request's group, None if it has none."""
         key: str | None = getattr(request, f"{self.field}_id")
         return key
+
+    def usage(self, request: GenerationRequest) -> Usage | None:
+        """Return how the limit of a queued request's group is used; None if it has no group or no limit."""
+        group_id = self.of(request)
+        group = self._with_used_slots().filter(pk=group_id).first() if group_id else None
+        if group is None:
+            return None
+        own = GenerationQueue.objects.filter(pk=request.pk)
+        weight, turn = Subquery(own.values("priority_weight")), Subquery(own.values("turn"))
+        same_turn = Q(turn=turn) & Q(pk__lt=request.pk)
+        before = Q(priority_weight__gt=weight) | Q(priority_weight=weight) & (Q(turn__lt=turn) | same_turn)
+        waiting = GenerationQueue.objects.filter(before, held=True, **{f"request__{self.field}": group_id})
+        ahead = waiting.values("pk")[:_COUNTED].count()
+        return Usage(running=group.used, most=getattr(group, self.column), ahead=ahead)
 
     def has_free_slot(self, request_id: str) -> bool:
         """Return whether the request's group has a free slot; True if it has no group or no limit.
@@ -68,7 +95,7 @@ class RunLimit:
             found: list[tuple[str, int, str | None]] = list(
                 self._fillable(**{f"request__{self.field}": group_id})
                 .select_for_update(skip_locked=True, of=("self",))
-                .order_by("-priority_weight", "queued_at", "pk")
+                .order_by("-priority_weight", "turn", "queued_at", "pk")
                 .values_list("pk", "priority_weight", "request__batch")[: max(0, free)]
             )
             fitting = found if self is BATCH else _within_batches(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -21,8 +20,10 @@ from generation.db.outages import is_outage
 from generation.db.session_settings import SERVED, Kind
 from generation.models import GenerationAttempt, GenerationBatch, GenerationQueue, GenerationRequest, WorkerProcess
 from generation.providers import catalogue, circuit_breaker
-from generation.queue import broker, pauses, processes
+from generation.queue import broker, forecasts, given_estimates, pauses, processes
 from generation.queue.broker import BrokerUnavailable
+from generation.reports import webhook_checks
+from generation.reports.findings import MOST, Finding, how_many
 from generation.states import ADVICE, WEIGHTS, ErrorCode, ProcessKind, Status
 from generation.storage import images
 
@@ -32,18 +33,9 @@ _STUCK_AFTER: Final = timedelta(minutes=1)
 _SOON: Final = timedelta(days=30)
 #: Number of newest attempts from which the models in use are determined.
 _SAMPLE: Final = 500
-#: Maximum number of ids per finding.
-_MOST: Final = 100
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """A problem that needs staff: what is wrong, why, a command or action as remedy, and the ids that are affected."""
-
-    what: str
-    why: str
-    remedy: str
-    ids: tuple[str, ...] = ()
+#: From so many measured estimates on, the share that p90 covers is to be within these bounds.
+_ENOUGH_MEASURED: Final = 100
+_COVERED: Final = (0.8, 0.97)
 
 
 def findings(*, sign_in: bool = False) -> list[Finding]:
@@ -58,10 +50,6 @@ def findings(*, sign_in: bool = False) -> list[Finding]:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
-
-
-def _how_many(ids: list[str]) -> str:
-    return f"{len(ids)} or more" if len(ids) == _MOST else str(len(ids))
 
 
 def _no_database() -> Iterator[Finding]:
@@ -128,9 +116,9 @@ def _expired_leases() -> Iterator[Finding]:
     overdue = GenerationRequest.objects.filter(
         status=Status.IN_PROGRESS, lease_expires_at__lt=Now() - 2 * settings.QUEUE_PROCESSING_INTERVAL
     )
-    if ids := list(overdue.values_list("pk", flat=True)[:_MOST]):
+    if ids := list(overdue.values_list("pk", flat=True)[:MOST]):
         yield Finding(
-            what=f"In progress without a worker: {_how_many(ids)}",
+            what=f"In progress without a worker: {how_many(ids)}",
             why="their worker was lost, and no dispatcher has requeued them",
             remedy="manage.py dispatch --once",
             ids=tuple(ids),
@@ -145,18 +133,18 @@ def _not_taken() -> Iterator[Finding]:
     lengths = counters.lengths()
     due = pauses.without_paused(_first_rows(lengths.rows).filter(available_at__lt=Now() - _STUCK_AFTER))
     unsent = due.filter(redispatch_at__isnull=True, priority_weight__in=with_room)
-    if ids := list(unsent.values_list("pk", flat=True)[:_MOST]):
+    if ids := list(unsent.values_list("pk", flat=True)[:MOST]):
         yield Finding(
-            what=f"Due for over a minute and not sent: {_how_many(ids)}",
+            what=f"Due for over a minute and not sent: {how_many(ids)}",
             why="no dispatcher sends them, or Redis was unavailable",
             remedy="manage.py dispatch --once",
             ids=tuple(ids),
         )
     idle = processes.live_capacity().slots > lengths.in_progress
     sent = due.filter(dispatched_at__lt=Now() - _STUCK_AFTER)
-    if idle and (ids := list(sent.values_list("pk", flat=True)[:_MOST])):
+    if idle and (ids := list(sent.values_list("pk", flat=True)[:MOST])):
         yield Finding(
-            what=f"Sent over a minute ago and not started, although workers are idle: {_how_many(ids)}",
+            what=f"Sent over a minute ago and not started, although workers are idle: {how_many(ids)}",
             why="their messages were lost, or the workers do not read that queue",
             remedy="manage.py requeue --lost; if it happens again, restart the workers",
             ids=tuple(ids),
@@ -169,7 +157,7 @@ def _first_rows(weights: Iterable[int]) -> QuerySet[GenerationQueue]:
     If the first are not stuck, the later ones are not stuck either.
     """
     rows = GenerationQueue.objects.filter(held=False).order_by("queued_at")
-    first = [rows.filter(priority_weight=weight).values("pk")[:_MOST] for weight in weights]
+    first = [rows.filter(priority_weight=weight).values("pk")[:MOST] for weight in weights]
     return rows.filter(pk__in=first[0].union(*first[1:], all=True)) if first else rows.none()
 
 
@@ -179,9 +167,9 @@ def _no_queue_row() -> Iterator[Finding]:
         return  # no row is missing, so skip the query over all requests
     entry = GenerationQueue.objects.filter(request_id=OuterRef("pk"))
     missing = GenerationRequest.objects.filter(~Exists(entry), status=Status.QUEUED)
-    if ids := list(missing.values_list("pk", flat=True)[:_MOST]):
+    if ids := list(missing.values_list("pk", flat=True)[:MOST]):
         yield Finding(
-            what=f"Queued without a queue row: {_how_many(ids)}",
+            what=f"Queued without a queue row: {how_many(ids)}",
             why="rows were deleted by hand",
             remedy="manage.py requeue --lost",
             ids=tuple(ids),
@@ -196,9 +184,9 @@ def _batches() -> Iterator[Finding]:
     sent = GenerationQueue.objects.filter(request__batch=OuterRef("pk"), held=False)
     held = pauses.without_paused(held)
     stuck = GenerationBatch.objects.filter(Exists(held), ~Exists(active), ~Exists(sent))
-    if ids := list(stuck.values_list("pk", flat=True)[:_MOST]):
+    if ids := list(stuck.values_list("pk", flat=True)[:MOST]):
         yield Finding(
-            what=f"Batches that wait although none of their requests runs: {_how_many(ids)}",
+            what=f"Batches that wait although none of their requests runs: {how_many(ids)}",
             why="no dispatcher has filled their slots",
             remedy="manage.py dispatch --once",
             ids=tuple(ids),
@@ -216,6 +204,20 @@ def _no_storage() -> Iterator[Finding]:
         )
 
 
+def _estimates() -> Iterator[Finding]:
+    found = forecasts.accuracy(given_estimates.measured())
+    if found is None or found.count < _ENOUGH_MEASURED or _COVERED[0] <= found.covered_p90 <= _COVERED[1]:
+        return
+    is_late = found.covered_p90 < _COVERED[0]
+    yield Finding(
+        what=f"Of the last {found.count} requests that waited, {found.covered_p90:.0%} started before startP90",
+        why="about 90 % should. "
+        + ("Less was done than before: fewer workers, slower providers, or bursts" if is_late else "Waits got shorter"),
+        remedy="wait: estimates are corrected by what is measured; "
+        + ("if it stays, start more workers" if is_late else "no action is needed if it does not stay"),
+    )
+
+
 def _suspended() -> Iterator[Finding]:
     for breaker in circuit_breaker.open_breakers():
         if not breaker.is_open and breaker.until < datetime.now(UTC) + _STUCK_AFTER:
@@ -225,7 +227,7 @@ def _suspended() -> Iterator[Finding]:
             what=f"{breaker.provider} is suspended until {breaker.until:%Y-%m-%d %H:%M:%S} UTC",
             why=f"{ErrorCode(breaker.reason).label}. {ADVICE[breaker.reason]}",
             remedy=f"manage.py resume_provider {breaker.provider}; otherwise it is called again at that time",
-            ids=tuple(waiting[:_MOST]),
+            ids=tuple(waiting[:MOST]),
         )
 
 
@@ -324,8 +326,10 @@ _IN_THE_TABLES: Final[_Checks] = (
     _not_taken,
     _no_queue_row,
     _batches,
+    _estimates,
     _suspended,
     _models_set_aside,
     _broken_models,
     _ending_models,
+    *webhook_checks.CHECKS,
 )

@@ -17,11 +17,11 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from generation.db import counters
-from generation.models import ProviderState
+from generation.models import ProviderState, WebhookDelivery
 from generation.providers import circuit_breaker
-from generation.queue import broker, processes
+from generation.queue import broker, forecasts, given_estimates, processes
 from generation.reports import statistics
-from generation.states import ProcessKind
+from generation.states import DeliveryState, ProcessKind
 
 logger = logging.getLogger(__name__)
 
@@ -123,9 +123,28 @@ def _from_database() -> list[Metric]:
         live,
         _gauge("vga_worker_slots", "Requests that can be in progress at once", processes.live_capacity().slots),
         _gauge("vga_requests_in_progress", "Requests in progress", lengths.in_progress),
+        _gauge("vga_webhooks_pending", "Webhook deliveries that have not ended", _pending_webhooks()),
         _gauge("vga_spent_today_usd", "Cost of the provider calls of this day (UTC)", statistics.spent_today()),
         _breakers(),
+        *_estimates(),
     ]
+
+
+def _estimates() -> list[Metric]:
+    """Return how well the last estimates were met; nothing before requests had to wait."""
+    found = forecasts.accuracy(given_estimates.measured())
+    if found is None:
+        return []
+    covered = GaugeMetricFamily(
+        "vga_estimate_covered", "Share of the last measured requests that started before the quantile", labels=["q"]
+    )
+    covered.add_metric(["p50"], found.covered_p50)
+    covered.add_metric(["p90"], found.covered_p90)
+    return [covered, _gauge("vga_estimate_error", "Median relative error of startP50", found.error)]
+
+
+def _pending_webhooks() -> int:
+    return WebhookDelivery.objects.filter(state=DeliveryState.PENDING).count()
 
 
 def _breakers() -> Metric:

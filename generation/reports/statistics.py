@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from django.conf import settings
 from django.db.models import DurationField, ExpressionWrapper, F
 
 from generation.db import counters
@@ -18,6 +19,8 @@ from generation.db.counters import COMPLETED, FAILED, SPENT, STARTED, SUBMITTED,
 from generation.identifiers import oldest_id_within
 from generation.models import GenerationRequest
 from generation.queue import estimates, pauses, processes
+from generation.queue.backlog import oldest_by_weight, owners
+from generation.queue.fairness import OFF
 from generation.requests.representations import timestamp
 from generation.states import PARKED_WEIGHT, WEIGHTS, Status, queue_for
 
@@ -58,10 +61,12 @@ def queue_status() -> dict[str, Any]:
     oldest = min(filter(None, (waiting.oldest for waiting in by_priority.values())), default=None)
     up = processes.live_capacity()
     day = counters.recent("hour-error", [SUBMITTED, STARTED, COMPLETED, FAILED], before=_DAY_HOURS)
+    starts = estimates.new_request_starts()
     return {
         "queueLength": length,
         "activeRequests": lengths.in_progress,
         "averageWaitTime": _rounded(counters.mean(count for count in _of(day, STARTED) if count.ago <= _WAIT_HOURS)),
+        "owners": owners() if settings.FAIRNESS != OFF else None,
         "queuedByPriority": {priority: waiting.length for priority, waiting in by_priority.items()},
         "systemStatus": health(_ended(day)["failureRate"], length),
         "oldestQueuedAt": timestamp(oldest),
@@ -71,6 +76,8 @@ def queue_status() -> dict[str, Any]:
             {"scope": pause.scope, "value": pause.value or None, "since": timestamp(pause.since)}
             for pause in pauses.cached()
         ],
+        "waitP50": {priority: start and start[0] for priority, start in starts.items()},
+        "waitP90": {priority: start and start[1] for priority, start in starts.items()},
     }
 
 
@@ -105,7 +112,7 @@ def backlog(lengths: counters.Lengths) -> dict[str, Waiting]:
     """Return the queued requests of each of the four priorities; retries count as low, and requests that wait for
     their images not at all."""
     result = {priority: Waiting(0, None) for priority in WEIGHTS}
-    first = estimates.oldest_by_weight()
+    first = oldest_by_weight()
     for weight in {*lengths.rows, *first} - {PARKED_WEIGHT}:
         so_far = result[queue_for(weight)]
         oldest = min(filter(None, (so_far.oldest, first.get(weight))), default=None)

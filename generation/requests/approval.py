@@ -12,6 +12,8 @@ from typing import Final
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
+from generation.db import queries
+from generation.db.execution import execute
 from generation.models import GenerationRequest
 from generation.states import Approval, Status
 
@@ -35,13 +37,16 @@ def decide(request: GenerationRequest, *, approval: str, note: str) -> None:
         if approval == Approval.APPROVED and request.page_id:
             _lock_page(request)
             rows |= _approved_on_page(request)
-        locked = list(rows.select_for_update().order_by("pk").only("status"))
-        if not any(row.pk == request.pk and row.status == Status.COMPLETED for row in locked):
+        locked = list(rows.select_for_update().order_by("pk").only("status", "approval"))
+        own = next((row for row in locked if row.pk == request.pk), None)
+        if own is None or own.status != Status.COMPLETED:
             raise NotCompletedError
         others = [row.pk for row in locked if row.pk != request.pk]
         # First, since the index allows one approved row at any time.
         GenerationRequest.objects.filter(pk__in=others).update(approval="", approval_note="")
         GenerationRequest.objects.filter(pk=request.pk).update(approval=approval, approval_note=note)
+        if approval == Approval.APPROVED != own.approval:  # a repeated call is no event
+            execute(queries.NOTE_APPROVAL, {"request": request.pk})
     request.approval, request.approval_note = approval, note
 
 

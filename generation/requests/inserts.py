@@ -15,6 +15,7 @@ from generation.db.groups import Group, Lane
 from generation.db.outages import is_cut_connection
 from generation.identifiers import new_request_id
 from generation.models import GenerationRequest
+from generation.queue.fairness import fair_key
 from generation.requests.new_request import NewRequest
 from generation.states import Status
 
@@ -22,9 +23,13 @@ _COLUMNS: Final = [column.attname for column in GenerationRequest._meta.concrete
 #: Columns that a request has from its draft.
 _GIVEN: Final = [
     *("type", "prompt", "priority", "project_id", "page_id", "metadata", "variation", "max_attempts", "estimated_cost"),
+    "not_before",
 ]
 #: Columns that the submitting statement copies from a request.
-_COPIED: Final = ("id", "owner_id", "batch_id", "api_key_id", *_GIVEN, "inputs", "http_request_id", "traceparent")
+_COPIED: Final = (
+    *("id", "owner_id", "batch_id", "api_key_id", *_GIVEN, "inputs", "fair_key", "http_request_id", "traceparent"),
+    *("webhook_url", "webhook_events"),
+)
 #: A request as that statement writes it.
 _INITIAL: Final[dict[str, Any]] = dict.fromkeys(_COLUMNS) | {
     "status": Status.QUEUED.value,
@@ -35,6 +40,7 @@ _INITIAL: Final[dict[str, Any]] = dict.fromkeys(_COLUMNS) | {
     "worker": "",
     "approval": "",
     "approval_note": "",
+    "webhook_url": "",
 }
 
 
@@ -42,8 +48,13 @@ def new_row(draft: NewRequest, common: Mapping[str, Any]) -> GenerationRequest:
     """Return a request as the statement writes it, with a new id and the ``common`` columns of its call."""
     given = {name: getattr(draft, name) for name in _GIVEN}
     values = {**_INITIAL, **common, **given, "id": new_request_id()}
+    values["fair_key"] = fair_key(
+        values["owner_id"], project_id=draft.project_id, end_user=draft.metadata.get("endUser")
+    )
     if draft.inputs:
         values["inputs"] = draft.inputs.as_column()
+    if draft.webhook:
+        values |= draft.webhook.as_columns()
     # The constructor with names takes twice as long.
     request = GenerationRequest.from_db(DEFAULT_DB_ALIAS, _COLUMNS, [values[name] for name in _COLUMNS])
     if draft.options:
@@ -56,8 +67,8 @@ def columns(request: GenerationRequest) -> dict[str, Any]:
     return {name: getattr(request, name) for name in _COPIED}
 
 
-#: The time of a new request and the number of queue rows ahead of it, if it was counted.
-_Inserted: TypeAlias = tuple[datetime, int | None]
+#: The time of a new request, its turn, and the number of queue rows ahead of it, if they were counted.
+_Inserted: TypeAlias = tuple[datetime, int, int | None]
 
 
 def insert(rows: Sequence[Mapping[str, Any]]) -> Sequence[_Inserted]:
@@ -87,16 +98,16 @@ def _insert_again(rows: Sequence[Mapping[str, Any]]) -> Sequence[_Inserted]:
         times = dict(GenerationRequest.objects.filter(pk__in=ids).values_list("pk", "created_at"))
         if len(times) < len(ids):
             raise
-        return [(times[request_id], None) for request_id in ids]
+        return [(times[request_id], 0, None) for request_id in ids]
 
 
 def _insert_at_once(rows: Sequence[Mapping[str, Any]]) -> list[_Inserted]:
-    parameters = {"lost_after": settings.REDISPATCH_AFTER, "counted": queries.COUNTED, "requests": as_json(rows)}
-    found = fetch_all(queries.SUBMIT, parameters)
-    ahead = {weight: count for _, weight, count in found}
-    ordered = sorted(rows, key=lambda row: (-row["priority_weight"], row["id"]))
-    places = {row["id"]: ahead[row["priority_weight"]] + index for index, row in enumerate(ordered)}
-    return [(found[0][0], places[row["id"]]) for row in rows]
+    parameters = {"lost_after": settings.REDISPATCH_AFTER, "requests": as_json(rows)}
+    found = {row[0]: row[1:] for row in fetch_all(queries.SUBMIT, parameters)}
+    # The statement does not count its own rows.
+    ordered = sorted(rows, key=lambda row: (-row["priority_weight"], found[row["id"]][1], row["id"]))
+    before = {row["id"]: index for index, row in enumerate(ordered)}
+    return [(now, turn, ahead + before[row["id"]]) for row in rows for now, turn, ahead in [found[row["id"]]]]
 
 
 _submits: Final = Group[Mapping[str, Any], _Inserted](Lane("submits"), _insert_at_once)

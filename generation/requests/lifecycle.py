@@ -18,6 +18,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Case, Count, F, Sum, Value, When
+from django.utils import timezone
 
 from generation.access import grants
 from generation.db import queries
@@ -56,7 +57,7 @@ def submit(
 ) -> list[GenerationRequest]:
     """Create queued requests with their queue rows and history, and send messages after the commit, up to the capacity
     of the queues. If the batch or the owner's API key has a limit, the requests beyond it are held. Requests that wait
-    for their images are parked."""
+    for their images or their time are parked."""
     grant = grants.grant_of(owner)
     common = {
         "owner_id": owner.pk,
@@ -75,7 +76,12 @@ def submit(
         for request, draft in zip(requests, drafts, strict=True)
         if draft.images
     }
-    parked = {request.pk for request, draft in zip(requests, drafts, strict=True) if draft.is_parked}
+    now = timezone.now()
+    parked = {
+        request.pk
+        for request, draft in zip(requests, drafts, strict=True)
+        if draft.is_parked or (draft.not_before and draft.not_before > now)
+    }
     free_slots = batch.max_concurrent if batch and batch.max_concurrent else len(drafts)
     limited_key = grant.key_id if grant and grant.max_active else None
     if limited_key:
@@ -91,8 +97,9 @@ def submit(
         | {"cancel_after": cancel_after[request.pk], "images": images.get(request.pk)}
         for index, request in enumerate(ordered)
     ]
-    for request, (now, ahead) in zip(ordered, inserts.insert(rows), strict=True):
-        request.created_at, request.ahead, request.is_parked = now, ahead, request.pk in parked
+    for request, (now, turn, ahead) in zip(ordered, inserts.insert(rows), strict=True):
+        request.created_at, request.turn, request.ahead = now, turn, ahead
+        request.is_parked = request.pk in parked
     transitions.schedule_side_effects(requests, transitions.SUBMIT)
     dispatch.send_after_commit(messages)
     if limited_key:
@@ -122,7 +129,9 @@ def retry(request_id: str, *, actor: User | None, keep_deadline: bool = False) -
         held = is_parked or run_limits.applies_to(request)
         messages = [] if held else dispatch.select_sendable([(request, weight)])
         sent = dispatch.dispatch_columns() if messages else {}
-        GenerationQueue.objects.create(request=request, priority_weight=weight, held=held, **sent)
+        GenerationQueue.objects.create(
+            request=request, priority_weight=weight, held=held, fair_key=request.fair_key, **sent
+        )
         dispatch.send_after_commit(messages)
     request.is_parked = is_parked
     return request

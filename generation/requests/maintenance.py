@@ -18,6 +18,7 @@ from generation.db.locks import locked_keys
 from generation.db.outages import is_outage
 from generation.models import GenerationQueue, GenerationRequest, WorkerProcess
 from generation.queue import dispatch, run_limits
+from generation.queue.fairness import OFF
 from generation.requests import lifecycle, references
 from generation.states import ACTIVE, PARKED_WEIGHT, WEIGHTS, Reason, Status, next_weight
 from generation.storage import receipts
@@ -79,6 +80,16 @@ def promote_long_waiting() -> int:
     return promoted
 
 
+def drop_turns() -> int:
+    """Without fairness, queue rows from before in the order of submission, which new rows would else pass. Return their
+    number."""
+    if settings.FAIRNESS != OFF:
+        return 0
+    with transaction.atomic():
+        numbered = locked_keys(GenerationQueue.objects.exclude(fair_key=""), limit=_STEP)
+        return GenerationQueue.objects.filter(pk__in=numbered).update(fair_key="", turn=0)
+
+
 def fill_free_slots() -> int:
     """Send held requests of batches and API keys that have a free slot. Return their number."""
     return run_limits.fill_all(_STEP)
@@ -105,9 +116,10 @@ def restore_queue_rows() -> int:
     # In the order of their keys: two transactions that insert the same rows wait for each other's unique keys.
     missing = GenerationRequest.objects.filter(~Exists(entry), status=Status.QUEUED).order_by("pk")[:_STEP]
     rows = [
-        GenerationQueue(request=request, priority_weight=WEIGHTS[request.priority])
-        if request.inputs is None
-        else GenerationQueue(request=request, priority_weight=PARKED_WEIGHT, held=True)
+        # Whether its images and its time have come, the dispatcher finds out.
+        GenerationQueue(request=request, fair_key=request.fair_key, priority_weight=PARKED_WEIGHT, held=True)
+        if request.inputs or request.not_before
+        else GenerationQueue(request=request, fair_key=request.fair_key, priority_weight=WEIGHTS[request.priority])
         for request in missing
     ]
     return len(GenerationQueue.objects.bulk_create(rows, ignore_conflicts=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -26,6 +26,18 @@ class NewImage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Webhook:
+    """Where the events of one call are sent, besides its owner's endpoints, and which."""
+
+    url: str
+    events: tuple[str, ...]
+
+    def as_columns(self) -> dict[str, Any]:
+        """Return the columns of a request or batch."""
+        return {"webhook_url": self.url, "webhook_events": list(self.events)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NewRequest:
     """A validated request that is to be submitted."""
 
@@ -41,12 +53,15 @@ class NewRequest:
     options: GenerationOptions | None = None
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     estimated_cost: Decimal | None = None
+    #: It does not start before this time.
+    not_before: datetime | None = None
     #: It is cancelled if it has not ended after this time.
     cancel_after: timedelta | None = None
     #: In the order in which they are sent.
     images: tuple[NewImage, ...] = ()
     inputs: Inputs | None = None
-    #: Whether it waits until one of its images is made.
+    webhook: Webhook | None = None
+    #: Whether it waits for its time, or until one of its images is made.
     is_parked: bool = False
 
 

@@ -63,8 +63,18 @@ def check_retry(user: User, request: GenerationRequest) -> None:
         _check_model(grant, request.options.model, "")
 
 
+def check_priority(user: User, priority: str) -> None:
+    """Raise :class:`generation.access.grants.NotAllowedError` if the caller's key may not submit with the priority."""
+    if (grant := grant_of(user)) is not None:
+        _check_priority(grant, priority, "")
+
+
 def _check(grant: Grant, *, project_id: str, priority: str, path: str) -> None:
     _check_project(grant, project_id, path)
+    _check_priority(grant, priority, path)
+
+
+def _check_priority(grant: Grant, priority: str, path: str) -> None:
     if not grant.allows_priority(priority):
         raise NotAllowedError(f"{path}priority", f"The highest priority of this API key is {grant.max_priority}.")
 

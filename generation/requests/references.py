@@ -1,8 +1,8 @@
 """The images that are sent with requests: which they are, whether they are there, and what waits for them.
 
-A request whose images are not all made is parked: its queue row has the weight ``PARKED_WEIGHT``, with which it is
-neither sent nor counted. The end of a source lets it start at once; the dispatcher looks at parked rows from time to
-time, which covers an end of which a process died before it could tell.
+A request whose images are not all made, or whose time has not come, is parked: its queue row has the weight
+``PARKED_WEIGHT``, with which it is neither sent nor counted. The end of a source lets it start at once; the dispatcher
+looks at parked rows from time to time, which covers an end of which a process died before it could tell.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any, Final, NamedTuple
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Greatest, Least
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce, Greatest, Least
+from django.utils import timezone
 
 from generation.access.grants import projects_of
 from generation.db import queries
@@ -165,7 +166,9 @@ _FAILED: Final = Q(upload=None) & (Q(source=None) | Q(source__status__in=GIVEN_U
 
 
 def is_waiting(request: GenerationRequest) -> bool:
-    """Return whether one of the request's images is not made."""
+    """Return whether the request's time has not come, or one of its images is not made."""
+    if request.not_before is not None and request.not_before > timezone.now():
+        return True
     return request.inputs is not None and request.references.filter(_NOT_COMPLETED).exists()
 
 
@@ -192,7 +195,7 @@ def source_ended(request_ids: Collection[str]) -> None:
 
 
 def unpark(request_ids: Sequence[str]) -> int:
-    """Start those of the parked requests whose images are all made. Return their number."""
+    """Start those of the parked requests whose images are all made and whose time has come. Return their number."""
     rows = fetch_all(queries.UNPARK, {"requests": list(request_ids), "weights": _WEIGHTS})
     for limit, position in ((run_limits.BATCH, 2), (run_limits.KEY, 3)):
         for group in {row[position] for row in rows if row[1] and row[position]}:
@@ -227,7 +230,8 @@ def _parked_and_due() -> list[str]:
         ids = locked_keys(due.filter(pk__in=ids))
         shortest, longest = _LOOK_AGAIN_AFTER
         pause = Least(Greatest(Now() - F("queued_at"), shortest), longest)
-        GenerationQueue.objects.filter(pk__in=ids).update(available_at=Now() + pause)
+        not_before = GenerationRequest.objects.filter(pk=OuterRef("pk"), not_before__gt=Now()).values("not_before")
+        GenerationQueue.objects.filter(pk__in=ids).update(available_at=Coalesce(Subquery(not_before), Now() + pause))
     return ids
 
 

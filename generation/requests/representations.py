@@ -113,6 +113,7 @@ def status(request: GenerationRequest, *, image_data: bool = False) -> dict[str,
         "pageId": request.page_id or None,
         "batchId": request.batch_id,
         "variation": request.variation,
+        "notBefore": timestamp(request.not_before),
         "metadata": {
             **request.metadata,
             "requestedAt": timestamp(request.created_at),
@@ -137,7 +138,7 @@ def etag(request: GenerationRequest, *parts: object) -> str:
     """Return an entity tag that changes with :func:`status`; ``parts`` are other values that the answer depends on."""
     # The sequence counts changes of the status only. The signed URLs in a result are renewed at full hours, and those
     # of previews every ten minutes.
-    values = [request.pk, request.sequence, request.approval, request.approval_note, *parts]
+    values = [request.pk, request.sequence, request.priority, request.approval, request.approval_note, *parts]
     # Images are deleted, and their requests change, without a change of this request.
     values += [(image.source_id, image.status, image.sha256) for image in input_images.of_request(request)]
     if request.status == Status.COMPLETED:

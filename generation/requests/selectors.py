@@ -14,8 +14,9 @@ from generation.db import queries
 from generation.db.execution import Row, fetch_all, read_one
 from generation.identifiers import BATCH_ID, REQUEST_ID, oldest_request_id
 from generation.models import GenerationBatch, GenerationReference, GenerationRequest
-from generation.queue import estimates, run_limits
-from generation.queue.estimates import QueuePosition
+from generation.queue.estimates import Place
+from generation.requests import positions
+from generation.requests.positions import QueuePosition
 from generation.requests.rows import read_request, read_version
 
 #: An id has the web process's time, ``created_at`` the database's. Assumed maximum difference of the clocks in seconds.
@@ -71,14 +72,15 @@ def find_with_position(
     With ``only_version`` the request has only what its entity tag depends on; other columns are read at their use.
     """
     sql = queries.FIND_VERSION if only_version else queries.FIND_AHEAD
-    row = _row(sql, request_id, owner_id=None if user.is_staff else user.pk, counted=queries.COUNTED)
+    row = _row(sql, request_id, owner_id=None if user.is_staff else user.pk)
     if row is None:
         return None
-    *columns, ahead, weight, queued_at, held = row
+    columns, of_place = row[: -len(Place._fields)], row[-len(Place._fields) :]
     request = read_version(columns) if only_version else read_request(columns)
     if not _is_in_projects(request, user):
         return None
-    return request, None if ahead is None else estimates.position(request, ahead, weight, queued_at, held=held)
+    is_queued = of_place[Place._fields.index("weight")] is not None
+    return request, positions.of_place(request, Place(*of_place)) if is_queued else None
 
 
 def _row(sql: str, request_id: str, *, owner_id: int | None, **parameters: Any) -> Row | None:
@@ -86,11 +88,6 @@ def _row(sql: str, request_id: str, *, owner_id: int | None, **parameters: Any) 
     if REQUEST_ID.fullmatch(request_id) is None:
         return None
     return read_one(sql, {"request": request_id, "owner": owner_id} | parameters)
-
-
-def waits_for_key(request: GenerationRequest) -> bool:
-    """Return whether a held request waits for a slot of its API key, and not for one of its batch."""
-    return bool(request.api_key_id) and not run_limits.BATCH.limited().filter(pk=request.batch_id).exists()
 
 
 def _is_in_projects(request: GenerationRequest, user: User) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
@@ -22,13 +22,17 @@ from generation.providers.pricing import OverBudgetError
 from generation.queue import control, pauses
 from generation.requests import lifecycle, permissions, references, selectors
 from generation.requests.approval import decide
-from generation.requests.new_request import NewRequest, variation
+from generation.requests.new_request import NewRequest, Webhook, variation
 from generation.requests.references import ReferenceFailedError
 from generation.states import Approval, BulkActionName, Priority, Reason, Status
 
 
 class NotRetryableError(Exception):
     """The request cannot be retried, since it has neither failed nor been cancelled."""
+
+
+class NotQueuedError(Exception):
+    """The request has started or has ended."""
 
 
 def submit(*, owner: User, draft: NewRequest) -> GenerationRequest:
@@ -44,21 +48,32 @@ def submit(*, owner: User, draft: NewRequest) -> GenerationRequest:
 def submit_variations(*, owner: User, draft: NewRequest, count: int) -> tuple[GenerationBatch, list[GenerationRequest]]:
     """Accept ``count`` requests for images of the same prompt as a batch, all or none. Raises what :func:`submit`
     does."""
-    draft = permissions.permitted(owner, draft)
-    return _submit_together(owner, [variation(draft, index) for index in range(count)], draft.priority)
+    draft, webhook = permissions.permitted(owner, replace(draft, webhook=None)), draft.webhook
+    drafts = [variation(draft, index) for index in range(count)]
+    return _submit_together(owner, drafts, draft.priority, webhook=webhook)
 
 
 def submit_batch(
-    *, owner: User, drafts: Sequence[NewRequest], priority: str, max_concurrent: int | None
+    *,
+    owner: User,
+    drafts: Sequence[NewRequest],
+    priority: str,
+    max_concurrent: int | None,
+    webhook: Webhook | None = None,
 ) -> tuple[GenerationBatch, list[GenerationRequest]]:
     """Accept a batch of requests, all or none. At most ``max_concurrent`` of them will be in progress at once. Raises
     :class:`generation.providers.pricing.OverBudgetError` and :class:`generation.access.grants.NotAllowedError`."""
     drafts = [permissions.permitted(owner, draft, path=f"requests[{index}].") for index, draft in enumerate(drafts)]
-    return _submit_together(owner, drafts, priority, max_concurrent)
+    return _submit_together(owner, drafts, priority, max_concurrent, webhook=webhook)
 
 
 def _submit_together(
-    owner: User, drafts: Sequence[NewRequest], priority: str, max_concurrent: int | None = None
+    owner: User,
+    drafts: Sequence[NewRequest],
+    priority: str,
+    max_concurrent: int | None = None,
+    *,
+    webhook: Webhook | None,
 ) -> tuple[GenerationBatch, list[GenerationRequest]]:
     estimates, key_id = [draft.estimated_cost for draft in drafts], grants.key_id_of(owner)
     with (
@@ -67,7 +82,11 @@ def _submit_together(
         budgets.reserve(owner.pk, estimates, key_id=key_id),
     ):
         batch = GenerationBatch.objects.create(
-            id=new_batch_id(), owner=owner, priority=priority, max_concurrent=max_concurrent
+            id=new_batch_id(),
+            owner=owner,
+            priority=priority,
+            max_concurrent=max_concurrent,
+            **(webhook.as_columns() if webhook else {}),
         )
         return batch, lifecycle.submit(resolved, owner=owner, batch=batch)
 
@@ -155,9 +174,26 @@ def approve(*, user: User, request: GenerationRequest, approval: str, note: str 
     _audit(user, [] if is_own else [request.pk], message, address)
 
 
+def change_priority(*, user: User, request: GenerationRequest, priority: str, address: str = "") -> None:
+    """Give a queued request another priority. Raises :class:`NotQueuedError`,
+    :class:`generation.access.grants.NotAllowedError` and ``PermissionDenied``."""
+    _check(user, BulkActionName.PRIORITY, {request.owner_id}, address)
+    permissions.check_priority(user, priority)
+    changed = control.change_priority([request.pk], priority)
+    if not changed:
+        raise NotQueuedError
+    _audit(user, changed if request.owner_id != user.pk else [], f"Priority changed to {priority}", address)
+
+
 def may_decide(user: User, request: GenerationRequest) -> bool:
     """Return whether :func:`approve` permits the user this request."""
     return request.owner_id == user.pk or (user.is_staff and user.has_perm(roles.APPROVE))
+
+
+def may_reorder(user: User, request: GenerationRequest) -> bool:
+    """Return whether :func:`change_priority` permits the user this request."""
+    permission = roles.PERMISSIONS[BulkActionName.PRIORITY]
+    return request.owner_id == user.pk or (user.is_staff and user.has_perm(permission))
 
 
 # --- Staff's actions on many requests ---

@@ -22,7 +22,12 @@ CALLS: Final = Histogram("vga_provider_call_seconds", "Provider calls", ["provid
 COST: Final = Counter("vga_cost_usd", "What calls cost, in US dollars", ["provider"])
 DISPATCHER_FOUND: Final = Counter("vga_dispatcher_found", "Rows that a dispatcher sent or repaired", ["step"])
 PASSES: Final = Histogram("vga_dispatcher_pass_seconds", "Passes of a dispatcher", buckets=_SECONDS)
+WEBHOOK_DELIVERIES: Final = Counter("vga_webhook_deliveries", "Attempts to deliver a webhook", ["outcome"])
+WEBHOOK_ATTEMPTS: Final = Histogram("vga_webhook_attempt_seconds", "Webhook sent to answered", buckets=_SECONDS)
 CONNECTIONS: Final = Gauge("vga_websocket_connections", "WebSockets that are open", multiprocess_mode="livesum")
+
+for _outcome in ("delivered", "failed"):
+    WEBHOOK_DELIVERIES.labels(_outcome)
 
 # Prometheus sees no increase in the first count of a series, so each series exists from the start.
 for _edge in states.TRANSITIONS:

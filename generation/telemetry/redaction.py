@@ -21,10 +21,17 @@ _QUERY_CREDENTIALS: Final = re.compile(
 )
 #: The secret part of our own API keys; the part before it names the key.
 _API_KEY: Final = re.compile(r"(vgsk_[0-9A-Za-z]{8}_)[0-9A-Za-z]{20,}")
+#: The secret of a webhook.
+_WEBHOOK_SECRET: Final = re.compile(r"(whsec_)[0-9A-Za-z+/]{20,}=*")
+
+#: The values of a row in an error of PostgreSQL, such as prompts and addresses with tokens; up to a line's end, which
+#: JSON escapes.
+_ROW: Final = re.compile(r"(DETAIL: +)(?:Failing row contains \(.*?\)|.*?)\.(?=\\n|[\n\"']|$)", re.DOTALL)
 
 
 class Redactor:
-    """Hides the given secrets, our own API keys, and the credentials in URLs, in any quoting."""
+    """Hides the given secrets, our own API keys, secrets of webhooks, the values of rows in errors of PostgreSQL, and
+    the credentials in URLs, in any quoting."""
 
     def __init__(self, secrets: Iterable[str], *, shortest: int = _SHORTEST_IN_LOGS) -> None:
         long_enough = {secret for secret in secrets if len(secret) >= shortest}
@@ -37,6 +44,10 @@ class Redactor:
                 text = text.replace(form, HIDDEN)
         if "vgsk_" in text:
             text = _API_KEY.sub(rf"\1{HIDDEN}", text)
+        if "whsec_" in text:
+            text = _WEBHOOK_SECRET.sub(rf"\1{HIDDEN}", text)
+        if "DETAIL:" in text:
+            text = _ROW.sub(rf"\1{HIDDEN}", text)
         if "://" not in text:
             return text
         return _QUERY_CREDENTIALS.sub(rf"\1{HIDDEN}", _URL_CREDENTIALS.sub(f"{HIDDEN}@", text))

@@ -59,6 +59,7 @@ def _request(status: str, progress: int, sequence: int, **more: Any) -> dict[str
         "pageId": SUBMIT["pageId"],
         "batchId": None,
         "variation": 0,
+        "notBefore": None,
         "metadata": {
             **SUBMIT["metadata"],
             "requestedAt": "2026-01-23T08:50:00.000Z",
@@ -80,7 +81,14 @@ def _request(status: str, progress: int, sequence: int, **more: Any) -> dict[str
     }
 
 
-QUEUED: Final = _request("queued", 0, 1, queuePosition=3, estimatedWaitTime=12)
+WAITING: Final = {
+    "queuePosition": 3,
+    "estimatedWaitTime": 12,
+    "estimate": {"startP50": 4, "startP90": 9, "doneP50": 12, "doneP90": 20, "basis": "measured"},
+    "waitingFor": {"reason": "queue", "ahead": 2, "aheadMorePressing": 0, "aheadOthers": 2, "slots": 5},
+    "possible": True,
+}
+QUEUED: Final = _request("queued", 0, 1, **WAITING)
 IN_PROGRESS: Final = _request("in-progress", 50, 2)
 COMPLETED: Final = _request(
     "completed", 100, 3, result={"imageData": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAA"} | RESULT
@@ -103,6 +111,17 @@ PAGE: Final = {
     "results": [ENDED],
     "next": f"{_PREFIX}/requests?cursor=cD12Z2FfMTc2OTE1ODIwMDAwMDAwMF9rM3Y5eDJtN3E0dzh6MWM1dDA%3D&limit=1",
     "previous": None,
+}
+DRY_RUN: Final = {
+    "success": True,
+    "dryRun": True,
+    "cost": {"p50": 0.053, "max": 0.159},
+    "model": "gpt-image-2",
+    "estimate": {"startP50": 4, "startP90": 9, "doneP50": 12, "doneP90": 20, "basis": "measured"},
+}
+BATCH_DRY_RUN: Final = {key: value for key, value in DRY_RUN.items() if key != "model"} | {
+    "cost": {"p50": 1.06, "max": 3.18},
+    "models": {"gpt-image-2": 20},
 }
 DECISION: Final = {"approval": "approved", "note": "The wings are right"}
 APPROVED: Final = ENDED | {"approval": "approved", "approvalNote": "The wings are right"}
@@ -207,12 +226,15 @@ QUEUE_STATUS: Final = {
     "queueLength": 15,
     "activeRequests": 3,
     "averageWaitTime": 4.512,
+    "owners": 3,
     "queuedByPriority": {"urgent": 2, "high": 5, "normal": 7, "low": 1},
     "systemStatus": "healthy",
     "oldestQueuedAt": "2026-01-23T08:49:51.204Z",
     "workers": 1,
     "capacity": 5,
     "paused": [{"scope": "type", "value": "cover", "since": "2026-01-23T08:41:07.000Z"}],
+    "waitP50": {"urgent": 2, "high": 12, "normal": 25, "low": 27},
+    "waitP90": {"urgent": 8, "high": 24, "normal": 45, "low": 50},
 }
 METRICS: Final = {
     "requestsTotal": 480,

@@ -16,6 +16,7 @@ from generation.access.rate_limits import RATE
 from generation.api.key_serializers import ModelsField
 from generation.api.parsers import NUMBER_LIMIT
 from generation.api.serializers import MAX_BATCH
+from generation.models.requests import MAX_WEBHOOK_URL
 from generation.requests.representations import RESERVED_METADATA
 
 _Schema = dict[str, Any]
@@ -102,6 +103,36 @@ class FutureFieldExtension(OpenApiSerializerFieldExtension):
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
         return {"type": "string", "format": "future-date-time"}
+
+
+class LaterFieldExtension(OpenApiSerializerFieldExtension):
+    """Add a format for times up to some days ahead, which a pattern cannot express."""
+
+    target_class = "generation.api.fields.LaterField"
+    priority = 1
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
+        return {"type": "string", "format": "later-date-time"}
+
+
+class WebhookURLFieldExtension(OpenApiSerializerFieldExtension):
+    """Add a format for the rules of webhook addresses, which a pattern cannot express."""
+
+    target_class = "generation.api.webhook_serializers.WebhookURLField"
+    priority = 1
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
+        return {"type": "string", "maxLength": MAX_WEBHOOK_URL, "format": "webhook-url"}
+
+
+class RecentFieldExtension(OpenApiSerializerFieldExtension):
+    """Add a format for times of the last days, which a pattern cannot express."""
+
+    target_class = "generation.api.webhook_serializers.RecentField"
+    priority = 1
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> _Schema:
+        return {"type": "string", "format": "recent-date-time"}
 
 
 class AmountFieldExtension(OpenApiSerializerFieldExtension):
@@ -215,6 +246,7 @@ _OTHER_SCHEMES: Final = {
 
 _METHODS: Final = ("POST", "GET", "PATCH", "DELETE")
 _OF_KEYS: Final = ("NewApiKey", "ApiKeyChange", "ApiKeyRotation")
+_OF_WEBHOOKS: Final = ("NewWebhook", "WebhookChange", "SecretRotation", "Redelivery")
 _OF_OPENAI: Final = ("OpenAIImages", "OpenAIVga")
 _BODIES: Final = (
     "Submit",
@@ -223,14 +255,28 @@ _BODIES: Final = (
     "BatchOptions",
     "NewReference",
     "Decision",
+    "PriorityChange",
     "Credentials",
     "RefreshToken",
     "AnyToken",
     *_OF_KEYS,
+    *_OF_WEBHOOKS,
     *_OF_OPENAI,
 )
 #: Further enumerations that may be null, by component and field.
-_NULLABLE: Final = (("Decision", "approval"), ("Reference", "status"), ("WaitingFor", "status"))
+_NULLABLE: Final = (
+    ("Decision", "approval"),
+    ("Reference", "status"),
+    ("WaitingFor", "status"),
+    ("WaitingFor", "errorCode"),
+    ("WaitingFor", "code"),
+    ("Request", "estimate"),
+    ("Request", "waitingFor"),
+    ("BatchRequest", "estimate"),
+    ("BatchRequest", "waitingFor"),
+    ("DryRun", "estimate"),
+    ("BatchDryRun", "estimate"),
+)
 #: Bodies in which null for an optional field means that the field is absent.
 _NULL_MEANS_ABSENT: Final = (
     *(
@@ -242,6 +288,7 @@ _NULL_MEANS_ABSENT: Final = (
         "NewReference",
         "Decision",
         *_OF_KEYS,
+        *_OF_WEBHOOKS,
         *_OF_OPENAI,
     ),
 )
@@ -306,8 +353,17 @@ _OF_REQUEST: Final = {
 _OF_BATCH: Final = {"batch": "getBatch", "cancelBatch": "cancelBatch"}
 _OF_KEY: Final = {"key": "getKey", "changeKey": "changeKey", "rotateKey": "rotateKey", "revokeKey": "revokeKey"}
 _OF_UPLOAD: Final = {"upload": "getUpload", "uploadedImage": "getUploadedImage", "deleteUpload": "deleteUpload"}
+_OF_WEBHOOK: Final = {
+    "webhook": "getWebhook",
+    "changeWebhook": "changeWebhook",
+    "rotateWebhookSecret": "rotateWebhookSecret",
+    "testWebhook": "testWebhook",
+    "deliveries": "listWebhookDeliveries",
+    "deleteWebhook": "deleteWebhook",
+}
 _LINKS: Final = {
     "uploadImage": _links(_OF_UPLOAD, uploadId="uploadId"),
+    "makeWebhook": _links(_OF_WEBHOOK, webhookId="webhookId"),
     "makeKey": _links(_OF_KEY, keyId="keyId"),
     "submitRequest": _links(_OF_REQUEST, requestId="requestId"),
     "submitBatch": _links(_OF_BATCH, batchId="batchId") | _links(_OF_REQUEST, requestId="requests/0/requestId"),

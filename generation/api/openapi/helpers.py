@@ -49,8 +49,13 @@ def exception_response(*kinds: type[APIException]) -> Responses:
     return {kinds[0].status_code: response(Error, descriptions, **bodies)}
 
 
+def either(name: str, *kinds: Any) -> PolymorphicProxySerializer:
+    """Return the schema of a body of one of these kinds."""
+    return PolymorphicProxySerializer(name, list(kinds), resource_type_field_name=None)
+
+
 INVALID: Final = {400: response(ValidationError, "A value is invalid.", invalid=examples.INVALID)}
-BAD_REQUEST: Final = PolymorphicProxySerializer("BadRequest", [ValidationError, Error], resource_type_field_name=None)
+BAD_REQUEST: Final = either("BadRequest", ValidationError, Error)
 BAD_BODY: Final = {
     400: response(
         BAD_REQUEST,
@@ -163,6 +168,12 @@ PREFER: Final = (
     ),
     header("Preference-Applied", TEXT, "`wait=30`: the server has waited.", 200, required=False),
     header("Vary", TEXT, "Contains `Prefer`.", 200),
+)
+DRY_RUN: Final = query(
+    "dryRun",
+    {"type": "boolean", "default": False},
+    "`true` stores nothing and answers with the price and an estimate; or with the error that the call would get,"
+    " except 429.",
 )
 #: From 5 s to 24 h.
 _DEADLINE: Final = (

@@ -18,6 +18,7 @@ from generation.api.openapi import examples, schemas
 from generation.api.openapi.helpers import (
     BAD_BODY,
     CANCEL_AFTER,
+    DRY_RUN,
     ETAG,
     FORBIDDEN,
     IDEMPOTENCY_KEY,
@@ -29,6 +30,7 @@ from generation.api.openapi.helpers import (
     TEXT,
     UNCHANGED,
     describe,
+    either,
     error,
     exception_response,
     header,
@@ -154,7 +156,14 @@ describe(
             *IDEMPOTENCY_KEY,
             *PREFER,
             CANCEL_AFTER,
-            header("Location", {"type": "string", "format": "uri"}, "The URL of the request's status.", 200, 202),
+            DRY_RUN,
+            header(
+                "Location",
+                {"type": "string", "format": "uri"},
+                "The URL of the request's status; not after a dry run.",
+                *(200, 202),
+                required=False,
+            ),
         ],
         responses=BAD_BODY
         | exception_response(KeyReused)
@@ -162,11 +171,12 @@ describe(
         | exception_response(RateExceeded)
         | {
             200: response(
-                schemas.SubmitWaited,
+                either("SubmitOrDryRun", schemas.SubmitWaited, schemas.DryRun),
                 "The request is queued, or all of its variations; after `Prefer: wait`, they have ended.",
                 queued=examples.ACCEPTED,
                 ended=examples.ACCEPTED | {"status": "completed", "estimatedWaitTime": 0, "request": examples.ENDED},
                 variations=examples.VARIATIONS_ACCEPTED,
+                dry_run=examples.DRY_RUN,
             ),
             202: response(
                 schemas.SubmitAccepted, "After `Prefer: wait`: it has not ended yet.", queued=examples.ACCEPTED
@@ -176,11 +186,17 @@ describe(
     retrieve=operation(
         "getRequest",
         "Get the status of a request",
-        "Includes the image in `result.imageData` once the request is completed.",
+        "Includes the image in `result.imageData` once the request is completed. While it is queued, `waitingFor` says "
+        "why it waits and `estimate` when it is expected to start. `queuePosition` may rise, since owners take turns.",
         tag="Requests",
         parameters=[
             OF_REQUEST,
             query("imageData", {"type": "boolean", "default": True}, "`false` omits `result.imageData`."),
+            query(
+                "explain",
+                {"type": "boolean", "default": False},
+                "`true` adds `explanation` and `reasons` to the status of a queued request.",
+            ),
             *ETAG,
             *PREFER,
         ],
@@ -328,7 +344,14 @@ describe(
             *IDEMPOTENCY_KEY,
             *PREFER,
             CANCEL_AFTER,
-            header("Location", {"type": "string", "format": "uri"}, "The URL of the batch.", 200, 202),
+            DRY_RUN,
+            header(
+                "Location",
+                {"type": "string", "format": "uri"},
+                "The URL of the batch; not after a dry run.",
+                *(200, 202),
+                required=False,
+            ),
         ],
         responses=BAD_BODY
         | exception_response(KeyReused)
@@ -336,9 +359,10 @@ describe(
         | exception_response(RateExceeded)
         | {
             200: response(
-                schemas.BatchOrWaited,
+                either("BatchOrDryRun", schemas.BatchOrWaited, schemas.BatchDryRun),
                 "All requests are queued; after `Prefer: wait`, they have ended.",
                 queued=examples.BATCH_ACCEPTED,
+                dry_run=examples.BATCH_DRY_RUN,
             ),
             202: response(
                 schemas.BatchAccepted, "After `Prefer: wait`: not all have ended yet.", queued=examples.BATCH_ACCEPTED

@@ -22,6 +22,7 @@ from generation.states import (
     Priority,
     Scope,
     Status,
+    WaitReason,
 )
 from generation.storage.digital_source import BY_MODEL, BY_PROGRAM, PARTLY_BY_MODEL
 from generation.storage.images import EXTENSIONS
@@ -122,7 +123,8 @@ class Accepted(ResponseSerializer):
     status = serializers.ChoiceField(Status.choices)
     estimatedWaitTime = Count(
         allow_null=True,
-        help_text="Seconds until the image is ready, estimated from recent requests; `null` while paused.",
+        help_text="Seconds until the image is ready, estimated from recent requests; `null` while paused or without a "
+        "worker.",
     )
 
 
@@ -203,18 +205,61 @@ class GenerationError(ResponseSerializer):
 
 
 class WaitingFor(ResponseSerializer):
-    """Why a queued request cannot start yet."""
+    """A reason why a queued request waits, with its facts."""
 
-    reason = Pattern(
-        "(key_limit|reference)",
-        help_text="- `key_limit`: its API key has as many requests in progress as it may have.\n"
-        "- `reference`: the image of another request is not made.",
+    reason = serializers.ChoiceField(
+        WaitReason.choices,
+        help_text="In this order, of which `waitingFor` is the first that holds:\n"
+        + "\n".join(f"- `{reason.value}`: {reason.label[0].lower()}{reason.label[1:]}." for reason in WaitReason),
+    )
+    scope = serializers.ChoiceField(PauseScope.choices, required=False, help_text="Of `paused`: what is paused.")
+    value = serializers.CharField(
+        required=False, allow_null=True, help_text="Of `paused`: the priority, type or provider."
+    )
+    why = serializers.CharField(
+        required=False, allow_null=True, help_text="Of `paused`: what staff gave as the reason."
     )
     requestId = Pattern(
-        REQUEST_ID.pattern, required=False, allow_null=True, help_text="The request whose image it waits for."
+        REQUEST_ID.pattern, required=False, allow_null=True, help_text="Of `reference`: whose image it waits for."
     )
     status = serializers.ChoiceField(
         Status.choices, required=False, allow_null=True, help_text="Of that request; `null` if it was deleted."
+    )
+    until = Timestamp(
+        required=False, help_text="Of `not_before`, `retry`, `provider_suspended` and `provider_rate`: until then."
+    )
+    errorCode = serializers.ChoiceField(
+        ErrorCode.choices, required=False, allow_null=True, help_text="Of `retry`: why the last attempt failed."
+    )
+    running = Count(required=False, help_text="Of `batch_limit`: its requests in progress, or about to start.")
+    max = Count(required=False, help_text="Of `batch_limit`: how many may be.")
+    provider = serializers.CharField(required=False, help_text="Of `provider_suspended` and `provider_rate`.")
+    code = serializers.ChoiceField(
+        ErrorCode.choices, required=False, allow_null=True, help_text="Of `provider_suspended`: why."
+    )
+    ahead = Count(required=False, help_text="Of `queue`: requests that come before.")
+    aheadMorePressing = Count(
+        required=False, help_text="Of `queue`: how many of these have a higher priority, at most 500."
+    )
+    aheadOthers = Count(
+        required=False,
+        allow_null=True,
+        help_text="Of `queue`: how many of the same priority are of others who take turns, at most 500; `null` without "
+        "fairness.",
+    )
+    slots = Count(required=False, help_text="Of `queue`: requests that the workers do at once.")
+
+
+class Estimate(ResponseSerializer):
+    """When a queued request is expected to start and to end, in seconds from now: with a chance of 50 % and of 90 %.
+    Rounded to 1 s below a minute, to 5 s below ten minutes, then to minutes."""
+
+    startP50 = Count()
+    startP90 = Count()
+    doneP50 = Count(min_value=1)
+    doneP90 = Count(min_value=1)
+    basis = serializers.ChoiceField(
+        [("measured", "From recent requests of this type"), ("default", "Assumed, since there are too few of these")]
     )
 
 
@@ -246,6 +291,7 @@ class RequestSerializer(ResponseSerializer):
     pageId = serializers.CharField(allow_null=True)
     batchId = Pattern(BATCH_ID.pattern, allow_null=True)
     variation = Count(help_text="Index among the images that were submitted together for one prompt; else 0.")
+    notBefore = Timestamp(allow_null=True, help_text="The request does not start before this time.")
     metadata = RequestMetadata()
     result = Result(allow_null=True, help_text="Only of a completed request.")
     previewUrl = serializers.URLField(
@@ -271,14 +317,37 @@ class RequestSerializer(ResponseSerializer):
         min_value=1,
         required=False,
         allow_null=True,
-        help_text="From 1; only in the status of a queued request. `null` while it waits for a reference.",
+        help_text="From 1; only in the status of a queued request. It may rise, since owners take turns: one with fewer"
+        " queued requests comes sooner. `null` while it waits for a reference or its time.",
     )
     estimatedWaitTime = Count(
         required=False,
         allow_null=True,
-        help_text="In seconds; together with `queuePosition`. `null` while paused, or while it waits for a reference.",
+        help_text="`doneP50` of the estimate; together with `queuePosition`.",
     )
-    waitingFor = WaitingFor(required=False, help_text="Only in the status of a queued request that something holds.")
+    estimate = Estimate(
+        required=False,
+        allow_null=True,
+        help_text="Only in the status of a queued request. `null` while that cannot be told: while paused, without a "
+        "worker, while it waits for a reference, or if it is not possible.",
+    )
+    waitingFor = WaitingFor(
+        required=False,
+        allow_null=True,
+        help_text="Only in the status of a queued request: the first reason that holds. `null` for a moment, while a "
+        "reference has just been made.",
+    )
+    possible = serializers.BooleanField(
+        required=False,
+        help_text="Only in the status of a queued request: whether an enabled model of a configured "
+        "provider can do it.",
+    )
+    explanation = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text="With `explain=true`: why it waits and when it is expected to start, in sentences.",
+    )
+    reasons = WaitingFor(many=True, required=False, help_text="With `explain=true`: all reasons that hold, in order.")
 
 
 @extend_schema_serializer(many=False)
@@ -360,7 +429,8 @@ class BatchAccepted(ResponseSerializer):
     requests = BatchAcceptedItem(many=True)
     count = Count(min_value=1)
     estimatedWaitTime = Count(
-        allow_null=True, help_text="Seconds until the last of the images is ready; `null` while paused."
+        allow_null=True,
+        help_text="Seconds until the last of the images is ready; `null` while paused or without a worker.",
     )
 
 
@@ -409,6 +479,37 @@ class BatchOrWaited(BatchAccepted):
     """All requests of the batch are stored; after a wait, the batch when all have ended."""
 
     batch = Batch(required=False, help_text="Only after `Prefer: wait`, if all requests have ended in time.")
+
+
+class Cost(ResponseSerializer):
+    """A price in US dollars, by the price rules of the models; `null` if the price of a model is not known."""
+
+    p50 = serializers.FloatField(min_value=0, allow_null=True, help_text="If each image is one call.")
+    max = serializers.FloatField(
+        min_value=0,
+        allow_null=True,
+        help_text="If each of `maxAttempts` is billed, at the most expensive model that may be called.",
+    )
+
+
+class DryRun(ResponseSerializer):
+    """What a submit would cost, and when it would be done. Nothing was stored."""
+
+    success = serializers.BooleanField()
+    dryRun = serializers.BooleanField()
+    cost = Cost()
+    model = Text(help_text="The model that is called first.")
+    estimate = Estimate(allow_null=True, help_text="Of the last image to be done; `null` while that cannot be told.")
+
+
+class BatchDryRun(ResponseSerializer):
+    """What a batch would cost, and when the last of it would be done. Nothing was stored."""
+
+    success = serializers.BooleanField()
+    dryRun = serializers.BooleanField()
+    cost = Cost()
+    models = serializers.DictField(child=Count(min_value=1), help_text="The number of requests of each model.")
+    estimate = Estimate(allow_null=True, help_text="Of the last image to be done; `null` while that cannot be told.")
 
 
 class SubmitWaited(SubmitAccepted):
@@ -505,6 +606,15 @@ class Paused(ResponseSerializer):
     since = Timestamp()
 
 
+class PriorityWaits(ResponseSerializer):
+    """Seconds by priority."""
+
+    urgent = Count(allow_null=True)
+    high = Count(allow_null=True)
+    normal = Count(allow_null=True)
+    low = Count(allow_null=True)
+
+
 class QueueStatus(ResponseSerializer):
     """The current state of the queue."""
 
@@ -513,12 +623,22 @@ class QueueStatus(ResponseSerializer):
     averageWaitTime = Seconds(
         help_text="Seconds from submit to the first start, over this hour (UTC) and the previous one."
     )
+    owners = Count(
+        allow_null=True,
+        help_text="Owners with queued requests, of which each takes its turn; counted up to 1,000. `null` without"
+        " turns. With `FAIRNESS` other than `owner` it counts their projects or end users.",
+    )
     queuedByPriority = PriorityCounts()
     systemStatus = serializers.ChoiceField(HEALTH)
     oldestQueuedAt = Timestamp(allow_null=True)
     workers = Count(help_text="Worker processes that are up.")
     capacity = Count(help_text="Number of requests that they can process at the same time.")
     paused = Paused(many=True)
+    waitP50 = PriorityWaits(
+        help_text="Seconds until a new request would start that comes behind all others of its priority, with a chance "
+        "of 50 %. `null` while it would not start."
+    )
+    waitP90 = PriorityWaits(help_text="The same with a chance of 90 %.")
 
 
 class Day(ResponseSerializer):

@@ -22,6 +22,7 @@ from generation.api.openapi import key_operations as _key_operations  # noqa: F4
 from generation.api.openapi import openai as _openai  # noqa: F401
 from generation.api.openapi import operations as _operations  # noqa: F401
 from generation.api.openapi import upload_operations as _upload_operations  # noqa: F401
+from generation.api.openapi import webhook_operations as _webhook_operations  # noqa: F401
 from generation.api.openapi.helpers import INVALID, describe, operation, query, response
 
 _RENDERERS: Final[tuple[type[Any], ...]] = (

@@ -26,6 +26,7 @@ from generation.db.queries.attempts import (
     RELEASE_UNLOCKED,
     RESCUE,
 )
+from generation.db.queries.estimates import DURATIONS, MEASURE, MEASURED
 from generation.db.queries.queue import (
     COUNT_AHEAD,
     COUNTED,
@@ -38,6 +39,18 @@ from generation.db.queries.queue import (
     VERSION,
 )
 from generation.db.queries.reading import FIND, FIND_ALL, REQUEST, SOURCES
+from generation.db.queries.webhooks import (
+    ADD_DELIVERIES,
+    END_EXPIRED,
+    END_PENDING,
+    ENDED_BATCHES,
+    NOTE_APPROVAL,
+    NOTE_ENDPOINTS,
+    SETTLE,
+    TAKE_DELIVERIES,
+    TAKE_EVENTS,
+    TARGETS,
+)
 
 ALL: Final = {
     "submit": SUBMIT,
@@ -60,16 +73,34 @@ ALL: Final = {
     "sources": SOURCES,
     "find with ahead": FIND_AHEAD,
     "find version": FIND_VERSION,
+    "recent durations": DURATIONS,
+    "measure estimates": MEASURE,
+    "measured estimates": MEASURED,
+    "note approval": NOTE_APPROVAL,
+    "take webhook events": TAKE_EVENTS,
+    "webhook targets": TARGETS,
+    "ended batches": ENDED_BATCHES,
+    "add deliveries": ADD_DELIVERIES,
+    "take deliveries": TAKE_DELIVERIES,
+    "settle deliveries": SETTLE,
+    "note endpoints": NOTE_ENDPOINTS,
+    "end pending": END_PENDING,
+    "end expired": END_EXPIRED,
 }
 
 __all__ = [
+    "ADD_DELIVERIES",
     "ALL",
     "BEGIN_CALLS",
     "CLAIM",
     "CLAIM_UNLOCKED",
     "COUNTED",
     "COUNT_AHEAD",
+    "DURATIONS",
     "END",
+    "ENDED_BATCHES",
+    "END_EXPIRED",
+    "END_PENDING",
     "END_UNLOCKED",
     "EXPIRED",
     "EXTEND_LEASES",
@@ -77,14 +108,22 @@ __all__ = [
     "FIND_AHEAD",
     "FIND_ALL",
     "FIND_VERSION",
+    "MEASURE",
+    "MEASURED",
+    "NOTE_APPROVAL",
+    "NOTE_ENDPOINTS",
     "RELEASE",
     "RELEASE_UNLOCKED",
     "REQUEST",
     "RESCUE",
     "SEND_DUE",
+    "SETTLE",
     "SOURCES",
     "SUBMIT",
+    "TAKE_DELIVERIES",
+    "TAKE_EVENTS",
     "TAKE_KEY",
+    "TARGETS",
     "UNPARK",
     "VERSION",
 ]

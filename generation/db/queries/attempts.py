@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from generation.db.queries.reading import REQUEST
+from generation.db.queries.reading import REQUEST, of_request
 
 # The statements take any number of rows. Each has two forms. Alone, a row waits for its lock. In a group, rows that are
 # locked are skipped, so that a row that another transaction holds delays no other; it is then run alone.
@@ -227,11 +227,11 @@ WITH {_ENDINGS}, changed AS (
     RETURNING request.*
 ), {_ATTEMPT_AND_COST}, entry AS (
     INSERT INTO generation_queue (
-        request_id, priority_weight, available_at, weight_since, waits_for, held, dispatch_count, dispatched_at,
-        redispatch_at
+        request_id, priority_weight, fair_key, available_at, weight_since, waits_for, held, dispatch_count,
+        dispatched_at, redispatch_at
     )
     SELECT
-        changed.id, ending.weight,
+        changed.id, ending.weight, changed.fair_key,
         STATEMENT_TIMESTAMP() + ending.delay * INTERVAL '1 second',
         STATEMENT_TIMESTAMP() + ending.delay * INTERVAL '1 second',
         ending.waits_for, NOT is_free,
@@ -304,4 +304,4 @@ WHERE request.id = %(request)s::TEXT
     AND request.status = 'in-progress'
     AND request.lease_expires_at < STATEMENT_TIMESTAMP()
 FOR UPDATE OF request, attempt SKIP LOCKED
-""".replace("{request}", ", ".join(f"request.{column}" for column in REQUEST.split(", ")))
+""".replace("{request}", of_request(REQUEST))

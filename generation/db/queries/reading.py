@@ -7,11 +7,18 @@ from typing import Final
 #: The columns of a request, in the order of the model's fields.
 REQUEST: Final = (
     "id, owner_id, batch_id, type, prompt, priority, project_id, page_id, metadata, variation, inputs, api_key_id,"
+    " not_before, fair_key,"
     " cancel_at, cancel_reason, status, sequence, claims, attempts,"
     " max_attempts, waits, lease_expires_at, worker, estimated_cost, http_request_id, traceparent,"
-    " approval, approval_note, result, error,"
+    " approval, approval_note, webhook_url, webhook_events, result, error,"
     " created_at, started_at, completed_at"
 )
+
+
+def of_request(columns: str) -> str:
+    """Return the columns with the alias ``request``, for a statement that reads other tables as well."""
+    return ", ".join(f"request.{column}" for column in columns.split(", "))
+
 
 #: A request by its id, of the ``owner`` where one is given.
 #:

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand
 from django.db import Error
 
 from generation.reports import doctor, statistics
+from generation.reports.findings import Finding
 from generation.states import WEIGHTS
 
 #: Maximum number of ids shown per finding.
@@ -29,7 +30,7 @@ class Command(BaseCommand):
             sys.exit(1)
         self.stdout.write(self.style.SUCCESS("Nothing is stuck."))
 
-    def _report(self) -> list[doctor.Finding]:
+    def _report(self) -> list[Finding]:
         try:
             queue = statistics.queue_status()
         except Error:
@@ -48,7 +49,7 @@ class Command(BaseCommand):
         self.stdout.write(f"In progress  {queue['activeRequests']} of {queue['capacity']} slots, {workers}")
         self.stdout.write(f"Oldest       {queue['oldestQueuedAt'] or 'no request is queued'}\n\n")
 
-    def _show(self, finding: doctor.Finding) -> None:
+    def _show(self, finding: Finding) -> None:
         self.stdout.write(self.style.ERROR(finding.what))
         self.stdout.write(f"  why:   {finding.why}")
         self.stdout.write(f"  fix:   {finding.remedy}")

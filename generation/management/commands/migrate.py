@@ -8,10 +8,13 @@ from typing import Any, Final
 from django.core.management.base import CommandError
 from django.core.management.commands import migrate
 from django.db import Error, connections
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from generation.db.outages import sqlstate
 
+#: The last migration of the development versions before 0.1.0.
+_LAST_BEFORE: Final = "0018_count_by_triggers"
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 #: Total seconds of retries, and seconds between two, in which the statements run that waited behind the migration.
 _TIMEOUT: Final = 120.0
@@ -30,6 +33,7 @@ class Command(migrate.Command):
         while True:
             try:
                 _refuse_half_migrated(options["database"])
+                _refuse_newer(options["database"])
                 super().handle(*args, **options)
             except Error as error:
                 if sqlstate(error) != _LOCK_NOT_AVAILABLE or time.monotonic() > deadline:
@@ -53,6 +57,19 @@ def _refuse_half_migrated(database: str) -> None:
         cursor.execute("SELECT to_regproc('generation_count_history') IS NOT NULL")
         (has_triggers,) = cursor.fetchone()
     # The last one could stop after it had made the triggers.
-    if not has_triggers or ("0002_seed" in applied and "0018_count_by_triggers" not in applied):
+    if not has_triggers or ("0002_seed" in applied and _LAST_BEFORE not in applied):
         message = "A development version before 0.1.0 made this database, and its migrations are not complete: "
         raise CommandError(f"{message}run that version's `manage.py migrate`, or begin with an empty database.")
+
+
+def _refuse_newer(database: str) -> None:
+    """Raise ``CommandError`` if a newer version has migrated this database."""
+    connection = connections[database]
+    recorder = MigrationRecorder(connection)
+    if not recorder.has_table():
+        return
+    last = recorder.migration_qs.filter(app="generation").order_by("id").last()
+    known = {name for app, name in MigrationLoader(connection).disk_migrations if app == "generation"}
+    if last is not None and last.name not in {*known, _LAST_BEFORE}:
+        message = f"A newer version has migrated this database: {last.name} is unknown to this one. Use the newer one"
+        raise CommandError(f"{message}, or restore a backup of this one.")

@@ -9,13 +9,14 @@ from django.core.management.base import BaseCommand, CommandError
 
 from generation.access.authentication import LEEWAY
 from generation.requests import retention
+from generation.webhooks import deliveries
 
 
 class Command(BaseCommand):
     help = (
         "Deletes requests that ended more than RESULT_RETENTION_DAYS ago with their images, uploads that were not used"
-        " for UPLOAD_RETENTION_DAYS, files that nothing refers to, and expired sessions, tokens and keys. Works in"
-        " small steps and can be stopped at any time."
+        " for UPLOAD_RETENTION_DAYS, webhook deliveries of more than 30 days ago, files that nothing refers to, and"
+        " expired sessions, tokens and keys. Works in small steps and can be stopped at any time."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,6 +29,7 @@ class Command(BaseCommand):
         if not dry:
             self.stdout.write(f"requests and batches deleted: {sum(retention.delete_ended())}")
             self.stdout.write(f"idempotency keys deleted: {sum(retention.delete_old_keys())}")
+            self.stdout.write(f"webhook deliveries deleted: {sum(deliveries.delete_old())}")
             uploads = sum(retention.delete_old_uploads())
             unshared = sum(retention.delete_unshared())
             self.stdout.write(f"sessions and tokens deleted: {sum(retention.delete_expired_sign_ins(leeway=LEEWAY))}")

@@ -72,6 +72,9 @@ function sameReference({ role, name, requestId, uploadId }) {
 /** Approve or reject the image of a request; `null` takes that back. */
 export const decide = (id, approval) => call("PATCH", `/requests/${encodeURIComponent(id)}`, { body: { approval } });
 
+/** Give a queued request another priority. */
+export const changePriority = (id, priority) => call("PATCH", `/requests/${encodeURIComponent(id)}`, { body: { priority } });
+
 /** Submit the same request with a random seed. Resolves to the body that was sent and its answer. */
 export async function submitVariation(request) {
   const metadata = Object.fromEntries(Object.entries(request.metadata).filter(([name]) => !SERVER_METADATA.includes(name)));

@@ -1,12 +1,13 @@
 // One card of the gallery, rendered from the state of its request. Text from users and providers is set as text only.
 
 import { ago, since } from "./page.js";
+import { waitText } from "./waits.js";
 
 const STATUSES = {
   queued: "Queued", "in-progress": "In progress", completed: "Completed", failed: "Failed", cancelled: "Cancelled",
 };
 const APPROVALS = { approved: "Approved", rejected: "Rejected" };
-const PLACEHOLDERS = { queued: "Waiting in the queue", "in-progress": "Generating", completed: "", failed: "Failed", cancelled: "Cancelled" };
+const PLACEHOLDERS = { "in-progress": "Generating", completed: "", failed: "Failed", cancelled: "Cancelled" };
 export const isActive = (request) => request.status === "queued" || request.status === "in-progress";
 
 /** Whether another request may refer to this one. */
@@ -91,8 +92,8 @@ function renderImage(card, request) {
   const image = card.querySelector("img");
   const placeholder = card.querySelector(".placeholder");
   placeholder.querySelector("use").setAttribute("href", `${icons}#${request.status === "completed" ? "image" : request.status}`);
-  const wait = request.status === "queued" && request.estimatedWaitTime ? `, about ${request.estimatedWaitTime} s` : "";
-  setText(placeholder.querySelector(".status-text"), isParked(request) ? "Waiting for another image" : PLACEHOLDERS[request.status] + wait);
+  const words = request.status === "queued" ? waitText(request) : PLACEHOLDERS[request.status];
+  setText(placeholder.querySelector(".status-text"), isParked(request) ? "Waiting for another image" : words);
   renderElapsed(card, request);
   if (request.status !== "completed") {
     image.hidden = true;

@@ -15,3 +15,21 @@ export function showFieldError(id, message) {
   if (element.closest("details")) element.closest("details").open = true;
   return true;
 }
+
+/** Show the API's errors at their fields, and others above the buttons. */
+export function showFieldErrors(form, error) {
+  const problem = form.querySelector(".problem");
+  const general = error.errors.filter(({ path, msg }) => !showFieldError(/^\w*/.exec(path)[0], msg));
+  if (!error.errors.length || general.length) {
+    problem.textContent = general.length ? general.map(({ path, msg }) => `${path}: ${msg}`).join(" ") : error.message;
+    problem.hidden = false;
+  }
+  focusInvalid(form);
+}
+
+/** Focus the first invalid field. Returns whether there is one. */
+export function focusInvalid(form) {
+  const invalid = form.querySelector("[aria-invalid]");
+  (invalid?.querySelector("input") ?? invalid)?.focus();
+  return Boolean(invalid);
+}

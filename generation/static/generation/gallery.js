@@ -5,8 +5,11 @@ import { canRefer, isActive, makeCard, render, renderElapsed } from "./card.js";
 import { Live } from "./live.js";
 import * as inputs from "./inputs.js";
 import { announce, showError } from "./page.js";
+import { readWait } from "./waits.js";
 
 const PAGE_SIZE = 24;
+const WAITS_EVERY = 10_000; // ms
+const MOST_WAITS = 6; // cards, the newest first
 const list = document.getElementById("cards");
 const state = document.getElementById("state");
 const more = document.getElementById("load-more");
@@ -44,6 +47,7 @@ export async function load({ merge = false } = {}) {
     if (!merge || entries.size <= page.results.length) setNextPage(page);
     if (merge) await updateActive();
     updateState();
+    updateWaits();
   } catch (error) {
     if (thisLoad !== newestLoad || !(error instanceof ApiError)) throw error;
     if (merge && entries.size) return; // keep the cards; the notice says that updates are interrupted
@@ -134,11 +138,11 @@ export function addSubmitted(body, answer, more = {}) {
   const request = {
     ...{ priority: "normal", projectId: null, pageId: null, batchId: null, result: null, error: null },
     ...{ ...body, ...more, requestId: answer.requestId, status: answer.status, progress: 0, sequence: 0 },
-    estimatedWaitTime: answer.estimatedWaitTime,
     metadata: { ...body.metadata, requestedAt: new Date().toISOString(), attempts: 0 },
   };
   add(request, { first: true });
   updateState();
+  updateWaits();
 }
 
 function apply(request) {
@@ -149,13 +153,35 @@ function apply(request) {
   }
   const before = entry.request;
   if (request.sequence < before.sequence) return;
-  entry.request = request;
+  const { estimate, waitingFor } = before; // updates lack these
+  entry.request = request.sequence === before.sequence ? { estimate, waitingFor, ...request } : request;
   render(entry.card, request);
   if (before.status !== request.status) {
     if (!isActive(request)) announce(`${request.prompt.slice(0, 80)}: ${request.status}`);
     if (request.status === "completed") document.dispatchEvent(new CustomEvent("vga:completed", { detail: request }));
     if (!isActive(request)) unwatch(request);
     else if (!isActive(before)) watch(request);
+  }
+}
+
+let isReadingWaits = false;
+
+/** Show when the newest queued requests start. */
+async function updateWaits() {
+  if (isReadingWaits || document.visibilityState !== "visible") return;
+  isReadingWaits = true;
+  try {
+    const waiting = [...list.children].map(({ dataset }) => entries.get(dataset.id)).filter((entry) => entry?.request.status === "queued");
+    for (const entry of waiting.slice(0, MOST_WAITS)) {
+      const { status, ...wait } = await readWait(entry.request.requestId);
+      if (status !== "queued" || entry.request.status !== "queued") continue;
+      Object.assign(entry.request, wait);
+      render(entry.card, entry.request);
+    }
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error; // the notice says that updates are interrupted
+  } finally {
+    isReadingWaits = false;
   }
 }
 
@@ -230,6 +256,7 @@ state.addEventListener("click", (event) => {
   if (event.target.closest("[data-clear], [data-reload]")) load();
 });
 more.addEventListener("click", loadMore);
+setInterval(updateWaits, WAITS_EVERY);
 setInterval(() => {
   for (const { request, card } of entries.values()) renderElapsed(card, request);
 }, 1_000);

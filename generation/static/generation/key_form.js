@@ -1,6 +1,6 @@
 // The form of an API key: reads and writes its fields, and shows the API's errors at them.
 
-import { clearFieldErrors, showFieldError } from "./field_errors.js";
+import { clearFieldErrors, focusInvalid, showFieldError, showFieldErrors } from "./field_errors.js";
 
 const DEFAULTS = { name: "", scopes: ["requests:read", "requests:write"], expiresAt: null };
 const LIMITS = ["rate", "dailyBudgetUsd", "maxActive", "maxPriority", "models", "projectIds"];
@@ -91,29 +91,15 @@ export function check() {
   if (!checkboxes("scopes").some((box) => box.checked)) showFieldError("scopes", "Choose at least one scope.");
   if (field("expiry").value === "date" && !field("expiresAt").value) showFieldError("expiresAt", "Choose a day.");
   for (const name of NUMERIC) if (field(name).validity.badInput) showFieldError(name, "Enter a number.");
-  return !focusInvalid();
+  return !focusInvalid(form);
 }
 
 /** Show the API's errors at their fields, and others above the buttons. */
-export function showErrors(error) {
-  const general = error.errors.filter(({ path, msg }) => !showFieldError(/^\w*/.exec(path)[0], msg));
-  if (!error.errors.length || general.length) {
-    problem.textContent = general.length ? general.map(({ path, msg }) => `${path}: ${msg}`).join(" ") : error.message;
-    problem.hidden = false;
-  }
-  focusInvalid();
-}
+export const showErrors = (error) => showFieldErrors(form, error);
 
 function clear() {
   problem.hidden = true;
   clearFieldErrors(form);
-}
-
-/** Focus the first invalid field. Returns whether there is one. */
-function focusInvalid() {
-  const invalid = form.querySelector("[aria-invalid]");
-  (invalid?.querySelector("input") ?? invalid)?.focus();
-  return Boolean(invalid);
 }
 
 field("expiry").addEventListener("change", showDate);

@@ -1,18 +1,16 @@
-// The page of API keys: lists, makes, edits, rotates and revokes the user's keys. A secret is only in the dialog that
-// shows it, and is removed when the dialog closes.
+// The page of API keys: lists, makes, edits, rotates and revokes the user's keys.
 
 import { ApiError, call } from "./api.js";
+import { focus, open } from "./dialogs.js";
 import * as form from "./key_form.js";
 import { ago, announce, realtimeOrigin, writeTimes } from "./page.js";
+import { copy, showSecret } from "./secret_dialog.js";
 
 const SOON = 7 * 86_400_000;
 const list = document.getElementById("keys");
 const state = document.getElementById("state");
 const make = document.getElementById("make");
 const template = document.getElementById("key");
-const secret = document.getElementById("secret");
-const secretValue = document.getElementById("secret-value");
-const secretStatus = document.getElementById("secret-status");
 const date = new Intl.DateTimeFormat("en", { dateStyle: "medium" });
 const moment = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
 
@@ -124,51 +122,6 @@ function limits(key) {
 
 // --- Dialogs ---------------------------------------------------------------------------------------------------------
 
-let task = null; // what the open dialog's form does when it is submitted
-let opener = ""; // id of the button that gets the focus back
-
-function open(dialog, { onSubmit, from }) {
-  task = onSubmit;
-  opener = from;
-  for (const problem of dialog.querySelectorAll(".problem")) problem.hidden = true;
-  dialog.showModal();
-}
-
-/** Focus the button, or the list if the button is gone. */
-function focus(id) {
-  const button = byId(id);
-  (button && !button.closest("[hidden]") ? button : byId("list-title")).focus();
-}
-
-async function run(dialog) {
-  const button = dialog.querySelector(".actions > :not([data-close])");
-  if (button.disabled) return;
-  button.disabled = true;
-  try {
-    await task();
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    if (dialog.id === "editor") {
-      form.showErrors(error);
-    } else {
-      const problem = dialog.querySelector(".problem");
-      problem.textContent = error.message;
-      problem.hidden = false;
-    }
-  } finally {
-    button.disabled = false;
-  }
-}
-
-for (const dialog of document.querySelectorAll("dialog")) {
-  dialog.querySelector("form")?.addEventListener("submit", (event) => {
-    event.preventDefault();
-    run(dialog);
-  });
-  dialog.querySelector("[data-close]")?.addEventListener("click", () => dialog.close());
-  if (dialog !== secret) dialog.addEventListener("close", () => secret.open || focus(opener));
-}
-
 function edit(key, from) {
   form.fill(key);
   byId("editor-title").textContent = key ? `Edit ${key.name}` : "New key";
@@ -183,11 +136,11 @@ function edit(key, from) {
       announce(`Saved ${answer.name}.`);
     } else {
       make.hidden = false; // it gets the focus back, even before the list is loaded
-      showSecret(answer, `Your new key “${answer.name}”`);
+      show(answer, `Your new key “${answer.name}”`);
     }
     await load();
   };
-  open(byId("editor"), { onSubmit, from });
+  open(byId("editor"), { onSubmit, from, onError: form.showErrors });
 }
 
 function rotate(key, from) {
@@ -199,7 +152,7 @@ function rotate(key, from) {
   const onSubmit = async () => {
     const answer = await call("POST", `${addressOf(key)}/rotate`, { body: { overlapHours: Number(byId("overlapHours").value) } });
     byId("rotation").close();
-    showSecret(answer, `The new secret of “${key.name}”`);
+    show(answer, `The new secret of “${key.name}”`);
     await load();
   };
   open(byId("rotation"), { onSubmit, from });
@@ -221,66 +174,12 @@ function revoke(key, from) {
 
 // --- The secret ------------------------------------------------------------------------------------------------------
 
-let isCopied = false;
-
-function showSecret(answer, title) {
-  isCopied = false;
-  byId("secret-title").textContent = title;
-  secretValue.textContent = answer.key;
-  secretStatus.textContent = "";
-  const overlaps = answer.previousUntil && !isPast(answer.previousUntil);
-  byId("secret-previous").hidden = !overlaps;
-  if (overlaps) byId("secret-previous").textContent = `The old secret works until ${moment.format(new Date(answer.previousUntil))}.`;
-  secret.showModal();
-  byId("secret-copy").focus();
+function show({ key, previousUntil }, title) {
+  const overlaps = previousUntil && !isPast(previousUntil);
+  showSecret(key, { title, note: overlaps ? `The old secret works until ${moment.format(new Date(previousUntil))}.` : "" });
 }
 
-/** Close the dialog; the first time without a copy only warn. */
-function closeSecret() {
-  if (isCopied) {
-    secret.close();
-  } else {
-    isCopied = true;
-    secretStatus.textContent = "You have not copied the key yet. Press Done again to close without it.";
-  }
-}
-
-function forgetSecret() {
-  secretValue.textContent = "";
-}
-
-byId("secret-copy").addEventListener("click", async () => {
-  isCopied = await copy(secretValue);
-  secretStatus.textContent = isCopied ? "Copied." : "Your browser does not allow copying. Press Ctrl C: the key is selected.";
-});
-byId("secret-done").addEventListener("click", closeSecret);
-secretValue.addEventListener("copy", () => { isCopied = true; });
-secret.addEventListener("cancel", (event) => {
-  if (isCopied) return;
-  event.preventDefault();
-  closeSecret();
-});
-secret.addEventListener("close", () => {
-  forgetSecret();
-  focus(opener);
-});
-addEventListener("pagehide", () => {
-  forgetSecret();
-  secret.close();
-});
-
-// --- Copying ---------------------------------------------------------------------------------------------------------
-
-/** Copy the element's text. Without access to the clipboard, as on a page without HTTPS, its text is selected. */
-async function copy(from) {
-  try {
-    await navigator.clipboard.writeText(from.textContent);
-    return true;
-  } catch {
-    getSelection().selectAllChildren(from);
-    return document.execCommand("copy");
-  }
-}
+// --- How to use a key ------------------------------------------------------------------------------------------------
 
 byId("openai-base").textContent = `${realtimeOrigin().replace(/^ws/, "http")}/v1`;
 byId("curl").textContent = [

@@ -1,6 +1,6 @@
 // The page of one request: refreshes when the request or one of its variations changes.
 
-import { ApiError, cancel, decide, retry, submitVariation } from "./api.js";
+import { ApiError, cancel, changePriority, decide, retry, submitVariation } from "./api.js";
 import { Live } from "./live.js";
 import { announce, refresh, showError } from "./page.js";
 
@@ -38,6 +38,13 @@ const { requestId, batchId } = currentRequest();
 if (Object.keys(sequences()).length > 1) live.watch("batchId", batchId);
 else live.watch("requestId", requestId);
 
+// The wait of a queued request changes without an update.
+const REFRESH_EVERY = 10_000; // ms
+setInterval(() => {
+  const isChoosing = document.activeElement?.id === "priority"; // a refresh would close its list
+  if (document.visibilityState === "visible" && !isChoosing && currentRequest().status === "queued") refresh().catch(() => {});
+}, REFRESH_EVERY);
+
 /** Approve or reject, or take that back if it is pressed already. */
 async function choose(button, approval) {
   const isPressed = button.getAttribute("aria-pressed") === "true";
@@ -73,6 +80,21 @@ const ACTIONS = {
     location.assign(`/requests/${encodeURIComponent(answer.requestId)}`);
   },
 };
+
+document.addEventListener("change", async ({ target }) => {
+  if (target.id !== "priority") return;
+  target.disabled = true;
+  try {
+    await changePriority(target.dataset.id, target.value);
+    announce(`Priority: ${target.selectedOptions[0].text}.`);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    showError(error.message);
+  } finally {
+    await update(); // shows the place, or the former priority
+    if (document.activeElement === document.body) document.getElementById("priority")?.focus();
+  }
+});
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-action]");
