@@ -1,14 +1,14 @@
 # `make` lists the targets. Needs only make and Python 3.11, 3.12 or 3.13; everything is installed into .venv.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help demo demo-book run test test-quick test-all coverage faults bench check lint types imports security audit docs screenshots \
-	architecture lock clean
+.PHONY: help demo demo-book run test test-quick test-all coverage faults compose-test bench check lint types imports security audit docs \
+	screenshots architecture lock clean
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 IN_VENV := .venv/bin/python -m
 # Each test process has its own database server and broker. Three for two processors, since tests wait for a third of
-# their time. A file's tests and stacks stay in one process. The order stays too: slow files first, fast ones fill the
-# gaps at the end.
+# their time. Tests that share a stack stay in one process (tests/conftest.py). The order stays too: slow files first,
+# fast ones fill the gaps at the end.
 AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 # The lock file names every package, so pip has nothing to resolve.
 INSTALL = $(IN_VENV) pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes
@@ -26,7 +26,7 @@ demo-book: .venv/.runtime ## The same with a book: one character on a sheet and 
 run: .venv/.runtime ## Run everything until Ctrl-C: http://127.0.0.1:8000
 	@exec $(IN_VENV) config.local.stack run </dev/null
 
-test: .venv/.dev ## Run the tests on real servers, without faults and the long ones: under eight minutes
+test: .venv/.dev ## Run the tests on real servers, without faults and the long ones
 	@exec $(IN_VENV) pytest $(AT_ONCE) -m "not faults and not long" $(ARGS) </dev/null
 
 test-all: .venv/.dev ## Run the whole test suite: also short faults, fuzzing of the API and the launcher
@@ -37,14 +37,19 @@ test-quick: .venv/.dev ## Run the unit tests and the contracts, in less than a m
 	@exec $(IN_VENV) pytest -n 2 --dist loadfile tests/unit tests/contracts $(ARGS) </dev/null
 
 # The report fails below the floor in pyproject.toml, `fail_under`.
-coverage: .venv/.dev ## Run the whole test suite, as CI does, and measure its line coverage
+coverage: .venv/.dev ## Run the whole test suite, and measure its line coverage
 	@rm -f .coverage .coverage.*; status=0; \
 	$(IN_VENV) coverage run -m pytest $(AT_ONCE) $(ARGS) </dev/null || status=$$?; \
 	$(IN_VENV) coverage combine --quiet && $(IN_VENV) coverage report || status=1; \
 	exit $$status
 
 faults: .venv/.dev ## Run the fault suite at full length, about an hour
-	@FAULTS=full $(IN_VENV) pytest -o faulthandler_timeout=1500 tests/faults tests/integration/test_races.py $(ARGS) </dev/null
+	@FAULTS=full $(IN_VENV) pytest -o faulthandler_timeout=1500 tests/faults tests/integration/test_races.py \
+	  tests/acceptance/test_schema.py $(ARGS) </dev/null
+
+# Building the image and the base images takes minutes, in which no test ends.
+compose-test: .venv/.dev ## Run docker-compose.yml on a container engine; as root on Debian it starts one itself
+	@exec $(IN_VENV) pytest -o faulthandler_timeout=900 tests/engine $(ARGS) </dev/null
 
 bench: .venv/.dev ## Run the benchmarks (needs wrk); ARGS="--help" lists the options
 	@exec $(IN_VENV) benchmarks $(ARGS) </dev/null

@@ -35,8 +35,16 @@ in_quotes() {
 database=postgres:5432/visual_generation
 # Each process replaces {kind} by its kind: vga_web, vga_worker and so on.
 keep database_url "postgres://vga_{kind}:$(in_url "$(cat "$folder/postgres_app_password")")@$database"
+keep pooled_database_url "postgres://vga_{kind}:$(in_url "$(cat "$folder/postgres_app_password")")@pgbouncer:6432/visual_generation"
 keep migration_database_url "postgres://vga_owner:$(in_url "$(cat "$folder/postgres_owner_password")")@$database"
 keep redis_url "redis://:$(in_url "$(cat "$folder/valkey_password")")@valkey:6379/0"
+# The roles of deploy/roles.sh that sign in through PgBouncer; a quotation mark is doubled in this file.
+in_users() {
+    printf '%s' "$1" | sed 's/"/""/g'
+}
+keep pgbouncer_users "$(for kind in web realtime worker dispatcher deliverer command; do
+    printf '"vga_%s" "%s"\n' "$kind" "$(in_users "$(cat "$folder/postgres_app_password")")"
+done)"
 keep valkey_auth "requirepass $(in_quotes "$(cat "$folder/valkey_password")")"
 for name in openai_api_key stability_api_key google_api_key; do
     [ -e "$folder/$name" ] || : >"$folder/$name"

@@ -29,9 +29,10 @@ SQL
     role vga_realtime app_password 10s 5s 10s
     role vga_worker app_password 15s 5s 10s
     role vga_dispatcher app_password 30s 5s 10s
+    role vga_deliverer app_password 15s 5s 10s
     role vga_command app_password 10min 10s 10s
     cat <<'SQL'
-GRANT vga_app TO vga_web, vga_realtime, vga_worker, vga_dispatcher, vga_command;
+GRANT vga_app TO vga_web, vga_realtime, vga_worker, vga_dispatcher, vga_deliverer, vga_command;
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
 GRANT CONNECT, CREATE ON DATABASE :"database" TO vga_owner;
 GRANT CONNECT ON DATABASE :"database" TO vga_app;

@@ -1,0 +1,1 @@
+"""The files that a team deploys, on a real container engine: ``make compose-test``."""
