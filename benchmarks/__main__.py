@@ -20,6 +20,7 @@ from benchmarks import (
     charts,
     cold,
     engine,
+    estimates,
     floors,
     images,
     load,
@@ -30,6 +31,7 @@ from benchmarks import (
     report,
     staff,
     waiting,
+    webhooks,
 )
 from benchmarks.floors import Floors
 from benchmarks.plan import Plan
@@ -45,7 +47,9 @@ PARTS: Final[dict[str, tuple[str, Callable[[Plan, Floors], Iterable[Figure]]]]] 
     "providers": ("memory with 200 calls of a vendor under way", providers.run),
     "realtime": ("live updates to 1,000 sockets; 5,000 idle sockets", realtime.run),
     "waiting": ("calls that wait: overhead of /v1, 500 waits; a key beside a token", waiting.run),
+    "estimates": ("waits that were estimated beside those that came, with a vendor of varying speed", estimates.run),
     "references": ("reference images: submits, start of waiting pages, memory", references.run),
+    "webhooks": ("status change to receiver; rate with receivers that hang", webhooks.run),
     "admin": ("pages of the staff over a large table", lambda plan, _: staff.run(plan)),
     "cold": ("from a process's start to its first answer", lambda plan, _: cold.run(plan)),
 }

@@ -59,9 +59,10 @@ FROM made;
 
 -- As submits leave them: sent, and by now overdue, since the queue is longer than what Redis is given.
 INSERT INTO generation_queue (request_id, priority_weight, queued_at, available_at, dispatched_at, redispatch_at,
-    dispatch_count, held, weight_since, waits_for)
+    dispatch_count, held, weight_since, waits_for, fair_key, turn)
 SELECT id, CASE priority WHEN 'urgent' THEN 1000 WHEN 'high' THEN 100 WHEN 'normal' THEN 10 ELSE 1 END, at, at, at,
-    at + interval '30 seconds', 1, false, at, ''
+    at + interval '30 seconds', 1, false, at, '', owner_id,
+    row_number() OVER (PARTITION BY owner_id, priority ORDER BY n)
 FROM made WHERE status = 'queued';
 
 INSERT INTO generation_attempts (request_id, claim, number, worker, provider, model, prompt, provider_request_id,

@@ -15,6 +15,7 @@ from celery import current_app
 from django.contrib.auth.models import Group, User
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
+from xdist.scheduler import LoadFileScheduling
 
 from generation import caching, event_loop
 from generation.access import roles
@@ -27,15 +28,37 @@ httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 _TESTS = Path(__file__).parent
 #: The tier of a test is the folder that it is in.
-_TIERS = {"unit", "contracts", "integration", "api", "acceptance", "faults", "realtime", "admin", "browser"}
+_TIERS = {"unit", "contracts", "integration", "api", "acceptance", "faults", "realtime", "admin", "browser", "engine"}
+#: The tiers with the longest files, which start first.
+_SLOW = ["browser", "acceptance", "faults"]
 
 PROMPT = "A friendly dragon playing in a garden"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def _tier(item: pytest.Item) -> str:
+    return item.path.relative_to(_TESTS).parts[0]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark each test with its tier, and let those with long files start first."""
     for item in items:
-        if (tier := item.path.relative_to(_TESTS).parts[0]) in _TIERS:
+        if (tier := _tier(item)) in _TIERS:
             item.add_marker(tier)
+    yield  # pytest-django has an order of its own
+    items.sort(key=lambda item: _SLOW.index(tier) if (tier := _tier(item)) in _SLOW else len(_SLOW))
+
+
+class _Together(LoadFileScheduling):  # type: ignore[misc]
+    """Runs the tests of one file in one process, as ``--dist loadfile``, and also all tests of the browser: several
+    browsers at once starve each other. (``--dist loadgroup`` of pytest-xdist 3.8 does nothing with pytest 9.2.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "browser" if nodeid.startswith("tests/browser/") else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    return _Together(config, log)
 
 
 def pytest_collection_finish() -> None:

@@ -44,11 +44,14 @@ BROKEN: list[tuple[dict[str, str], set[str]]] = [
     ({'vga_request_transitions_total{reason="lease_expired",status="queued"': "0+1x60"}, {"WorkersDie"}),
     ({'vga_provider_call_seconds_bucket{le="+Inf"': "0+10x60"}, {"ProviderSlow"}),
     ({'vga_dispatcher_pass_seconds_bucket{le="+Inf"': "0+10x60"}, {"DispatcherSlow"}),
+    ({'vga_processes{kind="deliverer"': "0x60"}, {"NoDeliverer"}),
+    ({"vga_webhooks_pending": "0+100x60"}, {"WebhooksPileUp"}),
+    ({'vga_webhook_deliveries_total{outcome="failed"': "0+10x60"}, {"WebhooksFail"}),
 ]
 KEY = "sk-canary-of-a-deployment"
 PROMPT = "A dragon whose canary sings in the garden"
 MOST_MB = 700
-REPLICAS = ("web", "web:2", "realtime", "worker", "dispatcher")
+REPLICAS = ("web", "web:2", "realtime", "worker", "dispatcher", "deliverer")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +128,7 @@ def test_idle_it_takes_little_memory(stack: Composed) -> None:
     found = stack.memory_mb()
     spare = found.pop("web:2")
     print({name: round(mb) for name, mb in found.items()}, f"and {spare:.0f} for a second web")  # noqa: T201
-    assert {"web", "realtime", "worker", "dispatcher", "postgres", "valkey", "proxy"} == set(found)
+    assert {"web", "realtime", "worker", "dispatcher", "deliverer", "postgres", "valkey", "proxy"} == set(found)
     assert min(found.values()) > 1
     assert sum(found.values()) < MOST_MB
 
@@ -222,7 +225,7 @@ def test_each_process_signs_in_as_the_role_of_its_kind(stack: Composed) -> None:
     def found() -> bool:
         with psycopg.connect(stack.postgres.url) as connection:
             rows = set(connection.execute(signed_in).fetchall())
-        return {(f"vga_{kind}", f"vga-{kind}") for kind in ("web", "worker", "dispatcher")} <= rows
+        return {(f"vga_{kind}", f"vga-{kind}") for kind in ("web", "worker", "dispatcher", "deliverer")} <= rows
 
     wait_until(found, what="sessions of each kind")
     assert "wrong settings" not in stack.run("web", "python", "manage.py", "doctor").stdout
@@ -318,7 +321,12 @@ def value(text: str, name: str, **labels: str) -> float:
 
 def test_metrics_need_the_token(stack: Composed) -> None:
     assert httpx2.get(f"{stack.url}/metrics").status_code == 404
-    for name, which in {"web": "PORT", "worker": "METRICS_PORT", "dispatcher": "METRICS_PORT"}.items():
+    for name, which in {
+        "web": "PORT",
+        "worker": "METRICS_PORT",
+        "dispatcher": "METRICS_PORT",
+        "deliverer": "METRICS_PORT",
+    }.items():
         address = f"http://127.0.0.1:{stack.port_of(name, which)}/metrics"
         assert httpx2.get(address).status_code == 401
         assert httpx2.get(address, headers={"Authorization": "Bearer x"}).status_code == 401
@@ -369,7 +377,7 @@ def test_the_rules_and_the_board_ask_for_what_is_told(stack: Composed, tmp_path:
     promtool.promtool("check", "config", "--syntax-only", promtool.FOLDER / "prometheus.yml")
     assert "SUCCESS" in promtool.promtool("check", "rules", promtool.FOLDER / "alerts.yml")
     scraped: dict[str, str] = {}
-    for job in ("web", "realtime", "worker", "dispatcher"):
+    for job in ("web", "realtime", "worker", "dispatcher", "deliverer"):
         text = scrape(stack, job)
         promtool.promtool("check", "metrics", given=text)
         scraped |= promtool.series(text, job)

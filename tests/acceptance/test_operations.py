@@ -15,22 +15,12 @@ import pytest
 
 from generation.db.session_settings import Kind
 from tests.fakes.control import FakeProvider
-from tests.support import promtool
+from tests.support import compose, promtool
 from tests.support.composed import Composed, composed
+from tests.support.operations import PAGE, commands
 from tests.support.stack import ROOT, wait_until
 
-PAGE = (ROOT / "docs" / "operations.md").read_text()
-OURS = ("web", "realtime", "worker", "dispatcher")
-
-
-def commands(heading: str) -> list[str]:
-    """The commands of the section, in their order."""
-    section = PAGE.partition(f"\n{heading}\n")[2]
-    assert section, heading
-    level = heading.partition(" ")[0]
-    section = re.split(rf"^#{{1,{len(level)}}} ", section, maxsplit=1, flags=re.MULTILINE)[0]
-    blocks = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
-    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+OURS = compose.OURS[1:]  # without migrate, which ends
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +118,7 @@ def test_nginx_accepts_its_configuration(stack: Composed, tmp_path: Path) -> Non
         "### Processing is slow",
         "### Memory grows",
         "### Requests fail",
+        "### Webhooks do not arrive",
         "### A server is unavailable",
         "## Upgrade without downtime",
     ],

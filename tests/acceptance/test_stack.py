@@ -81,10 +81,10 @@ class TestRun:
         ):
             assert (running.var / name).stat().st_mode & 0o077 == 0, name
 
-    def test_it_needs_less_than_half_a_gigabyte(self, running: Launcher) -> None:
+    def test_it_needs_little_more_than_half_a_gigabyte(self, running: Launcher) -> None:
         everything = [running.process.pid, *processes_of(running.var)]
         needed = {pid: proportional_mb(pid) for pid in everything}
-        assert 200 < sum(needed.values()) < 550, needed  # the tools of the tests bring modules of their own
+        assert 200 < sum(needed.values()) < 610, needed  # the tools of the tests bring modules of their own
 
     def test_each_process_has_its_log(self, running: Launcher) -> None:
         assert "ready" in (running.var / "logs" / "worker.log").read_text()

@@ -24,6 +24,7 @@ LISTS = [
     *("generation_bulkaction", "generation_pause", "generation_providerstate", "generation_providermodel"),
     *("generation_promptstyle", "generation_workerprocess", "generation_budget", "generation_spending"),
     *("auth_user", "auth_group", "admin_logentry", "generation_apikey", "generation_upload"),
+    *("generation_webhookendpoint", "generation_webhookdelivery"),
 ]
 
 

@@ -22,6 +22,7 @@ from generation.requests.new_request import NewRequest
 from generation.states import WEIGHTS, Status
 from tests.admin.pages import PAUSES, REQUESTS, text, told
 from tests.api.helpers import PREFIX, body, post_json
+from tests.support.measured import worker
 from tests.support.requests import claimed, queued
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
@@ -133,6 +134,7 @@ def test_another_provider_is_not_asked_for_what_is_paused(operator: Client, alic
 
 
 def test_all_subscribers_are_told(operator: Client, viewer: Client, api: APIClient, alice: User) -> None:
+    worker("one", slots=1)
     assert post_json(api, body()).json()["estimatedWaitTime"] > 0
     pause(operator, "everything", reason="the bill")
     answer = post_json(api, body()).json()

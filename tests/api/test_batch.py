@@ -29,6 +29,7 @@ from tests.api.helpers import (
 )
 from tests.support.batches import batch_in, batch_of, start
 from tests.support.broker import messages
+from tests.support.measured import worker
 from tests.support.queries import queries_of
 
 ID = re.compile(r"vgb_\d+_[a-z0-9]{9,}")
@@ -48,6 +49,7 @@ def _batch(client: APIClient, batch_id: str) -> dict[str, Any]:
 
 def test_the_guides_example_works(api: APIClient, alice: User, settings: Any) -> None:
     settings.PUBLIC_BASE_URL = "https://images.example"
+    worker("one", slots=1)
     response = post_json(
         api,
         {
@@ -129,6 +131,7 @@ def test_the_priority_of_a_request_overrides_that_of_the_batch(api: APIClient) -
 
 @pytest.mark.parametrize("priorities", [["normal", "low", "urgent"], ["urgent", "normal", "low"]])
 def test_the_estimate_is_for_the_last_request(api: APIClient, priorities: list[str]) -> None:
+    worker("one", slots=1)
     accepted = _submit(api, {"requests": [body(priority=priority) for priority in priorities]})
     assert accepted["estimatedWaitTime"] == 90
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from html import unescape
 from typing import Any
@@ -12,7 +13,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from generation import caching
-from generation.models import GenerationRequest, StatusChange
+from generation.models import GenerationRequest, Pause, StatusChange
 from generation.models.options import InputImage, Inputs
 from generation.reports import timeline, trends
 from generation.requests import lifecycle, services
@@ -20,6 +21,7 @@ from generation.requests.claims import AttemptFailure, Claim
 from generation.requests.new_request import NewImage, NewRequest
 from generation.states import ErrorCode, Reason, Status
 from tests.api.helpers import UNKNOWN_ID, completed
+from tests.support.measured import worker
 from tests.support.queries import queries_of
 from tests.support.requests import PROMPT, claimed, in_status, queued
 
@@ -262,3 +264,25 @@ def test_the_timeline_has_words_for_each_way_to_be_cancelled(page: Client, alice
     change = {"from_status": Status.QUEUED, "to_status": Status.CANCELLED, "reason": reason}
     StatusChange.objects.create(request=request, sequence=2, **change)
     assert f"{timeline.steps(request)[-1].title}</h3>" in page.get(f"/requests/{request.pk}").content.decode()
+
+
+def test_the_page_of_a_queued_request_says_when_it_starts_and_why_not(page: Client, alice: User) -> None:
+    worker("worker-1", slots=1)
+    claimed(alice)
+    request = queued(alice)
+
+    def text(request_id: str = request.pk) -> str:
+        caching.clear_all()
+        return unescape(page.get(f"/requests/{request_id}").content.decode())
+
+    assert "Position 1 in the queue. Starts in about 30–85 s." in text()
+    Pause.objects.create(scope="everything", reason="The bill")
+    assert "Position 1 in the queue." in text()
+    assert "Starts in" not in text()
+    assert "Staff have paused all requests: The bill." in text()
+    Pause.objects.all().delete()
+    claimed(alice, priority="urgent")
+    later = queued(alice, not_before=datetime.now(UTC) + timedelta(hours=3))
+    shown = text(later.pk)
+    assert "It is not to start before" in shown
+    assert "Starts in about 3 h" in shown

@@ -87,7 +87,8 @@ def test_a_request_says_what_it_waits_for(api: APIClient, alice: User) -> None:
     assert again is not None
     lifecycle.complete(again, result=RESULT, model="openmoji-17")
     third = api.get(url).json()
-    assert "waitingFor" not in third
+    assert third["waitingFor"] is not None
+    assert third["waitingFor"]["reason"] != "reference"
     assert third["queuePosition"] == 1
 
 

@@ -13,6 +13,7 @@ from generation.requests import lifecycle
 from generation.states import Status
 from tests.api.helpers import UNKNOWN_ID, address, answer, assert_error, client_for, completed, shown
 from tests.support.broker import lose_all_messages, messages
+from tests.support.measured import worker
 from tests.support.races import at_once
 from tests.support.requests import FAILURE, claimed, in_status, queued
 
@@ -25,6 +26,7 @@ def _retry(client: APIClient, request: GenerationRequest) -> Any:
 
 @pytest.mark.parametrize("status", RETRYABLE)
 def test_it_is_queued_again_with_all_attempts_available(api: APIClient, alice: User, status: Status) -> None:
+    worker("one", slots=1)
     request = in_status(alice, status)
     accepted = answer(_retry(api, request))
     assert accepted == {"success": True, "requestId": request.pk, "status": "queued", "estimatedWaitTime": 30}

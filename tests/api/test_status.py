@@ -17,11 +17,13 @@ from generation.requests import lifecycle
 from generation.requests.claims import AttemptFailure
 from generation.states import PROGRESS, Status
 from tests.api.helpers import address, assert_error, client_for, completed, image_bytes
+from tests.support.measured import worker
 from tests.support.requests import FAILURE, PROMPT, back_in_queue, claimed, in_status, queued
 
 KEYS = {
     *("requestId", "type", "prompt", "status", "priority", "progress", "sequence"),
     *("projectId", "pageId", "batchId", "metadata", "result", "previewUrl", "error", "cancelReason"),
+    "notBefore",
     *("variation", "approval", "approvalNote", "references", "editOf"),
 }
 TIMES = {"requestedAt", "startedAt", "completedAt"}
@@ -48,7 +50,8 @@ def _status(client: APIClient, request: GenerationRequest, query: str = "") -> d
 def test_all_keys_are_present_in_every_status(api: APIClient, alice: User, status: str) -> None:
     request = _request(alice, status)
     shown = _status(api, request)
-    waiting = {"queuePosition", "estimatedWaitTime"} if status == Status.QUEUED else set()
+    waiting = {"queuePosition", "estimatedWaitTime", "estimate", "waitingFor", "possible"}
+    waiting = waiting if status == Status.QUEUED else set()
     assert shown.keys() == KEYS | waiting
     assert shown["metadata"].keys() == METADATA
     assert (shown["requestId"], shown["type"], shown["prompt"]) == (request.pk, "coloring-page", PROMPT)
@@ -201,6 +204,7 @@ def test_the_sequence_rises_with_every_change(api: APIClient, alice: User) -> No
 
 
 def test_the_queue_position_follows_priority_and_time(api: APIClient, alice: User, charlie: User) -> None:
+    worker("one", slots=1)
     first, low, second = queued(alice), queued(alice, priority="low"), queued(charlie)
     urgent = queued(charlie, priority="urgent")
     staff = client_for(User.objects.create(username="bea", is_staff=True))

@@ -24,6 +24,7 @@ from tests.api.helpers import (
     post_json,
     stored_rows,
 )
+from tests.support.measured import worker
 from tests.support.requests import PROMPT, queued
 
 ID = re.compile(r"vga_\d+_[a-z0-9]{9,}")
@@ -66,6 +67,7 @@ def test_should_get_request_status(api: APIClient) -> None:
 
 def test_the_response_has_the_id_and_the_location(api: APIClient, settings: Any) -> None:
     settings.PUBLIC_BASE_URL = "https://images.example"
+    worker("one", slots=1)
     response = post_json(api, body())
     answer = response.json()
     assert answer.keys() == {"success", "requestId", "status", "estimatedWaitTime"}
@@ -108,6 +110,7 @@ def test_the_same_body_sent_twice_is_two_requests(api: APIClient) -> None:
 
 
 def test_the_estimate_grows_with_the_queue(api: APIClient, alice: User) -> None:
+    worker("one", slots=1)
     first = post_json(api, body()).json()["estimatedWaitTime"]
     queued(alice, priority="high")
     assert post_json(api, body()).json()["estimatedWaitTime"] > first

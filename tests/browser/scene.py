@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 from pathlib import Path
+
+import psycopg
 
 from tests.faults.house import House
 from tests.support.stack import wait_until
@@ -71,6 +74,54 @@ _KEYS = {
         max_priority = 'high', scopes = '["requests:read", "requests:write", "metrics"]',
         previous_digest = repeat('0', 64), previous_until = now() + interval '20 hours'""",
 }
+#: The webhooks of alice by their addresses, with what only a receiver and time would set.
+_WEBHOOKS = {
+    "https://old-shop.example.org/hook": """enabled = false, disabled_reason = 'gone', description = 'The former shop',
+        failing_since = now() - interval '3 days'""",
+    "https://layout.example.org/visual-generation/events": """failing_since = now() - interval '5 hours',
+        project_id = 'spring', description = 'Page layout'""",
+    "https://shop.example.org/webhooks/images": """description = 'Print shop, orders',
+        previous_secret = secret, previous_until = now() + interval '20 hours'""",
+}
+#: The deliveries of the last two: state, event, minutes since, and the log as [seconds later, status, error, ms].
+_DELIVERIES: list[tuple[str, str, int, list[tuple[int, int | None, str | None, int]]]] = [
+    ("delivered", "request.completed", 2, [(0, 200, None, 84)]),
+    ("pending", "request.completed", 9, [(0, 503, "rejected", 212), (5, None, "timeout", 15_000)]),
+    ("delivered", "request.failed", 40, [(0, 502, "rejected", 31), (5, 200, None, 97)]),
+    ("delivered", "batch.completed", 95, [(0, 204, None, 61)]),
+    ("failed", "request.completed", 5_000, [(0, None, "certificate", 48), (5, None, "certificate", 51)]),
+    ("delivered", "webhook.test", 5_100, [(0, 200, None, 102)]),
+]
+_DELIVERY = """
+INSERT INTO generation_webhook_deliveries (id, owner_id, endpoint_id, target, host, url, event, request_id, batch_id,
+    sequence, snapshot, state, tries, attempts, next_attempt_at, expires_at, occurred_at)
+SELECT 'vgd_' || (extract(epoch FROM moment) * 1000000)::bigint || '_' || substr(md5(%(event)s::text), 1, 18), owner_id,
+    id, id, 'shop.example.org', url, %(event)s::text, %(request)s, %(batch)s, 3, '{}', %(state)s::text, 1, (
+        SELECT jsonb_agg(jsonb_build_object('at', to_char((moment + make_interval(secs => (entry ->> 0)::int))
+            AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'status', entry -> 1, 'error', entry -> 2,
+            'ms', entry -> 3)) FROM jsonb_array_elements(%(log)s::jsonb) AS entry
+    ), CASE WHEN %(state)s::text = 'pending' THEN now() + interval '21 minutes' END, now() + interval '4 days', moment
+FROM generation_webhook_endpoints, (SELECT now() - make_interval(mins => %(minutes)s) AS moment) AS past
+WHERE url = %(url)s
+"""
+
+
+def set_up_webhooks(house: House, request_id: str) -> None:
+    """Give alice webhooks with deliveries, as if the request had been completed recently."""
+    house.execute("TRUNCATE generation_webhook_endpoints, generation_webhook_events CASCADE")
+    with house.stack.client("alice") as alice:
+        for url, columns in _WEBHOOKS.items():
+            events = ["request.completed", "request.failed", "request.cancelled"]
+            body = {"url": "http://127.0.0.1:9/", "events": [*events, *(["batch.completed"] if "shop." in url else [])]}
+            webhook_id = alice.post("/webhooks", json=body).raise_for_status().json()["webhookId"]
+            change = f"UPDATE generation_webhook_endpoints SET url = %s, {columns} WHERE id = %s"  # noqa: S608  a test's own
+            house.execute(change, url, webhook_id)
+    with psycopg.connect(house.database_url, autocommit=True) as connection:
+        for state, event, minutes, log in _DELIVERIES:
+            values = {"state": state, "event": event, "minutes": minutes, "log": json.dumps(log), "url": url}
+            values["request"] = request_id if event.startswith("request.") else ""
+            values["batch"] = "vgb_1795910000000000_k3v9x2m7q4w8z1c5t1" if event.startswith("batch.") else ""
+            connection.execute(_DELIVERY, values)
 
 
 def set_up(house: House) -> str:
@@ -133,4 +184,5 @@ def set_up(house: House) -> str:
                 body = {"type": "illustration", "prompt": "A page of a book", "priority": priority}
                 bob.post("/submit", json=body | {"metadata": {"provider": "openai"}}).raise_for_status()
         house.wait_for_active_calls(PLACES)
+    set_up_webhooks(house, drawn)
     return drawn

@@ -19,9 +19,18 @@ from tests.browser import scene
 from tests.browser.conftest import Visit
 from tests.browser.visitor import PATIENCE, Visitor
 from tests.faults.house import House
+from tests.support.length import FULL
 
-THEMES = ["light", "dark"]
 WIDTHS = {360: 780, 1440: 900}
+#: Each width and each theme once; the two others take as long again.
+_LOOKS = pytest.mark.parametrize(
+    ("width", "theme"),
+    [
+        (360, "dark"),
+        (1440, "light"),
+        *([(360, "light"), (1440, "dark")] if FULL or os.environ.get("SCREENSHOTS") else []),
+    ],
+)
 #: Of the staff's pages, those of which there are screenshots.
 _KEPT = {"today", "requests", "request"}
 _LOADED = """() => [...document.images].every((image) =>
@@ -47,9 +56,9 @@ def assert_usable(page: Page) -> None:
 
 
 def keep(page: Page, name: str, *, whole: bool = False) -> None:
-    """The window, or the ``whole`` page; as a file where that is wanted, with few colors, since it is committed."""
-    taken = page.screenshot(animations="disabled", caret="hide", full_page=whole)
+    """The window, or the ``whole`` page, as a file where that is wanted, with few colors, since it is committed."""
     if folder := os.environ.get("SCREENSHOTS"):
+        taken = page.screenshot(animations="disabled", caret="hide", full_page=whole)
         image = Image.open(io.BytesIO(taken)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
         image.save(Path(folder) / f"{name}.png", optimize=True)
 
@@ -69,8 +78,7 @@ def background(page: Page) -> int:
     return int(color.partition("(")[2].partition(",")[0])
 
 
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("width", WIDTHS)
+@_LOOKS
 def test_every_page_is_usable(visit: Visit, shown: str, width: int, theme: str) -> None:
     look = {"viewport": {"width": width, "height": WIDTHS[width]}, "color_scheme": theme}
     alice = visit("alice", **look)
@@ -101,8 +109,7 @@ def test_every_page_is_usable(visit: Visit, shown: str, width: int, theme: str) 
     keep(bob.page, f"queue-{theme}-{width}")
 
 
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("width", WIDTHS)
+@_LOOKS
 def test_uploads_and_references_are_usable(visit: Visit, shown: str, width: int, theme: str) -> None:
     look = {"viewport": {"width": width, "height": WIDTHS[width]}, "color_scheme": theme}
     page = visit("charlie", **look).page
@@ -143,8 +150,7 @@ def test_uploads_and_references_are_usable(visit: Visit, shown: str, width: int,
     keep(page, f"references-{theme}-{width}")
 
 
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("width", WIDTHS)
+@_LOOKS
 def test_the_choice_among_variations_is_usable(visit: Visit, house: House, shown: str, width: int, theme: str) -> None:
     page = visit("charlie", viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme).page
     [row] = house.rows("SELECT id FROM generation_requests WHERE approval = 'approved'")
@@ -160,8 +166,7 @@ def test_the_choice_among_variations_is_usable(visit: Visit, house: House, shown
     assert_usable(page)
 
 
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("width", WIDTHS)
+@_LOOKS
 def test_the_dialogs_of_keys_are_usable(visit: Visit, shown: str, width: int, theme: str) -> None:
     page = visit("charlie", viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme).page
     page.goto("/keys")
@@ -193,11 +198,47 @@ def test_the_dialogs_of_keys_are_usable(visit: Visit, shown: str, width: int, th
     expect(page.locator("#state")).to_contain_text("No API keys yet")
 
 
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("width", WIDTHS)
+@_LOOKS
+def test_the_pages_of_webhooks_are_usable(visit: Visit, shown: str, width: int, theme: str) -> None:
+    look = {"viewport": {"width": width, "height": WIDTHS[width]}, "color_scheme": theme}
+    page = visit("charlie", **look).page
+    for address in ("/webhooks", "/webhooks/calls", "/webhooks/vgw_1700000000000000_000000000000000000"):
+        page.goto(address)
+        assert_usable(page)
+    page = visit("alice", **look).page
+    page.goto("/webhooks")
+    expect(page.locator(".webhook")).to_have_count(3)
+    assert_usable(page)
+    keep(page, f"webhooks-{theme}-{width}")
+    page.get_by_role("button", name="New webhook").click()
+    page.locator("#save").click()
+    expect(page.locator("#url-error")).to_be_visible()
+    assert_usable(page)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Show the secret").click()
+    expect(page.locator("#secret-value")).to_contain_text("whsec_")
+    assert_usable(page)
+    page.keyboard.press("Escape")
+    page.get_by_role("link", name="https://shop.example.org/webhooks/images").click()
+    expect(page.locator(".delivery")).to_have_count(6)
+    page.locator(".delivery summary").first.click()
+    assert_usable(page)
+    page.evaluate("scrollTo(0, 0)")
+    keep(page, f"webhook-{theme}-{width}", whole=True)
+    for name in ("Rotate the secret", "Disable", "Delete", "Send a range again"):
+        page.get_by_role("button", name=name).click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        assert_usable(page)
+        page.keyboard.press("Escape")
+
+
+@_LOOKS
 def test_the_pages_of_the_staff_are_usable(visit: Visit, house: House, shown: str, width: int, theme: str) -> None:
     bob = visit("bob", viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme)
     requests, keys = "/admin/generation/generationrequest/", "/admin/generation/apikey/"
+    webhooks, deliveries = "/admin/generation/webhookendpoint/", "/admin/generation/webhookdelivery/"
+    [webhook] = house.rows("SELECT id FROM generation_webhook_endpoints WHERE NOT enabled")
+    [delivery] = house.rows("SELECT id FROM generation_webhook_deliveries WHERE state = 'failed'")
     [key] = house.rows("SELECT id FROM generation_api_keys WHERE name = 'Bookshop importer' AND revoked_at IS NULL")
     for name, address in {
         "today": "/admin/",
@@ -210,6 +251,10 @@ def test_the_pages_of_the_staff_are_usable(visit: Visit, house: House, shown: st
         "keys": keys,
         "key": f"{keys}{key['id']}/change/",
         "revoke": f"{keys}revoke/?ids={key['id']}",
+        "webhooks": webhooks,
+        "webhook": f"{webhooks}{webhook['id']}/change/",
+        "deliveries": deliveries,
+        "delivery": f"{deliveries}{delivery['id']}/change/",
     }.items():
         bob.page.goto(address)
         bob.page.wait_for_function(_LOADED)
@@ -226,7 +271,7 @@ def root(house: House, visit: Visit) -> Iterator[Visit]:
     house.execute("UPDATE auth_user SET is_superuser = false WHERE username = 'bob'")
 
 
-@pytest.mark.parametrize(("width", "theme"), [(360, "dark"), (1440, "light")])
+@_LOOKS
 def test_the_pages_that_deactivate_users_are_usable(root: Visit, shown: str, width: int, theme: str) -> None:
     page = root("bob", viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme).page
     page.goto("/admin/auth/user/?q=alice")

@@ -103,28 +103,28 @@ def test_html_in_a_prompt_is_shown_as_text(alice: Visitor) -> None:
 
 
 def test_the_list_is_filtered_and_has_no_end_until_there_is_one(visit: Visit) -> None:
-    charlie = visit("charlie")
-    expect(charlie.page.get_by_role("heading", name="No images yet")).to_be_visible()
-    with charlie.house.stack.client("charlie") as client:
+    dora = visit("dora")
+    expect(dora.page.get_by_role("heading", name="No images yet")).to_be_visible()
+    with dora.house.stack.client("dora") as client:
         quick = {"type": "cover", "projectId": "Many", "metadata": {"provider": "openai"}}
         batch = [quick | {"prompt": f"The cover of book number {number}"} for number in range(25)]
         client.post("/batch", json={"requests": batch}).raise_for_status()
-    charlie.submit_by_api("A background of another project", name="charlie", projectId="Another")
-    charlie.studio()
-    cards = charlie.page.locator(".card")
+    dora.submit_by_api("A background of another project", name="dora", projectId="Another")
+    dora.studio()
+    cards = dora.page.locator(".card")
     expect(cards).to_have_count(24)
-    charlie.page.keyboard.press("End")
+    dora.page.keyboard.press("End")
     expect(cards).to_have_count(26, timeout=PATIENCE)
-    expect(charlie.page.locator("#the-end")).to_be_visible()
-    charlie.page.locator("#filter [name=projectId]").fill("Another")
+    expect(dora.page.locator("#the-end")).to_be_visible()
+    dora.page.locator("#filter [name=projectId]").fill("Another")
     expect(cards).to_have_count(1, timeout=PATIENCE)
-    expect(charlie.page).to_have_url(re.compile("projectId=Another"))
-    charlie.page.reload()
-    charlie.wait_loaded()
+    expect(dora.page).to_have_url(re.compile("projectId=Another"))
+    dora.page.reload()
+    dora.wait_loaded()
     expect(cards).to_have_count(1)
-    charlie.page.locator("#filter [name=status]").select_option("cancelled")
-    expect(charlie.page.get_by_role("heading", name="No matches")).to_be_visible(timeout=PATIENCE)
-    charlie.page.get_by_role("button", name="Clear filters").click()
+    dora.page.locator("#filter [name=status]").select_option("cancelled")
+    expect(dora.page.get_by_role("heading", name="No matches")).to_be_visible(timeout=PATIENCE)
+    dora.page.get_by_role("button", name="Clear filters").click()
     expect(cards).to_have_count(24, timeout=PATIENCE)
 
 

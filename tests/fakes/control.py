@@ -9,7 +9,7 @@ from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 
@@ -61,7 +61,7 @@ class FakeProvider:
             self._process.communicate(timeout=10)
             self._process = None
 
-    def __enter__(self) -> FakeProvider:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

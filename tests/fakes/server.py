@@ -33,9 +33,9 @@ class Server:
         self._journal = stage.journal
         self._script = stage.script
 
-    async def start(self, port: int) -> int:
-        """Listen on the port of loopback, or a free one for 0; returns which."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", port, backlog=1024)
+    async def start(self, port: int, host: str = "127.0.0.1") -> int:
+        """Listen on the port of this address, or a free one for 0; returns which."""
+        server = await asyncio.start_server(self._serve, host, port, backlog=1024)
         return int(server.sockets[0].getsockname()[1])
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

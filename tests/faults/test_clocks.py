@@ -15,6 +15,8 @@ import pytest
 from tests.faults.house import LEASE_SECONDS, House, built
 from tests.support.stack import ROOT
 
+pytestmark = pytest.mark.rare
+
 HOUR = 3600
 
 

@@ -20,6 +20,8 @@ from tests.servers import temporary_folder
 from tests.support.postgres import Postgres, Wire
 from tests.support.stack import PASSWORD, wait_until
 
+pytestmark = pytest.mark.rare
+
 #: Longer than the database is away in a test, so that no call is broken off and each is counted once.
 LONG_LEASE = "15000"
 
@@ -188,7 +190,7 @@ def test_connections_cut_while_idle_cost_no_client_an_error(tmp_path: Path) -> N
         with house.holding("LOCK TABLE generation_requests"):
             waiting = [clients.submit(submit_alone, house, number) for number in range(10)]
             blocked = (
-                "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT%'"
+                "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%submit%'"
             )
             wait_until(lambda: house.rows(blocked)[0]["n"] == 10, what="ten connections")
         assert {submit.result().status_code for submit in waiting} == {200}

@@ -63,7 +63,7 @@ def test_a_dispatcher_killed_between_marking_and_sending_loses_nothing(house: Ho
         house.stack.stop("dispatcher", by=signal.SIGKILL)
         house.stack.env["REDIS_URL"] = direct
         marked = house.rows("SELECT count(*) AS n FROM generation_queue WHERE dispatched_at IS NOT NULL")
-        assert marked[0]["n"] == 20
+        assert marked[0]["n"] == 4  # the most messages while no worker is up
     assert house.messages() == 0
     house.stack.start("dispatcher", "worker")
     house.wait_all_ended()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.house import House, built
+from tests.support.stack import wait_until
 
 STALLS, DIES = "sloth", "phoenix"  # as in tests.support.stalling, which no test may import
 
@@ -45,8 +46,8 @@ def test_a_worker_killed_between_commit_and_answer_pays_nothing_twice(house: Hou
         house.wait_until_up(workers=1)
         ids = submit_with(house, DIES)
         house.wait_all_ended(seconds=90)
+        wait_until(lambda: ended, seconds=20, what="the end of the worker after its last commit")
     calls = [len(house.calls(number)) for number in range(8)]
-    assert ended
     if house.stack.env["MAX_CONCURRENT_REQUESTS"] == "1":  # then the last group is the end of the word's request
         assert (len(ended), calls) == (1, [1] * 8)
         assert house.status(ids[2]) == "completed"

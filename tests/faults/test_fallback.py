@@ -22,7 +22,8 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("fallback")
     order = f"openai,stability,{request.param}"
     unreachable = f"http://127.0.0.1:{closed_port()}/v1"
-    with built(folder, PROVIDERS=order, OPENAI_BASE_URL=unreachable) as house:
+    # No lease may end here, also where three vendors' libraries are imported slowly.
+    with built(folder, PROVIDERS=order, OPENAI_BASE_URL=unreachable, LEASE_MS="30000") as house:
         house.stack.start("web", "dispatcher", "worker")
         house.wait_until_up(workers=1)
         yield house

@@ -80,10 +80,12 @@ def claims(house: House, request_id: str) -> list[str]:
 
 def test_before_the_call_nothing_is_sent_until_there_is_room(house: House, fault: Fault, number: int) -> None:
     with worker(house):
+        told = house.stack.log("worker").count("images cannot be stored: ")
         with fault():
             request_id = house.submit(number, metadata={"maxAttempts": 1})
             wait_until(lambda: claims(house, request_id)[:2] == ["storage", "storage"], what="a second look")
             assert not house.calls(number)
+            assert house.stack.log("worker").count("images cannot be stored: ") > told
         house.wait_for(request_id, "completed")
     assert claims(house, request_id)[-1] == "succeeded"
     assert len(house.calls(number)) == 1

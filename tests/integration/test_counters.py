@@ -35,7 +35,7 @@ from generation.models import (
     StatusChange,
 )
 from generation.providers import budgets
-from generation.queue import estimates
+from generation.queue import backlog
 from generation.reports import statistics
 from generation.requests import lifecycle, maintenance, retention
 from generation.requests.claims import Claim
@@ -245,7 +245,7 @@ def _some(alice: User) -> None:
 
 def _seen() -> tuple[Any, ...]:
     status = statistics.queue_status()
-    return statistics.metrics(), status, statistics.spent_today(), counters.lengths(), estimates.oldest_by_weight()
+    return statistics.metrics(), status, statistics.spent_today(), counters.lengths(), backlog.oldest_by_weight()
 
 
 def test_figures_are_the_same_before_and_after_folding(alice: User) -> None:
@@ -632,7 +632,7 @@ def test_a_reader_reads_a_few_hundred_rows_of_a_busy_week(alice: User) -> None:
     assert counters.fold() == 0
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE generation_counters")
-    for act in (statistics.queue_status, statistics.metrics, statistics.spent_today, estimates.recent_durations):
+    for act in (statistics.queue_status, statistics.metrics, statistics.spent_today):
         caching.clear_all()
         for statement in queries_of(act):
             assert _rows_read(statement) < 800, statement

@@ -21,8 +21,10 @@ from generation.reports import prometheus
 from generation.requests import lifecycle
 from generation.states import WEIGHTS
 from tests.support.broker import lose_all_messages, messages
+from tests.support.measured import worker
 from tests.support.races import at_once
 from tests.support.requests import back_in_queue, claimed, queued
+from tests.support.stack import wait_until
 from workers import dispatcher
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
@@ -107,6 +109,18 @@ def test_a_submit_past_the_window_is_not_sent_until_there_is_capacity(alice: Use
     assert messages() == {"normal": ids[3:]}
 
 
+def test_a_queue_in_redis_holds_twice_what_the_live_workers_can_run(alice: User) -> None:
+    for _ in range(6):
+        queued(alice)
+    assert len(messages()["normal"]) == 4
+    worker("one", slots=2)
+    worker("two", slots=3)
+    caching.clear_all()
+    for _ in range(10):
+        queued(alice)
+    assert len(messages()["normal"]) == 10
+
+
 def test_a_full_queue_keeps_no_more_pressing_request_waiting(alice: User, settings: Any) -> None:
     settings.DISPATCH_WINDOW = 2
     for _ in range(4):
@@ -116,13 +130,46 @@ def test_a_full_queue_keeps_no_more_pressing_request_waiting(alice: User, settin
 
 
 def test_two_dispatchers_do_not_send_the_same_row(alice: User) -> None:
-    ids = {queued(alice).pk for _ in range(40)}
+    worker("one", slots=20)
+    ids = [queued(alice).pk for _ in range(40)]
     unsent()
     at_once(lambda: bool(dispatch.send_due()), lambda: bool(dispatch.send_due()))
     dispatch.send_due()
     sent = messages()["normal"]
-    assert len(sent) == len(set(sent))
-    assert set(sent) == ids
+    assert sent == ids
+
+
+def test_a_sender_that_died_keeps_the_others_waiting_for_moments_only(alice: User, monkeypatch: Any) -> None:
+    monkeypatch.setattr(broker, "_SENDER_LIFETIME", 0.1)
+    queued(alice)
+    unsent()
+    assert broker.begin_sending("dead")
+    assert not broker.begin_sending("another")
+    assert dispatch.send_due() == 1
+
+
+def test_a_sender_that_took_too_long_leaves_the_turn_of_the_next_one(monkeypatch: Any) -> None:
+    monkeypatch.setattr(broker, "_SENDER_LIFETIME", 0.05)
+    assert broker.begin_sending("slow")
+    monkeypatch.setattr(broker, "_SENDER_LIFETIME", 3.0)
+    wait_until(lambda: broker.begin_sending("next"))
+    broker.end_sending("slow")
+    assert not broker.begin_sending("third")
+    broker.end_sending("next")
+    assert broker.begin_sending("third")
+    broker.end_sending("third")
+
+
+def test_a_new_request_does_not_pass_a_long_queue_when_a_message_was_taken(alice: User, charlie: User) -> None:
+    worker("one", slots=2)
+    first = [queued(alice).pk for _ in range(6)]
+    assert messages()["normal"] == first[:4]
+    with current_app.connection_for_write() as connection:
+        client: Any = connection.default_channel.client  # type: ignore[attr-defined]
+        client.rpop("normal")
+    caching.clear_all()
+    queued(alice)
+    assert messages()["normal"] == first[1:5]
 
 
 def test_a_submit_without_a_broker_is_quick_and_stays_due(alice: User, no_broker: None) -> None:
@@ -144,6 +191,7 @@ def test_the_dispatcher_catches_up_when_the_broker_is_back(alice: User) -> None:
 
 
 def test_an_emptied_redis_is_noticed_and_all_that_was_in_it_is_sent_again(alice: User) -> None:
+    worker("one", slots=20)
     ids = [queued(alice).pk for _ in range(5)]
     assert dispatcher.run_once()["lost"] == 0
     empty_redis()
@@ -210,6 +258,7 @@ def test_marking_messages_as_lost_waits_for_no_other_transaction(alice: User) ->
 
 def test_messages_are_marked_as_lost_in_steps(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "_BATCH_SIZE", 2)
+    worker("one", slots=20)
     for _ in range(5):
         queued(alice)
     assert dispatch.mark_undelivered() == 5

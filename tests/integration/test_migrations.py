@@ -37,7 +37,10 @@ def test_models_and_migrations_agree() -> None:
 @pytest.mark.django_db
 def test_a_new_database_has_the_indexes_and_triggers_of_raw_sql() -> None:
     assert {"request_prompt_words", "admin_log_of_object"} <= indexes()
-    assert triggers() == {"count_history", "count_queue_row", "move_queue_row", "count_spending"}
+    assert triggers() == {
+        *("count_history", "count_queue_row", "move_queue_row", "count_spending", "note_webhook_events"),
+        *("take_turn", "take_turn_again"),
+    }
 
 
 @pytest.mark.django_db
@@ -90,6 +93,13 @@ def test_a_half_migrated_development_database_is_refused() -> None:
     with connection.cursor() as cursor:
         cursor.execute("DROP FUNCTION generation_count_history CASCADE")
     with pytest.raises(CommandError, match="begin with an empty database"):
+        call_command("migrate", verbosity=0)
+
+
+@pytest.mark.django_db
+def test_a_database_that_a_newer_version_has_migrated_is_refused() -> None:
+    MigrationRecorder(connection).record_applied("generation", "0999_next")
+    with pytest.raises(CommandError, match="0999_next is unknown to this one"):
         call_command("migrate", verbosity=0)
 
 

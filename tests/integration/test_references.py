@@ -15,11 +15,12 @@ from generation.access.grants import limited_user
 from generation.db.functions import Now
 from generation.models import ApiKey, GenerationQueue, GenerationReference, GenerationRequest, Upload
 from generation.models.options import InputImage, Inputs
-from generation.queue import control, estimates, run_limits
+from generation.queue import control, run_limits
 from generation.requests import (
     input_images,
     lifecycle,
     maintenance,
+    positions,
     references,
     representations,
     retention,
@@ -133,9 +134,11 @@ def test_what_is_parked_is_neither_counted_nor_promoted_nor_sent(alice: User, se
     source = claimed(alice)
     pages = [submit(alice, source.request, priority=priority) for priority in ("urgent", "low")]
     other = queued(alice, priority="low")
-    assert estimates.queue_position(pages[0]) == estimates.PARKED
-    assert estimates.queue_position(GenerationRequest.objects.get(pk=pages[0].pk)) == estimates.PARKED
-    position = estimates.queue_position(GenerationRequest.objects.get(pk=other.pk))
+    assert positions.of_request(pages[0]) == positions.PARKED
+    parked = positions.of_request(GenerationRequest.objects.get(pk=pages[0].pk))
+    assert parked is not None
+    assert (parked.position, parked.estimate) == (None, None)
+    position = positions.of_request(GenerationRequest.objects.get(pk=other.pk))
     assert position is not None
     assert position.position == 1
     maintenance.promote_long_waiting()

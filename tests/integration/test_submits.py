@@ -85,5 +85,5 @@ def test_a_submit_whose_connection_is_cut_is_repeated(alice: User) -> None:
 def test_a_submit_that_was_committed_is_not_written_twice(alice: User) -> None:
     request = _submit(alice, "normal")
     row = inserts.columns(request) | {"priority_weight": 10, "held": False, "sent": False, "cancel_after": None}
-    assert inserts._insert_again([row]) == [(request.created_at, None)]
+    assert inserts._insert_again([row]) == [(request.created_at, 0, None)]
     assert GenerationRequest.objects.count() == GenerationQueue.objects.count() == 1

@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 #: The services that run our own image.
-OURS = ("migrate", "web", "realtime", "worker", "dispatcher")
+OURS = ("migrate", "web", "realtime", "worker", "dispatcher", "deliverer")
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Z_]+)(?:(:-|:\?)([^}]*))?\})")
 
 

@@ -1,4 +1,4 @@
-"""PgBouncer with the configuration that docs/scaling.md shows, in front of a server of the tests."""
+"""PgBouncer with the configuration of the compose file, in front of a server of the tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def found() -> str:
 
 class PgBouncer:
     """Leads every client to one database as the role that it signs in as. ``role`` may have ``{kind}`` in it, and
-    ``settings`` replace those of the page."""
+    ``settings`` replace those of the file."""
 
     def __init__(self, database_url: str, *, role: str, **settings: str) -> None:
         server = conninfo_to_dict(database_url)
@@ -37,10 +37,10 @@ class PgBouncer:
         self.port = free_port()
         self.url = f"postgres://{role}@127.0.0.1:{self.port}/visual_generation"
         self._folder = temporary_folder()
-        (block,) = re.findall(r"```ini\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(), re.DOTALL)
+        block = (ROOT / "deploy" / "pgbouncer" / "pgbouncer.ini").read_text()
         host = " ".join(f"{name}={server[name]}" for name in ("host", "port", "dbname"))
         text = re.sub(r"host=postgres port=5432 dbname=\w+", lambda _: host, block)
-        # Only the port and how clients sign in differ from the page.
+        # Only the port and how clients sign in differ from that file.
         changes = {
             "listen_addr": "127.0.0.1",
             "listen_port": str(self.port),
@@ -55,7 +55,7 @@ class PgBouncer:
         # For the server: here, clients need none.
         users.write_text("".join(f'"{name}" "{server["password"]}"\n' for name in names))
         users.chmod(0o644)
-        text = re.sub(r"^auth_file = .*$", f"auth_file = {users}", text, flags=re.MULTILINE) + "unix_socket_dir =\n"
+        text = re.sub(r"^auth_file = .*$", f"auth_file = {users}", text, flags=re.MULTILINE)
         self.ini = self._folder / "pgbouncer.ini"
         self.ini.write_text(text)
         self.ini.chmod(0o644)

@@ -29,7 +29,8 @@ from tests.support.preloaded import ForkedProcess
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a-password-for-tests"
-PEOPLE = {"alice": False, "bob": True, "charlie": False}  # name → on the staff
+#: Name → whether on the staff. One test needs a user who has nothing yet, which is dora.
+PEOPLE = {"alice": False, "bob": True, "charlie": False, "dora": False}
 _READY_SECONDS = 30.0
 
 

@@ -34,6 +34,7 @@ PROGRAMS = {
     "realtime": [str(BIN / "uvicorn"), "config.asgi:application", "--port", "0"],
     "web": [sys.executable, "-c", "import config.wsgi"],
     "dispatcher": [sys.executable, "manage.py", "dispatch"],
+    "deliverer": [sys.executable, "manage.py", "deliver"],
     "migrate": [sys.executable, "manage.py", "migrate"],
 }
 

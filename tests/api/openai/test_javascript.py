@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.api.openai.conftest import OpenAIStack
+from tests.support import npm
 
 #: It needs Node 22, says its package, and runs under 20.
 SDK = "openai@7.59.0"
@@ -27,14 +28,8 @@ Run = Callable[[str], Any]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the SDK."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        pytest.skip("node and npm are not installed")
     folder = tmp_path_factory.mktemp("javascript")
-    command = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder), SDK]
-    try:
-        subprocess.run(command, capture_output=True, timeout=120, check=True)
-    except subprocess.SubprocessError:
-        pytest.skip(f"npm cannot install {SDK}")
+    npm.install(SDK, folder)
     shutil.copy(SCRIPT, folder)
     return folder
 
