@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import difflib
 import http.client
+import http.server
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -75,6 +77,9 @@ _REPLACED: dict[str, Any] = {
     "created": 1769158200,
     "keyId": _KEY_ID,
     "expiresAt": _MOMENT.format("0.000").replace("01-23", "02-22"),
+    "at": _MOMENT.format("0.912"),
+    "ms": 12,
+    "nextAttemptAt": _MOMENT.format("5.924"),
     "previousUntil": _MOMENT.format("0.000").replace("01-23", "01-24"),
     # The same image everywhere, but encoded differently.
     "bytes": 58242,
@@ -91,12 +96,15 @@ class _Tidy:
         self._ids: dict[str, str] = {}
 
     def text(self, text: str) -> str:
-        text = re.sub(r"vg[abu]_\d+_[a-z0-9]+", self._id, text)
+        text = re.sub(r"vg[abudw]_\d+_[a-z0-9]+", self._id, text)
         text = re.sub(r"expires=\d+&signature=[\w-]+", "expires=1769248800&signature=0rG3mZ5nJ8…", text)
         text = re.sub(r"cursor=[\w%-]+", "cursor=cD12Z2FfMTc2OTE1…", text)
         text = re.sub(r'ETag: "[0-9a-f]{32}"', 'ETag: "0b9d5c1e7a4f…"', text)
         text = re.sub(r'ETag: "[0-9a-f]{64}"', f'ETag: "{_REPLACED["sha256"]}"', text)
         text = re.sub(r"(Content-Range: bytes 0-\d+)/\d+", rf"\1/{_REPLACED['bytes']}", text)
+        text = re.sub(r"whsec_[\w+/]{43}=", "whsec_C2FVsBQIhrscChlQIM…", text)
+        text = re.sub(r'"since": "[^"]+"', f'"since": "{_MOMENT.format("0")}"', text)
+        text = re.sub(r"http://127\.0\.0\.1:\d+/hooks", "https://books.example.org/hooks", text)
         text = re.sub(r"vgsk_[0-9A-Za-z]{8}_[0-9A-Za-z]{46}", f"vgsk_{_KEY_ID}_…", text)
         text = re.sub(r"(vgsk_|/keys/)[0-9A-Za-z]{8}\b", rf"\g<1>{_KEY_ID}", text)
         return re.sub(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", _REPLACED["access"], text)
@@ -288,6 +296,7 @@ def _make_calls(to: _Recorder) -> None:
     to.show("rotateKey", "POST", f"{_API}/keys/{made}/rotate", {"overlapHours": 24})
     to.show("revokeKey", "DELETE", f"{_API}/keys/{made}")
 
+    _make_calls_of_webhooks(to, request_id)
     to.show("getQueueStatus", "GET", f"{_API}/queue/status")
     to.show("getMetrics", "GET", f"{_API}/metrics")
 
@@ -299,6 +308,52 @@ def _make_calls(to: _Recorder) -> None:
     to.show("retryRequest", "POST", f"{_API}/retry/{last}")
     to.show("cancelBatch", "DELETE", f"{_API}/batch/{created['batchId']}")
     to.show("retryRequest", "POST", f"{_API}/retry/{request_id}")
+
+
+def _make_calls_of_webhooks(to: _Recorder, request_id: str) -> None:
+    """Make the calls about webhooks. Their receiver is on loopback, and the page shows another name."""
+    webhooks = f"{_API}/webhooks"
+    with _receiver() as url:
+        wanted = {"url": url, "events": ["request.approved"], "projectId": "proj_123"}
+        made = to.show("makeWebhook", "POST", webhooks, wanted).json["webhookId"]
+        to.show("makeWebhook", "POST", webhooks, wanted | {"url": "https://169.254.169.254/"})
+        to.show("listWebhooks", "GET", webhooks)
+        to.show("getWebhook", "GET", f"{webhooks}/{made}")
+        to.show("changeWebhook", "PATCH", f"{webhooks}/{made}", {"description": "The press"})
+        to.show("rotateWebhookSecret", "POST", f"{webhooks}/{made}/rotate", {"overlapHours": 24})
+        for approval in (None, "approved"):
+            to.fetch("PATCH", f"{_API}/requests/{request_id}", {"approval": approval})
+        log = f"{webhooks}/{made}/deliveries"
+        to.wait(f"{log}?state=delivered", lambda page: len(page["results"]) == 1)
+        deliveries = to.show("listWebhookDeliveries", "GET", log).json["results"]
+        to.show("listDeliveries", "GET", f"{webhooks}/deliveries?requestId={request_id}&state=failed")
+        to.show("testWebhook", "POST", f"{webhooks}/{made}/test")
+        to.wait(f"{log}?state=delivered", lambda page: len(page["results"]) == 2)
+        to.show("redeliver", "POST", f"{_API}/deliveries/{deliveries[0]['deliveryId']}/redeliver")
+        today = {"since": time.strftime("%Y-%m-%dT%H:00:00Z", time.gmtime())}
+        to.show("redeliverWebhook", "POST", f"{webhooks}/{made}/redeliver", today)
+        to.show("getDefaultSecret", "GET", f"{webhooks}/secret")
+        to.show("rotateDefaultSecret", "POST", f"{webhooks}/secret/rotate", {"overlapHours": 0})
+        to.show("deleteWebhook", "DELETE", f"{webhooks}/{made}")
+
+
+@contextlib.contextmanager
+def _receiver() -> Iterator[str]:
+    """Receive webhooks during the block. Yields their address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Print nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/hooks"
+        server.shutdown()
 
 
 # --- The page ---------------------------------------------------------------------------------------------------------
@@ -347,6 +402,8 @@ def _stack() -> Iterator[tuple[int, int]]:
             "PROVIDERS": "clipart",
             "ALLOWED_HOSTS": "127.0.0.1",
             "BIND_HOST": "127.0.0.1",
+            "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "WEBHOOK_ALLOW_HTTP": "true",
             # Use the embedded servers, whatever the shell or .env sets.
             "DATABASE_URL": "",
             "REDIS_URL": "",
