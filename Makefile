@@ -47,9 +47,8 @@ faults: .venv/.dev ## Run the fault suite at full length, about an hour
 	@FAULTS=full $(IN_VENV) pytest -o faulthandler_timeout=1500 tests/faults tests/integration/test_races.py \
 	  tests/acceptance/test_schema.py $(ARGS) </dev/null
 
-# Building the image and the base images takes minutes, in which no test ends.
 compose-test: .venv/.dev ## Run docker-compose.yml on a container engine; as root on Debian it starts one itself
-	@exec $(IN_VENV) pytest -o faulthandler_timeout=900 tests/engine $(ARGS) </dev/null
+	@exec $(IN_VENV) tests.engine $(ARGS) </dev/null
 
 bench: .venv/.dev ## Run the benchmarks (needs wrk); ARGS="--help" lists the options
 	@exec $(IN_VENV) benchmarks $(ARGS) </dev/null

@@ -49,12 +49,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     items.sort(key=lambda item: _SLOW.index(tier) if (tier := _tier(item)) in _SLOW else len(_SLOW))
 
 
+#: Beginning of a test's id → the tests with which it shares a process.
+_GROUPS = {
+    "tests/browser/": "browser",  # several browsers at once starve each other
+    # Each of the two has a deployment of its own.
+    "tests/engine/test_bad_input": "engine: more deployments",
+    "tests/engine/test_more_hosts": "engine: more deployments",
+    "tests/engine/test_pgbouncer": "engine: more deployments",
+    "tests/engine/": "engine",
+}
+
+
 class _Together(LoadFileScheduling):  # type: ignore[misc]
-    """Runs the tests of one file in one process, as ``--dist loadfile``, and also all tests of the browser: several
-    browsers at once starve each other. (``--dist loadgroup`` of pytest-xdist 3.8 does nothing with pytest 9.2.)"""
+    """Runs the tests of one file in one process, as ``--dist loadfile``, or those of one group. (``--dist loadgroup``
+    of pytest-xdist 3.8 does nothing with pytest 9.2.)"""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "browser" if nodeid.startswith("tests/browser/") else str(super()._split_scope(nodeid))
+        for beginning, group in _GROUPS.items():
+            if nodeid.startswith(beginning):
+                return group
+        return str(super()._split_scope(nodeid))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:

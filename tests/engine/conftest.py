@@ -1,4 +1,4 @@
-"""One engine, one image and one running deployment for all tests of this folder."""
+"""A running deployment for the tests of one process. ``make compose-test`` starts the engine and builds the image."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.engine.base_images import make_base_images
-from tests.engine.daemon import Engine, running_engine
+from tests.engine.daemon import Engine
 from tests.engine.neighbors import ContainerVendor
-from tests.engine.project import FIGURES, Project, deployment
+from tests.engine.project import NOTES, Project, deployment, note
 from tests.servers import temporary_folder
 
 KEY = "sk-canary-of-a-deployment"
-_TIMES: list[tuple[str, float]] = []
 
 
 @contextmanager
@@ -26,16 +24,7 @@ def timed(what: str) -> Iterator[None]:
     """Note how long a part of the run takes."""
     started = time.monotonic()
     yield
-    _TIMES.append((what, time.monotonic() - started))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell how long each part took."""
-    terminalreporter.section("parts of the run")
-    for what, seconds in _TIMES:
-        terminalreporter.write_line(f"{seconds:7.1f} s  {what}")
-    for figure in FIGURES:
-        terminalreporter.write_line(figure)
+    note(f"{time.monotonic() - started:6.1f} s  {what}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,21 +34,38 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         return (yield)
 
 
-@pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
-    started = time.monotonic()
-    with running_engine() as engine:
-        _TIMES.append(("engine: packages and start", time.monotonic() - started))
-        if engine.is_ours:
-            with timed("base images"):
-                make_base_images(engine)
-        yield engine
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> None:
+    """Report what was noted, to the process that writes the summary."""
+    item.user_properties.extend(("note", text) for text in NOTES)
+    NOTES.clear()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what was noted: how long each part took, and measured figures."""
+    terminalreporter.section("parts of the run")
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) == "teardown":  # the last report of a test has all of its notes
+                for _, text in report.user_properties:
+                    terminalreporter.write_line(text)
 
 
 @pytest.fixture(scope="session")
-def built(engine: Engine) -> Iterator[Project]:
-    """A deployment whose image is built and whose secrets are made, as by docs/operations.md. It was not started."""
-    settings = {
+def engine() -> Engine:
+    return Engine.told()
+
+
+@pytest.fixture(scope="session")
+def name(engine: Engine) -> str:
+    """The beginning of the names of all that this process makes."""
+    return f"{engine.name}-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+
+
+@pytest.fixture(scope="session")
+def usual() -> dict[str, str]:
+    """What an operator of these tests writes into ``.env``."""
+    return {
         "OPENAI_BASE_URL": ContainerVendor.INSIDE,
         "SUBMIT_RATE": "1000000/m",
         "TOKEN_RATE": "1000000/m",
@@ -69,27 +75,31 @@ def built(engine: Engine) -> Iterator[Project]:
         "WEBHOOK_ALLOW_HTTP": "true",
         "WEBHOOK_ALLOWED_NETWORKS": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
     }
-    with deployment(engine, temporary_folder(), name=f"vga-tests-{os.getpid()}", **settings) as project:
+
+
+@pytest.fixture(scope="session")
+def _started(engine: Engine, name: str, usual: dict[str, str]) -> Iterator[tuple[Project, float]]:
+    with deployment(engine, temporary_folder(), name=name, **usual) as project:
         project.make_secrets()
         project.set_secret("openai_api_key", KEY)
-        with timed("docker compose build"):
-            project.build()
-        yield project
+        started = time.monotonic()
+        with timed("docker compose up"):
+            project.up()
+        seconds = time.monotonic() - started
+        project.make_people()
+        yield project, seconds
 
 
 @pytest.fixture(scope="session")
-def project(built: Project) -> Project:
-    """The same, running."""
-    with timed("docker compose up"):
-        built.up()
-    built.make_people()
-    return built
+def project(_started: tuple[Project, float]) -> Project:
+    """A deployment as by docs/operations.md, running."""
+    return _started[0]
 
 
 @pytest.fixture(scope="session")
-def up_seconds(project: Project) -> float:
-    """How long the start took."""
-    return dict(_TIMES)["docker compose up"]
+def up_seconds(_started: tuple[Project, float]) -> float:
+    """How long its start took."""
+    return _started[1]
 
 
 @pytest.fixture(scope="session")

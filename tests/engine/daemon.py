@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -10,9 +11,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 import psutil
 
@@ -20,6 +21,8 @@ from tests.engine import programs
 from tests.support.stack import wait_until
 
 _STOP_SECONDS: Final = 40
+#: The variable with which the tests learn of the engine.
+_TOLD: Final = "TESTS_ENGINE"
 #: Available memory with which the images and volumes are kept in memory. They may take half of it.
 _MEMORY: Final = 12 * 2**30
 
@@ -32,9 +35,26 @@ class Engine:
     environment: Mapping[str, str]
     #: Whether it has no registry, so that the base images are made here.
     is_ours: bool = False
-    log: Path | None = None
+    #: The beginning of the names of all that the tests make on it.
+    name: str = field(default_factory=lambda: f"vga-tests-{os.getpid()}")
     #: Variable of the compose file or the Dockerfile → a base image to use instead of the real one.
     images: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def image(self) -> str:
+        """The image under test. A deployment has a name of its own for it."""
+        return f"{self.name}:latest"
+
+    @classmethod
+    def told(cls) -> Self:
+        """The engine on which this process runs tests; fails outside ``make compose-test``."""
+        assert _TOLD in os.environ, 'these tests need an engine and an image: run make compose-test ARGS="…"'
+        told: dict[str, Any] = json.loads(os.environ[_TOLD])
+        return cls(**told)
+
+    def as_environment(self) -> dict[str, str]:
+        """The variable for :meth:`told`."""
+        return {_TOLD: json.dumps(asdict(self))}
 
     def docker(self, *arguments: str, seconds: float = 120, cwd: Path | None = None) -> str:
         """What ``docker …`` prints; fails if it fails."""
@@ -56,6 +76,17 @@ class Engine:
             check=False,
             timeout=seconds,
         )
+
+    def remove_all(self) -> None:
+        """Remove what the tests left: containers, networks, volumes and images."""
+        for kind, found in {
+            "container": self.docker("ps", "--all", "--quiet", "--filter", f"name={self.name}"),
+            "network": self.docker("network", "ls", "--quiet", "--filter", f"name={self.name}"),
+            "volume": self.docker("volume", "ls", "--quiet", "--filter", f"name={self.name}"),
+            "image": self.docker("images", "--format", "{{.Repository}}", "--filter", f"reference={self.name}*"),
+        }.items():
+            if names := found.split():
+                self.run(kind, "rm", "--force", *names)
 
 
 @contextmanager
@@ -124,9 +155,7 @@ def _our_own(folder: Path, binaries: Path) -> Iterator[Engine]:
             stderr=out,
             start_new_session=True,  # Ctrl-C is for pytest, which then ends it in order
         )
-    engine = Engine(
-        environment=_environment(path, DOCKER_HOST=address, DOCKER_CONFIG=str(config)), is_ours=True, log=log
-    )
+    engine = Engine(environment=_environment(path, DOCKER_HOST=address, DOCKER_CONFIG=str(config)), is_ours=True)
 
     def answers() -> bool:
         assert daemon.poll() is None, f"dockerd ended with {daemon.returncode}: {log.read_text()[-3000:]}"
@@ -142,3 +171,13 @@ def _our_own(folder: Path, binaries: Path) -> Iterator[Engine]:
         if daemon.poll() is None:
             os.killpg(daemon.pid, signal.SIGKILL)
             daemon.wait()
+        _end_containers(folder)
+
+
+def _end_containers(folder: Path) -> None:
+    """End the containers that outlive a daemon that had to be killed. Their parents name the engine's folder."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(str(folder) in argument for argument in process.cmdline()):
+                for one in [process, *process.children(recursive=True)]:
+                    one.kill()

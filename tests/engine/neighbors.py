@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import httpx2
 
 from config.local.valkey import free_port
-from tests.engine.project import IMAGE, Project
+from tests.engine.project import Project
 from tests.fakes.control import FakeProvider
 from tests.support.stack import ROOT, wait_until
 
@@ -36,6 +38,12 @@ class ContainerVendor(FakeProvider):
     def stop(self) -> None:
         """Remove the container."""
         self._neighbor.stop()
+
+    @contextmanager
+    def known_to(self, project: Project) -> Iterator[None]:
+        """Let containers of another project reach it as well."""
+        with self._neighbor.known_to(project):
+            yield
 
     def paid(self) -> dict[str, int]:
         """Prompt → the number of images that were delivered, and so are paid for."""
@@ -87,13 +95,23 @@ class _Neighbor:
         self._project.engine.docker(
             *("run", "--detach", "--name", self._name, "--network", f"{self._project.name}_inside"),
             *("--network-alias", self._alias, "--publish", f"127.0.0.1:{self._port}:{_PORT}", "--no-healthcheck"),
-            *("--volume", f"{modules}:/app/tests:ro", IMAGE, *command),
+            *("--volume", f"{modules}:/app/tests:ro", self._project.image, *command),
         )
         return f"http://127.0.0.1:{self._port}"
 
     def stop(self) -> None:
         """Remove it."""
         self._project.engine.run("rm", "--force", self._name)
+
+    @contextmanager
+    def known_to(self, project: Project) -> Iterator[None]:
+        """Be in the network of this project too, with the same name."""
+        docker, network = self._project.engine.docker, f"{project.name}_inside"
+        docker("network", "connect", "--alias", self._alias, network, self._name)
+        try:
+            yield
+        finally:
+            docker("network", "disconnect", network, self._name)
 
     def log(self) -> str:
         """Its output."""

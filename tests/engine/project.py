@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -20,13 +19,14 @@ from tests.support.stack import PASSWORD, PEOPLE, ROOT, wait_until
 #: What the files of a deployment are; the folder must not have what a developer's working tree has besides.
 _FILES: Final = ("Dockerfile", ".dockerignore", "docker-compose.yml", "manage.py", "requirements.txt")
 _FOLDERS: Final = ("config", "deploy", "generation", "templates", "workers")
-IMAGE: Final = f"vga-under-test-{os.getpid()}:latest"
 #: The services that have a health check, and so are waited for.
 SERVICES: Final = ("web", "realtime", "worker", "dispatcher", "deliverer", "postgres", "valkey", "proxy")
 #: The first process of our containers is an init; this ends its child, as a crash does.
 _CRASH: Final = "import os; os.kill(int(open('/proc/1/task/1/children').read().split()[0]), 9)"
-#: What ``note`` tells.
-FIGURES: Final[list[str]] = []
+#: What ``note`` told since a test was reported.
+NOTES: Final[list[str]] = []
+#: More than the longest grace period, so that a stop that takes all of it is told by its cause.
+_UP_SECONDS: Final = 300
 Done = subprocess.CompletedProcess[str]
 
 
@@ -49,10 +49,15 @@ class Project:
             "PUBLIC_BASE_URL": self.url,
             "HTTP_PORT": f"127.0.0.1:{self.port}",
             "HTTPS_PORT": f"127.0.0.1:{secure}",
-            "APP_IMAGE": IMAGE,
+            "APP_IMAGE": f"{name}:latest",
         }
         self.settings |= engine.images | settings
         self.write_settings()
+
+    @property
+    def image(self) -> str:
+        """The image of its processes."""
+        return self.settings["APP_IMAGE"]
 
     def write_settings(self, *, newline: str = "\n", **changes: str) -> None:
         """Write ``.env``."""
@@ -105,7 +110,7 @@ class Project:
     def up(self, *arguments: str, scale: dict[str, int] | None = None, check: bool = True) -> Done:
         """Start what does not run, and wait until it is healthy. The arguments are options and services."""
         counts = [part for name, count in (scale or {}).items() for part in ("--scale", f"{name}={count}")]
-        return self.compose("up", "--detach", "--wait", *counts, *arguments, check=check)
+        return self.compose("up", "--detach", "--wait", *counts, *arguments, seconds=_UP_SECONDS, check=check)
 
     def down(self) -> None:
         """Remove containers, network and data."""
@@ -203,8 +208,11 @@ def said(done: Done) -> str:
 
 @contextmanager
 def deployment(engine: Engine, folder: Path, *, name: str, **settings: str) -> Iterator[Project]:
-    """A project that is removed at the end; nothing is started yet."""
+    """A project that is removed at the end; nothing is started yet. It has a name of its own for the image that is
+    built, which it may build again, unless the settings name one."""
     project = Project(engine, folder, name=name, **settings)
+    if "APP_IMAGE" not in settings:
+        engine.docker("tag", engine.image, project.image)
     try:
         yield project
     finally:
@@ -238,4 +246,4 @@ def ended(client: httpx2.Client, request_id: str, *, seconds: float = 60) -> dic
 
 def note(text: str) -> None:
     """Tell a measured figure at the end of the run."""
-    FIGURES.append(text)
+    NOTES.append(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +18,9 @@ ODD = r"""a$b${c}'d"e#f\g%h@i:j/k é"""
 
 
 @pytest.fixture
-def other(engine: Engine, built: Project, empty_folder: Path) -> Iterator[Project]:
-    """Another deployment of the image that is built."""
-    with deployment(engine, empty_folder, name=f"vga-other-{os.getpid()}") as project:
+def other(engine: Engine, name: str, empty_folder: Path) -> Iterator[Project]:
+    """A deployment that was not started."""
+    with deployment(engine, empty_folder, name=f"{name}-other") as project:
         yield project
 
 
@@ -57,10 +56,10 @@ def test_without_the_address_nothing_is_started(other: Project) -> None:
 
 
 @pytest.fixture(scope="module")
-def odd(engine: Engine, built: Project) -> Iterator[Project]:
+def odd(engine: Engine, name: str) -> Iterator[Project]:
     """A deployment with odd passwords, Windows line ends and a small volume, not started, and its image not built."""
-    more = {"APP_IMAGE": f"vga-not-built-{os.getpid()}:latest", "PROVIDERS": "clipart", "EXTRA": "last"}
-    with deployment(engine, temporary_folder(), name=f"vga-odd-{os.getpid()}", **more) as project:
+    more = {"APP_IMAGE": f"{name}-not-built:latest", "PROVIDERS": "clipart", "EXTRA": "last"}
+    with deployment(engine, temporary_folder(), name=f"{name}-odd", **more) as project:
         small = "{driver_opts: {type: tmpfs, device: tmpfs, o: 'size=8m,uid=10001,gid=10001'}}"
         (project.folder / "docker-compose.override.yml").write_text(f"volumes:\n  var: {small}\n")
         own = {"postgres_app_password": ODD, "postgres_owner_password": ODD + "2", "valkey_password": ODD + "3"}

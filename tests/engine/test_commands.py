@@ -8,7 +8,7 @@ import re
 import httpx2
 
 from tests.engine.daemon import Engine
-from tests.engine.project import IMAGE, SERVICES, Project, note
+from tests.engine.project import SERVICES, Project, note
 
 UP_SECONDS = 60
 IMAGE_MB = 450
@@ -19,7 +19,6 @@ SLIM_MB = 125
 
 
 def test_every_service_becomes_healthy_within_a_minute(project: Project, up_seconds: float) -> None:
-    note(f"docker compose up --wait: {up_seconds:.1f} s")
     health = project.health()
     assert health.pop("migrate") == ["exited"]
     assert health == {name: ["healthy"] for name in SERVICES}
@@ -42,7 +41,7 @@ def proportional_mb(project: Project, service: str) -> float:
 
 
 def test_the_image_is_small(project: Project, engine: Engine) -> None:
-    size = size_mb(engine, IMAGE)
+    size = size_mb(engine, engine.image)
     if base := engine.images.get("PYTHON_IMAGE"):
         size += SLIM_MB - size_mb(engine, base)
     note(f"the image: {size:.0f} MB")

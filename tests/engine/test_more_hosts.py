@@ -16,11 +16,13 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.engine import neighbors
-from tests.engine.conftest import timed
+from tests.engine.conftest import KEY, timed
 from tests.engine.daemon import Engine
 from tests.engine.neighbors import ContainerVendor
-from tests.engine.project import IMAGE, SERVICES, Project, deployment, ended, note, submit
+from tests.engine.project import SERVICES, Project, deployment, ended, note, submit
 from tests.engine.test_many import assert_all_done, assert_paid_once, submit_many
+from tests.engine.test_operations import HEADING as UPGRADE
+from tests.engine.test_operations import upgraded
 from tests.servers import temporary_folder
 from tests.support.operations import SCALING, blocks, commands
 from tests.support.stack import wait_until
@@ -28,70 +30,73 @@ from tests.support.stack import wait_until
 HEADING = "## More hosts"
 #: The slots of one worker.
 SLOTS = 5
+Hosts = tuple[Project, Project]
 
 
 @pytest.fixture(scope="module")
-def address(engine: Engine) -> Iterator[str]:
+def address(engine: Engine, name: str) -> Iterator[str]:
     """The address of the first host in the private network, here that of a bridge."""
-    name = f"vga-private-{os.getpid()}"
-    engine.docker("network", "create", name)
+    network = f"{name}-private"
+    engine.docker("network", "create", network)
     try:
-        yield json.loads(engine.docker("network", "inspect", name))[0]["IPAM"]["Config"][0]["Gateway"]
+        yield json.loads(engine.docker("network", "inspect", network))[0]["IPAM"]["Config"][0]["Gateway"]
     finally:
-        engine.docker("network", "rm", name)
+        engine.docker("network", "rm", network)
 
 
 @pytest.fixture(scope="module")
-def bucket(engine: Engine, project: Project, address: str) -> Iterator[str]:
+def bucket(engine: Engine, name: str, address: str) -> Iterator[str]:
     """The address of a server of S3."""
-    name, module = f"vga-bucket-{os.getpid()}", "tests.engine.bucket_server"
+    container, code = f"{name}-bucket", neighbors.code(temporary_folder())
     engine.docker(
-        *("run", "--detach", "--name", name, "--publish", f"{address}:9000:9000", "--no-healthcheck"),
-        *("--volume", f"{neighbors.code(project.folder)}:/app/tests:ro", IMAGE, "python", "-m", module, "9000"),
+        *("run", "--detach", "--name", container, "--publish", f"{address}:9000:9000", "--no-healthcheck"),
+        *("--volume", f"{code}:/app/tests:ro", engine.image, "python", "-m", "tests.engine.bucket_server", "9000"),
     )
     try:
         yield f"http://{address}:9000"
     finally:
-        engine.docker("rm", "--force", name)
+        engine.docker("rm", "--force", container)
 
 
 @pytest.fixture(scope="module")
-def hosts(engine: Engine, project: Project, address: str, bucket: str) -> Iterator[tuple[Project, Project]]:
-    """The deployment of the other tests as the first host, and another one as a further host."""
+def hosts(engine: Engine, name: str, usual: dict[str, str], address: str, bucket: str) -> Iterator[Hosts]:
+    """A first and a further host."""
     shared, files = (block.split() for block in blocks("ini", HEADING, SCALING))
-    settings = dict(line.split("=", 1) for line in shared)
+    settings = usual | dict(line.split("=", 1) for line in shared)
     settings |= {"PRIVATE_ADDRESS": address, "AWS_S3_ENDPOINT_URL": bucket}
     settings |= {"AWS_ACCESS_KEY_ID": "only-for-tests", "AWS_SECRET_ACCESS_KEY": "only-for-tests"}
     first_files, further_files = (line.removeprefix("COMPOSE_FILE=") for line in files)
-    before = dict(project.settings)
-    project.write_settings(**settings, COMPOSE_FILE=first_files)
-    own = {"COMPOSE_PROJECT_NAME", "HTTP_PORT", "HTTPS_PORT"}
-    settings = {name: value for name, value in project.settings.items() if name not in own}
-    settings["COMPOSE_FILE"] = further_files
-    try:
+    with (
+        deployment(engine, temporary_folder(), name=f"{name}-first", **settings, COMPOSE_FILE=first_files) as first,
+        deployment(
+            engine, temporary_folder(), name=f"{name}-further", **settings, COMPOSE_FILE=further_files
+        ) as further,
+    ):
+        first.make_secrets()
+        first.set_secret("openai_api_key", KEY)
         with timed("the first host"):
-            project.up()
-        with deployment(engine, temporary_folder(), name=f"vga-further-{os.getpid()}", **settings) as further:
-            shutil.copytree(project.secrets, further.secrets)
-            with timed("the further host"):
-                for command in commands(HEADING, SCALING):
-                    further.type(command)
-            yield project, further
-    finally:
-        project.settings = before
-        project.write_settings()
-        with timed("one host again"):
-            project.up()
+            first.up()
+        first.make_people()
+        further.write_settings(PUBLIC_BASE_URL=first.url)
+        shutil.copytree(first.secrets, further.secrets)
+        with timed("the further host"):
+            for command in commands(HEADING, SCALING):
+                further.type(command)
+        yield first, further
+
+
+@pytest.fixture(scope="module")
+def _shared_vendor(hosts: Hosts) -> Iterator[ContainerVendor]:
+    first, further = hosts
+    with ContainerVendor(first) as vendor, vendor.known_to(further):
+        yield vendor
 
 
 @pytest.fixture
-def shared_vendor(hosts: tuple[Project, Project], vendor: ContainerVendor) -> Iterator[ContainerVendor]:
-    """The vendor, which both hosts reach."""
-    engine, (_, further) = hosts[0].engine, hosts
-    network, container = f"{further.name}_inside", f"{hosts[0].name}-vendor"
-    engine.docker("network", "connect", "--alias", "vendor", network, container)
-    yield vendor
-    engine.docker("network", "disconnect", network, container)
+def shared_vendor(_shared_vendor: ContainerVendor) -> ContainerVendor:
+    """The vendor, which both hosts reach, without a script and with an empty journal."""
+    _shared_vendor.reset()
+    return _shared_vendor
 
 
 @contextmanager
@@ -122,9 +127,7 @@ def workers(host: Project, word: str) -> int:
     return int(count)
 
 
-def test_two_hosts_share_the_work_and_the_images(
-    hosts: tuple[Project, Project], shared_vendor: ContainerVendor
-) -> None:
+def test_two_hosts_share_the_work_and_the_images(hosts: Hosts, shared_vendor: ContainerVendor) -> None:
     first, further = hosts
     assert further.health() == {name: ["healthy"] for name in SERVICES if name not in {"postgres", "valkey"}}
     shared_vendor.script(default="delay=0.5")
@@ -140,9 +143,7 @@ def test_two_hosts_share_the_work_and_the_images(
     assert_paid_once(shared_vendor, prompts)
 
 
-def test_what_happens_on_one_host_is_told_on_the_other(
-    hosts: tuple[Project, Project], shared_vendor: ContainerVendor
-) -> None:
+def test_what_happens_on_one_host_is_told_on_the_other(hosts: Hosts, shared_vendor: ContainerVendor) -> None:
     first, further = hosts
     shared_vendor.script(default="hold=1")
     at = further.url.replace("http", "ws", 1)
@@ -160,9 +161,20 @@ def test_what_happens_on_one_host_is_told_on_the_other(
     assert statuses[-1] == "completed"
 
 
+def test_a_further_host_is_upgraded_and_fails_no_call(hosts: Hosts, shared_vendor: ContainerVendor) -> None:
+    first, further = hosts
+    build, _, *rest = commands(UPGRADE)
+    with further.client("alice") as there:
+        with upgraded(further, there) as load:
+            for command in (commands(HEADING, SCALING)[0], *rest):
+                further.type(command)
+        assert {ended(there, request_id)["status"] for request_id in load.ids} == {"completed"}
+    assert (build, first.is_ready()) == ("docker compose build", True)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="cutting a host off needs root")
 def test_a_host_that_is_cut_off_costs_no_request_and_comes_back(
-    hosts: tuple[Project, Project], shared_vendor: ContainerVendor, address: str
+    hosts: Hosts, shared_vendor: ContainerVendor, address: str
 ) -> None:
     first, further = hosts
     shared_vendor.script(default="hold=1")

@@ -1,5 +1,5 @@
-"""docs/operations.md and docs/scaling.md, followed word by word in the running deployment: an upgrade under load, a
-backup and its restore, and PgBouncer."""
+"""docs/operations.md, followed word by word in the running deployment: an upgrade under load, a backup and its
+restore."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from contextlib import contextmanager
 import httpx2
 
 from tests.engine.neighbors import ContainerVendor
-from tests.engine.project import SERVICES, Project, ended, note, submit
+from tests.engine.project import Project, ended, note, submit
 from tests.support import compose
-from tests.support.operations import SCALING, blocks, commands
-from tests.support.stack import wait_until
+from tests.support.operations import commands
 
 OURS = compose.OURS[1:]  # without migrate, which ends
+HEADING = "## Upgrade without downtime"
 #: Calls in a second while the deployment is upgraded.
 RATE = 20
 
@@ -87,21 +87,28 @@ def loaded(client: httpx2.Client) -> Iterator[Load]:
         thread.join()
 
 
-def test_an_upgrade_under_load_fails_no_call(project: Project, vendor: ContainerVendor, alice: httpx2.Client) -> None:
+@contextmanager
+def upgraded(project: Project, client: httpx2.Client) -> Iterator[Load]:
+    """Make calls while the block replaces all processes by those of another version; none may fail."""
     before = {service: project.inspect(service) for service in OURS}
     manage = project.folder / "manage.py"
     manage.write_text(f"{manage.read_text()}# The next version.\n")
     started = time.monotonic()
-    with loaded(alice) as load:
-        for command in commands("## Upgrade without downtime"):
-            project.type(command)
-    note(f"an upgrade: {time.monotonic() - started:.0f} s, {sum(load.outcomes.values())} calls")
-    failed = {outcome: count for outcome, count in load.outcomes.items() if outcome[1] not in {200, 202}}
-    assert not failed, load.outcomes
-    assert sum(load.outcomes.values()) > RATE * 10
+    with loaded(client) as load:
+        yield load
+    calls = sum(load.outcomes.values())
+    note(f"{time.monotonic() - started:6.1f} s  an upgrade, {calls} calls meanwhile")
+    assert not {outcome for outcome in load.outcomes if outcome[1] not in {200, 202}}, load.outcomes
+    assert calls > RATE * 10
     for service in OURS:
         assert len(project.containers(service)) == 1, service
         assert project.inspect(service)["Image"] != before[service]["Image"], service
+
+
+def test_an_upgrade_under_load_fails_no_call(project: Project, vendor: ContainerVendor, alice: httpx2.Client) -> None:
+    with upgraded(project, alice) as load:
+        for command in commands(HEADING):
+            project.type(command)
     assert {ended(alice, request_id)["status"] for request_id in load.ids} == {"completed"}
 
 
@@ -120,30 +127,6 @@ def test_a_backup_brings_everything_back(project: Project, vendor: ContainerVend
     with project.client("alice") as again:
         assert again.get(f"/image/{kept}").content == image
         assert ended(again, submit(again, "A dragon after the restore"))["status"] == "completed"
-
-
-def test_pgbouncer_serves_all_processes(project: Project, vendor: ContainerVendor) -> None:
-    (block,) = blocks("ini", "## Behind PgBouncer", SCALING)
-    before = dict(project.settings)
-    project.write_settings(**dict(line.split("=", 1) for line in block.splitlines()))
-    try:
-        project.make_secrets()
-        project.compose("build", "pgbouncer", seconds=300)
-        project.up()
-        assert project.health()["pgbouncer"] == ["healthy"]
-        (address,) = project.inspect("pgbouncer")["NetworkSettings"]["Networks"].values()
-        sessions = "SELECT DISTINCT host(client_addr) FROM pg_stat_activity WHERE usename LIKE 'vga_%'"
-        wait_until(lambda: project.sql(sessions) == [[address["IPAddress"]]], what="sessions of PgBouncer alone")
-        with project.client("alice") as alice:
-            ids = [submit(alice, f"Dragon {number} behind PgBouncer") for number in range(20)]
-            assert {ended(alice, request_id)["status"] for request_id in ids} == {"completed"}
-        said = project.run("web", "python", "manage.py", "doctor", check=False).stdout
-        assert "wrong settings" not in said
-    finally:
-        project.settings = before
-        project.write_settings()
-        project.up("--remove-orphans")
-    assert {project.health()[name][0] for name in SERVICES} == {"healthy"}
 
 
 def test_a_database_of_a_newer_version_is_refused(project: Project) -> None:

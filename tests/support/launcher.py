@@ -15,6 +15,8 @@ from tests.support.stack import ROOT, wait_until
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+#: For a whole demo: start, images, stop.
+_DEMO_SECONDS = 240.0
 
 
 def bare_environment(**settings: str) -> dict[str, str]:
@@ -85,7 +87,7 @@ class Launcher:
 
     def wait(self) -> int:
         """Until it has ended; returns the exit code."""
-        return self.process.wait(_STOP_SECONDS)
+        return self.process.wait(_DEMO_SECONDS)
 
     def wait_nothing_left(self) -> None:
         """Until no process of this run is there."""
