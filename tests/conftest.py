@@ -55,7 +55,6 @@ _GROUPS = {
     # Each of the two has a deployment of its own.
     "tests/engine/test_bad_input": "engine: more deployments",
     "tests/engine/test_more_hosts": "engine: more deployments",
-    "tests/engine/test_pgbouncer": "engine: more deployments",
     "tests/engine/": "engine",
 }
 

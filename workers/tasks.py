@@ -20,6 +20,7 @@ from workers import metrics_server, result_writer
 from workers.executor import Executor
 from workers.image_processes import ImageProcesses
 from workers.policies.rate_limit import RateLimiter
+from workers.processes import end_soon
 from workers.providers.registry import Registry
 from workers.runtime import Runtime
 
@@ -125,4 +126,5 @@ def _begin_to_stop(**_: object) -> None:
 
 @worker_shutdown.connect
 def _stop(**_: object) -> None:
+    end_soon()  # no task runs any more
     runtime().stop()

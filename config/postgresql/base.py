@@ -53,6 +53,18 @@ class PooledConnection(Connection[Any]):
         poll.register(self.pgconn.socket, select.POLLIN)
         return not poll.poll(0)
 
+    def answers(self) -> bool:
+        """Ask the server by an empty statement."""
+        if threading.current_thread() is threading.main_thread():
+            # Where signals are handled: a stop or Ctrl-C must not wait for a server that is silent.
+            try:
+                self.execute("")
+            except OperationalError:
+                return False
+            return True
+        # The same without a cursor, in a third of the time.
+        return bool(self.pgconn.exec_(b"").status == ExecStatus.EMPTY_QUERY)
+
 
 class PreparedCursor(Cursor[Any]):
     """Prepares statements: planning one that writes four tables takes longer than running it."""
@@ -100,8 +112,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         def check(connection: PooledConnection) -> None:
             if _caller.repeats and connection.is_trusted():
                 return
-            # The pool's own check runs the same empty statement through a cursor, which takes three times as long.
-            if connection.pgconn.exec_(b"").status != ExecStatus.EMPTY_QUERY:
+            if not connection.answers():
                 pool.check()
                 raise OperationalError("the connection was cut")
             connection.checked_at = time.monotonic()

@@ -83,7 +83,11 @@ class Project:
 
     def compose(self, *arguments: str, seconds: float = 180, check: bool = True, given: str | None = None) -> Done:
         """``docker compose …``"""
-        done = self.engine.run("compose", *arguments, cwd=self.folder, seconds=seconds, given=given)
+        try:
+            done = self.engine.run("compose", *arguments, cwd=self.folder, seconds=seconds, given=given)
+        except subprocess.TimeoutExpired as error:
+            states = self.engine.run("compose", "ps", "--all", cwd=self.folder).stdout
+            raise AssertionError(f"{error}\n{states}\n{self.compose_logs()}") from None
         if check and done.returncode != 0:
             raise AssertionError(f"docker compose {' '.join(arguments)}: {said(done)}\n{self.compose_logs()}")
         return done

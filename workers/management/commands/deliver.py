@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand
 
 from workers import metrics_server
 from workers.deliverer import Deliverer
+from workers.processes import end_soon
 
 
 class Command(BaseCommand):
@@ -25,7 +26,12 @@ class Command(BaseCommand):
 async def _deliver() -> None:
     deliverer = Deliverer()
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        deliverer.stop()
+        end_soon()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, deliverer.stop)
+        loop.add_signal_handler(number, stop)
     metrics_server.serve(deliverer.is_alive)
     await deliverer.run()

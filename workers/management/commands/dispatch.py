@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from workers import dispatcher, metrics_server
+from workers.processes import end_soon
 
 
 class Command(BaseCommand):
@@ -28,6 +29,11 @@ class Command(BaseCommand):
         liveness = dispatcher.Liveness()
         metrics_server.serve(liveness)
         stopping = threading.Event()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda *_: stopping.set())
+
+        def stop(*_: object) -> None:
+            stopping.set()
+            end_soon()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
         dispatcher.run_forever(stopping, liveness)
