@@ -83,7 +83,7 @@ def test_processes_end_that_were_started_while_a_server_is_away(
 
 
 @states
-def test_a_worker_that_ends_while_the_broker_is_away_stores_what_it_paid_for(
+def test_a_worker_ends_while_the_broker_is_away_and_stores_its_image(
     postgres: Postgres, tmp_path: Path, state: str
 ) -> None:
     with built(tmp_path, server=postgres.url) as house:

@@ -22,6 +22,7 @@ from generation.states import Status
 from generation.storage import images, receipts
 from tests.support.executors import cancel_attempts, executor
 from tests.support.requests import RESULT, claimed, queued
+from tests.support.stack import wait_until
 from workers import prompts
 from workers.image_processes import NoProcessesError
 from workers.providers.base import ImageAnswer, ImageRequest, ProviderError
@@ -307,7 +308,7 @@ def test_an_image_stored_before_a_kill_completes_without_a_second_call(
     assert second.asked == []
     assert request.status == Status.COMPLETED
     assert images.read(request.result["image_key"]) == png()
-    assert receipts.find(request.pk) is None
+    wait_until(lambda: receipts.find(request.pk) is None, what="the end of the receipt")
 
 
 def test_a_receipt_whose_image_is_gone_does_not_count(alice: User) -> None:

@@ -37,6 +37,7 @@ export async function copy(from) {
 /** Close the dialog; the first time without a copy only warn. */
 function close() {
   if (isCopied) {
+    forget(); // the event of the close comes later
     dialog.close();
   } else {
     isCopied = true;
@@ -55,7 +56,6 @@ copyButton.addEventListener("click", async () => {
 document.getElementById("secret-done").addEventListener("click", close);
 value.addEventListener("copy", () => { isCopied = true; });
 dialog.addEventListener("cancel", (event) => {
-  if (isCopied) return;
   event.preventDefault();
   close();
 });
