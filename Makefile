@@ -6,10 +6,10 @@ SHELL := /bin/sh
 
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 IN_VENV := .venv/bin/python -m
-# Each test process has its own database server and broker. Three for two processors, since tests wait for a third of
+# Each test process has its own database server and broker. Four for two processors, since tests wait for half of
 # their time. Tests that share a stack stay in one process (tests/conftest.py). The order stays too: slow files first,
 # fast ones fill the gaps at the end.
-AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
+AT_ONCE := -n 4 --dist loadfile --no-loadscope-reorder
 # The lock file names every package, so pip has nothing to resolve.
 INSTALL = $(IN_VENV) pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header

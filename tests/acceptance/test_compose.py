@@ -31,6 +31,9 @@ from tests.support.composed import Composed, composed
 from tests.support.stack import PASSWORD, wait_until
 from tests.support.uploads import encoded
 
+pytestmark = pytest.mark.long
+
+
 #: What is told when something is wrong, and the alerts that then fire.
 BROKEN: list[tuple[dict[str, str], set[str]]] = [
     ({'vga_up{server="database"': "0x60"}, {"DatabaseUnreachable"}),

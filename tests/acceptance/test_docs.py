@@ -5,8 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.launcher import bare_environment
 from tests.support.stack import ROOT
+
+pytestmark = pytest.mark.long
 
 
 def test_the_page_of_the_api_shows_what_a_stack_answers() -> None:

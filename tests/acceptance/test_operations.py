@@ -21,6 +21,9 @@ from tests.support.composed import Composed, composed
 from tests.support.operations import PAGE, commands
 from tests.support.stack import ROOT, wait_until
 
+pytestmark = pytest.mark.long
+
+
 OURS = compose.OURS[1:]  # without migrate, which ends
 
 

@@ -13,6 +13,9 @@ import pytest
 
 from tests.support.stack import PASSWORD, Stack, prepared_stack, wait_until
 
+pytestmark = pytest.mark.long
+
+
 EXPORT = "/admin/generation/generationrequest/export/"
 ROWS = 8_000
 #: More than the buffers of both sides of a connection hold.

@@ -26,7 +26,7 @@ WIDTHS = {360: 780, 1440: 900}
 _LOOKS = pytest.mark.parametrize(
     ("width", "theme"),
     [
-        (360, "dark"),
+        pytest.param(360, "dark", marks=pytest.mark.long),
         (1440, "light"),
         *([(360, "light"), (1440, "dark")] if FULL or os.environ.get("SCREENSHOTS") else []),
     ],

@@ -16,8 +16,6 @@ from tests.faults.house import House, built, lasting
 from tests.support.proxy import Proxy
 from tests.support.stack import closed_port
 
-pytestmark = pytest.mark.rare
-
 
 @pytest.fixture
 def with_worker(house: House) -> House:

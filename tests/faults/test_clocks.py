@@ -15,8 +15,6 @@ import pytest
 from tests.faults.house import LEASE_SECONDS, House, built
 from tests.support.stack import ROOT
 
-pytestmark = pytest.mark.rare
-
 HOUR = 3600
 
 

@@ -20,8 +20,6 @@ from tests.servers import temporary_folder
 from tests.support.postgres import Postgres, Wire
 from tests.support.stack import PASSWORD, wait_until
 
-pytestmark = pytest.mark.rare
-
 #: Longer than the database is away in a test, so that no call is broken off and each is counted once.
 LONG_LEASE = "15000"
 

@@ -20,8 +20,6 @@ from tests.servers import temporary_folder
 from tests.support.postgres import Postgres, tools
 from tests.support.stack import PASSWORD, ROOT, wait_until
 
-pytestmark = pytest.mark.rare
-
 PROCESSES = (Kind.WEB, Kind.REALTIME, Kind.WORKER, Kind.DISPATCHER)
 EXPORT = "/admin/generation/generationrequest/export/"
 ROWS = 3_500

@@ -15,8 +15,6 @@ from tests.support.postgres import Postgres
 from tests.support.stack import wait_until
 from tests.support.valkey import Valkey
 
-pytestmark = pytest.mark.rare
-
 PROCESSES = ["web", "realtime", "worker", "dispatcher", "deliverer"]
 #: The shortest grace period of docker-compose.yml.
 GRACE = 15.0

@@ -14,8 +14,6 @@ from tests.faults.storm import storm
 from tests.support.length import FULL
 from tests.support.stack import wait_until
 
-pytestmark = pytest.mark.rare
-
 #: A killed worker loses as many calls as it had slots.
 SLOTS = 3
 

@@ -12,7 +12,7 @@ from generation.storage import images
 from tests.fakes.images import noise
 from tests.support.vendors import Vendors
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 
 
 @pytest.mark.parametrize(

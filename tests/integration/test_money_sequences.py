@@ -48,7 +48,7 @@ from workers.runtime import Runtime
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("empty_queues")]
 
-SEQUENCES: Final = int(os.environ.get("MONEY_SEQUENCES", lasting(80, full=1000)))
+SEQUENCES: Final = int(os.environ.get("MONEY_SEQUENCES", lasting(30, full=1000)))
 FIRST_SEED: Final = int(os.environ.get("MONEY_SEED", 1))
 PRICES: Final = {"openai": Decimal("0.05"), "stability": Decimal("0.03")}
 #: Outcomes of a call that the vendor bills, and others.
