@@ -238,9 +238,8 @@ async def _ended(wait: Wait, held: _HeldResponse) -> bool:
     waiter = _Waiter(wait.request_ids)
     over = asyncio.Event()
     with _registry.watching(waiter):
-        # Not awaited: a database that does not answer must not make the wait longer.
-        look = asyncio.create_task(_registry.look_for([waiter]))
-        tasks = [asyncio.create_task(event.wait()) for event in (stopping(), waiter.done)]
+        look = asyncio.create_task(_registry.look_for({waiter: wait.request_ids}))
+        tasks = [asyncio.create_task(stopping().wait()), asyncio.create_task(_known_end(waiter, look))]
         streaming = [asyncio.create_task(_stream(wait, held, waiter, over))] if wait.events else []
         try:
             await asyncio.wait([*tasks, *streaming], timeout=wait.seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -253,6 +252,13 @@ async def _ended(wait: Wait, held: _HeldResponse) -> bool:
                 task.cancel()
             await asyncio.gather(look, *tasks, *streaming, return_exceptions=True)
     return waiter.done.is_set()
+
+
+async def _known_end(waiter: _Waiter, look: asyncio.Task[None]) -> None:
+    """Wait for the first look, and then for the end. An update that arrives before the look may be older than the wait:
+    of a request that was cancelled, and then retried by this very call."""
+    await asyncio.wait({look})
+    await waiter.done.wait()
 
 
 async def _stream(wait: Wait, held: _HeldResponse, waiter: _Waiter, over: asyncio.Event) -> None:
@@ -360,11 +366,10 @@ class _Registry:
     async def _look(self) -> None:
         while self._waiters:
             await asyncio.sleep(_LOOK_EVERY)
-            await self.look_for(list(self._waiters))
+            await self.look_for({waiter: list(waiter.left) for waiter in self._waiters})
 
-    async def look_for(self, waiters: Sequence[_Waiter]) -> None:
-        """Note the states of the requests that are waited for, in one query for all of the waiters."""
-        asked = {waiter: list(waiter.left) for waiter in waiters}
+    async def look_for(self, asked: Mapping[_Waiter, Sequence[str]]) -> None:
+        """Note the states of these requests, in one query for all of the waiters."""
         try:
             states = await _states_of({request_id for request_ids in asked.values() for request_id in request_ids})
         except Exception as error:  # the next look may succeed

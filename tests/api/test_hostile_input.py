@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import connection, transaction
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
@@ -38,6 +38,15 @@ repeatable = settings(
     max_examples=75,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+@pytest.fixture(autouse=True)
+def _long_transaction(db: None) -> None:
+    """Let the transaction of the test last: between two examples Hypothesis may think for longer than a session of the
+    product may be idle."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+
 
 # --- JSON as text, to include values that Python objects cannot express -----------------------------------------------
 
