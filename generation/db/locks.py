@@ -22,6 +22,18 @@ def locked_keys(rows: QuerySet[Any], *, limit: int | None = None) -> list[Any]:
     return list(found if limit is None else found[:limit])
 
 
+def delete_in_steps(rows: QuerySet[Any], *, step: int) -> Iterator[int]:
+    """Delete the rows in transactions of at most ``step`` rows, and skip those that another transaction holds, such as
+    a request that a user is retrying. Yields the number of rows that each step deleted."""
+    while True:
+        with transaction.atomic():
+            keys = locked_keys(rows, limit=step)
+            rows.model._default_manager.filter(pk__in=keys).delete()
+        if not keys:
+            return
+        yield len(keys)
+
+
 @contextmanager
 def long_statements() -> Iterator[None]:
     """Give statements ``LONG_STATEMENT`` instead of the limit of the process's kind, in one transaction.

@@ -9,17 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
-from django.db import transaction
-from django.db.models import Exists, Max, OuterRef, QuerySet
+from django.db.models import Exists, Max, OuterRef
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from generation.db.counters import PRUNED
 from generation.db.functions import Now, database_now
-from generation.db.locks import locked_keys
+from generation.db.locks import delete_in_steps
 from generation.identifiers import REQUEST_ID, UPLOAD_ID
 from generation.models import (
     CounterChange,
@@ -74,43 +73,32 @@ def delete_ended(*, step: int = STEP) -> Iterator[int]:
     CounterChange.objects.create(event=PRUNED, at=next_day, count=1)
     needed = GenerationReference.objects.filter(in_use(), source=OuterRef("pk"))
     ended = GenerationRequest.objects.filter(~Exists(needed), status__in=TERMINAL, completed_at__lt=before)
-    yield from _in_steps(ended, step)
+    yield from delete_in_steps(ended, step=step)
     requests = GenerationRequest.objects.filter(batch=OuterRef("pk"))
-    yield from _in_steps(GenerationBatch.objects.filter(~Exists(requests), created_at__lt=before), step)
+    yield from delete_in_steps(GenerationBatch.objects.filter(~Exists(requests), created_at__lt=before), step=step)
 
 
 def delete_old_keys(*, step: int = STEP) -> Iterator[int]:
     """Delete expired ``Idempotency-Key`` rows. Yields the number that each step deleted."""
-    yield from _in_steps(IdempotencyKey.objects.filter(created_at__lt=Now() - IDEMPOTENCY_LIFETIME), step)
+    yield from delete_in_steps(IdempotencyKey.objects.filter(created_at__lt=Now() - IDEMPOTENCY_LIFETIME), step=step)
 
 
 def delete_unshared(*, step: int = STEP) -> Iterator[int]:
     """Delete rows of the result cache whose request was deleted. Yields the number that each step deleted."""
-    yield from _in_steps(SharedPicture.objects.filter(holder__isnull=True), step)
+    yield from delete_in_steps(SharedPicture.objects.filter(holder__isnull=True), step=step)
 
 
 def delete_old_uploads(*, step: int = STEP) -> Iterator[int]:
     """Delete uploads whose last use was too long ago. Yields the number that each step deleted. Their files become
     orphans."""
-    yield from _in_steps(uploads.old(), step)
+    yield from delete_in_steps(uploads.old(), step=step)
 
 
 def delete_expired_sign_ins(*, leeway: timedelta, step: int = STEP) -> Iterator[int]:
     """Delete expired sessions, and tokens that expired more than ``leeway`` ago. Yields the number that each step
     deleted. Until then, a process whose clock is behind may accept a token, and has to see that it was used."""
-    yield from _in_steps(Session.objects.filter(expire_date__lt=Now()), step)
-    yield from _in_steps(OutstandingToken.objects.filter(expires_at__lte=Now() - leeway), step)
-
-
-def _in_steps(rows: QuerySet[Any], step: int) -> Iterator[int]:
-    while True:
-        with transaction.atomic():
-            # A request that a user is retrying is locked, and skipped.
-            keys = locked_keys(rows, limit=step)
-            rows.model._default_manager.filter(pk__in=keys).delete()
-        if not keys:
-            return
-        yield len(keys)
+    yield from delete_in_steps(Session.objects.filter(expire_date__lt=Now()), step=step)
+    yield from delete_in_steps(OutstandingToken.objects.filter(expires_at__lte=Now() - leeway), step=step)
 
 
 def sweep_orphans(*, grace: timedelta = images.ORPHAN_GRACE, dry: bool = False) -> Iterator[str]:

@@ -14,7 +14,7 @@ from generation.access import grants
 from generation.db import queries
 from generation.db.execution import execute
 from generation.db.functions import Now
-from generation.db.locks import locked_keys
+from generation.db.locks import delete_in_steps, locked_keys
 from generation.identifiers import DELIVERY_ID, identifier
 from generation.models import GenerationRequest, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from generation.states import DeliveryState, WebhookEventType
@@ -151,16 +151,6 @@ def delete_old() -> Iterator[int]:
     while end_expired() == _STEP:  # they would stay pending forever without a deliverer
         pass
     old = WebhookDelivery.objects.filter(created_at__lt=Now() - KEPT_FOR).exclude(state=DeliveryState.PENDING)
-    yield from _delete(old)
-    for _ in _delete(WebhookEvent.objects.filter(at__lt=Now() - KEPT_FOR)):
+    yield from delete_in_steps(old, step=_STEP)
+    for _ in delete_in_steps(WebhookEvent.objects.filter(at__lt=Now() - KEPT_FOR), step=_STEP):
         pass
-
-
-def _delete(rows: QuerySet[Any]) -> Iterator[int]:
-    while True:
-        with transaction.atomic():
-            keys = locked_keys(rows, limit=_STEP)
-            rows.model._default_manager.filter(pk__in=keys).delete()
-        if not keys:
-            return
-        yield len(keys)
